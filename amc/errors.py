@@ -1,0 +1,81 @@
+"""The exceptions that users of `amc` meet.
+
+Every message states the rule that was broken, the value that broke it and the remedy. The command line prints
+the message as one line and exits with `AmcError.exit_status`; Python callers catch `AmcError` or a subclass.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AmcError(Exception):
+    """Base of everything `amc` raises on purpose."""
+
+    exit_status = 2
+
+
+class ConfigurationError(AmcError):
+    """An option, or a combination of options, that cannot be used."""
+
+
+class UnknownNameError(ConfigurationError):
+    """A name that is not registered; the message suggests the nearest ones."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        """Builds the message.
+
+        Args:
+            kind: What the name should have been, for example `"model"`.
+            name: The name as the user wrote it.
+            known: All valid names.
+        """
+        self.kind, self.name, self.known = kind, name, sorted(known)
+        super().__init__(f"unknown {kind} {name!r}; {suggest(name, self.known)}")
+
+
+class BudgetError(AmcError):
+    """A budget that is malformed or that no allocation can meet."""
+
+
+class ModelError(AmcError):
+    """A network that cannot be built, holds invalid weights or offers nothing to prune."""
+
+
+class StructureError(AmcError):
+    """A network whose structure cannot be traced, or a cut that does not fit it."""
+
+
+class CheckpointError(AmcError):
+    """A weights file that cannot be read safely or does not fit the network."""
+
+
+class DataError(AmcError):
+    """A data set that cannot be found, read or split as asked."""
+
+
+class RunFolderError(AmcError):
+    """An output folder that cannot be used, or a run's folder that is incomplete."""
+
+
+class ExportError(AmcError):
+    """An export that failed, or whose outputs differ from PyTorch's."""
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Words the remedy for a misspelt name.
+
+    Args:
+        name: The name as the user wrote it.
+        known: All valid names.
+
+    Returns:
+        "did you mean ...?" with up to three near names, else the list of valid names (at most twenty).
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    if near:
+        return f"did you mean {' or '.join(repr(match) for match in near)}?"
+    shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    return f"valid names: {shown or '(none)'}"

@@ -1,0 +1,7 @@
+"""The structure of a network: layers, channel groups, costs as functions of widths, and allocations."""
+
+from amc.structure.allocation import Allocation
+from amc.structure.extents import CostTerm, Extent
+from amc.structure.model_structure import ChannelGroup, LayerSpec, ModelStructure, TensorCut
+
+__all__ = ["Allocation", "ChannelGroup", "CostTerm", "Extent", "LayerSpec", "ModelStructure", "TensorCut"]

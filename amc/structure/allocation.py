@@ -1,0 +1,37 @@
+"""What a policy decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """How many units each decision keeps, as integers after rounding.
+
+    A unit is a channel of a channel group (filter pruning) or a weight of a layer (weight pruning). Groups and
+    layers that are not named stay dense.
+
+    Attributes:
+        kind: `"filter"` or `"weight"`.
+        widths: Kept units by the name of the group or layer, in the order of the decisions.
+    """
+
+    kind: str
+    widths: Mapping[str, int]
+
+    def as_dict(self) -> dict[str, object]:
+        """Returns a form that `json.dumps` accepts and `from_dict` reads back."""
+        return {"kind": self.kind, "widths": dict(self.widths)}
+
+    @staticmethod
+    def from_dict(record: Mapping[str, object]) -> Allocation:
+        """Reads what `as_dict` wrote."""
+        widths = record["widths"]
+        assert isinstance(widths, Mapping)
+        return Allocation(kind=str(record["kind"]), widths={str(name): int(width) for name, width in widths.items()})
+
+    def key(self) -> tuple[int, ...]:
+        """Returns the widths alone, in order: a key for caches."""
+        return tuple(self.widths.values())

@@ -1,0 +1,131 @@
+"""The frozen description of a network: names and integers, no modules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from amc.structure.extents import CostTerm
+
+
+@dataclass(frozen=True)
+class TensorCut:
+    """How a channel group cuts one tensor.
+
+    Attributes:
+        tensor: Name of the parameter or buffer, as in the network's `state_dict`.
+        axis: The axis that is cut.
+        positions: For every channel of the group, the positions on that axis that go with it; never empty.
+        role: `"write"` where the axis produces the channels (a convolution's filters and its bias), `"read"` where
+            it consumes them (the next layer's input channels), `"follow"` for what goes along (batch norm, layer
+            scale, position embeddings).
+    """
+
+    tensor: str
+    axis: int
+    positions: tuple[tuple[int, ...], ...]
+    role: str
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Channel dimensions that must be cut together: one decision, one action.
+
+    Attributes:
+        name: Name of the first layer that writes the channels.
+        channels: How many channels the dense network has.
+        cuts: Every tensor that loses positions when a channel goes.
+        writers: Names of the layers that write the channels.
+        readers: Names of the layers whose weights read the channels.
+        residual: Whether the channels are summed from several writers (a residual stream).
+        reason: Why the group must be left alone; None where it may be cut.
+    """
+
+    name: str
+    channels: int
+    cuts: tuple[TensorCut, ...]
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+    residual: bool = False
+    reason: str | None = None
+
+    @property
+    def prunable(self) -> bool:
+        """Whether the group may be cut."""
+        return self.reason is None
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """One layer with a weight, in the order of execution.
+
+    Attributes:
+        name: Name of the module; the weight is `f"{name}.weight"` unless `weight` says otherwise.
+        kind: `"conv"`, `"depthwise"` (one input channel a filter), `"linear"`, `"attention"`.
+        weight: Name of the weight, as in the `state_dict`.
+        weight_shape: Shape of the weight, for example `(n, c / groups, k, k)`.
+        in_channels: Channels read.
+        out_channels: Channels written.
+        kernel_size: Height and width of the kernel, (1, 1) for linear layers.
+        stride: Stride in height and width, (1, 1) for linear layers.
+        input_size: Height and width of the input, (1, 1) for linear layers on vectors; for sequences (length, 1).
+        calls: How often one forward pass runs the layer.
+        flops: FLOPs of the dense layer (one fused multiply-add is one), for one example input.
+        params: Parameters of the dense layer, bias included.
+        writes: Index in `ModelStructure.groups` of the group whose channels it writes, or None.
+        reads: Indices in `ModelStructure.groups` of the groups whose channels it reads.
+        batch_norm: Name of the batch norm that alone reads its output, or None.
+    """
+
+    name: str
+    kind: str
+    weight: str
+    weight_shape: tuple[int, ...]
+    in_channels: int
+    out_channels: int
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    input_size: tuple[int, int]
+    calls: int
+    flops: int
+    params: int
+    writes: int | None
+    reads: tuple[int, ...]
+    batch_norm: str | None = None
+
+
+@dataclass(frozen=True)
+class ModelStructure:
+    """What search, surgery, saving and loading need to know of a network.
+
+    Attributes:
+        layers: The layers with weights, in the order of execution.
+        groups: The channel groups, in the order of execution, prunable or not.
+        flops_terms: FLOPs as fvcore counts them, as a function of the widths of ALL groups, by index in `groups`.
+        params_terms: Number of parameters, as a function of the widths of all groups.
+    """
+
+    layers: tuple[LayerSpec, ...]
+    groups: tuple[ChannelGroup, ...]
+    flops_terms: tuple[CostTerm, ...]
+    params_terms: tuple[CostTerm, ...]
+
+    @cached_property
+    def prunable(self) -> tuple[int, ...]:
+        """Indices of the groups that may be cut, in the order of execution: one decision each."""
+        return tuple(index for index, group in enumerate(self.groups) if group.prunable)
+
+    @property
+    def dense_widths(self) -> tuple[int, ...]:
+        """Channels of every group in the dense network."""
+        return tuple(group.channels for group in self.groups)
+
+    @property
+    def dense_flops(self) -> int:
+        """FLOPs of the dense network for the example input."""
+        return sum(term.cost(self.dense_widths) for term in self.flops_terms)
+
+    @property
+    def dense_params(self) -> int:
+        """Parameters of the dense network."""
+        return sum(term.cost(self.dense_widths) for term in self.params_terms)
