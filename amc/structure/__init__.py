@@ -2,6 +2,23 @@
 
 from amc.structure.allocation import Allocation
 from amc.structure.extents import CostTerm, Extent
-from amc.structure.model_structure import ChannelGroup, LayerSpec, ModelStructure, TensorCut
+from amc.structure.model_structure import (
+    ChannelGroup,
+    LayerSpec,
+    ModelStructure,
+    ModuleAttribute,
+    ResidualSum,
+    TensorCut,
+)
 
-__all__ = ["Allocation", "ChannelGroup", "CostTerm", "Extent", "LayerSpec", "ModelStructure", "TensorCut"]
+__all__ = [
+    "Allocation",
+    "ChannelGroup",
+    "CostTerm",
+    "Extent",
+    "LayerSpec",
+    "ModelStructure",
+    "ModuleAttribute",
+    "ResidualSum",
+    "TensorCut",
+]

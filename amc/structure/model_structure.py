@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from amc.structure.extents import CostTerm
+from amc.structure.extents import CostTerm, Extent
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,35 @@ class ChannelGroup:
 
 
 @dataclass(frozen=True)
+class ModuleAttribute:
+    """A number that a module remembers and that must follow the widths, such as a convolution's `groups`.
+
+    Attributes:
+        module: Name of the module.
+        attribute: Name of its attribute.
+        value: The number as a function of the widths of all groups; set as `(value,)` where the module holds a tuple.
+    """
+
+    module: str
+    attribute: str
+    value: Extent
+
+
+@dataclass(frozen=True)
+class ResidualSum:
+    """Where a layer's output is added to another activation.
+
+    Attributes:
+        index: Which of the network's additions of two activations it is, counted from 0 in the order of execution
+            (`aten.add` with two tensor operands, in place or not).
+        operand: Which operand of the addition comes from the layer: 0 or 1.
+    """
+
+    index: int
+    operand: int
+
+
+@dataclass(frozen=True)
 class LayerSpec:
     """One layer with a weight, in the order of execution.
 
@@ -75,6 +104,7 @@ class LayerSpec:
         writes: Index in `ModelStructure.groups` of the group whose channels it writes, or None.
         reads: Indices in `ModelStructure.groups` of the groups whose channels it reads.
         batch_norm: Name of the batch norm that alone reads its output, or None.
+        residual_sum: The addition that alone reads its output (after the batch norm where there is one), or None.
     """
 
     name: str
@@ -92,6 +122,7 @@ class LayerSpec:
     writes: int | None
     reads: tuple[int, ...]
     batch_norm: str | None = None
+    residual_sum: ResidualSum | None = None
 
 
 @dataclass(frozen=True)
@@ -103,12 +134,14 @@ class ModelStructure:
         groups: The channel groups, in the order of execution, prunable or not.
         flops_terms: FLOPs as fvcore counts them, as a function of the widths of ALL groups, by index in `groups`.
         params_terms: Number of parameters, as a function of the widths of all groups.
+        attributes: Numbers that modules remember and that follow the widths.
     """
 
     layers: tuple[LayerSpec, ...]
     groups: tuple[ChannelGroup, ...]
     flops_terms: tuple[CostTerm, ...]
     params_terms: tuple[CostTerm, ...]
+    attributes: tuple[ModuleAttribute, ...] = ()
 
     @cached_property
     def prunable(self) -> tuple[int, ...]:

@@ -1,0 +1,106 @@
+"""Cutting a network: one generic slicing that serves search, surgery, saving and loading."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from amc.errors import StructureError
+from amc.structure.model_structure import ModelStructure
+
+Kept = Mapping[int, Tensor]
+"""For every group that is cut, by its index in `ModelStructure.groups`: the kept channels, int64 and rising."""
+
+
+def widths_of(structure: ModelStructure, kept: Kept) -> tuple[int, ...]:
+    """Returns the width of every group, dense where it is not cut."""
+    return tuple(len(kept[i]) if i in kept else group.channels for i, group in enumerate(structure.groups))
+
+
+def kept_positions(structure: ModelStructure, kept: Kept, shapes: Mapping[str, Sequence[int]]) -> dict[str, dict[int, Tensor]]:
+    """Tells what stays of every tensor that is cut.
+
+    Args:
+        structure: The structure of the network.
+        kept: The kept channels of every group that is cut.
+        shapes: Shape of every tensor in the dense network, by name.
+
+    Returns:
+        For every tensor that is cut, by axis, the positions that stay, rising.
+
+    Raises:
+        StructureError: If a group would be emptied, or a channel does not exist.
+    """
+    stays: dict[str, dict[int, Tensor]] = {}
+    for index, channels in kept.items():
+        group = structure.groups[index]
+        if len(channels) == 0 or int(channels.min()) < 0 or int(channels.max()) >= group.channels:
+            raise StructureError(
+                f"group {group.name!r} has channels 0 to {group.channels - 1} and must keep one at least; "
+                f"asked to keep {channels.tolist()}"
+            )
+        gone = sorted(set(range(group.channels)) - set(channels.tolist()))
+        for cut_ in group.cuts:
+            axes = stays.setdefault(cut_.tensor, {})
+            mask = axes.setdefault(cut_.axis, torch.ones(shapes[cut_.tensor][cut_.axis], dtype=torch.bool))
+            for channel in gone:
+                mask[list(cut_.positions[channel])] = False
+    return {name: {axis: mask.nonzero().flatten() for axis, mask in axes.items()} for name, axes in stays.items()}
+
+
+def slice_tensor(tensor: Tensor, axes: Mapping[int, Tensor]) -> Tensor:
+    """Returns the positions of a tensor that stay, as a new contiguous tensor."""
+    for axis, positions in axes.items():
+        tensor = tensor.index_select(axis, positions.to(tensor.device))
+    return tensor.contiguous()
+
+
+def cut(model: nn.Module, structure: ModelStructure, kept: Kept) -> None:
+    """Cuts a network in place: tensors become smaller, and what modules remember of their sizes follows.
+
+    Args:
+        model: The dense network that `structure` describes, made sliceable (see `amc.structure.make_sliceable`).
+        structure: Its structure.
+        kept: The kept channels of every group that is cut.
+
+    Raises:
+        StructureError: If a group would be emptied, or a channel does not exist.
+    """
+    state = dict(model.named_parameters()) | dict(model.named_buffers())
+    stays = kept_positions(structure, kept, {name: tensor.shape for name, tensor in state.items()})
+    set_tensors(model, {name: slice_tensor(state[name].detach(), axes) for name, axes in stays.items()})
+    set_attributes(model, attribute_values(structure, widths_of(structure, kept)))
+
+
+def set_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Replaces parameters and buffers by tensors of other shapes; a shared parameter stays shared.
+
+    Args:
+        model: The network, changed in place.
+        tensors: New values by name; parameters keep whether they require gradients.
+    """
+    for name, value in tensors.items():
+        parent_name, _, leaf = name.rpartition(".")
+        parent = model.get_submodule(parent_name)
+        if leaf in parent._parameters:
+            parameter = parent._parameters[leaf]
+            assert parameter is not None
+            parameter.grad = None
+            parameter.data = value
+        else:
+            parent._buffers[leaf] = value
+
+
+def attribute_values(structure: ModelStructure, widths: Sequence[int]) -> list[tuple[str, str, int]]:
+    """Returns `(module, attribute, value)` for every number that follows the widths of all groups."""
+    return [(entry.module, entry.attribute, entry.value.length(widths)) for entry in structure.attributes]
+
+
+def set_attributes(model: nn.Module, values: Sequence[tuple[str, str, int]]) -> None:
+    """Sets what modules remember of their sizes; where a module holds a tuple, `(value,)` is set."""
+    for module_name, attribute, value in values:
+        module = model.get_submodule(module_name)
+        is_tuple = isinstance(getattr(module, attribute), tuple)
+        setattr(module, attribute, (value,) if is_tuple else value)
