@@ -1,0 +1,75 @@
+"""Counting the costs of a network as it stands."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from fvcore.nn import FlopCountAnalysis
+from torch import Tensor, nn
+
+
+class _KeywordInputs(nn.Module):
+    """Calls a network with keyword arguments, as fvcore passes positional ones only."""
+
+    def __init__(self, model: nn.Module, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.model = model
+        self.names = names
+
+    def forward(self, *values: Tensor) -> Any:
+        return self.model(**dict(zip(self.names, values, strict=True)))
+
+
+def count_flops(model: nn.Module, example_input: Tensor | tuple[Any, ...] | Mapping[str, Tensor]) -> int:
+    """Counts the FLOPs of one forward pass with fvcore: one fused multiply-add is one.
+
+    The network is run in evaluation mode, without gradients, and left in the mode that it was in. Operators that
+    fvcore does not know (most element-wise ones) count nothing.
+
+    Args:
+        model: The network.
+        example_input: The input, for example of shape `(1, C, H, W)`; a tuple of positional inputs; or keyword inputs.
+
+    Returns:
+        FLOPs for the whole input.
+    """
+    if isinstance(example_input, Mapping):
+        model, inputs = _KeywordInputs(model, tuple(example_input)), tuple(example_input.values())
+    else:
+        inputs = example_input if isinstance(example_input, tuple) else (example_input,)
+    with _evaluation_mode(model), torch.no_grad(), _quiet_tracing():
+        analysis = FlopCountAnalysis(model, inputs).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        return int(analysis.total())
+
+
+def count_params(model: nn.Module) -> int:
+    """Counts the parameters of a network, each shared one once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@contextmanager
+def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Puts every module in evaluation mode and back in the mode that it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def _quiet_tracing() -> Iterator[None]:
+    """Silences what tracing says of operators and shapes; neither changes the count."""
+    logger = logging.getLogger("fvcore.nn.jit_analysis")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
