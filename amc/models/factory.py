@@ -110,7 +110,8 @@ def _find(name: str) -> ModelFactory:
     if separator and prefix != "torchvision":
         return sources.imported_factory(name)
     names = sources.torchvision_names()
-    wanted = bare if separator else name
-    if wanted not in names:
-        raise UnknownNameError("model", name, names if separator else model_names())
-    return sources.torchvision_factory(wanted)
+    if separator and bare not in names:
+        raise UnknownNameError("torchvision model", bare, names)
+    if not separator and name not in names:
+        raise UnknownNameError("model", name, model_names())
+    return sources.torchvision_factory(bare if separator else name)

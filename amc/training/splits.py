@@ -1,0 +1,104 @@
+"""The four disjoint roles of data, and how they are split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from amc.errors import DataError
+from amc.training.image_set import BatchSource, ImageSet
+
+
+@dataclass(frozen=True)
+class DataRoles:
+    """The data of a run, by what it is used for. No image has two roles, but calibration is drawn from train.
+
+    Attributes:
+        train: Training and fine-tuning.
+        calibration: A part of the training images: statistics and reconstruction.
+        search: Held out from training: the reward, and the choice of an epoch.
+        test: Read once, for the report.
+    """
+
+    train: BatchSource
+    calibration: ImageSet
+    search: ImageSet
+    test: BatchSource
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return max(self.calibration.num_classes, self.search.num_classes)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape `(C, H, W)` of one image."""
+        return self.calibration.input_shape
+
+
+def split_roles(
+    train: ImageSet,
+    test: BatchSource,
+    *,
+    search_images: int | None = None,
+    calibration_images: int = 1000,
+    seed: int = 0,
+) -> DataRoles:
+    """Holds the search split out from the training images and draws the calibration images from the rest.
+
+    Both are stratified by class and depend on the seed alone.
+
+    Args:
+        train: All images that may be trained on.
+        test: The test split, passed through.
+        search_images: Images held out; a fifth of them and at most 5,000 if not given.
+        calibration_images: Images of the training split that also serve as calibration images (all, if fewer).
+        seed: Seed of the split.
+
+    Raises:
+        DataError: If too few images are there to split.
+    """
+    held_out = default_search_images(len(train)) if search_images is None else search_images
+    if not 0 < held_out < len(train):
+        raise DataError(
+            f"the search split takes {held_out} of the {len(train)} training images; "
+            "it must leave some: give more images or a smaller data.search_images"
+        )
+    order = stratified_order(train.targets, seed)
+    search, rest = order[:held_out], order[held_out:]
+    return DataRoles(
+        train=train.take(rest.sort().values),
+        calibration=train.take(rest[:calibration_images]),
+        search=train.take(search),
+        test=test,
+    )
+
+
+def default_search_images(train_images: int) -> int:
+    """Returns how many images are held out unless asked otherwise: a fifth, at most 5,000 (as in the AMC paper)."""
+    return min(5000, train_images // 5)
+
+
+def stratified_order(targets: Tensor, seed: int) -> Tensor:
+    """Orders images at random such that every beginning of the order has the classes in nearly their overall shares.
+
+    Args:
+        targets: `(N,)`, int64: the class of each image.
+        seed: Seed of the order.
+
+    Returns:
+        `(N,)`, int64: a permutation of the positions. Among the first n, a class with a share p of all images occurs
+        between p * n - 1 and p * n + 1 times, up to the rounding that more than two classes need.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = torch.randperm(len(targets), generator=generator)
+    # The k-th image of a class with m images is due at (k + u) / m of the whole, u a random phase of the class.
+    due: list[tuple[float, int]] = []
+    for label in targets.unique().tolist():
+        members = shuffled[targets.cpu()[shuffled] == label].tolist()
+        phase = float(torch.rand((), generator=generator))
+        due += [((rank + phase) / len(members), index) for rank, index in enumerate(members)]
+    due.sort()
+    return torch.tensor([index for _, index in due], dtype=torch.int64)
