@@ -1,0 +1,68 @@
+"""Black-box search: one loop for every strategy that asks for a vector of pruning ratios and is told its reward."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.episodes import Recorder, applied_ratios, play_ratios
+from agents.protocol import OnEpisode, SearchOutcome, check_episodes, problem_of
+
+if TYPE_CHECKING:
+    from agents.protocol import AllocationEnv
+
+Vector = NDArray[np.float64]
+
+
+class AskTell(Protocol):
+    """A strategy that proposes vectors in [0, 1]^n and learns from their rewards."""
+
+    def ask(self) -> Vector:
+        """Returns the next vector of pruning ratios, shape `(decisions,)`."""
+        ...
+
+    def tell(self, asked: Vector, applied: Vector, reward: float) -> None:
+        """Takes the reward of the last vector.
+
+        Args:
+            asked: The vector that `ask` returned.
+            applied: What the environment made of it: bounded by the budget and rounded to whole widths.
+            reward: The episode's reward; higher is better.
+        """
+        ...
+
+
+class BlackBoxAgent(ABC):
+    """An agent that plays what an ask/tell strategy proposes.
+
+    The environment sees the ratios one by one, as it sees any agent's actions, so that the same bounds and
+    rounding hold for all.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def strategy(self, decisions: int, episodes: int, seed: int) -> AskTell:
+        """Creates the strategy of one search.
+
+        Args:
+            decisions: Length of the vectors.
+            episodes: How many vectors will be asked for.
+            seed: Seed of the strategy's own generator.
+        """
+
+    def search(
+        self, env: AllocationEnv, episodes: int, *, seed: int, on_episode: OnEpisode | None = None
+    ) -> SearchOutcome:
+        """Plays `episodes` vectors; see `Agent.search`."""
+        check_episodes(episodes)
+        recorder = Recorder(on_episode)
+        strategy = self.strategy(len(problem_of(env).decisions), episodes, seed)
+        for _ in range(episodes):
+            asked = strategy.ask()
+            result = play_ratios(env, asked, recorder)
+            strategy.tell(asked, applied_ratios(env, result), result.reward)
+        return recorder.outcome()

@@ -1,0 +1,68 @@
+"""CMA-ES, from the `cmaes` package."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from cmaes import CMA
+
+from agents.black_box import AskTell, BlackBoxAgent, Vector
+from amc.errors import ConfigurationError
+
+
+class CmaEs(BlackBoxAgent):
+    """Adapts a full normal distribution over the ratios (Hansen, "The CMA Evolution Strategy: A Tutorial", 2016).
+
+    Rewards belong to the ratios that were asked for, not to those that the environment applied: repaired points
+    would distort the adapted covariance.
+    """
+
+    name: ClassVar[str] = "cmaes"
+
+    def __init__(self, mean: float = 0.5, sigma: float = 0.25, population: int | None = None) -> None:
+        """Takes the strategy's settings.
+
+        Args:
+            mean: Mean of every pruning ratio at the start, in [0, 1].
+            sigma: Step size at the start.
+            population: Episodes a generation; None for the package's default, `4 + floor(3 ln(decisions))`.
+
+        Raises:
+            ConfigurationError: If a setting is out of its range.
+        """
+        if not 0 <= mean <= 1 or sigma <= 0 or (population is not None and population < 3):
+            raise ConfigurationError(
+                "cmaes: mean must be in [0, 1], sigma positive and population at least 3, "
+                f"not {mean}, {sigma} and {population}"
+            )
+        self.mean, self.sigma, self.population = mean, sigma, population
+
+    def strategy(self, decisions: int, episodes: int, seed: int) -> AskTell:
+        """Creates the strategy of one search; see `BlackBoxAgent.strategy`."""
+        return _CmaStrategy(
+            CMA(
+                mean=np.full(decisions, self.mean),
+                sigma=self.sigma,
+                bounds=np.tile([0.0, 1.0], (decisions, 1)),
+                seed=seed,
+                population_size=self.population,
+            )
+        )
+
+
+class _CmaStrategy:
+    """The package's optimiser, one solution at a time."""
+
+    def __init__(self, optimiser: CMA) -> None:
+        self._optimiser = optimiser
+        self._generation: list[tuple[Vector, float]] = []
+
+    def ask(self) -> Vector:
+        return np.asarray(self._optimiser.ask(), dtype=np.float64)
+
+    def tell(self, asked: Vector, applied: Vector, reward: float) -> None:
+        self._generation.append((asked, -reward))  # the package minimises
+        if len(self._generation) == self._optimiser.population_size:
+            self._optimiser.tell(self._generation)
+            self._generation = []

@@ -1,0 +1,143 @@
+"""The DDPG agent."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from agents.ddpg.algorithm import AllocationDDPG, EpisodeCallback
+from agents.ddpg.config import DDPGConfig
+from agents.ddpg.exploration import Schedule
+from agents.ddpg.state import TrainedState, capture, restore
+from agents.episodes import Recorder, ratios_of
+from agents.protocol import EpisodeResult, OnEpisode, SearchOutcome, check_episodes, problem_of
+from agents.random_state import isolated_random_state
+from amc.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from agents.protocol import AllocationEnv
+
+
+class DDPGAgent:
+    """Learns a policy from layer states to pruning ratios.
+
+    Attributes:
+        config: The options.
+        initial: What searches start from; None for new networks.
+        trained: What the last search has learnt; None before it.
+    """
+
+    name: ClassVar[str] = "ddpg"
+
+    def __init__(self, config: DDPGConfig | None = None, initial: TrainedState | None = None) -> None:
+        """Creates an agent.
+
+        Args:
+            config: The options; None for the defaults.
+            initial: What a search starts from; None for new networks. With a state there is no warm-up.
+        """
+        self.config = DDPGConfig() if config is None else config
+        self.initial = initial
+        self.trained: TrainedState | None = None
+
+    def search(
+        self, env: AllocationEnv, episodes: int, *, seed: int, on_episode: OnEpisode | None = None
+    ) -> SearchOutcome:
+        """Learns for `episodes` episodes; see `Agent.search`.
+
+        Every call starts from `initial` again, so that the same seed plays the same episodes.
+        """
+        check_episodes(episodes)
+        recorder = Recorder(on_episode)
+        with isolated_random_state(seed):
+            algorithm = AllocationDDPG(env, self.config, self._schedule(env, episodes), seed)
+            if self.initial is not None:
+                restore(algorithm, self.initial)
+            steps = episodes * algorithm.decisions
+            algorithm.learn(steps, callback=EpisodeCallback(recorder), log_interval=None)  # type: ignore[arg-type]
+            self.trained = capture(algorithm)
+        return recorder.outcome()
+
+    def _schedule(self, env: AllocationEnv, episodes: int) -> Schedule:
+        if self.initial is not None:
+            return Schedule.continued(self.config, episodes)
+        return Schedule.of_search(self.config, episodes, guides(env, self.config.warm_start))
+
+    def act(self, env: AllocationEnv, recorder: Recorder | None = None) -> EpisodeResult:
+        """Plays one episode with the trained policy and no noise.
+
+        Args:
+            env: The environment: the one that the policy was learnt in, or that of another budget or network.
+            recorder: Takes the result; a new one if None.
+
+        Returns:
+            The episode's result.
+
+        Raises:
+            ConfigurationError: If nothing has been learnt.
+        """
+        with isolated_random_state(0):
+            algorithm = AllocationDDPG(env, self.config, Schedule.continued(self.config, 1), seed=0)
+            restore(algorithm, self._learnt())
+        observation, _ = env.reset()
+        info: dict[str, Any] = {}
+        for _ in range(algorithm.decisions):
+            action = np.array([algorithm.ratio(observation)], dtype=np.float32)
+            observation, _, _, _, info = env.step(action)
+        return (Recorder() if recorder is None else recorder).finish(info)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the trained agent with its replay and baseline to one safetensors file.
+
+        Raises:
+            ConfigurationError: If nothing has been learnt.
+        """
+        self._learnt().save(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> DDPGAgent:
+        """Reads an agent that `save` wrote; searches go on from what it has learnt.
+
+        Raises:
+            CheckpointError: If the file cannot be read, or holds something else.
+        """
+        state = TrainedState.load(path)
+        return cls(state.config, initial=state)
+
+    def _learnt(self) -> TrainedState:
+        state = self.trained or self.initial
+        if state is None:
+            raise ConfigurationError("ddpg: an agent must learn before it is used; call search or load one")
+        return state
+
+
+def guides(env: AllocationEnv, names: tuple[str, ...]) -> list[NDArray[np.float64]]:
+    """Returns the pruning ratios of heuristics, shape `(decisions,)` each.
+
+    Raises:
+        UnknownNameError: If there is no such agent.
+        ConfigurationError: If an agent of that name is no heuristic.
+    """
+    from agents.heuristics import Heuristic
+    from agents.registry import AGENTS
+
+    problem, ratios = problem_of(env), []
+    for name in names:
+        agent = AGENTS.get(name)()
+        if not isinstance(agent, Heuristic):
+            raise ConfigurationError(f"ddpg: warm_start takes heuristics such as 'uniform', not {name!r}")
+        ratios.append(ratios_of(env, agent.widths(problem)))
+    return ratios
+
+
+def create(**options: Any) -> DDPGAgent:
+    """Creates an agent from the fields of `DDPGConfig`."""
+    return DDPGAgent(DDPGConfig(**options))
+
+
+create.__signature__ = inspect.signature(DDPGConfig)  # type: ignore[attr-defined]  # for option checks and help

@@ -1,0 +1,108 @@
+"""Stable-Baselines3's DDPG with the exploration, the replay and the two learning rates of the AMC paper."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3 import DDPG
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from agents.ddpg.config import DDPGConfig
+from agents.ddpg.exploration import Schedule
+from agents.ddpg.replay import SharedRewardReplayBuffer
+from agents.episodes import Recorder
+from agents.protocol import problem_of
+
+if TYPE_CHECKING:
+    from agents.protocol import AllocationEnv
+
+
+class AllocationDDPG(DDPG):
+    """DDPG over the decisions of one environment."""
+
+    replay_buffer: SharedRewardReplayBuffer
+
+    def __init__(self, env: AllocationEnv, config: DDPGConfig, schedule: Schedule, seed: int) -> None:
+        """Builds networks and replay. Seeds the global generators: run it inside `isolated_random_state`.
+
+        Args:
+            env: The environment.
+            config: The options.
+            schedule: What the episodes do.
+            seed: Seed of the networks, the replay and the exploration.
+        """
+        sizes = tuple(decision.size for decision in problem_of(env).decisions)
+        self.decisions = len(sizes)
+        self.config, self.schedule = config, schedule
+        self.generator = np.random.default_rng(seed)
+        super().__init__(
+            "MlpPolicy",
+            DummyVecEnv([lambda: env]),  # made here, so that no Monitor is wrapped around the environment
+            learning_rate=config.critic_lr,
+            buffer_size=config.replay_episodes * self.decisions,
+            learning_starts=schedule.warmup * self.decisions,
+            batch_size=config.batch_size,
+            tau=config.tau,
+            gamma=config.discount,
+            train_freq=(1, "episode"),
+            gradient_steps=config.gradient_steps,
+            replay_buffer_class=SharedRewardReplayBuffer,
+            replay_buffer_kwargs={
+                "sizes": sizes,
+                "baseline_rate": config.baseline_rate,
+                "scale_rewards": config.reward_scale == "std",
+                "store_applied": config.stored_action == "applied",
+                "bootstrap": config.targets == "bootstrap",
+            },
+            policy_kwargs={"net_arch": list(config.hidden)},
+            seed=seed % 2**32,
+            device="cpu",  # networks this small lose on an accelerator
+        )
+
+    def _update_learning_rate(self, optimizers: list[torch.optim.Optimizer] | torch.optim.Optimizer) -> None:
+        """Gives actor and critic their own constant rates; Stable-Baselines3 has one for both."""
+        for network, rate in ((self.actor, self.config.actor_lr), (self.critic, self.config.critic_lr)):
+            for group in network.optimizer.param_groups:  # type: ignore[union-attr]
+                group["lr"] = rate
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Explores in pruning ratios: noise is truncated around the actor's mean, which `ActionNoise` never sees.
+
+        Returns:
+            The pruning ratio, shape (1, 1), and the same scaled to [-1, 1] for the replay.
+        """
+        episode, step = divmod(self.num_timesteps, self.decisions)
+        ratio = self.schedule.ratio(episode, step, self._mean, self.generator)
+        action = np.array([[ratio]], dtype=np.float32)
+        return action, 2.0 * action - 1.0
+
+    def _mean(self) -> float:
+        assert self._last_obs is not None
+        return self.ratio(self._last_obs)  # type: ignore[arg-type]
+
+    def ratio(self, observation: NDArray[np.float32]) -> float:
+        """Returns the actor's pruning ratio for an observation of shape (11,) or (1, 11)."""
+        with torch.no_grad():
+            output = self.actor(torch.as_tensor(observation, dtype=torch.float32).reshape(1, -1))
+        return float(np.clip((output.item() + 1.0) / 2.0, 0.0, 1.0))
+
+
+class EpisodeCallback(BaseCallback):
+    """Records every episode as it ends."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        """Takes the recorder."""
+        super().__init__()
+        self._recorder = recorder
+
+    def _on_step(self) -> bool:
+        if self.locals["dones"][0]:
+            self._recorder.finish(self.locals["infos"][0])
+        return True

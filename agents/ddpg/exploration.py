@@ -1,0 +1,83 @@
+"""How the agent explores: guided episodes, a warm-up, then noise around the actor's mean that dies away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.ddpg.config import DDPGConfig
+
+
+def truncated_normal(mean: float, sigma: float, generator: np.random.Generator) -> float:
+    """Draws from a normal distribution restricted to [0, 1], by rejection.
+
+    Args:
+        mean: Mean of the untruncated normal, in [0, 1]; at least about half of the draws are accepted then, less
+            only where sigma is far above 1.
+        sigma: Standard deviation of the untruncated normal.
+        generator: The source of randomness.
+
+    Returns:
+        The draw.
+    """
+    while True:
+        value = float(generator.normal(mean, sigma))
+        if 0.0 <= value <= 1.0:
+            return value
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What an episode of a search does.
+
+    Attributes:
+        guides: Pruning ratios of the first episodes, played as they are; each has shape `(decisions,)`.
+        warmup: Episodes of warm-up, guided ones included.
+        sigma: Standard deviation during the warm-up and in the first episode after it.
+        decay: Factor on the deviation after every episode past the warm-up.
+        uniform: Whether the warm-up draws uniformly instead of around the actor's mean.
+    """
+
+    guides: tuple[NDArray[np.float64], ...]
+    warmup: int
+    sigma: float
+    decay: float
+    uniform: bool
+
+    @staticmethod
+    def of_search(config: DDPGConfig, episodes: int, guides: Sequence[NDArray[np.float64]]) -> Schedule:
+        """Returns the schedule of a new agent's search."""
+        warmup = max(config.warmup(episodes), min(len(guides), episodes))
+        decay = config.decay(episodes - warmup)
+        return Schedule(tuple(guides), warmup, config.sigma, decay, config.warmup_actions == "uniform")
+
+    @staticmethod
+    def continued(config: DDPGConfig, episodes: int) -> Schedule:
+        """Returns the schedule of a search that a trained agent goes on with: no warm-up, less noise."""
+        decay = min(1.0, (config.final_sigma / config.continued_sigma) ** (1 / max(1, episodes - 1)))
+        return Schedule((), 0, config.continued_sigma, decay, False)
+
+    def sigma_of(self, episode: int) -> float:
+        """Returns the standard deviation of an episode."""
+        return float(self.sigma * self.decay ** max(0, episode - self.warmup))
+
+    def ratio(self, episode: int, step: int, mean: Callable[[], float], generator: np.random.Generator) -> float:
+        """Returns the pruning ratio to play.
+
+        Args:
+            episode: Number of the episode in the search.
+            step: Number of the decision in the episode.
+            mean: Asks the actor; called only where its answer matters.
+            generator: The source of randomness.
+
+        Returns:
+            The ratio, in [0, 1].
+        """
+        if episode < len(self.guides):
+            return float(self.guides[episode][step])
+        if episode < self.warmup and self.uniform:
+            return float(generator.random())
+        return truncated_normal(mean(), self.sigma_of(episode), generator)

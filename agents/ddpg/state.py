@@ -1,0 +1,137 @@
+"""A trained agent as tensors and JSON: saved and loaded without pickle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from agents.ddpg.config import DDPGConfig
+from amc.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from agents.ddpg.algorithm import AllocationDDPG
+
+FORMAT = "amc-ddpg-1"
+_ARRAYS = ("observations", "next_observations", "actions", "rewards", "dones")
+
+
+@dataclass(frozen=True)
+class TrainedState:
+    """Everything that learning has changed.
+
+    Attributes:
+        config: The options of the agent that learnt.
+        decisions: Decisions of the environment that it learnt in.
+        updates: Gradient steps taken.
+        baseline: Moving average of the rewards; None before the first gradient step.
+        tensors: Networks, targets, optimisers and replay by name, all on the CPU.
+    """
+
+    config: DDPGConfig
+    decisions: int
+    updates: int
+    baseline: float | None
+    tensors: dict[str, torch.Tensor]
+
+    def save(self, path: str | Path) -> None:
+        """Writes one safetensors file, with the options and counters as JSON in its header."""
+        record = {
+            "format": FORMAT,
+            "config": asdict(self.config),
+            "decisions": self.decisions,
+            "updates": self.updates,
+            "baseline": self.baseline,
+        }
+        save_file(self.tensors, str(path), metadata={"agent": json.dumps(record)})
+
+    @staticmethod
+    def load(path: str | Path) -> TrainedState:
+        """Reads what `save` wrote.
+
+        Raises:
+            CheckpointError: If the file cannot be read, or holds something else.
+        """
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                record = json.loads((file.metadata() or {}).get("agent", "{}"))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        except (OSError, SafetensorError, json.JSONDecodeError) as error:
+            raise CheckpointError(f"cannot read the agent {str(path)!r}: {error}") from error
+        if record.get("format") != FORMAT:
+            raise CheckpointError(
+                f"{str(path)!r} must be an agent of format {FORMAT!r}, not {record.get('format')!r}; "
+                "save it with DDPGAgent.save"
+            )
+        return TrainedState(
+            _config(record["config"]), record["decisions"], record["updates"], record["baseline"], tensors
+        )
+
+
+def _config(record: dict[str, Any]) -> DDPGConfig:
+    return DDPGConfig(**{name: tuple(value) if isinstance(value, list) else value for name, value in record.items()})
+
+
+def capture(algorithm: AllocationDDPG) -> TrainedState:
+    """Copies what an algorithm has learnt."""
+    tensors = {f"policy.{name}": value for name, value in algorithm.policy.state_dict().items()}
+    for network in ("actor", "critic"):
+        moments = getattr(algorithm, network).optimizer.state_dict()["state"]
+        for index, values in moments.items():
+            tensors |= {f"{network}.optimizer.{index}.{name}": value for name, value in values.items()}
+    replay = algorithm.replay_buffer
+    order = torch.arange(replay.size())  # oldest first
+    if replay.full:
+        order = (order + replay.pos) % replay.size()
+    tensors |= {f"replay.{name}": torch.from_numpy(getattr(replay, name))[order] for name in _ARRAYS}
+    copies = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
+    return TrainedState(algorithm.config, algorithm.decisions, algorithm._n_updates, replay.baseline, copies)
+
+
+def restore(algorithm: AllocationDDPG, state: TrainedState) -> None:
+    """Puts what was learnt into an algorithm.
+
+    Networks and optimisers fit any environment, as observations are scaled and always of 11 features. The replay
+    and the baseline are taken over only where the number of decisions is the same: rewards of another network are
+    on another scale.
+
+    Raises:
+        CheckpointError: If the networks are of another shape.
+    """
+    weights = _part(state.tensors, "policy.")
+    try:
+        algorithm.policy.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the agent's networks must have hidden layers {state.config.hidden}, "
+            f"not {algorithm.config.hidden}; use the same 'hidden'"
+        ) from error
+    algorithm._n_updates = state.updates
+    for network in ("actor", "critic"):
+        optimizer = getattr(algorithm, network).optimizer
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for key, value in _part(state.tensors, f"{network}.optimizer.").items():
+            index, _, name = key.partition(".")
+            moments.setdefault(int(index), {})[name] = value
+        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    if state.decisions == algorithm.decisions:
+        _restore_replay(algorithm, state)
+
+
+def _restore_replay(algorithm: AllocationDDPG, state: TrainedState) -> None:
+    replay = algorithm.replay_buffer
+    arrays = _part(state.tensors, "replay.")
+    held = min(len(arrays["rewards"]), replay.buffer_size)
+    for name, values in arrays.items():
+        getattr(replay, name)[:held] = values[len(values) - held :].numpy()
+    replay.pos, replay.full = held % replay.buffer_size, held == replay.buffer_size
+    replay.baseline = state.baseline
+
+
+def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,108 @@
+"""Playing episodes and keeping their results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from agents.protocol import EpisodeResult, OnEpisode, SearchOutcome, problem_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from agents.protocol import AllocationEnv
+
+
+class Recorder:
+    """Collects the episodes of one search and reports each as it ends."""
+
+    def __init__(self, on_episode: OnEpisode | None = None) -> None:
+        """Starts with no episodes.
+
+        Args:
+            on_episode: Called with every result, in order.
+        """
+        self.episodes: list[EpisodeResult] = []
+        self._on_episode = on_episode
+        self._since = time.perf_counter()
+
+    def finish(self, info: Mapping[str, Any]) -> EpisodeResult:
+        """Records an episode.
+
+        Args:
+            info: The environment's info of the episode's last step.
+
+        Returns:
+            The episode's result.
+        """
+        now = time.perf_counter()
+        result = _result(len(self.episodes), info, now - self._since)
+        self._since = now
+        self.episodes.append(result)
+        if self._on_episode is not None:
+            self._on_episode(result)
+        return result
+
+    def outcome(self) -> SearchOutcome:
+        """Returns all episodes and the best; there must be one at least."""
+        return SearchOutcome(max(self.episodes, key=lambda result: result.reward), list(self.episodes))
+
+
+def _result(episode: int, info: Mapping[str, Any], seconds: float) -> EpisodeResult:
+    return EpisodeResult(
+        episode=episode,
+        allocation=info["allocation"],
+        reward=float(info["reward"]),
+        score=info["score"],
+        flops=int(info["flops"]),
+        params=int(info["params"]),
+        seconds=seconds,
+    )
+
+
+def play_ratios(env: AllocationEnv, ratios: Sequence[float] | NDArray[Any], recorder: Recorder) -> EpisodeResult:
+    """Plays one episode with given pruning ratios; the environment bounds and rounds them.
+
+    Args:
+        env: The environment.
+        ratios: One pruning ratio a decision, in [0, 1].
+        recorder: Takes the result.
+
+    Returns:
+        The episode's result.
+    """
+    env.reset()
+    info: Mapping[str, Any] = {}
+    for index, ratio in enumerate(ratios):
+        _, _, terminated, truncated, info = env.step(np.array([ratio], dtype=np.float32))
+        assert (terminated or truncated) == (index == len(ratios) - 1), "one step a decision"
+    return recorder.finish(info)
+
+
+def play(env: AllocationEnv, widths: Sequence[int], recorder: Recorder | None = None) -> EpisodeResult:
+    """Plays one episode with given widths, as the pruning ratios `1 - width / size`.
+
+    Args:
+        env: The environment.
+        widths: Kept units, one a decision.
+        recorder: Takes the result; a new one if None.
+
+    Returns:
+        The episode's result; its allocation has exactly these widths where they meet the budget and leave no
+        room for another step.
+    """
+    return play_ratios(env, ratios_of(env, widths), Recorder() if recorder is None else recorder)
+
+
+def ratios_of(env: AllocationEnv, widths: Sequence[int]) -> NDArray[np.float64]:
+    """Returns the pruning ratios that stand for widths, shape `(decisions,)`."""
+    sizes = np.array([decision.size for decision in problem_of(env).decisions], dtype=np.float64)
+    return 1.0 - np.asarray(widths, dtype=np.float64) / sizes
+
+
+def applied_ratios(env: AllocationEnv, result: EpisodeResult) -> NDArray[np.float64]:
+    """Returns the pruning ratios of the allocation that an episode ended with, shape `(decisions,)`."""
+    return ratios_of(env, problem_of(env).widths(result.allocation))

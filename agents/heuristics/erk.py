@@ -1,0 +1,44 @@
+"""The Erdos-Renyi-Kernel heuristic."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, ClassVar
+
+from agents.heuristics.base import Heuristic
+
+if TYPE_CHECKING:
+    from amc.costs import PruningProblem
+    from amc.structure.model_structure import LayerSpec
+
+
+class ErdosRenyiKernel(Heuristic):
+    """Keeps more of the layers that have few weights for their channels.
+
+    The density of a layer is proportional to `(n_in + n_out + k_h + k_w) / (n_in * n_out * k_h * k_w)` (Evci et al.,
+    "Rigging the Lottery", 2020, section 3), capped at dense, and scaled by one common factor so that the budget is met.
+
+    For weight pruning the density is the layer's keep ratio. For filter pruning the rule has no original form: a
+    decision's keep ratio is the density of the layer that the environment shows for it, so that the layer keeps
+    this share of its filters, and with them of its weights as far as its own filters go.
+    """
+
+    name: ClassVar[str] = "erk"
+
+    def keep_ratios(self, problem: PruningProblem) -> list[float]:
+        """Returns the densities, the highest of them 1."""
+        densities = [density(layer) for layer in problem.layers]
+        highest = max(densities)
+        return [value / highest for value in densities]
+
+
+def density(layer: LayerSpec) -> float:
+    """Returns the unscaled Erdos-Renyi-Kernel density of a layer.
+
+    Args:
+        layer: The layer; its weight has shape `(n_out, n_in / groups, k_h, k_w)` or `(n_out, n_in)`.
+
+    Returns:
+        The sum of the weight's dimensions over their product.
+    """
+    return sum(layer.weight_shape) / prod(layer.weight_shape)

@@ -1,0 +1,118 @@
+"""What an agent is, and what a search yields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from amc.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import gymnasium
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from amc.costs import PruningProblem
+    from amc.structure import Allocation
+    from amc.training.score import Score
+
+    AllocationEnv: TypeAlias = gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """One walk through the network, and what its allocation earned.
+
+    Attributes:
+        episode: Number of the episode within the search, from 0.
+        allocation: The widths that were applied.
+        reward: The reward of the whole allocation, as the environment gave it on the last step.
+        score: What the evaluator measured.
+        flops: FLOPs of the pruned network (one fused multiply-add is one).
+        params: Parameters of the pruned network.
+        seconds: Wall time since the previous episode ended, the agent's own work included.
+    """
+
+    episode: int
+    allocation: Allocation
+    reward: float
+    score: Score
+    flops: int
+    params: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class SearchOutcome:
+    """Everything a search has seen.
+
+    Attributes:
+        best: The episode with the highest reward; the first of equals.
+        episodes: All episodes, in the order in which they were played.
+    """
+
+    best: EpisodeResult
+    episodes: list[EpisodeResult]
+
+
+OnEpisode: TypeAlias = Callable[[EpisodeResult], None]
+"""Called once an episode, in order, as soon as the episode's reward is known."""
+
+
+class Agent(Protocol):
+    """Searches allocations in an environment.
+
+    An agent is deterministic given the seed and the rewards that it receives: the same search with the same seed
+    plays the same episodes. It depends neither on wall time nor on global random state, and leaves the latter
+    untouched. A search is resumed by playing it again from the start over recorded rewards.
+
+    Attributes:
+        name: The agent's name in the registry.
+    """
+
+    name: str
+
+    def search(
+        self, env: AllocationEnv, episodes: int, *, seed: int, on_episode: OnEpisode | None = None
+    ) -> SearchOutcome:
+        """Plays episodes and returns them.
+
+        Args:
+            env: The environment; `env.unwrapped.problem` is the `PruningProblem` that it walks through.
+            episodes: How many episodes to play, at least 1. Heuristics play one whatever it says.
+            seed: Seed of everything random.
+            on_episode: Called after each episode.
+
+        Returns:
+            The episodes and the best of them.
+
+        Raises:
+            ConfigurationError: If `episodes` is less than 1.
+        """
+        ...
+
+
+def problem_of(env: AllocationEnv) -> PruningProblem:
+    """Returns the problem that an environment walks through.
+
+    Raises:
+        ConfigurationError: If the environment shows none.
+    """
+    problem: PruningProblem | None = getattr(env.unwrapped, "problem", None)
+    if problem is None:
+        raise ConfigurationError(
+            f"an agent needs an environment with an attribute 'problem', which {env.unwrapped!r} lacks; "
+            "use one of the AMC/... environments"
+        )
+    return problem
+
+
+def check_episodes(episodes: int) -> None:
+    """Checks the number of episodes.
+
+    Raises:
+        ConfigurationError: If it is less than 1.
+    """
+    if episodes < 1:
+        raise ConfigurationError(f"a search needs at least 1 episode, not {episodes}; raise --episodes")

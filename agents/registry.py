@@ -1,0 +1,47 @@
+"""The names of the agents."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from agents.protocol import Agent
+from amc.errors import ConfigurationError, suggest
+from amc.registry import Registry
+
+AGENTS: Registry[Callable[..., Agent]] = Registry("agent")
+"""Every agent's factory by name; options are the factory's keyword arguments."""
+
+AGENTS.register("ddpg", "agents.ddpg.agent:create", "deep deterministic policy gradient, as in the AMC paper")
+AGENTS.register("random", "agents.random_search:RandomSearch", "uniformly random pruning ratios")
+AGENTS.register("cem", "agents.cem:CrossEntropyMethod", "cross-entropy method")
+AGENTS.register("cmaes", "agents.cmaes:CmaEs", "covariance matrix adaptation evolution strategy")
+AGENTS.register("tpe", "agents.tpe:Tpe", "tree-structured Parzen estimator (Optuna)")
+AGENTS.register("greedy", "agents.heuristics.greedy:Greedy", "greedy knapsack on measured per-layer sensitivities")
+AGENTS.register("uniform", "agents.heuristics.uniform:Uniform", "the same keep ratio everywhere")
+AGENTS.register("erk", "agents.heuristics.erk:ErdosRenyiKernel", "Erdos-Renyi-Kernel densities")
+AGENTS.register("shallow", "agents.heuristics.profiles:Shallow", "shallow layers are pruned more")
+AGENTS.register("deep", "agents.heuristics.profiles:Deep", "deep layers are pruned more")
+
+
+def create_agent(name: str, **options: Any) -> Agent:
+    """Creates an agent by name.
+
+    Args:
+        name: A name in `AGENTS`.
+        **options: The agent's own options, for example the fields of `DDPGConfig` for `"ddpg"`.
+
+    Returns:
+        The agent.
+
+    Raises:
+        UnknownNameError: If no agent has that name.
+        ConfigurationError: If the agent has no such option, or its value cannot be used.
+    """
+    factory = AGENTS.get(name)
+    known = list(inspect.signature(factory).parameters)
+    for option in options:
+        if option not in known:
+            raise ConfigurationError(f"agent {name!r} has no option {option!r}; {suggest(option, known)}")
+    return factory(**options)
