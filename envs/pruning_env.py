@@ -1,0 +1,200 @@
+"""The environment that walks a network layer by layer and asks for a pruning ratio at each."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.registration import EnvSpec
+from numpy.typing import NDArray
+
+from amc.costs import PruningProblem, Walk
+from amc.errors import ConfigurationError, ModelError
+from amc.structure import Allocation
+from amc.training.score import Evaluator, Score
+from envs.observation import FEATURES, ObservationEncoder
+from envs.rendering import render_widths
+from envs.rewards import Outcome, Reward, resolve_reward
+
+Observation = NDArray[np.float32]
+Action = NDArray[np.float32]
+
+
+class PruningEnv(gymnasium.Env[Observation, Action]):
+    """One episode decides one allocation: one step a decision, in the order of execution.
+
+    The action, shape `(1,)` in [0, 1], is the pruning ratio; see `envs.observation` for the observation, shape
+    `(11,)` in [0, 1]. The ratio is rounded to an allowed width FIRST and then brought to the budget, so that the
+    budget holds on whole channels or weights. How, is the allocation mode:
+
+    * `"clip"` (the paper's Algorithm 1): every width is clipped to the bounds that keep the budget within reach of
+      the later decisions. At the last step what is left of the budget, if a channel still fits, is spent by
+      `PruningProblem.fill` (a deviation: the paper leaves it), so that every agent's allocation is as close under
+      the budget as the widths allow; an allocation that is so already is not changed.
+    * `"project"`: the ratios are wishes, unbounded; at the last step `PruningProblem.project` brings them to the
+      budget together.
+
+    The allocation is scored once, at the last step, which pays the reward; all other steps pay 0. `info` holds
+    `"width"` and `"pruning_ratio"` (as applied; as requested in mode `"project"`) at every step, and at the last also
+    `"allocation"`, `"score"`, `"flops"`, `"params"` and `"reward"`, which speak of the final allocation.
+
+    The environment itself is deterministic. Several may share one problem and one evaluator.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012 (Gymnasium's own name)
+    kind: ClassVar[str]
+
+    def __init__(
+        self,
+        problem: PruningProblem,
+        evaluate: Evaluator,
+        reward: str | Reward = "accuracy",
+        allocation_mode: str = "clip",
+        render_mode: str | None = None,
+    ) -> None:
+        """Builds an environment.
+
+        Args:
+            problem: Decisions, costs and budget.
+            evaluate: Scores the network that an allocation describes; called once an episode.
+            reward: Name of a reward (`envs.rewards`), or a function of an `Outcome`.
+            allocation_mode: `"clip"` or `"project"`.
+            render_mode: `"ansi"` for text from `render`, or None.
+
+        Raises:
+            ConfigurationError: If the problem is of another kind, the mode is unknown, or the reward needs a budget
+                that the problem lacks.
+            UnknownNameError: If no reward has the name.
+        """
+        if problem.kind != self.kind:
+            raise ConfigurationError(
+                f"{type(self).__name__} needs a problem of kind {self.kind!r}, not {problem.kind!r}; "
+                f"build it with {self.kind}_problem"
+            )
+        if allocation_mode not in ("clip", "project"):
+            raise ConfigurationError(f"the allocation mode must be 'clip' or 'project', not {allocation_mode!r}")
+        self.problem = problem
+        self.allocation_mode = allocation_mode
+        self.render_mode = render_mode
+        self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (len(FEATURES),), np.float32)
+        self.action_space = gymnasium.spaces.Box(0.0, 1.0, (1,), np.float32)
+        self._evaluate = evaluate
+        self._reward = resolve_reward(reward, has_budget=problem.budget is not None)
+        self._encoder = ObservationEncoder(problem)
+        self._walk: Walk | None = None
+        self._ratios: list[float] = []
+        self._final: tuple[int, ...] | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Starts an episode at the first decision; nothing is random, so the seed changes nothing."""
+        super().reset(seed=seed)
+        self._walk, self._ratios, self._final = self.problem.walk(), [], None
+        return self._encoder.encode(self._walk, 0.0), {}
+
+    def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Decides one width.
+
+        Args:
+            action: The pruning ratio, shape `(1,)`; clipped to [0, 1].
+
+        Raises:
+            ResetNeeded: If the episode is over, or was not started.
+            ValueError: If the action is not a finite number.
+            ModelError: If the reward of the final allocation is not finite.
+        """
+        walk = self._walk
+        if walk is None or walk.done:
+            raise gymnasium.error.ResetNeeded("the episode is over or was not started; call reset() first")
+        width, ratio = self._decide(walk, _pruning_ratio(action))
+        walk.choose(width)
+        self._ratios.append(ratio)
+        info: dict[str, Any] = {"width": width, "pruning_ratio": ratio}
+        reward, terminated = 0.0, walk.index == len(self.problem.decisions)
+        if terminated:
+            self._final = self._final_widths(walk)
+            info |= self._outcome_info(self._final)
+            reward = info["reward"]
+        return self._encoder.encode(walk, ratio), reward, terminated, False, info
+
+    def render(self) -> str | None:
+        """Returns a text table of the layers and what they keep so far; None unless the render mode is `"ansi"`."""
+        if self.render_mode != "ansi" or self._walk is None:
+            return None
+        return render_widths(self.problem, self._final or self._walk.widths)
+
+    def _decide(self, walk: Walk, requested: float) -> tuple[int, float]:
+        """Returns the width that a requested pruning ratio leads to, and the pruning ratio to report."""
+        width = self.problem.round_width(walk.index, requested)
+        if self.allocation_mode == "project":
+            return width, requested
+        low, high = walk.bounds()
+        width = min(max(width, low), high)
+        return width, 1.0 - width / self.problem.decisions[walk.index].size
+
+    def _final_widths(self, walk: Walk) -> tuple[int, ...]:
+        if self.allocation_mode == "project":
+            return self.problem.project([1.0 - ratio for ratio in self._ratios])
+        return self.problem.fill(walk.widths)
+
+    def _outcome_info(self, widths: tuple[int, ...]) -> dict[str, Any]:
+        """Scores the final widths."""
+        allocation: Allocation = self.problem.allocation(widths)
+        score: Score = self._evaluate(allocation)
+        costs = self.problem.costs
+        flops, params = costs["flops"].cost(widths), costs["params"].cost(widths)
+        reward = float(self._reward(Outcome(score, flops, params, costs["flops"].dense, costs["params"].dense)))
+        if not math.isfinite(reward):
+            raise ModelError(
+                f"a reward must be a finite number, not {reward} for {score}; check the network's weights "
+                "and the data, or choose the reward 'accuracy'"
+            )
+        return {"allocation": allocation, "score": score, "flops": flops, "params": params, "reward": reward}
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """How `gymnasium.make` built the environment."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        # Gymnasium's wrappers deep-copy the specification, and with it the evaluator's network and images.
+        if spec is not None and "evaluate" in spec.kwargs:
+            spec = replace(spec, kwargs={**spec.kwargs, "evaluate": _Shared(spec.kwargs["evaluate"])})
+        self._spec = spec
+
+
+class FilterPruningEnv(PruningEnv):
+    """`AMC/FilterPruning-v0`: one step a channel group, a unit is a channel."""
+
+    kind = "filter"
+
+
+class WeightPruningEnv(PruningEnv):
+    """`AMC/WeightPruning-v0`: one step a layer, a unit is a weight (the paper's fine-grained pruning)."""
+
+    kind = "weight"
+
+
+class _Shared:
+    """An evaluator that is not copied along with what refers to it."""
+
+    def __init__(self, evaluate: Evaluator) -> None:
+        self._evaluate = evaluate
+
+    def __call__(self, allocation: Allocation) -> Score:
+        return self._evaluate(allocation)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Shared:
+        return self
+
+
+def _pruning_ratio(action: Action) -> float:
+    value = float(np.asarray(action, dtype=np.float64).reshape(()))
+    if not math.isfinite(value):
+        raise ValueError(f"a pruning ratio must be a finite number, not {value}")
+    return min(max(value, 0.0), 1.0)
