@@ -1,0 +1,117 @@
+"""What a subcommand of `amc` is, and how its options are parsed."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jsonargparse
+
+from amc.errors import ConfigurationError, UnknownNameError
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand: one module in `amc/cli`, one line in `amc.cli.main.COMMANDS`.
+
+    Attributes:
+        add_arguments: Adds the options to a parser. Heavy imports do not belong there, so that `--help` is quick.
+        run: Does the work with the parsed options; raises `AmcError` for whatever the user can mend.
+        description: The first lines of `--help`.
+        usage: What follows the name on the usage line.
+        examples: Command lines shown at the end of `--help`, one a line.
+    """
+
+    add_arguments: Callable[[jsonargparse.ArgumentParser], None]
+    run: Callable[[jsonargparse.Namespace], None]
+    description: str
+    usage: str = "[options]"
+    examples: str = ""
+
+
+class HelpFormatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Prints the help of an option and its default, without Python's types."""
+
+    def __init__(self, prog: str, **options: Any) -> None:
+        """Sets the columns so that most options take one line of a wide terminal."""
+        super().__init__(prog, max_help_position=32, **options)
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        """Returns the text, with the default where there is one."""
+        text = action.help or ""
+        if action.default in (None, argparse.SUPPRESS, "", {}) or action.nargs == 0:
+            return text
+        return f"{text.rstrip('.')} (default: %(default)s)"
+
+
+class Parser(jsonargparse.ArgumentParser):
+    """A jsonargparse parser that raises instead of exiting, and knows its options' near names.
+
+    Attributes:
+        check_config_file: Called with the path of every `--config` before it is parsed; words what is wrong with it.
+    """
+
+    check_config_file: Callable[[str], None] | None = None
+
+    def parse(self, arguments: Sequence[str]) -> jsonargparse.Namespace:
+        """Parses a command line.
+
+        Raises:
+            UnknownNameError: If an option does not exist.
+            ConfigurationError: If a value or a configuration file cannot be used.
+        """
+        self._refuse_unknown_options(arguments)
+        self._check_config_files(arguments)
+        try:
+            # jsonargparse prints notices of its own to stderr; what matters of them is in the exception.
+            with contextlib.redirect_stderr(io.StringIO()):
+                return self.parse_args(list(arguments))
+        except (argparse.ArgumentError, jsonargparse.ArgumentError) as error:
+            raise ConfigurationError(_plain(str(error))) from error
+
+    def _refuse_unknown_options(self, arguments: Sequence[str]) -> None:
+        """Raises with the nearest name if an option is not known (abbreviations are not accepted)."""
+        known = {text for action in self._actions for text in action.option_strings if action.help != argparse.SUPPRESS}
+        known.add("--print_config")
+        for argument in arguments:
+            name = argument.partition("=")[0]
+            if name.startswith("--") and name not in known and name.rpartition(".")[0] not in ("--agent_options",):
+                raise UnknownNameError("option", name, known)
+
+
+    def _check_config_files(self, arguments: Sequence[str]) -> None:
+        """Hands every `--config FILE` and `--config=FILE` to `check_config_file`."""
+        if self.check_config_file is None:
+            return
+        for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+            name, separator, value = argument.partition("=")
+            if name == "--config":
+                self.check_config_file(value if separator else following)
+
+
+def _plain(message: str) -> str:
+    """Rewords jsonargparse's messages for people who do not write Python."""
+    message = re.sub(r"\s+", " ", message).strip()
+    message = re.sub(r'^Parser key "([^"]+)": ?', r"--\1: ", message)
+    message = re.sub(r"Expected a <class '(\w+)'>\. Got value: (.*)", r"expected \1, got \2", message)
+    return message[:1].lower() + message[1:] if not message.startswith("-") else message
+
+
+def make_parser(name: str, command: Command) -> Parser:
+    """Builds the parser of a subcommand."""
+    examples = f"examples:\n{command.examples}" if command.examples else None
+    parser = Parser(
+        prog=f"amc {name}",
+        usage=f"amc {name} {command.usage}".rstrip(),
+        description=command.description,
+        epilog=examples,
+        formatter_class=HelpFormatter,
+        exit_on_error=False,
+    )
+    command.add_arguments(parser)
+    return parser

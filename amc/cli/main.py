@@ -1,0 +1,77 @@
+"""The `amc` command: finds the subcommand, runs it, and words errors as one line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import amc
+from amc.cli.command import Command, make_parser
+from amc.errors import AmcError
+from amc.registry import Registry
+
+COMMANDS: Registry[Command] = Registry("command")
+COMMANDS.register("compress", "amc.cli.compress:COMMAND", "Fit a network into a budget: search, prune, fine-tune, compare.")
+COMMANDS.register("search", "amc.cli.search:COMMAND", "Look for a policy and write it down, nothing more.")
+COMMANDS.register("prune", "amc.cli.prune:COMMAND", "Prune a network as a policy says.")
+COMMANDS.register("finetune", "amc.cli.finetune:COMMAND", "Fine-tune the pruned network of a run.")
+COMMANDS.register("evaluate", "amc.cli.evaluate:COMMAND", "Measure a run's network, or any network, on the test images.")
+COMMANDS.register("inspect", "amc.cli.inspect:COMMAND", "Show what of a network can be pruned, and what it costs.")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command line and returns the exit status.
+
+    Args:
+        arguments: The words after `amc`; the process's own if None.
+
+    Returns:
+        0 when the work is done, 2 for anything the user can mend, 130 after Ctrl-C.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(words)
+    except AmcError as error:
+        print(f"amc: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("amc: interrupted; a run that has started can go on with --resume", file=sys.stderr)
+        return 130
+
+
+def _dispatch(words: list[str]) -> int:
+    """Runs the subcommand that the first word names."""
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(f"amc {amc.__version__}")
+        return 0
+    command = COMMANDS.get(words[0])
+    try:
+        options = make_parser(words[0], command).parse(words[1:])
+    except SystemExit as finished:  # --help and --print_config print and leave
+        return int(finished.code or 0)
+    command.run(options)
+    return 0
+
+
+def _overview() -> str:
+    """Returns the help of `amc` itself."""
+    width = max(len(name) for name in COMMANDS.names())
+    lines = [
+        "usage: amc COMMAND [options]",
+        "",
+        "Fits a trained PyTorch network into a budget, with as little accuracy lost as can be had.",
+        "Try it: 'amc compress' prunes a small network to half its FLOPs in a minute or two, without any download.",
+        "",
+        "commands:",
+        *(f"  {entry.name:<{width}}  {entry.summary}" for entry in COMMANDS.entries()),
+        "",
+        "'amc COMMAND --help' explains a command's options; 'amc --version' prints the version.",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""From parsed options to a run's configuration."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import yaml
+
+from amc.cli.command import Parser
+from amc.config import RunConfig, from_mapping
+from amc.errors import ConfigurationError
+
+_METAVARS = {
+    "model": "NAME",
+    "weights": "FILE",
+    "agent": "NAME",
+    "agent_options": "KEY=VALUE",
+    "reward": "NAME",
+    "allocation_mode": "NAME",
+    "compare": "NAMES",
+    "device": "NAME",
+    "data.root": "DIR",
+    "pruning.family": "NAME",
+    "pruning.criterion": "NAME",
+    "pruning.reconstruction": "NAME",
+    "pruning.exclude": "NAMES",
+    "finetune.select": "NAME",
+}
+
+
+def add_run_options(parser: jsonargparse.ArgumentParser, skip: Collection[str] = ()) -> None:
+    """Adds `--config` and every option of `RunConfig`, sections as groups.
+
+    Args:
+        parser: The subcommand's parser.
+        skip: Fields of `RunConfig` that the subcommand has no use for.
+    """
+    parser.add_argument("--config", action="config", metavar="FILE", help="YAML file with any of the options below.")
+    parser.add_class_arguments(RunConfig, as_group=True, skip=set(skip))
+    for action in parser._actions:
+        if "CONFIG" in str(action.metavar) and action.dest in FIELDS:
+            action.help = argparse.SUPPRESS  # jsonargparse offers a file for every section; one for the run will do
+        elif action.dest in _METAVARS:
+            action.metavar = _METAVARS[action.dest]
+        elif action.dest == "print_config":
+            action.help = "Print the resulting configuration as YAML, and exit."
+        elif action.dest != "help" and action.metavar != "FILE":
+            action.metavar = "true|false" if isinstance(action.default, bool) else "N"
+    if isinstance(parser, Parser):
+        parser.check_config_file = check_config_file
+
+
+def run_config(options: jsonargparse.Namespace) -> RunConfig:
+    """Returns the configuration that the options describe.
+
+    Raises:
+        ConfigurationError: If a value has the wrong type.
+    """
+    record = options.as_dict()
+    return from_mapping(RunConfig, {name: value for name, value in record.items() if name in FIELDS})
+
+
+def check_config_file(path: str) -> None:
+    """Checks that a YAML file holds options of a run and nothing else.
+
+    Raises:
+        ConfigurationError: If the file is missing, is no YAML, or holds an unknown option or a value of the wrong type.
+    """
+    from_mapping(RunConfig, read_yaml(Path(path)))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads a YAML file that holds a mapping.
+
+    Raises:
+        ConfigurationError: If the file is missing or holds something else.
+    """
+    try:
+        record = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the configuration file must be a readable YAML file: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{path} is no valid YAML: {error}") from error
+    if record is None:
+        return {}
+    if not isinstance(record, dict):
+        raise ConfigurationError(f"{path} must hold options by name ('episodes: 300'), not a {type(record).__name__}")
+    return {str(name): value for name, value in record.items()}
+
+
+FIELDS = frozenset(RunConfig.__dataclass_fields__)

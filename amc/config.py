@@ -1,0 +1,189 @@
+"""The options of a run, as the command line, a YAML file and Python share them.
+
+The docstrings below are what `--help` prints, one line an option. Values are checked where they are used, by the
+part that owns the rule, so that Python callers get the same messages.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from amc.errors import ConfigurationError, UnknownNameError
+from amc.training.data import DataConfig
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """Budget: what the smaller network may cost; give exactly one (unset: half the FLOPs).
+
+    Attributes:
+        flops: FLOPs kept, as a share of the dense network's (0.5) or a count (60000000); a multiply-add is one.
+        params: Parameters kept, as a share of the dense network's (0.5) or a count (400000).
+    """
+
+    flops: float | None = None
+    params: float | None = None
+
+
+@dataclass(frozen=True)
+class PruningConfig:
+    """Pruning: what is removed, and how the rest makes up for it.
+
+    Attributes:
+        family: filter removes whole channels (a smaller network); weight zeroes single weights (the same shapes).
+        criterion: How a filter's worth is told: greedy, l1 or l2; weights always go by magnitude.
+        reconstruction: Least-squares refit of the layers that read a cut one: sequential, once or none.
+        min_keep_ratio: Smallest share of a group's channels that is kept, 0 to 1.
+        max_keep_ratio: Largest share of a group's channels that is kept, 0 to 1.
+        round_to: Kept channels are a multiple of this; 8 or 16 suits most hardware.
+        exclude: Layers left alone: name patterns, comma-separated, such as 'conv1,layer1.*'.
+        residual: Whether the channels of residual streams are pruned too.
+    """
+
+    family: str = "filter"
+    criterion: str = "greedy"
+    reconstruction: str = "sequential"
+    min_keep_ratio: float = 0.1
+    max_keep_ratio: float = 1.0
+    round_to: int = 1
+    exclude: str = ""
+    residual: bool = False
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Training of the dense network, where no weights are given.
+
+    Attributes:
+        epochs: Passes over the training images; unset: 30, or 0 with --weights or package.module:factory.
+        lr: Peak learning rate.
+    """
+
+    epochs: int | None = None
+    lr: float = 0.1
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """Fine-tuning of the pruned network, the same for every network that is compared.
+
+    Attributes:
+        epochs: Passes over the training images; 0 leaves the pruned network as it is.
+        lr: Peak learning rate of the schedule.
+        batch_size: Images a step.
+        weight_decay: L2 penalty on the weights.
+        label_smoothing: Share of the target spread over all classes, 0 to 1.
+        distillation: Weight of matching the dense network's outputs in the loss, 0 to 1.
+        temperature: Temperature of the distillation.
+        select: Which epoch is kept: last, or best on the search split.
+    """
+
+    epochs: int = 10
+    lr: float = 0.05
+    batch_size: int = 128
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.0
+    distillation: float = 0.5
+    temperature: float = 4.0
+    select: str = "last"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The run.
+
+    Attributes:
+        model: Built-in or torchvision name, or package.module:factory; 'amc inspect --list' prints the names.
+        weights: Checkpoint with the trained weights; unset: the network is trained first.
+        agent: What looks for the policy: ddpg, random, cem, cmaes, tpe, greedy, uniform, erk, shallow, deep.
+        agent_options: Options of the agent by name, such as --agent_options.warmup 50.
+        episodes: Candidates that the agent may try.
+        reward: What the agent maximises: accuracy, cross_entropy, flops or params (the last two: the paper's).
+        allocation_mode: How candidates are kept within the budget: clip (the paper's) or project.
+        compare: Agents to compare with under the same budget, comma-separated; none for no comparison.
+        seed: Seed of everything random.
+        device: auto, cpu or cuda.
+        data: The data.
+        budget: The budget.
+        pruning: The pruning.
+        train: The training.
+        finetune: The fine-tuning.
+    """
+
+    model: str = "digits_resnet"
+    weights: str | None = None
+    agent: str = "ddpg"
+    agent_options: dict[str, Any] = field(default_factory=dict)
+    episodes: int = 100
+    reward: str = "accuracy"
+    allocation_mode: str = "clip"
+    compare: str = "uniform,erk"
+    seed: int = 0
+    device: str = "auto"
+    data: DataConfig = field(default_factory=DataConfig)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    pruning: PruningConfig = field(default_factory=PruningConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """Names of the agents to compare with."""
+        return split_names(self.compare)
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Splits a comma-separated list; `"none"` and `""` are empty."""
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    return () if names == ("none",) else names
+
+
+def as_mapping(config: Any) -> dict[str, Any]:
+    """Returns a configuration as nested dictionaries, for YAML."""
+    return dataclasses.asdict(config)
+
+
+def from_mapping(cls: type[T], record: Mapping[str, Any], path: str = "") -> T:
+    """Builds a configuration from nested dictionaries, as YAML yields them.
+
+    Args:
+        cls: The dataclass to build.
+        record: Values by field name; what is missing keeps its default.
+        path: Where `record` stands, for messages; ends with a dot unless empty.
+
+    Raises:
+        UnknownNameError: If a name is no option.
+        ConfigurationError: If a value has the wrong type.
+    """
+    hints = typing.get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for name, value in record.items():
+        if name not in hints:
+            raise UnknownNameError("option", f"{path}{name}", [f"{path}{hint}" for hint in hints])
+        values[name] = _convert(hints[name], value, f"{path}{name}")
+    return cls(**values)
+
+
+def _convert(hint: Any, value: Any, name: str) -> Any:
+    """Returns `value` as the type that an option asks for."""
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise ConfigurationError(f"{name} must be a section with options of its own, not {value!r}")
+        return from_mapping(typing.cast(type, hint), value, f"{name}.")
+    choices = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    allowed = tuple(typing.get_origin(choice) or choice for choice in choices)
+    if tuple in allowed and isinstance(value, list):
+        return tuple(value)
+    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        wanted = " or ".join("unset" if kind is type(None) else kind.__name__ for kind in allowed)
+        raise ConfigurationError(f"{name} must be {wanted}, not {value!r}")
+    return value

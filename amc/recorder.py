@@ -1,0 +1,65 @@
+"""How a run tells what it does, and what it remembers of an earlier start.
+
+The wiring in `amc.compress` reports to a `Recorder`. This one keeps nothing and prints nothing; `amc.report` has one
+that writes a run's folder and shows progress.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from agents.protocol import EpisodeResult
+
+Advance = Callable[[int, str], None]
+"""Takes how much of a stage is done, in its unit, and a short note such as "loss 0.31"."""
+
+
+class Recorder:
+    """Listens to a run. Every method may be overridden; the defaults do nothing."""
+
+    def stage(self, title: str, total: int, unit: str) -> AbstractContextManager[Advance]:
+        """Announces a stage that takes a while.
+
+        Args:
+            title: What is done, for people.
+            total: How many units it has.
+            unit: The unit, in the plural ("episodes").
+
+        Returns:
+            A context whose value is to be called as the stage advances.
+        """
+        return contextlib.nullcontext(lambda done, note: None)
+
+    def say(self, line: str) -> None:
+        """Tells one line to whoever watches."""
+
+    def recorded_episodes(self) -> Sequence[EpisodeResult]:
+        """Returns the episodes of an earlier start of the same run, in order."""
+        return ()
+
+    def on_episode(self, result: EpisodeResult) -> None:
+        """Takes an episode as it ends; episodes that are played again are reported again."""
+
+    def on_epoch(self, network: str, epoch: int, figures: Mapping[str, float]) -> None:
+        """Takes the figures of an epoch of (fine-)training.
+
+        Args:
+            network: Whose: `"dense"`, `"searched"`, or the name of a baseline.
+            epoch: Number of the epoch, from 1.
+            figures: Numbers by name, such as the loss.
+        """
+
+    def recall(self, name: str) -> dict[str, Any] | None:
+        """Returns what an earlier start remembered under a name, or None."""
+        return None
+
+    def remember(self, name: str, record: Mapping[str, Any]) -> None:
+        """Keeps a JSON-able record of something finished, for a later start."""
+
+    def checkpoint(self, name: str) -> Path | None:
+        """Returns the file that keeps a network's training from being lost, or None to keep none."""
+        return None

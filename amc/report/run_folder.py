@@ -1,0 +1,205 @@
+"""A run's folder: what a run writes as it goes, and what it finds when it is resumed."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from agents.protocol import EpisodeResult
+from amc.config import RunConfig, as_mapping, from_mapping
+from amc.errors import RunFolderError
+from amc.structure import Allocation
+from amc.training.score import Score
+
+CONFIG, EPISODES, PROGRESS, SUMMARY = "config.yaml", "episodes.jsonl", "progress.json", "summary.json"
+_SCORE_FIELDS = ("accuracy", "cross_entropy", "agreement", "images")
+
+
+class RunFolder:
+    """Reads and writes the files of one run.
+
+    Attributes:
+        path: The folder.
+        config: The resolved configuration of the run.
+    """
+
+    def __init__(self, path: Path, config: RunConfig) -> None:
+        """Wraps a folder that exists; see `create` and `open`."""
+        self.path, self.config = path, config
+
+    @classmethod
+    def create(cls, path: Path, config: RunConfig) -> RunFolder:
+        """Makes a new folder, parents included, and writes the configuration.
+
+        Raises:
+            RunFolderError: If the folder holds something already, or cannot be written.
+        """
+        check_free(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            (path / CONFIG).write_text(yaml.safe_dump(as_mapping(config), sort_keys=False), encoding="utf-8")
+        except OSError as error:
+            raise RunFolderError(f"the output folder must be writable: {error}; choose another --out") from error
+        return cls(path, config)
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Opens the folder of a run that was started before.
+
+        Raises:
+            RunFolderError: If there is no run in it.
+            ConfigurationError: If its configuration was edited into something invalid.
+        """
+        file = path / CONFIG
+        if not file.is_file():
+            raise RunFolderError(f"{path} must hold a run, but has no {CONFIG}; give the folder that --out named")
+        try:
+            record = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise RunFolderError(f"{file} must be readable YAML: {error}") from error
+        if not isinstance(record, dict):
+            raise RunFolderError(f"{file} must hold the run's options by name; it holds {record!r}")
+        return cls(path, from_mapping(RunConfig, record))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has come to its end."""
+        return (self.path / SUMMARY).is_file()
+
+    def discard(self) -> None:
+        """Deletes the folder: for a run that failed before it had anything to keep."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def read_episodes(self) -> list[EpisodeResult]:
+        """Returns the episodes written so far; a last line that was cut off is left out."""
+        file = self.path / EPISODES
+        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+        episodes = []
+        for line in lines:
+            try:
+                episodes.append(episode_from_record(json.loads(line)))
+            except (json.JSONDecodeError, KeyError):
+                break
+        return episodes
+
+    def write_episodes(self, episodes: Sequence[EpisodeResult]) -> None:
+        """Replaces all episodes."""
+        write_text(self.path / EPISODES, "".join(_line(episode) for episode in episodes))
+
+    def append_episode(self, episode: EpisodeResult) -> None:
+        """Adds an episode; it is on disk when this returns."""
+        with (self.path / EPISODES).open("a", encoding="utf-8") as file:
+            file.write(_line(episode))
+
+    def read_progress(self) -> dict[str, Any]:
+        """Returns the records of finished stages, by name."""
+        file = self.path / PROGRESS
+        if not file.is_file():
+            return {}
+        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return record
+
+    def write_progress(self, records: Mapping[str, Any]) -> None:
+        """Replaces the records of finished stages."""
+        write_json(self.path / PROGRESS, records)
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Reads one of the folder's JSON files.
+
+        Raises:
+            RunFolderError: If the file is missing or no JSON: the run did not come that far.
+        """
+        file = self.path / name
+        try:
+            record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError) as error:
+            raise RunFolderError(f"{self.path} has no readable {name}; finish the run with --resume first") from error
+        return record
+
+
+def check_free(path: Path) -> None:
+    """Checks that a folder may be used for a new run.
+
+    Raises:
+        RunFolderError: If it holds a run, or anything else.
+    """
+    if (path / CONFIG).exists():
+        raise RunFolderError(
+            f"{path} holds a run already; go on with it by --resume, or give another folder with --out"
+        )
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise RunFolderError(f"the output folder must be new or empty, and {path} is not; give another one with --out")
+
+
+def fresh_path(base: Path) -> Path:
+    """Returns `base`, or the first of `base-2`, `base-3`, ... that does not exist."""
+    number, path = 1, base
+    while path.exists():
+        number += 1
+        path = base.with_name(f"{base.name}-{number}")
+    return path
+
+
+def default_path(config: RunConfig) -> Path:
+    """Returns a folder that does not exist, named after what makes the run: `runs/MODEL-DATA-AGENT-BUDGET-seedN`."""
+    metric, value = ("params", config.budget.params) if config.budget.params else ("flops", config.budget.flops or 0.5)
+    model = config.model.replace(":", ".").replace("/", ".")
+    return fresh_path(Path("runs") / f"{model}-{config.data.name}-{config.agent}-{metric}{value:g}-seed{config.seed}")
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Writes a JSON file at once, so that a kill leaves the old or the new one; NaN becomes null."""
+    write_text(path, json.dumps(_without_nan(record), indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a file at once."""
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def episode_record(episode: EpisodeResult) -> dict[str, Any]:
+    """Returns an episode as `episodes.jsonl` has it."""
+    return {
+        "episode": episode.episode,
+        "reward": episode.reward,
+        **episode.score.as_dict(),
+        "flops": episode.flops,
+        "params": episode.params,
+        "seconds": episode.seconds,
+        **episode.allocation.as_dict(),
+    }
+
+
+def episode_from_record(record: Mapping[str, Any]) -> EpisodeResult:
+    """Reads what `episode_record` wrote."""
+    score = {name: math.nan if record[name] is None else record[name] for name in _SCORE_FIELDS}
+    return EpisodeResult(
+        episode=int(record["episode"]),
+        allocation=Allocation.from_dict(record),
+        reward=float(record["reward"]),
+        score=Score(**score),
+        flops=int(record["flops"]),
+        params=int(record["params"]),
+        seconds=float(record["seconds"]),
+    )
+
+
+def _line(episode: EpisodeResult) -> str:
+    return json.dumps(_without_nan(episode_record(episode))) + "\n"
+
+
+def _without_nan(value: Any) -> Any:
+    """Replaces NaN, which JSON does not have, by None, all the way down."""
+    if isinstance(value, Mapping):
+        return {str(key): _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

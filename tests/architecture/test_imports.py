@@ -1,0 +1,126 @@
+"""Imports run one way, and `import amc` is light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# Every part may import itself and the parts before it. A tuple holds parts that must not see each other.
+ORDER = [
+    ("amc.errors",),
+    ("amc.registry",),
+    ("amc.structure",),
+    ("amc.training.score",),
+    ("amc.costs", "amc.pruning"),
+    ("amc.models",),
+    ("amc.training",),
+    ("envs", "agents"),
+    ("amc.config", "amc.architecture"),
+    ("amc.load",),
+    ("amc.recorder", "amc.save"),
+    ("amc.search",),
+    ("amc.delivery",),
+    ("amc.compare",),
+    ("amc.compress",),
+    ("amc.report",),
+    ("amc.export",),
+    ("amc.cli",),
+    ("amc.__main__",),
+]
+# The lazy front door: it names every part and imports none.
+FRONT = "amc"
+
+
+def part_of(module):
+    """Returns the part that a module belongs to: the longest listed prefix."""
+    parts = [part for level in ORDER for part in level]
+    return max((part for part in parts if module == part or module.startswith(part + ".")), key=len, default=None)
+
+
+def level_of(part):
+    return next(index for index, level in enumerate(ORDER) if part in level)
+
+
+def sources():
+    files = sorted(file for package in ("amc", "envs", "agents") for file in (ROOT / package).rglob("*.py"))
+    assert len(files) > 30
+    return files
+
+
+def module_name(file):
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def is_type_checking(node):
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def imported(tree, *, types_too=True):
+    """Yields the modules that a file imports, anywhere in it; with `types_too=False`, not those for annotations only."""
+    pending = [tree]
+    while pending:
+        node = pending.pop()
+        if is_type_checking(node) and not types_too:
+            pending += node.orelse
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        pending += list(ast.iter_child_nodes(node))
+
+
+@pytest.mark.parametrize("file", sources(), ids=module_name)
+def test_imports_run_downwards(file):
+    name = module_name(file)
+    if name == FRONT:
+        return
+    own = part_of(name)
+    assert own is not None, f"{name} has no place in ORDER: give it one"
+    # Annotations may name types of other parts: nothing is imported for them when the program runs.
+    for module in imported(ast.parse(file.read_text(encoding="utf-8")), types_too=False):
+        other = part_of(module)
+        if other is None or other == own:
+            continue
+        assert level_of(other) < level_of(own), f"{name} must not import {module}"
+
+
+def test_agents_never_import_envs():
+    for file in sources():
+        if module_name(file).startswith("agents"):
+            modules = list(imported(ast.parse(file.read_text(encoding="utf-8"))))
+            assert not [module for module in modules if module.startswith("envs")], file
+
+
+def test_a_wrong_import_would_be_found():
+    tree = ast.parse("def f():\n    from envs.rewards import Reward\n    import amc.costs.budget\n")
+    assert sorted(imported(tree)) == ["amc.costs.budget", "envs.rewards.Reward"]
+    assert part_of("amc.training.score") == "amc.training.score"
+    assert level_of("amc.costs") == level_of("amc.pruning")
+
+
+def run_python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+
+
+def test_import_amc_loads_nothing_heavy():
+    loaded = run_python("import sys, amc; dir(amc); print(' '.join(sys.modules))").split()
+    heavy = {"torch", "stable_baselines3", "gymnasium", "numpy", "matplotlib", "torchvision"}
+    assert "amc" in loaded
+    assert not heavy & set(loaded)
+
+
+def test_public_names_exist():
+    code = "import amc; print([name for name in amc.__all__ if getattr(amc, name, None) is None])"
+    assert run_python(code).strip() == "[]"
+
+
+def test_load_needs_no_search_machinery():
+    loaded = run_python("import sys, amc; amc.load; print(' '.join(sys.modules))").split()
+    assert "amc.load" in loaded
+    for name in ("stable_baselines3", "gymnasium", "envs", "agents", "amc.costs", "amc.pruning", "optuna", "cmaes"):
+        assert name not in loaded, name
