@@ -38,6 +38,8 @@ class ChannelGroup:
         writers: Names of the layers that write the channels.
         readers: Names of the layers whose weights read the channels.
         residual: Whether the channels are summed from several writers (a residual stream).
+        normalised: Whether a statistic over all of the channels is taken (layer norm, group norm), so that removing
+            some changes what the others contribute.
         reason: Why the group must be left alone; None where it may be cut.
     """
 
@@ -47,6 +49,7 @@ class ChannelGroup:
     writers: tuple[str, ...]
     readers: tuple[str, ...]
     residual: bool = False
+    normalised: bool = False
     reason: str | None = None
 
     @property

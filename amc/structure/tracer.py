@@ -1,0 +1,310 @@
+"""Runs a network once while every activation drags its shadow along."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from amc.structure.shadow import Shadow, merged_along
+from amc.structure.units import ChannelUnits, Labels
+
+Factor = Labels | int
+"""An axis in a cost: its labels where they vary along it, else its length."""
+
+HEAD_ATTRIBUTES = ("num_heads", "n_heads", "nhead", "n_head", "num_attention_heads", "heads")
+
+
+@dataclass(frozen=True)
+class ParameterView:
+    """A parameter or buffer seen through transpositions and slices.
+
+    Attributes:
+        name: Its name in the network.
+        axes: For every axis of the view, the axis of the parameter.
+        offsets: For every axis of the view, where it starts.
+    """
+
+    name: str
+    axes: tuple[int, ...]
+    offsets: tuple[int, ...]
+
+
+@dataclass
+class LayerRecord:
+    """What was seen of a layer with a weight, before groups are known; see `LayerSpec`."""
+
+    weight: str
+    kind: str
+    in_labels: Factor
+    out_labels: Factor
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    input_size: tuple[int, int]
+    in_channels: int
+    out_channels: int
+    flops: int
+    calls: int = 1
+    batch_norm: str | None = None
+    residual_sum: tuple[int, int] | None = None
+
+
+@dataclass
+class Producer:
+    """Which layer an activation comes from, directly or through its batch norm."""
+
+    layer: LayerRecord
+    uses: int = 0
+    reader: tuple[str, Any] | None = None
+    followed: Producer | None = None
+
+
+@dataclass
+class Trace:
+    """Everything that the operators' rules write down.
+
+    Attributes:
+        model: The network that is traced.
+        units: The channel units.
+        axis_labels: Labels along the axes of parameters and buffers.
+        element_labels: Labels of the elements of parameters that take part in arithmetic.
+        roles: `"write"`, `"read"` or `"follow"` for every axis in `axis_labels`.
+        layers: Layers with weights by the name of the weight, in the order of execution.
+        costs: FLOPs as `(coefficient, factors)`.
+        attributes: Numbers that modules remember, as `(module, attribute, labels)`.
+        counting: Whether layers and FLOPs are recorded (only in the first of several runs).
+    """
+
+    model: nn.Module
+    units: ChannelUnits = field(default_factory=ChannelUnits)
+    axis_labels: dict[tuple[str, int], Labels] = field(default_factory=dict)
+    element_labels: dict[str, Labels] = field(default_factory=dict)
+    roles: dict[tuple[str, int], str] = field(default_factory=dict)
+    layers: dict[str, LayerRecord] = field(default_factory=dict)
+    costs: list[tuple[int, tuple[Factor, ...]]] = field(default_factory=list)
+    attributes: list[tuple[str, str, Labels]] = field(default_factory=list)
+    counting: bool = True
+    sums: int = 0
+    modules: list[str] = field(default_factory=list)
+    in_adaptive_pool: bool = False
+
+    def __post_init__(self) -> None:
+        """Indexes the parameters and buffers."""
+        named = [*self.model.named_parameters(), *self.model.named_buffers()]
+        self.tensors: dict[str, Tensor] = dict(named)
+        self._names = {id(tensor): name for name, tensor in named}
+        self._views: dict[int, ParameterView] = {}
+        self._shadows: dict[int, Shadow] = {}
+        self._producers: dict[int, Producer] = {}
+        self._alive: list[Tensor] = []
+        self.all_producers: list[Producer] = []
+        self.touched: set[str] = set()
+
+    def forget_activations(self) -> None:
+        """Lets the activations of a finished run go."""
+        self._shadows.clear()
+        self._producers.clear()
+        self._views.clear()
+        self._alive.clear()
+
+    def view_of(self, tensor: Tensor) -> ParameterView | None:
+        """Returns how a tensor shows a parameter or buffer, or None if it is an activation."""
+        name = self._names.get(id(tensor))
+        if name is not None:
+            self.touched.add(name)
+            axes = tuple(range(tensor.dim()))
+            return ParameterView(name, axes, (0,) * tensor.dim())
+        return self._views.get(id(tensor))
+
+    def set_view(self, tensor: Tensor, view: ParameterView) -> None:
+        """Notes that a tensor shows a parameter."""
+        self._alive.append(tensor)
+        self._views[id(tensor)] = view
+
+    def shadow(self, tensor: Tensor) -> Shadow:
+        """Returns the shadow of an activation or, element by element, of a parameter."""
+        if id(tensor) in self._shadows:
+            return self._shadows[id(tensor)].resolved(self.units)
+        view = self.view_of(tensor)
+        if view is None:
+            return Shadow.neutral(tensor.shape)
+        return Shadow(self._element_view(view, tensor), tuple(tensor.shape)).resolved(self.units)
+
+    def _element_view(self, view: ParameterView, tensor: Tensor) -> Tensor:
+        shape = self.tensors[view.name].shape
+        if view.name not in self.element_labels:
+            self.element_labels[view.name] = self.units.new(int(np.prod(shape))).reshape(tuple(shape))
+        labels = torch.from_numpy(self.element_labels[view.name])
+        labels = labels.permute(view.axes)
+        for axis, offset in enumerate(view.offsets):
+            labels = labels.narrow(axis, offset, tensor.shape[axis])
+        return labels
+
+    def set_shadow(self, tensor: Tensor, shadow: Shadow) -> None:
+        """Gives an activation its shadow."""
+        assert tuple(tensor.shape) == shadow.shape, (tensor.shape, shadow.shape)
+        self._alive.append(tensor)
+        self._views.pop(id(tensor), None)
+        self._shadows[id(tensor)] = shadow
+
+    def labels_of(self, view: ParameterView, axis: int, length: int, role: str) -> Labels:
+        """Returns the labels along an axis of a view of a parameter, making them at first use.
+
+        Args:
+            view: The view.
+            axis: The view's axis.
+            length: Its length.
+            role: `"write"`, `"read"` or `"follow"`; the strongest role of all uses stays.
+        """
+        key = (view.name, view.axes[axis])
+        if key not in self.axis_labels:
+            self.axis_labels[key] = self.units.new(self.tensors[view.name].shape[view.axes[axis]])
+        order = ("follow", "read", "write")
+        self.roles[key] = max(self.roles.get(key, "follow"), role, key=order.index)
+        start = view.offsets[axis]
+        return self.axis_labels[key][start : start + length]
+
+    def follow(self, tensor: Tensor | None, labels: Factor) -> None:
+        """Ties axis 0 of a parameter (a bias, a batch norm's statistics) to channels."""
+        if tensor is None or isinstance(labels, int):
+            return
+        view = self.view_of(tensor)
+        if view is None:
+            self.units.freeze(labels, "read by a parameter that is computed at run time")
+        else:
+            self.units.union(self.labels_of(view, 0, len(labels), "follow"), labels)
+
+    def cost(self, coefficient: int, *factors: Factor) -> None:
+        """Records FLOPs: the coefficient times the lengths of the axes."""
+        if self.counting:
+            self.costs.append((coefficient, factors))
+
+    def cost_per_element(self, coefficient: int, shadow: Shadow) -> None:
+        """Records FLOPs proportional to the number of elements of a tensor."""
+        self.cost(coefficient, *[shadow.vector(axis) for axis in range(len(shadow.shape))])
+
+    def attribute(self, module: str, name: str, labels: Factor) -> None:
+        """Notes that a module remembers how many channels there are."""
+        if not isinstance(labels, int) and hasattr(self.model.get_submodule(module), name):
+            self.attributes.append((module, name, labels))
+
+    def settled(self, shadow: Shadow) -> Shadow:
+        """Couples labels until they vary along one axis only, so that what is left after a cut is still a box.
+
+        Of several axes the one that counts attention heads is kept (a module's own number of heads tells), else the
+        last one.
+        """
+        varying = shadow.varying
+        if len(varying) < 2:
+            return shadow
+        heads = self._heads_axis(shadow)
+        keep = varying[-1] if heads is None else heads
+        shadow = merged_along(shadow, [axis for axis in varying if axis != keep], self.units)
+        if heads is not None:
+            vector = shadow.vector(heads)
+            for attribute in self._head_attributes(shadow.shape[heads]):
+                self.attribute(self.modules[-1], attribute, vector)
+        return shadow
+
+    def _head_attributes(self, heads: int) -> list[str]:
+        module = self.model.get_submodule(self.modules[-1])
+        return [name for name in HEAD_ATTRIBUTES if getattr(module, name, None) == heads]
+
+    def _heads_axis(self, shadow: Shadow) -> int | None:
+        axes = [axis for axis in shadow.varying if self._head_attributes(shadow.shape[axis])]
+        return axes[-1] if axes and len(shadow.shape) > 2 else None
+
+    def freeze_input(self, tensor: Tensor, reason: str) -> None:
+        """Freezes the channels of an operator's input, and a parameter along all its axes."""
+        view = self.view_of(tensor)
+        if view is not None and id(tensor) not in self._shadows:
+            for axis in range(tensor.dim()):
+                self.units.freeze(self.labels_of(view, axis, tensor.shape[axis], "follow"), reason)
+        else:
+            self.units.freeze(self.shadow(tensor).labels(), reason)
+
+    def note_uses(self, tensors: Sequence[Tensor]) -> None:
+        """Counts who reads the outputs of layers."""
+        for tensor in tensors:
+            if id(tensor) in self._producers:
+                self._producers[id(tensor)].uses += 1
+
+    def produced(self, tensor: Tensor, producer: Producer) -> None:
+        """Notes which layer an activation comes from."""
+        self._producers[id(tensor)] = producer
+        self.all_producers.append(producer)
+
+    def producer(self, tensor: Tensor) -> Producer | None:
+        """Returns which layer an activation comes from, if it comes straight from one."""
+        return self._producers.get(id(tensor))
+
+
+class ShadowMode(TorchDispatchMode):
+    """Applies the coupling rule of every operator that runs."""
+
+    def __init__(self, trace: Trace) -> None:
+        """Creates the mode.
+
+        Args:
+            trace: Where the rules write down what they see.
+        """
+        super().__init__()
+        self.trace = trace
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Runs an operator, then its rule."""
+        from amc.structure.rules import apply_rule
+
+        kwargs = kwargs or {}
+        outputs = func(*args, **kwargs)
+        apply_rule(self.trace, func, args, kwargs, outputs)
+        return outputs
+
+
+class AdaptivePoolMode(TorchFunctionMode):
+    """Tells adaptive pooling, which fvcore counts, from a plain mean, which it does not: both run `aten.mean`."""
+
+    def __init__(self, trace: Trace) -> None:
+        """Creates the mode.
+
+        Args:
+            trace: Where `in_adaptive_pool` is set while such a pooling runs.
+        """
+        super().__init__()
+        self.trace = trace
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Runs a function of PyTorch, noting whether it is adaptive average pooling in two dimensions."""
+        outer = self.trace.in_adaptive_pool
+        self.trace.in_adaptive_pool = outer or getattr(func, "__name__", "") == "adaptive_avg_pool2d"
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            self.trace.in_adaptive_pool = outer
+
+
+@contextmanager
+def module_names(trace: Trace) -> Iterator[None]:
+    """Keeps the stack of running modules in `trace.modules`."""
+
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        trace.modules.pop()
+
+    handles = []
+    for name, module in trace.model.named_modules():
+        handles.append(module.register_forward_pre_hook(lambda _module, _args, name=name: trace.modules.append(name)))
+        handles.append(module.register_forward_hook(leave))
+    trace.modules.append("")
+    try:
+        yield
+    finally:
+        trace.modules.clear()
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,106 @@
+"""Channel units: a union-find over labels that stand for channels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Labels = npt.NDArray[np.int64]
+
+NEUTRAL = 0
+"""The label of elements that belong to no channel: constants, masks, random noise."""
+
+
+class ChannelUnits:
+    """Labels, the classes they fall into, and why some classes must not be cut.
+
+    Every channel that a layer writes starts as a label of its own. Operators merge the labels of channels that must
+    go together. A class that must stay is frozen with a reason. Some labels are fixed from birth: they stand for
+    positions that the network's code counts on (its inputs, zero padding along channels); what meets them is frozen
+    but not merged with them, so that unrelated channels stay apart.
+    """
+
+    def __init__(self) -> None:
+        """Creates an empty set of units."""
+        self._parent: Labels = np.arange(1024, dtype=np.int64)
+        self._count = 1
+        self._fixed: dict[int, str] = {}
+        self._reasons: dict[int, str] = {}
+        self._residual: set[int] = set()
+        self._normalised: set[int] = set()
+
+    def new(self, count: int) -> Labels:
+        """Returns `count` fresh labels."""
+        first, self._count = self._count, self._count + count
+        if self._count > len(self._parent):
+            grown = np.arange(max(self._count, 2 * len(self._parent)), dtype=np.int64)
+            grown[:first] = self._parent[:first]
+            self._parent = grown
+        return np.arange(first, self._count, dtype=np.int64)
+
+    def new_fixed(self, reason: str) -> int:
+        """Returns a label that freezes whatever it meets."""
+        label = int(self.new(1)[0])
+        self._fixed[label] = reason
+        return label
+
+    def find(self, labels: Any) -> Labels:
+        """Returns the representative of each label's class, in the same shape."""
+        roots = np.asarray(labels, dtype=np.int64)
+        while True:
+            parents = self._parent[roots]
+            if np.array_equal(parents, roots):
+                return roots
+            roots = parents
+
+    def union(self, left: Any, right: Any) -> None:
+        """Merges the classes of labels pairwise (shapes broadcast); neutral labels merge with nothing."""
+        pairs = np.stack([side.ravel() for side in np.broadcast_arrays(self.find(left), self.find(right))])
+        pairs = pairs[:, (pairs[0] != pairs[1]) & (pairs[0] != NEUTRAL) & (pairs[1] != NEUTRAL)]
+        for first, second in np.unique(pairs, axis=1).T.tolist():
+            self._merge(first, second)
+
+    def _merge(self, first: int, second: int) -> None:
+        a, b = int(self.find(first)), int(self.find(second))
+        if a == b:
+            return
+        if a in self._fixed or b in self._fixed:
+            fixed, other = (a, b) if a in self._fixed else (b, a)
+            if other not in self._fixed:
+                self._reasons.setdefault(other, self._fixed[fixed])
+            return
+        root, child = min(a, b), max(a, b)
+        self._parent[child] = root
+        if child in self._reasons:
+            self._reasons.setdefault(root, self._reasons.pop(child))
+        for flags in (self._residual, self._normalised):
+            if child in flags:
+                flags.add(root)
+
+    def freeze(self, labels: Any, reason: str) -> None:
+        """Marks the classes of some labels as not to be cut; the first reason stays."""
+        for root in np.unique(self.find(labels)).tolist():
+            if root != NEUTRAL and root not in self._fixed:
+                self._reasons.setdefault(root, reason)
+
+    def mark_residual(self, labels: Any) -> None:
+        """Notes that several writers are summed into these channels."""
+        self._residual.update(np.unique(self.find(labels)).tolist())
+
+    def mark_normalised(self, labels: Any) -> None:
+        """Notes that a statistic over all channels is taken, so that a cut changes what the rest see."""
+        self._normalised.update(np.unique(self.find(labels)).tolist())
+
+    def reason(self, root: int) -> str | None:
+        """Returns why a class must stay, or None."""
+        return self._fixed.get(root) or self._reasons.get(root)
+
+    def is_residual(self, root: int) -> bool:
+        """Tells whether several writers are summed into the class."""
+        return root in self._residual
+
+    def is_normalised(self, root: int) -> bool:
+        """Tells whether a statistic is taken across the class and others."""
+        return root in self._normalised
