@@ -37,7 +37,7 @@ OWN_MODELS = _own_models()
 def create_model(name: str, *, num_classes: int | None = None, seed: int | None = None, **options: Any) -> nn.Module:
     """Builds a network with random weights.
 
-    Nothing is downloaded unless an option asks for it (`weights="DEFAULT"` for torchvision, `pretrained=True` for timm).
+    Nothing is downloaded unless an option asks for it: `weights="DEFAULT"` for torchvision, `pretrained=True` for timm.
 
     Args:
         name: One of `model_names()`, `"torchvision:NAME"`, `"timm:NAME"`, or `"package.module:factory"` for the user's
@@ -56,7 +56,7 @@ def create_model(name: str, *, num_classes: int | None = None, seed: int | None 
         options["num_classes"] = num_classes
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
-            torch.random.default_generator.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
         try:
             model = factory(**options)
         except AmcError:

@@ -103,12 +103,18 @@ def predict(
 
 @contextmanager
 def inference(model: nn.Module) -> Iterator[None]:
-    """Puts a network into evaluation without gradients, and restores the training flag of each of its modules."""
+    """Runs a network in evaluation mode and without gradients; see `evaluation_mode`."""
+    with evaluation_mode(model), torch.inference_mode():
+        yield
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Puts a network into evaluation mode, and restores the training flag of each of its modules."""
     flags = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with torch.inference_mode():
-            yield
+        yield
     finally:
         for module, flag in flags:
             module.training = flag

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -20,6 +21,8 @@ from amc.training.splits import stratified_order
 
 DecodeProgress = Callable[[int, int], None]
 """Called with (images decoded so far, images in all)."""
+
+Pixels = NDArray[numpy.uint8]
 
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 # ImageNet's convention: the shorter side is resized to 256 for a crop of 224.
@@ -175,7 +178,7 @@ def _image_files(folder: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(folder) if Path(entry.name).suffix.lower() in _SUFFIXES)
 
 
-def _decode_one(path: Path, image_size: int | None) -> numpy.ndarray[tuple[int, ...], numpy.dtype[numpy.uint8]]:
+def _decode_one(path: Path, image_size: int | None) -> Pixels:
     """Decodes one image to `(3, H, W)`, uint8."""
     try:
         with Image.open(path) as image:
@@ -187,7 +190,7 @@ def _decode_one(path: Path, image_size: int | None) -> numpy.ndarray[tuple[int, 
     return numpy.ascontiguousarray(numpy.asarray(rgb).transpose(2, 0, 1))
 
 
-def _check_memory(count: int, first: numpy.ndarray[tuple[int, ...], numpy.dtype[numpy.uint8]]) -> None:
+def _check_memory(count: int, first: Pixels) -> None:
     """Refuses what would not fit: the decoded images may take half of the machine's memory."""
     needed = count * first.nbytes
     if not hasattr(os, "sysconf"):
@@ -195,14 +198,14 @@ def _check_memory(count: int, first: numpy.ndarray[tuple[int, ...], numpy.dtype[
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > memory / 2:
         raise DataError(
-            f"{count} images of {_size(first)} take {needed / 2**30:.1f} GiB of the {memory / 2**30:.1f} GiB of memory; "
-            "limit them with data.train_images, or choose a smaller data.image_size"
+            f"{count} images of {_size(first)} take {needed / 2**30:.1f} GiB, more than half of the memory "
+            f"({memory / 2**30:.1f} GiB); limit them with data.train_images, or choose a smaller data.image_size"
         )
 
 
-def _size(image: Sequence[object] | numpy.ndarray[tuple[int, ...], numpy.dtype[numpy.uint8]]) -> str:
+def _size(image: Pixels) -> str:
     """Words the size of an image `(3, H, W)`."""
-    return "x".join(str(length) for length in reversed(numpy.shape(image)[1:]))
+    return "x".join(str(length) for length in reversed(image.shape[1:]))
 
 
 def _fingerprint(files: LabelledFiles, image_size: int | None) -> str:

@@ -120,7 +120,7 @@ class ImageSet:
         if generator is not None:
             yield from self._training_batches(size, device, generator, channels_last)
             return
-        for images, targets in zip(self.images.split(size), self.targets.split(size), strict=True):
+        for images, targets in zip(torch.split(self.images, size), torch.split(self.targets, size), strict=True):
             yield self._normalised(images.to(device), channels_last), targets.to(device)
 
     def _training_batches(

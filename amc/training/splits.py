@@ -96,7 +96,7 @@ def stratified_order(targets: Tensor, seed: int) -> Tensor:
     shuffled = torch.randperm(len(targets), generator=generator)
     # The k-th image of a class with m images is due at (k + u) / m of the whole, u a random phase of the class.
     due: list[tuple[float, int]] = []
-    for label in targets.unique().tolist():
+    for label in torch.unique(targets).tolist():
         members = shuffled[targets.cpu()[shuffled] == label].tolist()
         phase = float(torch.rand((), generator=generator))
         due += [((rank + phase) / len(members), index) for rank, index in enumerate(members)]

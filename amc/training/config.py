@@ -1,0 +1,79 @@
+"""The settings of training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from amc.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class FineTuneConfig:
+    """How a pruned network is fine-tuned: SGD with momentum.
+
+    Attributes:
+        epochs: Passes over the training images; 0 leaves the network as it is.
+        learning_rate: The peak of the schedule.
+        schedule: one_cycle rises and falls along a cosine; cosine rises along a line and falls along a cosine.
+        warmup: Share of all steps in which the learning rate rises, from a 25th of the peak.
+        batch_size: Images in a step.
+        momentum: Of SGD.
+        nesterov: Whether the momentum is Nesterov's.
+        weight_decay: L2 penalty.
+        decay_norms: Whether the penalty also covers batch norms and biases.
+        label_smoothing: Share of the target that is spread over all classes.
+        distillation: Weight of the dense network's outputs in the loss, 0 to 1; the labels have the rest.
+        temperature: Softens both networks' outputs in the distillation.
+        dtype: Number format of the computation: float32, bfloat16, or auto for bfloat16 where the device gains from it.
+        keep: Which epoch's weights are kept: the last, or the best on the search split.
+    """
+
+    epochs: int = 10
+    learning_rate: float = 0.05
+    schedule: Literal["one_cycle", "cosine"] = "one_cycle"
+    warmup: float = 0.3
+    batch_size: int = 128
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float = 5e-4
+    decay_norms: bool = True
+    label_smoothing: float = 0.0
+    distillation: float = 0.5
+    temperature: float = 4.0
+    dtype: str = "auto"
+    keep: Literal["last", "best"] = "last"
+
+    def check(self) -> None:
+        """Refuses settings that cannot train.
+
+        Raises:
+            ConfigurationError: If a setting is out of its range.
+        """
+        rules = {
+            "epochs": (self.epochs >= 0, "at least 0"),
+            "learning_rate": (self.learning_rate > 0, "positive"),
+            "schedule": (self.schedule in ("one_cycle", "cosine"), "one_cycle or cosine"),
+            "warmup": (0 <= self.warmup < 1, "in [0, 1)"),
+            "batch_size": (self.batch_size >= 1, "at least 1"),
+            "momentum": (0 <= self.momentum < 1, "in [0, 1)"),
+            "nesterov": (not self.nesterov or self.momentum > 0, "false where momentum is 0"),
+            "weight_decay": (self.weight_decay >= 0, "at least 0"),
+            "label_smoothing": (0 <= self.label_smoothing < 1, "in [0, 1)"),
+            "distillation": (0 <= self.distillation <= 1, "in [0, 1]"),
+            "temperature": (self.temperature > 0, "positive"),
+            "keep": (self.keep in ("last", "best"), "last or best"),
+        }
+        for name, (holds, rule) in rules.items():
+            if not holds:
+                raise ConfigurationError(f"{name} must be {rule}, not {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True)
+class TrainConfig(FineTuneConfig):
+    """How a network is trained from scratch; the attributes are those of `FineTuneConfig`, without a teacher."""
+
+    epochs: int = 60
+    learning_rate: float = 0.1
+    warmup: float = 0.15
+    distillation: float = 0.0

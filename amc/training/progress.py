@@ -1,0 +1,93 @@
+"""What training tells about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """Where training stands.
+
+    Attributes:
+        epoch: The epoch that runs, from 1.
+        epochs: Epochs in all.
+        step: Steps done in this epoch.
+        steps: Steps of an epoch.
+        loss: Mean loss of this epoch so far.
+        learning_rate: Of the last step.
+        images_per_second: Training throughput of this epoch so far.
+        seconds_left: Estimate for the rest of the training, scoring left out.
+    """
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    learning_rate: float
+    images_per_second: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What an epoch came to.
+
+    Attributes:
+        epoch: From 1.
+        loss: Mean training loss.
+        accuracy: Top-1 on the search split, in percent.
+        cross_entropy: On the search split, in nats.
+        learning_rate: Of the last step.
+        seconds: Time of training, without the scoring.
+        images_per_second: Training throughput.
+    """
+
+    epoch: int
+    loss: float
+    accuracy: float
+    cross_entropy: float
+    learning_rate: float
+    seconds: float
+    images_per_second: float
+
+    def rank(self) -> tuple[float, float]:
+        """Returns a key by which the best epoch is the largest: accuracy, then cross-entropy."""
+        return self.accuracy, -self.cross_entropy
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training came to.
+
+    Attributes:
+        epochs: One record an epoch, those before a resumption included.
+        kept_epoch: The epoch whose weights the network has, from 1; 0 if none ran.
+    """
+
+    epochs: tuple[EpochRecord, ...]
+    kept_epoch: int
+
+    @property
+    def seconds(self) -> float:
+        """Time of training in all epochs."""
+        return sum(record.seconds for record in self.epochs)
+
+
+@dataclass(frozen=True)
+class TrainingHooks:
+    """What is called during training.
+
+    Attributes:
+        after_step: Given the network after every step; re-applies the masks of weight pruning.
+        on_step: Given the progress, about a hundred times an epoch.
+        on_epoch: Given the record of every epoch.
+    """
+
+    after_step: Callable[[nn.Module], object] | None = None
+    on_step: Callable[[TrainingProgress], object] | None = None
+    on_epoch: Callable[[EpochRecord], object] | None = None

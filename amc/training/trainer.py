@@ -1,0 +1,287 @@
+"""Training and fine-tuning: one trainer for both."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from amc.errors import ModelError
+from amc.training.checkpoint import read_checkpoint, save_checkpoint
+from amc.training.config import FineTuneConfig, TrainConfig
+from amc.training.device import DeviceLike, autocast, resolve_device, resolve_dtype
+from amc.training.evaluate import evaluate, evaluation_mode
+from amc.training.image_set import ImageSet, steps_per_epoch
+from amc.training.losses import training_loss
+from amc.training.progress import EpochRecord, TrainingHooks, TrainingProgress, TrainingResult
+from amc.training.schedule import learning_rate
+from amc.training.splits import DataRoles
+
+_REPORTS = 100  # progress reports an epoch; each waits for the device
+
+
+def fine_tune(
+    model: nn.Module,
+    data: DataRoles,
+    config: FineTuneConfig | None = None,
+    *,
+    teacher: nn.Module | None = None,
+    seed: int = 0,
+    device: DeviceLike = "auto",
+    hooks: TrainingHooks | None = None,
+    checkpoint: Path | None = None,
+) -> TrainingResult:
+    """Trains a network further, in place, on `data.train`; `data.test` is never read.
+
+    The same seed, settings and device give the same network, whether or not the training was interrupted: the order of
+    the images, their augmentation and dropout depend on the seed alone, and the global random state is left as it was.
+
+    Args:
+        model: The network; it ends on the device, in evaluation mode.
+        data: The training split, and the search split that scores the epochs.
+        config: The settings; the defaults of `FineTuneConfig` if not given.
+        teacher: The dense network to distil from; without it, or with `config.distillation` 0, the labels are all.
+        seed: Seed of all randomness.
+        device: `"auto"`, `"cpu"`, `"cuda"`.
+        hooks: What is called meanwhile.
+        checkpoint: A file that the state is written to after every epoch, and that is gone on from where it exists.
+
+    Raises:
+        ConfigurationError: If a setting is out of its range.
+        CheckpointError: If the checkpoint cannot be read or belongs to other settings.
+        ModelError: If the loss becomes NaN or infinite, or nothing can be trained.
+    """
+    config = config or FineTuneConfig()
+    config.check()
+    place = resolve_device(device)
+    with _seeded(seed, place), _ready(model, teacher, place):
+        trainer = _Trainer(model, data, config, teacher, seed, place, hooks or TrainingHooks())
+        return trainer.run(checkpoint)
+
+
+def train_model(
+    model: nn.Module,
+    data: DataRoles,
+    config: TrainConfig | None = None,
+    *,
+    seed: int = 0,
+    device: DeviceLike = "auto",
+    hooks: TrainingHooks | None = None,
+    checkpoint: Path | None = None,
+) -> TrainingResult:
+    """Trains a network from its present weights, in place; see `fine_tune`, which differs in its defaults alone."""
+    options = config or TrainConfig()
+    return fine_tune(model, data, options, seed=seed, device=device, hooks=hooks, checkpoint=checkpoint)
+
+
+class _Trainer:
+    """The state of a training."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: DataRoles,
+        config: FineTuneConfig,
+        teacher: nn.Module | None,
+        seed: int,
+        device: torch.device,
+        hooks: TrainingHooks,
+    ) -> None:
+        """Puts the parts together; the random state must be seeded already."""
+        self.model, self.config, self.device, self.hooks = model, config, device, hooks
+        self.teacher = teacher if config.distillation > 0 else None
+        self.dtype = resolve_dtype(config.dtype, device)
+        # On an accelerator the images are kept there: uint8 images are small, and gathering them is then free.
+        resident = isinstance(data.train, ImageSet) and device.type == "cuda"
+        self.train = data.train.to(device) if resident and isinstance(data.train, ImageSet) else data.train
+        self.search = data.search
+        self.steps = steps_per_epoch(len(data.train), config.batch_size)
+        self.optimizer = _optimizer(model, config)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.history: list[EpochRecord] = []
+        self.best: dict[str, Any] | None = None
+        self.settings = {**asdict(config), "seed": seed, "images": len(data.train), "teacher": self.teacher is not None}
+
+    def run(self, checkpoint: Path | None) -> TrainingResult:
+        """Trains all epochs that are not done yet, and leaves the chosen weights in the network."""
+        if checkpoint is not None:
+            self._restore(read_checkpoint(checkpoint, self.settings))
+        while len(self.history) < self.config.epochs:
+            record = self._epoch(len(self.history) + 1)
+            self._remember(record)
+            if checkpoint is not None:
+                save_checkpoint(checkpoint, self._state(), self.settings)
+            if self.hooks.on_epoch is not None:
+                self.hooks.on_epoch(record)
+        kept = len(self.history)
+        if self.best is not None:
+            self.model.load_state_dict(self.best["model"])
+            kept = self.best["epoch"]
+        return TrainingResult(tuple(self.history), kept)
+
+    def _epoch(self, epoch: int) -> EpochRecord:
+        """Trains one epoch and scores the network on the search split."""
+        self.model.train()
+        start, images_done, rate = time.perf_counter(), 0, 0.0
+        loss_sum, mean_loss = torch.zeros((), device=self.device), 0.0
+        batches = self.train.batches(
+            self.config.batch_size, device=self.device, generator=self.generator, channels_last=True
+        )
+        step = 0
+        for step, (images, targets) in enumerate(batches, start=1):
+            rate = learning_rate(self.config, (epoch - 1) * self.steps + step - 1, self.config.epochs * self.steps)
+            loss_sum += self._step(images, targets, rate)
+            images_done += len(targets)
+            if step % max(1, self.steps // _REPORTS) == 0 or step == self.steps:
+                mean_loss = _finite(float(loss_sum) / step, epoch, rate)
+                self._report(epoch, step, mean_loss, rate, images_done / (time.perf_counter() - start))
+        seconds = time.perf_counter() - start
+        score = evaluate(self.model, self.search, device=self.device, dtype=self.dtype)
+        mean_loss = _finite(float(loss_sum) / max(1, step), epoch, rate)
+        speed = images_done / seconds
+        return EpochRecord(epoch, mean_loss, score.accuracy, score.cross_entropy, rate, seconds, speed)
+
+    def _step(self, images: Tensor, targets: Tensor, rate: float) -> Tensor:
+        """Takes one step and returns the loss, a scalar on the device."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        teacher_logits = None
+        with autocast(self.dtype, self.device):
+            if self.teacher is not None:
+                with torch.no_grad():
+                    teacher_logits = self.teacher(images)
+            output = self.model(images)
+        loss = training_loss(output, targets, self.config, teacher_logits)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        if self.hooks.after_step is not None:
+            self.hooks.after_step(self.model)
+        return loss.detach()
+
+    def _report(self, epoch: int, step: int, loss: float, rate: float, images_per_second: float) -> None:
+        """Tells how far the training is."""
+        if self.hooks.on_step is None:
+            return
+        left = (self.config.epochs - epoch + 1) * self.steps - step
+        seconds_left = left * min(self.config.batch_size, len(self.train)) / images_per_second
+        self.hooks.on_step(
+            TrainingProgress(epoch, self.config.epochs, step, self.steps, loss, rate, images_per_second, seconds_left)
+        )
+
+    def _remember(self, record: EpochRecord) -> None:
+        """Adds an epoch to the history, and keeps its weights if they are the best so far and the best are wanted."""
+        is_best = all(record.rank() > earlier.rank() for earlier in self.history)
+        self.history.append(record)
+        if self.config.keep == "best" and is_best:
+            weights = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+            self.best = {"epoch": record.epoch, "model": weights}
+
+    def _state(self) -> dict[str, Any]:
+        """Returns all that the rest of the training depends on."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "global_generators": _random_states(self.device),
+            "history": [asdict(record) for record in self.history],
+            "best": self.best,
+        }
+
+    def _restore(self, state: dict[str, Any] | None) -> None:
+        """Goes on from what `_state` returned."""
+        if state is None:
+            return
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        _set_random_states(self.device, state["global_generators"])
+        self.history = [EpochRecord(**record) for record in state["history"]]
+        self.best = state["best"]
+
+
+def _optimizer(model: nn.Module, config: FineTuneConfig) -> torch.optim.SGD:
+    """Returns SGD over all parameters that can be trained, the vectors in a group of their own.
+
+    Raises:
+        ModelError: If no parameter can be trained.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise ModelError("a network to train must have parameters that require gradients; this one has none")
+    vectors = [parameter for parameter in parameters if parameter.dim() <= 1]
+    others = [parameter for parameter in parameters if parameter.dim() > 1]
+    decay = config.weight_decay
+    groups = [
+        {"params": others, "weight_decay": decay},
+        {"params": vectors, "weight_decay": decay if config.decay_norms else 0.0},
+    ]
+    return torch.optim.SGD(
+        [group for group in groups if group["params"]],
+        lr=config.learning_rate,
+        momentum=config.momentum,
+        nesterov=config.nesterov,
+    )
+
+
+def _finite(loss: float, epoch: int, rate: float) -> float:
+    """Stops a training that has diverged.
+
+    Raises:
+        ModelError: If the loss is NaN or infinite.
+    """
+    if not math.isfinite(loss):
+        raise ModelError(
+            f"training diverged: the loss is {loss} in epoch {epoch}; choose a learning_rate below {rate:.3g}"
+        )
+    return loss
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seeds the global generators, which dropout reads, and restores them afterwards."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(seed)
+        for cuda in devices:
+            with torch.cuda.device(cuda):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _ready(model: nn.Module, teacher: nn.Module | None, device: torch.device) -> Iterator[None]:
+    """Lays the networks out channels-last on the device, the teacher in evaluation mode, and undoes the layout."""
+    networks = [model] if teacher is None else [model, teacher]
+    for network in networks:
+        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    try:
+        if teacher is None:
+            yield
+        else:
+            with evaluation_mode(teacher):
+                yield
+    finally:
+        for network in networks:
+            network.to(memory_format=torch.contiguous_format)
+        model.eval()
+
+
+def _random_states(device: torch.device) -> list[Tensor]:
+    """Returns the states of the global generators in use."""
+    states = [torch.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
+
+
+def _set_random_states(device: torch.device, states: list[Tensor]) -> None:
+    """Sets what `_random_states` returned."""
+    torch.set_rng_state(states[0])
+    if device.type == "cuda" and len(states) > 1:
+        torch.cuda.set_rng_state(states[1], device)
