@@ -44,10 +44,11 @@ def filter_problem(
         BudgetError: If no allocation meets the budget.
         ConfigurationError: If the ratios leave a group no width.
         ModelError: If there is nothing to prune.
-        UnknownNameError: If a pattern matches no group.
+        UnknownNameError: If a pattern matches neither a group nor a layer.
     """
     bounds = bounds or {}
-    check_patterns([*exclude, *bounds], [name for group in structure.groups for name in _names(group)])
+    group_names = [name for group in structure.groups for name in _names(group)]
+    check_patterns([*exclude, *bounds], [*group_names, *(layer.name for layer in structure.layers)])
     decisions: list[Decision] = []
     for index in structure.prunable:
         group = structure.groups[index]

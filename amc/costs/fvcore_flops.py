@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
 
 
@@ -41,7 +41,9 @@ def count_flops(model: nn.Module, example_input: Tensor | tuple[Any, ...] | Mapp
         model, inputs = _KeywordInputs(model, tuple(example_input)), tuple(example_input.values())
     else:
         inputs = example_input if isinstance(example_input, tuple) else (example_input,)
-    with _evaluation_mode(model), torch.no_grad(), _quiet_tracing():
+    with _evaluation_mode(model), torch.no_grad(), _quiet():
+        from fvcore.nn import FlopCountAnalysis
+
         analysis = FlopCountAnalysis(model, inputs).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         return int(analysis.total())
 
@@ -64,12 +66,17 @@ def _evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet_tracing() -> Iterator[None]:
-    """Silences what tracing says of operators and shapes; neither changes the count."""
+def _quiet() -> Iterator[None]:
+    """Silences what fvcore's import and its tracing warn of: deprecated parts of TorchScript, constant shapes.
+
+    None of it changes the count.
+    """
     logger = logging.getLogger("fvcore.nn.jit_analysis")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logger.setLevel(level)

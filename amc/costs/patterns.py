@@ -13,15 +13,16 @@ def matches(names: Iterable[str], pattern: str) -> bool:
     return any(fnmatchcase(name, pattern) for name in names)
 
 
-def check_patterns(patterns: Iterable[str], names: Sequence[str]) -> None:
+def check_patterns(patterns: Iterable[str], names: Iterable[str]) -> None:
     """Checks that every pattern is of use.
 
     Raises:
         UnknownNameError: If a pattern matches none of the names.
     """
+    distinct = set(names)
     for pattern in patterns:
-        if not matches(names, pattern):
-            raise UnknownNameError("layer pattern", pattern, names)
+        if not matches(distinct, pattern):
+            raise UnknownNameError("layer pattern", pattern, distinct)
 
 
 def keep_bounds(
