@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from amc.errors import ConfigurationError, UnknownNameError
+from amc.training.score import Score
+from envs.rewards import REWARDS, Outcome, resolve_reward
+
+OUTCOME = Outcome(Score(75.0, 0.8, agreement=90.0), flops=1000, params=200, dense_flops=4000, dense_params=500)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("accuracy", 0.75),
+        ("flops", -0.25 * math.log(1000)),
+        ("params", -0.25 * math.log(200)),
+        ("cross_entropy", -0.8),
+        ("agreement", 0.9),
+    ],
+)
+def test_rewards_by_name(name, expected):
+    assert resolve_reward(name, has_budget=True)(OUTCOME) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["flops", "params"])
+def test_smaller_or_better_pays_more_in_the_paper_rewards(name):
+    reward = resolve_reward(name, has_budget=False)
+    smaller = Outcome(OUTCOME.score, 500, 100, 4000, 500)
+    better = Outcome(Score(80.0, 0.8), 1000, 200, 4000, 500)
+    assert reward(smaller) > reward(OUTCOME)
+    assert reward(better) > reward(OUTCOME)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "cross_entropy", "agreement"])
+def test_rewards_of_accuracy_alone_need_a_budget(name):
+    with pytest.raises(ConfigurationError, match=f"{name!r} needs a budget.*'flops' or 'params'"):
+        resolve_reward(name, has_budget=False)
+
+
+def test_every_reward_has_a_summary_and_its_own_name():
+    assert all(entry.summary and REWARDS.get(entry.name).name == entry.name for entry in REWARDS.entries())
+
+
+def test_unknown_rewards_are_refused_with_a_suggestion():
+    with pytest.raises(UnknownNameError, match="unknown reward 'acuracy'; did you mean 'accuracy'"):
+        resolve_reward("acuracy", has_budget=True)
+
+
+def test_agreement_must_have_been_measured():
+    unmeasured = Outcome(Score(75.0, 0.8), 1000, 200, 4000, 500)
+    with pytest.raises(ConfigurationError, match="needs an evaluator that measures agreement"):
+        resolve_reward("agreement", has_budget=True)(unmeasured)
+
+
+def test_functions_are_rewards_too():
+    assert resolve_reward(lambda outcome: outcome.flops / outcome.dense_flops, has_budget=False)(OUTCOME) == 0.25
