@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from amc.errors import CheckpointError, ModelError
 from amc.structure import ModelStructure
+from amc.structure.sliceable import make_sliceable
 from amc.structure.slicing import Kept, attribute_values, kept_positions, set_attributes, set_tensors, slice_tensor, widths_of
 
 FORMAT = 1
@@ -101,6 +102,8 @@ def rebuild(record: Mapping[str, Any], model: nn.Module | None) -> nn.Module:
     if record.get("format") != FORMAT:
         raise CheckpointError(f"architecture.json must be of format {FORMAT}, not {record.get('format')!r}; update amc")
     network = ModelSource(**record["source"]).build() if model is None else model
+    if record["tensors"]:
+        make_sliceable(network)
     state = dict(network.named_parameters()) | dict(network.named_buffers())
     unknown = sorted(set(record["tensors"]) - set(state))
     if unknown:

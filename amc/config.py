@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from amc.errors import ConfigurationError, UnknownNameError
+from amc.task import PruningConfig
+from amc.training.config import FineTuneConfig, TrainConfig
 from amc.training.data import DataConfig
 
 T = TypeVar("T")
@@ -33,79 +35,17 @@ class BudgetConfig:
 
 
 @dataclass(frozen=True)
-class PruningConfig:
-    """Pruning: what is removed, and how the rest makes up for it.
-
-    Attributes:
-        family: filter removes whole channels (a smaller network); weight zeroes single weights (the same shapes).
-        criterion: How a filter's worth is told: greedy, l1 or l2; weights always go by magnitude.
-        reconstruction: Least-squares refit of the layers that read a cut one: sequential, once or none.
-        min_keep_ratio: Smallest share of a group's channels that is kept, 0 to 1.
-        max_keep_ratio: Largest share of a group's channels that is kept, 0 to 1.
-        round_to: Kept channels are a multiple of this; 8 or 16 suits most hardware.
-        exclude: Layers left alone: name patterns, comma-separated, such as 'conv1,layer1.*'.
-        residual: Whether the channels of residual streams are pruned too.
-    """
-
-    family: str = "filter"
-    criterion: str = "greedy"
-    reconstruction: str = "sequential"
-    min_keep_ratio: float = 0.1
-    max_keep_ratio: float = 1.0
-    round_to: int = 1
-    exclude: str = ""
-    residual: bool = False
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Training of the dense network, where no weights are given.
-
-    Attributes:
-        epochs: Passes over the training images; unset: 30, or 0 with --weights or package.module:factory.
-        lr: Peak learning rate.
-    """
-
-    epochs: int | None = None
-    lr: float = 0.1
-
-
-@dataclass(frozen=True)
-class FinetuneConfig:
-    """Fine-tuning of the pruned network, the same for every network that is compared.
-
-    Attributes:
-        epochs: Passes over the training images; 0 leaves the pruned network as it is.
-        lr: Peak learning rate of the schedule.
-        batch_size: Images a step.
-        weight_decay: L2 penalty on the weights.
-        label_smoothing: Share of the target spread over all classes, 0 to 1.
-        distillation: Weight of matching the dense network's outputs in the loss, 0 to 1.
-        temperature: Temperature of the distillation.
-        select: Which epoch is kept: last, or best on the search split.
-    """
-
-    epochs: int = 10
-    lr: float = 0.05
-    batch_size: int = 128
-    weight_decay: float = 5e-4
-    label_smoothing: float = 0.0
-    distillation: float = 0.5
-    temperature: float = 4.0
-    select: str = "last"
-
-
-@dataclass(frozen=True)
 class RunConfig:
     """The run.
 
     Attributes:
         model: Built-in or torchvision name, or package.module:factory; 'amc inspect --list' prints the names.
-        weights: Checkpoint with the trained weights; unset: the network is trained first.
+        weights: Checkpoint with the trained weights.
+        train_first: Whether to train the network first; unset: unless --weights or package.module:factory is given.
         agent: What looks for the policy: ddpg, random, cem, cmaes, tpe, greedy, uniform, erk, shallow, deep.
         agent_options: Options of the agent by name, such as --agent_options.warmup 50.
         episodes: Candidates that the agent may try.
-        reward: What the agent maximises: accuracy, cross_entropy, flops or params (the last two: the paper's).
+        reward: What the agent maximises: accuracy, cross_entropy, agreement, or the paper's flops and params.
         allocation_mode: How candidates are kept within the budget: clip (the paper's) or project.
         compare: Agents to compare with under the same budget, comma-separated; none for no comparison.
         seed: Seed of everything random.
@@ -119,6 +59,7 @@ class RunConfig:
 
     model: str = "digits_resnet"
     weights: str | None = None
+    train_first: bool | None = None
     agent: str = "ddpg"
     agent_options: dict[str, Any] = field(default_factory=dict)
     episodes: int = 100
@@ -131,7 +72,13 @@ class RunConfig:
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     pruning: PruningConfig = field(default_factory=PruningConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    finetune: FineTuneConfig = field(default_factory=FineTuneConfig)
+
+    @property
+    def trains_first(self) -> bool:
+        """Whether the dense network is trained by the run itself."""
+        own_code = ":" in self.model and self.model.partition(":")[0] not in ("torchvision", "timm")
+        return not (self.weights or own_code) if self.train_first is None else self.train_first
 
     @property
     def baselines(self) -> tuple[str, ...]:
@@ -177,6 +124,10 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
         if not isinstance(value, Mapping):
             raise ConfigurationError(f"{name} must be a section with options of its own, not {value!r}")
         return from_mapping(typing.cast(type, hint), value, f"{name}.")
+    if typing.get_origin(hint) is typing.Literal:
+        if value not in typing.get_args(hint):
+            raise UnknownNameError(name, str(value), typing.get_args(hint))
+        return value
     choices = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     allowed = tuple(typing.get_origin(choice) or choice for choice in choices)
     if tuple in allowed and isinstance(value, list):

@@ -21,6 +21,9 @@ Advance = Callable[[int, str], None]
 class Recorder:
     """Listens to a run. Every method may be overridden; the defaults do nothing."""
 
+    def begin(self) -> None:
+        """Hears that everything was checked and that the work starts."""
+
     def stage(self, title: str, total: int, unit: str) -> AbstractContextManager[Advance]:
         """Announces a stage that takes a while.
 
@@ -52,6 +55,9 @@ class Recorder:
             epoch: Number of the epoch, from 1.
             figures: Numbers by name, such as the loss.
         """
+
+    def on_policy(self, record: Mapping[str, Any]) -> None:
+        """Takes the policy that the search has found, as soon as it is known."""
 
     def recall(self, name: str) -> dict[str, Any] | None:
         """Returns what an earlier start remembered under a name, or None."""

@@ -98,6 +98,7 @@ def _plain(message: str) -> str:
     """Rewords jsonargparse's messages for people who do not write Python."""
     message = re.sub(r"\s+", " ", message).strip()
     message = re.sub(r'^Parser key "([^"]+)": ?', r"--\1: ", message)
+    message = re.sub(r"Expected a typing.Literal\[(.*)\]\. Got value: (.*)", r"expected one of \1, got \2", message)
     message = re.sub(r"Expected a <class '(\w+)'>\. Got value: (.*)", r"expected \1, got \2", message)
     return message[:1].lower() + message[1:] if not message.startswith("-") else message
 

@@ -1,3 +1,86 @@
+"""`amc compress`: the whole job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jsonargparse
+
 from amc.cli.command import Command
 from amc.cli.options import add_run_options, run_config
-COMMAND = Command(add_run_options, lambda o: print(run_config(o)), "Bla.", "  amc compress")
+from amc.errors import ConfigurationError
+
+
+def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
+    """Adds the options of a run, and where it is written."""
+    add_run_options(parser)
+    parser.add_argument(
+        "--out", metavar="DIR", type=str | None, default=None, help="Folder of the run; unset: a new one in runs/."
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="Go on with the run in --out, with the options that it was started with."
+    )
+
+
+def run(options: jsonargparse.Namespace) -> None:
+    """Runs or resumes the job, and prints the summary table.
+
+    Raises:
+        AmcError: If an option, the data, the network or the folder cannot be used.
+    """
+    # Here, so that --help does not wait for them.
+    from amc.cli.setup import budget_of, build_model, display, load_roles
+    from amc.compress import compress
+    from amc.report.files import write_report
+    from amc.report.run_folder import RunFolder, default_path
+    from amc.report.run_recorder import RunRecorder
+
+    config = run_config(options)
+    if options.resume:
+        if options.out is None:
+            raise ConfigurationError("--resume needs the run's folder: give it with --out")
+        config = RunFolder.open(Path(options.out)).config
+    path = Path(options.out) if options.out else default_path(config)
+    shown = display()
+    budget = budget_of(config)
+    with RunRecorder(path, config, shown, resume=options.resume) as recorder:
+        data = load_roles(config.data, config.seed, shown)
+        model, source = build_model(config, data.num_classes)
+        result = compress(
+            model,
+            data,
+            budget,
+            agent=config.agent,
+            agent_options=config.agent_options,
+            episodes=config.episodes,
+            reward=config.reward,
+            allocation_mode=config.allocation_mode,
+            pruning=config.pruning,
+            finetune=config.finetune,
+            train=config.train if config.trains_first else None,
+            compare_with=config.baselines,
+            source=source,
+            seed=config.seed,
+            device=config.device,
+            recorder=recorder,
+        )
+        table = write_report(path, result)
+    print(table)
+    print(f"The smaller network: {path}  (load it with amc.load({str(path)!r}))")
+
+
+COMMAND = Command(
+    add_arguments,
+    run,
+    description=(
+        "Fits a network into a budget: an agent looks for the layer-wise pruning ratios, the network is pruned and\n"
+        "fine-tuned, and what simple rules reach under the same budget is put beside it.\n"
+        "Without options: a small network on handwritten digits, half the FLOPs, no download."
+    ),
+    examples=(
+        "  amc compress\n"
+        "  amc compress --budget.params 0.3 --episodes 300\n"
+        "  amc compress --config configs/cifar10_resnet56.yaml --data.root DIR --weights FILE\n"
+        "  amc compress --out runs/mine --resume"
+    ),
+)

@@ -28,7 +28,14 @@ _METAVARS = {
     "pruning.criterion": "NAME",
     "pruning.reconstruction": "NAME",
     "pruning.exclude": "NAMES",
-    "finetune.select": "NAME",
+    "data.name": "NAME",
+    "data.augment": "NAME",
+    "finetune.schedule": "NAME",
+    "finetune.keep": "NAME",
+    "finetune.dtype": "NAME",
+    "train.schedule": "NAME",
+    "train.keep": "NAME",
+    "train.dtype": "NAME",
 }
 
 
@@ -49,9 +56,14 @@ def add_run_options(parser: jsonargparse.ArgumentParser, skip: Collection[str] =
         elif action.dest == "print_config":
             action.help = "Print the resulting configuration as YAML, and exit."
         elif action.dest != "help" and action.metavar != "FILE":
-            action.metavar = "true|false" if isinstance(action.default, bool) else "N"
+            action.metavar = "true|false" if _is_switch(action) else "N"
     if isinstance(parser, Parser):
         parser.check_config_file = check_config_file
+
+
+def _is_switch(action: argparse.Action) -> bool:
+    """Tells whether an option is true or false."""
+    return "bool" in str(getattr(action, "_typehint", "")) or isinstance(action.default, bool)
 
 
 def run_config(options: jsonargparse.Namespace) -> RunConfig:

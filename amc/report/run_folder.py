@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,11 +13,9 @@ import yaml
 from agents.protocol import EpisodeResult
 from amc.config import RunConfig, as_mapping, from_mapping
 from amc.errors import RunFolderError
-from amc.structure import Allocation
-from amc.training.score import Score
+from amc.records import episode_from_record, episode_line, write_json, write_text
 
 CONFIG, EPISODES, PROGRESS, SUMMARY = "config.yaml", "episodes.jsonl", "progress.json", "summary.json"
-_SCORE_FIELDS = ("accuracy", "cross_entropy", "agreement", "images")
 
 
 class RunFolder:
@@ -90,12 +87,12 @@ class RunFolder:
 
     def write_episodes(self, episodes: Sequence[EpisodeResult]) -> None:
         """Replaces all episodes."""
-        write_text(self.path / EPISODES, "".join(_line(episode) for episode in episodes))
+        write_text(self.path / EPISODES, "".join(episode_line(episode) for episode in episodes))
 
     def append_episode(self, episode: EpisodeResult) -> None:
         """Adds an episode; it is on disk when this returns."""
         with (self.path / EPISODES).open("a", encoding="utf-8") as file:
-            file.write(_line(episode))
+            file.write(episode_line(episode))
 
     def read_progress(self) -> dict[str, Any]:
         """Returns the records of finished stages, by name."""
@@ -151,55 +148,3 @@ def default_path(config: RunConfig) -> Path:
     metric, value = ("params", config.budget.params) if config.budget.params else ("flops", config.budget.flops or 0.5)
     model = config.model.replace(":", ".").replace("/", ".")
     return fresh_path(Path("runs") / f"{model}-{config.data.name}-{config.agent}-{metric}{value:g}-seed{config.seed}")
-
-
-def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """Writes a JSON file at once, so that a kill leaves the old or the new one; NaN becomes null."""
-    write_text(path, json.dumps(_without_nan(record), indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replaces a file at once."""
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-
-
-def episode_record(episode: EpisodeResult) -> dict[str, Any]:
-    """Returns an episode as `episodes.jsonl` has it."""
-    return {
-        "episode": episode.episode,
-        "reward": episode.reward,
-        **episode.score.as_dict(),
-        "flops": episode.flops,
-        "params": episode.params,
-        "seconds": episode.seconds,
-        **episode.allocation.as_dict(),
-    }
-
-
-def episode_from_record(record: Mapping[str, Any]) -> EpisodeResult:
-    """Reads what `episode_record` wrote."""
-    score = {name: math.nan if record[name] is None else record[name] for name in _SCORE_FIELDS}
-    return EpisodeResult(
-        episode=int(record["episode"]),
-        allocation=Allocation.from_dict(record),
-        reward=float(record["reward"]),
-        score=Score(**score),
-        flops=int(record["flops"]),
-        params=int(record["params"]),
-        seconds=float(record["seconds"]),
-    )
-
-
-def _line(episode: EpisodeResult) -> str:
-    return json.dumps(_without_nan(episode_record(episode))) + "\n"
-
-
-def _without_nan(value: Any) -> Any:
-    """Replaces NaN, which JSON does not have, by None, all the way down."""
-    if isinstance(value, Mapping):
-        return {str(key): _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

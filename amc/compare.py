@@ -1,0 +1,57 @@
+"""What other agents make of the same task: same budget, evaluator, data, reconstruction, fine-tuning and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from agents import AGENTS
+from amc.costs import PruningProblem
+from amc.delivery import Workshop
+from amc.recorder import Recorder
+from amc.search import SearchConfig, search_policy
+
+
+def check_baselines(names: Sequence[str]) -> None:
+    """Checks the names of the agents to compare with.
+
+    Raises:
+        UnknownNameError: If one does not exist.
+    """
+    for name in names:
+        AGENTS.get(name)
+
+
+def compare(
+    workshop: Workshop, problem: PruningProblem, names: Sequence[str], config: SearchConfig, recorder: Recorder
+) -> dict[str, dict[str, Any]]:
+    """Lets every named agent do the same job.
+
+    Args:
+        workshop: Scores and finishes the candidates.
+        problem: The decisions and the budget that everyone has to meet.
+        names: The agents, each with its default options.
+        config: The search that they are compared with: the same episodes, reward and seed.
+        recorder: Remembers what is finished.
+
+    Returns:
+        The figures of each agent's network, by its name.
+    """
+    figures = {}
+    for name in names:
+        known = recorder.recall(f"baseline {name}")
+        if known is None:
+            known = _baseline(workshop, problem, replace(config, agent=name, agent_options={}), recorder)
+            recorder.remember(f"baseline {name}", known)
+        figures[name] = known
+    return figures
+
+
+def _baseline(
+    workshop: Workshop, problem: PruningProblem, config: SearchConfig, recorder: Recorder
+) -> dict[str, Any]:
+    """Searches and delivers for one agent."""
+    outcome = search_policy(problem, workshop.score, config)
+    delivered = workshop.deliver(config.agent, outcome.best.allocation, recorder)
+    return {**delivered.figures(), "reward": outcome.best.reward, "episodes": len(outcome.episodes)}

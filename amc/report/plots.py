@@ -1,0 +1,42 @@
+"""The pictures of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from agents.protocol import EpisodeResult
+from amc.costs import PruningProblem
+
+
+def plot_run(
+    path: Path, problem: PruningProblem, episodes: Sequence[EpisodeResult], allocations: Mapping[str, Sequence[int]]
+) -> None:
+    """Draws the reward per episode and the share that every layer keeps.
+
+    Args:
+        path: PNG file to write.
+        problem: The decisions.
+        episodes: The search.
+        allocations: Widths by the name of whoever chose them.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 8), layout="constrained")
+    FigureCanvasAgg(figure)
+    rewards, kept = figure.subplots(2, 1)
+    values = [episode.reward for episode in episodes]
+    best = [max(values[: index + 1]) for index in range(len(values))]
+    rewards.plot(values, ".", label="episode", alpha=0.6)
+    rewards.plot(best, "-", label="best so far")
+    rewards.set(xlabel="episode", ylabel="reward", title="Search")
+    rewards.legend()
+    names = [decision.name for decision in problem.decisions]
+    for name, widths in allocations.items():
+        shares = [width / decision.size for width, decision in zip(widths, problem.decisions, strict=True)]
+        kept.plot(range(len(names)), shares, "o-", label=name, markersize=4)
+    kept.set(ylabel="share kept", ylim=(0, 1.05), title="What every layer keeps")
+    kept.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+    kept.legend()
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,143 @@
+"""The search: an agent plays the environment, over the episodes of an earlier start where there are some."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+
+import envs
+from agents import EpisodeResult, SearchOutcome, create_agent
+from amc.costs import PruningProblem
+from amc.recorder import Recorder
+from amc.structure import Allocation
+from amc.training.score import Evaluator, Score
+
+if TYPE_CHECKING:
+    from envs.rewards import Outcome
+
+_ENVIRONMENTS = {"filter": envs.FILTER_PRUNING, "weight": envs.WEIGHT_PRUNING}
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """How a policy is looked for.
+
+    Attributes:
+        agent: Name of the agent.
+        agent_options: Options of the agent by name.
+        episodes: Candidates that the agent may try.
+        reward: Name of the reward, or a function of an `envs.rewards.Outcome`.
+        allocation_mode: `"clip"` or `"project"`; see `envs.pruning_env`.
+        seed: Seed of the agent.
+    """
+
+    agent: str = "ddpg"
+    agent_options: Mapping[str, Any] = field(default_factory=dict)
+    episodes: int = 100
+    reward: str | Callable[[Outcome], float] = "accuracy"
+    allocation_mode: str = "clip"
+    seed: int = 0
+
+
+def make_env(problem: PruningProblem, evaluate: Evaluator, config: SearchConfig) -> gymnasium.Env[Any, Any]:
+    """Builds the environment of a problem.
+
+    Raises:
+        UnknownNameError: If the reward does not exist.
+        ConfigurationError: If the mode does not exist, or the reward needs a budget and there is none.
+    """
+    return gymnasium.make(
+        _ENVIRONMENTS[problem.kind],
+        problem=problem,
+        evaluate=evaluate,
+        reward=config.reward,
+        allocation_mode=config.allocation_mode,
+        disable_env_checker=True,
+    )
+
+
+def check_search(problem: PruningProblem, config: SearchConfig) -> None:
+    """Raises what `search_policy` would raise for a wrong name or option, before anything takes time."""
+    create_agent(config.agent, **config.agent_options)
+    make_env(problem, _no_score, config)
+
+
+def search_policy(
+    problem: PruningProblem, evaluate: Evaluator, config: SearchConfig, recorder: Recorder | None = None
+) -> SearchOutcome:
+    """Lets an agent look for the allocation with the highest reward.
+
+    Episodes that the recorder remembers are played again with the scores that they had, without running the network,
+    so that a killed search goes on as if nothing had happened.
+
+    Args:
+        problem: Decisions, costs and budget.
+        evaluate: Scores the network that an allocation describes.
+        config: Agent, reward and seed.
+        recorder: Is told of every episode.
+
+    Raises:
+        ConfigurationError: If the agent or the reward, or an option of theirs, cannot be used.
+    """
+    recorder = recorder or Recorder()
+    agent = create_agent(config.agent, **config.agent_options)
+    replay = _Replay(evaluate, recorder.recorded_episodes())
+    env = make_env(problem, replay, config)
+    best = float("-inf")
+    with recorder.stage(f"search ({config.agent})", config.episodes, "episodes") as advance:
+
+        def on_episode(result: EpisodeResult) -> None:
+            nonlocal best
+            best = max(best, result.reward)
+            recorder.on_episode(replay.as_recorded(result))
+            advance(result.episode + 1, f"reward {result.reward:.4f}, best {best:.4f}")
+
+        outcome = agent.search(env, config.episodes, seed=config.seed, on_episode=on_episode)
+    episodes = [replay.as_recorded(result) for result in outcome.episodes]
+    return SearchOutcome(episodes[outcome.best.episode], episodes)
+
+
+def best_candidates(outcome: SearchOutcome, count: int) -> list[Allocation]:
+    """Returns the different allocations with the highest rewards, best first."""
+    ranked = sorted(outcome.episodes, key=lambda result: -result.reward)
+    distinct = {result.allocation.key(): result.allocation for result in reversed(ranked)}
+    order = list(dict.fromkeys(result.allocation.key() for result in ranked))
+    return [distinct[key] for key in order[:count]]
+
+
+class _Replay:
+    """Answers for the network where an earlier start has measured an allocation already."""
+
+    def __init__(self, evaluate: Evaluator, recorded: Sequence[EpisodeResult]) -> None:
+        self._evaluate = evaluate
+        self._recorded = list(recorded)
+        self._scores = {result.allocation.key(): result.score for result in recorded}
+
+    def __call__(self, allocation: Allocation) -> Score:
+        """Scores an allocation, from memory if possible."""
+        known = self._scores.get(allocation.key())
+        return self._evaluate(allocation) if known is None else known
+
+    def as_recorded(self, result: EpisodeResult) -> EpisodeResult:
+        """Returns an episode with the time that it took at first; warns once if the search takes another way."""
+        if result.episode >= len(self._recorded):
+            return result
+        earlier = self._recorded[result.episode]
+        if earlier.allocation.key() == result.allocation.key():
+            return replace(result, seconds=earlier.seconds)
+        warnings.warn(
+            f"episode {result.episode} differs from the recorded one (another version or device?); "
+            "the search goes on from there without the record",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        del self._recorded[result.episode :]
+        return result
+
+
+def _no_score(allocation: Allocation) -> Score:
+    raise AssertionError("nothing is scored while options are checked")

@@ -1,0 +1,132 @@
+"""What a run works on: a network, its data, what may be cut, and how candidates are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from amc.costs import Budget, PruningProblem, filter_problem, weight_problem
+from amc.errors import ConfigurationError, UnknownNameError
+from amc.structure import ModelStructure
+from amc.training import DataRoles, evaluate
+from amc.training.config import FineTuneConfig
+
+FAMILIES = ("filter", "weight")
+RECONSTRUCTIONS = ("sequential", "once", "none")
+
+
+@dataclass(frozen=True)
+class PruningConfig:
+    """Pruning: what is removed, and how the rest makes up for it.
+
+    Attributes:
+        family: filter removes whole channels (a smaller network); weight zeroes single weights (the same shapes).
+        criterion: How channels are ranked: elimination, l1 or l2; single weights always go by magnitude.
+        reconstruction: Least-squares refit of the layers that read a cut one: sequential, once or none.
+        min_keep_ratio: Smallest share that every layer keeps, 0 to 1; unset: 0.1 of the channels, 0.01 of the weights.
+        max_keep_ratio: Largest share that every layer keeps, 0 to 1.
+        round_to: Kept channels are a multiple of this; 8 or 16 suits most hardware.
+        exclude: Layers left alone: name patterns, comma-separated, such as 'conv1,layer1.*'.
+        residual: Whether the channels of residual streams are pruned too.
+    """
+
+    family: str = "filter"
+    criterion: str = "elimination"
+    reconstruction: str = "sequential"
+    min_keep_ratio: float | None = None
+    max_keep_ratio: float = 1.0
+    round_to: int = 1
+    exclude: str = ""
+    residual: bool = False
+
+    def check(self) -> None:
+        """Refuses unknown names.
+
+        Raises:
+            UnknownNameError: If the family, criterion or reconstruction does not exist.
+        """
+        from amc.pruning.importance import CRITERIA
+
+        for kind, name, known in (
+            ("pruning family", self.family, FAMILIES),
+            ("criterion", self.criterion, CRITERIA.names()),
+            ("reconstruction", self.reconstruction, RECONSTRUCTIONS),
+        ):
+            if name not in known:
+                raise UnknownNameError(kind, name, known)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything about a run that does not change while it works.
+
+    Attributes:
+        model: The dense network.
+        data: Its data in four roles; None where `measure` and `tune` replace it.
+        structure: The traced network.
+        problem: The decisions, what they cost, and the budget.
+        example_input: One input of the network, for counting FLOPs.
+        pruning: How it is pruned.
+        finetune: How the pruned networks are fine-tuned.
+        measure: The user's own figure of merit of a network (higher is better), in place of the accuracy.
+        tune: The user's own fine-tuning, in place.
+        seed: Seed of everything random.
+        device: Where to compute.
+    """
+
+    model: nn.Module
+    data: DataRoles | None
+    structure: ModelStructure
+    problem: PruningProblem
+    example_input: Any
+    pruning: PruningConfig = field(default_factory=PruningConfig)
+    finetune: FineTuneConfig = field(default_factory=FineTuneConfig)
+    measure: Callable[[nn.Module], float] | None = None
+    tune: Callable[[nn.Module], object] | None = None
+    seed: int = 0
+    device: str = "auto"
+
+    def test(self, model: nn.Module) -> float:
+        """Returns the figure to report of a network: top-1 on the test split in percent, or the user's own."""
+        if self.measure is not None:
+            return float(self.measure(model))
+        assert self.data is not None
+        return evaluate(model, self.data.test, device=self.device).accuracy
+
+
+def build_problem(structure: ModelStructure, budget: Budget | None, pruning: PruningConfig) -> PruningProblem:
+    """Builds the pruning problem of a network under the user's rules.
+
+    Raises:
+        BudgetError: If no allocation meets the budget.
+        ModelError: If there is nothing to prune.
+        UnknownNameError: If a pattern of `exclude` matches no layer.
+    """
+    exclude = tuple(name.strip() for name in pruning.exclude.split(",") if name.strip())
+    least = {} if pruning.min_keep_ratio is None else {"min_keep_ratio": pruning.min_keep_ratio}
+    rules: dict[str, Any] = {
+        **least,
+        "max_keep_ratio": pruning.max_keep_ratio,
+        "round_to": pruning.round_to,
+        "exclude": exclude,
+    }
+    if pruning.family == "weight":
+        return weight_problem(structure, budget, **rules)
+    return filter_problem(structure, budget, residual=pruning.residual, **rules)
+
+
+def example_of(data: DataRoles | None, example_input: Any | None) -> Any:
+    """Returns the example input: the user's, or one image of the data, `(1, C, H, W)`.
+
+    Raises:
+        ConfigurationError: If there is neither.
+    """
+    if example_input is not None:
+        return example_input
+    if data is None:
+        raise ConfigurationError("without data an example input must be given: compress(..., example_input=...)")
+    image: Tensor = data.calibration.take([0]).inputs()
+    return image
