@@ -65,6 +65,19 @@ def test_a_walk_reports_what_is_saved_and_what_can_be(make_layer):
     assert walk.widths == (6, 4)
 
 
+def test_a_walk_never_adds_up_the_whole_network(make_layer, monkeypatch):
+    """A step must not take longer in a deeper network: it looks at the terms of its own decision alone."""
+    problem = make(make_layer, Budget(flops=0.5))
+    walk = problem.walk()
+    monkeypatch.setattr(PolynomialCost, "cost", lambda self, widths: pytest.fail("the whole cost was evaluated"))
+    monkeypatch.setattr(Extent, "length", lambda self, widths: pytest.fail("an axis was measured anew"))
+    while not walk.done:
+        low, high = walk.bounds()
+        assert low <= high
+        assert walk.removable_later + walk.reduced <= 200
+        walk.choose(high)
+
+
 def test_a_walk_refuses_widths_that_are_not_allowed(make_layer):
     walk = make(make_layer, Budget(flops=0.5), step=4).walk()
     with pytest.raises(ValueError, match="6 of 10 is not an allowed width"):
