@@ -150,8 +150,8 @@ def _group(trace: Trace, members: list[Unit], names: dict[str, int]) -> ChannelG
         cuts=cuts,
         writers=writers,
         readers=readers,
-        residual=any(trace.units.is_residual(unit.root) for unit in members),
-        normalised=any(trace.units.is_normalised(unit.root) for unit in members),
+        residual=trace.units.marked([unit.root for unit in members], "residual"),
+        normalised=trace.units.marked([unit.root for unit in members], "normalised"),
         reason=reason,
     )
 

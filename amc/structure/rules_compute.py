@@ -53,9 +53,8 @@ def convolution(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Te
     read = channels_of(trace, trace.shadow(source), 1, view.name)
     if groups == 1:
         read_axis, write_axis = (0, 1) if transposed else (1, 0)
-        written = trace.labels_of(view, write_axis, weight.shape[write_axis], "write")
-        if not isinstance(read, int):
-            trace.units.union(trace.labels_of(view, read_axis, len(read), "read"), read)
+        written = trace.written_by(view, write_axis, weight.shape[write_axis])
+        trace.tie(view, read_axis, read, "read")
         trace.cost(kernel * positions * source.shape[0], written, read)
     elif transposed:
         return _computed_weight(trace, source, weight, outputs)
@@ -80,7 +79,7 @@ def _grouped(trace: Trace, view: ParameterView, weight: Tensor, read: Factor, gr
     every group loses channels at the same places.
     """
     out_channels, in_per_group = weight.shape[:2]
-    written = trace.labels_of(view, 0, out_channels, "write")
+    written = trace.written_by(view, 0, out_channels)
     by_group = written.reshape(groups, -1)
     if isinstance(read, int):
         trace.units.freeze(written, "convolution in groups over channels that stay")
@@ -96,7 +95,7 @@ def _grouped(trace: Trace, view: ParameterView, weight: Tensor, read: Factor, gr
         return written
     for block in (by_group, read_by_group):
         trace.units.union(block, block[:1])
-    trace.units.union(trace.labels_of(view, 1, in_per_group, "read"), read_by_group[0])
+    trace.tie(view, 1, read_by_group[0], "read")
     trace.cost(cost, written, read_by_group[0])
     return written
 
@@ -133,9 +132,8 @@ def _linear(trace: Trace, source: Tensor, weight: Tensor, outputs: Tensor) -> La
     shadow = trace.shadow(source)
     rows = [shadow.vector(axis) for axis in range(source.dim() - 1)]
     read = channels_of(trace, shadow, source.dim() - 1, view.name)
-    written = trace.labels_of(view, 1, weight.shape[1], "write")
-    if not isinstance(read, int):
-        trace.units.union(trace.labels_of(view, 0, len(read), "read"), read)
+    written = trace.written_by(view, 1, weight.shape[1])
+    trace.tie(view, 0, read, "read")
     trace.cost(1, *rows, read, written)
     trace.set_shadow(outputs, Shadow.along(trace.units.find(written), outputs.dim() - 1, outputs.shape))
     _record_layer(trace, view, "linear", read, written, source, outputs)
@@ -275,7 +273,7 @@ def layer_norm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any
     if len(normalized_shape) != 1:
         trace.units.freeze(shadow.labels(), "layer norm over several axes")
     elif not isinstance(vector := shadow.vector(axis), int):
-        trace.units.mark_normalised(vector)
+        trace.units.mark(vector, "normalised")
         for tensor in (weight, bias):
             trace.follow(tensor, vector)
         trace.attribute(trace.modules[-1], "normalized_shape", vector)
@@ -290,7 +288,7 @@ def group_norm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any
     if not isinstance(vector, int):
         by_group = vector.reshape(groups, -1)
         trace.units.union(by_group, by_group[:1])
-        trace.units.mark_normalised(vector)
+        trace.units.mark(vector, "normalised")
         for tensor in (weight, bias):
             trace.follow(tensor, vector)
         trace.attribute(trace.modules[-1], "num_channels", vector)
@@ -303,7 +301,7 @@ def embedding(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tens
     view = trace.view_of(args[0])
     if view is None:
         return _computed_weight(trace, args[1], args[0], outputs)
-    written = trace.labels_of(view, 1, args[0].shape[1], "write")
+    written = trace.written_by(view, 1, args[0].shape[1])
     trace.set_shadow(outputs, Shadow.along(trace.units.find(written), outputs.dim() - 1, outputs.shape))
     trace.attribute(view.name.rpartition(".")[0], "embedding_dim", written)
     return None

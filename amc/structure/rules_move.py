@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_iter, tree_map
 
-from amc.structure.shadow import Shadow, moved, of_full
+from amc.structure.shadow import Shadow, merged_along, moved, of_full
 from amc.structure.tracer import ParameterView, Producer, Trace
 
 Args = tuple[Any, ...]
@@ -105,11 +105,13 @@ def positional(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any
     if view is not None and name == "slice" and _move_view(trace, name, view, args, outputs):
         return
     shadow = trace.shadow(args[0])
-    for axis in _addressed_axes(name, args, kwargs):
-        vector = shadow.vector(axis % args[0].dim())
-        whole = name == "slice" and outputs.shape == args[0].shape
-        if not isinstance(vector, int) and not whole:
-            trace.units.freeze(vector, f"addressed by position ({name})")
+    addressed = {axis % args[0].dim() for axis in _addressed_axes(name, args, kwargs)} & set(shadow.varying)
+    if name == "slice" and outputs.shape == args[0].shape:
+        addressed = set()
+    if set(shadow.varying) - addressed:
+        merged_along(shadow, sorted(addressed), trace.units)
+    elif addressed:
+        trace.units.freeze(shadow.labels(), f"addressed by position ({name})")
     move(trace, func, args, kwargs, outputs)
 
 
@@ -152,10 +154,10 @@ def pointwise(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any)
     shape = tuple(output.shape)
     shadows = [_broadcast(trace.shadow(operand), shape) for operand in operands]
     result = Shadow.neutral(shape)
-    for index, shadow in enumerate(shadows):
+    if name in ("add", "sub"):
+        _mark_sum(trace, [shadow for shadow, _ in shadows])
+    for shadow in shadows:
         result = _combined(trace, result, shadow)
-        if index and name in ("add", "sub"):
-            _mark_sum(trace, operands, shadows)
     for tensor in _tensors(outputs):
         trace.set_shadow(tensor, trace.settled(result.with_shape(tensor.shape)))
     if name == "add" and len(operands) == 2:
@@ -181,11 +183,12 @@ def _combined(trace: Trace, result: Shadow, operand: tuple[Shadow, tuple[int, ..
     return Shadow(labels, result.shape).resolved(trace.units)
 
 
-def _mark_sum(trace: Trace, operands: list[Tensor], shadows: list[tuple[Shadow, tuple[int, ...]]]) -> None:
-    """Marks channels that are summed from two activations as a residual stream."""
-    activations = [s for o, (s, _) in zip(operands, shadows, strict=True) if trace.view_of(o) is None]
-    if len(activations) > 1 and all(not s.is_neutral for s in activations):
-        trace.units.mark_residual(activations[0].labels())
+def _mark_sum(trace: Trace, shadows: list[Shadow]) -> None:
+    """Marks channels that are summed from two layers as a residual stream (a bias per attention head is none)."""
+    units = trace.units
+    written = [shadow for shadow in shadows if units.marked(shadow.labels(), "written")]
+    if len(written) > 1 and not any(units.marked(shadow.labels(), "heads") for shadow in written):
+        units.mark(written[0].labels(), "residual")
 
 
 def _note_sum(trace: Trace, operands: list[Tensor]) -> None:
@@ -201,6 +204,20 @@ def written_in_place(trace: Trace, func: Any, args: Args, kwargs: Kwargs, output
     """Writing into a part of another tensor: its positions are fixed by the code."""
     trace.units.freeze(trace.shadow(args[1]).labels(), "written into a tensor of fixed size")
     trace.set_shadow(args[0], Shadow.neutral(args[0].shape))
+
+
+def created(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
+    """Operators that make a new tensor with the shape of another (`zeros_like`): it belongs to no channel."""
+    trace.set_shadow(outputs, Shadow.neutral(outputs.shape))
+
+
+def restrided(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
+    """Changes of the memory layout alone; anything else that `as_strided` can do counts on fixed positions."""
+    shadow = trace.shadow(args[0])
+    if outputs.shape != torch.Size(shadow.shape):
+        trace.units.freeze(shadow.labels(), "addressed by position (as_strided)")
+        shadow = Shadow.neutral(outputs.shape)
+    trace.set_shadow(outputs, shadow)
 
 
 def spatial(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
@@ -282,7 +299,11 @@ def _table() -> dict[str, Rule]:
     )
     table |= dict.fromkeys(pools.split(), spatial)
     table |= dict.fromkeys("mean sum amax amin var std linalg_vector_norm norm argmax max min".split(), reduce)
+    table |= dict.fromkeys("hardswish hardsigmoid leaky_relu elu rrelu_with_noise".split(), pointwise)
+    creators = "empty_like zeros_like ones_like rand_like randn_like full_like new_zeros new_empty new_ones new_full"
+    table |= dict.fromkeys(creators.split(), created)
     return table | {
+        "as_strided": restrided,
         "_softmax": softmax,
         "_log_softmax": softmax,
         "constant_pad_nd": pad,

@@ -154,22 +154,44 @@ class Trace:
         self._views.pop(id(tensor), None)
         self._shadows[id(tensor)] = shadow
 
-    def labels_of(self, view: ParameterView, axis: int, length: int, role: str) -> Labels:
-        """Returns the labels along an axis of a view of a parameter, making them at first use.
+    def written_by(self, view: ParameterView, axis: int, length: int) -> Labels:
+        """Returns the labels of the channels that a layer writes, making them at first use.
 
         Args:
-            view: The view.
-            axis: The view's axis.
+            view: The layer's weight.
+            axis: The view's axis along which the channels lie.
             length: Its length.
-            role: `"write"`, `"read"` or `"follow"`; the strongest role of all uses stays.
         """
         key = (view.name, view.axes[axis])
         if key not in self.axis_labels:
             self.axis_labels[key] = self.units.new(self.tensors[view.name].shape[view.axes[axis]])
+        self._strengthen(key, "write")
+        labels = self.axis_labels[key][view.offsets[axis] : view.offsets[axis] + length]
+        self.units.mark(labels, "written")
+        return labels
+
+    def tie(self, view: ParameterView, axis: int, labels: Factor, role: str) -> None:
+        """Lets an axis of a parameter go along with channels.
+
+        Args:
+            view: The parameter.
+            axis: The view's axis.
+            labels: Labels of the channels along that axis; nothing happens where they do not vary.
+            role: `"read"` or `"follow"`.
+        """
+        if isinstance(labels, int):
+            return
+        key = (view.name, view.axes[axis])
+        start, whole = view.offsets[axis], self.tensors[view.name].shape[view.axes[axis]]
+        if key not in self.axis_labels:
+            self.axis_labels[key] = labels.copy() if len(labels) == whole else self.units.new(whole)
+        self._strengthen(key, role)
+        self.units.union(self.axis_labels[key][start : start + len(labels)], labels)
+
+    def _strengthen(self, key: tuple[str, int], role: str) -> None:
+        """Notes the role of an axis; of several uses the strongest role stays."""
         order = ("follow", "read", "write")
         self.roles[key] = max(self.roles.get(key, "follow"), role, key=order.index)
-        start = view.offsets[axis]
-        return self.axis_labels[key][start : start + length]
 
     def follow(self, tensor: Tensor | None, labels: Factor) -> None:
         """Ties axis 0 of a parameter (a bias, a batch norm's statistics) to channels."""
@@ -177,9 +199,9 @@ class Trace:
             return
         view = self.view_of(tensor)
         if view is None:
-            self.units.freeze(labels, "read by a parameter that is computed at run time")
+            self.units.union(self.shadow(tensor).labels(), labels)
         else:
-            self.units.union(self.labels_of(view, 0, len(labels), "follow"), labels)
+            self.tie(view, 0, labels, "follow")
 
     def cost(self, coefficient: int, *factors: Factor) -> None:
         """Records FLOPs: the coefficient times the lengths of the axes."""
@@ -209,6 +231,7 @@ class Trace:
         shadow = merged_along(shadow, [axis for axis in varying if axis != keep], self.units)
         if heads is not None:
             vector = shadow.vector(heads)
+            self.units.mark(shadow.labels(), "heads")
             for attribute in self._head_attributes(shadow.shape[heads]):
                 self.attribute(self.modules[-1], attribute, vector)
         return shadow
@@ -218,7 +241,10 @@ class Trace:
         return [name for name in HEAD_ATTRIBUTES if getattr(module, name, None) == heads]
 
     def _heads_axis(self, shadow: Shadow) -> int | None:
+        """Returns the axis that counts heads; where the width of a head is the same number, it comes last."""
         axes = [axis for axis in shadow.varying if self._head_attributes(shadow.shape[axis])]
+        if len(axes) > 1 and axes[-1] == shadow.varying[-1]:
+            axes.pop()
         return axes[-1] if axes and len(shadow.shape) > 2 else None
 
     def freeze_input(self, tensor: Tensor, reason: str) -> None:
@@ -226,7 +252,7 @@ class Trace:
         view = self.view_of(tensor)
         if view is not None and id(tensor) not in self._shadows:
             for axis in range(tensor.dim()):
-                self.units.freeze(self.labels_of(view, axis, tensor.shape[axis], "follow"), reason)
+                self.units.freeze(self.written_by(view, axis, tensor.shape[axis]), reason)
         else:
             self.units.freeze(self.shadow(tensor).labels(), reason)
 

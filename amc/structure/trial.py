@@ -32,7 +32,10 @@ def without_failing_groups(model: nn.Module, structure: ModelStructure, example_
         The structure, with a reason on every group that cannot be cut after all.
     """
     failures: dict[int, str] = {}
-    _search(model, structure, example_input, list(structure.prunable), failures)
+    streams = [index for index in structure.prunable if structure.groups[index].residual]
+    inner = [index for index in structure.prunable if not structure.groups[index].residual]
+    for groups in (streams, inner):
+        _search(model, structure, example_input, groups, failures)
     return frozen(structure, failures) if failures else structure
 
 

@@ -28,8 +28,7 @@ class ChannelUnits:
         self._count = 1
         self._fixed: dict[int, str] = {}
         self._reasons: dict[int, str] = {}
-        self._residual: set[int] = set()
-        self._normalised: set[int] = set()
+        self._marks: dict[str, set[int]] = {"residual": set(), "normalised": set(), "written": set(), "heads": set()}
 
     def new(self, count: int) -> Labels:
         """Returns `count` fresh labels."""
@@ -63,7 +62,7 @@ class ChannelUnits:
             self._merge(first, second)
 
     def _merge(self, first: int, second: int) -> None:
-        a, b = int(self.find(first)), int(self.find(second))
+        a, b = self._root(first), self._root(second)
         if a == b:
             return
         if a in self._fixed or b in self._fixed:
@@ -75,9 +74,14 @@ class ChannelUnits:
         self._parent[child] = root
         if child in self._reasons:
             self._reasons.setdefault(root, self._reasons.pop(child))
-        for flags in (self._residual, self._normalised):
-            if child in flags:
-                flags.add(root)
+        for marked in self._marks.values():
+            if child in marked:
+                marked.add(root)
+
+    def _root(self, label: int) -> int:
+        while (parent := int(self._parent[label])) != label:
+            label = parent
+        return label
 
     def freeze(self, labels: Any, reason: str) -> None:
         """Marks the classes of some labels as not to be cut; the first reason stays."""
@@ -85,22 +89,21 @@ class ChannelUnits:
             if root != NEUTRAL and root not in self._fixed:
                 self._reasons.setdefault(root, reason)
 
-    def mark_residual(self, labels: Any) -> None:
-        """Notes that several writers are summed into these channels."""
-        self._residual.update(np.unique(self.find(labels)).tolist())
+    def mark(self, labels: Any, note: str) -> None:
+        """Notes something of the classes of some labels; the note stays when classes merge.
 
-    def mark_normalised(self, labels: Any) -> None:
-        """Notes that a statistic over all channels is taken, so that a cut changes what the rest see."""
-        self._normalised.update(np.unique(self.find(labels)).tolist())
+        Args:
+            labels: The labels.
+            note: `"written"` (a layer computes them), `"heads"` (they are attention heads), `"residual"` (several
+                writers are summed into them) or `"normalised"` (a statistic over all channels is taken, so that a cut
+                changes what the rest see).
+        """
+        self._marks[note].update(np.unique(self.find(labels)).tolist())
+
+    def marked(self, labels: Any, note: str) -> bool:
+        """Tells whether any of the labels' classes carries a note."""
+        return not self._marks[note].isdisjoint(np.unique(self.find(labels)).tolist())
 
     def reason(self, root: int) -> str | None:
         """Returns why a class must stay, or None."""
         return self._fixed.get(root) or self._reasons.get(root)
-
-    def is_residual(self, root: int) -> bool:
-        """Tells whether several writers are summed into the class."""
-        return root in self._residual
-
-    def is_normalised(self, root: int) -> bool:
-        """Tells whether a statistic is taken across the class and others."""
-        return root in self._normalised
