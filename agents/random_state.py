@@ -21,7 +21,7 @@ def isolated_random_state(seed: int) -> Iterator[None]:
         seed: The seed within the context.
     """
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -135,9 +136,22 @@ def guides(env: AllocationEnv, names: tuple[str, ...]) -> list[NDArray[np.float6
     return ratios
 
 
-def create(**options: Any) -> DDPGAgent:
-    """Creates an agent from the fields of `DDPGConfig`."""
-    return DDPGAgent(DDPGConfig(**options))
+def create(preset: Literal["default", "paper"] = "default", **options: Any) -> DDPGAgent:
+    """Creates an agent from the fields of `DDPGConfig`.
+
+    Args:
+        preset: What the options change: `"default"` is `DDPGConfig()`, `"paper"` is `DDPGConfig.paper()`.
+        **options: Fields of `DDPGConfig`.
+
+    Raises:
+        ConfigurationError: If there is no such preset, or an option cannot be used.
+    """
+    if preset not in ("default", "paper"):
+        raise ConfigurationError(f"ddpg: preset must be 'default' or 'paper', not {preset!r}")
+    return DDPGAgent(replace(DDPGConfig.paper() if preset == "paper" else DDPGConfig(), **options))
 
 
-create.__signature__ = inspect.signature(DDPGConfig)  # type: ignore[attr-defined]  # for option checks and help
+# Option checks and help see every option by name.
+create.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [inspect.signature(create).parameters["preset"], *inspect.signature(DDPGConfig).parameters.values()]
+)

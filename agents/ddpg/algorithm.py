@@ -13,6 +13,7 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agents.ddpg.config import DDPGConfig
+from agents.ddpg.episode_learner import EpisodeLearner
 from agents.ddpg.exploration import Schedule
 from agents.ddpg.replay import SharedRewardReplayBuffer
 from agents.episodes import Recorder
@@ -59,15 +60,27 @@ class AllocationDDPG(DDPG):
                 "store_applied": config.stored_action == "applied",
                 "bootstrap": config.targets == "bootstrap",
             },
-            policy_kwargs={"net_arch": list(config.hidden)},
+            policy_kwargs={"net_arch": list(config.hidden), "optimizer_kwargs": {"fused": True}},
             seed=seed % 2**32,
             device="cpu",  # networks this small lose on an accelerator
         )
+        self.episode_learner = (
+            EpisodeLearner(problem_of(env), self.actor, config) if config.critic == "episode" else None
+        )
+
+    def train(self, gradient_steps: int, batch_size: int = 100) -> None:
+        """Takes gradient steps, with the critic of single steps or that of whole episodes."""
+        if self.episode_learner is None:
+            super().train(gradient_steps, batch_size)
+            return
+        self._update_learning_rate([])
+        self.episode_learner.train(self.replay_buffer, gradient_steps, first=self._n_updates == 0)
+        self._n_updates += gradient_steps
 
     def _update_learning_rate(self, optimizers: list[torch.optim.Optimizer] | torch.optim.Optimizer) -> None:
         """Gives actor and critic their own constant rates; Stable-Baselines3 has one for both."""
         for network, rate in ((self.actor, self.config.actor_lr), (self.critic, self.config.critic_lr)):
-            for group in network.optimizer.param_groups:  # type: ignore[union-attr]
+            for group in network.optimizer.param_groups:
                 group["lr"] = rate
 
     def _sample_action(

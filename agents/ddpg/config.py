@@ -12,13 +12,31 @@ from amc.errors import ConfigurationError
 class DDPGConfig:
     """Options of the DDPG agent.
 
+    `DDPGConfig.paper()` has the settings of the AMC paper (He et al., 2018, sections 3.2 and 4) and its public code.
+    The defaults are made for a few hundred episodes, and deviate from it:
+
+    - `critic="episode"`: the paper's critic sees one layer's state and action, and has to average over what all
+      other layers do, which is most of the reward's variance. A critic that sees the whole allocation explains it,
+      and needs a fraction of the episodes. The actor still sees the 11 features alone.
+    - `stored_action="applied"`: the reward speaks of the allocation under the budget, not of what was wished for.
+    - `warm_start`, a warm-up of 30 episodes in place of 100, and exploration that starts at sigma 0.2 and ends at 0.03
+      in the last episode, whatever their number: the paper's schedule needs 400 episodes, and its noise of 0.5 on
+      [0, 1] is close to uniform.
+    - a replay of 1,000 episodes in place of 100: nothing is forgotten in a short search, and nothing in the reward of
+      an old episode is out of date.
+    - higher learning rates and `gradient_steps` that do not grow with the depth: fitted to short searches.
+
+    Common to both, against the paper: the actor ends in a tanh that is rescaled to [0, 1] (Stable-Baselines3's way;
+    the same function as a sigmoid of twice the input), networks start from PyTorch's weights in place of uniform
+    ones within 0.003, and gradient steps are taken when an episode has ended, which is when its reward is known.
+
     Attributes:
         hidden: Widths of the hidden layers of actor and critic.
         actor_lr: Adam's learning rate for the actor.
         critic_lr: Adam's learning rate for the critic.
-        tau: Share of the online networks that the target networks take over at each gradient step.
-        batch_size: Transitions a gradient step.
-        discount: Discount factor; 1 as the paper has it, since all steps share the final reward.
+        tau: Share of the online networks that the target networks take over at each gradient step (step critic).
+        batch_size: Transitions (step critic) or episodes (episode critic) a gradient step.
+        discount: Discount factor; 1 as the paper has it, since all steps share the final reward (step critic).
         replay_episodes: Episodes that the replay holds.
         warmup_episodes: Episodes that explore before the first gradient step.
         warmup_fraction: The warm-up takes at most this share of a search's episodes; 1 leaves `warmup_episodes` alone.
@@ -27,37 +45,65 @@ class DDPGConfig:
         sigma_decay: Factor on sigma after each episode past the warm-up; None for the one that reaches `final_sigma`
             in the last episode.
         final_sigma: Sigma of the last episode if `sigma_decay` is None.
+        continued_sigma: Sigma of the first episode when a trained agent goes on; it then has no warm-up.
         gradient_steps: Gradient steps after each episode past the warm-up; -1 for one a decision.
-        baseline_rate: Rate of the moving average that is subtracted from the rewards, in (0, 1]; 0 for no baseline.
-        reward_scale: `"none"`, or `"std"` to divide rewards by the deviation of those in the replay.
+        baseline_rate: Rate of the moving average that is subtracted from the rewards, in (0, 1]; 0 for no baseline
+            (step critic; the episode critic standardises rewards).
+        reward_scale: `"none"`, or `"std"` to divide rewards by the deviation of those in the replay (step critic).
         targets: `"bootstrap"` sums the shared reward over the steps that follow through the target critic, as the
-            paper does; `"return"` fits the critic to the episode's reward itself, which is known exactly.
+            paper does; `"return"` fits the critic to the episode's reward itself, which is known (step critic).
         stored_action: `"chosen"` keeps the action as the actor chose it in the replay, `"applied"` what the
             environment made of it under the budget.
         warm_start: Names of heuristics whose allocations are played first; they count as episodes.
-        continued_sigma: Sigma of the first episode when a trained agent goes on; it then has no warm-up.
+        critic: `"step"` sees one layer's state and action, `"episode"` the whole allocation.
+        ensemble: Members of the episode critic.
+        ensemble_hidden: Width of the two hidden layers of each member.
+        pessimism: The actor maximises the members' mean minus so many of their standard deviations.
+        elite_focus: The best episode is drawn e to this power times as often as the worst (episode critic).
     """
 
     hidden: tuple[int, ...] = (300, 300)
-    actor_lr: float = 1e-4
-    critic_lr: float = 1e-3
+    actor_lr: float = 1e-3
+    critic_lr: float = 3e-3
     tau: float = 0.01
     batch_size: int = 64
     discount: float = 1.0
-    replay_episodes: int = 100
-    warmup_episodes: int = 100
+    replay_episodes: int = 1000
+    warmup_episodes: int = 30
     warmup_fraction: float = 1 / 3
     warmup_actions: Literal["uniform", "noise"] = "uniform"
-    sigma: float = 0.5
-    sigma_decay: float | None = 0.95
-    final_sigma: float = 0.02
-    gradient_steps: int = -1
+    sigma: float = 0.2
+    sigma_decay: float | None = None
+    final_sigma: float = 0.03
+    continued_sigma: float = 0.1
+    gradient_steps: int = 10
     baseline_rate: float = 0.5
     reward_scale: Literal["none", "std"] = "none"
     targets: Literal["bootstrap", "return"] = "bootstrap"
-    stored_action: Literal["chosen", "applied"] = "chosen"
-    warm_start: tuple[str, ...] = ()
-    continued_sigma: float = 0.1
+    stored_action: Literal["chosen", "applied"] = "applied"
+    warm_start: tuple[str, ...] = ("uniform", "erk", "shallow", "deep")
+    critic: Literal["step", "episode"] = "episode"
+    ensemble: int = 5
+    ensemble_hidden: int = 64
+    pessimism: float = 0.5
+    elite_focus: float = 1.0
+
+    @staticmethod
+    def paper() -> DDPGConfig:
+        """Returns the paper's settings, with the constants of its public code where the paper is silent."""
+        return DDPGConfig(
+            actor_lr=1e-4,
+            critic_lr=1e-3,
+            replay_episodes=100,
+            warmup_episodes=100,
+            warmup_fraction=1.0,
+            sigma=0.5,
+            sigma_decay=0.95,
+            gradient_steps=-1,
+            stored_action="chosen",
+            warm_start=(),
+            critic="step",
+        )
 
     def __post_init__(self) -> None:
         """Checks the options.
@@ -65,13 +111,15 @@ class DDPGConfig:
         Raises:
             ConfigurationError: If one cannot be used.
         """
-        positive = ("actor_lr", "critic_lr", "batch_size", "replay_episodes", "sigma", "final_sigma", "continued_sigma")
-        for name in positive:
+        for name in _POSITIVE:
             if getattr(self, name) <= 0:
                 raise ConfigurationError(f"ddpg: {name} must be positive, not {getattr(self, name)}")
         for name in ("tau", "discount", "warmup_fraction", "baseline_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigurationError(f"ddpg: {name} must be in [0, 1], not {getattr(self, name)}")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ConfigurationError(f"ddpg: {name} must be one of {choices}, not {getattr(self, name)!r}")
         if self.sigma_decay is not None and not 0 < self.sigma_decay <= 1:
             raise ConfigurationError(f"ddpg: sigma_decay must be in (0, 1], not {self.sigma_decay}")
         if not self.hidden or min(self.hidden) < 1:
@@ -90,3 +138,23 @@ class DDPGConfig:
         if self.sigma_decay is not None:
             return self.sigma_decay
         return min(1.0, float((self.final_sigma / self.sigma) ** (1 / max(1, episodes - 1))))
+
+
+_POSITIVE = (
+    "actor_lr",
+    "critic_lr",
+    "batch_size",
+    "replay_episodes",
+    "sigma",
+    "final_sigma",
+    "continued_sigma",
+    "ensemble",
+    "ensemble_hidden",
+)
+_CHOICES = {
+    "warmup_actions": ("uniform", "noise"),
+    "reward_scale": ("none", "std"),
+    "targets": ("bootstrap", "return"),
+    "stored_action": ("chosen", "applied"),
+    "critic": ("step", "episode"),
+}

@@ -54,7 +54,8 @@ class SharedRewardReplayBuffer(ReplayBuffer):
             bootstrap: Whether batches show where episodes end; if not, every step is shown as a last one, so that the
                 critic's target is the shared reward itself.
         """
-        assert n_envs == 1 and not optimize_memory_usage
+        assert n_envs == 1
+        assert not optimize_memory_usage
         assert buffer_size % len(sizes) == 0, "whole episodes"
         super().__init__(buffer_size, observation_space, action_space, device, n_envs, optimize_memory_usage)
         self.sizes = np.array(sizes, dtype=np.float64)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from agents.ddpg.config import DDPGConfig
 from amc.errors import CheckpointError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from agents.ddpg.algorithm import AllocationDDPG
 
 FORMAT = "amc-ddpg-1"
+_EPISODE = "episode-critic"
 _ARRAYS = ("observations", "next_observations", "actions", "rewards", "dones")
 
 
@@ -74,16 +76,20 @@ class TrainedState:
 
 
 def _config(record: dict[str, Any]) -> DDPGConfig:
-    return DDPGConfig(**{name: tuple(value) if isinstance(value, list) else value for name, value in record.items()})
+    options: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in record.items()
+    }
+    return DDPGConfig(**options)
 
 
 def capture(algorithm: AllocationDDPG) -> TrainedState:
     """Copies what an algorithm has learnt."""
-    tensors = {f"policy.{name}": value for name, value in algorithm.policy.state_dict().items()}
-    for network in ("actor", "critic"):
-        moments = getattr(algorithm, network).optimizer.state_dict()["state"]
-        for index, values in moments.items():
-            tensors |= {f"{network}.optimizer.{index}.{name}": value for name, value in values.items()}
+    tensors: dict[str, torch.Tensor] = {}
+    for name, module in _modules(algorithm).items():
+        tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
+    for name, optimizer in _optimizers(algorithm).items():
+        for index, moments in optimizer.state_dict()["state"].items():
+            tensors |= {f"{name}.{index}.{key}": value for key, value in moments.items()}
     replay = algorithm.replay_buffer
     order = torch.arange(replay.size())  # oldest first
     if replay.full:
@@ -96,31 +102,52 @@ def capture(algorithm: AllocationDDPG) -> TrainedState:
 def restore(algorithm: AllocationDDPG, state: TrainedState) -> None:
     """Puts what was learnt into an algorithm.
 
-    Networks and optimisers fit any environment, as observations are scaled and always of 11 features. The replay
-    and the baseline are taken over only where the number of decisions is the same: rewards of another network are
-    on another scale.
+    The actor and the critic of single steps fit any environment, as observations are scaled and always of 11 features.
+    The replay, the baseline and the critic of whole episodes are taken over only where the number of decisions is the
+    same: an allocation of another network has another length, and its reward another scale.
 
     Raises:
         CheckpointError: If the networks are of another shape.
     """
-    weights = _part(state.tensors, "policy.")
+    same = state.decisions == algorithm.decisions
     try:
-        algorithm.policy.load_state_dict(weights)
+        for name, module in _modules(algorithm).items():
+            if same or not name.startswith(_EPISODE):
+                module.load_state_dict(_part(state.tensors, f"{name}."))
     except RuntimeError as error:
         raise CheckpointError(
-            f"the agent's networks must have hidden layers {state.config.hidden}, "
-            f"not {algorithm.config.hidden}; use the same 'hidden'"
+            f"the agent's networks must have hidden layers {state.config.hidden} and its critic be of kind "
+            f"{state.config.critic!r}, not {algorithm.config.hidden} and {algorithm.config.critic!r}; "
+            "use the options that it was trained with"
         ) from error
-    algorithm._n_updates = state.updates
-    for network in ("actor", "critic"):
-        optimizer = getattr(algorithm, network).optimizer
-        moments: dict[int, dict[str, torch.Tensor]] = {}
-        for key, value in _part(state.tensors, f"{network}.optimizer.").items():
-            index, _, name = key.partition(".")
-            moments.setdefault(int(index), {})[name] = value
-        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    if state.decisions == algorithm.decisions:
+    for name, optimizer in _optimizers(algorithm).items():
+        if same or not name.startswith(_EPISODE):
+            _restore_moments(optimizer, _part(state.tensors, f"{name}."))
+    if same:
+        algorithm._n_updates = state.updates
         _restore_replay(algorithm, state)
+
+
+def _modules(algorithm: AllocationDDPG) -> dict[str, nn.Module]:
+    modules: dict[str, nn.Module] = {"policy": algorithm.policy}
+    if algorithm.episode_learner is not None:
+        modules[_EPISODE] = algorithm.episode_learner.critic
+    return modules
+
+
+def _optimizers(algorithm: AllocationDDPG) -> dict[str, torch.optim.Optimizer]:
+    optimizers = {"actor.optimizer": algorithm.actor.optimizer, "critic.optimizer": algorithm.critic.optimizer}
+    if algorithm.episode_learner is not None:
+        optimizers[f"{_EPISODE}-optimizer"] = algorithm.episode_learner.optimizer
+    return optimizers
+
+
+def _restore_moments(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        moments.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _restore_replay(algorithm: AllocationDDPG, state: TrainedState) -> None:

@@ -18,8 +18,22 @@ def toy_problem(costs, size=16, budget=0.5, step=1):
     terms = [CostTerm(int(cost), (Extent(0, ((i, 1),)),)) for i, cost in enumerate(costs)]
     model = {m: PolynomialCost(m, terms, [size] * len(costs)) for m in ("flops", "params")}
     layers = tuple(
-        LayerSpec(name, "conv", f"{name}.weight", (size, 8 + i, 3, 3), 8 + i, size, (3, 3), (1, 1), (8, 8), 1,
-                  int(costs[i]) * size, int(costs[i]) * size, i, ())
+        LayerSpec(
+            name,
+            "conv",
+            f"{name}.weight",
+            (size, 8 + i, 3, 3),
+            8 + i,
+            size,
+            (3, 3),
+            (1, 1),
+            (8, 8),
+            1,
+            int(costs[i]) * size,
+            int(costs[i]) * size,
+            i,
+            (),
+        )
         for i, name in enumerate(names)
     )
     decisions = tuple(Decision(name, size, min_width=max(step, size // 8), step=step) for name in names)
@@ -29,7 +43,6 @@ def toy_problem(costs, size=16, budget=0.5, step=1):
 class ToyEnv(gymnasium.Env):
     """Reward: sum_i s_i * sqrt(keep_i), optionally minus interactions of neighbours; linear budget."""
 
-    metadata = {"render_modes": []}
     observation_space = gymnasium.spaces.Box(0.0, 1.0, (11,), np.float32)
     action_space = gymnasium.spaces.Box(0.0, 1.0, (1,), np.float32)
 
@@ -61,8 +74,19 @@ class ToyEnv(gymnasium.Env):
         last = 1 - self.chosen[-1] / self.sizes[len(self.chosen) - 1] if self.chosen else 0.0
         layer = self.problem.layers[t]
         return np.array(
-            [t / max(1, len(costs) - 1), layer.out_channels / 64, layer.in_channels / 64, 0.5, 0.5, 0.5, 0.5,
-             costs[t] / costs.max(), done / total, costs[t + 1 :].sum() / total, last],
+            [
+                t / max(1, len(costs) - 1),
+                layer.out_channels / 64,
+                layer.in_channels / 64,
+                0.5,
+                0.5,
+                0.5,
+                0.5,
+                costs[t] / costs.max(),
+                done / total,
+                costs[t + 1 :].sum() / total,
+                last,
+            ],
             np.float32,
         )
 
@@ -89,8 +113,10 @@ class ToyEnv(gymnasium.Env):
             reward = self.reward_of(widths)
             self.episodes += 1
             info |= {
-                "allocation": self.problem.allocation(widths), "score": SimpleNamespace(accuracy=reward),
-                "flops": self.problem.cost(widths, "flops"), "params": self.problem.cost(widths, "params"),
+                "allocation": self.problem.allocation(widths),
+                "score": SimpleNamespace(accuracy=reward),
+                "flops": self.problem.cost(widths, "flops"),
+                "params": self.problem.cost(widths, "params"),
                 "reward": reward,
             }
         return self._observe(), reward, last, False, info

@@ -1,0 +1,70 @@
+"""The budget as a differentiable layer, so that the actor's gradient knows what its layers compete for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from amc.costs import PruningProblem
+
+_CLAMPING_ROUNDS = 3
+
+
+class BudgetLayer:
+    """Scales keep ratios by one common factor so that they meet the budget, as `PruningProblem.project` does.
+
+    The cost is linearised around widths that meet the budget, which makes the scaling differentiable: a layer that
+    keeps more takes from all others what it costs. Ratios stay within the bounds of their decisions.
+    """
+
+    def __init__(self, problem: PruningProblem, widths: Sequence[int]) -> None:
+        """Linearises the cost.
+
+        Args:
+            problem: The problem; without a budget the layer only clamps.
+            widths: Widths near which the layer is to be exact, one a decision.
+        """
+        sizes = torch.tensor([decision.size for decision in problem.decisions], dtype=torch.float64)
+        self._low = (torch.tensor(problem.min_widths) / sizes).float()
+        self._high = (torch.tensor(problem.max_widths) / sizes).float()
+        self._slopes, self._spend = _linearised(problem, widths)
+
+    def __call__(self, keep: torch.Tensor) -> torch.Tensor:
+        """Returns keep ratios on the budget, shape `(N, decisions)` as the ones given."""
+        keep = self._clamp(keep)
+        if self._slopes is None:
+            return keep
+        for _ in range(_CLAMPING_ROUNDS):
+            keep = self._clamp(keep * (self._spend / (keep @ self._slopes)).unsqueeze(1))
+        return keep
+
+    def excess(self, keep: torch.Tensor) -> torch.Tensor:
+        """Returns the relative distance of ratios from the budget, shape `(N,)`; zero without a budget."""
+        if self._slopes is None:
+            return torch.zeros(len(keep))
+        return (keep @ self._slopes) / self._spend - 1.0
+
+    def _clamp(self, keep: torch.Tensor) -> torch.Tensor:
+        return torch.minimum(torch.maximum(keep, self._low), self._high)
+
+
+def _linearised(problem: PruningProblem, widths: Sequence[int]) -> tuple[torch.Tensor | None, float]:
+    """Returns the cost of each decision per unit of its keep ratio, relative to the budget, and their spend."""
+    if problem.limit is None:
+        return None, 0.0
+    total = problem.cost(widths)
+    slopes = []
+    for index, decision in enumerate(problem.decisions):
+        width = widths[index]
+        lower = decision.nearest(width - max(decision.step, decision.size // 8))
+        other = lower if lower < width else decision.nearest(width + max(decision.step, decision.size // 8))
+        changed = [*widths[:index], other, *widths[index + 1 :]]
+        share = (width - other) / decision.size
+        slopes.append((total - problem.cost(changed)) / share / problem.limit if share else 0.0)
+    keep = torch.tensor([width / decision.size for width, decision in zip(widths, problem.decisions, strict=True)])
+    relative = torch.tensor(slopes)
+    left = (problem.limit - total) / problem.limit  # what these widths leave is there to spend
+    return relative, float(relative @ keep) + left

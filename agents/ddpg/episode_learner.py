@@ -1,0 +1,136 @@
+"""Learning with the critic that sees the whole allocation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from agents.ddpg.budget_layer import BudgetLayer
+from agents.ddpg.config import DDPGConfig
+from agents.ddpg.episode_critic import EpisodeCritic
+
+if TYPE_CHECKING:
+    from stable_baselines3.td3.policies import Actor
+
+    from agents.ddpg.replay import SharedRewardReplayBuffer
+    from amc.costs import PruningProblem
+
+_FIRST_STEPS = 10  # times as many gradient steps when nothing is learnt yet
+_ACTOR_EPISODES = 8  # episodes whose observations a gradient step of the actor sees, half of them among the best
+_WEIGHT_DECAY = 1e-2
+_LOWEST_TARGET = -3.0  # in standard deviations: how bad a hopeless allocation is need not be learnt
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """The replay as whole episodes.
+
+    Attributes:
+        observations: Shape `(episodes, decisions, 11)`.
+        keep: Keep ratios, shape `(episodes, decisions)`.
+        rewards: Shape `(episodes,)`.
+    """
+
+    observations: torch.Tensor
+    keep: torch.Tensor
+    rewards: torch.Tensor
+
+    @staticmethod
+    def of(replay: SharedRewardReplayBuffer) -> Episodes:
+        """Views a replay, whose episodes all have as many steps as there are decisions."""
+        held, decisions = replay.size(), len(replay.sizes)
+        observations = torch.from_numpy(replay.observations[:held]).reshape(-1, decisions, *replay.obs_shape)
+        actions = torch.from_numpy(replay.actions[:held]).reshape(-1, decisions)
+        rewards = torch.from_numpy(replay.rewards[:held]).reshape(-1, decisions)[:, 0]
+        return Episodes(observations, (1.0 - actions) / 2.0, rewards)
+
+    def best(self, count: int) -> torch.Tensor:
+        """Returns the indices of the episodes with the highest rewards."""
+        return self.rewards.topk(min(count, len(self.rewards))).indices
+
+
+class EpisodeLearner:
+    """Fits the critic to the replay's rewards, and the actor to the critic.
+
+    The actor's gradient is the deterministic policy gradient of all steps of an episode at once: the keep ratios that
+    it gives for an episode's observations go through the budget layer into the critic. A penalty holds what the actor
+    asks for near the budget, as the layer itself leaves the common factor free.
+    """
+
+    def __init__(self, problem: PruningProblem, actor: Actor, config: DDPGConfig) -> None:
+        """Creates a new critic.
+
+        Args:
+            problem: The problem of the environment.
+            actor: The actor that is to learn, with its optimiser.
+            config: The options.
+        """
+        self._problem, self._actor, self._config = problem, actor, config
+        self._sizes = np.array([decision.size for decision in problem.decisions], dtype=np.float64)
+        self.critic = EpisodeCritic(len(self._sizes), config.ensemble_hidden, config.ensemble)
+        self.optimizer = torch.optim.AdamW(
+            self.critic.parameters(), lr=config.critic_lr, weight_decay=_WEIGHT_DECAY, fused=True
+        )
+
+    def train(self, replay: SharedRewardReplayBuffer, steps: int, *, first: bool) -> None:
+        """Takes gradient steps.
+
+        Args:
+            replay: The episodes; at least one.
+            steps: How many steps for the critic, and then as many for the actor.
+            first: Whether the critic has learnt nothing yet; it then takes more.
+        """
+        episodes = Episodes.of(replay)
+        steps *= _FIRST_STEPS if first else 1
+        self._fit_critic(episodes, steps)
+        self._fit_actor(episodes, steps)
+
+    def _fit_critic(self, episodes: Episodes, steps: int) -> None:
+        weights = self._weights(episodes.rewards)
+        targets = standardised(episodes.rewards, weights)
+        batch = min(self._config.batch_size, 4 * len(weights))
+        for _ in range(steps):
+            rows = torch.multinomial(weights, batch, replacement=True)
+            loss = (self.critic(episodes.keep[rows]) - targets[rows]).square().mean()
+            _step(self.optimizer, loss)
+
+    def _weights(self, rewards: torch.Tensor) -> torch.Tensor:
+        """Returns how often episodes are drawn, by rank; shape `(episodes,)`, sum 1."""
+        ranks = rewards.argsort(descending=True, stable=True).argsort().float() / len(rewards)
+        return torch.softmax(-self._config.elite_focus * ranks, dim=0)
+
+    def _fit_actor(self, episodes: Episodes, steps: int) -> None:
+        best = episodes.best(_ACTOR_EPISODES)
+        budget = BudgetLayer(self._problem, self._widths(episodes.keep[best[0]]))
+        half = _ACTOR_EPISODES // 2
+        for _ in range(steps):
+            rows = torch.cat([best[torch.randint(len(best), (half,))], torch.randint(len(episodes.rewards), (half,))])
+            _step(self._actor.optimizer, self._loss(episodes.observations[rows], budget))
+
+    def _loss(self, observations: torch.Tensor, budget: BudgetLayer) -> torch.Tensor:
+        """Returns the actor's loss on observations of shape `(N, decisions, 11)`."""
+        output = self._actor(observations.reshape(-1, observations.shape[-1]))
+        keep = (1.0 - output.reshape(observations.shape[:2])) / 2.0
+        values = self.critic(budget(keep))
+        if len(values) > 1:
+            values = values.mean(0) - self._config.pessimism * values.std(0)
+        loss: torch.Tensor = budget.excess(keep).square().mean() - values.mean()
+        return loss
+
+    def _widths(self, keep: torch.Tensor) -> list[int]:
+        return [round(float(ratio) * size) for ratio, size in zip(keep.double(), self._sizes, strict=True)]
+
+
+def standardised(rewards: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Returns rewards less their weighted mean, in units of their standard deviation, cut off far below the mean."""
+    deviation = rewards.std(unbiased=False).clamp(min=1e-6)
+    return ((rewards - (weights * rewards).sum()) / deviation).clamp(min=_LOWEST_TARGET)
+
+
+def _step(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()

@@ -1,0 +1,151 @@
+"""The agent as a whole: it learns, it can be kept, and it can be applied elsewhere."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from agents import create_agent
+from agents.ddpg import DDPGAgent, DDPGConfig
+from amc.errors import CheckpointError, ConfigurationError, UnknownNameError
+
+SHORT = {"warmup_episodes": 3, "hidden": (16, 16)}
+
+
+def mean_best(toys, name, episodes, **options):
+    env = [toys.wide_env("project", decisions=8) for _ in range(3)]
+    return np.mean([create_agent(name, **options).search(env[s], episodes, seed=s).best.reward for s in range(3)])
+
+
+def test_ddpg_learns_and_beats_chance_by_far(toys):
+    best_of_many = mean_best(toys, "random", 600)
+    assert mean_best(toys, "ddpg", 40) > best_of_many > mean_best(toys, "random", 40)
+
+
+def test_ddpg_finds_the_known_best_policy(toys):
+    env = toys.small_env()
+    outcome = create_agent("ddpg").search(env, 40, seed=0)
+    assert outcome.best.reward == pytest.approx(env.reward_of(env.best()))
+
+
+def test_the_trained_policy_itself_is_near_the_best(toys):
+    agent = create_agent("ddpg")
+    env = toys.small_env("project")
+    agent.search(env, 60, seed=0)
+    assert agent.act(env).reward > 0.97 * env.reward_of(env.best())
+
+
+@pytest.mark.slow
+def test_the_papers_settings_learn_too(toys):
+    rewards = [e.reward for e in create_agent("ddpg", preset="paper").search(toys.wide_env(), 300, seed=0).episodes]
+    assert np.mean(rewards[-20:]) > np.mean(rewards[:100]) + 2 * np.std(rewards[:100])
+
+
+@pytest.mark.parametrize("critic", ["step", "episode"])
+def test_a_saved_agent_acts_as_the_one_that_was_saved(toys, tmp_path, critic):
+    agent = create_agent("ddpg", critic=critic, **SHORT)
+    env = toys.small_env()
+    agent.search(env, 8, seed=0)
+    agent.save(tmp_path / "agent.safetensors")
+    loaded = DDPGAgent.load(tmp_path / "agent.safetensors")
+    assert loaded.config == agent.config
+    assert loaded.act(env).allocation == agent.act(env).allocation
+    assert loaded.initial.baseline == agent.trained.baseline
+    assert loaded.initial.tensors.keys() == agent.trained.tensors.keys()
+    for name, tensor in agent.trained.tensors.items():
+        assert torch.equal(loaded.initial.tensors[name], tensor), name
+
+
+@pytest.mark.parametrize("critic", ["step", "episode"])
+def test_training_goes_on_from_what_was_learnt(toys, critic):
+    first = create_agent("ddpg", critic=critic, **SHORT)
+    first.search(toys.small_env(), 8, seed=0)
+    second = DDPGAgent(first.config, first.trained)
+    played = [e.reward for e in second.search(toys.small_env(), 4, seed=1).episodes]
+    assert second.trained.updates > first.trained.updates
+    assert len(second.trained.tensors["replay.rewards"]) == 3 * (8 + 4)
+    assert played == [e.reward for e in second.search(toys.small_env(), 4, seed=1).episodes]  # starts from `initial`
+
+
+@pytest.mark.parametrize("critic", ["step", "episode"])
+def test_a_policy_moves_to_a_network_of_another_depth(toys, critic):
+    agent = create_agent("ddpg", critic=critic, **SHORT)
+    agent.search(toys.small_env(), 8, seed=0)
+    deeper = toys.wide_env(decisions=7)
+    assert len(agent.act(deeper).allocation.key()) == 7
+    continued = DDPGAgent(agent.config, agent.trained)
+    assert len(continued.search(deeper, 3, seed=0).episodes) == 3
+    assert len(continued.trained.tensors["replay.rewards"]) == 3 * 7  # rewards of another network are not kept
+
+
+def test_what_was_learnt_on_one_budget_helps_on_another(toys):
+    agent = create_agent("ddpg")
+    agent.search(toys.wide_env("project", decisions=10), 30, seed=0)
+    tighter = toys.wide_env("project", decisions=10)
+    tighter.problem = toys.toy_problem([d.flops // 32 for d in tighter.problem.layers], size=32, budget=0.4)
+    uniform = create_agent("uniform").search(tighter, 1, seed=0).best.reward
+    assert agent.act(tighter).reward > uniform
+
+
+def test_heuristics_are_played_first_and_count(toys):
+    names = ("uniform", "erk", "deep")
+    outcome = create_agent("ddpg", warm_start=names, **SHORT).search(toys.small_env(), 6, seed=0)
+    alone = [create_agent(name).search(toys.small_env(), 1, seed=0).best.allocation for name in names]
+    assert [e.allocation for e in outcome.episodes[:3]] == alone
+    assert len(outcome.episodes) == 6
+
+
+def test_only_heuristics_can_be_played_first(toys):
+    with pytest.raises(ConfigurationError, match="warm_start takes heuristics such as 'uniform', not 'random'"):
+        create_agent("ddpg", warm_start=("random",)).search(toys.small_env(), 2, seed=0)
+    with pytest.raises(UnknownNameError, match="did you mean 'erk'"):
+        create_agent("ddpg", warm_start=("erks",)).search(toys.small_env(), 2, seed=0)
+
+
+def test_an_agent_that_has_learnt_nothing_cannot_be_used(toys, tmp_path):
+    with pytest.raises(ConfigurationError, match="must learn before it is used"):
+        DDPGAgent().act(toys.small_env())
+    with pytest.raises(ConfigurationError, match="must learn before it is used"):
+        DDPGAgent().save(tmp_path / "agent.safetensors")
+
+
+def test_files_that_hold_no_agent_are_refused(tmp_path):
+    path = tmp_path / "file"
+    with pytest.raises(CheckpointError, match="cannot read the agent"):
+        DDPGAgent.load(path)
+    path.write_bytes(b"nonsense" * 10)
+    with pytest.raises(CheckpointError, match="cannot read the agent"):
+        DDPGAgent.load(path)
+    save_file({"x": torch.zeros(1)}, str(path))
+    with pytest.raises(CheckpointError, match="must be an agent of format"):
+        DDPGAgent.load(path)
+
+
+def test_a_state_of_other_networks_is_refused(toys):
+    agent = create_agent("ddpg", **SHORT)
+    agent.search(toys.small_env(), 4, seed=0)
+    with pytest.raises(CheckpointError, match=r"hidden layers \(16, 16\) .* not \(8,\)"):
+        DDPGAgent(DDPGConfig(hidden=(8,)), agent.trained).search(toys.small_env(), 1, seed=0)
+
+
+def test_the_file_names_its_options_in_plain_json(toys, tmp_path):
+    agent = create_agent("ddpg", **SHORT)
+    agent.search(toys.small_env(), 4, seed=0)
+    agent.save(tmp_path / "agent.safetensors")
+    with safe_open(str(tmp_path / "agent.safetensors"), framework="pt") as file:
+        assert '"warmup_episodes": 3' in file.metadata()["agent"]
+
+
+def test_the_registry_loads_neither_sb3_nor_gymnasium_nor_optuna():
+    code = (
+        "import sys, agents; agents.create_agent('uniform'); import agents.ddpg.config;"
+        "print(sorted({'stable_baselines3', 'gymnasium', 'optuna', 'cmaes'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
