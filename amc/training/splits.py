@@ -89,8 +89,8 @@ def stratified_order(targets: Tensor, seed: int) -> Tensor:
         seed: Seed of the order.
 
     Returns:
-        `(N,)`, int64: a permutation of the positions. Among the first n, a class with a share p of all images occurs
-        between p * n - 1 and p * n + 1 times, up to the rounding that more than two classes need.
+        `(N,)`, int64: a permutation of the positions. Of K classes, one with a share p of all images occurs among the
+        first n between p * (n - K) - 1 and p * (n + K) + 1 times.
     """
     generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(len(targets), generator=generator)
