@@ -71,19 +71,24 @@ class RunConfig:
     data: DataConfig = field(default_factory=DataConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     pruning: PruningConfig = field(default_factory=PruningConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=20))
     finetune: FineTuneConfig = field(default_factory=FineTuneConfig)
 
     @property
     def trains_first(self) -> bool:
         """Whether the dense network is trained by the run itself."""
-        own_code = ":" in self.model and self.model.partition(":")[0] not in ("torchvision", "timm")
-        return not (self.weights or own_code) if self.train_first is None else self.train_first
+        return not (self.weights or is_own_code(self.model)) if self.train_first is None else self.train_first
 
     @property
     def baselines(self) -> tuple[str, ...]:
         """Names of the agents to compare with."""
         return split_names(self.compare)
+
+
+def is_own_code(model: str) -> bool:
+    """Tells whether a model's name is `package.module:factory`, the user's own code."""
+    prefix, separator, _ = model.partition(":")
+    return bool(separator) and prefix not in ("torchvision", "timm")
 
 
 def split_names(text: str) -> tuple[str, ...]:

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from amc.candidate import Candidate
 from amc.costs.fvcore_flops import count_flops, count_params
 from amc.errors import StructureError
 from amc.pruning.filter_pruner import FilterPruner
+from amc.pruning.reconstruction import reconstruct
 from amc.pruning.tables import TableOptions, build_tables
 from amc.recorder import Recorder
 from amc.recorder_hooks import training_hooks
@@ -22,6 +24,9 @@ from amc.task import Task
 from amc.training import evaluate, resolve_device
 from amc.training.score import Score
 from amc.training.trainer import fine_tune
+
+
+_CALIBRATION_BATCH = 250
 
 
 @dataclass(frozen=True)
@@ -67,11 +72,13 @@ class Workshop:
         self.task = task
         self._device = resolve_device(task.device)
         task.model.to(self._device).eval()
+        self._images = None if task.data is None else task.data.calibration.inputs().to(self._device)
         self._pruner = self._build_pruner()
+        self._candidate = Candidate(self._pruner)
 
     def score(self, allocation: Allocation) -> Score:
         """Scores the network that an allocation describes, on the search split: the evaluator of the search."""
-        model = self._pruner.prune(allocation)
+        model = self._candidate.become(allocation)
         if self.task.measure is not None:
             return Score(accuracy=float(self.task.measure(model)), cross_entropy=float("nan"))
         assert self.task.data is not None
@@ -88,8 +95,7 @@ class Workshop:
         Raises:
             StructureError: If the pruned network does not cost what was predicted.
         """
-        model = self._pruner.prune(allocation)
-        self._check_costs(model, allocation)
+        model = self.prune(allocation)
         finished = copy.deepcopy(model)
         self._finetune(name, finished, recorder)
         problem = self.task.problem
@@ -105,13 +111,23 @@ class Workshop:
             kept=self._pruner.kept(allocation),
         )
 
+    def prune(self, allocation: Allocation) -> nn.Module:
+        """Returns the pruned network with its layers refit, before fine-tuning.
+
+        Raises:
+            StructureError: If it does not cost what was predicted.
+        """
+        model = self._pruner.prune(allocation)
+        self._check_costs(model, allocation)
+        if self.task.pruning.reconstruction == "sequential" and self._images is not None:
+            kept = self._pruner.kept(allocation)
+            reconstruct(model, self.task.model, self.task.structure, kept, self._images)
+        return model
+
     def _build_pruner(self) -> FilterPruner:
         task = self.task
         options = TableOptions(criterion=task.pruning.criterion, refit=task.pruning.reconstruction != "none")
-        batches: list[Tensor] = []
-        if task.data is not None:
-            images = task.data.calibration.inputs().to(self._device)
-            batches = list(images.split(250))
+        batches = [] if self._images is None else list(self._images.split(_CALIBRATION_BATCH))
         return FilterPruner(task.model, task.structure, build_tables(task.model, task.structure, batches, options))
 
     def _check_costs(self, model: nn.Module, allocation: Allocation) -> None:

@@ -22,7 +22,9 @@ def save_network(folder: Path, model: nn.Module, architecture: Mapping[str, Any]
     """
     from safetensors.torch import save_model
 
+    (folder / ARCHITECTURE).write_text(json.dumps(architecture, indent=1) + "\n", encoding="utf-8")
     partial = folder / f"{WEIGHTS}.part"
     save_model(model, str(partial))
+    # safetensors makes files that only their owner may read; a run's files are all alike.
+    partial.chmod((folder / ARCHITECTURE).stat().st_mode)
     partial.replace(folder / WEIGHTS)
-    (folder / ARCHITECTURE).write_text(json.dumps(architecture, indent=1) + "\n", encoding="utf-8")

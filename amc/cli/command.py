@@ -88,7 +88,7 @@ class Parser(jsonargparse.ArgumentParser):
         """Hands every `--config FILE` and `--config=FILE` to `check_config_file`."""
         if self.check_config_file is None:
             return
-        for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
             name, separator, value = argument.partition("=")
             if name == "--config":
                 self.check_config_file(value if separator else following)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from amc.architecture import ModelSource
-from amc.config import RunConfig
+from amc.config import RunConfig, is_own_code
 from amc.costs import Budget
-from amc.models import create_model, load_weights
+from amc.errors import ConfigurationError
+from amc.models import create_model, example_input_shape, load_weights
 from amc.report.progress import ProgressDisplay
 from amc.training import DataConfig, DataRoles, load_data
 
@@ -29,8 +31,7 @@ def load_roles(config: DataConfig, seed: int, display: ProgressDisplay) -> DataR
 
 def model_source(config: RunConfig, num_classes: int | None) -> ModelSource:
     """Describes how the dense network is built: with the data's number of classes, unless it is the user's own code."""
-    own_code = ":" in config.model and config.model.partition(":")[0] not in ("torchvision", "timm")
-    options = {} if own_code or num_classes is None else {"num_classes": num_classes}
+    options = {} if is_own_code(config.model) or num_classes is None else {"num_classes": num_classes}
     return ModelSource("name", config.model, options)
 
 
@@ -66,3 +67,24 @@ def _whole(value: float | None) -> float | int | None:
 def display() -> ProgressDisplay:
     """Returns the progress display of the command line: on stderr, so that stdout holds results alone."""
     return ProgressDisplay(sys.stderr)
+
+
+def example_for(config: RunConfig, shape: str | None) -> tuple[Tensor, int | None]:
+    """Returns an example input `(1, C, H, W)` for a network, and the number of classes where data decides it.
+
+    Args:
+        config: Model and data; the data is read only if a root is given, or the network's input is not known.
+        shape: `"C,H,W"` as the user wrote it, or None.
+
+    Raises:
+        ConfigurationError: If the shape is malformed.
+    """
+    if shape is not None:
+        sizes = [part.strip() for part in shape.split(",")]
+        if len(sizes) != 3 or not all(part.isdigit() and int(part) > 0 for part in sizes):
+            raise ConfigurationError(f"--shape must be three positive numbers such as 3,32,32, not {shape!r}")
+        return torch.zeros(1, *(int(part) for part in sizes)), None
+    if config.data.root is None and not is_own_code(config.model):
+        return torch.zeros(1, *example_input_shape(config.model)), None
+    roles = load_data(config.data, seed=config.seed)
+    return torch.zeros(1, *roles.input_shape), roles.num_classes

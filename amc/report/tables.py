@@ -57,11 +57,11 @@ def structure_table(structure: ModelStructure, problem: PruningProblem | None) -
         f"{_count(structure.dense_params)} parameters",
         caption="FLOPs and params: of the layers that write the channels; a multiply-add is one FLOP",
     )
-    for heading in ("group", "layers"):
-        table.add_column(heading, overflow="fold")
+    table.add_column("group", no_wrap=True)
+    table.add_column("written by")
     for heading in ("channels", "FLOPs", "params"):
         table.add_column(heading, justify="right")
-    table.add_column("prunable", overflow="fold")
+    table.add_column("prunable")
     decided = {decision.group for decision in problem.decisions} if problem else set()
     for index, group in enumerate(structure.groups):
         layers = [layer for layer in structure.layers if layer.writes == index]
@@ -110,8 +110,9 @@ def _prunable(group: ChannelGroup, decided: bool) -> str:
 
 
 def _writers(group: ChannelGroup) -> str:
-    shown = ", ".join(group.writers[:3])
-    return shown + (f" and {len(group.writers) - 3} more" if len(group.writers) > 3 else "")
+    """Names the layers that write a group: one by itself, or how many more."""
+    others = len(group.writers) - 1
+    return "itself" if others < 1 else f"and {others} more"
 
 
 def _metric(name: str) -> str:
