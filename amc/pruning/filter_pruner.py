@@ -1,0 +1,138 @@
+"""Filter pruning: channels go, and what reads them is refit."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from amc.errors import ConfigurationError
+from amc.pruning.regressions import ReadCut, read_cuts
+from amc.pruning.slicing import Selection, Slicer
+from amc.pruning.surgery import attribute_values, set_attributes, set_tensors
+from amc.pruning.tables import RefitTable
+from amc.structure import Allocation, ModelStructure
+
+
+@dataclass(frozen=True)
+class PrunePlan:
+    """The tensors of one candidate network.
+
+    Attributes:
+        kept: Kept channels of every group that is cut, by its index in `ModelStructure.groups`.
+        widths: Width of every group, prunable or not.
+        tensors: Every parameter and buffer that differs from the dense network's, sliced and refit, by name.
+    """
+
+    kept: Mapping[int, Tensor]
+    widths: tuple[int, ...]
+    tensors: Mapping[str, Tensor]
+
+
+class FilterPruner:
+    """Cuts channels as an allocation asks and writes the refitted weights of their readers.
+
+    The same plan serves the candidate of the search and the network that is delivered.
+    """
+
+    kind = "filter"
+
+    def __init__(self, model: nn.Module, structure: ModelStructure, table: RefitTable) -> None:
+        """Prepares the look-ups.
+
+        Args:
+            model: The dense network; it is not changed.
+            structure: Its structure.
+            table: Kept channels and refitted weights, from `amc.pruning.tables.build_tables`.
+        """
+        self.model, self.structure, self.table = model, structure, table
+        self._state = {name: tensor.detach() for name, tensor in _state(model).items()}
+        self._slicer = Slicer(structure, {name: tuple(tensor.shape) for name, tensor in self._state.items()})
+        self._indices = {group.name: index for index, group in enumerate(structure.groups)}
+        self._readers: dict[str, list[tuple[int, ReadCut]]] = {}
+        for index in structure.prunable:
+            for cut in read_cuts(model, structure, structure.groups[index]):
+                if cut.tensor in table.groups[index].blocks or cut.tensor in table.groups[index].intercepts:
+                    self._readers.setdefault(cut.tensor, []).append((index, cut))
+
+    def kept(self, allocation: Allocation) -> dict[int, Tensor]:
+        """Returns the kept channels of every group that loses some, by its index in the structure.
+
+        Raises:
+            ConfigurationError: If the allocation is of another kind, names a group that cannot be cut, or a width that
+                the group does not have.
+        """
+        if allocation.kind != self.kind:
+            raise ConfigurationError(f"a filter pruner takes allocations of kind 'filter', not {allocation.kind!r}")
+        kept = {}
+        for name, width in allocation.widths.items():
+            index = self._indices.get(name)
+            if index is None or index not in self.table.groups:
+                raise ConfigurationError(f"the allocation names {name!r}, which is no prunable group of this network")
+            channels = self.structure.groups[index].channels
+            if not 1 <= width <= channels:
+                raise ConfigurationError(f"group {name!r} has {channels} channels and cannot keep {width}")
+            if width < channels:
+                kept[index] = self.table.groups[index].kept(width)
+        return kept
+
+    def plan(self, allocation: Allocation) -> PrunePlan:
+        """Looks up and slices the tensors that an allocation changes.
+
+        Raises:
+            ConfigurationError: If the allocation does not fit the network.
+        """
+        kept = self.kept(allocation)
+        selection = self._slicer.selection(kept)
+        tensors: dict[str, Tensor] = {}
+        sinks: dict[str, Tensor] = {}
+        for name in self._slicer.touched(kept):
+            if name in self._readers:
+                tensors[name] = self._refit(name, selection, sinks)
+            else:
+                tensors[name] = selection.slice(name, self._state[name])
+        for name, value in sinks.items():
+            tensors[name] = selection.slice(name, value)
+        widths = tuple(
+            len(kept[index]) if index in kept else group.channels for index, group in enumerate(self.structure.groups)
+        )
+        return PrunePlan(kept, widths, tensors)
+
+    def prune(self, allocation: Allocation) -> nn.Module:
+        """Returns the smaller network as a new module; the dense one is left as it is.
+
+        Raises:
+            ConfigurationError: If the allocation does not fit the network.
+        """
+        plan = self.plan(allocation)
+        pruned = copy.deepcopy(self.model)
+        set_tensors(pruned, {name: tensor.clone() for name, tensor in plan.tensors.items()})
+        set_attributes(pruned, attribute_values(self.structure, plan.widths))
+        return pruned
+
+    def _refit(self, name: str, selection: Selection, sinks: dict[str, Tensor]) -> Tensor:
+        """Assembles a reader's weight from its groups' blocks, and adds their intercepts to `sinks`."""
+        dense = self._state[name]
+        along = next(cut for cut in self._slicer.axes[name] if cut.axis == 1)
+        places = selection.positions(along).to(dense.device)
+        weight = dense.index_select(1, places)
+        for index, cut in self._readers[name]:
+            if index not in selection.kept:
+                continue
+            table, kept = self.table.groups[index], selection.kept[index]
+            block, intercept = table.lookup(name, len(kept))
+            if block is not None:
+                slots = torch.searchsorted(places, cut.positions[kept].flatten().to(places.device))
+                weight.index_copy_(1, slots, block.flatten(1, 2).to(weight))
+            if intercept is not None and cut.sink is not None:
+                sign, sink = (1, cut.sink[1]) if cut.sink[0] == "bias" else (-1, cut.sink[1])
+                sinks[sink] = sinks.get(sink, self._state[sink]) + sign * intercept.to(dense)
+        return selection.slice(name, weight, skip_axis=1)
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    """Returns all parameters and buffers by name."""
+    return dict(model.named_parameters()) | dict(model.named_buffers())

@@ -1,0 +1,291 @@
+"""Sequential reconstruction of a pruned network.
+
+The layers are refit by least squares in the order of execution, each on what the pruned network, refit so far,
+feeds it, toward what the dense network computes there. Errors of earlier layers are thus made up for by later ones.
+Where a layer's output enters a residual sum, its target is the dense network's sum less the pruned network's other
+summand, so that the layer makes up for the error of the whole stream. One forward pass of the pruned network over all
+calibration images does it all: each layer's weights are solved for just before the layer runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from amc.pruning.least_squares import Moments
+from amc.pruning.patches import READER_TYPES, Reader, input_rows, output_rows, sample_rows
+from amc.pruning.regressions import BATCH_NORMS
+from amc.pruning.residual_sums import OperatorWatch, ResidualSum, find_residual_sums
+from amc.pruning.statistics import evaluation_mode
+from amc.structure.slicing import kept_positions
+from amc.structure import LayerSpec, ModelStructure
+
+
+@dataclass(frozen=True)
+class ReconstructionOptions:
+    """How the layers of the pruned network are refit.
+
+    Attributes:
+        rows: Output positions sampled for each layer.
+        ridge: Ridge toward the weights as they are, relative to the mean of the Gram matrix's diagonal.
+        memory: Bound on the dense network's outputs held, in bytes; fewer rows are sampled where it binds.
+        max_features: Layers with more inputs than this (channels / groups * kernel positions) are left as they are.
+        seed: Seed of the sampling.
+    """
+
+    rows: int = 100_000
+    ridge: float = 1e-3
+    memory: int = 2 << 30
+    max_features: int = 4608
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One layer to refit.
+
+    Attributes:
+        layer: The layer.
+        outputs: Which of the dense layer's outputs the pruned layer has.
+        output_size: Height and width (or length) of the output; for linear layers, all axes but the first and last.
+        rows: Sampled output positions over all images, rising.
+        residual: The sum that the layer's output enters, or None.
+    """
+
+    layer: LayerSpec
+    outputs: Tensor
+    output_size: tuple[int, ...]
+    rows: Tensor
+    residual: ResidualSum | None
+
+    @property
+    def image_rows(self) -> int:
+        """Output positions of one image."""
+        return prod(self.output_size)
+
+    def rows_of(self, first: int, count: int) -> tuple[slice, Tensor]:
+        """Returns which of the rows lie in images `first` to `first + count`, and where within those images."""
+        low, high = torch.searchsorted(self.rows, torch.tensor([first, first + count]) * self.image_rows).tolist()
+        return slice(low, high), self.rows[low:high] - first * self.image_rows
+
+
+def reconstruct(
+    pruned: nn.Module,
+    dense: nn.Module,
+    structure: ModelStructure,
+    kept: Mapping[int, Tensor],
+    images: Tensor,
+    options: ReconstructionOptions | None = None,
+) -> None:
+    """Refits the layers of a pruned network in sequence, in place.
+
+    Args:
+        pruned: The network after `FilterPruner.prune`.
+        dense: The dense network.
+        structure: Its structure.
+        kept: Kept channels of every group that was cut, as `FilterPruner.kept` returns them.
+        images: Normalised calibration images `(N, C, H, W)`, on the networks' device. All go through the pruned network
+            at once, so memory bounds their number.
+        options: How to refit.
+    """
+    options = options or ReconstructionOptions()
+    with evaluation_mode(dense), evaluation_mode(pruned), torch.no_grad():
+        jobs = _plan_jobs(dense, structure, kept, images, options)
+        targets = _dense_targets(dense, jobs, images)
+        _refit(pruned, dense, jobs, targets, images, options)
+
+
+def _plan_jobs(
+    dense: nn.Module,
+    structure: ModelStructure,
+    kept: Mapping[int, Tensor],
+    images: Tensor,
+    options: ReconstructionOptions,
+) -> dict[str, _Job]:
+    """Decides which layers are refit, and on which rows."""
+    state = dense.state_dict()
+    stays = kept_positions(structure, kept, {name: tuple(tensor.shape) for name, tensor in state.items()})
+    layers = [layer for layer in structure.layers if _can_be_refit(dense, layer, options)]
+    first = next((place for place, layer in enumerate(layers) if layer.weight in stays), len(layers))
+    layers = layers[first:]  # nothing ahead of the first cut has an error
+    sums = find_residual_sums(dense, structure.layers, images[:2])
+    sizes = _output_sizes(dense, layers, images[:2])
+    channels = sum(layer.weight_shape[0] for layer in layers)
+    limit = min(options.rows, max(1, options.memory // (4 * max(channels, 1))))
+    jobs = {}
+    for place, layer in enumerate(layers):
+        outputs = stays.get(layer.weight, {}).get(0, torch.arange(layer.weight_shape[0]))
+        total = prod(sizes[layer.name]) * len(images)
+        rows = sample_rows(total, limit, torch.Generator().manual_seed(options.seed * 100_003 + place))
+        rows = torch.arange(total) if rows is None else rows
+        jobs[layer.name] = _Job(layer, outputs, sizes[layer.name], rows, sums.get(layer.name))
+    return jobs
+
+
+def _can_be_refit(dense: nn.Module, layer: LayerSpec, options: ReconstructionOptions) -> bool:
+    """Tells whether a layer is one regression from its input to its output."""
+    module = dense.get_submodule(layer.name)
+    known = isinstance(module, READER_TYPES) and layer.weight == f"{layer.name}.weight" and layer.kind != "attention"
+    return known and layer.calls == 1 and module.weight[0].numel() <= options.max_features
+
+
+def _output_sizes(dense: nn.Module, layers: Sequence[LayerSpec], images: Tensor) -> dict[str, tuple[int, ...]]:
+    """Returns the sizes of every layer's output but for images and channels."""
+    sizes: dict[str, tuple[int, ...]] = {}
+
+    def noter(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            sizes[name] = tuple(output.shape[1:-1] if isinstance(module, nn.Linear) else output.shape[2:])
+
+        return hook
+
+    hooks = [dense.get_submodule(layer.name).register_forward_hook(noter(layer.name)) for layer in layers]
+    try:
+        dense(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return sizes
+
+
+def _dense_targets(dense: nn.Module, jobs: Mapping[str, _Job], images: Tensor, batch: int = 250) -> dict[str, Tensor]:
+    """Notes what the dense network computes at the sampled rows.
+
+    Returns:
+        By layer, `(rows, outputs)`: its output, or the residual sum that it enters.
+    """
+    targets = {name: torch.empty(len(job.rows), len(job.outputs), device=images.device) for name, job in jobs.items()}
+    by_operator = {job.residual.operator: name for name, job in jobs.items() if job.residual}
+    first = 0
+
+    def note(name: str, output: Tensor) -> None:
+        place, rows = jobs[name].rows_of(first, len(images[first : first + batch]))
+        module = dense.get_submodule(name)
+        assert isinstance(module, READER_TYPES)
+        targets[name][place] = output_rows(output, module, rows)[:, jobs[name].outputs.to(output.device)]
+
+    def report(index: int, operator: Any, args: Sequence[Any], output: Any) -> None:
+        if index in by_operator:
+            note(by_operator[index], output)
+
+    def taker(name: str, watch: list[OperatorWatch]) -> Callable[[nn.Module, Any, Tensor], None]:
+        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            with watch[0].pause():
+                note(name, output)
+
+        return hook
+
+    current: list[OperatorWatch] = []
+    hooks = [
+        dense.get_submodule(name).register_forward_hook(taker(name, current))
+        for name, job in jobs.items()
+        if job.residual is None
+    ]
+    try:
+        for first in range(0, len(images), batch):
+            part = images[first : first + batch]
+            current[:] = [OperatorWatch(report)]
+            with current[0]:  # nothing but the forward pass may run here: operators are told apart by their number
+                dense(part)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return targets
+
+
+def _refit(
+    pruned: nn.Module,
+    dense: nn.Module,
+    jobs: Mapping[str, _Job],
+    targets: Mapping[str, Tensor],
+    images: Tensor,
+    options: ReconstructionOptions,
+) -> None:
+    """Runs the pruned network once and solves for each layer's weights just before it runs."""
+    wanted = {job.residual.other for job in jobs.values() if job.residual}
+    held: dict[int, Tensor] = {}
+
+    def report(index: int, operator: Any, args: Sequence[Any], output: Any) -> None:
+        if index in wanted:
+            held[index] = output
+
+    watch = OperatorWatch(report)
+
+    def refitter(job: _Job) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            assert isinstance(module, READER_TYPES)
+            with watch.pause():
+                other = held[job.residual.other] if job.residual else None
+                target = _target(dense, job, targets[job.layer.name], other, module)
+                _solve(pruned, dense, job, module, inputs[0], target, options)
+
+        return hook
+
+    hooks = [pruned.get_submodule(name).register_forward_pre_hook(refitter(job)) for name, job in jobs.items()]
+    try:
+        with watch:
+            pruned(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _target(dense: nn.Module, job: _Job, target: Tensor, other: Tensor | None, module: Reader) -> Tensor:
+    """Turns a dense sum into the target of the layer's own output, given the pruned network's other summand."""
+    if other is None:
+        return target
+    target = target - output_rows(other, module, job.rows)
+    norm = dense.get_submodule(job.layer.batch_norm) if job.layer.batch_norm else None
+    if not isinstance(norm, BATCH_NORMS):
+        return target
+    scale, shift = _affine(norm)
+    outputs = job.outputs.to(target.device)
+    scale, shift = scale[outputs], shift[outputs]
+    # A batch norm that nearly silences a channel would have the weights grow without bound.
+    scale = torch.where(scale.abs() < 1e-3 * scale.abs().max(), torch.inf, scale)
+    return (target - shift) / scale
+
+
+def _affine(norm: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> tuple[Tensor, Tensor]:
+    """Returns the scale and the shift that a batch norm applies in evaluation mode."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = (norm.running_var + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight
+    shift = -norm.running_mean * scale
+    return scale, shift if norm.bias is None else shift + norm.bias
+
+
+def _solve(
+    pruned: nn.Module,
+    dense: nn.Module,
+    job: _Job,
+    module: Reader,
+    inputs: Tensor,
+    target: Tensor,
+    options: ReconstructionOptions,
+) -> None:
+    """Refits one layer and writes its weights and what takes the intercept."""
+    norm = pruned.get_submodule(job.layer.batch_norm) if job.layer.batch_norm else None
+    has_mean = isinstance(norm, BATCH_NORMS) and norm.running_mean is not None
+    intercept = module.bias is not None or has_mean
+    moments = Moments(module)
+    for first in range(0, len(inputs), 250):
+        part = inputs[first : first + 250]
+        place, rows = job.rows_of(first, len(part))
+        if len(rows):
+            moments.add(input_rows(part, job.output_size, module, rows), target[place])
+    weight, constant = moments.solve(options.ridge, intercept)
+    module.weight.copy_(weight)
+    if module.bias is not None:
+        module.bias.copy_(constant)
+    elif has_mean:
+        assert isinstance(norm, BATCH_NORMS)
+        whole = dense.get_submodule(str(job.layer.batch_norm))
+        norm.running_mean = whole.running_mean[job.outputs.to(constant.device)] - constant
