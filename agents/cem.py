@@ -22,7 +22,7 @@ class CrossEntropyMethod(BlackBoxAgent):
 
     def __init__(
         self,
-        population: int = 24,
+        population: int = 16,
         elite_fraction: float = 0.25,
         mean: float = 0.5,
         sigma: float = 0.25,

@@ -20,7 +20,7 @@ class CmaEs(BlackBoxAgent):
 
     name: ClassVar[str] = "cmaes"
 
-    def __init__(self, mean: float = 0.5, sigma: float = 0.25, population: int | None = None) -> None:
+    def __init__(self, mean: float = 0.5, sigma: float = 0.15, population: int | None = None) -> None:
         """Takes the strategy's settings.
 
         Args:

@@ -19,7 +19,7 @@ class DDPGConfig:
       other layers do, which is most of the reward's variance. A critic that sees the whole allocation explains it,
       and needs a fraction of the episodes. The actor still sees the 11 features alone.
     - `stored_action="applied"`: the reward speaks of the allocation under the budget, not of what was wished for.
-    - `warm_start`, a warm-up of 30 episodes in place of 100, and exploration that starts at sigma 0.2 and ends at 0.03
+    - `warm_start`, a warm-up of 12 episodes in place of 100, and exploration that starts at sigma 0.2 and ends at 0.03
       in the last episode, whatever their number: the paper's schedule needs 400 episodes, and its noise of 0.5 on
       [0, 1] is close to uniform.
     - a replay of 1,000 episodes in place of 100: nothing is forgotten in a short search, and nothing in the reward of
@@ -69,7 +69,7 @@ class DDPGConfig:
     batch_size: int = 64
     discount: float = 1.0
     replay_episodes: int = 1000
-    warmup_episodes: int = 30
+    warmup_episodes: int = 12
     warmup_fraction: float = 1 / 3
     warmup_actions: Literal["uniform", "noise"] = "uniform"
     sigma: float = 0.2

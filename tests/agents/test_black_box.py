@@ -9,18 +9,13 @@ from agents import create_agent
 from amc.errors import ConfigurationError
 
 
-@pytest.mark.parametrize("name", ["cem", "cmaes", "tpe"])
-def test_learning_beats_chance_in_as_many_episodes(toys, name):
-    rewards = {
-        agent: np.mean(
-            [
-                create_agent(agent).search(toys.wide_env("project", decisions=8), 100, seed=s).best.reward
-                for s in range(3)
-            ]
-        )
-        for agent in (name, "random")
-    }
-    assert rewards[name] > rewards["random"]
+@pytest.mark.parametrize(("name", "episodes"), [("cem", 192), ("cmaes", 120), ("tpe", 50)])
+def test_learning_beats_chance_in_as_many_episodes(toys, name, episodes):
+    def mean_best(agent):
+        envs = [toys.wide_env("project") for _ in range(3)]
+        return np.mean([create_agent(agent).search(env, episodes, seed=s).best.reward for s, env in enumerate(envs)])
+
+    assert mean_best(name) > mean_best("random")
 
 
 def test_what_a_strategy_is_told_is_what_was_applied(toys):
