@@ -49,7 +49,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     file = Path(path)
     if not file.is_file():
         raise CheckpointError(f"the weights file must exist: no file at {file}")
-    loaded = _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file)
+    loaded = _read_safetensors(file) if file.suffix == ".safetensors" else read_pickle(file)
     return _strip_prefix(_unwrap(loaded, file))
 
 
@@ -75,8 +75,12 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{file} is not a readable safetensors file: {error}") from error
 
 
-def _read_pickle(file: Path) -> Any:
-    """Reads what `torch.save` wrote, tensors and plain containers only."""
+def read_pickle(file: Path) -> Any:
+    """Reads what `torch.save` wrote onto the CPU: tensors and plain containers, nothing else.
+
+    Raises:
+        CheckpointError: If the file is unreadable or holds anything else.
+    """
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -84,8 +88,8 @@ def _read_pickle(file: Path) -> Any:
             f"{file} holds more than tensors, or is no PyTorch file (a whole pickled module may run any code and is "
             "refused); where you trust it, save its weights with torch.save(model.state_dict(), FILE) and load those"
         ) from error
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{file} is not a readable PyTorch file: {error}") from error
+    except Exception as error:  # The reader meets arbitrary bytes with errors of any kind, IndexError among them.
+        raise CheckpointError(f"{file} is not a readable PyTorch file: {type(error).__name__}: {error}") from error
 
 
 def _unwrap(loaded: Any, file: Path) -> dict[str, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ from typing import Any
 import torch
 
 from amc.errors import CheckpointError
+from amc.models.weights import read_pickle
 
-_FORMAT = 1
+_FORMAT = {"format": 1}  # one more of the settings that must agree
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
@@ -25,7 +25,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], settings: Mapping[str,
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}")
-    torch.save({"format": _FORMAT, "settings": dict(settings), "state": dict(state)}, unfinished)
+    torch.save({"settings": {**_FORMAT, **settings}, "state": dict(state)}, unfinished)
     unfinished.replace(path)
 
 
@@ -44,17 +44,15 @@ def read_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] |
     """
     if not path.exists():
         return None
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        known = content["format"] == _FORMAT
-        written, state = content["settings"], content["state"]
-    except (pickle.UnpicklingError, OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"cannot read the training state {path}: {error}; delete it to start anew") from error
-    differing = [name for name in settings if name not in written or written[name] != settings[name]]
-    if differing or not known:
-        name = differing[0] if differing else "format"
+    content = read_pickle(path)
+    if not isinstance(content, dict) or not {"settings", "state"} <= content.keys():
+        raise CheckpointError(f"{path} is no training state; delete it to start anew")
+    written, wanted = content["settings"], {**_FORMAT, **settings}
+    differing = [name for name in wanted if name not in written or written[name] != wanted[name]]
+    if differing:
+        name = differing[0]
         raise CheckpointError(
-            f"the training state {path} was written with {name} {written.get(name)!r}, not {settings.get(name)!r}; "
+            f"the training state {path} was written with {name} {written.get(name)!r}, not {wanted[name]!r}; "
             "use the same settings to go on, or delete it to start anew"
         )
-    return dict(state)
+    return dict(content["state"])

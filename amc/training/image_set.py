@@ -41,7 +41,7 @@ class BatchSource(Protocol):
         """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImageSet:
     """A labelled split of images of one size, normalised as they are read.
 

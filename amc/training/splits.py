@@ -11,7 +11,7 @@ from amc.errors import DataError
 from amc.training.image_set import BatchSource, ImageSet
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DataRoles:
     """The data of a run, by what it is used for. No image has two roles, but calibration is drawn from train.
 

@@ -107,7 +107,13 @@ class _Trainer:
         self.generator = torch.Generator().manual_seed(seed)
         self.history: list[EpochRecord] = []
         self.best: dict[str, Any] | None = None
-        self.settings = {**asdict(config), "seed": seed, "images": len(data.train), "teacher": self.teacher is not None}
+        self.settings = {
+            **asdict(config),
+            "seed": seed,
+            "images": len(data.train),
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "teacher": self.teacher is not None,
+        }
 
     def run(self, checkpoint: Path | None) -> TrainingResult:
         """Trains all epochs that are not done yet, and leaves the chosen weights in the network."""

@@ -1,0 +1,115 @@
+"""The user's own data as roles."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, WeightedRandomSampler
+
+from amc.errors import DataError
+from amc.training import DataConfig, DataRoles, as_source, load_data, roles_from_loaders
+
+
+class Numbers(Dataset):
+    """Item i is an image of the value i, read anew each time."""
+
+    def __init__(self, count, start=0):
+        self.count, self.start, self.reads = count, start, 0
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        if index >= self.count:
+            raise IndexError(index)
+        self.reads += 1
+        return torch.full((1, 1, 1), float(self.start + index)), index % 3
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter((torch.full((1, 1, 1), float(index)), index % 3) for index in range(60))
+
+
+def tensors(count, start=0):
+    return torch.arange(start, start + count).float().view(-1, 1, 1, 1), torch.arange(count) % 3
+
+
+def values(source, **options):
+    return [value for images, _ in source.batches(7, **options) for value in images.flatten().tolist()]
+
+
+MAKERS = {
+    "pair of tensors": lambda: tensors(60),
+    "tensor data set": lambda: TensorDataset(*tensors(60)),
+    "data set": lambda: Numbers(60),
+    "loader in order": lambda: DataLoader(Numbers(60), batch_size=8),
+    "shuffled loader": lambda: DataLoader(Numbers(60), batch_size=8, shuffle=True),
+    "loader of tensors": lambda: DataLoader(TensorDataset(*tensors(60)), batch_size=8, shuffle=True),
+    "loader with a sampler": lambda: DataLoader(
+        Numbers(60), batch_size=8, sampler=WeightedRandomSampler([1.0] * 60, 60, replacement=False)
+    ),
+    "loader of a stream": lambda: DataLoader(Stream(), batch_size=8),
+    "list of batches": lambda: list(zip(*(part.split(8) for part in tensors(60)), strict=True)),
+    "iterator": lambda: iter(list(zip(*(part.split(8) for part in tensors(60)), strict=True))),
+}
+
+
+@pytest.mark.parametrize("maker", MAKERS.values(), ids=MAKERS.keys())
+def test_every_kind_of_data_is_split_into_disjoint_roles(maker):
+    roles = roles_from_loaders(maker(), tensors(5, start=100), search_images=12, calibration_images=20)
+    assert isinstance(roles, DataRoles)
+    train, search, calibration = (values(split) for split in (roles.train, roles.search, roles.calibration))
+    assert (len(search), len(calibration)) == (12, 20)
+    assert sorted(train + search) == list(range(60))
+    assert set(calibration) <= set(train)
+    assert values(roles.test) == [100, 101, 102, 103, 104]
+    assert (roles.num_classes, roles.input_shape) == (3, (1, 1, 1))
+
+
+def test_given_splits_are_used_as_they_are():
+    roles = roles_from_loaders(
+        Numbers(30), Numbers(5, 100), search=Numbers(9, 200), calibration=Numbers(40, 300), calibration_images=10
+    )
+    assert sorted(values(roles.train)) == list(range(30))
+    assert sorted(values(roles.search)) == list(range(200, 209))
+    assert len(set(values(roles.calibration))) == 10
+    assert min(values(roles.calibration)) >= 300
+
+
+def test_seed_decides_what_is_held_out():
+    first, again, other = (set(values(roles_from_loaders(Numbers(60), Numbers(3), seed=s).search)) for s in (1, 1, 2))
+    assert first == again != other
+
+
+def test_data_sets_are_read_anew_in_every_epoch_in_an_order_of_the_seed():
+    dataset = Numbers(20)
+    source = as_source(DataLoader(dataset, batch_size=4, shuffle=True))
+    assert dataset.reads == 0
+    first, again, other = (values(source, generator=torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    assert dataset.reads == 3 * 14
+    assert first == again != other
+    assert len(first) == 14  # a last batch of 6 is left out
+
+
+def test_own_sources_pass_unchanged():
+    split = load_data(DataConfig()).search
+    assert as_source(split) is split
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (7, "must be tensors, a Dataset, a DataLoader or an iterable of batches, not int"),
+        ([], "at least one batch"),
+        ([{"input": 1}], "must be a pair of tensors"),
+    ],
+)
+def test_what_is_no_data_is_named(data, message):
+    with pytest.raises(DataError, match=message):
+        as_source(data)
+
+
+def test_too_large_a_search_split_is_refused():
+    with pytest.raises(DataError, match="takes 60 of the 60"):
+        roles_from_loaders(Numbers(60), Numbers(5), search_images=60)

@@ -1,0 +1,280 @@
+"""Training and fine-tuning."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional
+
+from amc.errors import CheckpointError, ConfigurationError, ModelError
+from amc.models import create_model
+from amc.training import (
+    DataConfig,
+    DataRoles,
+    FineTuneConfig,
+    TrainConfig,
+    TrainingHooks,
+    evaluate,
+    fine_tune,
+    load_data,
+    train_model,
+)
+from amc.training.losses import distillation_loss, training_loss
+from amc.training.schedule import learning_rate
+
+QUICK = FineTuneConfig(epochs=3, batch_size=16, learning_rate=0.05, dtype="float32", distillation=0.0)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_data(DataConfig(train_images=200, search_images=50, calibration_images=20, test_images=40))
+
+
+def small_network(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.2), nn.Flatten(), nn.Linear(72, 10)
+    )
+
+
+def same(first, second):
+    return all(
+        torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
+
+
+def test_digits_are_learned_in_seconds():
+    roles = load_data(DataConfig())
+    model = create_model("digits_resnet", seed=0)
+    result = train_model(model, roles, TrainConfig(epochs=5, batch_size=64))
+    assert [record.epoch for record in result.epochs] == [1, 2, 3, 4, 5]
+    assert result.kept_epoch == 5
+    assert evaluate(model, roles.search).accuracy > 93
+    assert evaluate(model, roles.search).accuracy == pytest.approx(result.epochs[-1].accuracy, abs=1.0)
+
+
+def test_same_seed_gives_the_same_network_and_another_seed_another(data):
+    models = [small_network() for _ in range(3)]
+    for model, seed in zip(models, (1, 1, 2), strict=True):
+        fine_tune(model, data, QUICK, seed=seed)
+    assert same(models[0], models[1])
+    assert not same(models[0], models[2])
+
+
+def test_global_random_state_is_left_as_it_was(data):
+    model = small_network()
+    before = torch.get_rng_state()
+    fine_tune(model, data, QUICK)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("keep", ["last", "best"])
+@pytest.mark.parametrize("killed_in", ["step", "epoch"])
+def test_a_killed_training_goes_on_to_the_same_end(data, tmp_path, keep, killed_in):
+    config = replace(QUICK, epochs=4, keep=keep)
+    undisturbed, killed = small_network(), small_network()
+    expected = fine_tune(undisturbed, data, config, seed=3)
+
+    def kill(event):
+        if event.epoch == 2:
+            raise Killed
+
+    hooks = TrainingHooks(on_step=kill) if killed_in == "step" else TrainingHooks(on_epoch=kill)
+    with pytest.raises(Killed):
+        fine_tune(killed, data, config, seed=3, hooks=hooks, checkpoint=tmp_path / "new" / "state.pt")
+    resumed, seen = small_network(seed=9), []
+    hooks = TrainingHooks(on_epoch=lambda record: seen.append(record.epoch))
+    result = fine_tune(resumed, data, config, seed=3, hooks=hooks, checkpoint=tmp_path / "new" / "state.pt")
+    assert seen == ([2, 3, 4] if killed_in == "step" else [3, 4])
+    assert same(resumed, undisturbed)
+    assert [record.loss for record in result.epochs] == [record.loss for record in expected.epochs]
+    assert result.kept_epoch == expected.kept_epoch
+
+
+def test_a_finished_training_is_only_read(data, tmp_path):
+    first, second = small_network(), small_network(seed=5)
+    fine_tune(first, data, QUICK, checkpoint=tmp_path / "state.pt")
+    fine_tune(second, data, QUICK, checkpoint=tmp_path / "state.pt")
+    assert same(first, second)
+
+
+def test_checkpoints_of_other_settings_and_broken_ones_are_refused(data, tmp_path):
+    path = tmp_path / "state.pt"
+    fine_tune(small_network(), data, QUICK, checkpoint=path)
+    with pytest.raises(CheckpointError, match=r"written with epochs 3, not 5.*delete it"):
+        fine_tune(small_network(), data, replace(QUICK, epochs=5), checkpoint=path)
+    with pytest.raises(CheckpointError, match="written with parameters"):
+        fine_tune(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), data, QUICK, checkpoint=path)
+    path.write_bytes(b"broken")
+    with pytest.raises(CheckpointError, match="not a readable PyTorch file"):
+        fine_tune(small_network(), data, QUICK, checkpoint=path)
+    torch.save({}, path)
+    with pytest.raises(CheckpointError, match="no training state; delete it"):
+        fine_tune(small_network(), data, QUICK, checkpoint=path)
+
+
+def test_best_epoch_is_chosen_on_the_search_split_and_test_is_never_read(data):
+    class Unreadable:
+        def __len__(self):
+            raise AssertionError("the test split was read")
+
+        batches = __len__
+
+    roles = DataRoles(data.train, data.calibration, data.search, Unreadable())
+    model = small_network()
+    # Rising for most of the time, and then too far: the last epoch is not the best.
+    config = replace(QUICK, epochs=6, keep="best", learning_rate=3.0, warmup=0.95)
+    result = fine_tune(model, roles, config)
+    best = max(result.epochs, key=lambda record: (record.accuracy, -record.cross_entropy))
+    assert result.kept_epoch == best.epoch < 6
+    assert evaluate(model, data.search).accuracy == best.accuracy
+
+
+def test_masks_hold_after_every_step(data):
+    model = small_network()
+    mask = torch.rand_like(model[0].weight) < 0.5
+
+    def apply(network):
+        network[0].weight.data.mul_(mask)
+
+    apply(model)
+    before = model[0].weight.clone()
+    fine_tune(model, data, QUICK, hooks=TrainingHooks(after_step=apply))
+    assert not model[0].weight[~mask].any()
+    assert not torch.equal(model[0].weight, before)
+
+
+def test_progress_is_told(data):
+    seen = []
+    fine_tune(small_network(), data, QUICK, hooks=TrainingHooks(on_step=seen.append))
+    assert [(p.epoch, p.step) for p in seen] == [(epoch, step) for epoch in (1, 2, 3) for step in range(1, 10)]
+    assert all(p.images_per_second > 0 and math.isfinite(p.loss) for p in seen)
+    assert seen[-1].seconds_left == 0 < seen[0].seconds_left
+
+
+def test_no_epochs_leave_the_network_as_it_is(data):
+    model = small_network()
+    before = copy.deepcopy(model)
+    assert fine_tune(model, data, replace(QUICK, epochs=0)).kept_epoch == 0
+    assert same(model, before)
+
+
+def test_training_leaves_contiguous_weights_in_evaluation_mode(data):
+    model = small_network()
+    fine_tune(model, data, QUICK)
+    assert all(tensor.is_contiguous() for tensor in model.state_dict().values())
+    assert not model.training
+
+
+def test_divergence_is_named(data):
+    with pytest.raises(ModelError, match=r"diverged: the loss is (nan|inf) in epoch \d; choose a learning_rate below"):
+        fine_tune(small_network(), data, replace(QUICK, learning_rate=1e20, warmup=0.0))
+
+
+def test_a_frozen_network_is_refused(data):
+    with pytest.raises(ModelError, match="require gradients"):
+        fine_tune(small_network().requires_grad_(False), data, QUICK)
+
+
+def test_a_teacher_is_followed_and_not_changed(data):
+    teacher = small_network(seed=7)
+    before = copy.deepcopy(teacher)
+    student, alone = small_network(), small_network()
+    config = replace(QUICK, epochs=8, distillation=1.0, temperature=1.0)
+    fine_tune(student, data, config, teacher=teacher)
+    fine_tune(alone, data, replace(config, distillation=0.0), teacher=teacher)
+    assert same(teacher, before)
+    assert teacher.training
+
+    def divergence(model):
+        images = data.search.inputs()
+        with torch.no_grad():
+            return float(distillation_loss(model.eval()(images), before.eval()(images), 1.0))
+
+    assert divergence(student) < divergence(alone) / 2
+
+
+def test_bfloat16_trains_too(data):
+    result = fine_tune(
+        small_network(), data, replace(QUICK, dtype="bfloat16", distillation=0.5), teacher=small_network(1)
+    )
+    assert result.epochs[-1].loss < result.epochs[0].loss
+
+
+def test_weight_decay_can_spare_vectors(data):
+    def trained(decay_norms):
+        model = small_network()
+        with torch.no_grad():
+            model[1].weight.fill_(1.0)
+        fine_tune(model, data, replace(QUICK, weight_decay=1.0, decay_norms=decay_norms))
+        return float(model[1].weight.detach().norm())
+
+    assert trained(decay_norms=True) < trained(decay_norms=False) / 2
+
+
+@given(st.integers(1, 500), st.floats(0, 0.9), st.sampled_from(["one_cycle", "cosine"]))
+def test_learning_rate_rises_to_its_peak_and_falls_to_nearly_nothing(steps, warmup, schedule):
+    config = FineTuneConfig(learning_rate=2.0, warmup=warmup, schedule=schedule)
+    rates = [learning_rate(config, step, steps) for step in range(steps)]
+    peak = rates.index(max(rates))
+    assert all(0 < rate <= 2.0 + 1e-12 for rate in rates)
+    assert rates[: peak + 1] == sorted(rates[: peak + 1])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert abs(peak - warmup * steps) <= 1
+    if steps * (1 - warmup) > 3:
+        assert rates[-1] == pytest.approx(2e-4)
+
+
+def test_loss_of_labels_alone_is_the_cross_entropy():
+    logits, targets = torch.randn(5, 3), torch.tensor([0, 1, 2, 0, 1])
+    config = FineTuneConfig(label_smoothing=0.1)
+    expected = functional.cross_entropy(logits, targets, label_smoothing=0.1)
+    assert torch.equal(training_loss(logits, targets, config), expected)
+    auxiliary = training_loss((logits, None, logits), targets, config)
+    torch.testing.assert_close(auxiliary, 1.3 * expected)
+
+
+def test_distillation_is_the_divergence_of_softened_outputs():
+    student, teacher = torch.randn(4, 3), torch.randn(4, 3)
+    p, q = torch.softmax(teacher / 2, 1), torch.softmax(student / 2, 1)
+    expected = 4 * (p * (p / q).log()).sum(1).mean()
+    torch.testing.assert_close(distillation_loss(student, teacher, 2.0), expected)
+    assert float(distillation_loss(teacher, teacher, 2.0)) == pytest.approx(0, abs=1e-6)
+    config = FineTuneConfig(distillation=0.25, temperature=2.0)
+    targets = torch.tensor([0, 1, 2, 0])
+    mixed = 0.75 * functional.cross_entropy(student, targets) + 0.25 * expected
+    torch.testing.assert_close(training_loss(student, targets, config, teacher), mixed)
+
+
+def test_output_that_is_no_logits_is_named():
+    with pytest.raises(ModelError, match="must return logits"):
+        training_loss({"out": 1}, torch.tensor([0]), FineTuneConfig())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"epochs": -1},
+        {"learning_rate": 0.0},
+        {"schedule": "step"},
+        {"warmup": 1.0},
+        {"batch_size": 0},
+        {"momentum": 0.0},
+        {"distillation": 1.5},
+        {"keep": "first"},
+    ],
+)
+def test_settings_out_of_range_are_named(data, options):
+    with pytest.raises(ConfigurationError, match="must be"):
+        fine_tune(small_network(), data, replace(QUICK, **options))
