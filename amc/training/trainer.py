@@ -97,7 +97,7 @@ class _Trainer:
         """Puts the parts together; the random state must be seeded already."""
         self.model, self.config, self.device, self.hooks = model, config, device, hooks
         self.teacher = teacher if config.distillation > 0 else None
-        self.dtype = resolve_dtype(config.dtype, device)
+        self.dtype = resolve_dtype(config.dtype, device, data.input_shape)
         # On an accelerator the images are kept there: uint8 images are small, and gathering them is then free.
         resident = isinstance(data.train, ImageSet) and device.type == "cuda"
         self.train = data.train.to(device) if resident and isinstance(data.train, ImageSet) else data.train

@@ -79,6 +79,7 @@ def test_devices_and_number_formats():
     assert resolve_dtype("float32", cpu) is resolve_dtype(torch.float32, cpu) is torch.float32
     assert resolve_dtype("bfloat16", cpu) is torch.bfloat16
     assert resolve_dtype("auto", cpu) in (torch.float32, torch.bfloat16)
+    assert resolve_dtype("auto", cpu, (1, 8, 8)) is torch.float32
     with pytest.raises(ConfigurationError, match="must be auto, cpu or cuda, not 'gpu'"):
         resolve_device("gpu")
     with pytest.raises(ConfigurationError, match="must be auto, float32 or bfloat16, not 'half'"):
