@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from amc.pruning.least_squares import Moments
 from amc.pruning.patches import READER_TYPES, Reader, input_rows, output_rows, sample_rows
-from amc.pruning.regressions import BATCH_NORMS
+from amc.pruning.regressions import BATCH_NORMS, has_running_mean
 from amc.pruning.residual_sums import OperatorWatch, ResidualSum, find_residual_sums
 from amc.pruning.statistics import evaluation_mode
-from amc.structure.slicing import kept_positions
 from amc.structure import LayerSpec, ModelStructure
+from amc.structure.slicing import kept_positions
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,9 @@ def _plan_jobs(
 def _can_be_refit(dense: nn.Module, layer: LayerSpec, options: ReconstructionOptions) -> bool:
     """Tells whether a layer is one regression from its input to its output."""
     module = dense.get_submodule(layer.name)
-    known = isinstance(module, READER_TYPES) and layer.weight == f"{layer.name}.weight" and layer.kind != "attention"
-    return known and layer.calls == 1 and module.weight[0].numel() <= options.max_features
+    if not isinstance(module, READER_TYPES) or layer.kind == "attention" or layer.calls != 1:
+        return False
+    return layer.weight == f"{layer.name}.weight" and module.weight[0].numel() <= options.max_features
 
 
 def _output_sizes(dense: nn.Module, layers: Sequence[LayerSpec], images: Tensor) -> dict[str, tuple[int, ...]]:
@@ -273,8 +274,8 @@ def _solve(
 ) -> None:
     """Refits one layer and writes its weights and what takes the intercept."""
     norm = pruned.get_submodule(job.layer.batch_norm) if job.layer.batch_norm else None
-    has_mean = isinstance(norm, BATCH_NORMS) and norm.running_mean is not None
-    intercept = module.bias is not None or has_mean
+    whole = dense.get_buffer(f"{job.layer.batch_norm}.running_mean") if has_running_mean(norm) else None
+    intercept = module.bias is not None or whole is not None
     moments = Moments(module)
     for first in range(0, len(inputs), 250):
         part = inputs[first : first + 250]
@@ -285,7 +286,6 @@ def _solve(
     module.weight.copy_(weight)
     if module.bias is not None:
         module.bias.copy_(constant)
-    elif has_mean:
-        assert isinstance(norm, BATCH_NORMS)
-        whole = dense.get_submodule(str(job.layer.batch_norm))
-        norm.running_mean = whole.running_mean[job.outputs.to(constant.device)] - constant
+    elif whole is not None:
+        assert norm is not None
+        norm.running_mean = whole[job.outputs.to(whole.device)] - constant

@@ -16,6 +16,11 @@ from amc.structure import ChannelGroup, ModelStructure
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
+def has_running_mean(module: nn.Module | None) -> bool:
+    """Tells whether a module is a batch norm whose running mean can take an intercept."""
+    return isinstance(module, BATCH_NORMS) and module.running_mean is not None
+
+
 @dataclass(frozen=True)
 class ReadCut:
     """How a layer that can be refit reads a channel group.
@@ -54,7 +59,6 @@ class ReadCut:
 def read_cuts(model: nn.Module, structure: ModelStructure, group: ChannelGroup) -> list[ReadCut]:
     """Returns how the convolutions and linear layers read a group; other readers are left without refit."""
     norms = {layer.weight: layer.batch_norm for layer in structure.layers}
-    tensors = model.state_dict()
     found = []
     for cut in group.cuts:
         layer, _, attribute = cut.tensor.rpartition(".")
@@ -65,7 +69,7 @@ def read_cuts(model: nn.Module, structure: ModelStructure, group: ChannelGroup) 
         sink: tuple[str, str] | None = None
         if module.bias is not None:
             sink = ("bias", f"{layer}.bias")
-        elif norm is not None and f"{norm}.running_mean" in tensors:
+        elif norm is not None and has_running_mean(model.get_submodule(norm)):
             sink = ("mean", f"{norm}.running_mean")
         positions, shape = torch.tensor(cut.positions), tuple(module.weight.shape)
         found.append(ReadCut(layer, cut.tensor, positions, shape, conv_groups(module), sink, norm))

@@ -33,7 +33,7 @@ class ResidualSum:
     other: int
 
 
-class OperatorWatch(TorchDispatchMode):
+class OperatorWatch(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignore]
     """Counts the operators of a forward pass and reports the outputs of some.
 
     Attributes:
@@ -43,7 +43,7 @@ class OperatorWatch(TorchDispatchMode):
 
     def __init__(self, report: Callable[[int, Any, Sequence[Any], Any], None]) -> None:
         """Reports every operator as `report(index, operator, arguments, output)`."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
         self._report = report
         self.count = 0
         self.paused = False
