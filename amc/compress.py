@@ -25,7 +25,15 @@ from amc.search import SearchConfig, check_search, search_policy
 from amc.structure import Allocation
 from amc.structure.trace import trace_structure
 from amc.task import PruningConfig, Task, build_problem, example_of
-from amc.training import DataRoles, FineTuneConfig, TrainConfig, roles_from_loaders, train_model
+from amc.training import (
+    DataRoles,
+    FineTuneConfig,
+    TrainConfig,
+    resolve_device,
+    resolve_dtype,
+    roles_from_loaders,
+    train_model,
+)
 from amc.versions import versions
 
 if TYPE_CHECKING:
@@ -96,6 +104,7 @@ def compress(
     source: ModelSource | None = None,
     seed: int = 0,
     device: str = "auto",
+    dtype: str = "auto",
     recorder: Recorder | None = None,
 ) -> CompressionResult:
     """Fits a network into a budget.
@@ -123,6 +132,8 @@ def compress(
         source: How the dense network can be built again; its class if not given.
         seed: Seed of everything random.
         device: `"auto"`, `"cpu"` or `"cuda"`.
+        dtype: Number format in which candidates are scored: `"auto"` (bfloat16 where the device gains from it),
+            `"float32"` or `"bfloat16"`.
         recorder: Hears what happens; see `amc.recorder`.
 
     Returns:
@@ -148,6 +159,7 @@ def compress(
         example_input=example_input,
         seed=seed,
         device=device,
+        dtype=dtype,
     )
     check_search(task.problem, search)
     check_baselines(compare_with)
@@ -184,6 +196,7 @@ def prepare(
     example_input: Any | None = None,
     seed: int = 0,
     device: str = "auto",
+    dtype: str = "auto",
 ) -> Task:
     """Traces a network and sets up its pruning problem, checking whatever can be checked before work starts.
 
@@ -192,6 +205,7 @@ def prepare(
     """
     finetune.check()
     pruning.check()
+    resolve_dtype(dtype, resolve_device(device))
     check_finite(model.state_dict())
     example = example_of(data, example_input)
     structure = trace_structure(model, example)
@@ -207,6 +221,7 @@ def prepare(
         tune=tune,
         seed=seed,
         device=device,
+        dtype=dtype,
     )
 
 
@@ -223,6 +238,7 @@ def train_dense(task: Task, config: TrainConfig, recorder: Recorder) -> None:
         train_model(
             task.model, task.data, config, seed=task.seed, device=task.device, hooks=hooks, checkpoint=checkpoint
         )
+    recorder.on_dense(task.model)
 
 
 def policy_record(problem: PruningProblem, allocation: Allocation) -> dict[str, Any]:

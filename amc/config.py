@@ -50,6 +50,7 @@ class RunConfig:
         compare: Agents to compare with under the same budget, comma-separated; none for no comparison.
         seed: Seed of everything random.
         device: auto, cpu or cuda.
+        dtype: Number format in which candidates are scored: float32, bfloat16, or auto for what the device does best.
         data: The data.
         budget: The budget.
         pruning: The pruning.
@@ -68,6 +69,7 @@ class RunConfig:
     compare: str = "uniform,erk"
     seed: int = 0
     device: str = "auto"
+    dtype: str = "auto"
     data: DataConfig = field(default_factory=DataConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     pruning: PruningConfig = field(default_factory=PruningConfig)

@@ -12,6 +12,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from agents.protocol import EpisodeResult
 
 Advance = Callable[[int, str], None]
@@ -55,6 +57,9 @@ class Recorder:
             epoch: Number of the epoch, from 1.
             figures: Numbers by name, such as the loss.
         """
+
+    def on_dense(self, model: nn.Module) -> None:
+        """Takes the dense network that the run has trained."""
 
     def on_policy(self, record: Mapping[str, Any]) -> None:
         """Takes the policy that the search has found, as soon as it is known."""

@@ -75,6 +75,7 @@ class Task:
         tune: The user's own fine-tuning, in place.
         seed: Seed of everything random.
         device: Where to compute.
+        dtype: Number format in which candidates are scored: auto, float32 or bfloat16.
     """
 
     model: nn.Module
@@ -88,6 +89,7 @@ class Task:
     tune: Callable[[nn.Module], object] | None = None
     seed: int = 0
     device: str = "auto"
+    dtype: str = "auto"
 
     def test(self, model: nn.Module) -> float:
         """Returns the figure to report of a network: top-1 on the test split in percent, or the user's own."""

@@ -25,6 +25,7 @@ class Command:
         description: The first lines of `--help`.
         usage: What follows the name on the usage line.
         examples: Command lines shown at the end of `--help`, one a line.
+        defaults: Given the words of the command line, returns words that are parsed before them.
     """
 
     add_arguments: Callable[[jsonargparse.ArgumentParser], None]
@@ -32,6 +33,7 @@ class Command:
     description: str
     usage: str = "[options]"
     examples: str = ""
+    defaults: Callable[[Sequence[str]], list[str]] = lambda words: []
 
 
 class HelpFormatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -58,8 +60,12 @@ class Parser(jsonargparse.ArgumentParser):
 
     check_config_file: Callable[[str], None] | None = None
 
-    def parse(self, arguments: Sequence[str]) -> jsonargparse.Namespace:
+    def parse(self, arguments: Sequence[str], defaults: Sequence[str] = ()) -> jsonargparse.Namespace:
         """Parses a command line.
+
+        Args:
+            arguments: What the user wrote.
+            defaults: Options that go before it; they may be ones that the help does not show.
 
         Raises:
             UnknownNameError: If an option does not exist.
@@ -70,7 +76,7 @@ class Parser(jsonargparse.ArgumentParser):
         try:
             # jsonargparse prints notices of its own to stderr; what matters of them is in the exception.
             with contextlib.redirect_stderr(io.StringIO()):
-                return self.parse_args(list(arguments))
+                return self.parse_args([*defaults, *arguments])
         except (argparse.ArgumentError, jsonargparse.ArgumentError) as error:
             raise ConfigurationError(_plain(str(error))) from error
 

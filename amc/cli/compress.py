@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import jsonargparse
 
 from amc.cli.command import Command
-from amc.cli.options import add_run_options, run_config
-from amc.errors import ConfigurationError
+from amc.cli.options import add_output_options, add_run_options, run_config
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Adds the options of a run, and where it is written."""
     add_run_options(parser)
-    parser.add_argument(
-        "--out", metavar="DIR", type=str | None, default=None, help="Folder of the run; unset: a new one in runs/."
-    )
-    parser.add_argument(
-        "--resume", action="store_true", help="Go on with the run in --out, with the options that it was started with."
-    )
+    add_output_options(parser)
 
 
 def run(options: jsonargparse.Namespace) -> None:
@@ -29,18 +21,12 @@ def run(options: jsonargparse.Namespace) -> None:
         AmcError: If an option, the data, the network or the folder cannot be used.
     """
     # Here, so that --help does not wait for them.
-    from amc.cli.setup import budget_of, build_model, display, load_roles
+    from amc.cli.setup import budget_of, build_model, display, load_roles, output_of
     from amc.compress import compress
     from amc.report.files import write_report
-    from amc.report.run_folder import RunFolder, default_path
     from amc.report.run_recorder import RunRecorder
 
-    config = run_config(options)
-    if options.resume:
-        if options.out is None:
-            raise ConfigurationError("--resume needs the run's folder: give it with --out")
-        config = RunFolder.open(Path(options.out)).config
-    path = Path(options.out) if options.out else default_path(config)
+    path, config = output_of(run_config(options), options.out, options.resume)
     shown = display()
     budget = budget_of(config)
     with RunRecorder(path, config, shown, resume=options.resume) as recorder:
@@ -62,6 +48,7 @@ def run(options: jsonargparse.Namespace) -> None:
             source=source,
             seed=config.seed,
             device=config.device,
+            dtype=config.dtype,
             recorder=recorder,
         )
         table = write_report(path, result)

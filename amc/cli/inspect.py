@@ -13,7 +13,7 @@ _UNUSED = ("agent", "agent_options", "episodes", "reward", "allocation_mode", "c
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Adds the options that say which network, under which rules."""
-    add_run_options(parser, skip=_UNUSED)
+    add_run_options(parser, hide=_UNUSED)
     parser.add_argument(
         "--shape", type=str | None, default=None, metavar="C,H,W",
         help="Shape of one input image, such as 3,32,32; unset: what the model is made for, or the data's.",

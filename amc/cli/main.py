@@ -17,6 +17,7 @@ COMMANDS.register("prune", "amc.cli.prune:COMMAND", "Prune a network as a policy
 COMMANDS.register("finetune", "amc.cli.finetune:COMMAND", "Fine-tune the pruned network of a run.")
 COMMANDS.register("evaluate", "amc.cli.evaluate:COMMAND", "Measure a run's network, or any network, on the test images.")
 COMMANDS.register("inspect", "amc.cli.inspect:COMMAND", "Show what of a network can be pruned, and what it costs.")
+COMMANDS.register("export", "amc.cli.export:COMMAND", "Write a run's network as ONNX, torch.export or safetensors, and time it.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,7 +50,7 @@ def _dispatch(words: list[str]) -> int:
         return 0
     command = COMMANDS.get(words[0])
     try:
-        options = make_parser(words[0], command).parse(words[1:])
+        options = make_parser(words[0], command).parse(words[1:], command.defaults(words[1:]))
     except SystemExit as finished:  # --help and --print_config print and leave
         return int(finished.code or 0)
     command.run(options)

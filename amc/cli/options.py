@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import yaml
 from amc.cli.command import Parser
 from amc.config import RunConfig, from_mapping
 from amc.errors import ConfigurationError
+from amc.load import ARCHITECTURE
+from amc.report.run_folder import CONFIG, DENSE
 
 _METAVARS = {
     "model": "NAME",
@@ -23,6 +25,7 @@ _METAVARS = {
     "allocation_mode": "NAME",
     "compare": "NAMES",
     "device": "NAME",
+    "dtype": "NAME",
     "data.root": "DIR",
     "pruning.family": "NAME",
     "pruning.criterion": "NAME",
@@ -39,17 +42,20 @@ _METAVARS = {
 }
 
 
-def add_run_options(parser: jsonargparse.ArgumentParser, skip: Collection[str] = ()) -> None:
+def add_run_options(parser: jsonargparse.ArgumentParser, hide: Collection[str] = ()) -> None:
     """Adds `--config` and every option of `RunConfig`, sections as groups.
 
     Args:
         parser: The subcommand's parser.
-        skip: Fields of `RunConfig` that the subcommand has no use for.
+        hide: Options, or whole sections, that the subcommand has no use for: refused on the command line, but
+            accepted in a file, so that one file serves all subcommands.
     """
     parser.add_argument("--config", action="config", metavar="FILE", help="YAML file with any of the options below.")
-    parser.add_class_arguments(RunConfig, as_group=True, skip=set(skip))
+    parser.add_class_arguments(RunConfig, as_group=True)
     for action in parser._actions:
-        if "CONFIG" in str(action.metavar) and action.dest in FIELDS:
+        if action.dest in hide or action.dest.partition(".")[0] in hide:
+            action.help = argparse.SUPPRESS
+        elif "CONFIG" in str(action.metavar) and action.dest in FIELDS:
             action.help = argparse.SUPPRESS  # jsonargparse offers a file for every section; one for the run will do
         elif action.dest in _METAVARS:
             action.metavar = _METAVARS[action.dest]
@@ -57,6 +63,9 @@ def add_run_options(parser: jsonargparse.ArgumentParser, skip: Collection[str] =
             action.help = "Print the resulting configuration as YAML, and exit."
         elif action.dest != "help" and action.metavar != "FILE":
             action.metavar = "true|false" if _is_switch(action) else "N"
+    for group in parser._action_groups:
+        if all(action.help == argparse.SUPPRESS for action in group._group_actions):
+            group.title = group.description = None
     if isinstance(parser, Parser):
         parser.check_config_file = check_config_file
 
@@ -74,6 +83,39 @@ def run_config(options: jsonargparse.Namespace) -> RunConfig:
     """
     record = options.as_dict()
     return from_mapping(RunConfig, {name: value for name, value in record.items() if name in FIELDS})
+
+
+def add_output_options(parser: jsonargparse.ArgumentParser) -> None:
+    """Adds `--out` and `--resume`."""
+    parser.add_argument(
+        "--out", metavar="DIR", type=str | None, default=None, help="Folder of the run; unset: a new one in runs/."
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="Go on with the run in --out, with the options that it was started with."
+    )
+
+
+def options_of_run(folder: Path) -> list[str]:
+    """Returns the options of an earlier run, with the dense network that it has trained."""
+    front = ["--config", str(folder / CONFIG)] if (folder / CONFIG).is_file() else []
+    if (folder / DENSE).is_file():
+        front += ["--weights", str(folder / DENSE), "--train_first", "false"]
+    return front
+
+
+def find_run(words: Sequence[str]) -> Path | None:
+    """Returns the first word that is a folder with a network or a run in it."""
+    folders = (Path(word) for word in words if not word.startswith("-"))
+    return next((path for path in folders if (path / ARCHITECTURE).is_file() or (path / CONFIG).is_file()), None)
+
+
+def option_value(words: Sequence[str], name: str) -> str | None:
+    """Returns what a command line gives for `--name VALUE` or `--name=VALUE`, or None."""
+    for word, following in zip(words, [*words, ""][1:], strict=True):
+        given, separator, value = word.partition("=")
+        if given == name:
+            return value if separator else following
+    return None
 
 
 def check_config_file(path: str) -> None:

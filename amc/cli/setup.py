@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -9,12 +10,44 @@ import torch
 from torch import Tensor, nn
 
 from amc.architecture import ModelSource
+from amc.compress import prepare
 from amc.config import RunConfig, is_own_code
 from amc.costs import Budget
 from amc.errors import ConfigurationError
 from amc.models import create_model, example_input_shape, load_weights
 from amc.report.progress import ProgressDisplay
+from amc.report.run_folder import RunFolder, default_path
+from amc.structure import Allocation
+from amc.task import Task
 from amc.training import DataConfig, DataRoles, load_data
+
+
+def output_of(config: RunConfig, out: str | None, resume: bool) -> tuple[Path, RunConfig]:
+    """Returns the folder of a run and its configuration: that of the folder where the run is resumed.
+
+    Raises:
+        ConfigurationError: If a run is to be resumed without saying which.
+        RunFolderError: If the folder to resume holds no run.
+    """
+    if not resume:
+        return (Path(out) if out else default_path(config)), config
+    if out is None:
+        raise ConfigurationError("--resume needs the run's folder: give it with --out")
+    return Path(out), RunFolder.open(Path(out)).config
+
+
+def read_policy(path: Path) -> Allocation:
+    """Reads a policy.json.
+
+    Raises:
+        ConfigurationError: If it is missing or malformed.
+    """
+    try:
+        return Allocation.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigurationError(f"the policy must be a readable file: {error}") from error
+    except (ValueError, KeyError, TypeError, AssertionError) as error:
+        raise ConfigurationError(f"{path} is no policy; give the policy.json that amc search writes") from error
 
 
 def load_roles(config: DataConfig, seed: int, display: ProgressDisplay) -> DataRoles:
@@ -25,8 +58,8 @@ def load_roles(config: DataConfig, seed: int, display: ProgressDisplay) -> DataR
     """
     if config.name == "digits":
         return load_data(config, seed=seed)
-    with display.stage(f"load {config.name}", 1, "images") as advance:
-        return load_data(config, seed=seed, progress=lambda done, total: advance(done, f"of {total}"))
+    display.say(f"loading {config.name} ...")
+    return load_data(config, seed=seed)
 
 
 def model_source(config: RunConfig, num_classes: int | None) -> ModelSource:
@@ -47,6 +80,33 @@ def build_model(config: RunConfig, num_classes: int | None) -> tuple[nn.Module, 
     if config.weights:
         load_weights(model, Path(config.weights))
     return model, source
+
+
+def open_task(
+    config: RunConfig, data: DataRoles, *, budget: Budget | None = None
+) -> tuple[Task, ModelSource]:
+    """Builds and traces the dense network of a configuration, and checks all that it says.
+
+    Args:
+        config: The configuration.
+        data: Its data.
+        budget: The budget; None for no bound.
+
+    Raises:
+        AmcError: If an option, the network or its weights cannot be used.
+    """
+    model, source = build_model(config, data.num_classes)
+    task = prepare(
+        model,
+        data,
+        budget,
+        pruning=config.pruning,
+        finetune=config.finetune,
+        seed=config.seed,
+        device=config.device,
+        dtype=config.dtype,
+    )
+    return task, source
 
 
 def budget_of(config: RunConfig) -> Budget:

@@ -6,11 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from amc.architecture import ModelSource, describe
 from amc.compress import CompressionResult
-from amc.records import write_text
+from amc.delivery import Delivered
+from amc.records import write_json, write_text
 from amc.report.plots import plot_run
-from amc.report.tables import allocation_table, render, summary_table
+from amc.report.tables import allocation_table, networks_table, render, summary_table
+from amc.save import save_network
 from amc.structure import Allocation
+from amc.task import Task
+from amc.versions import versions
 
 
 def write_report(folder: Path, result: CompressionResult) -> str:
@@ -25,6 +30,33 @@ def write_report(folder: Path, result: CompressionResult) -> str:
     write_text(folder / "summary.txt", text + "\n" + render(allocation_table(result.problem, widths)))
     plot_run(folder / "report.png", result.problem, result.episodes, widths)
     return text
+
+
+def write_network(folder: Path, task: Task, source: ModelSource, delivered: Delivered) -> str:
+    """Writes a pruned network that is not part of a whole run, and its figures.
+
+    Returns:
+        A table of the figures.
+    """
+    save_network(folder, delivered.model, describe(task.model, task.structure, delivered.kept, source))
+    dense = task.test(task.model)
+    write_json(
+        folder / "summary.json",
+        {
+            "model": source.reference,
+            "seed": task.seed,
+            "flops": {"dense": task.problem.costs["flops"].dense, "pruned": delivered.flops},
+            "params": {"dense": task.problem.costs["params"].dense, "pruned": delivered.params},
+            "accuracy": {"dense": dense, "pruned": delivered.pruned},
+            "versions": versions(),
+        },
+    )
+    costs = task.problem.costs
+    rows = {
+        "dense": (costs["flops"].dense, costs["params"].dense, dense),
+        "pruned": (delivered.flops, delivered.params, delivered.pruned),
+    }
+    return render(networks_table(rows))
 
 
 def _allocations(result: CompressionResult) -> dict[str, Allocation]:

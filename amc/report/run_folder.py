@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from amc.errors import RunFolderError
 from amc.records import episode_from_record, episode_line, write_json, write_text
 
 CONFIG, EPISODES, PROGRESS, SUMMARY = "config.yaml", "episodes.jsonl", "progress.json", "summary.json"
+DENSE = "dense.safetensors"
 
 
 class RunFolder:
@@ -63,6 +65,13 @@ class RunFolder:
         if not isinstance(record, dict):
             raise RunFolderError(f"{file} must hold the run's options by name; it holds {record!r}")
         return cls(path, from_mapping(RunConfig, record))
+
+    @property
+    def trained_config(self) -> RunConfig:
+        """The configuration with which another command gets the same trained dense network."""
+        if not (self.path / DENSE).is_file():
+            return self.config
+        return replace(self.config, weights=str(self.path / DENSE), train_first=False)
 
     @property
     def finished(self) -> bool:

@@ -8,12 +8,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from agents.protocol import EpisodeResult
 from amc.config import RunConfig
 from amc.records import write_json
 from amc.recorder import Advance, Recorder
 from amc.report.progress import ProgressDisplay
-from amc.report.run_folder import RunFolder, check_free
+from amc.report.run_folder import DENSE, RunFolder, check_free
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
@@ -102,6 +104,12 @@ class RunRecorder(Recorder):
     def on_epoch(self, network: str, epoch: int, figures: Mapping[str, float]) -> None:
         """Adds an epoch's figures to the curves."""
         self._scalars(f"training/{network}", epoch, {name: v for name, v in figures.items() if name != "epoch"})
+
+    def on_dense(self, model: nn.Module) -> None:
+        """Writes the dense network's weights, so that other commands can start from them."""
+        from safetensors.torch import save_model
+
+        save_model(model, str(self.path / DENSE))
 
     def on_policy(self, record: Mapping[str, Any]) -> None:
         """Writes the policy as soon as it is known."""

@@ -20,10 +20,8 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
         summary: As `summary.json` holds it.
     """
     budget, accuracy = summary["budget"], summary["accuracy"]
-    title = (
-        f"{summary['model']}: {summary['agent']} and what it is compared with, budget "
-        f"{_share(budget['target'], summary[budget['metric']]['dense'])} of the {_metric(budget['metric'])}"
-    )
+    share = _share(budget["target"], summary[budget["metric"]]["dense"])
+    title = f"{summary['model']}, budget {share} of the {_metric(budget['metric'])}"
     table = Table(title=title, caption="accuracy: top-1 on the test images, in percent; FLOPs: a multiply-add is one")
     table.add_column("network")
     for heading in ("FLOPs", "params", "pruned", "fine-tuned", "lost"):
@@ -42,6 +40,17 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
             _percent(figures["finetuned"]),
             _difference(figures["finetuned"], dense),
         )
+    return table
+
+
+def networks_table(rows: Mapping[str, tuple[int, int, float]]) -> Table:
+    """Shows networks: FLOPs, parameters and test accuracy in percent, by name."""
+    table = Table(caption="accuracy: top-1 on the test images, in percent; FLOPs: a multiply-add is one")
+    table.add_column("network")
+    for heading in ("FLOPs", "params", "accuracy"):
+        table.add_column(heading, justify="right")
+    for name, (flops, params, accuracy) in rows.items():
+        table.add_row(name, f"{flops:,}", f"{params:,}", _percent(accuracy))
     return table
 
 

@@ -1,0 +1,65 @@
+"""`amc evaluate`: a network's accuracy and cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jsonargparse
+
+from amc.cli.command import Command
+from amc.cli.options import add_run_options, find_run, run_config, options_of_run
+
+_UNUSED = (
+    "agent", "agent_options", "episodes", "reward", "allocation_mode", "compare", "budget", "pruning", "train",
+    "train_first", "finetune",
+)  # fmt: skip
+
+
+def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
+    """Adds the options that say which network and which data."""
+    parser.add_argument("run", nargs="?", type=str | None, metavar="RUN", help="Folder of a run, or saved by Python.")
+    add_run_options(parser, hide=_UNUSED)
+
+
+def defaults(words: Sequence[str]) -> list[str]:
+    """Takes the options of the run that is named."""
+    folder = find_run(words)
+    return [] if folder is None else options_of_run(folder)
+
+
+def run(options: jsonargparse.Namespace) -> None:
+    """Measures the network on the test images and prints its figures.
+
+    Raises:
+        AmcError: If the folder, an option, the data or the network cannot be used.
+    """
+    from amc.cli.setup import build_model, display, load_roles
+    from amc.costs.fvcore_flops import count_flops, count_params
+    from amc.load import load
+    from amc.report.tables import networks_table, render
+    from amc.task import example_of
+    from amc.training import evaluate, resolve_device
+
+    config = run_config(options)
+    if options.run is not None:
+        model, name = load(Path(options.run)), options.run
+    data = load_roles(config.data, config.seed, display())
+    if options.run is None:
+        (model, _), name = build_model(config, data.num_classes), config.model
+    accuracy = evaluate(model, data.test, device=resolve_device(config.device)).accuracy
+    flops = count_flops(model.cpu(), example_of(data, None))
+    print(render(networks_table({name: (flops, count_params(model), accuracy)})))
+
+
+COMMAND = Command(
+    add_arguments,
+    run,
+    defaults=defaults,
+    usage="[RUN] [options]",
+    description="Measures the network of a run, or any network, on the test images.",
+    examples=(
+        "  amc evaluate runs/mine\n"
+        "  amc evaluate --model resnet56 --weights FILE --data.name imagefolder --data.root DIR"
+    ),
+)

@@ -1,0 +1,122 @@
+"""`amc export`: a run's network as a file for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jsonargparse
+
+from amc.cli.command import Command
+from amc.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from amc.export import ExportReport
+    from amc.export.comparison import Comparison
+
+
+def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
+    """Adds the options."""
+    parser.add_argument("run", metavar="RUN", type=str, help="Folder of a finished run.")
+    parser.add_argument("--format", metavar="NAME", type=str, default="onnx", help="onnx, torch_export or safetensors.")
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        type=str | None,
+        default=None,
+        help="File to write (a folder for safetensors); unset: in RUN/export.",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="Replace what --out holds already.")
+    parser.add_argument(
+        "--input_shape",
+        metavar="N",
+        nargs="+",
+        type=int,
+        default=None,
+        help="Shape of one input without the batch axis, such as 3 32 32; unset: as the run recorded it.",
+    )
+    parser.add_argument(
+        "--batch_sizes", metavar="N", nargs="+", type=int, default=[1, 32], help="Batch sizes to measure latency at."
+    )
+    parser.add_argument("--device", metavar="NAME", type=str, default="auto", help="Where PyTorch is timed: auto, cpu or cuda.")
+    parser.add_argument(
+        "--seconds", metavar="N", type=float, default=20.0, help="Time for measuring latency; 0 for no measurement."
+    )
+
+
+def run(options: jsonargparse.Namespace) -> None:
+    """Exports a run's network, and shows size and latency beside the dense network's.
+
+    Raises:
+        AmcError: If an option or the run cannot be used, or the exported file is not right.
+    """
+    # Here, so that --help does not wait for them.
+    from amc.cli.setup import display
+    from amc.export import FORMATS, export_model
+    from amc.export.comparison import compare, latency_table
+    from amc.export.exporting import check_target
+    from amc.export.run_networks import open_run
+    from amc.report.tables import render
+    from amc.training import resolve_device
+
+    if not options.batch_sizes or min(options.batch_sizes) < 1:
+        raise ConfigurationError(f"--batch_sizes must be positive numbers, not {options.batch_sizes}")
+    folder, name = Path(options.run), FORMATS.get(options.format).default_name
+    device = resolve_device(options.device)
+    out = Path(options.out) if options.out else folder / "export" / name
+    check_target(out, folder=options.format == "safetensors", overwrite=options.overwrite)
+    networks = open_run(folder, options.input_shape)
+    shown = display()
+    with shown.stage(f"export to {options.format}", 1, "files") as advance:
+        report = export_model(
+            networks.pruned,
+            out,
+            options.format,
+            networks.example,
+            architecture=networks.architecture,
+            overwrite=options.overwrite,
+        )
+        advance(1, "")
+    with shown.stage("compare with the dense network", 100, "%") as advance:
+        comparison = compare(
+            networks,
+            report,
+            batch_sizes=options.batch_sizes,
+            device=device,
+            max_seconds=options.seconds,
+            progress=lambda share: advance(round(100 * share), ""),
+        )
+        advance(100, "")
+    print(_words(report, comparison))
+    if comparison.latencies:
+        print(render(latency_table(comparison)), end="")
+
+
+def _words(report: ExportReport, comparison: Comparison) -> str:
+    """Words what was written and how large it is."""
+    size = f"{report.size_bytes / 1e3:,.1f} kB"
+    if comparison.dense_bytes is None:
+        size += " (the dense network cannot be built again to compare with)"
+    else:
+        size += f", dense {comparison.dense_bytes / 1e3:,.1f} kB: {report.size_bytes / comparison.dense_bytes:.1%}"
+    return (
+        f"{report.path}: {report.format}, {size}\n"
+        f"outputs equal PyTorch's to {report.difference:.1e} of the largest, at batch sizes 1 and 3"
+    )
+
+
+COMMAND = Command(
+    add_arguments,
+    run,
+    description=(
+        "Writes the network of a finished run as a file for other programs: an ONNX graph, a torch.export program, or\n"
+        "safetensors for amc.load. The file is run and compared with PyTorch before it is put in place; then the\n"
+        "dense and the pruned network are timed side by side."
+    ),
+    usage="RUN [options]",
+    examples=(
+        "  amc export runs/mine\n"
+        "  amc export runs/mine --format torch_export --out mine.pt2\n"
+        "  amc export runs/mine --batch_sizes 1 8 32 --overwrite"
+    ),
+)

@@ -1,0 +1,95 @@
+"""`amc finetune`: train a pruned network further."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jsonargparse
+
+from amc.cli.command import Command
+from amc.cli.options import add_run_options, find_run, run_config, options_of_run
+from amc.errors import ConfigurationError
+
+_UNUSED = (
+    "agent", "agent_options", "episodes", "reward", "allocation_mode", "compare", "budget", "pruning", "train",
+    "train_first",
+)  # fmt: skip
+
+
+def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
+    """Adds the options that say which network and how it is trained."""
+    parser.add_argument("run", nargs="?", type=str | None, metavar="RUN", help="Folder with the pruned network.")
+    add_run_options(parser, hide=_UNUSED)
+    parser.add_argument("--out", type=str | None, default=None, metavar="DIR", help="Folder for the result.")
+
+
+def defaults(words: Sequence[str]) -> list[str]:
+    """Takes the options of the run that is named, but for the number of epochs, which it may have left out."""
+    folder = find_run(words)
+    return [] if folder is None else options_of_run(folder)
+
+
+def run(options: jsonargparse.Namespace) -> None:
+    """Fine-tunes, measures and saves.
+
+    Raises:
+        AmcError: If the folder, an option, the data or the network cannot be used.
+    """
+    from amc.cli.setup import build_model, display, load_roles
+    from amc.costs.fvcore_flops import count_flops, count_params
+    from amc.load import load, read_architecture
+    from amc.recorder_hooks import training_hooks
+    from amc.records import write_json
+    from amc.report.run_folder import fresh_path
+    from amc.report.run_recorder import RunRecorder
+    from amc.report.tables import networks_table, render
+    from amc.save import save_network
+    from amc.task import example_of
+    from amc.training import evaluate, fine_tune
+    from amc.versions import versions
+
+    if options.run is None:
+        raise ConfigurationError("amc finetune needs the folder of a pruned network: amc finetune RUN")
+    folder, config, shown = Path(options.run), run_config(options), display()
+    config.finetune.check()
+    path = Path(options.out) if options.out else fresh_path(folder.with_name(f"{folder.name}-finetuned"))
+    model, architecture = load(folder), read_architecture(folder)
+    with RunRecorder(path, config, shown) as recorder:
+        data = load_roles(config.data, config.seed, shown)
+        # Without the trained dense network, the labels alone teach.
+        teacher = build_model(config, data.num_classes)[0] if config.weights else None
+        before = evaluate(model, data.test, device=config.device).accuracy
+        recorder.begin()
+        with training_hooks(recorder, "network", len(data.train), config.finetune) as hooks:
+            fine_tune(
+                model,
+                data,
+                config.finetune,
+                teacher=teacher,
+                seed=config.seed,
+                device=config.device,
+                hooks=hooks,
+                checkpoint=recorder.checkpoint("network"),
+            )
+        after = evaluate(model, data.test, device=config.device).accuracy
+        save_network(path, model.cpu(), architecture)
+        flops, params = count_flops(model, example_of(data, None)), count_params(model)
+        figures = {"pruned": before, "finetuned": after}
+        write_json(path / "summary.json", {"model": config.model, "seed": config.seed, "flops": {"pruned": flops},
+                   "params": {"pruned": params}, "accuracy": figures, "versions": versions()})
+    print(render(networks_table({name: (flops, params, accuracy) for name, accuracy in figures.items()})))
+    print(f"The fine-tuned network: {path}")
+
+
+COMMAND = Command(
+    add_arguments,
+    run,
+    defaults=defaults,
+    usage="RUN [options]",
+    description="Fine-tunes the pruned network of a run further, with the options of that run unless others are given.",
+    examples=(
+        "  amc finetune runs/mine-pruned --finetune.epochs 20\n"
+        "  amc finetune runs/mine-pruned --finetune.learning_rate 0.01 --out runs/longer"
+    ),
+)

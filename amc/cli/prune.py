@@ -1,0 +1,74 @@
+"""`amc prune`: a policy becomes a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import jsonargparse
+
+from amc.cli.command import Command
+from amc.cli.options import add_run_options, option_value, run_config, options_of_run
+from amc.errors import ConfigurationError
+
+_UNUSED = ("agent", "agent_options", "episodes", "reward", "allocation_mode", "compare", "budget", "finetune")
+
+
+def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
+    """Adds the options that say which network, which policy, and where to write."""
+    add_run_options(parser, hide=_UNUSED)
+    parser.add_argument("--policy", type=str | None, default=None, metavar="FILE", help="The policy.json of a search.")
+    parser.add_argument("--out", type=str | None, default=None, metavar="DIR", help="Folder for the pruned network.")
+
+
+def defaults(words: Sequence[str]) -> list[str]:
+    """Takes the options of the run that the policy lies in, unless a model or a file with options is named."""
+    policy = option_value(words, "--policy")
+    if policy is None or any(option_value(words, name) is not None for name in ("--config", "--model")):
+        return []
+    return options_of_run(Path(policy).parent)
+
+
+def run(options: jsonargparse.Namespace) -> None:
+    """Prunes, refits, measures and saves.
+
+    Raises:
+        AmcError: If an option, the policy, the data, the network or the folder cannot be used.
+    """
+    from amc.cli.setup import display, load_roles, open_task, read_policy
+    from amc.compress import policy_record, train_dense
+    from amc.delivery import Workshop
+    from amc.report.files import write_network
+    from amc.report.run_folder import fresh_path
+    from amc.report.run_recorder import RunRecorder
+
+    if options.policy is None:
+        raise ConfigurationError("amc prune needs a policy: give the policy.json of a search with --policy")
+    allocation = read_policy(Path(options.policy))
+    config = run_config(options)
+    config = replace(config, finetune=replace(config.finetune, epochs=0))
+    path = Path(options.out) if options.out else fresh_path(Path("runs") / f"{Path(options.policy).parent.name}-pruned")
+    shown = display()
+    with RunRecorder(path, config, shown) as recorder:
+        task, source = open_task(config, load_roles(config.data, config.seed, shown))
+        policy = policy_record(task.problem, allocation)
+        recorder.begin()
+        if config.trains_first:
+            train_dense(task, config.train, recorder)
+        recorder.on_policy(policy)
+        delivered = Workshop(task).deliver("policy", allocation, recorder)
+        print(write_network(path, task, source, delivered))
+    print(f"The pruned network: {path}  (go on with: amc finetune {path})")
+
+
+COMMAND = Command(
+    add_arguments,
+    run,
+    defaults=defaults,
+    description="Prunes a network as a policy.json says, and refits what reads the pruned layers; fine-tunes nothing.",
+    examples=(
+        "  amc prune --policy runs/mine/policy.json\n"
+        "  amc prune --policy policy.json --model resnet56 --weights FILE --data.name imagefolder --data.root DIR"
+    ),
+)

@@ -1,0 +1,65 @@
+"""`amc search`: the policy alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jsonargparse
+
+from amc.cli.command import Command
+from amc.cli.options import add_output_options, add_run_options, run_config
+
+_UNUSED = ("compare", "finetune")
+
+
+def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
+    """Adds the options of a search, and where it is written."""
+    add_run_options(parser, hide=_UNUSED)
+    add_output_options(parser)
+
+
+def run(options: jsonargparse.Namespace) -> None:
+    """Searches, writes the policy, and prints it.
+
+    Raises:
+        AmcError: If an option, the data, the network or the folder cannot be used.
+    """
+    from amc.cli.setup import budget_of, display, load_roles, open_task, output_of
+    from amc.compress import policy_record, train_dense
+    from amc.delivery import Workshop
+    from amc.report.plots import plot_run
+    from amc.report.run_recorder import RunRecorder
+    from amc.report.tables import allocation_table, render
+    from amc.search import SearchConfig, check_search, search_policy
+
+    path, config = output_of(run_config(options), options.out, options.resume)
+    shown = display()
+    with RunRecorder(path, config, shown, resume=options.resume) as recorder:
+        task, _ = open_task(config, load_roles(config.data, config.seed, shown), budget=budget_of(config))
+        search = SearchConfig(
+            config.agent, config.agent_options, config.episodes, config.reward, config.allocation_mode, config.seed
+        )
+        check_search(task.problem, search)
+        recorder.begin()
+        if config.trains_first:
+            train_dense(task, config.train, recorder)
+        outcome = search_policy(task.problem, Workshop(task).score, search, recorder)
+        best = outcome.best.allocation
+        recorder.on_policy(policy_record(task.problem, best))
+        widths = {config.agent: task.problem.widths(best)}
+        plot_run(path / "report.png", task.problem, outcome.episodes, widths)
+    print(render(allocation_table(task.problem, widths)))
+    print(f"reward {outcome.best.reward:.4f}, search accuracy {outcome.best.score.accuracy:.2f} percent")
+    print(f"The policy: {path / 'policy.json'}  (go on with: amc prune --policy {path / 'policy.json'})")
+
+
+COMMAND = Command(
+    add_arguments,
+    run,
+    description="Looks for the layer-wise pruning ratios and writes them to policy.json; prunes and fine-tunes nothing.",
+    examples=(
+        "  amc search --episodes 50\n"
+        "  amc search --agent cem --budget.params 0.4 --out runs/cem\n"
+        "  amc search --out runs/cem --resume"
+    ),
+)

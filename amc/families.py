@@ -1,0 +1,165 @@
+"""The two families of pruning behind one face: what the search scores, and what is delivered."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from amc.costs.fvcore_flops import count_flops, count_params
+from amc.errors import StructureError
+from amc.pruning import (
+    CandidateNetwork,
+    CandidateScorer,
+    FilterPruner,
+    SamplingOptions,
+    TableOptions,
+    WeightPruner,
+    apply_masks,
+    build_tables,
+    reconstruct,
+)
+from amc.structure import Allocation
+from amc.task import Task
+from amc.training import evaluate, predict, resolve_device, resolve_dtype, score_logits
+from amc.training.score import Score
+
+_BATCH = 250
+
+
+class Family(Protocol):
+    """Prunes and scores the allocations of one task."""
+
+    def score(self, allocation: Allocation) -> Score:
+        """Scores the network that an allocation describes, on the whole search split."""
+
+    def prune(self, allocation: Allocation) -> nn.Module:
+        """Returns the pruned network, refit, before fine-tuning.
+
+        Raises:
+            StructureError: If it does not cost what was predicted.
+        """
+
+    def kept(self, allocation: Allocation) -> dict[int, Tensor]:
+        """Returns the kept channels of every group that is cut, by its index; empty if nothing is cut."""
+
+    def after_step(self, model: nn.Module, allocation: Allocation) -> None:
+        """Restores what a training step must not change."""
+
+
+def create_family(task: Task) -> Family:
+    """Gathers what pruning needs of the trained dense network; do not change its weights afterwards."""
+    task.model.to(resolve_device(task.device)).eval()
+    return WeightFamily(task) if task.problem.kind == "weight" else FilterFamily(task)
+
+
+class FilterFamily:
+    """Whole channels go, and what reads them is refit."""
+
+    def __init__(self, task: Task) -> None:
+        """Builds the tables of kept channels and refitted weights."""
+        self._task, self._device = task, resolve_device(task.device)
+        has_images = task.data is not None
+        self._images = task.data.calibration.inputs().to(self._device) if task.data is not None else None
+        refit = has_images and task.pruning.reconstruction != "none"
+        criterion = task.pruning.criterion
+        if not has_images and criterion == "elimination":
+            criterion = "l2"  # elimination needs activations
+        options = TableOptions(criterion=criterion, refit=refit, sampling=SamplingOptions(seed=task.seed))
+        batches = [] if self._images is None else list(self._images.split(_BATCH))
+        self._pruner = FilterPruner(task.model, task.structure, build_tables(task.model, task.structure, batches, options))
+        self._scorer = None if task.measure is not None else self._build_scorer()
+
+    def score(self, allocation: Allocation) -> Score:
+        """Scores an allocation; see `Family`."""
+        if self._scorer is not None:
+            return self._scorer(allocation)
+        return measured(self._task, self._pruner.prune(allocation))
+
+    def prune(self, allocation: Allocation) -> nn.Module:
+        """Prunes and refits; see `Family`."""
+        model = self._pruner.prune(allocation)
+        self._check_costs(model, allocation)
+        if self._task.pruning.reconstruction == "sequential" and self._images is not None:
+            reconstruct(model, self._task.model, self._task.structure, self.kept(allocation), self._images)
+        return model
+
+    def kept(self, allocation: Allocation) -> dict[int, Tensor]:
+        """Returns the kept channels; see `Family`."""
+        return self._pruner.kept(allocation)
+
+    def after_step(self, model: nn.Module, allocation: Allocation) -> None:
+        """Does nothing: a smaller network stays smaller."""
+
+    def _build_scorer(self) -> CandidateScorer[Score]:
+        assert self._task.data is not None
+        search = self._task.data.search
+        dtype = resolve_dtype(self._task.dtype, self._device)
+        network = CandidateNetwork(self._pruner, device=self._device, dtype=dtype)
+        return CandidateScorer(network, search.inputs(), search.targets, score_logits, batch_size=_BATCH)
+
+    def _check_costs(self, model: nn.Module, allocation: Allocation) -> None:
+        """Compares the predicted costs with those of the network itself, to the integer."""
+        problem = self._task.problem
+        widths = problem.widths(allocation)
+        example = on_device(self._task.example_input, self._device)
+        for metric, counted in (("flops", count_flops(model, example)), ("params", count_params(model))):
+            predicted = problem.cost(widths, metric)
+            if counted != predicted:
+                raise StructureError(
+                    f"the pruned network must cost what was predicted: {metric} are {counted:,}, "
+                    f"not {predicted:,}; please report the model, and exclude its unusual layers meanwhile"
+                )
+
+
+class WeightFamily:
+    """The smallest weights become zero; shapes stay."""
+
+    def __init__(self, task: Task) -> None:
+        """Finds the layers' weights, and the classes that the dense network assigns."""
+        self._task, self._device = task, resolve_device(task.device)
+        self._pruner = WeightPruner(task.model, task.structure)
+        self._reference: Tensor | None = None
+        if task.measure is None and task.data is not None:
+            self._reference = predict(task.model, task.data.search, device=self._device)[0].argmax(1)
+
+    def score(self, allocation: Allocation) -> Score:
+        """Scores an allocation; see `Family`."""
+        model = self._pruner.prune(allocation)
+        if self._task.measure is not None:
+            return measured(self._task, model)
+        assert self._task.data is not None
+        return evaluate(
+            model, self._task.data.search, device=self._device, dtype=self._task.dtype, reference=self._reference
+        )
+
+    def prune(self, allocation: Allocation) -> nn.Module:
+        """Masks a copy of the network; see `Family`."""
+        model = self._pruner.prune(allocation)
+        limit = self._task.problem.cost(self._task.problem.widths(allocation), "params")
+        found = sum(int(parameter.count_nonzero()) for parameter in model.parameters())
+        if found > limit:
+            raise StructureError(f"the pruned network must have at most {limit:,} weights that are not zero, not {found:,}")
+        return model
+
+    def kept(self, allocation: Allocation) -> dict[int, Tensor]:
+        """Returns nothing: no channel goes."""
+        return {}
+
+    def after_step(self, model: nn.Module, allocation: Allocation) -> None:
+        """Sets the pruned weights to zero again."""
+        apply_masks(model, self._pruner.masks(allocation))
+
+
+def measured(task: Task, model: nn.Module) -> Score:
+    """Scores a network by the user's own measure, which stands where the accuracy would."""
+    assert task.measure is not None
+    return Score(accuracy=float(task.measure(model)), cross_entropy=math.nan)
+
+
+def on_device(value: object, device: torch.device) -> object:
+    """Returns an example input with all its tensors on a device."""
+    return tree_map(lambda item: item.to(device) if isinstance(item, Tensor) else item, value)
