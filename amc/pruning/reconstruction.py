@@ -97,7 +97,8 @@ def reconstruct(
     with evaluation_mode(dense), evaluation_mode(pruned), torch.no_grad():
         jobs = _plan_jobs(dense, structure, kept, images, options)
         targets = _dense_targets(dense, jobs, images)
-        _refit(pruned, dense, jobs, targets, images, options)
+        _reset_means(pruned, dense, jobs)
+        _refit(pruned, jobs, targets, images, options)
 
 
 def _plan_jobs(
@@ -199,9 +200,17 @@ def _dense_targets(dense: nn.Module, jobs: Mapping[str, _Job], images: Tensor, b
     return targets
 
 
+def _reset_means(pruned: nn.Module, dense: nn.Module, jobs: Mapping[str, _Job]) -> None:
+    """Takes back the intercepts of an earlier refit, so that the dense layer's output is the target as it stands."""
+    for job in jobs.values():
+        norm = dense.get_submodule(job.layer.batch_norm) if job.layer.batch_norm else None
+        if isinstance(norm, BATCH_NORMS) and norm.running_mean is not None:
+            mean = norm.running_mean[job.outputs.to(norm.running_mean.device)]
+            pruned.get_submodule(str(job.layer.batch_norm)).running_mean = mean
+
+
 def _refit(
     pruned: nn.Module,
-    dense: nn.Module,
     jobs: Mapping[str, _Job],
     targets: Mapping[str, Tensor],
     images: Tensor,
@@ -220,10 +229,11 @@ def _refit(
     def refitter(job: _Job) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             assert isinstance(module, READER_TYPES)
+            norm = pruned.get_submodule(job.layer.batch_norm) if job.layer.batch_norm else None
             with watch.pause():
                 other = held[job.residual.other] if job.residual else None
-                target = _target(dense, job, targets[job.layer.name], other, module)
-                _solve(pruned, dense, job, module, inputs[0], target, options)
+                target = _target(norm, job, targets[job.layer.name], other, module)
+                _solve(norm, job, module, inputs[0], target, options)
 
         return hook
 
@@ -236,17 +246,14 @@ def _refit(
             hook.remove()
 
 
-def _target(dense: nn.Module, job: _Job, target: Tensor, other: Tensor | None, module: Reader) -> Tensor:
+def _target(norm: nn.Module | None, job: _Job, target: Tensor, other: Tensor | None, module: Reader) -> Tensor:
     """Turns a dense sum into the target of the layer's own output, given the pruned network's other summand."""
     if other is None:
         return target
     target = target - output_rows(other, module, job.rows)
-    norm = dense.get_submodule(job.layer.batch_norm) if job.layer.batch_norm else None
     if not isinstance(norm, BATCH_NORMS):
         return target
     scale, shift = _affine(norm)
-    outputs = job.outputs.to(target.device)
-    scale, shift = scale[outputs], shift[outputs]
     # A batch norm that nearly silences a channel would have the weights grow without bound.
     scale = torch.where(scale.abs() < 1e-3 * scale.abs().max(), torch.inf, scale)
     return (target - shift) / scale
@@ -264,8 +271,7 @@ def _affine(norm: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> tuple[Ten
 
 
 def _solve(
-    pruned: nn.Module,
-    dense: nn.Module,
+    norm: nn.Module | None,
     job: _Job,
     module: Reader,
     inputs: Tensor,
@@ -273,9 +279,7 @@ def _solve(
     options: ReconstructionOptions,
 ) -> None:
     """Refits one layer and writes its weights and what takes the intercept."""
-    norm = pruned.get_submodule(job.layer.batch_norm) if job.layer.batch_norm else None
-    whole = dense.get_buffer(f"{job.layer.batch_norm}.running_mean") if has_running_mean(norm) else None
-    intercept = module.bias is not None or whole is not None
+    intercept = module.bias is not None or has_running_mean(norm)
     moments = Moments(module)
     for first in range(0, len(inputs), 250):
         part = inputs[first : first + 250]
@@ -286,6 +290,5 @@ def _solve(
     module.weight.copy_(weight)
     if module.bias is not None:
         module.bias.copy_(constant)
-    elif whole is not None:
-        assert norm is not None
-        norm.running_mean = whole[job.outputs.to(whole.device)] - constant
+    elif isinstance(norm, BATCH_NORMS) and norm.running_mean is not None:
+        norm.running_mean -= constant

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from amc.pruning import FilterPruner, ReconstructionOptions, TableOptions, build_tables, reconstruct
+from amc.pruning.least_squares import Moments
+from amc.pruning.patches import input_rows
+from amc.pruning.residual_sums import find_residual_sums
+
+
+def pruned_of(case, *widths):
+    table = build_tables(case.model, case.structure, [case.images], TableOptions())
+    pruner = FilterPruner(case.model, case.structure, table)
+    allocation = case.allocation(*widths)
+    return pruner.prune(allocation), pruner.kept(allocation)
+
+
+def fresh_images(count):
+    return torch.randn(count, 3, 8, 8, generator=torch.Generator().manual_seed(9))
+
+
+def stream(model, images):
+    return model.block2(model.block1(torch.relu(model.stem(images))))
+
+
+@torch.no_grad()
+def test_reconstruction_brings_unseen_activations_closer(net):
+    net = replace(net, images=fresh_images(400))
+    pruned, kept = pruned_of(net, 3, 4, 5)
+    before = (stream(pruned, net.images[300:]) - stream(net.model, net.images[300:])).square().mean()
+    reconstruct(pruned, net.model, net.structure, kept, net.images[:300])
+    after = (stream(pruned, net.images[300:]) - stream(net.model, net.images[300:])).square().mean()
+    assert float(after) < 0.95 * float(before)
+
+
+@torch.no_grad()
+def test_a_refit_from_the_dense_inputs_is_already_the_solution_where_one_layer_alone_is_pruned(grouped):
+    pruned, kept = pruned_of(grouped, 2)
+    before = pruned(grouped.images)
+    reconstruct(pruned, grouped.model, grouped.structure, kept, grouped.images)
+    torch.testing.assert_close(pruned(grouped.images), before, rtol=1e-2, atol=1e-2)
+
+
+@torch.no_grad()
+def test_a_dense_network_with_damaged_readers_is_restored(net):
+    damaged = copy.deepcopy(net.model)
+    damaged.block1.conv2.weight.mul_(0.5)
+    damaged.block2.bn2.running_mean.add_(1.0)
+    everything = {0: torch.arange(8)}
+    reconstruct(damaged, net.model, net.structure, everything, fresh_images(200), ReconstructionOptions(ridge=1e-9))
+    torch.testing.assert_close(damaged(net.images), net.model(net.images), rtol=1e-2, atol=1e-2)
+
+
+@torch.no_grad()
+def test_a_later_block_makes_up_for_the_error_of_the_stream(net):
+    damaged = copy.deepcopy(net.model)
+    damaged.block1.bn2.bias.add_(0.2)  # a batch norm is not refit: the convolution ahead has to make up for it
+    reconstruct(damaged, net.model, net.structure, {0: torch.arange(8)}, net.images, ReconstructionOptions(ridge=1e-9))
+    stream = damaged.block1(torch.relu(damaged.stem(net.images)))
+    target = net.model.block1(torch.relu(net.model.stem(net.images)))
+    torch.testing.assert_close(stream, target, rtol=1e-3, atol=1e-3)
+
+
+def test_nothing_happens_without_a_cut(net):
+    same = copy.deepcopy(net.model)
+    reconstruct(same, net.model, net.structure, {}, net.images)
+    for name, tensor in same.state_dict().items():
+        assert torch.equal(tensor, net.model.state_dict()[name])
+
+
+def test_reconstruction_repeats_to_the_bit_and_leaves_the_dense_network_alone(net):
+    before = copy.deepcopy(net.model.state_dict())
+    results = []
+    for _ in range(2):
+        pruned, kept = pruned_of(net, 4, 5, 3)
+        reconstruct(pruned, net.model, net.structure, kept, net.images, ReconstructionOptions(rows=500))
+        results.append(pruned.state_dict())
+    assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
+    assert all(torch.equal(before[name], tensor) for name, tensor in net.model.state_dict().items())
+
+
+def test_sums_are_found_where_a_layer_alone_can_set_them_right(net):
+    sums = find_residual_sums(net.model, net.structure.layers, net.images[:2])
+    assert sorted(sums) == ["block1.conv2", "block2.conv2"]
+    assert all(found.other < found.operator for found in sums.values())
+
+
+class Downsampling(nn.Module):
+    """The shortcut has a convolution of its own, which runs last; the sum is made in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.shortcut = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        out = self.conv(x)
+        out += self.shortcut(x)
+        return out
+
+
+def test_the_layer_that_runs_last_sets_the_sum_right(net):
+    model = Downsampling().eval()
+    layers = [
+        replace(net.structure.layers[0], name=name, weight=f"{name}.weight", weight_shape=tuple(shape))
+        for name, shape in (("conv", model.conv.weight.shape), ("shortcut", model.shortcut.weight.shape))
+    ]
+    assert list(find_residual_sums(model, layers, net.images[:2])) == ["shortcut"]
+
+
+@torch.no_grad()
+def test_moments_solve_the_regression_of_a_grouped_layer():
+    torch.manual_seed(0)
+    layer = nn.Conv2d(4, 6, 3, groups=2)
+    truth = copy.deepcopy(layer)
+    nn.init.normal_(truth.weight)
+    nn.init.normal_(truth.bias)
+    moments = Moments(layer)
+    for _ in range(3):
+        images = torch.randn(10, 4, 8, 8) + 5  # far from zero: the sums must not cancel
+        target = truth(images).movedim(1, -1).flatten(0, -2)
+        moments.add(input_rows(images, (6, 6), layer, None), target)
+    weight, constant = moments.solve(1e-9, intercept=True)
+    torch.testing.assert_close(weight, truth.weight, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(constant, truth.bias, rtol=1e-2, atol=5e-2)
+    held, zero = moments.solve(1e9, intercept=False)
+    torch.testing.assert_close(held, layer.weight, rtol=1e-3, atol=1e-3)
+    assert not zero.any()
