@@ -44,7 +44,9 @@ def test_the_trained_policy_itself_is_near_the_best(toys):
 @pytest.mark.slow
 def test_the_papers_settings_learn_too(toys):
     rewards = [e.reward for e in create_agent("ddpg", preset="paper").search(toys.wide_env(), 300, seed=0).episodes]
-    assert np.mean(rewards[-20:]) > np.mean(rewards[:100]) + 2 * np.std(rewards[:100])
+    chance = np.array(rewards[:100])  # the warm-up is uniformly random
+    error = chance.std() * (1 / 20 + 1 / 100) ** 0.5  # of the difference of two means, if nothing were learnt
+    assert np.mean(rewards[-20:]) > chance.mean() + 4 * error
 
 
 @pytest.mark.parametrize("critic", ["step", "episode"])
