@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from amc.errors import CheckpointError, ModelError
 from amc.structure import ModelStructure
+from amc.structure.example_input import describe_input
 from amc.structure.sliceable import make_sliceable
 from amc.structure.slicing import Kept, attribute_values, kept_positions, set_attributes, set_tensors, slice_tensor, widths_of
 
@@ -56,7 +57,14 @@ class ModelSource:
             ) from error
 
 
-def describe(model: nn.Module, structure: ModelStructure | None, kept: Kept, source: ModelSource) -> dict[str, Any]:
+def describe(
+    model: nn.Module,
+    structure: ModelStructure | None,
+    kept: Kept,
+    source: ModelSource,
+    *,
+    example_input: Any = None,
+) -> dict[str, Any]:
     """Describes how a dense network was cut.
 
     Args:
@@ -64,6 +72,7 @@ def describe(model: nn.Module, structure: ModelStructure | None, kept: Kept, sou
         structure: Its structure; None if nothing was cut.
         kept: The kept channels of every group that was cut, by its index.
         source: Where the dense network comes from.
+        example_input: One input of the network, of which shapes and types are recorded; not recorded if None.
 
     Returns:
         A JSON-able record; `rebuild` reads it.
@@ -71,6 +80,7 @@ def describe(model: nn.Module, structure: ModelStructure | None, kept: Kept, sou
     record: dict[str, Any] = {
         "format": FORMAT,
         "source": {"kind": source.kind, "reference": source.reference, "options": dict(source.options)},
+        "input": None if example_input is None else describe_input(example_input),
         "groups": {},
         "tensors": {},
         "attributes": [],

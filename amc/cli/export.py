@@ -38,7 +38,9 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch_sizes", metavar="N", nargs="+", type=int, default=[1, 32], help="Batch sizes to measure latency at."
     )
-    parser.add_argument("--device", metavar="NAME", type=str, default="auto", help="Where PyTorch is timed: auto, cpu or cuda.")
+    parser.add_argument(
+        "--device", metavar="NAME", type=str, default="auto", help="Where PyTorch is timed: auto, cpu or cuda."
+    )
     parser.add_argument(
         "--seconds", metavar="N", type=float, default=20.0, help="Time for measuring latency; 0 for no measurement."
     )

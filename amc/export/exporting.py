@@ -1,0 +1,144 @@
+"""Writing a network in a format, checked before it is put in place."""
+
+from __future__ import annotations
+
+import copy
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_map
+
+from amc.errors import ExportError
+from amc.export.formats import FORMATS, Exportable
+from amc.export.inputs import fresh_input
+from amc.export.verify import largest_difference
+from amc.structure.trace import call, first_line
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export came to.
+
+    Attributes:
+        path: The file, or the folder of safetensors.
+        format: Name of the format.
+        size_bytes: Size on disk.
+        difference: Largest difference from PyTorch's outputs, as a share of the largest output.
+    """
+
+    path: Path
+    format: str
+    size_bytes: int
+    difference: float
+
+
+def export_model(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    format: str = "onnx",
+    example_input: Any = None,
+    *,
+    architecture: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> ExportReport:
+    """Writes a network to a file and verifies the file against PyTorch's outputs.
+
+    The file is read back and run on fresh random inputs, at batch sizes 1 and 3; it is put in place only if its
+    outputs are those of the network. Graphs accept any batch size.
+
+    Args:
+        model: The network; it stays as it is. Its tensors may be on any device.
+        path: The file to write; a folder for safetensors.
+        format: `"onnx"`, `"torch_export"` or `"safetensors"`.
+        example_input: One input: a tensor with a batch axis, a tuple of positional or a mapping of keyword arguments.
+        architecture: For safetensors: how the network was cut (`CompressionResult.architecture`).
+        overwrite: Whether what is at `path` may be replaced.
+
+    Returns:
+        Size and difference of what was written.
+
+    Raises:
+        UnknownNameError: If the format does not exist.
+        ConfigurationError: If the example input has no batch axis.
+        ExportError: If the path is taken, the network cannot be exported, or the file's outputs differ.
+    """
+    writer, target = FORMATS.get(format), Path(path)
+    check_target(target, folder=format == "safetensors", overwrite=overwrite)
+    if example_input is None:
+        raise ExportError("an export is checked on an input like yours; give example_input=")
+    network = exportable(model, example_input, architecture)
+    writer.check(network)
+    _check_runs(network)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".amc-export-", dir=_existing_folder(target)) as scratch:
+            written = Path(scratch) / target.name
+            writer.write(network, written)
+            difference = largest_difference(network.model, writer.read(network, written), network.example)
+            if not difference <= writer.tolerance:
+                raise ExportError(
+                    f"the outputs of the {format} file must equal PyTorch's to {writer.tolerance:g} of the largest "
+                    f"output, but differ by {difference:.2g}; choose another --format"
+                )
+            size = size_on_disk(Path(scratch))
+            _put_in_place(Path(scratch), target.parent)
+    except OSError as error:
+        raise ExportError(f"the export must be writable: {error}; choose another --out") from error
+    return ExportReport(target, format, size, difference)
+
+
+def exportable(model: nn.Module, example: Any, architecture: Mapping[str, Any] | None) -> Exportable:
+    """Copies a network to the CPU in evaluation mode, and makes an input with two rows."""
+    twin = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+    example = tree_map(lambda item: item.cpu() if isinstance(item, torch.Tensor) else item, example)
+    return Exportable(twin, fresh_input(example, 2, torch.Generator().manual_seed(0)), architecture)
+
+
+def check_target(path: Path, *, folder: bool, overwrite: bool) -> None:
+    """Checks that a path may be written.
+
+    Raises:
+        ExportError: If something is there that must not, or cannot, be replaced.
+    """
+    if not path.exists():
+        return
+    if path.is_dir() != folder:
+        raise ExportError(f"--out must name a {'folder' if folder else 'file'} for this format, and {path} is none")
+    if not overwrite:
+        raise ExportError(f"{path} exists already; give another --out, or --overwrite")
+
+
+def size_on_disk(path: Path) -> int:
+    """Returns the bytes of all files below a folder."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def _check_runs(network: Exportable) -> None:
+    """Runs the network once, so that an unfit input is not taken for a failure of the exporter."""
+    try:
+        with torch.no_grad():
+            call(network.model, network.example)
+    except (RuntimeError, TypeError, ValueError, IndexError, AssertionError) as error:
+        raise ExportError(
+            f"the network must run on the example input, but fails: {first_line(error)}; "
+            "give the shape of one input by --input_shape, such as --input_shape 3 32 32"
+        ) from error
+
+
+def _existing_folder(path: Path) -> Path:
+    """Returns the nearest folder above a path that exists."""
+    return next(folder for folder in path.absolute().parents if folder.is_dir())
+
+
+def _put_in_place(scratch: Path, folder: Path) -> None:
+    """Moves everything below `scratch` into a folder, which is made if need be."""
+    for file in sorted(scratch.rglob("*")):
+        target = folder / file.relative_to(scratch)
+        if file.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(target)

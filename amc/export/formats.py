@@ -1,0 +1,73 @@
+"""What a format of export is, and the formats by name."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from amc.registry import Registry
+
+Runner = Callable[[Any], list[Tensor]]
+"""Runs a network that was read back: takes an input like the example, returns the output's tensors in order."""
+
+
+@dataclass(frozen=True)
+class Exportable:
+    """A network to export.
+
+    Attributes:
+        model: The network, in evaluation mode on the CPU.
+        example: An input with two rows in the batch axis (graphs traced with one row hold for one only).
+        architecture: How the network was cut, as `architecture.json` holds it; None if not known.
+    """
+
+    model: nn.Module
+    example: Any
+    architecture: Mapping[str, Any] | None = None
+
+
+class ExportFormat(Protocol):
+    """Writes a network to a file, or a folder, and reads it back.
+
+    Attributes:
+        default_name: Name of the file (or folder) unless the user gives one.
+        tolerance: Largest difference of outputs that passes, as a share of the largest output.
+    """
+
+    default_name: str
+    tolerance: float
+
+    def check(self, network: Exportable) -> None:
+        """Raises `ExportError` if the format cannot be written at all: before any work is done."""
+
+    def write(self, network: Exportable, path: Path) -> None:
+        """Writes the network to a path in an existing folder; files beside it may carry its name as a prefix."""
+
+    def read(self, network: Exportable, path: Path) -> Runner:
+        """Reads what `write` wrote for the network."""
+
+
+FORMATS: Registry[ExportFormat] = Registry("export format")
+FORMATS.register("onnx", "amc.export.onnx_format:FORMAT", "ONNX graph, for onnxruntime and other engines")
+FORMATS.register("torch_export", "amc.export.torch_format:FORMAT", "graph of torch.export, needs no model class")
+FORMATS.register("safetensors", "amc.export.safetensors_format:FORMAT", "folder that amc.load reads")
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silences the warnings and log lines of the exporters; what matters of them is checked on the outputs."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)

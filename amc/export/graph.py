@@ -1,0 +1,59 @@
+"""What the two graph formats share: arguments, dynamic batch axis, and the wording of failures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+from torch.utils._pytree import tree_map
+
+from amc.errors import ExportError
+from amc.export.formats import Exportable, quiet
+from amc.export.inputs import batch_length, is_batched
+
+
+def arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Returns the positional and keyword arguments that an example input stands for."""
+    if isinstance(example, Tensor):
+        return (example,), {}
+    if isinstance(example, Mapping):
+        return (), dict(example)
+    return tuple(example), {}
+
+
+def trace_graph(network: Exportable, format_name: str) -> ExportedProgram:
+    """Traces a network with a batch axis of any length.
+
+    Raises:
+        ExportError: If PyTorch cannot trace it, or its graph holds for some batch sizes only.
+    """
+    positional, named = arguments(network.example)
+    shapes = dynamic_batch(network.example)
+    try:
+        with quiet():
+            return torch.export.export(network.model, positional, named or None, dynamic_shapes=shapes)
+    except Exception as error:  # torch.export has no exception of its own for what it cannot do
+        raise export_failure(format_name, error) from error
+
+
+def dynamic_batch(example: Any) -> Any:
+    """Returns `dynamic_shapes` for `torch.export`: the batch axis of every tensor that has it may have any length."""
+    length, batch = batch_length(example), torch.export.Dim("batch")
+
+    def axes(item: Any) -> dict[int, Any] | None:
+        return {0: batch} if isinstance(item, Tensor) and is_batched(item, length) else None
+
+    positional, named = arguments(example)
+    return tree_map(axes, named or positional)
+
+
+def export_failure(format_name: str, error: Exception) -> ExportError:
+    """Words the failure of an exporter."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return ExportError(
+        f"the network cannot be exported to {format_name}: {type(error).__name__}: {' '.join(lines[:2])[:300]}; "
+        "its forward must not depend on values or on the batch size; '--format safetensors' works for any network"
+    )

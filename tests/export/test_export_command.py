@@ -1,0 +1,139 @@
+"""`amc export`, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from amc.architecture import ModelSource, describe
+from amc.cli.main import main
+from amc.load import load
+from amc.models import create_model
+from amc.save import save_network
+
+
+def rows(text):
+    """Returns the cells of the latency table."""
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in text.splitlines() if line.startswith("│")]
+
+
+def run(*words):
+    return main(["export", *map(str, words)])
+
+
+def test_onnx_is_written_into_the_run_and_timed_beside_the_dense_network(run_folder, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    assert run(folder, "--batch_sizes", 1, 3, "--seconds", 0.2, "--device", "cpu") == 0
+    out, err = capsys.readouterr()
+    assert (folder / "export" / "model.onnx").is_file()
+    assert "model.onnx: onnx" in out
+    assert "dense" in out
+    assert "outputs equal PyTorch's" in out
+    assert [row[:2] for row in rows(out)] == [
+        ["PyTorch", "1"],
+        ["PyTorch", "3"],
+        ["onnxruntime", "1"],
+        ["onnxruntime", "3"],
+    ]
+    assert all(" to " in row[2] and " to " in row[3] and row[4].endswith("x") for row in rows(out))
+    assert "100 of 100 %" in err
+    assert "Warning" not in err
+
+
+def test_safetensors_make_a_folder_that_loads(run_folder, tmp_path, capsys):
+    assert run(run_folder, "--format", "safetensors", "--out", tmp_path / "net", "--seconds", 0) == 0
+    assert rows(capsys.readouterr().out) == []
+    x = torch.randn(2, 3, 8, 8)
+    assert torch.equal(load(tmp_path / "net")(x), load(run_folder)(x))
+
+
+def test_a_network_that_cannot_be_built_again_is_exported_without_its_dense_twin(tmp_path, capsys, monkeypatch):
+    # The user's own code: it wants a file that is gone when the dense network is built for the second time.
+    (tmp_path / "once_only.py").write_text(
+        "import pathlib, torch\n"
+        "def build():\n"
+        "    pathlib.Path('ticket').unlink()\n"
+        "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ticket").touch()
+    model = create_model("once_only:build")
+    (tmp_path / "run").mkdir()
+    save_network(tmp_path / "run", model, describe(model, None, {}, ModelSource("name", "once_only:build")))
+    (tmp_path / "ticket").touch()
+    words = (
+        tmp_path / "run",
+        "--format",
+        "torch_export",
+        "--batch_sizes",
+        2,
+        "--seconds",
+        0.1,
+        "--input_shape",
+        3,
+        2,
+        2,
+    )
+    assert run(*words) == 0
+    out = capsys.readouterr().out
+    assert "cannot be built again" in out
+    assert [row[1:3] + row[4:] for row in rows(out)] == [["2", "-", "-"]]
+
+
+@pytest.fixture
+def unknown_input(tmp_path, monkeypatch):
+    """A run of the user's own network that did not record its input."""
+    (tmp_path / "own_net.py").write_text("import torch\ndef build():\n    return torch.nn.Linear(5, 2)\n")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    save_network(
+        tmp_path / "run",
+        torch.nn.Linear(5, 2),
+        describe(torch.nn.Linear(5, 2), None, {}, ModelSource("name", "own_net:build")),
+    )
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ([], "give it without the batch axis, such as --input_shape 3 32 32"),
+        (["--input_shape", "4"], "must run on the example input"),
+        (["--input_shape", "0"], "must be positive numbers"),
+    ],
+)
+def test_the_input_is_asked_for(unknown_input, shape, said, capsys):
+    assert run(unknown_input, "--format", "torch_export", *shape) == 2
+    assert said in capsys.readouterr().err
+    assert not (unknown_input / "export").exists()
+
+
+def test_errors_are_one_line_and_come_first(run_folder, tmp_path, capsys):
+    (tmp_path / "taken.onnx").touch()
+    (tmp_path / "model.pt").touch()
+    cases = {
+        "did you mean 'onnx'": (run_folder, "--format", "onxx"),
+        "exists already; give another --out, or --overwrite": (run_folder, "--out", tmp_path / "taken.onnx"),
+        "architecture.json": (tmp_path,),
+        "the run must be a folder": (tmp_path / "model.pt",),
+        "did you mean '--format'": (run_folder, "--fromat", "onnx"),
+        "--batch_sizes must be positive": (run_folder, "--batch_sizes", "0"),
+        "device": (run_folder, "--device", "abacus"),
+    }
+    for said, words in cases.items():
+        assert run(*words) == 2, said
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert said in err
+        assert err.startswith("amc: error: ")
+        assert err.count("\n") == 1
+    assert not (run_folder / "export").exists()
+
+
+def test_the_example_input_is_recorded(run_folder):
+    record = json.loads((run_folder / "architecture.json").read_text())
+    assert record["input"] == {"shape": [1, 3, 8, 8], "dtype": "float32"}

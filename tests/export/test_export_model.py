@@ -1,0 +1,211 @@
+"""Exported files: the same outputs, the smaller size, and nothing left behind by failures."""
+
+from __future__ import annotations
+
+import numpy
+import pytest
+import torch
+from torch import nn
+
+from amc.architecture import ModelSource, describe
+from amc.errors import CheckpointError, ExportError, UnknownNameError
+from amc.export import FORMATS, export_model
+from amc.export.formats import Exportable
+from amc.export.graph import arguments
+from amc.export.inputs import fresh_input, tensors_in
+from amc.export.torch_format import TorchExportFormat
+from amc.load import load, read_architecture
+from amc.models import create_model
+from amc.structure.trace import call
+
+GRAPH_BYTES = 60_000  # what a graph takes besides its weights; dense weights would take more
+
+
+def read_onnx(path):
+    """Runs an ONNX file by nothing but onnxruntime, with the inputs found by name."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def run(inputs):
+        names = [entry.name for entry in session.get_inputs()]
+        feed = inputs if isinstance(inputs, dict) else {names[0]: inputs}
+        return [torch.from_numpy(out) for out in session.run(None, {n: feed[n].numpy() for n in names})]
+
+    return run
+
+
+def read_program(path):
+    module = torch.export.load(path).module()
+
+    def run(inputs):
+        positional, named = arguments(inputs)
+        return tensors_in(module(*positional, **named))
+
+    return run
+
+
+READERS = {"onnx": read_onnx, "torch_export": read_program}
+
+
+@pytest.mark.parametrize("network", ["residual", "depthwise", "text"])
+@pytest.mark.parametrize("format_name", READERS)
+def test_a_graph_computes_the_same_at_any_batch_size_and_is_as_small_as_its_weights(
+    format_name, network, tmp_path, request
+):
+    model, example = request.getfixturevalue(network)
+    path = tmp_path / "new" / "network.pt2"
+    report = export_model(model, path, format_name, example)
+    run = READERS[format_name](path)
+    for size in (1, 5):
+        inputs = fresh_input(example, size, torch.Generator().manual_seed(7))
+        expected = tensors_in(call(model, inputs))
+        assert all(len(tensor) == size for tensor in expected)
+        for output, tensor in zip(run(inputs), expected, strict=True):
+            torch.testing.assert_close(output, tensor.detach(), rtol=1e-4, atol=1e-4 * tensor.abs().max().item())
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
+    assert weights <= report.size_bytes <= weights + GRAPH_BYTES
+    assert report.size_bytes == path.stat().st_size
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    assert 0 <= report.difference < 1e-4
+
+
+def test_an_export_leaves_the_network_as_it_is(residual, tmp_path):
+    model, example = residual
+    model.train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    try:
+        export_model(model, tmp_path / "m.pt2", "torch_export", example)
+        assert model.training
+        assert all(parameter.requires_grad for parameter in model.parameters())
+        assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    finally:
+        model.eval()
+
+
+def test_safetensors_come_back_through_load(run_folder, tmp_path):
+    model, record = load(run_folder), read_architecture(run_folder)
+    report = export_model(model, tmp_path / "out", "safetensors", torch.randn(1, 3, 8, 8), architecture=record)
+    loaded = load(tmp_path / "out")
+    assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
+    assert report.size_bytes == sum(file.stat().st_size for file in (tmp_path / "out").iterdir())
+
+
+def test_safetensors_without_an_architecture_are_refused(residual, tmp_path):
+    with pytest.raises(ExportError, match=r"architecture=\s*result\.architecture"):
+        export_model(residual[0], tmp_path / "out", "safetensors", residual[1])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_networks_architecture_is_found_out(tmp_path):
+    dense = create_model("digits_resnet", seed=0)
+    record = describe(dense, None, {}, ModelSource("name", "digits_resnet", {"num_classes": 7}))
+    with pytest.raises(CheckpointError, match=r"linear\.weight"):
+        export_model(dense, tmp_path / "out", "safetensors", torch.randn(1, 1, 8, 8), architecture=record)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", [1e-3, float("nan")])
+def test_a_file_with_other_outputs_is_not_delivered(damage, residual, tmp_path, monkeypatch):
+    write = TorchExportFormat.write
+
+    def write_wrongly(self, network, path):
+        twin = nn.Sequential(network.model, Shift(damage)).eval()
+        write(self, Exportable(twin, network.example), path)
+
+    monkeypatch.setattr(TorchExportFormat, "write", write_wrongly)
+    with pytest.raises(
+        ExportError, match=r"must equal PyTorch's to 0\.0001 of the largest output, but differ by (0\.001|inf)"
+    ):
+        export_model(residual[0], tmp_path / "m.pt2", "torch_export", residual[1])
+    assert list(tmp_path.iterdir()) == []
+
+
+class Shift(nn.Module):
+    """Adds a share of the largest output."""
+
+    def __init__(self, share):
+        super().__init__()
+        self.share = share
+
+    def forward(self, x):
+        return x + self.share * x.abs().max()
+
+
+class FixedBatch(nn.Module):
+    def forward(self, x):
+        return x.reshape(2, -1) if x.shape[0] == 2 else x.flatten(1) * 2
+
+
+@pytest.mark.parametrize("format_name", READERS)
+def test_networks_that_depend_on_the_batch_size_are_refused_in_one_sentence(format_name, tmp_path):
+    with pytest.raises(ExportError, match=rf"cannot be exported to {format_name}: .*batch size") as caught:
+        export_model(FixedBatch(), tmp_path / "m.onnx", format_name, torch.randn(1, 3, 4, 4))
+    assert len(str(caught.value)) < 600
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_input_that_does_not_fit_is_named(residual, tmp_path):
+    with pytest.raises(ExportError, match=r"must run on the example input.*--input_shape"):
+        export_model(residual[0], tmp_path / "m.pt2", "torch_export", torch.randn(1, 4, 8, 8))
+
+
+def test_unknown_formats_get_the_nearest(residual, tmp_path):
+    with pytest.raises(UnknownNameError, match="did you mean 'onnx'"):
+        export_model(residual[0], tmp_path / "m", "onxx", residual[1])
+
+
+def test_a_missing_example_is_asked_for(residual, tmp_path):
+    with pytest.raises(ExportError, match="example_input="):
+        export_model(residual[0], tmp_path / "m.onnx")
+
+
+def test_missing_packages_are_named_before_any_work(residual, tmp_path, monkeypatch):
+    monkeypatch.setattr("amc.export.onnx_format.find_spec", lambda name: None if name == "onnxruntime" else name)
+    with pytest.raises(ExportError, match="needs onnxruntime; install with: pip install onnxruntime"):
+        export_model(residual[0], tmp_path / "m.onnx", "onnx", residual[1])
+
+
+def test_existing_files_are_kept_unless_told(residual, tmp_path):
+    path = tmp_path / "m.pt2"
+    path.write_text("precious")
+    with pytest.raises(ExportError, match=r"m\.pt2 exists already; give another --out, or --overwrite"):
+        export_model(residual[0], path, "torch_export", residual[1])
+    assert path.read_text() == "precious"
+    report = export_model(residual[0], path, "torch_export", residual[1], overwrite=True)
+    assert path.stat().st_size == report.size_bytes > 10_000
+
+
+def test_a_folder_is_never_replaced_by_a_file(residual, tmp_path):
+    with pytest.raises(ExportError, match="must name a file"):
+        export_model(residual[0], tmp_path, "onnx", residual[1], overwrite=True)
+
+
+def test_formats_have_a_summary_each():
+    assert [(entry.name, bool(entry.summary)) for entry in FORMATS.entries()] == [
+        ("onnx", True),
+        ("torch_export", True),
+        ("safetensors", True),
+    ]
+
+
+def test_tuples_are_positional_arguments(tmp_path):
+    class Weighted(nn.Module):
+        def forward(self, x, y):
+            return x * 2 + y
+
+    example = (torch.randn(1, 4), torch.randn(1, 4))
+    export_model(Weighted(), tmp_path / "m.pt2", "torch_export", example)
+    x, y = numpy.ones((3, 4), dtype="float32"), numpy.zeros((3, 4), dtype="float32")
+    output = torch.export.load(tmp_path / "m.pt2").module()(torch.from_numpy(x), torch.from_numpy(y))
+    assert torch.equal(output, torch.full((3, 4), 2.0))
+
+
+def test_weights_too_large_for_one_file_go_into_a_second(residual, tmp_path, monkeypatch):
+    monkeypatch.setattr("amc.export.onnx_format._ONE_FILE_BYTES", 0)
+    report = export_model(residual[0], tmp_path / "m.onnx", "onnx", residual[1])
+    files = sorted(tmp_path.iterdir())
+    assert [file.name for file in files] == ["m.onnx", "m.onnx.data"]
+    assert report.size_bytes == sum(file.stat().st_size for file in files)
+    x = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(read_onnx(tmp_path / "m.onnx")(x)[0], residual[0](x).detach(), rtol=1e-3, atol=1e-3)
