@@ -197,9 +197,7 @@ def _groups_of(trace: Trace, grouping: Grouping, labels: Factor) -> list[int]:
 def _params_terms(trace: Trace, grouping: Grouping) -> tuple[CostTerm, ...]:
     terms: dict[tuple[Extent, ...], int] = defaultdict(int)
     for name, parameter in trace.model.named_parameters():
-        axes: list[Factor] = [
-            _axis_factor(trace, (name, axis), length) for axis, length in enumerate(parameter.shape)
-        ]
+        axes: list[Factor] = [_axis_factor(trace, (name, axis), length) for axis, length in enumerate(parameter.shape)]
         constant, open_factors = _split_constants([grouping.extent(axis, trace) for axis in axes])
         terms[open_factors] += constant
     return tuple(CostTerm(coefficient, factors) for factors, coefficient in terms.items())

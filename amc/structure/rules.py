@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_iter
 
 from amc.structure import rules_compute, rules_move
+from amc.structure.running import first_line, tensors_in
 from amc.structure.shadow import Shadow
 from amc.structure.tracer import Trace
 
@@ -36,31 +37,43 @@ def apply_rule(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str,
     name = func.overloadpacket.__name__
     inputs = [value for value in tree_iter((args, kwargs)) if isinstance(value, Tensor)]
     trace.note_uses(inputs)
+    rules_move.note_sum(trace, name, args)
     known = any(trace.view_of(tensor) is not None or not trace.shadow(tensor).is_neutral for tensor in inputs)
-    if not known:
-        for tensor in output_tensors(outputs):
+    rule = _rule_of(func)
+    if not known and name not in rules_compute.RULES:
+        for tensor in tensors_in(outputs):
             trace.set_shadow(tensor, Shadow.neutral(tensor.shape))
-        rules_compute.count_unlabelled(trace, name, args, outputs)
-        return
-    rule = RULES.get(name) or RULES.get(name.removesuffix("_"))
-    if rule is not None:
-        rule(trace, func, args, kwargs, outputs)
-    elif torch.Tag.pointwise in func.tags:
-        rules_move.pointwise(trace, func, args, kwargs, outputs)
+    elif rule is None:
+        unknown(trace, f"read by the operator {name!r}, which has no coupling rule", inputs, outputs)
     else:
-        unknown(trace, name, inputs, outputs)
+        _apply_or_freeze(trace, rule, func, args, kwargs, outputs)
+    if name.endswith("_"):
+        trace.overwritten(args[0])
 
 
-def unknown(trace: Trace, name: str, inputs: list[Tensor], outputs: Any) -> None:
+def _rule_of(func: Any) -> Rule | None:
+    name = func.overloadpacket.__name__
+    rule = RULES.get(name) or RULES.get(name.removesuffix("_"))
+    return rules_move.pointwise if rule is None and torch.Tag.pointwise in func.tags else rule
+
+
+def _apply_or_freeze(
+    trace: Trace, rule: Rule, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any
+) -> None:
+    """Applies a rule; an operator used in a way that its rule does not foresee is treated as an unknown one."""
+    costs = len(trace.costs)
+    try:
+        rule(trace, func, args, kwargs, outputs)
+    except Exception as error:
+        del trace.costs[costs:]
+        reason = f"read by the operator {func.overloadpacket.__name__!r} in a way that its coupling rule does not cover"
+        unknown(trace, f"{reason} ({first_line(error)})", tensors_in((args, kwargs)), outputs)
+
+
+def unknown(trace: Trace, reason: str, inputs: list[Tensor], outputs: Any) -> None:
     """Freezes what an operator without a rule reads; nothing behind it counts as a channel."""
-    reason = f"read by the operator {name!r}, which has no coupling rule"
     for tensor in inputs:
         trace.freeze_input(tensor, reason)
     label = trace.units.new_fixed(reason)
-    for tensor in output_tensors(outputs):
+    for tensor in tensors_in(outputs):
         trace.set_shadow(tensor, Shadow.constant(label, tensor.shape))
-
-
-def output_tensors(outputs: Any) -> list[Tensor]:
-    """Returns the tensors among an operator's outputs."""
-    return [value for value in tree_iter(outputs) if isinstance(value, Tensor)]

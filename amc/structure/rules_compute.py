@@ -10,10 +10,9 @@ from collections.abc import Callable
 from math import prod
 from typing import Any
 
-import numpy as np
 from torch import Tensor, nn
 
-from amc.structure.rules_move import passed_producer
+from amc.structure.rules_move import combined, passed_producer, reduce, spatial
 from amc.structure.shadow import Shadow, merged_along
 from amc.structure.tracer import Factor, LayerRecord, ParameterView, Producer, Trace
 from amc.structure.units import Labels
@@ -104,8 +103,11 @@ def addmm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) 
     """Linear layers with a bias, on `(rows, features)`."""
     bias, source, weight = args[:3]
     written = _linear(trace, source, weight, outputs)
-    if written is not None:
+    if written is not None and bias.dim() == 1:
         trace.follow(bias, written)
+    else:
+        result = combined(trace, [trace.shadow(outputs), trace.shadow(bias)], tuple(outputs.shape))
+        trace.set_shadow(outputs, trace.settled(result))
 
 
 def mm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
@@ -227,7 +229,8 @@ def baddbmm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor
     counting, trace.counting = trace.counting, False
     product(trace, func, args[1:3], {}, outputs)
     trace.counting = counting
-    trace.units.union(*np.broadcast_arrays(trace.shadow(outputs).core.numpy(), trace.shadow(args[0]).core.numpy()))
+    result = combined(trace, [trace.shadow(outputs), trace.shadow(args[0])], tuple(outputs.shape))
+    trace.set_shadow(outputs, trace.settled(result))
 
 
 def attention(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
@@ -248,36 +251,49 @@ def attention(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any)
 
 
 def batch_norm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
-    """Batch norm: its parameters and statistics go along with the channels."""
+    """Batch norm: its parameters and statistics go along with the channels.
+
+    Instance norm runs as a batch norm too, with the images as further channels.
+    """
     source, weight = args[0], args[1]
     shadow = trace.shadow(source)
     vector = channels_of(trace, shadow, 1, "a batch norm")
     for tensor in args[1:5]:
-        trace.follow(tensor, vector)
+        if isinstance(tensor, Tensor):
+            trace.follow(tensor, vector)
     output = outputs[0] if isinstance(outputs, (tuple, list)) else outputs
     trace.set_shadow(output, shadow.with_shape(output.shape))
-    trace.cost_per_element(1 if weight is None else 2, shadow)
+    trains = next((value for value in args[3:] if isinstance(value, bool)), False)
+    trace.cost_per_element((4 if trains else 1) + (weight is not None), shadow)
+    trace.attribute(trace.modules[-1], "num_features", vector)
     view = trace.view_of(weight) if weight is not None else None
     if view is not None:
-        module = view.name.rpartition(".")[0]
-        trace.attribute(module, "num_features", vector)
-        passed_producer(trace, source, output, module)
+        passed_producer(trace, source, output, view.name.rpartition(".")[0])
 
 
 def layer_norm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
     """Layer norm over the last axis: a statistic over all channels, so what is left changes when some go."""
     source, normalized_shape, weight, bias = args[:4]
+    trace.cost_per_element(5 if weight is not None else 4, trace.shadow(source))
+    _normalise_last(trace, source, normalized_shape, [weight, bias])
+    trace.set_shadow(outputs[0], trace.shadow(source))
+
+
+def rms_norm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
+    """Root-mean-square norm over the last axis, as layer norm; fvcore does not count it."""
+    _normalise_last(trace, args[0], args[1], [args[2]])
+    trace.set_shadow(outputs[0], trace.shadow(args[0]))
+
+
+def _normalise_last(trace: Trace, source: Tensor, normalized_shape: Any, affine: list[Tensor | None]) -> None:
     shadow = trace.shadow(source)
-    axis = source.dim() - 1
-    trace.cost_per_element(5 if weight is not None else 4, shadow)
     if len(normalized_shape) != 1:
         trace.units.freeze(shadow.labels(), "layer norm over several axes")
-    elif not isinstance(vector := shadow.vector(axis), int):
+    elif not isinstance(vector := shadow.vector(source.dim() - 1), int):
         trace.units.mark(vector, "normalised")
-        for tensor in (weight, bias):
+        for tensor in affine:
             trace.follow(tensor, vector)
         trace.attribute(trace.modules[-1], "normalized_shape", vector)
-    trace.set_shadow(outputs[0], shadow)
 
 
 def group_norm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
@@ -328,44 +344,28 @@ def upsample(factor: int, rule: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-def count_unlabelled(trace: Trace, name: str, args: Args, outputs: Any) -> None:
-    """Counts the FLOPs of operators that run on constants only, which no rule sees."""
-    if name in ("bmm", "mm"):
-        trace.cost(args[0].numel() * args[1].shape[-1])
-    elif trace.in_adaptive_pool and name in ("mean", "_adaptive_avg_pool2d"):
-        trace.cost(args[0].numel())
+BATCH_NORMS = """native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training cudnn_batch_norm
+    miopen_batch_norm _batch_norm_with_update _batch_norm_no_update"""
+ATTENTIONS = """_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention
+    _scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention
+    _scaled_dot_product_fused_attention_overrideable scaled_dot_product_attention"""
 
-
-def _table() -> dict[str, Callable[..., None]]:
-    from amc.structure.rules_move import reduce, spatial
-
-    table: dict[str, Callable[..., None]] = dict.fromkeys(
-        "native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training cudnn_batch_norm "
-        "_batch_norm_with_update _batch_norm_no_update".split(),
-        batch_norm,
-    )
-    table |= dict.fromkeys(
-        "_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention "
-        "_scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention "
-        "scaled_dot_product_attention".split(),
-        attention,
-    )
-    return table | {
-        "convolution": convolution,
-        "_convolution": convolution,
-        "addmm": addmm,
-        "mm": mm,
-        "linear": linear,
-        "bmm": product,
-        "baddbmm": baddbmm,
-        "native_layer_norm": layer_norm,
-        "native_group_norm": group_norm,
-        "embedding": embedding,
-        "mean": adaptive_or_mean(reduce),
-        "_adaptive_avg_pool2d": adaptive_or_mean(spatial),
-        "upsample_nearest2d": upsample(1, spatial),
-        "upsample_bilinear2d": upsample(4, spatial),
-    }
-
-
-RULES = _table()
+RULES: dict[str, Callable[..., None]] = {
+    **dict.fromkeys(BATCH_NORMS.split(), batch_norm),
+    **dict.fromkeys(ATTENTIONS.split(), attention),
+    "convolution": convolution,
+    "_convolution": convolution,
+    "addmm": addmm,
+    "mm": mm,
+    "linear": linear,
+    "bmm": product,
+    "baddbmm": baddbmm,
+    "native_layer_norm": layer_norm,
+    "_fused_rms_norm": rms_norm,
+    "native_group_norm": group_norm,
+    "embedding": embedding,
+    "mean": adaptive_or_mean(reduce),
+    "_adaptive_avg_pool2d": adaptive_or_mean(spatial),
+    "upsample_nearest2d": upsample(1, spatial),
+    "upsample_bilinear2d": upsample(4, spatial),
+}

@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_iter, tree_map
+from torch.utils._pytree import tree_map
 
+from amc.structure.running import tensors_in
 from amc.structure.shadow import Shadow, merged_along, moved, of_full
 from amc.structure.tracer import ParameterView, Producer, Trace
+from amc.structure.units import NEUTRAL
 
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
@@ -23,12 +25,25 @@ def move(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> N
         return
 
     def labels_of(value: Any) -> Any:
-        is_index = isinstance(value, Tensor) and value is not args[0] and not value.is_floating_point()
-        return trace.shadow(value).full() if isinstance(value, Tensor) and not is_index else value
+        return trace.shadow(value).full() if isinstance(value, Tensor) else value
 
-    labels = func(*tree_map(labels_of, args), **kwargs)
-    for tensor, label in zip(_tensors(outputs), _tensors(labels), strict=True):
+    _moved_together(trace, func, tree_map(labels_of, args), kwargs, outputs)
+
+
+def _moved_together(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
+    """Applies an operator to shadows in place of its operands."""
+    for tensor, label in zip(tensors_in(outputs), tensors_in(func(*args, **kwargs)), strict=True):
         trace.set_shadow(tensor, trace.settled(of_full(label, trace.units)))
+
+
+def concatenate(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
+    """Concatenation: channels stay what they are; constants among them keep their places."""
+    operands, axis = args[0], (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % outputs.dim()
+    shadows = [trace.shadow(operand) for operand in operands if operand.dim() == outputs.dim()]
+    if any(axis in shadow.varying for shadow in shadows):
+        constant = trace.units.new_fixed("concatenated with a constant along the channels")
+        shadows = [Shadow.constant(constant, shadow.shape) if shadow.is_neutral else shadow for shadow in shadows]
+    _moved_together(trace, func, ([shadow.full() for shadow in shadows], axis), {}, outputs)
 
 
 def _move_view(trace: Trace, name: str, view: ParameterView, args: Args, outputs: Any) -> bool:
@@ -56,7 +71,7 @@ def _move_view(trace: Trace, name: str, view: ParameterView, args: Args, outputs
 def _slice_view(trace: Trace, name: str, view: ParameterView, args: Args, outputs: Any) -> None:
     axis = (args[2] if name != "slice" else args[1] if len(args) > 1 else 0) if len(args) > 2 or name == "slice" else 0
     start = (args[2] or 0) % (args[0].shape[axis] + 1) if name == "slice" and len(args) > 2 else 0
-    for tensor in _tensors(outputs):
+    for tensor in tensors_in(outputs):
         offsets = [offset + (start if a == axis % args[0].dim() else 0) for a, offset in enumerate(view.offsets)]
         trace.set_view(tensor, ParameterView(view.name, view.axes, tuple(offsets)))
         start += tensor.shape[axis]
@@ -87,14 +102,12 @@ def split(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> 
     if view is not None and _move_view(trace, func.overloadpacket.__name__, view, args, outputs):
         return
     axis = (args[2] if len(args) > 2 else kwargs.get("dim", 0)) % args[0].dim()
-    vector = trace.shadow(args[0]).vector(axis)
-    sizes = {tensor.shape[axis] for tensor in outputs}
-    if not isinstance(vector, int) and len(outputs) > 1:
-        if len(sizes) == 1:
-            pieces = vector.reshape(len(outputs), -1)
-            trace.units.union(pieces, pieces[:1])
+    shadow = trace.shadow(args[0])
+    if axis in shadow.varying and len(outputs) > 1:
+        if len({tensor.shape[axis] for tensor in outputs}) == 1:
+            _couple_pieces(trace, shadow, axis, len(outputs))
         else:
-            trace.units.freeze(vector, "split into pieces of fixed, unequal sizes")
+            trace.units.freeze(shadow.vector(axis), "split into pieces of fixed, unequal sizes")
     move(trace, func, args, kwargs, outputs)
 
 
@@ -106,13 +119,39 @@ def positional(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any
         return
     shadow = trace.shadow(args[0])
     addressed = {axis % args[0].dim() for axis in _addressed_axes(name, args, kwargs)} & set(shadow.varying)
-    if name == "slice" and outputs.shape == args[0].shape:
-        addressed = set()
-    if set(shadow.varying) - addressed:
+    if name == "slice" and addressed:
+        _slice_channels(trace, shadow, addressed.pop(), args, outputs)
+    elif set(shadow.varying) - addressed:
         merged_along(shadow, sorted(addressed), trace.units)
     elif addressed:
         trace.units.freeze(shadow.labels(), f"addressed by position ({name})")
-    move(trace, func, args, kwargs, outputs)
+    _moved_together(trace, func, (trace.shadow(args[0]).full(), *_on_cpu(args[1:])), kwargs, outputs)
+
+
+def _on_cpu(values: Any) -> Any:
+    """Moves index tensors to where shadows are."""
+    return tree_map(lambda value: value.cpu() if isinstance(value, Tensor) else value, values)
+
+
+def _slice_channels(trace: Trace, shadow: Shadow, axis: int, args: Args, outputs: Tensor) -> None:
+    """Slices of the channels: one of several equal pieces loses the same places as the others."""
+    length, piece = shadow.shape[axis], outputs.shape[axis]
+    start = (args[2] or 0) % (length + 1) if len(args) > 2 else 0
+    if piece == length:
+        return
+    step = args[4] if len(args) > 4 else 1
+    if step == 1 and piece and length % piece == 0 and start % piece == 0:
+        _couple_pieces(trace, shadow, axis, length // piece)
+    else:
+        trace.units.freeze(shadow.labels(), "addressed by position (slice)")
+
+
+def _couple_pieces(trace: Trace, shadow: Shadow, axis: int, count: int) -> None:
+    """Couples equal pieces of the channels, so that each loses the same places."""
+    vector = shadow.vector(axis)
+    if not isinstance(vector, int):
+        pieces = vector.reshape(count, -1)
+        trace.units.union(pieces, pieces[:1])
 
 
 def _addressed_axes(name: str, args: Args, kwargs: Kwargs) -> Sequence[int]:
@@ -146,41 +185,35 @@ def _filled(core: Tensor, axis: int, length: int, label: int) -> Tensor:
 
 def pointwise(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
     """Element-wise operators: elements that meet go together."""
-    name = func.overloadpacket.__name__.removesuffix("_")
-    operands = [value for value in tree_iter((args, kwargs)) if isinstance(value, Tensor)]
-    if name == "copy" and len(operands) == 2:
-        return written_in_place(trace, func, args, kwargs, outputs)
-    output: Tensor = _tensors(outputs)[0]
-    shape = tuple(output.shape)
-    shadows = [_broadcast(trace.shadow(operand), shape) for operand in operands]
-    result = Shadow.neutral(shape)
-    if name in ("add", "sub"):
-        _mark_sum(trace, [shadow for shadow, _ in shadows])
-    for shadow in shadows:
-        result = _combined(trace, result, shadow)
-    for tensor in _tensors(outputs):
+    output: Tensor = tensors_in(outputs)[0]
+    result = combined(trace, [trace.shadow(tensor) for tensor in tensors_in((args, kwargs))], tuple(output.shape))
+    if func.overloadpacket.__name__.removesuffix("_") in ("add", "sub"):
+        _mark_sum(trace, [trace.shadow(tensor) for tensor in tensors_in(args)])
+    for tensor in tensors_in(outputs):
         trace.set_shadow(tensor, trace.settled(result.with_shape(tensor.shape)))
-    if name == "add" and len(operands) == 2:
-        _note_sum(trace, operands)
-    return None
 
 
-def _broadcast(shadow: Shadow, shape: tuple[int, ...]) -> tuple[Shadow, tuple[int, ...]]:
+def combined(trace: Trace, operands: Sequence[Shadow], shape: tuple[int, ...]) -> Shadow:
+    """Couples the elements of several shadows that meet when they are broadcast to a shape."""
+    shadows = [_broadcast(operand, shape) for operand in operands]
+    varying = {axis for shadow, _ in shadows for axis in shadow.varying}
+    result = Shadow.neutral(shape)
+    for shadow, repeated in shadows:
+        if repeated & varying and not shadow.is_neutral:
+            trace.units.freeze(shadow.labels(), "broadcast over the channels of another activation")
+            continue
+        trace.units.union(result.core.numpy(), shadow.core.numpy())
+        labels = torch.where(result.core != NEUTRAL, result.core, shadow.core)
+        result = Shadow(labels, shape).resolved(trace.units)
+    return result
+
+
+def _broadcast(shadow: Shadow, shape: tuple[int, ...]) -> tuple[Shadow, set[int]]:
     """Aligns a shadow with the shape of the result; also returns the axes along which its tensor is repeated."""
     missing = len(shape) - len(shadow.shape)
     core = shadow.core.reshape((1,) * missing + tuple(shadow.core.shape))
     own = (1,) * missing + shadow.shape
-    return Shadow(core, shape), tuple(axis for axis, size in enumerate(shape) if own[axis] == 1 and size > 1)
-
-
-def _combined(trace: Trace, result: Shadow, operand: tuple[Shadow, tuple[int, ...]]) -> Shadow:
-    shadow, repeated = operand
-    if any(result.core.size(axis) > 1 for axis in repeated):
-        trace.units.freeze(shadow.labels(), "broadcast over the channels of another activation")
-        return result
-    trace.units.union(result.core.numpy(), shadow.core.numpy())
-    labels = torch.where(result.core != 0, result.core, shadow.core)
-    return Shadow(labels, result.shape).resolved(trace.units)
+    return Shadow(core, shape), {axis for axis, size in enumerate(shape) if own[axis] == 1 and size > 1}
 
 
 def _mark_sum(trace: Trace, shadows: list[Shadow]) -> None:
@@ -191,9 +224,11 @@ def _mark_sum(trace: Trace, shadows: list[Shadow]) -> None:
         units.mark(written[0].labels(), "residual")
 
 
-def _note_sum(trace: Trace, operands: list[Tensor]) -> None:
+def note_sum(trace: Trace, name: str, args: Args) -> None:
     """Counts additions of two activations and notes which layers feed them."""
-    for position, operand in enumerate(operands):
+    if name not in ("add", "add_") or not all(isinstance(operand, Tensor) for operand in args[:2]):
+        return
+    for position, operand in enumerate(args[:2]):
         producer = trace.producer(operand)
         if producer is not None:
             producer.reader = ("sum", (trace.sums, position))
@@ -220,29 +255,41 @@ def restrided(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tens
     trace.set_shadow(outputs, shadow)
 
 
+def gated(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
+    """Gated linear units: each half of the channels loses the same places."""
+    axis = (args[1] if len(args) > 1 else -1) % args[0].dim()
+    if axis in trace.shadow(args[0]).varying:
+        _couple_pieces(trace, trace.shadow(args[0]), axis, 2)
+    halves = [Shadow(half, tuple(outputs.shape)) for half in trace.shadow(args[0]).full().chunk(2, axis)]
+    trace.set_shadow(outputs, trace.settled(combined(trace, [half.compacted() for half in halves], halves[0].shape)))
+
+
 def spatial(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
     """Pooling and resizing: everything but the last axes stays."""
     shadow = trace.shadow(args[0])
-    output: Tensor = _tensors(outputs)[0]
+    output: Tensor = tensors_in(outputs)[0]
     kept_axes = min(2, args[0].dim() - 1)
     if any(axis >= kept_axes for axis in shadow.varying):
         trace.units.freeze(shadow.labels(), "pooled or resized along the channels")
         shadow = Shadow.constant(trace.units.new_fixed("pooled or resized along the channels"), shadow.shape)
-    for tensor in _tensors(outputs):
+    for tensor in tensors_in(outputs):
         trace.set_shadow(tensor, shadow.with_shape(output.shape))
 
 
 def reduce(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
-    """Reductions over axes without channels keep the labels; over channels they count on all of them."""
-    dims = _reduced_axes(func.overloadpacket.__name__, args)
+    """Reductions: over axes without channels they keep the labels; over channels they are a statistic of all."""
+    name = func.overloadpacket.__name__
+    dims = _reduced_axes(name, args)
     shadow = trace.shadow(args[0])
     crossed = [axis for axis in shadow.varying if axis in dims]
-    if crossed:
-        trace.units.freeze(shadow.labels(), f"reduced over the channels ({func.overloadpacket.__name__})")
+    if crossed and name in ("argmax", "argmin", "max", "min"):
+        trace.units.freeze(shadow.labels(), f"the network tells the positions of its channels ({name})")
+    elif crossed:
+        trace.units.mark(shadow.labels(), "normalised")
     core = shadow.core
     for axis in crossed:
-        core = core.amax(axis, keepdim=True) * 0
-    for tensor in _tensors(outputs):
+        core = core.amax(axis, keepdim=True) * NEUTRAL
+    for tensor in tensors_in(outputs):
         keep = tensor.dim() == args[0].dim()
         kept = core if keep else core.reshape([size for axis, size in enumerate(core.shape) if axis not in dims])
         trace.set_shadow(tensor, Shadow(kept, tuple(tensor.shape)).resolved(trace.units))
@@ -275,40 +322,33 @@ def passed_producer(trace: Trace, source: Tensor, result: Tensor, module: str) -
         trace.produced(result, producer.followed)
 
 
-def _tensors(value: Any) -> list[Tensor]:
-    return [item for item in tree_iter(value) if isinstance(item, Tensor)]
-
-
 Rule = Callable[[Trace, Any, Args, Kwargs, Any], None]
 
 
-def _table() -> dict[str, Rule]:
-    moves = (
-        "permute transpose t expand unsqueeze squeeze cat stack detach alias repeat channel_shuffle "
-        "_to_copy clone contiguous lift_fresh native_channel_shuffle repeat_interleave unfold"
-    )
-    table: dict[str, Rule] = dict.fromkeys(moves.split(), move)
-    table |= dict.fromkeys("view _unsafe_view reshape _reshape_alias".split(), reshape)
-    table |= dict.fromkeys("select slice unbind roll flip index index_select".split(), positional)
-    table |= dict.fromkeys("split split_with_sizes chunk".split(), split)
-    pools = (
-        "max_pool2d_with_indices avg_pool2d _adaptive_avg_pool2d adaptive_max_pool2d max_pool1d avg_pool1d "
-        "max_pool3d_with_indices avg_pool3d _adaptive_avg_pool3d adaptive_avg_pool1d reflection_pad2d "
-        "replication_pad2d upsample_nearest2d upsample_bilinear2d upsample_bicubic2d _upsample_nearest_exact2d "
-        "upsample_nearest1d upsample_linear1d upsample_trilinear3d upsample_nearest3d"
-    )
-    table |= dict.fromkeys(pools.split(), spatial)
-    table |= dict.fromkeys("mean sum amax amin var std linalg_vector_norm norm argmax max min".split(), reduce)
-    table |= dict.fromkeys("hardswish hardsigmoid leaky_relu elu rrelu_with_noise".split(), pointwise)
-    creators = "empty_like zeros_like ones_like rand_like randn_like full_like new_zeros new_empty new_ones new_full"
-    table |= dict.fromkeys(creators.split(), created)
-    return table | {
-        "as_strided": restrided,
-        "_softmax": softmax,
-        "_log_softmax": softmax,
-        "constant_pad_nd": pad,
-        "pixel_shuffle": pixel_shuffle,
-    }
+MOVES = """permute transpose t expand unsqueeze squeeze stack detach alias repeat channel_shuffle _to_copy clone
+    contiguous lift_fresh native_channel_shuffle repeat_interleave unfold pixel_unshuffle"""
+POOLS = """max_pool2d_with_indices avg_pool2d _adaptive_avg_pool2d adaptive_max_pool2d max_pool1d avg_pool1d
+    max_pool3d_with_indices avg_pool3d _adaptive_avg_pool3d adaptive_max_pool3d adaptive_avg_pool1d reflection_pad1d
+    reflection_pad2d replication_pad1d replication_pad2d upsample_nearest2d upsample_bilinear2d upsample_bicubic2d
+    _upsample_nearest_exact2d upsample_nearest1d upsample_linear1d upsample_trilinear3d upsample_nearest3d"""
+REDUCTIONS = "mean sum amax amin var std var_mean linalg_vector_norm norm argmax argmin max min"
+POINTWISE = "hardswish hardsigmoid leaky_relu elu rrelu_with_noise _prelu_kernel rsub fill zero native_dropout"
+CREATORS = "empty_like zeros_like ones_like rand_like randn_like full_like new_zeros new_empty new_ones new_full"
 
-
-RULES: dict[str, Rule] = _table()
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(MOVES.split(), move),
+    **dict.fromkeys(POOLS.split(), spatial),
+    **dict.fromkeys(REDUCTIONS.split(), reduce),
+    **dict.fromkeys(POINTWISE.split(), pointwise),
+    **dict.fromkeys(CREATORS.split(), created),
+    **dict.fromkeys(("view", "_unsafe_view", "reshape", "_reshape_alias"), reshape),
+    **dict.fromkeys(("select", "slice", "unbind", "roll", "flip", "index", "index_select"), positional),
+    **dict.fromkeys(("split", "split_with_sizes", "chunk"), split),
+    **dict.fromkeys(("_softmax", "_log_softmax", "_safe_softmax", "cumsum"), softmax),
+    "as_strided": restrided,
+    "cat": concatenate,
+    "constant_pad_nd": pad,
+    "copy": written_in_place,
+    "glu": gated,
+    "pixel_shuffle": pixel_shuffle,
+}

@@ -7,6 +7,8 @@ width of one head, so that a cut is a matter of smaller tensors and a smaller `n
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -15,7 +17,7 @@ from torch.nn import functional
 class SliceableMultiheadAttention(nn.MultiheadAttention):
     """`nn.MultiheadAttention` whose heads can be cut (self-attention form: one packed input projection)."""
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         query: Tensor,
         key: Tensor,
@@ -29,28 +31,27 @@ class SliceableMultiheadAttention(nn.MultiheadAttention):
         """Computes attention; arguments and results are those of `nn.MultiheadAttention.forward`."""
         batched = query.dim() == 3
         if not batched:
-            query, key, value = (tensor.unsqueeze(0) for tensor in (query, key, value))
+            query, key, value = _each(lambda tensor: tensor.unsqueeze(0), query, key, value)
+            key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
         elif not self.batch_first:
-            query, key, value = (tensor.transpose(0, 1) for tensor in (query, key, value))
+            query, key, value = _each(lambda tensor: tensor.transpose(0, 1), query, key, value)
         heads = [self._split_heads(tensor) for tensor in self._project(query, key, value)]
         mask = self._mask(key_padding_mask, attn_mask, query, key)
-        dropout = self.dropout if self.training else 0.0
+        weights = None
         if need_weights:
-            scores = heads[0] @ heads[1].transpose(-2, -1) * self.head_dim**-0.5
-            weights = torch.softmax(scores if mask is None else scores + mask, dim=-1)
-            mixed = functional.dropout(weights, dropout) @ heads[2]
+            mixed, weights = self._weighted(heads[0], heads[1], heads[2], mask)
+            weights = weights.mean(1) if average_attn_weights else weights
+            weights = weights if batched else weights.squeeze(0)
         else:
             causal = is_causal and attn_mask is None
-            mixed = functional.scaled_dot_product_attention(*heads, mask, dropout, causal)
+            dropout = self.dropout if self.training else 0.0
+            mixed = functional.scaled_dot_product_attention(heads[0], heads[1], heads[2], mask, dropout, causal)
         output = self.out_proj(mixed.transpose(1, 2).flatten(2))
         if not batched:
             output = output.squeeze(0)
         elif not self.batch_first:
             output = output.transpose(0, 1)
-        if not need_weights:
-            return output, None
-        weights = weights.mean(1) if average_attn_weights else weights
-        return output, weights if batched else weights.squeeze(0)
+        return output, weights
 
     def _project(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
         """Projects to packed heads, in one product for self-attention as the original does."""
@@ -64,15 +65,37 @@ class SliceableMultiheadAttention(nn.MultiheadAttention):
     def _split_heads(self, tensor: Tensor) -> Tensor:
         return tensor.reshape(tensor.shape[0], tensor.shape[1], self.num_heads, self.head_dim).transpose(1, 2)
 
+    def _weighted(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Attends by plain products, so that the weights can be returned; the same operators as the original's."""
+        query, key, value = _each(lambda tensor: tensor.flatten(0, 1), query * self.head_dim**-0.5, key, value)
+        if mask is None:
+            scores = torch.bmm(query, key.transpose(1, 2))
+        else:
+            batch = query.shape[0] // self.num_heads
+            mask = mask.expand(batch, self.num_heads, query.shape[1], key.shape[1]).flatten(0, 1)
+            scores = torch.baddbmm(mask, query, key.transpose(1, 2))
+        weights = functional.dropout(torch.softmax(scores, dim=-1), self.dropout, self.training)
+        mixed = torch.bmm(weights, value)
+        mixed, weights = (t.reshape(-1, self.num_heads, *t.shape[1:]) for t in (mixed, weights))
+        return mixed, weights
+
     def _mask(self, padding: Tensor | None, mask: Tensor | None, query: Tensor, key: Tensor) -> Tensor | None:
-        """Joins both masks into one that is added to the scores, `(batch, heads or 1, target, source)`."""
+        """Joins both masks into one that is added to the scores, `(batch or 1, heads or 1, target, source)`."""
         merged = None if mask is None else _additive(mask, query.dtype)
-        if merged is not None and merged.dim() == 3:
-            merged = merged.reshape(query.shape[0], -1, query.shape[1], key.shape[1])
+        if merged is not None:
+            leading = (query.shape[0], -1) if merged.dim() == 3 else (1, 1)
+            merged = merged.reshape(*leading, query.shape[1], key.shape[1])
         if padding is not None:
             added = _additive(padding, query.dtype).reshape(query.shape[0], 1, 1, key.shape[1])
             merged = added if merged is None else merged + added
         return merged
+
+
+def _each(change: Callable[[Tensor], Tensor], query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
+    """Applies a change to all three, to a tensor that is given several times only once."""
+    changed = {id(tensor): tensor for tensor in (query, key, value)}
+    changed = {name: change(tensor) for name, tensor in changed.items()}
+    return changed[id(query)], changed[id(key)], changed[id(value)]
 
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:

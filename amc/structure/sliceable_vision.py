@@ -56,13 +56,15 @@ class _SliceableWindows:
             scores = (scores + mask.unsqueeze(1).unsqueeze(0)).view(-1, self.num_heads, positions, positions)
         weights = functional.dropout(torch.softmax(scores, dim=-1), self.attention_dropout, self.training)
         mixed = weights.matmul(value).transpose(1, 2).reshape(batch, positions, -1)
-        return functional.dropout(self.proj(mixed), self.dropout, self.training)
+        projected: Tensor = self.proj(mixed)
+        return functional.dropout(projected, self.dropout, self.training)
 
     def _qkv_bias(self) -> Tensor | None:
         return self.qkv.bias
 
     def _scores(self, query: Tensor, key: Tensor) -> Tensor:
-        return (query * self.head_width**-0.5).matmul(key.transpose(-2, -1))
+        scores: Tensor = (query * self.head_width**-0.5).matmul(key.transpose(-2, -1))
+        return scores
 
     def _region_mask(self, x: Tensor, shifts: list[int]) -> Tensor | None:
         """Returns -100 between positions that the shift brought together, `(windows, positions, positions)`."""
@@ -89,7 +91,7 @@ class SliceableWindowAttentionV2(_SliceableWindows, ShiftedWindowAttentionV2):  
     """Swin V2's cosine attention whose heads can be cut."""
 
     def _qkv_bias(self) -> Tensor | None:
-        bias = self.qkv.bias
+        bias: Tensor | None = getattr(self.qkv, "bias", None)
         if bias is None:
             return None
         query, key, value = bias.chunk(3)
@@ -112,7 +114,8 @@ class SliceableRelativeAttention(RelativePositionalMultiHeadAttention):  # type:
         )
         scores = query @ (key * self.scale_factor).transpose(-2, -1)
         weights = torch.softmax(scores + self.get_relative_positional_bias(), dim=-1)
-        return self.merge((weights @ value).permute(0, 1, 3, 2, 4).reshape(batch, groups, positions, -1))
+        merged: Tensor = self.merge((weights @ value).permute(0, 1, 3, 2, 4).reshape(batch, groups, positions, -1))
+        return merged
 
 
 def make_sliceable_vision(module: nn.Module) -> None:

@@ -19,7 +19,9 @@ def widths_of(structure: ModelStructure, kept: Kept) -> tuple[int, ...]:
     return tuple(len(kept[i]) if i in kept else group.channels for i, group in enumerate(structure.groups))
 
 
-def kept_positions(structure: ModelStructure, kept: Kept, shapes: Mapping[str, Sequence[int]]) -> dict[str, dict[int, Tensor]]:
+def kept_positions(
+    structure: ModelStructure, kept: Kept, shapes: Mapping[str, Sequence[int]]
+) -> dict[str, dict[int, Tensor]]:
     """Tells what stays of every tensor that is cut.
 
     Args:
@@ -45,8 +47,7 @@ def kept_positions(structure: ModelStructure, kept: Kept, shapes: Mapping[str, S
         for cut_ in group.cuts:
             axes = stays.setdefault(cut_.tensor, {})
             mask = axes.setdefault(cut_.axis, torch.ones(shapes[cut_.tensor][cut_.axis], dtype=torch.bool))
-            for channel in gone:
-                mask[list(cut_.positions[channel])] = False
+            mask[[position for channel in gone for position in cut_.positions[channel]]] = False
     return {name: {axis: mask.nonzero().flatten() for axis, mask in axes.items()} for name, axes in stays.items()}
 
 
@@ -68,10 +69,19 @@ def cut(model: nn.Module, structure: ModelStructure, kept: Kept) -> None:
     Raises:
         StructureError: If a group would be emptied, or a channel does not exist.
     """
+    set_tensors(model, sliced_tensors(model, structure, kept))
+    set_attributes(model, attribute_values(structure, widths_of(structure, kept)))
+
+
+def sliced_tensors(model: nn.Module, structure: ModelStructure, kept: Kept) -> dict[str, Tensor]:
+    """Returns what is left of every tensor that is cut, as new tensors by name; the network is left as it is.
+
+    Raises:
+        StructureError: If a group would be emptied, or a channel does not exist.
+    """
     state = dict(model.named_parameters()) | dict(model.named_buffers())
     stays = kept_positions(structure, kept, {name: tensor.shape for name, tensor in state.items()})
-    set_tensors(model, {name: slice_tensor(state[name].detach(), axes) for name, axes in stays.items()})
-    set_attributes(model, attribute_values(structure, widths_of(structure, kept)))
+    return {name: slice_tensor(state[name].detach(), axes) for name, axes in stays.items()}
 
 
 def set_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Iterator
 
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_iter, tree_map
+from torch import nn
 
 from amc.errors import ModelError, StructureError
 from amc.structure.assemble import assemble
 from amc.structure.model_structure import ModelStructure
+from amc.structure.running import ExampleInput, call, first_line, tensors_in, undisturbed
 from amc.structure.shadow import Shadow
 from amc.structure.sliceable import make_sliceable
 from amc.structure.tracer import AdaptivePoolMode, Producer, ShadowMode, Trace, module_names
 from amc.structure.trial import without_failing_groups
 
-ExampleInput = Tensor | Sequence[Any] | Mapping[str, Any]
-"""One input of the network: a tensor, a tuple of positional or a mapping of keyword arguments."""
+__all__ = ["ExampleInput", "call", "check_weights", "first_line", "trace_structure"]
 
 
 def trace_structure(model: nn.Module, example_input: ExampleInput, *, verify: bool = True) -> ModelStructure:
@@ -45,17 +43,15 @@ def trace_structure(model: nn.Module, example_input: ExampleInput, *, verify: bo
     check_weights(model)
     make_sliceable(model)
     trace = Trace(model)
-    with _undisturbed(model):
+    with undisturbed(model):
         model.eval()
         _run(trace, example_input)
         _resolve_readers(trace)
-        untouched = [n for n, _ in model.named_parameters() if n not in trace.touched]
-        if untouched:
-            trace.counting = False
-            model.train()
+        if any(name not in trace.touched for name, _ in model.named_parameters()):
             _run_training(trace, example_input)
-    structure = assemble(trace)
-    return without_failing_groups(model, structure, example_input) if verify else structure
+            model.eval()
+        structure = assemble(trace)
+        return without_failing_groups(model, structure, example_input) if verify else structure
 
 
 def check_weights(model: nn.Module) -> None:
@@ -65,78 +61,69 @@ def check_weights(model: nn.Module) -> None:
         ModelError: If not, naming the tensor.
     """
     for name, parameter in [*model.named_parameters(), *model.named_buffers()]:
-        if isinstance(parameter, nn.parameter.UninitializedTensorMixin):
+        if nn.parameter.is_lazy(parameter):
             raise ModelError(f"weights must exist before tracing: {name!r} is lazy; run the network once before")
         if parameter.is_floating_point() and not bool(torch.isfinite(parameter).all()):
             raise ModelError(f"weights must be finite: {name!r} holds NaN or infinity; check the weights file")
-
-
-def call(model: nn.Module, example_input: ExampleInput) -> Any:
-    """Runs a network on an example: a tensor, a tuple of positional or a mapping of keyword arguments."""
-    if isinstance(example_input, Tensor):
-        return model(example_input)
-    if isinstance(example_input, Mapping):
-        return model(**example_input)
-    return model(*example_input)
 
 
 def _run(trace: Trace, example_input: ExampleInput) -> None:
     """Runs the network under the shadow mode and freezes what feeds its outputs."""
     trace.forget_activations()
     label = trace.units.new_fixed("summed with the network's input")
-    for tensor in _tensors(example_input):
+    for tensor in tensors_in(example_input):
         if tensor.is_floating_point():
             trace.set_shadow(tensor, Shadow.constant(label, tensor.shape))
+    modes = (torch.no_grad(), module_names(trace), _without_fused_attention(), AdaptivePoolMode(trace))
     try:
-        with torch.no_grad(), module_names(trace), _without_fused_attention():
-            with AdaptivePoolMode(trace), ShadowMode(trace):
-                output = call(trace.model, example_input)
-    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
-        if isinstance(error, (TypeError, AttributeError)) and trace.modules:
-            raise
-        raise StructureError(f"the network must run on the example input, but fails: {first_line(error)}") from error
-    for tensor in _tensors(output):
+        with modes[0], modes[1], modes[2], modes[3], ShadowMode(trace):
+            output = call(trace.model, example_input)
+    except Exception as error:
+        remedy = "give an example of the shape and form that its forward method takes"
+        raise StructureError(
+            f"the network must run on the example input, but fails: {first_line(error)}; {remedy}"
+        ) from error
+    outputs = tensors_in(output)
+    trace.note_uses(outputs)
+    for tensor in outputs:
         trace.units.freeze(trace.shadow(tensor).labels(), "the network's output")
     trace.forget_activations()
 
 
 def _run_training(trace: Trace, example_input: ExampleInput) -> None:
-    """Runs in training mode on two copies of the example (batch norm needs two values a channel)."""
-    doubled = tree_map(lambda v: torch.cat([v, v]) if isinstance(v, Tensor) and v.dim() else v, example_input)
-    with torch.random.fork_rng():
-        _run(trace, doubled)
+    """Runs once more in training mode, so that parts seen in training only (auxiliary heads) are coupled too.
+
+    Batch norms stay in evaluation mode: a batch of one has no variance. A network that cannot be run so (it wants
+    targets, say) is left as its evaluation mode shows it.
+    """
+    trace.counting = False
+    trace.model.train()
+    for module in trace.model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            _run(trace, example_input)
+    except StructureError:
+        trace.forget_activations()
 
 
 def _resolve_readers(trace: Trace) -> None:
     """Keeps the batch norms and sums that are the only readers of a layer's output."""
+    above = {id(producer.followed): producer for producer in trace.all_producers if producer.followed is not None}
     for producer in trace.all_producers:
-        if producer.uses != 1 or producer.reader is None:
+        if producer.layer.calls > 1 or producer.uses != 1 or producer.reader is None:
             continue
         if producer.reader[0] == "batch_norm":
             producer.layer.batch_norm = producer.reader[1]
-        elif producer is _last(producer) and _is_direct(trace, producer):
+        elif _read_once(producer, above):
             producer.layer.residual_sum = producer.reader[1]
 
 
-def _last(producer: Producer) -> Producer:
-    return producer if producer.followed is None else _last(producer.followed)
-
-
-def _is_direct(trace: Trace, producer: Producer) -> bool:
-    """Tells whether everything from the layer to the sum has one reader only."""
-    above = [p for p in trace.all_producers if p.followed is producer]
-    return all(p.uses == 1 for p in above)
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    if not isinstance(value, (Tensor, tuple, list, dict)) and hasattr(value, "__dict__"):
-        value = vars(value)
-    return [item for item in tree_iter(value) if isinstance(item, Tensor)]
-
-
-def first_line(error: BaseException) -> str:
-    """Returns the first line of an error's message."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _read_once(producer: Producer, above: dict[int, Producer]) -> bool:
+    """Tells whether everything from the layer to what reads this output has one reader only."""
+    before = above.get(id(producer))
+    return producer.uses == 1 and (before is None or _read_once(before, above))
 
 
 @contextmanager
@@ -148,18 +135,3 @@ def _without_fused_attention() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(enabled)
-
-
-@contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
-    """Restores the mode of every module and the values of all buffers."""
-    modes = {module: module.training for module in model.modules()}
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-        with torch.no_grad():
-            for name, buffer in model.named_buffers():
-                buffer.copy_(buffers[name])

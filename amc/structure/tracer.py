@@ -262,6 +262,10 @@ class Trace:
             if id(tensor) in self._producers:
                 self._producers[id(tensor)].uses += 1
 
+    def overwritten(self, tensor: Tensor) -> None:
+        """Notes that an operator has changed a tensor in place: it no longer is the output of a layer."""
+        self._producers.pop(id(tensor), None)
+
     def produced(self, tensor: Tensor, producer: Producer) -> None:
         """Notes which layer an activation comes from."""
         self._producers[id(tensor)] = producer
@@ -272,7 +276,7 @@ class Trace:
         return self._producers.get(id(tensor))
 
 
-class ShadowMode(TorchDispatchMode):
+class ShadowMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Applies the coupling rule of every operator that runs."""
 
     def __init__(self, trace: Trace) -> None:
@@ -281,7 +285,7 @@ class ShadowMode(TorchDispatchMode):
         Args:
             trace: Where the rules write down what they see.
         """
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.trace = trace
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

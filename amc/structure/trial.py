@@ -2,78 +2,104 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_iter
 
 from amc.structure.extents import CostTerm, Extent
 from amc.structure.model_structure import ModelStructure, ModuleAttribute
-from amc.structure.slicing import cut
+from amc.structure.running import ExampleInput, call, first_line, tensors_in
+from amc.structure.slicing import Kept, attribute_values, set_attributes, sliced_tensors, widths_of
 
 TOLERANCE = 1e-3
 """Largest difference, relative to the largest output, between a cut network and the dense one that ignores the same
 channels."""
 
 
-def without_failing_groups(model: nn.Module, structure: ModelStructure, example_input: Any) -> ModelStructure:
+@dataclass
+class Trial:
+    """Cuts half of the channels of several groups at once and runs the network, whose own tensors stay as they are.
+
+    Attributes:
+        model: The dense network, in evaluation mode.
+        structure: Its structure as traced.
+        example_input: One example input.
+        failures: Why groups cannot be cut, by index; filled in by `accept`.
+    """
+
+    model: nn.Module
+    structure: ModelStructure
+    example_input: ExampleInput
+    failures: dict[int, str] = field(default_factory=dict)
+
+    def accept(self, accepted: list[int], groups: Sequence[int]) -> list[int]:
+        """Returns the accepted groups with those of `groups` that can be cut together with them.
+
+        Halves `groups` until each failure is pinned on one, so that few failures take few runs.
+        """
+        failure = self._failure([*accepted, *groups]) if groups else None
+        if failure is None:
+            return [*accepted, *groups]
+        if len(groups) == 1:
+            self.failures[groups[0]] = failure
+            return accepted
+        middle = len(groups) // 2
+        return self.accept(self.accept(accepted, groups[:middle]), groups[middle:])
+
+    def _failure(self, groups: Sequence[int]) -> str | None:
+        """Returns why a network cut at these groups is wrong, or None."""
+        kept = {index: half_of(self.structure.groups[index].channels) for index in groups}
+        tensors = sliced_tensors(self.model, self.structure, kept)
+        with self._attributes(kept):
+            try:
+                outputs = self._run(tensors)
+            except Exception as error:
+                return f"the network's code counts on its width: {first_line(error)}"
+        if any(self.structure.groups[index].normalised for index in groups):
+            return None  # what is left is scaled by other statistics, so there is nothing to compare with
+        expected = self._run(ignoring(self.model, self.structure, kept))
+        return None if agree(outputs, expected) else "the network computes something else when it is narrower"
+
+    def _run(self, tensors: dict[str, Tensor]) -> list[Tensor]:
+        # The same random numbers in every run, for networks that draw some.
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            output = call(self.model, self.example_input, tensors)
+        return [tensor for tensor in tensors_in(output) if tensor.is_floating_point()]
+
+    @contextmanager
+    def _attributes(self, kept: Kept) -> Iterator[None]:
+        """Lets the modules remember the widths of the cut network for a while."""
+        values = attribute_values(self.structure, widths_of(self.structure, kept))
+        before = [(self.model.get_submodule(module), name) for module, name, _ in values]
+        dense = [(module, name, getattr(module, name)) for module, name in before]
+        set_attributes(self.model, values)
+        try:
+            yield
+        finally:
+            for module, name, value in dense:
+                setattr(module, name, value)
+
+
+def without_failing_groups(model: nn.Module, structure: ModelStructure, example_input: ExampleInput) -> ModelStructure:
     """Cuts half of every group and runs the network; groups with which that fails are marked with the reason.
 
     Args:
-        model: The dense network.
+        model: The dense network, in evaluation mode; it is left as it is.
         structure: Its structure as traced.
         example_input: One example input.
 
     Returns:
         The structure, with a reason on every group that cannot be cut after all.
     """
-    failures: dict[int, str] = {}
-    streams = [index for index in structure.prunable if structure.groups[index].residual]
-    inner = [index for index in structure.prunable if not structure.groups[index].residual]
-    for groups in (streams, inner):
-        _search(model, structure, example_input, groups, failures)
-    return frozen(structure, failures) if failures else structure
-
-
-def _search(
-    model: nn.Module, structure: ModelStructure, example_input: Any, groups: Sequence[int], failures: dict[int, str]
-) -> None:
-    """Halves the set of groups until each failure is pinned on one."""
-    failure = _failure(model, structure, example_input, groups) if groups else None
-    if failure is None:
-        return
-    if len(groups) == 1:
-        failures[groups[0]] = failure
-        return
-    middle = len(groups) // 2
-    for half in (groups[:middle], groups[middle:]):
-        _search(model, structure, example_input, half, failures)
-
-
-def _failure(model: nn.Module, structure: ModelStructure, example_input: Any, groups: Sequence[int]) -> str | None:
-    """Returns why a network cut at these groups is wrong, or None."""
-    kept = {index: half_of(structure.groups[index].channels) for index in groups}
-    small = copy.deepcopy(model).eval()
-    cut(small, structure, kept)
-    try:
-        outputs = run(small, example_input)
-    except Exception as error:
-        message = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return f"the network's code counts on its width: {message}"
-    if any(structure.groups[index].normalised for index in groups):
-        return None
-    reference = copy.deepcopy(model).eval()
-    _ignore(reference, structure, kept)
-    expected = run(reference, example_input)
-    scale = max((float(tensor.abs().max()) for tensor in expected), default=0.0)
-    gaps = [float((a - b).abs().max()) for a, b in zip(outputs, expected, strict=True) if a.shape == b.shape]
-    if len(gaps) < len(expected) or max(gaps, default=0.0) > TOLERANCE * (scale + 1e-6):
-        return "the network computes something else when it is narrower"
-    return None
+    trial = Trial(model, structure, example_input)
+    normalised = [index for index in structure.prunable if structure.groups[index].normalised]
+    others = [index for index in structure.prunable if not structure.groups[index].normalised]
+    trial.accept(trial.accept([], others), normalised)
+    return frozen(structure, trial.failures) if trial.failures else structure
 
 
 def half_of(channels: int) -> Tensor:
@@ -82,29 +108,29 @@ def half_of(channels: int) -> Tensor:
     return torch.tensor(chosen if 0 < len(chosen) < channels else [channels - 1], dtype=torch.int64)
 
 
-def run(model: nn.Module, example_input: Any) -> list[Tensor]:
-    """Runs a network without gradients and returns all floating-point outputs."""
-    with torch.no_grad():
-        if isinstance(example_input, Tensor):
-            output = model(example_input)
-        elif isinstance(example_input, dict):
-            output = model(**example_input)
-        else:
-            output = model(*example_input)
-    return [value for value in tree_iter(output) if isinstance(value, Tensor) and value.is_floating_point()]
+def agree(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
+    """Tells whether outputs have the same shapes and, relative to the largest, the same values."""
+    if [tensor.shape for tensor in outputs] != [tensor.shape for tensor in expected]:
+        return False
+    filled = [(a, b) for a, b in zip(outputs, expected, strict=True) if b.numel()]
+    scale = max((float(b.abs().max()) for _, b in filled), default=0.0)
+    tolerance = max([TOLERANCE, *(4 * torch.finfo(b.dtype).eps for _, b in filled)])
+    return all(float((a - b).abs().max()) <= tolerance * (scale + 1e-6) for a, b in filled)
 
 
-def _ignore(model: nn.Module, structure: ModelStructure, kept: dict[int, Tensor]) -> None:
-    """Zeroes the weights that read removed channels, so that the dense network ignores them."""
+def ignoring(model: nn.Module, structure: ModelStructure, kept: Kept) -> dict[str, Tensor]:
+    """Returns the weights that read removed channels, zeroed there, so that the dense network ignores them."""
     tensors = dict(model.named_parameters())
+    zeroed: dict[str, Tensor] = {}
     for index, channels in kept.items():
         group = structure.groups[index]
         gone = sorted(set(range(group.channels)) - set(channels.tolist()))
         for entry in group.cuts:
             if entry.role == "read":
-                positions = [position for channel in gone for position in entry.positions[channel]]
-                with torch.no_grad():
-                    tensors[entry.tensor].index_fill_(entry.axis, torch.tensor(positions), 0.0)
+                weight = zeroed.setdefault(entry.tensor, tensors[entry.tensor].detach().clone())
+                positions = torch.tensor([position for channel in gone for position in entry.positions[channel]])
+                weight.index_fill_(entry.axis, positions.to(weight.device), 0.0)
+    return zeroed
 
 
 def frozen(structure: ModelStructure, reasons: dict[int, str]) -> ModelStructure:
