@@ -15,10 +15,10 @@ _PUBLIC = {
     "AmcError": "amc.errors",
     "Allocation": "amc.structure",
     "Budget": "amc.costs",
-    "CompressionResult": "amc.compress",
-    "compress": "amc.compress",
+    "CompressionResult": "amc.compression",
+    "compress": "amc.compression",
     "create_model": "amc.models",
-    "load": "amc.load",
+    "load": "amc.loading",
     "trace_structure": "amc.structure.trace",
 }
 

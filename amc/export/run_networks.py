@@ -12,7 +12,7 @@ from torch import nn
 
 from amc.architecture import ModelSource
 from amc.errors import AmcError, ConfigurationError, RunFolderError
-from amc.load import load, read_architecture
+from amc.loading import load, read_architecture
 from amc.models import example_input_shape
 from amc.structure.example_input import random_input
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from amc.errors import ExportError
 from amc.export.formats import Exportable, Runner
 from amc.export.inputs import tensors_in
-from amc.load import load
+from amc.loading import load
 from amc.save import save_network
 from amc.structure.trace import call
 

@@ -10,7 +10,8 @@ import torch
 
 from amc.architecture import ModelSource, describe
 from amc.cli.main import main
-from amc.load import load
+from amc.export.run_networks import open_run
+from amc.loading import load
 from amc.models import create_model
 from amc.save import save_network
 
@@ -137,3 +138,12 @@ def test_errors_are_one_line_and_come_first(run_folder, tmp_path, capsys):
 def test_the_example_input_is_recorded(run_folder):
     record = json.loads((run_folder / "architecture.json").read_text())
     assert record["input"] == {"shape": [1, 3, 8, 8], "dtype": "float32"}
+
+
+def test_an_input_that_was_not_recorded_follows_from_the_networks_name(tmp_path):
+    model = create_model("digits_resnet", seed=0)
+    save_network(tmp_path, model, describe(model, None, {}, ModelSource("name", "digits_resnet")))
+    networks = open_run(tmp_path)
+    assert networks.example.shape == (1, 1, 8, 8)
+    assert networks.dense is not None
+    assert open_run(tmp_path, (1, 16, 16)).example.shape == (1, 1, 16, 16)

@@ -14,7 +14,7 @@ from amc.export.formats import Exportable
 from amc.export.graph import arguments
 from amc.export.inputs import fresh_input, tensors_in
 from amc.export.torch_format import TorchExportFormat
-from amc.load import load, read_architecture
+from amc.loading import load, read_architecture
 from amc.models import create_model
 from amc.structure.trace import call
 
