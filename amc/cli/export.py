@@ -92,6 +92,8 @@ def run(options: jsonargparse.Namespace) -> None:
     print(_words(report, comparison))
     if comparison.latencies:
         print(render(latency_table(comparison)), end="")
+    if comparison.hint:
+        print(comparison.hint)
 
 
 def _words(report: ExportReport, comparison: Comparison) -> str:

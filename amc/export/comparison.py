@@ -42,6 +42,21 @@ class Comparison:
     device: str = "cpu"
     threads: int = 1
 
+    def pairs(self) -> list[tuple[str, Latency | None, Latency]]:
+        """Returns backend, dense and pruned latency, one entry a backend and batch size."""
+        found = []
+        for backend, latencies in self.latencies.items():
+            dense = {entry.batch_size: entry for entry in latencies if entry.name == "dense"}
+            found += [(backend, dense.get(e.batch_size), e) for e in latencies if e.name == "pruned"]
+        return found
+
+    @property
+    def hint(self) -> str | None:
+        """What to try where the pruned network is not faster, or None."""
+        if all(dense is None or pruned.speed_up_over(dense) > 1.0 for _, dense, pruned in self.pairs()):
+            return None
+        return "not faster everywhere: most hardware likes widths that are multiples of 8 or 16 (--pruning.round_to 8)"
+
 
 def compare(
     networks: RunNetworks,
@@ -95,12 +110,9 @@ def latency_table(comparison: Comparison) -> Table:
     )
     for heading in ("run by", "batch", "dense", "pruned", "speed-up"):
         table.add_column(heading, justify="left" if heading == "run by" else "right")
-    for backend, latencies in comparison.latencies.items():
-        for size in dict.fromkeys(entry.batch_size for entry in latencies):
-            found = {entry.name: entry for entry in latencies if entry.batch_size == size}
-            dense, pruned = found.get("dense"), found["pruned"]
-            faster = "-" if dense is None else f"{pruned.speed_up_over(dense):.2f}x"
-            table.add_row(backend, str(size), _spread(dense), _spread(pruned), faster)
+    for backend, dense, pruned in comparison.pairs():
+        faster = "-" if dense is None else f"{pruned.speed_up_over(dense):.2f}x"
+        table.add_row(backend, str(pruned.batch_size), _spread(dense), _spread(pruned), faster)
     return table
 
 

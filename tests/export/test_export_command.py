@@ -10,9 +10,12 @@ import torch
 
 from amc.architecture import ModelSource, describe
 from amc.cli.main import main
+from amc.export import Latency
+from amc.export.comparison import Comparison, latency_table
 from amc.export.run_networks import open_run
 from amc.loading import load
 from amc.models import create_model
+from amc.report.tables import render
 from amc.save import save_network
 
 
@@ -147,3 +150,19 @@ def test_an_input_that_was_not_recorded_follows_from_the_networks_name(tmp_path)
     assert networks.example.shape == (1, 1, 8, 8)
     assert networks.dense is not None
     assert open_run(tmp_path, (1, 16, 16)).example.shape == (1, 1, 16, 16)
+
+
+def comparison(dense_ms, pruned_ms):
+    pair = {"dense": dense_ms, "pruned": pruned_ms}
+    return Comparison(None, {"PyTorch": [Latency(name, 8, ms, ms, ms, (ms,)) for name, ms in pair.items()]})
+
+
+def test_a_network_that_is_not_faster_gets_a_hint():
+    assert "--pruning.round_to 8" in comparison(2.0, 2.5).hint
+    assert comparison(2.5, 2.0).hint is None
+    assert Comparison(None).hint is None
+
+
+def test_the_table_shows_medians_spread_and_speed_up():
+    (row,) = rows(render(latency_table(comparison(2.5, 2.0))))
+    assert row == ["PyTorch", "8", "2.5 (2.5 to 2.5)", "2 (2 to 2)", "1.25x"]
