@@ -13,7 +13,15 @@ from amc.errors import CheckpointError, ModelError
 from amc.structure import ModelStructure
 from amc.structure.example_input import describe_input
 from amc.structure.sliceable import make_sliceable
-from amc.structure.slicing import Kept, attribute_values, kept_positions, set_attributes, set_tensors, slice_tensor, widths_of
+from amc.structure.slicing import (
+    Kept,
+    attribute_values,
+    kept_positions,
+    set_attributes,
+    set_tensors,
+    slice_tensor,
+    widths_of,
+)
 
 FORMAT = 1
 

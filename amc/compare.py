@@ -48,9 +48,7 @@ def compare(
     return figures
 
 
-def _baseline(
-    workshop: Workshop, problem: PruningProblem, config: SearchConfig, recorder: Recorder
-) -> dict[str, Any]:
+def _baseline(workshop: Workshop, problem: PruningProblem, config: SearchConfig, recorder: Recorder) -> dict[str, Any]:
     """Searches and delivers for one agent."""
     outcome = search_policy(problem, workshop.score, config)
     delivered = workshop.deliver(config.agent, outcome.best.allocation, recorder)

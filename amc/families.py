@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -69,8 +69,10 @@ class FilterFamily:
         if not has_images and criterion == "elimination":
             criterion = "l2"  # elimination needs activations
         options = TableOptions(criterion=criterion, refit=refit, sampling=SamplingOptions(seed=task.seed))
-        batches = [] if self._images is None else list(self._images.split(_BATCH))
-        self._pruner = FilterPruner(task.model, task.structure, build_tables(task.model, task.structure, batches, options))
+        batches = [] if self._images is None else list(torch.split(self._images, _BATCH))
+        self._pruner = FilterPruner(
+            task.model, task.structure, build_tables(task.model, task.structure, batches, options)
+        )
         self._scorer = None if task.measure is not None else self._build_scorer()
 
     def score(self, allocation: Allocation) -> Score:
@@ -142,7 +144,9 @@ class WeightFamily:
         limit = self._task.problem.cost(self._task.problem.widths(allocation), "params")
         found = sum(int(parameter.count_nonzero()) for parameter in model.parameters())
         if found > limit:
-            raise StructureError(f"the pruned network must have at most {limit:,} weights that are not zero, not {found:,}")
+            raise StructureError(
+                f"the pruned network must have at most {limit:,} weights that are not zero, not {found:,}"
+            )
         return model
 
     def kept(self, allocation: Allocation) -> dict[int, Tensor]:
@@ -160,6 +164,6 @@ def measured(task: Task, model: nn.Module) -> Score:
     return Score(accuracy=float(task.measure(model)), cross_entropy=math.nan)
 
 
-def on_device(value: object, device: torch.device) -> object:
+def on_device(value: Any, device: torch.device) -> Any:
     """Returns an example input with all its tensors on a device."""
     return tree_map(lambda item: item.to(device) if isinstance(item, Tensor) else item, value)

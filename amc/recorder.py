@@ -1,6 +1,6 @@
 """How a run tells what it does, and what it remembers of an earlier start.
 
-The wiring in `amc.compress` reports to a `Recorder`. This one keeps nothing and prints nothing; `amc.report` has one
+The wiring in `amc.compression` reports to a `Recorder`. This one keeps nothing and prints nothing; `amc.report` has one
 that writes a run's folder and shows progress.
 """
 

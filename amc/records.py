@@ -42,7 +42,7 @@ def episode_record(episode: EpisodeResult) -> dict[str, Any]:
 
 def episode_from_record(record: Mapping[str, Any]) -> EpisodeResult:
     """Reads what `episode_record` wrote."""
-    score = {name: math.nan if record[name] is None else record[name] for name in _SCORE_FIELDS}
+    score: dict[str, Any] = {name: math.nan if record[name] is None else record[name] for name in _SCORE_FIELDS}
     return EpisodeResult(
         episode=int(record["episode"]),
         allocation=Allocation.from_dict(record),

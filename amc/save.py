@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from amc.load import ARCHITECTURE, WEIGHTS
+from amc.loading import ARCHITECTURE, WEIGHTS
 
 
 def save_network(folder: Path, model: nn.Module, architecture: Mapping[str, Any]) -> None:

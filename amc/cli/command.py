@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,7 @@ class HelpFormatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHe
 
     def __init__(self, prog: str, **options: Any) -> None:
         """Sets the columns so that most options take one line of a wide terminal."""
-        super().__init__(prog, max_help_position=32, **options)
+        super().__init__(prog, max_help_position=32, **options)  # type: ignore[no-untyped-call]
 
     def _get_help_string(self, action: argparse.Action) -> str:
         """Returns the text, with the default where there is one."""
@@ -55,10 +55,11 @@ class Parser(jsonargparse.ArgumentParser):
     """A jsonargparse parser that raises instead of exiting, and knows its options' near names.
 
     Attributes:
-        check_config_file: Called with the path of every `--config` before it is parsed; words what is wrong with it.
+        check_config_file: Called with the path of every `--config` before it is parsed, and with all names of options;
+            words what is wrong with the file.
     """
 
-    check_config_file: Callable[[str], None] | None = None
+    check_config_file: Callable[[str, Collection[str]], None] | None = None
 
     def parse(self, arguments: Sequence[str], defaults: Sequence[str] = ()) -> jsonargparse.Namespace:
         """Parses a command line.
@@ -89,7 +90,6 @@ class Parser(jsonargparse.ArgumentParser):
             if name.startswith("--") and name not in known and name.rpartition(".")[0] not in ("--agent_options",):
                 raise UnknownNameError("option", name, known)
 
-
     def _check_config_files(self, arguments: Sequence[str]) -> None:
         """Hands every `--config FILE` and `--config=FILE` to `check_config_file`."""
         if self.check_config_file is None:
@@ -97,7 +97,7 @@ class Parser(jsonargparse.ArgumentParser):
         for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
             name, separator, value = argument.partition("=")
             if name == "--config":
-                self.check_config_file(value if separator else following)
+                self.check_config_file(value if separator else following, {action.dest for action in self._actions})
 
 
 def _plain(message: str) -> str:

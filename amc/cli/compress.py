@@ -22,7 +22,7 @@ def run(options: jsonargparse.Namespace) -> None:
     """
     # Here, so that --help does not wait for them.
     from amc.cli.setup import budget_of, build_model, display, load_roles, output_of
-    from amc.compress import compress
+    from amc.compression import compress
     from amc.report.files import write_report
     from amc.report.run_recorder import RunRecorder
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonargparse
 
 from amc.cli.command import Command
-from amc.cli.options import add_run_options, find_run, run_config, options_of_run
+from amc.cli.options import add_run_options, find_run, options_of_run, run_config
 
 _UNUSED = (
     "agent", "agent_options", "episodes", "reward", "allocation_mode", "compare", "budget", "pruning", "train",
@@ -36,7 +36,7 @@ def run(options: jsonargparse.Namespace) -> None:
     """
     from amc.cli.setup import build_model, display, load_roles
     from amc.costs.fvcore_flops import count_flops, count_params
-    from amc.load import load
+    from amc.loading import load
     from amc.report.tables import networks_table, render
     from amc.task import example_of
     from amc.training import evaluate, resolve_device

@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonargparse
 
 from amc.cli.command import Command
-from amc.cli.options import add_run_options, find_run, run_config, options_of_run
+from amc.cli.options import add_run_options, find_run, options_of_run, run_config
 from amc.errors import ConfigurationError
 
 _UNUSED = (
@@ -38,7 +38,7 @@ def run(options: jsonargparse.Namespace) -> None:
     """
     from amc.cli.setup import build_model, display, load_roles
     from amc.costs.fvcore_flops import count_flops, count_params
-    from amc.load import load, read_architecture
+    from amc.loading import load, read_architecture
     from amc.recorder_hooks import training_hooks
     from amc.records import write_json
     from amc.report.run_folder import fresh_path
@@ -76,8 +76,17 @@ def run(options: jsonargparse.Namespace) -> None:
         save_network(path, model.cpu(), architecture)
         flops, params = count_flops(model, example_of(data, None)), count_params(model)
         figures = {"pruned": before, "finetuned": after}
-        write_json(path / "summary.json", {"model": config.model, "seed": config.seed, "flops": {"pruned": flops},
-                   "params": {"pruned": params}, "accuracy": figures, "versions": versions()})
+        write_json(
+            path / "summary.json",
+            {
+                "model": config.model,
+                "seed": config.seed,
+                "flops": {"pruned": flops},
+                "params": {"pruned": params},
+                "accuracy": figures,
+                "versions": versions(),
+            },
+        )
     print(render(networks_table({name: (flops, params, accuracy) for name, accuracy in figures.items()})))
     print(f"The fine-tuned network: {path}")
 

@@ -8,14 +8,27 @@ from amc.cli.command import Command
 from amc.cli.options import add_run_options, run_config
 from amc.errors import AmcError
 
-_UNUSED = ("agent", "agent_options", "episodes", "reward", "allocation_mode", "compare", "train", "train_first", "finetune")
+_UNUSED = (
+    "agent",
+    "agent_options",
+    "episodes",
+    "reward",
+    "allocation_mode",
+    "compare",
+    "train",
+    "train_first",
+    "finetune",
+)
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Adds the options that say which network, under which rules."""
     add_run_options(parser, hide=_UNUSED)
     parser.add_argument(
-        "--shape", type=str | None, default=None, metavar="C,H,W",
+        "--shape",
+        type=str | None,
+        default=None,
+        metavar="C,H,W",
         help="Shape of one input image, such as 3,32,32; unset: what the model is made for, or the data's.",
     )
     parser.add_argument("--list", action="store_true", help="Print the names that --model knows, and exit.")
@@ -60,7 +73,7 @@ def run(options: jsonargparse.Namespace) -> None:
 COMMAND = Command(
     add_arguments,
     run,
-    description="Prints the channel groups of a network: layers, widths, FLOPs, parameters, and whether they can be pruned.",
+    description="Prints the channel groups of a network: layers, widths, FLOPs, parameters, and what can be pruned.",
     examples=(
         "  amc inspect --model resnet56\n"
         "  amc inspect --model mobilenet_v2 --pruning.residual true\n"

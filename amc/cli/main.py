@@ -11,13 +11,19 @@ from amc.errors import AmcError
 from amc.registry import Registry
 
 COMMANDS: Registry[Command] = Registry("command")
-COMMANDS.register("compress", "amc.cli.compress:COMMAND", "Fit a network into a budget: search, prune, fine-tune, compare.")
+COMMANDS.register(
+    "compress", "amc.cli.compress:COMMAND", "Fit a network into a budget: search, prune, fine-tune, compare."
+)
 COMMANDS.register("search", "amc.cli.search:COMMAND", "Look for a policy and write it down, nothing more.")
 COMMANDS.register("prune", "amc.cli.prune:COMMAND", "Prune a network as a policy says.")
 COMMANDS.register("finetune", "amc.cli.finetune:COMMAND", "Fine-tune the pruned network of a run.")
-COMMANDS.register("evaluate", "amc.cli.evaluate:COMMAND", "Measure a run's network, or any network, on the test images.")
+COMMANDS.register(
+    "evaluate", "amc.cli.evaluate:COMMAND", "Measure a run's network, or any network, on the test images."
+)
 COMMANDS.register("inspect", "amc.cli.inspect:COMMAND", "Show what of a network can be pruned, and what it costs.")
-COMMANDS.register("export", "amc.cli.export:COMMAND", "Write a run's network as ONNX, torch.export or safetensors, and time it.")
+COMMANDS.register(
+    "export", "amc.cli.export:COMMAND", "Write a run's network as ONNX, torch.export or safetensors, and time it."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

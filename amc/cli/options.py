@@ -13,7 +13,7 @@ import yaml
 from amc.cli.command import Parser
 from amc.config import RunConfig, from_mapping
 from amc.errors import ConfigurationError
-from amc.load import ARCHITECTURE
+from amc.loading import ARCHITECTURE
 from amc.report.run_folder import CONFIG, DENSE
 
 _METAVARS = {
@@ -118,13 +118,19 @@ def option_value(words: Sequence[str], name: str) -> str | None:
     return None
 
 
-def check_config_file(path: str) -> None:
-    """Checks that a YAML file holds options of a run and nothing else.
+def check_config_file(path: str, options: Collection[str] = ()) -> None:
+    """Checks that a YAML file holds options of a run, or others of the subcommand, and nothing else.
+
+    Args:
+        path: The file.
+        options: Names of all options of the subcommand; jsonargparse checks those that are not a run's.
 
     Raises:
         ConfigurationError: If the file is missing, is no YAML, or holds an unknown option or a value of the wrong type.
     """
-    from_mapping(RunConfig, read_yaml(Path(path)))
+    record = read_yaml(Path(path))
+    own = set(options) - FIELDS
+    from_mapping(RunConfig, {name: value for name, value in record.items() if name not in own})
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

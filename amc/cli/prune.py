@@ -9,7 +9,7 @@ from pathlib import Path
 import jsonargparse
 
 from amc.cli.command import Command
-from amc.cli.options import add_run_options, option_value, run_config, options_of_run
+from amc.cli.options import add_run_options, option_value, options_of_run, run_config
 from amc.errors import ConfigurationError
 
 _UNUSED = ("agent", "agent_options", "episodes", "reward", "allocation_mode", "compare", "budget", "finetune")
@@ -37,7 +37,7 @@ def run(options: jsonargparse.Namespace) -> None:
         AmcError: If an option, the policy, the data, the network or the folder cannot be used.
     """
     from amc.cli.setup import display, load_roles, open_task, read_policy
-    from amc.compress import policy_record, train_dense
+    from amc.compression import policy_record, train_dense
     from amc.delivery import Workshop
     from amc.report.files import write_network
     from amc.report.run_folder import fresh_path

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import jsonargparse
 
 from amc.cli.command import Command
@@ -25,7 +23,7 @@ def run(options: jsonargparse.Namespace) -> None:
         AmcError: If an option, the data, the network or the folder cannot be used.
     """
     from amc.cli.setup import budget_of, display, load_roles, open_task, output_of
-    from amc.compress import policy_record, train_dense
+    from amc.compression import policy_record, train_dense
     from amc.delivery import Workshop
     from amc.report.plots import plot_run
     from amc.report.run_recorder import RunRecorder
@@ -56,7 +54,7 @@ def run(options: jsonargparse.Namespace) -> None:
 COMMAND = Command(
     add_arguments,
     run,
-    description="Looks for the layer-wise pruning ratios and writes them to policy.json; prunes and fine-tunes nothing.",
+    description="Looks for the layer-wise pruning ratios and writes them to policy.json; nothing is pruned for good.",
     examples=(
         "  amc search --episodes 50\n"
         "  amc search --agent cem --budget.params 0.4 --out runs/cem\n"

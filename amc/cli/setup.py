@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from amc.architecture import ModelSource
-from amc.compress import prepare
+from amc.compression import prepare
 from amc.config import RunConfig, is_own_code
 from amc.costs import Budget
 from amc.errors import ConfigurationError
@@ -82,9 +82,7 @@ def build_model(config: RunConfig, num_classes: int | None) -> tuple[nn.Module, 
     return model, source
 
 
-def open_task(
-    config: RunConfig, data: DataRoles, *, budget: Budget | None = None
-) -> tuple[Task, ModelSource]:
+def open_task(config: RunConfig, data: DataRoles, *, budget: Budget | None = None) -> tuple[Task, ModelSource]:
     """Builds and traces the dense network of a configuration, and checks all that it says.
 
     Args:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from amc.architecture import ModelSource, describe
-from amc.compress import CompressionResult
+from amc.compression import CompressionResult
 from amc.delivery import Delivered
 from amc.records import write_json, write_text
 from amc.report.plots import plot_run

@@ -12,8 +12,8 @@ from torch import nn
 
 from agents.protocol import EpisodeResult
 from amc.config import RunConfig
-from amc.records import write_json
 from amc.recorder import Advance, Recorder
+from amc.records import write_json
 from amc.report.progress import ProgressDisplay
 from amc.report.run_folder import DENSE, RunFolder, check_free
 
@@ -99,7 +99,9 @@ class RunRecorder(Recorder):
             self.folder.write_episodes(self._episodes)
         self._episodes.append(result)
         self.folder.append_episode(result)
-        self._scalars("search", done, {"reward": result.reward, "accuracy": result.score.accuracy, "flops": result.flops})
+        self._scalars(
+            "search", done, {"reward": result.reward, "accuracy": result.score.accuracy, "flops": result.flops}
+        )
 
     def on_epoch(self, network: str, epoch: int, figures: Mapping[str, float]) -> None:
         """Adds an epoch's figures to the curves."""

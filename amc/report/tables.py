@@ -27,7 +27,9 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     for heading in ("FLOPs", "params", "pruned", "fine-tuned", "lost"):
         table.add_column(heading, justify="right")
     dense = accuracy["dense"]
-    table.add_row("dense", _count(summary["flops"]["dense"]), _count(summary["params"]["dense"]), "", _percent(dense), "")
+    table.add_row(
+        "dense", _count(summary["flops"]["dense"]), _count(summary["params"]["dense"]), "", _percent(dense), ""
+    )
     rows = {summary["agent"]: (summary["flops"]["pruned"], summary["params"]["pruned"], accuracy)}
     for name, baseline in summary["baselines"].items():
         rows[name] = (baseline["flops"], baseline["params"], baseline)

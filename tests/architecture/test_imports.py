@@ -19,7 +19,7 @@ ORDER = [
     ("amc.training",),
     ("envs", "agents"),
     ("amc.architecture", "amc.versions"),
-    ("amc.load",),
+    ("amc.loading",),
     ("amc.records", "amc.save"),
     ("amc.recorder",),
     ("amc.recorder_hooks",),
@@ -27,7 +27,7 @@ ORDER = [
     ("amc.config", "amc.families"),
     ("amc.delivery",),
     ("amc.compare",),
-    ("amc.compress",),
+    ("amc.compression",),
     ("amc.report",),
     ("amc.export",),
     ("amc.cli",),
@@ -62,7 +62,7 @@ def is_type_checking(node):
 
 
 def imported(tree, *, types_too=True):
-    """Yields the modules that a file imports, anywhere in it; with `types_too=False`, not those for annotations only."""
+    """Yields the modules that a file imports, anywhere in it; those for annotations alone only with `types_too`."""
     pending = [tree]
     while pending:
         node = pending.pop()
@@ -124,6 +124,19 @@ def test_public_names_exist():
 
 def test_load_needs_no_search_machinery():
     loaded = run_python("import sys, amc; amc.load; print(' '.join(sys.modules))").split()
-    assert "amc.load" in loaded
+    assert "amc.loading" in loaded
     for name in ("stable_baselines3", "gymnasium", "envs", "agents", "amc.costs", "amc.pruning", "optuna", "cmaes"):
         assert name not in loaded, name
+
+
+def test_public_names_survive_imports_of_submodules():
+    code = (
+        "import amc, amc.cli.compress, amc.compression, amc.loading; print(callable(amc.load), callable(amc.compress))"
+    )
+    assert run_python(code).split() == ["True", "True"]
+
+
+def test_no_public_name_is_also_a_module():
+    public = run_python("import amc; print(' '.join(amc.__all__))").split()
+    modules = {module_name(file) for file in sources()}
+    assert not [name for name in public if f"amc.{name}" in modules]

@@ -8,7 +8,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 # Written in pieces, so that this file does not match itself.
-REGISTRY = re.compile("|".join(("py" + r"pi\.org", "files.python" + "hosted", "download.py" + r"torch\.org", "--index" + "-url")))
+REGISTRY = re.compile(
+    "|".join(("py" + r"pi\.org", "files.python" + "hosted", "download.py" + r"torch\.org", "--index" + "-url"))
+)
 
 
 def committed_files():

@@ -1,0 +1,307 @@
+"""The whole job: search, prune, fine-tune, compare."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from agents import EpisodeResult, SearchOutcome
+from amc.architecture import ModelSource, describe
+from amc.compare import check_baselines, compare
+from amc.costs import Budget, PruningProblem
+from amc.delivery import Delivered, Workshop
+from amc.errors import ConfigurationError, ModelError, RunFolderError
+from amc.models.weights import check_finite
+from amc.recorder import Recorder
+from amc.recorder_hooks import training_hooks
+from amc.records import episode_line, write_json, write_text
+from amc.save import save_network
+from amc.search import SearchConfig, check_search, search_policy
+from amc.structure import Allocation
+from amc.structure.trace import trace_structure
+from amc.task import PruningConfig, Task, build_problem, example_of
+from amc.training import (
+    DataRoles,
+    FineTuneConfig,
+    TrainConfig,
+    resolve_device,
+    resolve_dtype,
+    roles_from_loaders,
+    train_model,
+)
+from amc.versions import versions
+
+if TYPE_CHECKING:
+    from amc.training.adapters import DataLike
+    from envs.rewards import Outcome
+
+
+@dataclass(frozen=True)
+class CompressionResult:
+    """What `compress` returns.
+
+    Attributes:
+        model: The smaller network, fine-tuned, in evaluation mode on the CPU.
+        allocation: What every layer keeps.
+        summary: The figures, as `summary.json` holds them.
+        episodes: The search, episode by episode.
+        baselines: Figures of the agents compared with, by name, their allocations included.
+        problem: The decisions and the budget.
+        architecture: How the dense network was cut, as `architecture.json` holds it.
+    """
+
+    model: nn.Module
+    allocation: Allocation
+    summary: dict[str, Any]
+    episodes: list[EpisodeResult]
+    baselines: dict[str, dict[str, Any]]
+    problem: PruningProblem
+    architecture: dict[str, Any]
+
+    @property
+    def policy(self) -> dict[str, Any]:
+        """The allocation with its pruning ratios (fractions removed), as `policy.json` holds it."""
+        return policy_record(self.problem, self.allocation)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes network, policy, episodes and figures into a folder; `amc.load` reads the network.
+
+        Raises:
+            RunFolderError: If the folder cannot be written.
+        """
+        folder = Path(path)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            save_network(folder, self.model, self.architecture)
+            write_json(folder / "policy.json", self.policy)
+            write_text(folder / "episodes.jsonl", "".join(episode_line(episode) for episode in self.episodes))
+            write_json(folder / "summary.json", self.summary)
+        except OSError as error:
+            raise RunFolderError(f"the folder to save in must be writable: {error}") from error
+
+
+def compress(
+    model: nn.Module,
+    data: DataRoles | tuple[DataLike, DataLike] | None,
+    budget: Budget | None = None,
+    *,
+    agent: str = "ddpg",
+    agent_options: Mapping[str, Any] | None = None,
+    episodes: int = 100,
+    reward: str | Callable[[Outcome], float] = "accuracy",
+    allocation_mode: str = "clip",
+    pruning: PruningConfig | None = None,
+    finetune: FineTuneConfig | Callable[[nn.Module], object] | None = None,
+    evaluate: Callable[[nn.Module], float] | None = None,
+    train: TrainConfig | None = None,
+    compare_with: Sequence[str] = (),
+    example_input: Any | None = None,
+    source: ModelSource | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    dtype: str = "auto",
+    recorder: Recorder | None = None,
+) -> CompressionResult:
+    """Fits a network into a budget.
+
+    Args:
+        model: The dense network. Its weights change only if it is trained first; attention modules are replaced by
+            twins that can lose heads.
+        data: A pair of training and test loaders, data sets or tensor pairs `(inputs, classes)`, from which the four
+            roles are drawn; or the roles themselves (see `amc.training.roles_from_loaders`). None only with an
+            `evaluate` and an `example_input` of your own.
+        budget: What the smaller network may cost; half the FLOPs if not given.
+        agent: Name of the agent that looks for the allocation.
+        agent_options: Options of the agent.
+        episodes: Candidates that the agent may try.
+        reward: Name of the reward, or a function of an `envs.rewards.Outcome`.
+        allocation_mode: `"clip"` or `"project"`; see `envs.pruning_env`.
+        pruning: What is removed and how the rest makes up for it.
+        finetune: Settings of the fine-tuning, or a function that fine-tunes a network in place.
+        evaluate: Figure of merit of a network, higher is better, in place of the accuracy on `data`: for tasks other
+            than classification. It serves the search AND the report, so let it read no test data.
+        train: Settings to train the dense network with first; None if it is trained.
+        compare_with: Names of agents that do the same job under the same rules.
+        example_input: One input of the network (a tensor with a batch axis, a tuple, or a mapping of keyword
+            arguments); an image of the data if not given.
+        source: How the dense network can be built again; its class if not given.
+        seed: Seed of everything random.
+        device: `"auto"`, `"cpu"` or `"cuda"`.
+        dtype: Number format in which candidates are scored: `"auto"` (bfloat16 where the device gains from it),
+            `"float32"` or `"bfloat16"`.
+        recorder: Hears what happens; see `amc.recorder`.
+
+    Returns:
+        The smaller network, its policy and the figures.
+
+    Raises:
+        AmcError: If anything given cannot be used; nothing has been written or trained then.
+    """
+    recorder = recorder or Recorder()
+    if data is None and evaluate is None:
+        raise ConfigurationError("without data your own evaluate must be given: compress(..., evaluate=...)")
+    roles = roles_from_loaders(*data, seed=seed) if isinstance(data, tuple) else data
+    settings = finetune if isinstance(finetune, FineTuneConfig) else FineTuneConfig()
+    search = SearchConfig(agent, agent_options or {}, episodes, reward, allocation_mode, seed)
+    task = prepare(
+        model,
+        roles,
+        budget or Budget(flops=0.5),
+        pruning=pruning or PruningConfig(),
+        finetune=settings,
+        evaluate=evaluate,
+        tune=finetune if callable(finetune) else None,
+        example_input=example_input,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+    )
+    check_search(task.problem, search)
+    check_baselines(compare_with)
+    source = source or ModelSource.of(model)
+    recorder.begin()
+    if train is not None:
+        train_dense(task, train, recorder)
+    dense = task.test(model)
+    workshop = Workshop(task)
+    outcome = search_policy(task.problem, workshop.score, search, recorder)
+    recorder.on_policy(policy_record(task.problem, outcome.best.allocation))
+    delivered = workshop.deliver(agent, outcome.best.allocation, recorder)
+    baselines = compare(workshop, task.problem, [name for name in compare_with if name != agent], search, recorder)
+    return CompressionResult(
+        model=delivered.model,
+        allocation=delivered.allocation,
+        summary=summarise(task, source, search, outcome, dense, delivered, baselines),
+        episodes=outcome.episodes,
+        baselines=baselines,
+        problem=task.problem,
+        architecture=describe(model, task.structure, delivered.kept, source),
+    )
+
+
+def prepare(
+    model: nn.Module,
+    data: DataRoles | None,
+    budget: Budget | None,
+    *,
+    pruning: PruningConfig,
+    finetune: FineTuneConfig,
+    evaluate: Callable[[nn.Module], float] | None = None,
+    tune: Callable[[nn.Module], object] | None = None,
+    example_input: Any | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    dtype: str = "auto",
+) -> Task:
+    """Traces a network and sets up its pruning problem, checking whatever can be checked before work starts.
+
+    Raises:
+        AmcError: If an option, the budget, the network or its weights cannot be used.
+    """
+    finetune.check()
+    pruning.check()
+    resolve_dtype(dtype, resolve_device(device))
+    check_finite(model.state_dict())
+    example = example_of(data, example_input)
+    structure = trace_structure(model, example)
+    return Task(
+        model=model,
+        data=data,
+        structure=structure,
+        problem=build_problem(structure, budget, pruning),
+        example_input=example,
+        pruning=pruning,
+        finetune=finetune,
+        measure=evaluate,
+        tune=tune,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+    )
+
+
+def train_dense(task: Task, config: TrainConfig, recorder: Recorder) -> None:
+    """Trains the dense network in place; goes on where an earlier start was killed.
+
+    Raises:
+        ConfigurationError: If there is no data to train on.
+        ModelError: If the training diverges.
+    """
+    if task.data is None:
+        raise ConfigurationError("training the dense network needs data; give data, or a trained network")
+    with training_hooks(recorder, "dense", len(task.data.train), config) as hooks:
+        checkpoint = recorder.checkpoint("dense")
+        result = train_model(
+            task.model, task.data, config, seed=task.seed, device=task.device, hooks=hooks, checkpoint=checkpoint
+        )
+    if result.epochs and not math.isfinite(result.epochs[-1].cross_entropy):
+        raise ModelError(
+            f"training the dense network diverged: its cross-entropy is {result.epochs[-1].cross_entropy}; "
+            f"choose a train.learning_rate below {config.learning_rate:g}"
+        )
+    recorder.on_dense(task.model)
+
+
+def policy_record(problem: PruningProblem, allocation: Allocation) -> dict[str, Any]:
+    """Returns an allocation as `policy.json` holds it: widths, and pruning ratios (fractions removed) beside them."""
+    widths = problem.widths(allocation)
+    ratios = {
+        decision.name: round(1 - width / decision.size, 6)
+        for decision, width in zip(problem.decisions, widths, strict=True)
+    }
+    return {
+        **allocation.as_dict(),
+        "pruning_ratios": ratios,
+        "flops": problem.cost(widths, "flops"),
+        "params": problem.cost(widths, "params"),
+    }
+
+
+def summarise(
+    task: Task,
+    source: ModelSource,
+    search: SearchConfig,
+    outcome: SearchOutcome,
+    dense: float,
+    delivered: Delivered,
+    baselines: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Gathers the figures of a run, as `summary.json` holds them.
+
+    Args:
+        task: The task.
+        source: The name of the model.
+        search: The search.
+        outcome: What the search found.
+        dense: Test top-1 of the dense network in percent.
+        delivered: The network that is handed over.
+        baselines: Figures of the agents compared with.
+    """
+    problem = task.problem
+    return {
+        "model": source.reference,
+        "agent": search.agent,
+        "seed": search.seed,
+        "pruning": asdict(task.pruning),
+        "budget": {
+            "metric": problem.metric,
+            "target": problem.limit,
+            "achieved": problem.cost(problem.widths(delivered.allocation)),
+        },
+        "flops": {"dense": problem.costs["flops"].dense, "pruned": delivered.flops},
+        "params": {"dense": problem.costs["params"].dense, "pruned": delivered.params},
+        "accuracy": {"dense": dense, "pruned": delivered.pruned, "finetuned": delivered.finetuned},
+        "search": {
+            "episodes": len(outcome.episodes),
+            "seconds": sum(episode.seconds for episode in outcome.episodes),
+            "best_reward": outcome.best.reward,
+        },
+        "baselines": {name: dict(figures) for name, figures in baselines.items()},
+        "versions": versions(),
+    }

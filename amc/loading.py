@@ -1,0 +1,69 @@
+"""Loading what a run delivered: no search machinery, no pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from amc.architecture import rebuild
+from amc.errors import CheckpointError, RunFolderError
+
+ARCHITECTURE, WEIGHTS = "architecture.json", "model.safetensors"
+
+
+def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Module:
+    """Loads the network that a run or `CompressionResult.save` wrote.
+
+    Args:
+        path: The folder with `architecture.json` and `model.safetensors`.
+        model: The dense network, needed only if its class cannot be built without arguments; it is changed in place.
+
+    Returns:
+        The pruned network in evaluation mode, on the CPU.
+
+    Raises:
+        RunFolderError: If the folder does not hold a network.
+        CheckpointError: If its files do not fit each other or the network.
+        ModelError: If the dense network cannot be built.
+    """
+    folder = Path(path)
+    network = rebuild(read_architecture(folder), model)
+    file = folder / WEIGHTS
+    if not file.is_file():
+        raise RunFolderError(f"{folder} must hold {WEIGHTS}; finish the run with --resume first")
+    _load_weights(network.cpu(), file)
+    return network.eval()
+
+
+def read_architecture(folder: Path) -> dict[str, Any]:
+    """Reads `architecture.json`.
+
+    Raises:
+        RunFolderError: If it is missing or no JSON.
+    """
+    file = folder / ARCHITECTURE
+    try:
+        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunFolderError(
+            f"{folder} must be a finished run's folder, but has no {ARCHITECTURE}; "
+            "give the folder that --out named, or finish the run with --resume"
+        ) from error
+    except (OSError, json.JSONDecodeError) as error:
+        raise RunFolderError(f"{file} must be readable JSON: {error}") from error
+    return record
+
+
+def _load_weights(network: nn.Module, file: Path) -> None:
+    """Loads a safetensors file strictly; tensors that are shared are stored once."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_model
+
+    try:
+        load_model(network, file)
+    except (RuntimeError, SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file} does not fit its architecture.json: {error}") from error

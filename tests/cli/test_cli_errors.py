@@ -1,0 +1,156 @@
+"""Bad input: one clear line, exit status 2, nothing left behind."""
+
+import pickle
+
+import pytest
+import torch
+
+from amc.cli.main import COMMANDS, main
+from amc.models import create_model
+
+SMALL = ["--data.train_images", "200", "--data.test_images", "50", "--train.epochs", "0"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def error_of(words, capsys):
+    """Runs a command line that must fail, and returns its one line."""
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if line.startswith("amc: error: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in captured.err
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["compres"], "did you mean 'compress'"),
+        (["compress", "--episods", "3"], "unknown option '--episods'; did you mean '--episodes'"),
+        (["compress", "--data.nam", "digits"], "did you mean '--data.name'"),
+        (["compress", "--episodes", "many"], "--episodes: expected int, got many"),
+        (["compress", "--model", "digits_resne"], "did you mean 'digits_resnet'"),
+        (["compress", "--model", "no_such.module:build"], "cannot import 'no_such.module'"),
+        (["compress", "--agent", "dppg"], "did you mean 'ddpg'"),
+        (["compress", "--agent", "random", "--agent_options.warmup", "3"], "has no option 'warmup'"),
+        (["compress", "--reward", "acuracy"], "did you mean 'accuracy'"),
+        (["compress", "--compare", "unifrom"], "did you mean 'uniform'"),
+        (["compress", "--data.name", "digit"], "did you mean 'digits'"),
+        (["compress", "--data.name", "imagefolder", "--data.root", "nowhere"], "nowhere"),
+        (["compress", "--pruning.family", "filters"], "did you mean 'filter'"),
+        (["compress", "--pruning.criterion", "l3"], "unknown criterion 'l3'"),
+        (["compress", "--pruning.exclude", "layer9.*"], "layer9"),
+        (["compress", "--pruning.exclude", "*"], "prune"),
+        (["compress", "--budget.flops", "0.001"], "smallest feasible budget is flops=0."),
+        (["compress", "--budget.flops", "0.5", "--budget.params", "0.5"], "exactly one of flops and params"),
+        (["compress", "--budget.flops", "-1"], "a budget is a share"),
+        (["compress", "--finetune.learning_rate", "0"], "learning_rate must be positive"),
+        (["compress", "--finetune.keep", "first"], "'last', 'best'"),
+        (["compress", "--weights", "missing.pt"], "no file at missing.pt"),
+        (["compress", "--config", "missing.yaml"], "missing.yaml"),
+        (["compress", "--device", "tpu"], "device must be"),
+        (["compress", "--resume"], "--resume needs the run's folder"),
+        (["compress", "--resume", "--out", "nothing"], "must hold a run"),
+        (["compress", "--allocation_mode", "clap"], "allocation mode"),
+        (["compress", "extra"], "unrecognized arguments: extra"),
+        (["prune"], "--policy"),
+        (["prune", "--policy", "missing.json"], "missing.json"),
+        (["finetune"], "needs the folder"),
+        (["evaluate", "nothing"], "nothing must be a finished run's folder"),
+        (["inspect", "--shape", "3,x,3"], "--shape must be three positive numbers"),
+    ],
+)
+def test_bad_input_is_one_line(words, expected, here, capsys):
+    if words[0] == "compress":
+        words = [words[0], *SMALL, *words[1:]]
+    assert expected in error_of(words, capsys)
+    assert not list(here.rglob("config.yaml")), "no half-written run folder"
+
+
+def test_unknown_option_in_a_file(here, capsys):
+    (here / "run.yaml").write_text("data:\n  nam: digits\n")
+    assert "unknown option 'data.nam'; did you mean 'data.name'" in error_of(
+        ["compress", "--config", "run.yaml"], capsys
+    )
+
+
+def test_wrong_type_in_a_file(here, capsys):
+    (here / "run.yaml").write_text("episodes: many\n")
+    assert "episodes must be int, not 'many'" in error_of(["compress", "--config", "run.yaml"], capsys)
+
+
+def test_taken_folder_names_the_remedies(here, capsys):
+    (here / "run").mkdir()
+    (here / "run" / "config.yaml").write_text("seed: 1\n")
+    line = error_of(["compress", "--out", "run"], capsys)
+    assert "--resume" in line
+    assert "--out" in line
+    assert (here / "run" / "config.yaml").read_text() == "seed: 1\n"
+
+
+def test_folder_with_other_files_is_refused(here, capsys):
+    (here / "notes.txt").write_text("mine")
+    assert "must be new or empty" in error_of(["compress", "--out", str(here)], capsys)
+
+
+def test_checkpoint_of_another_network(here, capsys):
+    torch.save(create_model("resnet20").state_dict(), "other.pt")
+    line = error_of(["compress", *SMALL, "--weights", "other.pt"], capsys)
+    assert "does not fit" in line
+    assert "conv1.weight" in line
+
+
+def test_nan_weights(here, capsys):
+    state = create_model("digits_resnet").state_dict()
+    state["conv1.weight"][0] = float("nan")
+    torch.save(state, "nan.pt")
+    assert "'conv1.weight' holds NaN" in error_of(["compress", *SMALL, "--weights", "nan.pt"], capsys)
+
+
+class Payload:
+    def __reduce__(self):
+        return (open, ("owned.txt", "w"))
+
+
+def test_pickles_are_refused_unread(here, capsys):
+    with open("model.pkl", "wb") as file:
+        pickle.dump(Payload(), file)
+    assert "model.pkl" in error_of(["compress", *SMALL, "--weights", "model.pkl"], capsys)
+    assert not (here / "owned.txt").exists()
+
+
+def test_failure_in_training_leaves_no_folder(here, capsys):
+    words = ["compress", *SMALL, "--train.epochs", "1", "--train.learning_rate", "1e30", "--out", "run"]
+    assert "diverged" in error_of(words, capsys)
+    assert not (here / "run").exists()
+
+
+@pytest.mark.parametrize("name", COMMANDS.names())
+def test_help_explains_every_option(name, capsys):
+    assert main([name, "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert f"usage: amc {name}" in printed
+    assert "examples:" in printed
+    assert "<class" not in printed
+
+
+def test_overview_lists_the_commands(capsys):
+    assert main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    for name in COMMANDS.names():
+        assert f"  {name}" in printed
+
+
+def test_print_config_is_a_config(here, capsys):
+    assert main(["compress", "--seed", "7", "--budget.params", "0.3", "--print_config"]) == 0
+    (here / "printed.yaml").write_text(capsys.readouterr().out)
+    assert main(["compress", "--config", "printed.yaml", "--episodes", "5", "--print_config"]) == 0
+    printed = capsys.readouterr().out
+    assert "seed: 7" in printed
+    assert "params: 0.3" in printed
+    assert "episodes: 5" in printed

@@ -1,0 +1,166 @@
+"""The whole command line on the digits, in a few seconds."""
+
+import json
+
+import pytest
+import torch
+import yaml
+
+import amc
+from amc.cli.main import main
+from amc.training import DataConfig, load_data
+
+QUICK = [
+    "--data.train_images", "400", "--data.test_images", "100", "--data.calibration_images", "64",
+    "--train.epochs", "2", "--finetune.epochs", "1", "--agent", "random", "--device", "cpu",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    assert main(["compress", *QUICK, "--episodes", "4", "--out", str(folder)]) == 0
+    return folder
+
+
+def summary(folder):
+    return json.loads((folder / "summary.json").read_text())
+
+
+def test_summary_has_all_figures(run_folder):
+    figures = summary(run_folder)
+    assert figures["model"] == "digits_resnet"
+    assert figures["agent"] == "random"
+    assert figures["seed"] == 0
+    assert figures["budget"]["metric"] == "flops"
+    assert figures["budget"]["achieved"] == figures["flops"]["pruned"] <= figures["budget"]["target"]
+    assert figures["budget"]["target"] == figures["flops"]["dense"] // 2
+    assert 0 < figures["params"]["pruned"] < figures["params"]["dense"]
+    assert set(figures["accuracy"]) == {"dense", "pruned", "finetuned"}
+    assert figures["search"]["episodes"] == 4
+    assert set(figures["baselines"]) == {"uniform", "erk"}
+    for baseline in figures["baselines"].values():
+        assert 0 <= baseline["pruned"] <= 100
+        assert 0 <= baseline["finetuned"] <= 100
+        assert baseline["flops"] <= figures["budget"]["target"]
+    assert figures["versions"]["amc"] == amc.__version__
+
+
+def test_run_folder_is_complete(run_folder):
+    names = {path.name for path in run_folder.iterdir()}
+    assert names >= {
+        "config.yaml", "policy.json", "episodes.jsonl", "model.safetensors", "architecture.json", "summary.json",
+        "summary.txt", "report.png", "tensorboard",
+    }  # fmt: skip
+    assert not [name for name in names if name.endswith(".part")]
+    assert list((run_folder / "tensorboard").iterdir())
+    lines = (run_folder / "episodes.jsonl").read_text().splitlines()
+    rewards = [json.loads(line)["reward"] for line in lines]
+    assert len(rewards) == 4
+    assert max(rewards) == summary(run_folder)["search"]["best_reward"]
+    assert yaml.safe_load((run_folder / "config.yaml").read_text())["data"]["train_images"] == 400
+
+
+def test_policy_is_the_best_episode(run_folder):
+    policy = json.loads((run_folder / "policy.json").read_text())
+    lines = [json.loads(line) for line in (run_folder / "episodes.jsonl").read_text().splitlines()]
+    best = max(lines, key=lambda line: line["reward"])
+    assert policy["widths"] == best["widths"]
+    assert policy["flops"] == best["flops"]
+    assert all(0 <= ratio < 1 for ratio in policy["pruning_ratios"].values())
+
+
+def test_loaded_network_is_smaller_and_as_accurate(run_folder):
+    model = amc.load(run_folder)
+    figures = summary(run_folder)
+    assert sum(parameter.numel() for parameter in model.parameters()) == figures["params"]["pruned"]
+    data = load_data(DataConfig(train_images=400, test_images=100))
+    with torch.inference_mode():
+        hits = model(data.test.inputs()).argmax(1) == data.test.targets
+    assert 100 * float(hits.float().mean()) == pytest.approx(figures["accuracy"]["finetuned"], abs=1e-3)
+
+
+def test_killed_run_resumes_to_the_same_policy(run_folder, tmp_path):
+    folder = tmp_path / "killed"
+    copy_started_run(run_folder, folder, episodes=2)
+    # A kill in the middle of a line leaves half of it.
+    with (folder / "episodes.jsonl").open("a") as file:
+        file.write('{"episode": 2, "rew')
+    assert main(["compress", "--resume", "--out", str(folder)]) == 0
+    assert (folder / "policy.json").read_text() == (run_folder / "policy.json").read_text()
+    lines = (folder / "episodes.jsonl").read_text().splitlines()
+    original = (run_folder / "episodes.jsonl").read_text().splitlines()
+    assert lines[:2] == original[:2]
+    assert [json.loads(line)["reward"] for line in lines] == [json.loads(line)["reward"] for line in original]
+    assert summary(folder)["accuracy"] == summary(run_folder)["accuracy"]
+
+
+def test_resuming_answers_recorded_episodes_without_the_network(run_folder, tmp_path, monkeypatch):
+    from amc.delivery import Workshop
+
+    folder = tmp_path / "killed"
+    copy_started_run(run_folder, folder, episodes=4)
+    scored = []
+    score = Workshop.score
+    monkeypatch.setattr(
+        Workshop, "score", lambda self, allocation: scored.append(allocation) or score(self, allocation)
+    )
+    assert main(["compress", "--resume", "--out", str(folder)]) == 0
+    assert len(scored) == 2  # one for each baseline
+
+
+def test_a_record_that_does_not_fit_is_left_with_a_warning(run_folder, tmp_path):
+    folder = tmp_path / "edited"
+    copy_started_run(run_folder, folder, episodes=3)
+    lines = [json.loads(line) for line in (folder / "episodes.jsonl").read_text().splitlines()]
+    name = next(iter(lines[1]["widths"]))
+    lines[1]["widths"][name] += 1
+    (folder / "episodes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.warns(RuntimeWarning, match="episode 1 differs from the recorded one"):
+        assert main(["compress", "--resume", "--out", str(folder)]) == 0
+    assert (folder / "policy.json").read_text() == (run_folder / "policy.json").read_text()
+
+
+def test_search_prune_finetune_evaluate(tmp_path, capsys):
+    searched, pruned, tuned = (tmp_path / name for name in ("searched", "pruned", "tuned"))
+    options = [option for option in QUICK if option not in ("--finetune.epochs", "1")]
+    assert main(["search", *options, "--episodes", "2", "--out", str(searched)]) == 0
+    assert main(["prune", "--policy", str(searched / "policy.json"), "--out", str(pruned)]) == 0
+    assert main(["finetune", str(pruned), "--finetune.epochs", "1", "--out", str(tuned)]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(tuned)]) == 0
+    printed = capsys.readouterr().out
+    figures = summary(tuned)
+    assert f"{figures['params']['pruned']:,}" in printed
+    assert f"{figures['accuracy']['finetuned']:.2f}" in printed
+    assert summary(pruned)["accuracy"]["pruned"] == figures["accuracy"]["pruned"]
+    assert summary(pruned)["flops"]["pruned"] == json.loads((searched / "policy.json").read_text())["flops"]
+
+
+def test_weight_pruning_keeps_zeros_through_finetuning(tmp_path):
+    folder = tmp_path / "weights"
+    command = ["compress", *QUICK, "--episodes", "1", "--agent", "uniform", "--compare", "none"]
+    assert main([*command, "--pruning.family", "weight", "--budget.params", "0.3", "--out", str(folder)]) == 0
+    figures = summary(folder)
+    model = amc.load(folder)
+    nonzero = sum(int(parameter.count_nonzero()) for parameter in model.parameters())
+    assert nonzero <= figures["budget"]["target"]
+    assert nonzero > 0.95 * figures["budget"]["target"]
+
+
+def test_inspect_lists_groups_and_reasons(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "140")
+    assert main(["inspect", "--model", "digits_resnet"]) == 0
+    printed = capsys.readouterr().out
+    assert "layer1.0.conv1" in printed
+    assert "no: residual stream" in printed
+    assert "no: the network's output" in printed
+
+
+def copy_started_run(source, target, *, episodes):
+    """Leaves in `target` what a run that was killed after so many episodes leaves."""
+    (target / "checkpoints").mkdir(parents=True)
+    (target / "config.yaml").write_bytes((source / "config.yaml").read_bytes())
+    (target / "checkpoints" / "dense.pt").write_bytes((source / "checkpoints" / "dense.pt").read_bytes())
+    lines = (source / "episodes.jsonl").read_text().splitlines()[:episodes]
+    (target / "episodes.jsonl").write_text("".join(line + "\n" for line in lines))
