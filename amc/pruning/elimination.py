@@ -29,6 +29,8 @@ class Regression:
         positions: p.
         intercept: Whether a constant may be added to every output, to make up for the means of what is removed.
         scale: Importance of an error in each output, `(O,)`, for example the scale of the batch norm behind it.
+        scarcity: Features per row that the moments were averaged over; added to the ridge, so that few rows are not
+            overfitted.
     """
 
     gram: Tensor
@@ -37,6 +39,7 @@ class Regression:
     positions: int
     intercept: bool = False
     scale: Tensor | None = None
+    scarcity: float = 0.0
 
     @property
     def refittable(self) -> bool:
@@ -131,7 +134,7 @@ class _Problem:
         self._mean = mean.clone()
         blocks = self._diagonal(gram, 0)
         tiny = torch.finfo(torch.float32).tiny
-        damping = ridge * float(blocks.diagonal(dim1=1, dim2=2).mean()) + tiny
+        damping = (ridge + regression.scarcity) * float(blocks.diagonal(dim1=1, dim2=2).mean()) + tiny
         energy = (self._blocks(self._weight[self._lead :]) * (blocks @ self._blocks(self._weight[self._lead :]))).sum()
         if self._refittable:
             scaled = self._weight[self._lead :]

@@ -44,6 +44,11 @@ class Moments:
         self._target_sum += target.sum(1)
         self._rows += len(target[0])
 
+    @property
+    def scarcity(self) -> float:
+        """Features per row: a ridge of this order keeps few rows from being overfitted."""
+        return self._sum.shape[1] / max(self._rows, 1)
+
     def solve(self, ridge: float, intercept: bool) -> tuple[Tensor, Tensor]:
         """Minimises `|X W + b - T|^2 / rows + ridge * |W - W_now|^2`.
 

@@ -9,6 +9,7 @@ calibration images does it all: each layer's weights are solved for just before 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -32,7 +33,8 @@ class ReconstructionOptions:
 
     Attributes:
         rows: Output positions sampled for each layer.
-        ridge: Ridge toward the weights as they are, relative to the mean of the Gram matrix's diagonal.
+        ridge: Ridge toward the weights as they are, relative to the mean of the Gram matrix's diagonal; features per
+            row are added.
         memory: Bound on the dense network's outputs held, in bytes; fewer rows are sampled where it binds.
         max_features: Layers with more inputs than this (channels / groups * kernel positions) are left as they are.
         seed: Seed of the sampling.
@@ -217,12 +219,16 @@ def _refit(
     options: ReconstructionOptions,
 ) -> None:
     """Runs the pruned network once and solves for each layer's weights just before it runs."""
-    wanted = {job.residual.other for job in jobs.values() if job.residual}
+    wanted = Counter(job.residual.other for job in jobs.values() if job.residual)
     held: dict[int, Tensor] = {}
 
     def report(index: int, operator: Any, args: Sequence[Any], output: Any) -> None:
         if index in wanted:
             held[index] = output
+
+    def take(index: int) -> Tensor:
+        wanted[index] -= 1  # a summand is let go with its last use: held to the end, they would fill the memory
+        return held[index] if wanted[index] else held.pop(index)
 
     watch = OperatorWatch(report)
 
@@ -231,7 +237,7 @@ def _refit(
             assert isinstance(module, READER_TYPES)
             norm = pruned.get_submodule(job.layer.batch_norm) if job.layer.batch_norm else None
             with watch.pause():
-                other = held[job.residual.other] if job.residual else None
+                other = take(job.residual.other) if job.residual else None
                 target = _target(norm, job, targets[job.layer.name], other, module)
                 _solve(norm, job, module, inputs[0], target, options)
 
@@ -286,7 +292,7 @@ def _solve(
         place, rows = job.rows_of(first, len(part))
         if len(rows):
             moments.add(input_rows(part, job.output_size, module, rows), target[place])
-    weight, constant = moments.solve(options.ridge, intercept)
+    weight, constant = moments.solve(options.ridge + moments.scarcity, intercept)
     module.weight.copy_(weight)
     if module.bias is not None:
         module.bias.copy_(constant)

@@ -100,6 +100,7 @@ def group_regressions(model: nn.Module, cut: ReadCut, gram: Gram, scale_outputs:
             positions=positions.shape[1] * kernel,
             intercept=cut.sink is not None,
             scale=None if scales is None else scales[part],
+            scarcity=len(features) / gram.rows,
         )
         for part in range(cut.conv_groups)
     ]

@@ -24,7 +24,7 @@ class TableOptions:
     Attributes:
         criterion: Name in `amc.pruning.importance.CRITERIA`.
         refit: Whether the readers are refit by least squares; without, they are only sliced.
-        ridge: Ridge of the refit, relative to the mean of the Gram matrix's diagonal.
+        ridge: Ridge of the refit, relative to the mean of the Gram matrix's diagonal; features per row are added.
         memory: Bound on the tables, in bytes. Where every width does not fit, widths are tabulated on a grid.
         gram_memory: Bound on the Gram matrices held at once, in bytes; beyond it, the calibration images are shown
             again for the next groups. A single reader's matrix may exceed it.

@@ -78,8 +78,11 @@ def test_a_reader_of_a_redundant_group_is_refit_without_loss(grouped):
     norm = grouped.model.bn1
     for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
         tensor[3], tensor[7] = tensor[1], tensor[5]
-    pruned = pruner_of(grouped, ridge=1e-7).prune(grouped.allocation(3))
-    torch.testing.assert_close(pruned(grouped.images), grouped.model(grouped.images), rtol=1e-3, atol=1e-3)
+    target = grouped.model(grouped.images)
+    pruner = pruner_of(grouped, ridge=1e-7)
+    assert int(pruner.table.groups[0].order[0]) in (1, 3)
+    error = (pruner.prune(grouped.allocation(3))(grouped.images) - target).square().mean() / target.square().mean()
+    assert float(error) < 1e-4
 
 
 @pytest.mark.parametrize("options", [{}, {"memory": 5000}, {"criterion": "l2", "refit": False}])

@@ -39,6 +39,7 @@ def test_reconstruction_brings_unseen_activations_closer(net):
 
 @torch.no_grad()
 def test_a_refit_from_the_dense_inputs_is_already_the_solution_where_one_layer_alone_is_pruned(grouped):
+    grouped = replace(grouped, images=fresh_images(800))  # with few rows the ridge, applied twice, would show
     pruned, kept = pruned_of(grouped, 2)
     before = pruned(grouped.images)
     reconstruct(pruned, grouped.model, grouped.structure, kept, grouped.images)
@@ -130,3 +131,18 @@ def test_moments_solve_the_regression_of_a_grouped_layer():
     held, zero = moments.solve(1e9, intercept=False)
     torch.testing.assert_close(held, layer.weight, rtol=1e-3, atol=1e-3)
     assert not zero.any()
+
+
+@torch.no_grad()
+def test_few_rows_are_not_overfitted():
+    generator = torch.Generator().manual_seed(0)
+    layer = nn.Linear(50, 2)
+    features, noise = torch.randn(500, 50, generator=generator), torch.randn(500, 2, generator=generator)
+    target = layer(features) + noise
+    moments = Moments(layer)
+    moments.add(features[None, :60], target[:60])
+    errors = {}
+    for ridge in (1e-9, moments.scarcity):
+        weight, constant = moments.solve(ridge, intercept=True)
+        errors[ridge] = float((features[60:] @ weight.T + constant - target[60:]).square().mean())
+    assert errors[moments.scarcity] < 0.6 * errors[1e-9]
