@@ -255,6 +255,12 @@ def restrided(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tens
     trace.set_shadow(outputs, shadow)
 
 
+def shuffle(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
+    """Channel shuffle: each of its groups loses the same places."""
+    _couple_pieces(trace, trace.shadow(args[0]), 1, int(args[1]))
+    move(trace, func, args, kwargs, outputs)
+
+
 def gated(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
     """Gated linear units: each half of the channels loses the same places."""
     axis = (args[1] if len(args) > 1 else -1) % args[0].dim()
@@ -325,8 +331,8 @@ def passed_producer(trace: Trace, source: Tensor, result: Tensor, module: str) -
 Rule = Callable[[Trace, Any, Args, Kwargs, Any], None]
 
 
-MOVES = """permute transpose t expand unsqueeze squeeze stack detach alias repeat channel_shuffle _to_copy clone
-    contiguous lift_fresh native_channel_shuffle repeat_interleave unfold pixel_unshuffle"""
+MOVES = """permute transpose t expand unsqueeze squeeze stack detach alias repeat _to_copy clone contiguous
+    lift_fresh repeat_interleave unfold pixel_unshuffle"""
 POOLS = """max_pool2d_with_indices avg_pool2d _adaptive_avg_pool2d adaptive_max_pool2d max_pool1d avg_pool1d
     max_pool3d_with_indices avg_pool3d _adaptive_avg_pool3d adaptive_max_pool3d adaptive_avg_pool1d reflection_pad1d
     reflection_pad2d replication_pad1d replication_pad2d upsample_nearest2d upsample_bilinear2d upsample_bicubic2d
@@ -345,6 +351,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("select", "slice", "unbind", "roll", "flip", "index", "index_select"), positional),
     **dict.fromkeys(("split", "split_with_sizes", "chunk"), split),
     **dict.fromkeys(("_softmax", "_log_softmax", "_safe_softmax", "cumsum"), softmax),
+    **dict.fromkeys(("channel_shuffle", "native_channel_shuffle"), shuffle),
     "as_strided": restrided,
     "cat": concatenate,
     "constant_pad_nd": pad,

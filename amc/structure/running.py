@@ -13,23 +13,13 @@ ExampleInput = Tensor | Sequence[Any] | Mapping[str, Any]
 """One input of the network: a tensor, a tuple of positional or a mapping of keyword arguments."""
 
 
-def call(model: nn.Module, example_input: ExampleInput, tensors: Mapping[str, Tensor] | None = None) -> Any:
-    """Runs a network on an example.
-
-    Args:
-        model: The network.
-        example_input: The example.
-        tensors: Parameters and buffers to use in place of the network's own, by name.
-    """
-    args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = {}
+def call(model: nn.Module, example_input: ExampleInput) -> Any:
+    """Runs a network on an example."""
+    if isinstance(example_input, Tensor):
+        return model(example_input)
     if isinstance(example_input, Mapping):
-        kwargs = dict(example_input)
-    else:
-        args = (example_input,) if isinstance(example_input, Tensor) else tuple(example_input)
-    if tensors is None:
-        return model(*args, **kwargs)
-    return torch.func.functional_call(model, dict(tensors), args, kwargs)
+        return model(**example_input)
+    return model(*example_input)
 
 
 def tensors_in(value: Any) -> list[Tensor]:
@@ -73,3 +63,20 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             for name, buffer in model.named_buffers():
                 if name in buffers:
                     buffer.copy_(buffers[name])
+
+
+@contextmanager
+def substituted(model: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """Gives parameters and buffers other values and shapes for a while; what is shared is changed wherever it is.
+
+    (`torch.func.functional_call` does not put back what modules with several names hold.)
+    """
+    state = dict(model.named_parameters()) | dict(model.named_buffers())
+    before = {name: state[name].data for name in tensors}
+    try:
+        for name, value in tensors.items():
+            state[name].data = value
+        yield
+    finally:
+        for name, value in before.items():
+            state[name].data = value

@@ -213,9 +213,17 @@ class Trace:
         self.cost(coefficient, *[shadow.vector(axis) for axis in range(len(shadow.shape))])
 
     def attribute(self, module: str, name: str, labels: Factor) -> None:
-        """Notes that a module remembers how many channels there are."""
-        if not isinstance(labels, int) and hasattr(self.model.get_submodule(module), name):
-            self.attributes.append((module, name, labels))
+        """Notes that a module remembers how many channels there are.
+
+        Args:
+            module: Name of the module.
+            name: Name of its attribute; nothing happens if there is none.
+            labels: Labels of the channels; those beyond the dense number are repetitions (of a batch).
+        """
+        remembered = getattr(self.model.get_submodule(module), name, None)
+        size = remembered[0] if isinstance(remembered, tuple) and len(remembered) == 1 else remembered
+        if isinstance(size, int) and not isinstance(labels, int) and len(labels) >= size:
+            self.attributes.append((module, name, labels[:size]))
 
     def settled(self, shadow: Shadow) -> Shadow:
         """Couples labels until they vary along one axis only, so that what is left after a cut is still a box.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from amc.structure.extents import CostTerm, Extent
 from amc.structure.model_structure import ModelStructure, ModuleAttribute
-from amc.structure.running import ExampleInput, call, first_line, tensors_in
+from amc.structure.running import ExampleInput, call, first_line, substituted, tensors_in
 from amc.structure.slicing import Kept, attribute_values, set_attributes, sliced_tensors, widths_of
 
 TOLERANCE = 1e-3
@@ -65,9 +65,9 @@ class Trial:
 
     def _run(self, tensors: dict[str, Tensor]) -> list[Tensor]:
         # The same random numbers in every run, for networks that draw some.
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), substituted(self.model, tensors):
             torch.default_generator.manual_seed(0)
-            output = call(self.model, self.example_input, tensors)
+            output = call(self.model, self.example_input)
         return [tensor for tensor in tensors_in(output) if tensor.is_floating_point()]
 
     @contextmanager

@@ -1,0 +1,305 @@
+"""Whole networks: forms of inputs and outputs, shared weights, auxiliary heads, and networks that cannot be traced."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from amc.errors import ModelError, StructureError
+from amc.structure.trace import trace_structure
+
+IMAGE = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+class Net(nn.Module):
+    """Three convolutions; subclasses change what lies between them."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 8, 3), nn.Conv2d(8, 2, 3)
+
+    def between(self, x):
+        return x
+
+    def forward(self, x):
+        return self.c(self.b(self.between(self.a(x))).relu())
+
+
+def test_an_unknown_operator_freezes_what_it_reads_and_is_named(tools):
+    class Sorted(Net):
+        def between(self, x):
+            return x.sort(dim=1).values
+
+    structure, _ = tools.traced(Sorted(), IMAGE)
+    assert tools.reasons_of(structure)["a"] == "read by the operator 'sort', which has no coupling rule"
+    assert tools.groups_of(structure)["b"].prunable
+
+
+def test_an_operator_used_in_an_unforeseen_way_freezes_what_it_reads(tools, monkeypatch):
+    from amc.structure.rules import RULES
+
+    def fails(*_):
+        raise IndexError("tuple index out of range")
+
+    monkeypatch.setitem(RULES, "max_pool2d_with_indices", fails)
+
+    class Pooled(Net):
+        def between(self, x):
+            return nn.functional.max_pool2d(x, 2, 1)
+
+    structure, _ = tools.traced(Pooled(), IMAGE)
+    reason = tools.reasons_of(structure)["a"]
+    assert "'max_pool2d_with_indices' in a way that its coupling rule does not cover" in reason
+    assert "tuple index out of range" in reason
+    assert tools.groups_of(structure)["b"].prunable
+
+
+def test_a_width_written_into_the_code_is_left_alone(tools):
+    class Fixed(Net):
+        def between(self, x):
+            return x.reshape(len(x), 6, 36).reshape(len(x), 6, 6, 6)
+
+    structure, _ = tools.traced(Fixed(), IMAGE)
+    assert tools.reasons_of(structure)["a"].startswith("the network's code counts on its width: ")
+    assert tools.groups_of(structure)["b"].prunable
+
+
+def test_a_width_that_changes_what_is_computed_is_left_alone(tools):
+    class Scaled(Net):
+        def between(self, x):
+            return x * x.shape[1] ** 2 if x.shape[1] == 6 else x
+
+    structure, _ = tools.traced(Scaled(), IMAGE)
+    assert tools.reasons_of(structure)["a"] == "the network computes something else when it is narrower"
+    assert tools.groups_of(structure)["b"].prunable
+
+
+def test_groups_that_fail_together_only_are_not_both_offered(tools):
+    class Jointly(Net):
+        def forward(self, x):
+            x = self.a(x)
+            y = self.b(x)
+            if x.shape[1] < 6 and y.shape[1] < 8:
+                raise ValueError("too narrow")
+            return self.c(y)
+
+    structure, _ = tools.traced(Jointly(), IMAGE)
+    assert [group.prunable for group in structure.groups] == [True, False, False]
+    assert "too narrow" in structure.groups[1].reason
+
+
+def test_what_reads_a_part_of_the_channels_by_place_is_left_alone(tools):
+    class Part(Net):
+        def between(self, x):
+            return torch.cat([x[:, 4:], x[:, :4]], 1)
+
+    structure, _ = tools.traced(Part(), IMAGE)
+    assert tools.reasons_of(structure)["a"] == "addressed by position (slice)"
+
+
+def test_weights_computed_at_run_time_are_left_alone(tools):
+    model = Net()
+    nn.utils.parametrizations.weight_norm(model.b)
+    structure = trace_structure(tools.randomise(model), IMAGE)
+    assert tools.groups_of(structure)["a"].reason is not None
+    assert all(group.name != "b" or group.reason for group in structure.groups)
+    tools.check_costs(model, structure, IMAGE)
+
+
+def test_shared_layers_are_cut_once(tools):
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.block, self.head = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 2, 1)
+            self.again = self.block
+
+        def forward(self, x):
+            return self.head(self.again(self.block(self.stem(x)).relu()))
+
+    structure, small = tools.traced(Shared(), IMAGE)
+    block = next(layer for layer in structure.layers if layer.name == "block")
+    assert block.calls == 2
+    assert block.flops == 2 * 64 * 9 * 36
+    assert block.batch_norm is block.residual_sum is None
+    assert [(group.name, group.channels) for group in structure.groups] == [("stem", 6), ("head", 2)]
+    assert small.again.weight is small.block.weight
+
+
+def test_shared_parameters_stay_shared(tools):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.inner, self.outer = nn.Embedding(20, 8), nn.Linear(8, 12), nn.Linear(12, 8)
+            self.head = nn.Linear(8, 20, bias=False)
+            self.head.weight = self.words.weight
+
+        def forward(self, tokens):
+            return self.head(self.outer(self.inner(self.words(tokens)).relu()))
+
+    structure, small = tools.traced(Tied(), torch.randint(0, 20, (1, 5)))
+    assert small.head.weight is small.words.weight
+    assert tools.groups_of(structure)["inner"].channels == 12
+
+
+class Auxiliary(Net):
+    """A second head that only the training mode runs; the first reader of `a` besides `b`."""
+
+    def __init__(self):
+        super().__init__()
+        self.aux = nn.Sequential(nn.Conv2d(6, 5, 1), nn.BatchNorm2d(5), nn.Conv2d(5, 2, 1))
+
+    def forward(self, x):
+        x = self.a(x)
+        y = self.c(self.b(x))
+        return (y, self.aux(x)) if self.training else y
+
+
+def test_auxiliary_heads_are_cut_along(tools):
+    model = Auxiliary()
+    structure, small = tools.traced(model, IMAGE)
+    groups = tools.groups_of(structure)
+    assert groups["a"].readers == ("b", "aux.0")
+    assert groups["aux.0"].prunable
+    assert structure.dense_flops == 36 * 27 * 6 + 16 * 54 * 8 + 4 * 72 * 2  # as in evaluation mode
+    assert [layer.name for layer in structure.layers] == ["a", "b", "c"]
+    small.train()
+    assert [tuple(output.shape) for output in small(IMAGE.repeat(2, 1, 1, 1))] == [(2, 2, 2, 2), (2, 2, 6, 6)]
+
+
+def test_a_network_that_wants_more_in_training_mode_is_traced_as_it_is_in_evaluation_mode(tools):
+    class Demanding(Auxiliary):
+        def forward(self, x, target=None):
+            if self.training and target is None:
+                raise ValueError("targets must not be None in training mode")
+            return self.c(self.b(self.a(x)))
+
+    structure, _ = tools.traced(Demanding(), IMAGE)
+    assert tools.groups_of(structure)["a"].readers == ("b",)
+
+
+def test_tracing_leaves_modes_buffers_and_random_numbers_alone():
+    model = nn.Sequential(Auxiliary(), nn.Flatten(), nn.BatchNorm1d(8)).train()
+    model[0].b.eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    state = torch.get_rng_state()
+    trace_structure(model, IMAGE)
+    assert [module.training for module in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), state)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+class TwoInputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.image, self.number = nn.Conv2d(3, 6, 3), nn.Linear(4, 6)
+        self.mixed, self.head = nn.Conv2d(6, 5, 3), nn.Conv2d(5, 2, 1)
+
+    def forward(self, image, number=None, scale=1.0):
+        x = self.image(image)
+        if number is not None:
+            x = x + self.number(number)[:, :, None, None]
+        return {"out": self.head(self.mixed(x)) * scale, "features": [x.mean((2, 3))]}
+
+
+@pytest.mark.parametrize(
+    ("example", "writers"),
+    [
+        ((IMAGE, torch.randn(1, 4)), ("image", "number")),
+        ([IMAGE, torch.randn(1, 4), 2.0], ("image", "number")),
+        ({"image": IMAGE, "number": torch.randn(1, 4), "scale": 0.5}, ("image", "number")),
+        ({"image": IMAGE}, ("image",)),
+    ],
+    ids=["tuple", "list", "mapping", "mapping without an option"],
+)
+def test_inputs_of_any_form_and_outputs_in_mappings(tools, example, writers):
+    model = TwoInputs()
+    structure = trace_structure(tools.randomise(model), example)
+    groups = tools.groups_of(structure)
+    assert groups["image"].writers == writers
+    assert groups["image"].reason == groups["head"].reason == "the network's output"
+    assert groups["mixed"].prunable
+
+
+def test_outputs_in_objects_are_found(tools):
+    @dataclass
+    class Output:
+        logits: Tensor
+        hidden: tuple[Tensor, ...]
+
+    class Wrapped(Net):
+        def forward(self, x):
+            x = self.a(x)
+            return Output(self.c(self.b(x)), (x,))
+
+    structure = trace_structure(tools.randomise(Wrapped()), IMAGE)
+    assert [group.reason for group in structure.groups] == ["the network's output", None, "the network's output"]
+
+
+def test_what_is_summed_with_the_input_is_left_alone(tools):
+    class Denoiser(Net):
+        def forward(self, x):
+            return nn.functional.conv2d(x + self.a(x)[:, :3], torch.ones(1, 3, 1, 1))
+
+    class Inner(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 3, 1), nn.Conv2d(3, 2, 1)
+
+        def forward(self, x):
+            return self.c(x + self.b(self.a(x)))
+
+    structure, _ = tools.traced(Inner(), IMAGE)
+    assert tools.reasons_of(structure)["b"] == "summed with the network's input"
+    assert tools.groups_of(structure)["a"].prunable
+
+
+def test_a_single_channel_is_left_alone(tools):
+    model = nn.Sequential(nn.Conv2d(3, 1, 1), nn.Conv2d(1, 4, 1), nn.Conv2d(4, 2, 1))
+    structure, _ = tools.traced(model, IMAGE)
+    assert tools.reasons_of(structure)["0"] == "one channel for all that 1.weight reads"
+    assert tools.groups_of(structure)["1"].prunable
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(value):
+    model = Net()
+    with torch.no_grad():
+        model.b.weight[0, 0, 0, 0] = value
+    with pytest.raises(ModelError, match=r"'b\.weight' holds NaN or infinity"):
+        trace_structure(model, IMAGE)
+
+
+def test_lazy_networks_are_refused():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = nn.Sequential(nn.LazyConv2d(4, 3), nn.Conv2d(4, 2, 3))
+    with pytest.raises(ModelError, match=r"'0\.weight' is lazy; run the network once before"):
+        trace_structure(model, IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("example", "message"),
+    [
+        (torch.randn(1, 4, 8, 8), "expected input.* to have 3 channels"),
+        ((IMAGE, IMAGE), "takes 2 positional arguments but 3 were given"),
+        ({"image": IMAGE}, "unexpected keyword argument 'image'"),
+    ],
+)
+def test_a_network_that_does_not_run_is_refused(example, message):
+    with pytest.raises(StructureError, match=f"must run on the example input, but fails: .*{message}"):
+        trace_structure(Net(), example)
+
+
+def test_without_the_trial_what_the_code_counts_on_goes_unseen(tools):
+    class Fixed(Net):
+        def between(self, x):
+            return x.reshape(len(x), 6, 36).reshape(len(x), 6, 6, 6)
+
+    structure = trace_structure(tools.randomise(Fixed()), IMAGE, verify=False)
+    assert tools.groups_of(structure)["a"].prunable
