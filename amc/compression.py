@@ -181,7 +181,7 @@ def compress(
         episodes=outcome.episodes,
         baselines=baselines,
         problem=task.problem,
-        architecture=describe(model, task.structure, delivered.kept, source),
+        architecture=describe(model, task.structure, delivered.kept, source, example_input=task.example_input),
     )
 
 

@@ -38,7 +38,11 @@ def write_network(folder: Path, task: Task, source: ModelSource, delivered: Deli
     Returns:
         A table of the figures.
     """
-    save_network(folder, delivered.model, describe(task.model, task.structure, delivered.kept, source))
+    save_network(
+        folder,
+        delivered.model,
+        describe(task.model, task.structure, delivered.kept, source, example_input=task.example_input),
+    )
     dense = task.test(task.model)
     write_json(
         folder / "summary.json",

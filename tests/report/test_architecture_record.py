@@ -1,0 +1,76 @@
+"""Networks are rebuilt from JSON alone."""
+
+import json
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+import amc
+from amc.architecture import ModelSource, describe, format_positions, parse_positions
+from amc.errors import CheckpointError, ModelError, RunFolderError
+from amc.save import save_network
+from amc.structure.slicing import cut
+from amc.structure.trace import trace_structure
+
+
+@given(st.sets(st.integers(0, 200), min_size=1))
+def test_positions_survive_the_text(positions):
+    tensor = torch.tensor(sorted(positions))
+    assert parse_positions(format_positions(tensor)).tolist() == tensor.tolist()
+
+
+def test_positions_read_as_ranges():
+    assert format_positions(torch.tensor([0, 1, 2, 5, 7, 8])) == "0-2,5,7-8"
+
+
+class Needy(nn.Sequential):
+    def __init__(self, width):
+        super().__init__(nn.Conv2d(1, width, 3), nn.ReLU(), nn.Conv2d(width, 4, 3))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A network of which half of the channels are gone, and where it is saved."""
+    torch.manual_seed(0)
+    dense = Needy(8)
+    structure = trace_structure(dense, torch.zeros(1, 1, 8, 8))
+    kept = {structure.prunable[0]: torch.tensor([1, 2, 6, 7])}
+    record = describe(dense, structure, kept, ModelSource.of(dense))
+    cut(dense, structure, kept)
+    save_network(tmp_path, dense, record)
+    return tmp_path, dense.eval()
+
+
+def test_load_into_the_users_network(saved):
+    folder, expected = saved
+    images = torch.randn(2, 1, 8, 8)
+    loaded = amc.load(folder, Needy(8))
+    assert loaded[0].out_channels == 4
+    assert torch.equal(loaded(images), expected(images))
+
+
+def test_a_class_that_needs_arguments_asks_for_the_model(saved):
+    with pytest.raises(ModelError, match=r"cannot be built without arguments.*model="):
+        amc.load(saved[0])
+
+
+def test_another_network_is_refused(saved):
+    with pytest.raises(CheckpointError, match="does not fit"):
+        amc.load(saved[0], Needy(5))
+    with pytest.raises(CheckpointError, match="has no tensor"):
+        amc.load(saved[0], nn.Sequential(nn.Linear(2, 2)))
+
+
+def test_a_newer_format_is_refused(saved):
+    file = saved[0] / "architecture.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "format": 99}))
+    with pytest.raises(CheckpointError, match="format 1, not 99"):
+        amc.load(saved[0], Needy(8))
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(RunFolderError, match=r"no architecture\.json"):
+        amc.load(tmp_path)

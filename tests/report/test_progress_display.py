@@ -1,0 +1,73 @@
+"""Progress: lines where nobody watches live, a bar in a terminal."""
+
+import io
+
+import pytest
+
+from amc.report.progress import ProgressDisplay, duration
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def lines_of(stream):
+    return stream.getvalue().splitlines()
+
+
+def test_plain_lines_come_every_few_seconds_with_the_time_left(clock):
+    stream = io.StringIO()
+    with ProgressDisplay(stream, live=False, clock=clock).stage("search", 100, "episodes") as advance:
+        for done in range(1, 21):
+            clock.now += 1.0
+            advance(done, f"reward {done}")
+    assert lines_of(stream) == [
+        "search: 5 of 100 episodes, 1 min 35 s left, reward 5",
+        "search: 10 of 100 episodes, 1 min 30 s left, reward 10",
+        "search: 15 of 100 episodes, 1 min 25 s left, reward 15",
+        "search: 20 of 100 episodes, 1 min 20 s left, reward 20",
+        "search: 20 of 100 episodes in 20.0 s, reward 20",
+    ]
+
+
+def test_a_quick_stage_is_one_line(clock):
+    stream = io.StringIO()
+    with ProgressDisplay(stream, live=False, clock=clock).stage("prune", 2, "layers") as advance:
+        clock.now = 1.5
+        advance(2, "")
+    assert lines_of(stream) == ["prune: 2 of 2 layers in 1.5 s"]
+
+
+def test_a_failed_stage_claims_no_end(clock):
+    stream = io.StringIO()
+    display = ProgressDisplay(stream, live=False, clock=clock)
+    with pytest.raises(ValueError, match="broken"), display.stage("train", 2, "steps"):
+        raise ValueError("broken")
+    assert lines_of(stream) == []
+
+
+def test_a_terminal_gets_a_bar():
+    stream = io.StringIO()
+    with ProgressDisplay(stream, live=True).stage("search", 4, "episodes") as advance:
+        advance(3, "best 0.9")
+    assert "3/4" in stream.getvalue()
+    assert "best 0.9" in stream.getvalue()
+
+
+def test_a_stream_that_is_no_terminal_gets_lines():
+    stream = io.StringIO()
+    ProgressDisplay(stream).say("[bold]not markup[/bold]")
+    assert stream.getvalue() == "[bold]not markup[/bold]\n"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(7.31, "7.3 s"), (125, "2 min 05 s"), (4320, "1 h 12 min")])
+def test_durations(seconds, text):
+    assert duration(seconds) == text

@@ -1,0 +1,72 @@
+"""What a run's folder keeps, and what it refuses."""
+
+import json
+import math
+
+import pytest
+
+from agents.protocol import EpisodeResult
+from amc.config import BudgetConfig, RunConfig
+from amc.errors import ConfigurationError, RunFolderError, UnknownNameError
+from amc.records import episode_from_record, episode_line
+from amc.report.run_folder import RunFolder, check_free, default_path
+from amc.structure import Allocation
+from amc.training.score import Score
+
+
+def episode(number=0, reward=0.5):
+    allocation = Allocation("filter", {"conv1": 3, "layer1.0.conv1": 7})
+    return EpisodeResult(number, allocation, reward, Score(90.0, 0.1 + 0.2, images=10), 1000, 200, 0.25)
+
+
+def test_an_episode_survives_the_file_exactly():
+    result = episode(reward=0.1 + 0.2)
+    read = episode_from_record(json.loads(episode_line(result)))
+    assert read.reward == result.reward
+    assert read.allocation == result.allocation
+    assert read.score.cross_entropy == result.score.cross_entropy
+    assert math.isnan(read.score.agreement)
+    assert "NaN" not in episode_line(result)
+
+
+def test_configuration_survives_the_folder(tmp_path):
+    config = RunConfig(episodes=7, budget=BudgetConfig(params=0.3), agent_options={"sigma": 0.4})
+    RunFolder.create(tmp_path / "run", config)
+    assert RunFolder.open(tmp_path / "run").config == config
+
+
+def test_a_line_that_was_cut_off_is_left_out(tmp_path):
+    folder = RunFolder.create(tmp_path / "run", RunConfig())
+    folder.append_episode(episode(0))
+    with (tmp_path / "run" / "episodes.jsonl").open("a") as file:
+        file.write(episode_line(episode(1))[:30])
+    assert [read.episode for read in folder.read_episodes()] == [0]
+
+
+def test_a_taken_folder_is_refused(tmp_path):
+    RunFolder.create(tmp_path / "run", RunConfig())
+    with pytest.raises(RunFolderError, match=r"holds a run already.*--resume.*--out"):
+        check_free(tmp_path / "run")
+
+
+def test_a_folder_without_a_run_cannot_be_opened(tmp_path):
+    with pytest.raises(RunFolderError, match="must hold a run"):
+        RunFolder.open(tmp_path)
+
+
+def test_an_edited_configuration_is_checked(tmp_path):
+    folder = RunFolder.create(tmp_path / "run", RunConfig())
+    (folder.path / "config.yaml").write_text("episodse: 3\n")
+    with pytest.raises(UnknownNameError, match="did you mean 'episodes'"):
+        RunFolder.open(folder.path)
+    (folder.path / "config.yaml").write_text("data: digits\n")
+    with pytest.raises(ConfigurationError, match="data must be a section"):
+        RunFolder.open(folder.path)
+
+
+def test_default_folders_are_named_after_the_run_and_new(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = default_path(RunConfig(seed=3))
+    assert str(first) == "runs/digits_resnet-digits-ddpg-flops0.5-seed3"
+    first.mkdir(parents=True)
+    assert default_path(RunConfig(seed=3)).name == first.name + "-2"
