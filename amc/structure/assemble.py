@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from amc.structure.extents import CostTerm, Extent
@@ -19,42 +23,77 @@ from amc.structure.model_structure import (
 )
 from amc.structure.shadow import Shadow
 from amc.structure.tracer import Factor, LayerRecord, Trace
-from amc.structure.units import Labels
+from amc.structure.units import NEUTRAL, ChannelUnits, Labels
 
 AxisKey = tuple[str, int]
 
+NEVER = np.iinfo(np.int64).max
+"""Stands for a class of labels that no layer writes."""
 
-@dataclass
-class Unit:
-    """One channel: the positions that go with it on every axis of every tensor."""
 
-    root: int
-    positions: dict[AxisKey, list[int]] = field(default_factory=lambda: defaultdict(list))
-    first_write: int | None = None
+@dataclass(frozen=True)
+class Axis:
+    """Which channels lie where on one axis of one tensor.
+
+    Attributes:
+        key: Name of the tensor, and the axis.
+        first_label: The smallest label on the axis, which tells when it was first seen.
+        roots: Every class of labels on the axis, rising.
+        counts: How many positions each class has.
+        starts: Where the positions of each class start in `positions`.
+        positions: All positions, those of one class together and rising.
+    """
+
+    key: AxisKey
+    first_label: int
+    roots: Labels
+    counts: Labels
+    starts: Labels
+    positions: Labels
+
+    @staticmethod
+    def of(key: AxisKey, labels: Labels, units: ChannelUnits) -> Axis:
+        """Sorts the positions of an axis by the class of their labels."""
+        classes = units.find(labels)
+        roots, starts, counts = np.unique(np.sort(classes), return_index=True, return_counts=True)
+        return Axis(key, int(labels.min()), roots, counts, starts, np.argsort(classes, kind="stable"))
+
+    def of_members(self, members: Labels) -> tuple[tuple[int, ...], ...]:
+        """Returns the positions of every class in `members`, all of which have equally many."""
+        found = np.searchsorted(self.roots, members)
+        count = int(self.counts[found[0]])
+        assert (self.roots[found] == members).all()
+        assert (self.counts[found] == count).all()
+        places = self.positions[self.starts[found][:, None] + np.arange(count)]
+        return tuple(tuple(row) for row in places.tolist())
 
 
 @dataclass(frozen=True)
 class Grouping:
-    """Groups, and which group and channel every class of labels belongs to."""
+    """Groups, and which group every class of labels belongs to.
+
+    Attributes:
+        groups: The groups, in the order of execution.
+        group_of: For every label that represents a class, the index of its group; -1 for none.
+    """
 
     groups: tuple[ChannelGroup, ...]
-    group_of: dict[int, int]
+    group_of: Labels
+
+    @cached_property
+    def _open_group_of(self) -> Labels:
+        """As `group_of`, but -1 for groups that must stay."""
+        prunable = np.array([group.prunable for group in self.groups] + [False])
+        return np.where(prunable[self.group_of], self.group_of, -1)
 
     def extent(self, factor: Factor, trace: Trace) -> Extent:
         """Returns the length of an axis as a function of the widths of the groups."""
         if isinstance(factor, int):
             return Extent(factor)
-        roots, occurrences = np.unique(trace.units.find(factor), return_counts=True)
-        counts: dict[int, int] = {}
-        constant = 0
-        for root, occurrence in zip(roots.tolist(), occurrences.tolist(), strict=True):
-            index = self.group_of.get(root)
-            if index is None or not self.groups[index].prunable:
-                constant += occurrence
-            else:
-                counts[index] = counts.get(index, 0) + occurrence
-        per_channel = [(index, total // self.groups[index].channels) for index, total in sorted(counts.items())]
-        return Extent(constant, tuple(per_channel))
+        found, totals = np.unique(self._open_group_of[trace.units.find(factor)], return_counts=True)
+        counts = dict(zip(found.tolist(), totals.tolist(), strict=True))
+        constant = counts.pop(-1, 0)
+        return Extent(constant, tuple((index, total // self.groups[index].channels) for index, total in counts.items()))
 
 
 def assemble(trace: Trace) -> ModelStructure:
@@ -100,48 +139,56 @@ def _settle_parameters(trace: Trace) -> None:
             trace.units.freeze(shadow.labels(), f"meets the parameter {name!r} on several of its axes or on none")
 
 
-def _units(trace: Trace) -> dict[int, Unit]:
-    units: dict[int, Unit] = {}
-    for key, labels in trace.axis_labels.items():
-        for position, root in enumerate(trace.units.find(labels).tolist()):
-            unit = units.setdefault(root, Unit(root))
-            unit.positions[key].append(position)
-            if trace.roles[key] == "write":
-                label = int(labels[position])
-                unit.first_write = label if unit.first_write is None else min(unit.first_write, label)
-    return units
-
-
 def _grouping(trace: Trace) -> Grouping:
-    """Joins the units that cut the same axes at as many positions into groups, in the order of execution."""
-    alike: dict[tuple[object, ...], list[Unit]] = defaultdict(list)
-    for unit in _units(trace).values():
-        if unit.first_write is not None:
-            reason = trace.units.reason(unit.root)
-            signature = tuple(sorted((key, len(positions)) for key, positions in unit.positions.items()))
-            alike[(reason, *signature)].append(unit)
-    ordered = sorted(alike.values(), key=lambda members: min(unit.first_write or 0 for unit in members))
+    """Joins the classes that cut the same axes at as many positions into groups, in the order of execution."""
+    axes = [Axis.of(key, labels, trace.units) for key, labels in trace.axis_labels.items()]
+    written = _first_writes(trace)
+    alike: dict[tuple[int, str | None], list[int]] = defaultdict(list)
+    signatures = _signatures(axes, trace.units.count)
+    for root in np.argsort(written, kind="stable")[: np.count_nonzero(written != NEVER)].tolist():
+        alike[int(signatures[root]), trace.units.reason(root)].append(root)
+    by_root: dict[int, list[Axis]] = defaultdict(list)
+    for axis in axes:
+        for root in set(axis.roots.tolist()) & {members[0] for members in alike.values()}:
+            by_root[root].append(axis)
     names: dict[str, int] = {}
-    groups, group_of = [], {}
-    for members in ordered:
-        members.sort(key=lambda unit: unit.first_write or 0)
-        groups.append(_group(trace, members, names))
-        group_of.update({unit.root: len(groups) - 1 for unit in members})
+    groups: list[ChannelGroup] = []
+    group_of = np.full(trace.units.count, -1, dtype=np.int64)
+    for (_, reason), members in alike.items():
+        group_of[members] = len(groups)
+        groups.append(_group(trace, np.array(members), by_root[members[0]], reason, names))
     return Grouping(tuple(groups), group_of)
 
 
-def _group(trace: Trace, members: list[Unit], names: dict[str, int]) -> ChannelGroup:
-    first = members[0]
-    keys = sorted(first.positions, key=lambda key: min(trace.axis_labels[key].tolist()))
-    cuts = tuple(
-        TensorCut(key[0], key[1], tuple(tuple(unit.positions[key]) for unit in members), trace.roles[key])
-        for key in keys
-    )
+def _first_writes(trace: Trace) -> Labels:
+    """Returns for every class the smallest label that a layer writes, by its representative; NEVER if none does."""
+    written = np.full(trace.units.count, NEVER, dtype=np.int64)
+    for key, labels in trace.axis_labels.items():
+        if trace.roles[key] == "write":
+            np.minimum.at(written, trace.units.find(labels), labels)
+    written[NEUTRAL] = NEVER
+    return written
+
+
+def _signatures(axes: Sequence[Axis], count: int) -> npt.NDArray[np.uint64]:
+    """Returns a number for every class that is the same for classes on the same axes at as many positions."""
+    signatures = np.zeros(count, dtype=np.uint64)
+    for index, axis in enumerate(axes):
+        amounts, which = np.unique(axis.counts, return_inverse=True)
+        digests = [hashlib.blake2b(f"{index} {amount}".encode(), digest_size=8).digest() for amount in amounts.tolist()]
+        signatures[axis.roots] += np.frombuffer(b"".join(digests), dtype=np.uint64)[which]
+    return signatures
+
+
+def _group(
+    trace: Trace, members: Labels, axes: Sequence[Axis], reason: str | None, names: dict[str, int]
+) -> ChannelGroup:
+    ordered = sorted(axes, key=lambda axis: axis.first_label)
+    cuts = tuple(TensorCut(*axis.key, axis.of_members(members), trace.roles[axis.key]) for axis in ordered)
     writers = tuple(dict.fromkeys(_module(cut) for cut in cuts if cut.role == "write"))
     readers = tuple(dict.fromkeys(_module(cut) for cut in cuts if cut.role == "read"))
     names[writers[0]] = names.get(writers[0], 0) + 1
     suffix = f"#{names[writers[0]]}" if names[writers[0]] > 1 else ""
-    reason = trace.units.reason(first.root)
     if reason is None and len(members) < 2:
         reason = "a single channel once coupled"
     return ChannelGroup(
@@ -150,8 +197,8 @@ def _group(trace: Trace, members: list[Unit], names: dict[str, int]) -> ChannelG
         cuts=cuts,
         writers=writers,
         readers=readers,
-        residual=trace.units.marked([unit.root for unit in members], "residual"),
-        normalised=trace.units.marked([unit.root for unit in members], "normalised"),
+        residual=trace.units.marked(members, "residual"),
+        normalised=trace.units.marked(members, "normalised"),
         reason=reason,
     )
 
@@ -190,8 +237,8 @@ def _layer(trace: Trace, grouping: Grouping, record: LayerRecord) -> LayerSpec:
 def _groups_of(trace: Trace, grouping: Grouping, labels: Factor) -> list[int]:
     if isinstance(labels, int):
         return []
-    roots = dict.fromkeys(trace.units.find(labels).tolist())
-    return list(dict.fromkeys(grouping.group_of[root] for root in roots if root in grouping.group_of))
+    indices = dict.fromkeys(grouping.group_of[trace.units.find(labels)].tolist())
+    return [index for index in indices if index >= 0]
 
 
 def _params_terms(trace: Trace, grouping: Grouping) -> tuple[CostTerm, ...]:

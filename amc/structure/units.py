@@ -30,6 +30,11 @@ class ChannelUnits:
         self._reasons: dict[int, str] = {}
         self._marks: dict[str, set[int]] = {"residual": set(), "normalised": set(), "written": set(), "heads": set()}
 
+    @property
+    def count(self) -> int:
+        """How many labels there are, the neutral one included."""
+        return self._count
+
     def new(self, count: int) -> Labels:
         """Returns `count` fresh labels."""
         first, self._count = self._count, self._count + count
