@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from amc.config import RunConfig, is_own_code
 from amc.costs import Budget
 from amc.errors import ConfigurationError
 from amc.models import create_model, example_input_shape, load_weights
+from amc.recorder import Advance
 from amc.report.progress import ProgressDisplay
 from amc.report.run_folder import RunFolder, default_path
 from amc.structure import Allocation
@@ -56,10 +58,16 @@ def load_roles(config: DataConfig, seed: int, display: ProgressDisplay) -> DataR
     Raises:
         DataError: If the data cannot be found, read or split.
     """
-    if config.name == "digits":
-        return load_data(config, seed=seed)
-    display.say(f"loading {config.name} ...")
-    return load_data(config, seed=seed)
+    with ExitStack() as shown:
+        stages: dict[int, Advance] = {}
+
+        def progress(done: int, total: int) -> None:
+            if total not in stages:
+                shown.close()
+                stages[total] = shown.enter_context(display.stage("decoding images", total, "images"))
+            stages[total](done, "")
+
+        return load_data(config, seed=seed, progress=progress)
 
 
 def model_source(config: RunConfig, num_classes: int | None) -> ModelSource:
