@@ -50,6 +50,6 @@ def compare(
 
 def _baseline(workshop: Workshop, problem: PruningProblem, config: SearchConfig, recorder: Recorder) -> dict[str, Any]:
     """Searches and delivers for one agent."""
-    outcome = search_policy(problem, workshop.score, config)
+    outcome = search_policy(problem, workshop.score, config, stages=workshop.stages)
     delivered = workshop.deliver(config.agent, outcome.best.allocation, recorder)
     return {**delivered.figures(), "reward": outcome.best.reward, "episodes": len(outcome.episodes)}

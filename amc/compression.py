@@ -96,6 +96,7 @@ def compress(
     episodes: int = 100,
     reward: str | Callable[[Outcome], float] = "accuracy",
     allocation_mode: str = "clip",
+    first_images: int | None = None,
     pruning: PruningConfig | None = None,
     finetune: FineTuneConfig | Callable[[nn.Module], object] | None = None,
     evaluate: Callable[[nn.Module], float] | None = None,
@@ -122,6 +123,8 @@ def compress(
         episodes: Candidates that the agent may try.
         reward: Name of the reward, or a function of an `envs.rewards.Outcome`.
         allocation_mode: `"clip"` or `"project"`; see `envs.pruning_env`.
+        first_images: Images of the search split that score a candidate first; it sees the rest only while it can still
+            be the best. None scores every candidate on all.
         pruning: What is removed and how the rest makes up for it.
         finetune: Settings of the fine-tuning, or a function that fine-tunes a network in place.
         evaluate: Figure of merit of a network, higher is better, in place of the accuracy on `data`: for tasks other
@@ -148,7 +151,7 @@ def compress(
         raise ConfigurationError("without data your own evaluate must be given: compress(..., evaluate=...)")
     roles = roles_from_loaders(*data, seed=seed) if isinstance(data, tuple) else data
     settings = finetune if isinstance(finetune, FineTuneConfig) else FineTuneConfig()
-    search = SearchConfig(agent, agent_options or {}, episodes, reward, allocation_mode, seed)
+    search = SearchConfig(agent, agent_options or {}, episodes, reward, allocation_mode, seed, first_images)
     task = prepare(
         model,
         roles,
@@ -170,7 +173,7 @@ def compress(
         train_dense(task, train, recorder)
     dense = task.test(model)
     workshop = Workshop(task)
-    outcome = search_policy(task.problem, workshop.score, search, recorder)
+    outcome = search_policy(task.problem, workshop.score, search, recorder, stages=workshop.stages)
     recorder.on_policy(policy_record(task.problem, outcome.best.allocation))
     delivered = workshop.deliver(agent, outcome.best.allocation, recorder)
     baselines = compare(workshop, task.problem, [name for name in compare_with if name != agent], search, recorder)

@@ -46,6 +46,7 @@ class RunConfig:
         agent_options: Options of the agent by name, such as --agent_options.warmup 50.
         episodes: Candidates that the agent may try.
         reward: What the agent maximises: accuracy, cross_entropy, agreement, or the paper's flops and params.
+        first_images: Images that score a candidate first; it sees the rest only while it can still win. Unset: all.
         allocation_mode: How candidates are kept within the budget: clip (the paper's) or project.
         compare: Agents to compare with under the same budget, comma-separated; none for no comparison.
         seed: Seed of everything random.
@@ -65,6 +66,7 @@ class RunConfig:
     agent_options: dict[str, Any] = field(default_factory=dict)
     episodes: int = 100
     reward: str = "accuracy"
+    first_images: int | None = None
     allocation_mode: str = "clip"
     compare: str = "uniform,erk"
     seed: int = 0

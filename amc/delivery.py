@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from amc.structure import Allocation
 from amc.task import Task
 from amc.training import fine_tune
 from amc.training.score import Score
+from amc.training.staged_score import Stage
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,18 @@ class Workshop:
     def score(self, allocation: Allocation) -> Score:
         """Scores the network that an allocation describes, on the search split: the evaluator of the search."""
         return self._family.score(allocation)
+
+    def stages(self, allocation: Allocation, first: int) -> Iterator[Stage]:
+        """Scores on the first images of the search split, then on ever more; see `amc.staging`."""
+        return self._family.stages(allocation, first)
+
+    def prune(self, allocation: Allocation) -> nn.Module:
+        """Returns the network of an allocation, refit as the task says, before fine-tuning.
+
+        Raises:
+            StructureError: If the pruned network does not cost what was predicted.
+        """
+        return self._family.prune(allocation)
 
     def deliver(self, name: str, allocation: Allocation, recorder: Recorder) -> Delivered:
         """Makes the network of an allocation, fine-tunes it and measures it on the test split.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import torch
@@ -26,6 +27,7 @@ from amc.structure import Allocation
 from amc.task import Task
 from amc.training import evaluate, predict, resolve_device, resolve_dtype, score_logits
 from amc.training.score import Score
+from amc.training.staged_score import Stage, stage_of, stage_sizes
 
 _BATCH = 250
 
@@ -35,6 +37,12 @@ class Family(Protocol):
 
     def score(self, allocation: Allocation) -> Score:
         """Scores the network that an allocation describes, on the whole search split."""
+
+    def stages(self, allocation: Allocation, first: int) -> Iterator[Stage]:
+        """Scores on the first images of the search split, then on ever more, as far as the iterator is advanced.
+
+        Score no other allocation before the iterator is done with.
+        """
 
     def prune(self, allocation: Allocation) -> nn.Module:
         """Returns the pruned network, refit, before fine-tuning.
@@ -80,6 +88,16 @@ class FilterFamily:
         if self._scorer is not None:
             return self._scorer(allocation)
         return measured(self._task, self._pruner.prune(allocation))
+
+    def stages(self, allocation: Allocation, first: int) -> Iterator[Stage]:
+        """Scores in stages; see `Family`. A measure of the user's own has one stage."""
+        if self._scorer is None or self._task.data is None:
+            score = self.score(allocation)
+            yield Stage(score, score)
+            return
+        images = len(self._task.data.search)
+        for seen in self._scorer.stages(allocation, stage_sizes(first, images)):
+            yield stage_of(*seen, images)
 
     def prune(self, allocation: Allocation) -> nn.Module:
         """Prunes and refits; see `Family`."""
@@ -137,6 +155,20 @@ class WeightFamily:
         return evaluate(
             model, self._task.data.search, device=self._device, dtype=self._task.dtype, reference=self._reference
         )
+
+    def stages(self, allocation: Allocation, first: int) -> Iterator[Stage]:
+        """Scores in stages; see `Family`. A measure of the user's own has one stage."""
+        if self._reference is None or self._task.data is None:
+            score = self.score(allocation)
+            yield Stage(score, score)
+            return
+        model, search, seen, outputs = self._pruner.prune(allocation), self._task.data.search, 0, []
+        for size in stage_sizes(first, len(search)):
+            part = search.take(range(seen, size))
+            outputs.append(predict(model, part, device=self._device, dtype=self._task.dtype)[0])
+            logits, seen = torch.cat(outputs), size
+            targets = search.targets[:seen].to(logits.device)
+            yield stage_of(logits, targets, self._reference[:seen], len(search))
 
     def prune(self, allocation: Allocation) -> nn.Module:
         """Masks a copy of the network; see `Family`."""

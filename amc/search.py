@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 
 import envs
-from agents import EpisodeResult, SearchOutcome, create_agent
+from agents import Agent, EpisodeResult, SearchOutcome, create_agent
 from amc.costs import PruningProblem
+from amc.errors import ConfigurationError
 from amc.recorder import Recorder
+from amc.staging import StagedEvaluator, Stages, Value, reward_of
 from amc.structure import Allocation
 from amc.training.score import Evaluator, Score
 
 if TYPE_CHECKING:
     from envs.rewards import Outcome
 
+FINALISTS = 5
+"""Candidates that are scored on the whole search split before the best is chosen."""
 _ENVIRONMENTS = {"filter": envs.FILTER_PRUNING, "weight": envs.WEIGHT_PRUNING}
 
 
@@ -33,6 +37,8 @@ class SearchConfig:
         reward: Name of the reward, or a function of an `envs.rewards.Outcome`.
         allocation_mode: `"clip"` or `"project"`; see `envs.pruning_env`.
         seed: Seed of the agent.
+        first_images: Images of the search split that score a candidate first; it sees the rest only while it can still
+            be the best (see `amc.staging`). None scores every candidate on all.
     """
 
     agent: str = "ddpg"
@@ -41,6 +47,7 @@ class SearchConfig:
     reward: str | Callable[[Outcome], float] = "accuracy"
     allocation_mode: str = "clip"
     seed: int = 0
+    first_images: int | None = None
 
 
 def make_env(problem: PruningProblem, evaluate: Evaluator, config: SearchConfig) -> gymnasium.Env[Any, Any]:
@@ -62,30 +69,45 @@ def make_env(problem: PruningProblem, evaluate: Evaluator, config: SearchConfig)
 
 def check_search(problem: PruningProblem, config: SearchConfig) -> None:
     """Raises what `search_policy` would raise for a wrong name or option, before anything takes time."""
+    if config.first_images is not None and config.first_images < 1:
+        raise ConfigurationError(f"first_images must be at least 1, not {config.first_images}; leave it out for all")
     create_agent(config.agent, **config.agent_options)
     make_env(problem, _no_score, config)
 
 
 def search_policy(
-    problem: PruningProblem, evaluate: Evaluator, config: SearchConfig, recorder: Recorder | None = None
+    problem: PruningProblem,
+    evaluate: Evaluator,
+    config: SearchConfig,
+    recorder: Recorder | None = None,
+    *,
+    stages: Stages | None = None,
+    agent: Agent | None = None,
 ) -> SearchOutcome:
     """Lets an agent look for the allocation with the highest reward.
 
     Episodes that the recorder remembers are played again with the scores that they had, without running the network,
-    so that a killed search goes on as if nothing had happened.
+    so that a killed search goes on as if nothing had happened. Where candidates are scored in stages, the best few are
+    scored on the whole search split before the best of them is returned.
 
     Args:
         problem: Decisions, costs and budget.
-        evaluate: Scores the network that an allocation describes.
+        evaluate: Scores the network that an allocation describes, on the whole search split.
         config: Agent, reward and seed.
         recorder: Is told of every episode.
+        stages: Scores in stages, for `config.first_images`; without it every candidate is scored on all images.
+        agent: Plays in place of a new agent of the name that `config` gives.
 
     Raises:
         ConfigurationError: If the agent or the reward, or an option of theirs, cannot be used.
     """
     recorder = recorder or Recorder()
-    agent = create_agent(config.agent, **config.agent_options)
-    replay = _Replay(evaluate, recorder.recorded_episodes())
+    agent = agent or create_agent(config.agent, **config.agent_options)
+    value = reward_of(problem, config.reward)
+    staged = None
+    if stages is not None and config.first_images is not None:
+        staged = StagedEvaluator(stages, value, config.first_images)
+    replay = _Replay(staged or evaluate, recorder.recorded_episodes(), staged)
     env = make_env(problem, replay, config)
     best = float("-inf")
     with recorder.stage(f"search ({config.agent})", config.episodes, "episodes") as advance:
@@ -98,7 +120,8 @@ def search_policy(
 
         outcome = agent.search(env, config.episodes, seed=config.seed, on_episode=on_episode)
     episodes = [replay.as_recorded(result) for result in outcome.episodes]
-    return SearchOutcome(episodes[outcome.best.episode], episodes)
+    known = SearchOutcome(episodes[outcome.best.episode], episodes)
+    return known if staged is None else replace(known, best=_best_on_all(known, evaluate, value))
 
 
 def best_candidates(outcome: SearchOutcome, count: int) -> list[Allocation]:
@@ -109,18 +132,38 @@ def best_candidates(outcome: SearchOutcome, count: int) -> list[Allocation]:
     return [distinct[key] for key in order[:count]]
 
 
+def _best_on_all(outcome: SearchOutcome, evaluate: Evaluator, value: Value) -> EpisodeResult:
+    """Scores the best few on the whole split where they were not, and returns the best of them."""
+    whole = max(result.score.images for result in outcome.episodes)
+    first = {result.allocation.key(): result for result in reversed(outcome.episodes)}
+    finalists = []
+    for allocation in best_candidates(outcome, FINALISTS):
+        result = first[allocation.key()]
+        if result.score.images < whole:
+            score = evaluate(allocation)
+            result = replace(result, score=score, reward=value(allocation, score))
+        finalists.append(result)
+    return max(finalists, key=lambda result: result.reward)
+
+
 class _Replay:
     """Answers for the network where an earlier start has measured an allocation already."""
 
-    def __init__(self, evaluate: Evaluator, recorded: Sequence[EpisodeResult]) -> None:
-        self._evaluate = evaluate
+    def __init__(
+        self, evaluate: Evaluator, recorded: Sequence[EpisodeResult], staged: StagedEvaluator | None = None
+    ) -> None:
+        self._evaluate, self._staged = evaluate, staged
         self._recorded = list(recorded)
         self._scores = {result.allocation.key(): result.score for result in recorded}
 
     def __call__(self, allocation: Allocation) -> Score:
         """Scores an allocation, from memory if possible."""
         known = self._scores.get(allocation.key())
-        return self._evaluate(allocation) if known is None else known
+        if known is None:
+            return self._evaluate(allocation)
+        if self._staged is not None:
+            self._staged.observe(allocation, known)
+        return known
 
     def as_recorded(self, result: EpisodeResult) -> EpisodeResult:
         """Returns an episode with the time that it took at first; warns once if the search takes another way."""

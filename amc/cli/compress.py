@@ -41,6 +41,7 @@ def run(options: jsonargparse.Namespace) -> None:
             episodes=config.episodes,
             reward=config.reward,
             allocation_mode=config.allocation_mode,
+            first_images=config.first_images,
             pruning=config.pruning,
             finetune=config.finetune,
             train=config.train if config.trains_first else None,

@@ -11,8 +11,8 @@ from amc.cli.command import Command
 from amc.cli.options import add_run_options, find_run, options_of_run, run_config
 
 _UNUSED = (
-    "agent", "agent_options", "episodes", "reward", "allocation_mode", "compare", "budget", "pruning", "train",
-    "train_first", "finetune",
+    "agent", "agent_options", "episodes", "reward", "first_images", "allocation_mode", "compare", "budget", "pruning",
+    "train", "train_first", "finetune",
 )  # fmt: skip
 
 

@@ -12,8 +12,8 @@ from amc.cli.options import add_run_options, find_run, options_of_run, run_confi
 from amc.errors import ConfigurationError
 
 _UNUSED = (
-    "agent", "agent_options", "episodes", "reward", "allocation_mode", "compare", "budget", "pruning", "train",
-    "train_first",
+    "agent", "agent_options", "episodes", "reward", "first_images", "allocation_mode", "compare", "budget", "pruning",
+    "train", "train_first",
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ _UNUSED = (
     "agent_options",
     "episodes",
     "reward",
+    "first_images",
     "allocation_mode",
     "compare",
     "train",

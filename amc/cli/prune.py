@@ -12,7 +12,10 @@ from amc.cli.command import Command
 from amc.cli.options import add_run_options, option_value, options_of_run, run_config
 from amc.errors import ConfigurationError
 
-_UNUSED = ("agent", "agent_options", "episodes", "reward", "allocation_mode", "compare", "budget", "finetune")
+_UNUSED = (
+    "agent", "agent_options", "episodes", "reward", "first_images", "allocation_mode", "compare", "budget",
+    "finetune",
+)  # fmt: skip
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:

@@ -35,13 +35,20 @@ def run(options: jsonargparse.Namespace) -> None:
     with RunRecorder(path, config, shown, resume=options.resume) as recorder:
         task, _ = open_task(config, load_roles(config.data, config.seed, shown), budget=budget_of(config))
         search = SearchConfig(
-            config.agent, config.agent_options, config.episodes, config.reward, config.allocation_mode, config.seed
+            config.agent,
+            config.agent_options,
+            config.episodes,
+            config.reward,
+            config.allocation_mode,
+            config.seed,
+            config.first_images,
         )
         check_search(task.problem, search)
         recorder.begin()
         if config.trains_first:
             train_dense(task, config.train, recorder)
-        outcome = search_policy(task.problem, Workshop(task).score, search, recorder)
+        workshop = Workshop(task)
+        outcome = search_policy(task.problem, workshop.score, search, recorder, stages=workshop.stages)
         best = outcome.best.allocation
         recorder.on_policy(policy_record(task.problem, best))
         widths = {config.agent: task.problem.widths(best)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 import torch
@@ -90,8 +90,14 @@ class CandidateNetwork:
         Raises:
             ConfigurationError: If the allocation does not fit the network.
         """
-        network = self.load(allocation)
-        return torch.cat([network(batch).float() for batch in batches])
+        self.load(allocation)
+        return torch.cat([self.run(batch) for batch in batches])
+
+    @torch.inference_mode()
+    def run(self, batch: Tensor) -> Tensor:
+        """Runs the network that was loaded last on images as `prepare` returns them; logits in float32."""
+        logits: Tensor = self._network(batch)
+        return logits.float()
 
     def _tensors(self, plan: PrunePlan, names: Iterable[str]) -> dict[str, Tensor]:
         """Returns the new values of the tensors named, folded where a batch norm was folded."""
@@ -169,6 +175,30 @@ class CandidateScorer(Generic[ScoreT]):
         """
         logits = self._network.logits(allocation, self._first(images))
         return self._measure(logits, self._targets[: len(logits)], self._reference[: len(logits)])
+
+    def stages(self, allocation: Allocation, sizes: Sequence[int]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Runs an allocation on ever more images; only as far as the iterator is advanced.
+
+        Score no other allocation before the iterator is done with.
+
+        Args:
+            allocation: The widths.
+            sizes: After how many images to stop, rising; rounded up to whole batches.
+
+        Yields:
+            Logits `(n, classes)`, true classes and the dense network's classes `(n,)` of the images so far.
+
+        Raises:
+            ConfigurationError: If the allocation does not fit the network.
+        """
+        self._network.load(allocation)
+        due, outputs, seen = list(sizes), [], 0
+        for batch in self._batches:
+            outputs.append(self._network.run(batch))
+            seen += len(batch)
+            if due and seen >= due[0]:
+                due = [size for size in due if size > seen]
+                yield torch.cat(outputs), self._targets[:seen], self._reference[:seen]
 
     def _first(self, images: int | None) -> Iterable[Tensor]:
         """Yields the batches with the first images."""

@@ -1,0 +1,40 @@
+"""A network that was trained on the digits for a moment, with everything that scoring its candidates needs."""
+
+from __future__ import annotations
+
+import pytest
+
+from amc.compression import prepare, train_dense
+from amc.costs import Budget
+from amc.delivery import Workshop
+from amc.models import create_model
+from amc.recorder import Recorder
+from amc.task import PruningConfig
+from amc.training import DataConfig, FineTuneConfig, TrainConfig, load_data
+
+
+def make_workshop(family):
+    data = load_data(DataConfig(train_images=600, search_images=240, test_images=60, calibration_images=100))
+    task = prepare(
+        create_model("digits_resnet", seed=0),
+        data,
+        Budget(flops=0.5) if family == "filter" else Budget(params=0.3),
+        pruning=PruningConfig(family=family),
+        finetune=FineTuneConfig(epochs=0),
+        device="cpu",
+        dtype="float32",
+    )
+    train_dense(task, TrainConfig(epochs=4), Recorder())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("amc.families._BATCH", 30)  # a few batches, so that there are stages
+        return Workshop(task)
+
+
+@pytest.fixture(scope="session")
+def workshop():
+    return make_workshop("filter")
+
+
+@pytest.fixture(scope="session")
+def weight_workshop():
+    return make_workshop("weight")

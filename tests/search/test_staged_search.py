@@ -1,0 +1,150 @@
+"""Candidates that cannot win see fewer images; the winner never does, and a killed search ends at the same policy."""
+
+import math
+
+import pytest
+import torch
+
+from agents.protocol import EpisodeResult
+from amc.errors import ConfigurationError
+from amc.recorder import Recorder
+from amc.search import SearchConfig, check_search, search_policy
+from amc.staging import StagedEvaluator, reward_of
+from amc.structure import Allocation
+from amc.training.score import Score
+from amc.training.staged_score import Stage, stage_of, stage_sizes
+
+AGENTS = ["cem", "ddpg"]
+
+
+class Remembering(Recorder):
+    """Answers with episodes of an earlier start, as a run's folder does."""
+
+    def __init__(self, episodes=()):
+        self.recorded, self.heard = list(episodes), []
+
+    def recorded_episodes(self):
+        return self.recorded
+
+    def on_episode(self, result):
+        self.heard.append(result)
+
+
+def search(workshop, config, recorder=None):
+    return search_policy(workshop.task.problem, workshop.score, config, recorder, stages=workshop.stages)
+
+
+@pytest.mark.parametrize(("first", "images", "sizes"), [(10, 50, [10, 20, 40, 50]), (50, 50, [50]), (99, 50, [50])])
+def test_stages_double(first, images, sizes):
+    assert stage_sizes(first, images) == sizes
+
+
+@pytest.mark.parametrize("fixture", ["workshop", "weight_workshop"])
+def test_the_last_stage_is_the_score_on_all_images(fixture, request):
+    workshop = request.getfixturevalue(fixture)
+    problem = workshop.task.problem
+    allocation = problem.allocation(problem.project([0.5] * len(problem.decisions)))
+    stages = list(workshop.stages(allocation, 30))
+    score = workshop.score(allocation)
+    assert [stage.score.images for stage in stages] == [30, 60, 120, 240]
+    assert stages[-1].score.accuracy == score.accuracy
+    assert stages[-1].score.cross_entropy == pytest.approx(score.cross_entropy, abs=1e-5)
+    assert stages[-1].optimistic == stages[-1].score
+
+
+def test_the_optimistic_score_covers_the_whole_split_nearly_always():
+    generator = torch.Generator().manual_seed(0)
+    covered = 0
+    for _ in range(300):
+        logits = torch.randn(400, 5, generator=generator)
+        targets = torch.randint(5, (400,), generator=generator)
+        logits[torch.arange(400), targets] += 1.0
+        whole = stage_of(logits, targets, None, 400).score
+        bound = stage_of(logits[:100], targets[:100], None, 400).optimistic
+        covered += whole.accuracy <= bound.accuracy and whole.cross_entropy >= bound.cross_entropy
+    assert covered >= 0.93 * 300
+
+
+def test_a_perfect_start_is_not_taken_for_certain():
+    logits = torch.eye(4).repeat(5, 1) * 9
+    stage = stage_of(logits, torch.arange(4).repeat(5), None, 1000)
+    assert stage.score.accuracy == stage.optimistic.accuracy == 100
+    wrong = stage_of(logits, (torch.arange(4).repeat(5) + 1) % 4, None, 1000)
+    assert wrong.score.accuracy == 0
+    assert wrong.optimistic.accuracy > 5
+    assert math.isnan(wrong.optimistic.agreement)
+
+
+def test_only_hopeless_candidates_are_given_up():
+    """The best has 80 percent; an optimistic 79 is hopeless, an optimistic 81 is not."""
+    asked = []
+
+    def stages(allocation, first):
+        for images in (10, 20, 40):
+            asked.append((allocation.widths["a"], images))
+            at_best = {1: 80.0, 2: 79.0, 3: 81.0}[allocation.widths["a"]]
+            yield Stage(Score(70.0, 1.0, images=images), Score(at_best, 1.0, images=images))
+
+    evaluator = StagedEvaluator(stages, lambda allocation, score: score.accuracy, 10)
+    evaluator.observe(Allocation("filter", {"a": 9}), Score(80.0, 1.0, images=40))
+    images = {width: evaluator(Allocation("filter", {"a": width})).images for width in (1, 2, 3, 2)}
+    assert images == {1: 40, 2: 10, 3: 40}
+    assert asked.count((2, 10)) == 1  # an allocation keeps its score
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_the_best_has_seen_all_images(workshop, agent):
+    outcome = search(workshop, SearchConfig(agent, episodes=24, reward="cross_entropy", first_images=30))
+    value = reward_of(workshop.task.problem, "cross_entropy")
+    assert outcome.best.score.images == 240
+    assert outcome.best.reward == pytest.approx(value(outcome.best.allocation, workshop.score(outcome.best.allocation)))
+    assert outcome.episodes[0].score.images == 240
+
+
+def test_a_finalist_that_was_given_up_can_still_win(workshop):
+    """Every candidate but the first was unlucky on the first images; the narrowest is the best on all of them."""
+    problem = workshop.task.problem
+    keys = []
+
+    def stages(allocation, first):
+        keys.append(allocation.key())
+        early = Score(50.0, 1.0, images=10)
+        yield Stage(early, Score(60.0, 1.0, images=10))
+        yield Stage(Score(70.0, 1.0, images=40), Score(70.0, 1.0, images=40))
+
+    def evaluate(allocation):
+        return Score(75.0 if allocation.key() == keys[2] else 65.0, 1.0, images=40)
+
+    config = SearchConfig("random", episodes=4, first_images=10)
+    outcome = search_policy(problem, evaluate, config, stages=stages)
+    assert [result.score.images for result in outcome.episodes] == [40, 10, 10, 10]
+    assert outcome.best.episode == 2
+    assert outcome.best.score.accuracy == 75.0
+    assert outcome.best.reward == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("killed_after", [1, 11, 23])
+def test_a_resumed_search_ends_at_the_same_policy(workshop, agent, killed_after):
+    config = SearchConfig(agent, episodes=24, first_images=30, seed=1)
+    whole = Remembering()
+    undisturbed = search(workshop, config, whole)
+    assert len({result.score.images for result in whole.heard}) > 1, "nothing was given up: the test shows nothing"
+    resumed = search(workshop, config, Remembering(whole.heard[:killed_after]))
+    assert policies(resumed.episodes) == policies(undisturbed.episodes)
+    assert resumed.best.allocation == undisturbed.best.allocation
+    assert resumed.best.reward == undisturbed.best.reward
+
+
+def policies(episodes: list[EpisodeResult]):
+    return [(result.allocation.key(), result.reward, result.score.images) for result in episodes]
+
+
+def test_without_first_images_every_candidate_sees_all(workshop):
+    outcome = search(workshop, SearchConfig("random", episodes=3))
+    assert {result.score.images for result in outcome.episodes} == {240}
+
+
+def test_first_images_must_be_positive(workshop):
+    with pytest.raises(ConfigurationError, match="first_images must be at least 1, not 0"):
+        check_search(workshop.task.problem, SearchConfig(first_images=0))
