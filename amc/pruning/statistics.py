@@ -147,6 +147,8 @@ def _products(positions: int, full: bool) -> Callable[[Tensor], Tensor]:
         return lambda rows: rows.transpose(1, 2) @ rows
 
     def blocks(rows: Tensor) -> Tensor:
+        if positions == 1:  # linear layers: thousands of 1 x 1 products are slow as a batched product
+            return rows.square().sum(1)[..., None, None]
         split = rows.reshape(*rows.shape[:2], -1, positions).permute(0, 2, 3, 1)  # (groups, channels, positions, rows)
         return split @ split.transpose(2, 3)
 

@@ -121,3 +121,12 @@ def test_missing_images_and_unknown_criteria_are_told(net):
         build_tables(net.model, net.structure, [])
     with pytest.raises(UnknownNameError, match="did you mean 'elimination'"):
         build(net, criterion="eliminaton")
+
+
+def test_diagonal_blocks_are_those_of_the_whole_matrix(net):
+    layers = ["block1.conv2", "head"]
+    whole = gather_grams(net.model, layers, [net.images], SamplingOptions())
+    blocks = gather_grams(net.model, layers, [net.images], SamplingOptions(max_features=1))
+    for layer, positions in zip(layers, (9, 1), strict=True):
+        split = whole[layer].matrix[0].unflatten(0, (-1, positions)).unflatten(2, (-1, positions))
+        torch.testing.assert_close(blocks[layer].matrix[0], split.diagonal(dim1=0, dim2=2).permute(2, 0, 1))
