@@ -22,27 +22,19 @@ def run(options: jsonargparse.Namespace) -> None:
     Raises:
         AmcError: If an option, the data, the network or the folder cannot be used.
     """
-    from amc.cli.setup import budget_of, display, load_roles, open_task, output_of
+    from amc.cli.setup import budget_of, display, load_roles, open_task, output_of, search_of
     from amc.compression import policy_record, train_dense
     from amc.delivery import Workshop
     from amc.report.plots import plot_run
     from amc.report.run_recorder import RunRecorder
     from amc.report.tables import allocation_table, render
-    from amc.search import SearchConfig, check_search, search_policy
+    from amc.search import check_search, search_policy
 
     path, config = output_of(run_config(options), options.out, options.resume)
     shown = display()
     with RunRecorder(path, config, shown, resume=options.resume) as recorder:
         task, _ = open_task(config, load_roles(config.data, config.seed, shown), budget=budget_of(config))
-        search = SearchConfig(
-            config.agent,
-            config.agent_options,
-            config.episodes,
-            config.reward,
-            config.allocation_mode,
-            config.seed,
-            config.first_images,
-        )
+        search = search_of(config)
         check_search(task.problem, search)
         recorder.begin()
         if config.trains_first:

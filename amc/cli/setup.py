@@ -19,6 +19,7 @@ from amc.models import create_model, example_input_shape, load_weights
 from amc.recorder import Advance
 from amc.report.progress import ProgressDisplay
 from amc.report.run_folder import RunFolder, default_path
+from amc.search import SearchConfig
 from amc.structure import Allocation
 from amc.task import Task
 from amc.training import DataConfig, DataRoles, load_data
@@ -113,6 +114,19 @@ def open_task(config: RunConfig, data: DataRoles, *, budget: Budget | None = Non
         dtype=config.dtype,
     )
     return task, source
+
+
+def search_of(config: RunConfig) -> SearchConfig:
+    """Returns the search that a configuration describes."""
+    return SearchConfig(
+        config.agent,
+        config.agent_options,
+        config.episodes,
+        config.reward,
+        config.allocation_mode,
+        config.seed,
+        config.first_images,
+    )
 
 
 def budget_of(config: RunConfig) -> Budget:

@@ -1,0 +1,123 @@
+"""How the time of an episode grows with the network: random weights and random images do for that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from amc.bench.speed import SearchWatch
+from amc.compression import prepare
+from amc.costs import Budget
+from amc.models import create_model, example_input_shape
+from amc.search import SearchConfig, check_search
+from amc.task import PruningConfig, Task
+from amc.training import DataRoles, FineTuneConfig
+from amc.training.image_set import ImageSet
+
+CLASSES = 10
+_CALIBRATION = 100
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One network.
+
+    Attributes:
+        model: Its name.
+        layers: Its convolutions and linear layers.
+        decisions: Steps of an episode.
+        flops: FLOPs of the dense network for one image (a multiply-add is one).
+        images: Images that score a candidate.
+        seconds: Seconds an episode, the median of the rounds.
+        forward: Share of the forward passes, in percent.
+        setup_seconds: Statistics and tables, once a search.
+    """
+
+    model: str
+    layers: int
+    decisions: int
+    flops: int
+    images: float
+    seconds: float
+    forward: float
+    setup_seconds: float
+
+    @property
+    def picoseconds(self) -> float:
+        """Picoseconds an episode for every image and FLOP of the dense network: constant where time is linear."""
+        return 1e12 * self.seconds / (self.images * self.flops)
+
+
+def measure_curve(
+    models: Sequence[str],
+    search: SearchConfig,
+    *,
+    budget: Budget,
+    pruning: PruningConfig,
+    images: int,
+    rounds: int,
+    device: str = "auto",
+    dtype: str = "auto",
+) -> Iterator[CurvePoint]:
+    """Times searches of networks with random weights.
+
+    Args:
+        models: Names of networks.
+        search: The search of each round.
+        budget: The budget.
+        pruning: The pruning.
+        images: Random images that score a candidate.
+        rounds: Searches a network.
+        device: Where to compute.
+        dtype: Number format of the candidates.
+
+    Yields:
+        One point a network, as soon as it is known.
+
+    Raises:
+        AmcError: If a network or an option cannot be used.
+    """
+    for name in models:
+        task = _random_task(name, budget, pruning, images, search.seed, device, dtype)
+        check_search(task.problem, search)
+        watch = SearchWatch(task, search)
+        for turn in range(rounds):
+            watch.play(turn)
+        speed = watch.result()
+        yield CurvePoint(
+            model=name,
+            layers=len(task.structure.layers),
+            decisions=len(task.problem.decisions),
+            flops=task.structure.dense_flops,
+            images=speed.images,
+            seconds=speed.seconds_per_episode,
+            forward=speed.split["forward"],
+            setup_seconds=speed.setup_seconds,
+        )
+
+
+def _random_task(
+    name: str, budget: Budget, pruning: PruningConfig, images: int, seed: int, device: str, dtype: str
+) -> Task:
+    """Sets up a network with random weights on random images."""
+    shape = example_input_shape(name)[-3:]
+    generator = torch.Generator().manual_seed(seed)
+
+    def random_images(count: int) -> ImageSet:
+        classes = torch.arange(count) % CLASSES
+        return ImageSet(torch.randn(count, *shape, generator=generator), classes)
+
+    calibration, search = random_images(_CALIBRATION), random_images(images)
+    roles = DataRoles(train=calibration, calibration=calibration, search=search, test=search)
+    return prepare(
+        create_model(name, num_classes=CLASSES, seed=seed),
+        roles,
+        budget,
+        pruning=pruning,
+        finetune=FineTuneConfig(epochs=0),
+        seed=seed,
+        device=device,
+        dtype=dtype,
+    )

@@ -1,0 +1,127 @@
+"""`amc bench`: how fast the search is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jsonargparse
+
+from amc.cli.command import Command
+from amc.cli.options import add_run_options, run_config
+from amc.errors import RunFolderError
+
+if TYPE_CHECKING:
+    from amc.config import RunConfig
+
+_UNUSED = ("compare", "finetune", "train", "train_first")
+_EPISODES = 20
+_CURVE_IMAGES = 1000
+
+
+def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
+    """Adds the options of a search, and how it is measured."""
+    add_run_options(parser, hide=_UNUSED)
+    add = parser.add_argument
+    add("--rounds", metavar="N", type=int, default=3, help="How often search and reference take turns.")
+    add(
+        "--reference_episodes",
+        metavar="N",
+        type=int,
+        default=1,
+        help="Candidates that the reference procedure scores a round; 0 for none.",
+    )
+    add("--points", metavar="N", type=int, default=10, help="Positions an image that the reference samples in a layer.")
+    add(
+        "--curve",
+        metavar="NAMES",
+        type=str | None,
+        default=None,
+        help="Time these networks instead, comma-separated, with random weights and images.",
+    )
+    add("--json", metavar="FILE", type=str | None, default=None, help="File for the figures as JSON.")
+
+
+def defaults(words: Sequence[str]) -> list[str]:
+    """Times shorter searches than a run's."""
+    return ["--episodes", str(_EPISODES)]
+
+
+def run(options: jsonargparse.Namespace) -> None:
+    """Measures and prints.
+
+    Raises:
+        AmcError: If an option, the data or the network cannot be used.
+    """
+    from amc.records import write_json
+
+    config = run_config(options)
+    figures = _curve(config, options) if options.curve else _speed(config, options)
+    if options.json:
+        try:
+            write_json(Path(options.json), figures)
+        except OSError as error:
+            raise RunFolderError(f"the file of --json must be writable: {error}") from error
+
+
+def _speed(config: RunConfig, options: jsonargparse.Namespace) -> dict[str, Any]:
+    """Measures one network on its data."""
+    from amc.bench.speed import BenchConfig, measure_speed
+    from amc.bench.tables import speed_table
+    from amc.cli.setup import budget_of, display, load_roles, open_task, search_of
+    from amc.report.tables import render
+    from amc.search import check_search
+
+    measured = BenchConfig(options.rounds, options.reference_episodes, options.points)
+    measured.check()
+    task, _ = open_task(config, load_roles(config.data, config.seed, display()), budget=budget_of(config))
+    search = search_of(config)
+    check_search(task.problem, search)
+    report = measure_speed(task, search, measured)
+    print(render(speed_table(report)), end="")
+    return {"model": config.model, **report.as_dict()}
+
+
+def _curve(config: RunConfig, options: jsonargparse.Namespace) -> dict[str, Any]:
+    """Times networks of several sizes."""
+    from dataclasses import asdict
+
+    from amc.bench.curve import measure_curve
+    from amc.bench.tables import curve_table
+    from amc.cli.setup import budget_of, display, search_of
+    from amc.config import split_names
+    from amc.report.tables import render
+
+    names, shown, points = split_names(options.curve), display(), []
+    with shown.stage("curve", len(names), "networks") as advance:
+        for point in measure_curve(
+            names,
+            search_of(config),
+            budget=budget_of(config),
+            pruning=config.pruning,
+            images=config.data.search_images or _CURVE_IMAGES,
+            rounds=options.rounds,
+            device=config.device,
+            dtype=config.dtype,
+        ):
+            points.append(point)
+            advance(len(points), point.model)
+    print(render(curve_table(points)), end="")
+    return {"curve": [{**asdict(point), "picoseconds": point.picoseconds} for point in points]}
+
+
+COMMAND = Command(
+    add_arguments,
+    run,
+    defaults=defaults,
+    description=(
+        "Times the search on a network and data, splits the time, and compares it with a straightforward reading of\n"
+        "the reference procedure, in turns in the same process. The weights need not be trained."
+    ),
+    examples=(
+        "  amc bench\n"
+        "  amc bench --config configs/cifar10_resnet56.yaml --data.root DIR --weights FILE --json bench.json\n"
+        "  amc bench --curve resnet20,resnet32,resnet44,resnet56,resnet110"
+    ),
+)
