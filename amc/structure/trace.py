@@ -11,10 +11,11 @@ from torch import nn
 from amc.errors import ModelError, StructureError
 from amc.structure.assemble import assemble
 from amc.structure.model_structure import ModelStructure
+from amc.structure.modes import AdaptivePoolMode, ShadowMode, module_names
 from amc.structure.running import ExampleInput, call, first_line, tensors_in, undisturbed
 from amc.structure.shadow import Shadow
 from amc.structure.sliceable import make_sliceable
-from amc.structure.tracer import AdaptivePoolMode, Producer, ShadowMode, Trace, module_names
+from amc.structure.tracer import Producer, Trace
 from amc.structure.trial import without_failing_groups
 
 __all__ = ["ExampleInput", "call", "check_weights", "first_line", "trace_structure"]

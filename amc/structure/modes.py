@@ -1,0 +1,76 @@
+"""What watches a network while it is traced: its operators, its functions and its modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from amc.structure.rules import apply_rule
+from amc.structure.tracer import Trace
+
+
+class ShadowMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Applies the coupling rule of every operator that runs."""
+
+    def __init__(self, trace: Trace) -> None:
+        """Creates the mode.
+
+        Args:
+            trace: Where the rules write down what they see.
+        """
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.trace = trace
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Runs an operator, then its rule."""
+        kwargs = kwargs or {}
+        outputs = func(*args, **kwargs)
+        apply_rule(self.trace, func, args, kwargs, outputs)
+        return outputs
+
+
+class AdaptivePoolMode(TorchFunctionMode):
+    """Tells adaptive pooling, which fvcore counts, from a plain mean, which it does not: both run `aten.mean`."""
+
+    def __init__(self, trace: Trace) -> None:
+        """Creates the mode.
+
+        Args:
+            trace: Where `in_adaptive_pool` is set while such a pooling runs.
+        """
+        super().__init__()
+        self.trace = trace
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Runs a function of PyTorch, noting whether it is adaptive average pooling in two dimensions."""
+        outer = self.trace.in_adaptive_pool
+        self.trace.in_adaptive_pool = outer or getattr(func, "__name__", "") == "adaptive_avg_pool2d"
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            self.trace.in_adaptive_pool = outer
+
+
+@contextmanager
+def module_names(trace: Trace) -> Iterator[None]:
+    """Keeps the stack of running modules in `trace.modules`."""
+
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        trace.modules.pop()
+
+    handles = []
+    for name, module in trace.model.named_modules():
+        handles.append(module.register_forward_pre_hook(lambda _module, _args, name=name: trace.modules.append(name)))
+        handles.append(module.register_forward_hook(leave))
+    trace.modules.append("")
+    try:
+        yield
+    finally:
+        trace.modules.clear()
+        for handle in handles:
+            handle.remove()
