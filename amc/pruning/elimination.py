@@ -142,16 +142,18 @@ class _Problem:
             self._inverse = _inverse(gram, mean if regression.intercept else None, damping)
         else:
             centred = mean.reshape(-1, self._p)
-            self._moments = blocks - float(self._lead) * centred[:, :, None] * centred[:, None]
+            moments = blocks - float(self._lead) * centred[:, :, None] * centred[:, None]
+            live = self._blocks(self._weight[self._lead :])
+            self._fixed_costs = (live * (moments @ live)).sum((1, 2)) / (float(energy) + tiny)
         self._energy = float(energy) + tiny
 
     def costs(self, width: int) -> Tensor:
         """Returns what the removal of each live channel costs, relative to the energy of the output."""
+        if not self._refittable:
+            return self._fixed_costs[:width]  # without a refit, no channel's cost depends on the others
         live = self._blocks(self._weight[self._lead : self._lead + width * self._p])
-        if self._refittable:
-            solved = torch.linalg.solve(self._diagonal(self._inverse, self._lead)[:width], live)
-        else:
-            solved = self._moments[:width] @ live
+        diagonal = self._diagonal(self._inverse, self._lead)[:width]
+        solved = live / diagonal if self._p == 1 else torch.linalg.solve(diagonal, live)
         costs: Tensor = (live * solved).sum((1, 2)) / self._energy
         return costs
 
@@ -171,7 +173,7 @@ class _Problem:
         else:
             if lead:
                 self._weight[0] += self._mean[slot * p : (slot + 1) * p] @ self._weight[gone]
-            self._moments[slot] = self._moments[width - 1]
+            self._fixed_costs[slot] = self._fixed_costs[width - 1].clone()
             self._mean[slot * p : (slot + 1) * p] = self._mean[last - lead : end - lead].clone()
         self._weight[gone] = self._weight[last:end].clone()
 
