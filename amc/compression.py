@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from amc.recorder import Recorder
 from amc.recorder_hooks import training_hooks
 from amc.records import episode_line, write_json, write_text
 from amc.save import save_network
-from amc.search import SearchConfig, check_search, search_policy
+from amc.search import SearchConfig, check_search, default_budget, search_policy
 from amc.structure import Allocation
 from amc.structure.trace import trace_structure
 from amc.task import PruningConfig, Task, build_problem, example_of
@@ -117,7 +117,8 @@ def compress(
         data: A pair of training and test loaders, data sets or tensor pairs `(inputs, classes)`, from which the four
             roles are drawn; or the roles themselves (see `amc.training.roles_from_loaders`). None only with an
             `evaluate` and an `example_input` of your own.
-        budget: What the smaller network may cost; half the FLOPs if not given.
+        budget: What the smaller network may cost; if not given, half the FLOPs, or no bound for the rewards that weigh
+            accuracy against size themselves (`"flops"`, `"params"`).
         agent: Name of the agent that looks for the allocation.
         agent_options: Options of the agent.
         episodes: Candidates that the agent may try.
@@ -155,7 +156,7 @@ def compress(
     task = prepare(
         model,
         roles,
-        budget or Budget(flops=0.5),
+        budget or default_budget(reward),
         pruning=pruning or PruningConfig(),
         finetune=settings,
         evaluate=evaluate,
@@ -176,7 +177,8 @@ def compress(
     outcome = search_policy(task.problem, workshop.score, search, recorder, stages=workshop.stages)
     recorder.on_policy(policy_record(task.problem, outcome.best.allocation))
     delivered = workshop.deliver(agent, outcome.best.allocation, recorder)
-    baselines = compare(workshop, task.problem, [name for name in compare_with if name != agent], search, recorder)
+    names = [name for name in compare_with if name != agent]
+    baselines = compare(workshop, _problem_of_baselines(task.problem, delivered), names, search, recorder)
     return CompressionResult(
         model=delivered.model,
         allocation=delivered.allocation,
@@ -186,6 +188,11 @@ def compress(
         problem=task.problem,
         architecture=describe(model, task.structure, delivered.kept, source, example_input=task.example_input),
     )
+
+
+def _problem_of_baselines(problem: PruningProblem, delivered: Delivered) -> PruningProblem:
+    """Returns the problem that baselines solve: the same, or without a budget that of reaching the FLOPs delivered."""
+    return problem if problem.limit is not None else replace(problem, budget=Budget(flops=delivered.flops))
 
 
 def prepare(

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from amc.costs import Budget
 from amc.errors import ConfigurationError, UnknownNameError
 from amc.task import PruningConfig
 from amc.training.config import FineTuneConfig, TrainConfig
@@ -23,7 +24,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class BudgetConfig:
-    """Budget: what the smaller network may cost; give exactly one (unset: half the FLOPs).
+    """Budget: what the smaller network may cost; give exactly one.
+
+    Where neither is set it is half the FLOPs, or no bound for the rewards flops and params.
 
     Attributes:
         flops: FLOPs kept, as a share of the dense network's (0.5) or a count (60000000); a multiply-add is one.
@@ -104,6 +107,25 @@ def split_names(text: str) -> tuple[str, ...]:
 def as_mapping(config: Any) -> dict[str, Any]:
     """Returns a configuration as nested dictionaries, for YAML."""
     return dataclasses.asdict(config)
+
+
+def budget_of(config: RunConfig) -> Budget | None:
+    """Returns the budget; see `amc.search.default_budget` for what holds if none is set.
+
+    Raises:
+        BudgetError: If it is malformed.
+    """
+    from amc.search import default_budget
+
+    flops, params = (_whole(value) for value in (config.budget.flops, config.budget.params))
+    if flops is None and params is None:
+        return default_budget(config.reward)
+    return Budget(flops=flops, params=params)
+
+
+def _whole(value: float | None) -> float | int | None:
+    """Returns counts as integers; shares stay as they are."""
+    return int(value) if value is not None and value > 1 and value == int(value) else value
 
 
 def from_mapping(cls: type[T], record: Mapping[str, Any], path: str = "") -> T:

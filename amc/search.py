@@ -11,12 +11,13 @@ import gymnasium
 
 import envs
 from agents import Agent, EpisodeResult, SearchOutcome, create_agent
-from amc.costs import PruningProblem
+from amc.costs import Budget, PruningProblem
 from amc.errors import ConfigurationError
 from amc.recorder import Recorder
 from amc.staging import StagedEvaluator, Stages, Value, reward_of
 from amc.structure import Allocation
 from amc.training.score import Evaluator, Score
+from envs.rewards import is_budget_free
 
 if TYPE_CHECKING:
     from envs.rewards import Outcome
@@ -48,6 +49,15 @@ class SearchConfig:
     allocation_mode: str = "clip"
     seed: int = 0
     first_images: int | None = None
+
+
+def default_budget(reward: str | Callable[[Outcome], float]) -> Budget | None:
+    """Returns the budget where none is given: half the FLOPs, or no bound for the accuracy-guaranteed rewards.
+
+    Raises:
+        UnknownNameError: If the reward does not exist.
+    """
+    return None if is_budget_free(reward) else Budget(flops=0.5)
 
 
 def make_env(problem: PruningProblem, evaluate: Evaluator, config: SearchConfig) -> gymnasium.Env[Any, Any]:

@@ -104,6 +104,15 @@ REWARDS.register("cross_entropy", NamedReward("cross_entropy", _cross_entropy), 
 REWARDS.register("agreement", NamedReward("agreement", _agreement), "agreement with the dense network; no labels")
 
 
+def is_budget_free(reward: str | Reward) -> bool:
+    """Tells whether a reward weighs accuracy against size by itself, so that it makes sense without a budget.
+
+    Raises:
+        UnknownNameError: If no reward has the name.
+    """
+    return isinstance(reward, str) and REWARDS.get(reward).budget_free
+
+
 def resolve_reward(reward: str | Reward, *, has_budget: bool) -> Reward:
     """Returns the reward that a name stands for; a callable is returned as it is.
 

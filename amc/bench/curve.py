@@ -54,7 +54,7 @@ def measure_curve(
     models: Sequence[str],
     search: SearchConfig,
     *,
-    budget: Budget,
+    budget: Budget | None,
     pruning: PruningConfig,
     images: int,
     rounds: int,
@@ -99,7 +99,7 @@ def measure_curve(
 
 
 def _random_task(
-    name: str, budget: Budget, pruning: PruningConfig, images: int, seed: int, device: str, dtype: str
+    name: str, budget: Budget | None, pruning: PruningConfig, images: int, seed: int, device: str, dtype: str
 ) -> Task:
     """Sets up a network with random weights on random images."""
     shape = example_input_shape(name)[-3:]

@@ -69,7 +69,8 @@ def _speed(config: RunConfig, options: jsonargparse.Namespace) -> dict[str, Any]
     """Measures one network on its data."""
     from amc.bench.speed import BenchConfig, measure_speed
     from amc.bench.tables import speed_table
-    from amc.cli.setup import budget_of, display, load_roles, open_task, search_of
+    from amc.cli.setup import display, load_roles, open_task, search_of
+    from amc.config import budget_of
     from amc.report.tables import render
     from amc.search import check_search
 
@@ -89,8 +90,8 @@ def _curve(config: RunConfig, options: jsonargparse.Namespace) -> dict[str, Any]
 
     from amc.bench.curve import measure_curve
     from amc.bench.tables import curve_table
-    from amc.cli.setup import budget_of, display, search_of
-    from amc.config import split_names
+    from amc.cli.setup import display, search_of
+    from amc.config import budget_of, split_names
     from amc.report.tables import render
 
     names, shown, points = split_names(options.curve), display(), []

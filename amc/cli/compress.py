@@ -21,8 +21,9 @@ def run(options: jsonargparse.Namespace) -> None:
         AmcError: If an option, the data, the network or the folder cannot be used.
     """
     # Here, so that --help does not wait for them.
-    from amc.cli.setup import budget_of, build_model, display, load_roles, output_of
+    from amc.cli.setup import build_model, display, load_roles, output_of
     from amc.compression import compress
+    from amc.config import budget_of
     from amc.report.files import write_report
     from amc.report.run_recorder import RunRecorder
 

@@ -48,7 +48,8 @@ def run(options: jsonargparse.Namespace) -> None:
     if options.list:
         print("\n".join(model_names()))
         return
-    from amc.cli.setup import budget_of, build_model, example_for
+    from amc.cli.setup import build_model, example_for
+    from amc.config import budget_of
     from amc.report.tables import structure_table
     from amc.structure.trace import trace_structure
     from amc.task import build_problem

@@ -22,8 +22,9 @@ def run(options: jsonargparse.Namespace) -> None:
     Raises:
         AmcError: If an option, the data, the network or the folder cannot be used.
     """
-    from amc.cli.setup import budget_of, display, load_roles, open_task, output_of, search_of
+    from amc.cli.setup import display, load_roles, open_task, output_of, search_of
     from amc.compression import policy_record, train_dense
+    from amc.config import budget_of
     from amc.delivery import Workshop
     from amc.report.plots import plot_run
     from amc.report.run_recorder import RunRecorder

@@ -129,21 +129,6 @@ def search_of(config: RunConfig) -> SearchConfig:
     )
 
 
-def budget_of(config: RunConfig) -> Budget:
-    """Returns the budget; half the FLOPs if none is set.
-
-    Raises:
-        BudgetError: If it is malformed.
-    """
-    flops, params = (_whole(value) for value in (config.budget.flops, config.budget.params))
-    return Budget(flops=0.5) if flops is None and params is None else Budget(flops=flops, params=params)
-
-
-def _whole(value: float | None) -> float | int | None:
-    """Returns counts as integers; shares stay as they are."""
-    return int(value) if value is not None and value > 1 and value == int(value) else value
-
-
 def display() -> ProgressDisplay:
     """Returns the progress display of the command line: on stderr, so that stdout holds results alone."""
     return ProgressDisplay(sys.stderr)

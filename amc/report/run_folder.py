@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from agents.protocol import EpisodeResult
-from amc.config import RunConfig, as_mapping, from_mapping
+from amc.config import RunConfig, as_mapping, budget_of, from_mapping
 from amc.errors import RunFolderError
 from amc.records import episode_from_record, episode_line, write_json, write_text
 
@@ -154,6 +154,7 @@ def fresh_path(base: Path) -> Path:
 
 def default_path(config: RunConfig) -> Path:
     """Returns a folder that does not exist, named after what makes the run: `runs/MODEL-DATA-AGENT-BUDGET-seedN`."""
-    metric, value = ("params", config.budget.params) if config.budget.params else ("flops", config.budget.flops or 0.5)
+    budget = budget_of(config)
+    bound = f"{budget.metric}{budget.value:g}" if budget else f"by_{config.reward}"
     model = config.model.replace(":", ".").replace("/", ".")
-    return fresh_path(Path("runs") / f"{model}-{config.data.name}-{config.agent}-{metric}{value:g}-seed{config.seed}")
+    return fresh_path(Path("runs") / f"{model}-{config.data.name}-{config.agent}-{bound}-seed{config.seed}")

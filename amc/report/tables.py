@@ -20,8 +20,10 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
         summary: As `summary.json` holds it.
     """
     budget, accuracy = summary["budget"], summary["accuracy"]
-    share = _share(budget["target"], summary[budget["metric"]]["dense"])
-    title = f"{summary['model']}, budget {share} of the {_metric(budget['metric'])}"
+    title = f"{summary['model']}, without a budget"
+    if budget["target"] is not None:
+        share = _share(budget["target"], summary[budget["metric"]]["dense"])
+        title = f"{summary['model']}, budget {share} of the {_metric(budget['metric'])}"
     table = Table(title=title, caption="accuracy: top-1 on the test images, in percent; FLOPs: a multiply-add is one")
     table.add_column("network")
     for heading in ("FLOPs", "params", "pruned", "fine-tuned", "lost"):
