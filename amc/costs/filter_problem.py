@@ -88,7 +88,9 @@ def _nothing_to_prune(structure: ModelStructure) -> str:
 
 def _writing_layer(structure: ModelStructure, group: int) -> LayerSpec:
     """Returns the first layer that writes the group's channels."""
-    layer = next((layer for layer in structure.layers if layer.writes == group), None)
+    writers = structure.groups[group].writers
+    # A layer names one group that it writes, and it may write several.
+    layer = next((layer for layer in structure.layers if layer.writes == group or layer.name in writers), None)
     assert layer is not None, f"no layer writes the group {structure.groups[group].name}"
     return layer
 

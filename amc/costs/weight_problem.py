@@ -53,7 +53,7 @@ def weight_problem(
     check_patterns([*exclude, *bounds], [layer.name for layer in structure.layers])
     decisions: list[Decision] = []
     for index, layer in enumerate(structure.layers):
-        if layer.kind == "attention" or any(matches([layer.name], pattern) for pattern in exclude):
+        if layer.kind in ("attention", "embedding") or any(matches([layer.name], pattern) for pattern in exclude):
             continue
         low, high = keep_bounds([layer.name], bounds, (min_keep_ratio, max_keep_ratio))
         size = prod(layer.weight_shape)

@@ -185,12 +185,14 @@ def _group(
 ) -> ChannelGroup:
     ordered = sorted(axes, key=lambda axis: axis.first_label)
     cuts = tuple(TensorCut(*axis.key, axis.of_members(members), trace.roles[axis.key]) for axis in ordered)
-    writers = tuple(dict.fromkeys(_module(cut) for cut in cuts if cut.role == "write"))
-    readers = tuple(dict.fromkeys(_module(cut) for cut in cuts if cut.role == "read"))
+    writers = tuple(dict.fromkeys(_owner(cut.tensor) for cut in cuts if cut.role == "write"))
+    readers = tuple(dict.fromkeys(_owner(cut.tensor) for cut in cuts if cut.role == "read"))
     names[writers[0]] = names.get(writers[0], 0) + 1
     suffix = f"#{names[writers[0]]}" if names[writers[0]] > 1 else ""
     if reason is None and len(members) < 2:
         reason = "a single channel once coupled"
+    if reason is None and not any(_owner(weight) in writers for weight in trace.layers):
+        reason = "part of an auxiliary head, which runs in training mode only"
     return ChannelGroup(
         name=writers[0] + suffix,
         channels=len(members),
@@ -203,19 +205,20 @@ def _group(
     )
 
 
-def _module(cut: TensorCut) -> str:
-    return cut.tensor.rpartition(".")[0]
+def _owner(tensor: str) -> str:
+    """Returns the module that holds a tensor; the network's own parameters stand for themselves."""
+    return tensor.rpartition(".")[0] or tensor
 
 
 def _layer(trace: Trace, grouping: Grouping, record: LayerRecord) -> LayerSpec:
     weight = trace.tensors[record.weight]
-    name = record.weight.rpartition(".")[0]
-    bias = name + ".bias"
-    params = weight.numel() + (trace.tensors[bias].numel() if bias in trace.tensors else 0)
+    module, _, leaf = record.weight.rpartition(".")
+    bias = trace.tensors.get(f"{module}.{leaf.replace('weight', 'bias')}") if "weight" in leaf else None
+    params = weight.numel() + (0 if bias is None else bias.numel())
     written = _groups_of(trace, grouping, record.out_labels)
     sum_ = record.residual_sum
     return LayerSpec(
-        name=name,
+        name=_owner(record.weight),
         kind=record.kind,
         weight=record.weight,
         weight_shape=tuple(weight.shape),

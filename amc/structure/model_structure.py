@@ -93,7 +93,8 @@ class LayerSpec:
 
     Attributes:
         name: Name of the module; the weight is `f"{name}.weight"` unless `weight` says otherwise.
-        kind: `"conv"`, `"depthwise"` (one input channel a filter), `"linear"`, `"attention"`.
+        kind: `"conv"`, `"depthwise"` (one input channel a filter), `"linear"`, `"attention"` (parts of the weight are
+            used on their own), `"embedding"` (a look-up: no FLOPs, and what it reads are numbers).
         weight: Name of the weight, as in the `state_dict`.
         weight_shape: Shape of the weight, for example `(n, c / groups, k, k)`.
         in_channels: Channels read.

@@ -61,9 +61,19 @@ def convolution(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Te
         written = _grouped(trace, view, weight, read, groups, kernel * positions * source.shape[0])
     trace.follow(bias, written)
     trace.set_shadow(outputs, Shadow.along(trace.units.find(written), 1, outputs.shape))
-    depthwise = groups > 1 and weight.shape[1] == 1
-    kind = "depthwise" if depthwise else "conv"
-    _record_layer(trace, view, kind, read, written, args[0], outputs, kernel_stride=(weight.shape[2:], stride))
+    record = LayerRecord(
+        weight=view.name,
+        kind="depthwise" if groups > 1 and weight.shape[1] == 1 else "conv",
+        in_labels=read,
+        out_labels=written,
+        kernel_size=_pair(weight.shape[2:]),
+        stride=_pair(stride),
+        input_size=_pair(source.shape[2:]),
+        in_channels=source.shape[1],
+        out_channels=len(written),
+        flops=prod(weight.shape) * positions * source.shape[0],
+    )
+    _record_layer(trace, record, outputs)
     module = view.name.rpartition(".")[0]
     if isinstance(trace.model.get_submodule(module), nn.modules.conv._ConvNd):
         trace.attribute(module, "in_channels", read)
@@ -138,7 +148,18 @@ def _linear(trace: Trace, source: Tensor, weight: Tensor, outputs: Tensor) -> La
     trace.tie(view, 0, read, "read")
     trace.cost(1, *rows, read, written)
     trace.set_shadow(outputs, Shadow.along(trace.units.find(written), outputs.dim() - 1, outputs.shape))
-    _record_layer(trace, view, "linear", read, written, source, outputs)
+    whole = trace.tensors[view.name].numel() == weight.numel()
+    record = LayerRecord(
+        weight=view.name,
+        kind="linear" if whole else "attention",
+        in_labels=read,
+        out_labels=written,
+        input_size=_pair(source.shape[:-1]),
+        in_channels=source.shape[-1],
+        out_channels=len(written),
+        flops=outputs.numel() * source.shape[-1],
+    )
+    _record_layer(trace, record, outputs)
     module_name = view.name.rpartition(".")[0]
     module = trace.model.get_submodule(module_name)
     if isinstance(module, nn.Linear):
@@ -147,42 +168,16 @@ def _linear(trace: Trace, source: Tensor, weight: Tensor, outputs: Tensor) -> La
     return written
 
 
-def _record_layer(
-    trace: Trace,
-    view: ParameterView,
-    kind: str,
-    read: Factor,
-    written: Labels,
-    source: Tensor,
-    output: Tensor,
-    kernel_stride: tuple[Any, Any] = ((1, 1), (1, 1)),
-) -> None:
+def _record_layer(trace: Trace, record: LayerRecord, output: Tensor) -> None:
     """Writes down a layer, or another call of it."""
     if not trace.counting:
         return
-    in_channels = source.shape[1] if kind != "linear" else source.shape[-1]
-    spatial = source.shape[2:] if kind != "linear" else source.shape[:-1]
-    weight = trace.tensors[view.name]
-    flops = output.numel() * (in_channels if kind == "linear" else weight[0].numel())
-    seen = trace.layers.get(view.name)
-    if seen is not None:
+    seen = trace.layers.setdefault(record.weight, record)
+    if seen is not record:
         seen.calls += 1
-        seen.flops += flops
-        return
-    record = LayerRecord(
-        weight=view.name,
-        kind=kind,
-        in_labels=read,
-        out_labels=written,
-        kernel_size=_pair(kernel_stride[0]),
-        stride=_pair(kernel_stride[1]),
-        input_size=_pair(spatial),
-        in_channels=in_channels,
-        out_channels=len(written),
-        flops=flops,
-    )
-    trace.layers[view.name] = record
-    trace.produced(output, Producer(record))
+        seen.flops += record.flops
+    else:
+        trace.produced(output, Producer(record))
 
 
 def _pair(sizes: Any) -> tuple[int, int]:
@@ -320,6 +315,10 @@ def embedding(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tens
     written = trace.written_by(view, 1, args[0].shape[1])
     trace.set_shadow(outputs, Shadow.along(trace.units.find(written), outputs.dim() - 1, outputs.shape))
     trace.attribute(view.name.rpartition(".")[0], "embedding_dim", written)
+    numbers, width = args[0].shape
+    size = _pair(args[1].shape)
+    record = LayerRecord(view.name, "embedding", numbers, written, size, in_channels=numbers, out_channels=width)
+    _record_layer(trace, record, outputs)
     return None
 
 

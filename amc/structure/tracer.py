@@ -42,12 +42,12 @@ class LayerRecord:
     kind: str
     in_labels: Factor
     out_labels: Factor
-    kernel_size: tuple[int, int]
-    stride: tuple[int, int]
     input_size: tuple[int, int]
     in_channels: int
     out_channels: int
-    flops: int
+    kernel_size: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    flops: int = 0
     calls: int = 1
     batch_norm: str | None = None
     residual_sum: tuple[int, int] | None = None

@@ -31,7 +31,7 @@ ORDER = [
     ("amc.compression",),
     ("amc.report",),
     ("amc.export",),
-    ("amc.bench", "amc.study"),
+    ("amc.bench", "amc.study", "amc.zoo"),
     ("amc.cli",),
     ("amc.__main__",),
 ]

@@ -89,3 +89,39 @@ def test_sequences_have_a_length_and_calls_are_counted():
     layers = {layer.name: layer for layer in trace_structure(model, torch.randn(1, 7, 5)).layers}
     assert layers["0"].input_size == (7, 1)
     assert (layers["1"].calls, layers["1"].flops) == (2, 2 * 7 * 36)
+
+
+def test_transposed_convolutions_count_their_input_positions(tools):
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ConvTranspose2d(4, 6, 2, stride=2), nn.Conv2d(6, 2, 1))
+    structure, _ = tools.traced(model, IMAGE)
+    layer = structure.layers[1]
+    assert layer.flops == 64 * 4 * 4 * 6
+    assert (layer.in_channels, layer.out_channels, layer.params) == (4, 6, 4 * 4 * 6 + 6)
+
+
+def test_embeddings_and_parts_of_weights_are_layers_of_their_own_kind(tools):
+    class Text(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.memory = nn.Embedding(30, 8), nn.Embedding(20, 8)
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+            self.projection = nn.Parameter(torch.randn(8, 5))
+            self.head = nn.Linear(5, 3)
+
+        def forward(self, tokens, other):
+            memory = self.memory(other)
+            return self.head(self.attention(self.words(tokens), memory, memory)[0] @ self.projection)
+
+    example = {"tokens": torch.randint(0, 30, (1, 4)), "other": torch.randint(0, 20, (1, 7))}
+    model = Text()
+    structure = trace_structure(tools.randomise(model), example)
+    layers = {layer.name: layer for layer in structure.layers}
+    assert list(layers) == ["memory", "words", "attention", "attention.out_proj", "projection", "head"]
+    words, attention, projection = layers["words"], layers["attention"], layers["projection"]
+    assert (words.kind, words.in_channels, words.out_channels, words.flops) == ("embedding", 30, 8, 0)
+    assert words.params == 240
+    assert (attention.kind, attention.weight) == ("attention", "attention.in_proj_weight")
+    assert (attention.calls, attention.params) == (3, 24 * 8 + 24)
+    assert attention.flops == (4 + 7 + 7) * 8 * 8
+    assert (projection.weight, projection.kind, projection.params) == ("projection", "linear", 40)
+    tools.check_costs(model, structure, example)

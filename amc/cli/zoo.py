@@ -1,0 +1,113 @@
+"""`amc zoo`: which networks can be pruned, and whether all contracts hold on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jsonargparse
+
+from amc.cli.command import Command
+from amc.errors import AmcError, ConfigurationError
+
+
+def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
+    """Adds the options that say which networks, and where the table goes."""
+    parser.add_argument(
+        "--models",
+        type=str,
+        default="",
+        metavar="NAMES",
+        help="Networks, comma-separated; patterns such as 'resnet*' and 'timm:NAME' work; unset: all of torchvision's.",
+    )
+    parser.add_argument(
+        "--contracts", type=str, default="", metavar="NAMES", help="Contracts to check, comma-separated; unset: all."
+    )
+    parser.add_argument(
+        "--image_size", type=int | None, default=None, metavar="N", help="Size of the images; unset: the usual one."
+    )
+    parser.add_argument(
+        "--results",
+        type=str | None,
+        default=None,
+        metavar="FILE",
+        help="JSON lines of what is found, one a network; networks that are in it already are not examined again.",
+    )
+    parser.add_argument("--out", type=str | None, default=None, metavar="FILE", help="Markdown file for the table.")
+
+
+def run(options: jsonargparse.Namespace) -> None:
+    """Examines the networks, prints one line for each, and writes the table.
+
+    Raises:
+        AmcError: If an option cannot be used, or a contract is broken.
+    """
+    from amc.zoo.sweep import append_outcome, examine, read_outcomes
+    from amc.zoo.table import write_table
+
+    results = None if options.results is None else Path(options.results)
+    known = {} if results is None else read_outcomes(results)
+    contracts = _contracts(options.contracts)
+    outcomes = []
+    for name in _models(options.models):
+        outcome = known.get(name) or examine(name, contracts, image_size=options.image_size)
+        outcomes.append(outcome)
+        if results is not None and name not in known:
+            append_outcome(results, outcome)
+        print(outcome.line(), flush=True)
+    if options.out is not None:
+        write_table(Path(options.out), outcomes)
+    broken = [outcome.model for outcome in outcomes if not outcome.holds]
+    if broken:
+        raise AmcError(f"contracts must hold on every network, and are broken on {', '.join(broken)}; see above")
+
+
+def _models(patterns: str) -> list[str]:
+    """Returns the names that patterns stand for, in the order given."""
+    from fnmatch import fnmatchcase
+
+    from amc.models import model_names
+    from amc.models.sources import torchvision_names
+
+    if not patterns:
+        return torchvision_names()
+    names: list[str] = []
+    for pattern in (part.strip() for part in patterns.split(",")):
+        matched = [name for name in model_names() if fnmatchcase(name, pattern)]
+        if not matched and "*" in pattern:
+            raise ConfigurationError(
+                f"a pattern must match a model, and {pattern!r} matches none; see amc inspect --list"
+            )
+        names += matched or [pattern]
+    return list(dict.fromkeys(names))
+
+
+def _contracts(names: str) -> list[str] | None:
+    """Returns the contracts named, or None for all.
+
+    Raises:
+        UnknownNameError: If one does not exist.
+    """
+    from amc.errors import UnknownNameError
+    from amc.zoo.contracts import CONTRACTS
+
+    chosen = [name.strip() for name in names.split(",") if name.strip()]
+    for name in chosen:
+        if name not in CONTRACTS:
+            raise UnknownNameError("contract", name, CONTRACTS)
+    return chosen or None
+
+
+COMMAND = Command(
+    add_arguments,
+    run,
+    description=(
+        "Cuts networks with random weights to half of their FLOPs, in two ways, and checks on each that the budget\n"
+        "holds, costs are as predicted, the scored network is the delivered one, and that it trains, saves, loads and\n"
+        "exports. The table in docs/zoo.md is made so. All of torchvision takes an hour or more."
+    ),
+    examples=(
+        "  amc zoo --models resnet18,swin_t\n"
+        "  amc zoo --models 'timm:resnet50,timm:deit_tiny_patch16_224' --contracts costs,training\n"
+        "  amc zoo --results zoo.jsonl --out docs/zoo.md"
+    ),
+)

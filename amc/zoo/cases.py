@@ -1,0 +1,136 @@
+"""A network with random weights, its structure, and two allocations that meet half of its FLOPs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from amc.architecture import ModelSource
+from amc.costs import Budget, PruningProblem, filter_problem
+from amc.errors import BudgetError, ModelError
+from amc.models import create_model
+from amc.models.factory import example_input_shape
+from amc.pruning import CandidateNetwork, FilterPruner, TableOptions, build_tables
+from amc.structure import Allocation, ModelStructure
+from amc.structure.trace import trace_structure
+
+KEEP = 0.5
+"""Share of the FLOPs that the allocations keep."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A traced network and the problem of cutting it.
+
+    Attributes:
+        name: Its name, as `amc.create_model` takes it.
+        model: The dense network, in evaluation mode.
+        source: How to build it again.
+        example: One input, `(1, C, H, W)`.
+        structure: Its structure.
+        problem: The decisions, with half of the FLOPs as the budget.
+        streams: Whether residual streams are cut, because the budget cannot be met without.
+    """
+
+    name: str
+    model: nn.Module
+    source: ModelSource
+    example: Tensor
+    structure: ModelStructure
+    problem: PruningProblem
+    streams: bool
+
+    @cached_property
+    def pruner(self) -> FilterPruner:
+        """Keeps the filters of the largest norm and refits nothing, so that it needs no images."""
+        table = build_tables(self.model, self.structure, [], TableOptions(criterion="l2", refit=False))
+        return FilterPruner(self.model, self.structure, table)
+
+    @cached_property
+    def candidate(self) -> CandidateNetwork:
+        """The network that a search would score."""
+        return CandidateNetwork(self.pruner)
+
+    @property
+    def prunable_share(self) -> float:
+        """Share of the FLOPs that goes if every group that may be cut keeps a single channel."""
+        widths = [1 if group.prunable else group.channels for group in self.structure.groups]
+        left = sum(term.cost(widths) for term in self.structure.flops_terms)
+        return 1.0 - left / self.structure.dense_flops
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A case cut by one allocation.
+
+    Attributes:
+        case: The case.
+        rule: What made the allocation: `"uniform"` or `"random"`.
+        widths: Channels kept, one number a decision.
+        allocation: The same by name.
+        model: The pruned network, in evaluation mode.
+    """
+
+    case: Case
+    rule: str
+    widths: tuple[int, ...]
+    allocation: Allocation
+    model: nn.Module
+
+
+def open_case(
+    name: str, *, image_size: int | None = None, options: Mapping[str, Any] | None = None, seed: int = 0
+) -> Case:
+    """Builds a network with random weights, traces it and sets the budget.
+
+    Args:
+        name: As for `amc.create_model`.
+        image_size: Height and width of the example; the network's usual one if None.
+        options: Passed to the network's constructor.
+        seed: Seed of the weights and the example.
+
+    Raises:
+        AmcError: If the network cannot be built, traced, or cut to half of its FLOPs.
+    """
+    model = create_model(name, seed=seed, **(options or {})).eval()
+    vary_constants(model, seed)
+    channels, height, width = example_input_shape(name)
+    shape = (1, channels, image_size or height, image_size or width)
+    example = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    structure = trace_structure(model, example)
+    problem, streams = _problem(structure)
+    return Case(name, model, ModelSource("name", name, dict(options or {})), example, structure, problem, streams)
+
+
+def cuts_of(case: Case, seed: int = 0) -> Iterator[Cut]:
+    """Yields the case cut by the uniform and by a random allocation."""
+    ratios = np.random.default_rng(seed).uniform(0.1, 1.0, len(case.problem.decisions))
+    for rule, wishes in (("uniform", [KEEP] * len(ratios)), ("random", ratios.tolist())):
+        widths = case.problem.project(wishes)
+        allocation = case.problem.allocation(widths)
+        yield Cut(case, rule, widths, allocation, case.pruner.prune(allocation).eval())
+
+
+@torch.no_grad()
+def vary_constants(model: nn.Module, seed: int) -> None:
+    """Gives random values to tensors that start as constants (norms, layer scales), so that a wrong cut shows."""
+    generator = torch.Generator().manual_seed(seed)
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_floating_point() and tensor.numel() > 1 and bool((tensor == tensor.flatten()[0]).all()):
+            noise = torch.rand(tensor.shape, generator=generator)
+            tensor.copy_(0.6 + 0.8 * noise if bool(tensor.any()) else 0.4 * noise - 0.2)
+
+
+def _problem(structure: ModelStructure) -> tuple[PruningProblem, bool]:
+    """Leaves residual streams whole if half of the FLOPs can go without."""
+    budget = Budget(flops=KEEP)
+    try:
+        return filter_problem(structure, budget), False
+    except (BudgetError, ModelError):
+        return filter_problem(structure, budget, residual=True), True

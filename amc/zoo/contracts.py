@@ -1,0 +1,122 @@
+"""What must hold of every network that is cut, whatever its architecture."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from amc.architecture import describe
+from amc.costs.fvcore_flops import count_flops, count_params
+from amc.errors import AmcError
+from amc.export import export_model
+from amc.export.verify import relative_difference
+from amc.loading import WEIGHTS, load
+from amc.save import save_network
+from amc.structure.running import tensors_in
+from amc.zoo.cases import Cut
+
+UNUSED = 0.01
+"""Largest share of the budget that may be left."""
+
+TOLERANCE = 1e-4
+"""Largest difference of outputs that must be the same, relative to the largest output."""
+
+HEADER_BYTES = 200
+"""Room for the name and shape of one tensor in a safetensors file."""
+
+
+class ContractError(AmcError):
+    """A network that was cut does not do what it must."""
+
+
+def budget_is_used(cut: Cut) -> None:
+    """The budget holds on the FLOPs that are counted, and less than 1% of it is left."""
+    limit, cost = cut.case.problem.limit, count_flops(cut.model, cut.case.example)
+    assert limit is not None
+    _demand(cost <= limit, f"{cost:,} FLOPs are over the budget of {limit:,}")
+    _demand(cost >= (1 - UNUSED) * limit, f"{cost:,} FLOPs leave more than 1% of the budget of {limit:,}")
+
+
+def costs_are_predicted(cut: Cut) -> None:
+    """FLOPs and parameters are, to the integer, those that were predicted."""
+    problem = cut.case.problem
+    counted = {"flops": count_flops(cut.model, cut.case.example), "params": count_params(cut.model)}
+    for metric, count in counted.items():
+        predicted = problem.cost(cut.widths, metric)
+        _demand(count == predicted, f"{metric}: {predicted:,} were predicted, {count:,} counted")
+
+
+def candidate_is_what_is_delivered(cut: Cut) -> None:
+    """The network that the search scores gives the logits of the one that is delivered."""
+    network = cut.case.candidate.load(cut.allocation)
+    _demand_same(outputs(cut.model, cut.case.example), outputs(network, cut.case.candidate.prepare(cut.case.example)))
+
+
+def trains(cut: Cut) -> None:
+    """It runs forward and backward in training mode, auxiliary heads included, and every parameter takes part."""
+    cut.model.train()
+    try:
+        loss = torch.stack(
+            [output.float().square().mean() for output in tensors_in(cut.model(_pair(cut.case.example)))]
+        )
+        loss.sum().backward()  # type: ignore[no-untyped-call]
+        idle = [name for name, parameter in cut.model.named_parameters() if parameter.grad is None]
+    finally:
+        cut.model.eval().zero_grad()
+    _demand(not idle, f"{len(idle)} parameters get no gradient, {idle[:1]} first")
+
+
+def loads_again(cut: Cut) -> None:
+    """Saved and loaded by name, it gives the same logits, and its file shrinks as the parameters do."""
+    case = cut.case
+    with tempfile.TemporaryDirectory(prefix="amc-zoo-") as folder:
+        kept = case.pruner.kept(cut.allocation)
+        save_network(Path(folder), cut.model, describe(case.model, case.structure, kept, case.source))
+        size = (Path(folder) / WEIGHTS).stat().st_size
+        again = load(folder)
+    _demand_same(outputs(cut.model, case.example), outputs(again, case.example))
+    state = cut.model.state_dict()
+    bound = sum(tensor.nbytes for tensor in state.values()) + HEADER_BYTES * (len(state) + 1)
+    _demand(size <= bound, f"the file takes {size:,} bytes for tensors of {bound:,}")
+
+
+def exports_to_onnx(cut: Cut) -> None:
+    """In onnxruntime it computes the same from the ONNX file, for any batch size."""
+    with tempfile.TemporaryDirectory(prefix="amc-zoo-") as folder:
+        export_model(cut.model, Path(folder) / "model.onnx", "onnx", cut.case.example)
+
+
+CONTRACTS: dict[str, Callable[[Cut], None]] = {
+    "budget": budget_is_used,
+    "costs": costs_are_predicted,
+    "candidate": candidate_is_what_is_delivered,
+    "training": trains,
+    "loading": loads_again,
+    "onnx": exports_to_onnx,
+}
+"""The contracts by name: each raises if it is broken."""
+
+
+@torch.no_grad()
+def outputs(model: nn.Module, example: Tensor) -> list[Tensor]:
+    """Returns the output tensors of a network as it stands."""
+    return tensors_in(model(example))
+
+
+def _demand(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise ContractError(otherwise)
+
+
+def _demand_same(expected: list[Tensor], found: list[Tensor]) -> None:
+    difference = relative_difference(expected, found)
+    _demand(difference <= TOLERANCE, f"the outputs differ by {difference:.1e} of the largest")
+
+
+def _pair(example: Tensor) -> Tensor:
+    """Returns a batch of two different examples: batch norm needs two values a channel."""
+    return torch.cat([example, example.flip(-1)])

@@ -1,0 +1,124 @@
+"""Examines networks one after another and keeps what was found."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from amc.structure.running import first_line
+from amc.zoo.cases import Case, Cut, cuts_of, open_case
+from amc.zoo.contracts import CONTRACTS
+
+OK = "ok"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a network fared.
+
+    Attributes:
+        model: Its name.
+        image_size: Height of the example.
+        groups: How many channel groups it has.
+        prunable: How many of them may be cut.
+        share: Share of the FLOPs that goes if each of these keeps one channel.
+        streams: Whether half of the FLOPs can be reached only by cutting residual streams.
+        contracts: By contract, `"ok"` or what is wrong; `"tracing"` if that fails already.
+        left_alone: By reason, how many groups are left alone for it.
+        seconds: How long tracing took.
+    """
+
+    model: str
+    image_size: int = 0
+    groups: int = 0
+    prunable: int = 0
+    share: float = 0.0
+    streams: bool = False
+    contracts: Mapping[str, str] = field(default_factory=dict)
+    left_alone: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def holds(self) -> bool:
+        """Whether all contracts hold."""
+        return all(result == OK for result in self.contracts.values())
+
+    def line(self) -> str:
+        """Words the outcome in one line, failures included."""
+        broken = "; ".join(f"{name}: {result}" for name, result in self.contracts.items() if result != OK)
+        found = f"{self.prunable} of {self.groups} groups prunable, {self.share:.1%} of the FLOPs can go"
+        return f"{self.model}: {found}; {broken or 'all contracts hold'}"
+
+
+def examine(
+    name: str, contracts: Sequence[str] | None = None, *, image_size: int | None = None, seed: int = 0
+) -> Outcome:
+    """Cuts a network to half of its FLOPs in two ways and checks the contracts on both.
+
+    Args:
+        name: As for `amc.create_model`.
+        contracts: Names of the contracts to check; all if None.
+        image_size: Height and width of the example; the network's usual one if None.
+        seed: Seed of weights and allocations.
+
+    Returns:
+        What was found; a failure is part of it and not raised.
+    """
+    started = time.perf_counter()
+    try:
+        case = open_case(name, image_size=image_size, seed=seed)
+    except Exception as error:
+        return Outcome(name, contracts={"tracing": _words(error)})
+    seconds = time.perf_counter() - started
+    chosen = {contract: CONTRACTS[contract] for contract in contracts or CONTRACTS}
+    results = dict.fromkeys(chosen, OK)
+    for cut in cuts_of(case, seed):
+        for contract, check in chosen.items():
+            if results[contract] == OK:
+                results[contract] = _result(check, cut)
+    return _outcome(case, results, seconds)
+
+
+def _outcome(case: Case, results: Mapping[str, str], seconds: float) -> Outcome:
+    groups = case.structure.groups
+    return Outcome(
+        model=case.name,
+        image_size=case.example.shape[-1],
+        groups=len(groups),
+        prunable=len(case.structure.prunable),
+        share=case.prunable_share,
+        streams=case.streams,
+        contracts=results,
+        left_alone=dict(Counter(group.reason for group in groups if group.reason is not None)),
+        seconds=seconds,
+    )
+
+
+def _result(check: Callable[[Cut], None], cut: Cut) -> str:
+    try:
+        check(cut)
+    except Exception as error:  # whatever it is, the sweep goes on and says so
+        return f"{cut.rule}: {_words(error)}"
+    return OK
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
+def read_outcomes(file: Path) -> dict[str, Outcome]:
+    """Reads what earlier sweeps found, by model; of several outcomes the last counts."""
+    if not file.exists():
+        return {}
+    records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return {record["model"]: Outcome(**record) for record in records}
+
+
+def append_outcome(file: Path, outcome: Outcome) -> None:
+    """Adds one line to the file of outcomes."""
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(asdict(outcome)) + "\n")

@@ -1,0 +1,84 @@
+"""Every contract on one network of each family, small; on all of torchvision when run with `-m slow`."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torchvision
+
+from amc.zoo import CONTRACTS, cuts_of, open_case
+
+# One of each family, at an image size that keeps it quick (AlexNet and the inceptions need more than 64 pixels).
+REPRESENTATIVES = {
+    "alexnet": {"image_size": 64},
+    "vgg11_bn": {"image_size": 32},
+    "resnet18": {"image_size": 64},
+    "resnext50_32x4d": {"image_size": 32},
+    "densenet121": {"image_size": 32},
+    "googlenet": {"image_size": 64},
+    "inception_v3": {"image_size": 96},
+    "squeezenet1_1": {"image_size": 64},
+    "mobilenet_v2": {"image_size": 64},
+    "mobilenet_v3_small": {"image_size": 64},
+    "mnasnet0_5": {"image_size": 64},
+    "shufflenet_v2_x0_5": {"image_size": 64},
+    "efficientnet_b0": {"image_size": 64},
+    "efficientnet_v2_s": {"image_size": 32},
+    "regnet_x_400mf": {"image_size": 64},
+    "regnet_y_400mf": {"image_size": 64},
+    "convnext_tiny": {"image_size": 64},
+    "vit_b_32": {"image_size": 64, "options": {"image_size": 64}},
+    "swin_t": {"image_size": 64},
+    "swin_v2_t": {"image_size": 64},
+    "maxvit_t": {"image_size": 112, "options": {"input_size": (112, 112)}},
+}
+QUICK = [name for name in CONTRACTS if name != "onnx"]
+# The exporter takes seconds; these have the operators that the others lack.
+EXPORTED = ("resnet18", "shufflenet_v2_x0_5")
+ALL = torchvision.models.list_models(module=torchvision.models)
+
+
+def check(case, names):
+    """Checks contracts on both allocations; a failure names the network, the allocation and the contract."""
+    broken = []
+    for cut in cuts_of(case):
+        for name in names:
+            try:
+                CONTRACTS[name](cut)
+            except Exception as error:
+                broken.append(f"{case.name}, {cut.rule} allocation, contract {name!r}: {type(error).__name__}: {error}")
+    if broken:
+        pytest.fail("\n".join(broken), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    """Exporters of PyTorch and ONNX warn of what they will drop one day."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@pytest.mark.parametrize("name", REPRESENTATIVES)
+def test_a_network_of_each_family(name):
+    check(open_case(name, **REPRESENTATIVES[name]), QUICK)
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_onnx_export(name):
+    check(open_case(name, **REPRESENTATIVES[name]), ["onnx"])
+
+
+def test_every_family_has_a_representative():
+    families = {type(torchvision.models.get_model_builder(name)).__name__ for name in ALL}
+    modules = {torchvision.models.get_model_builder(name).__module__ for name in ALL}
+    seen = {torchvision.models.get_model_builder(name).__module__ for name in REPRESENTATIVES}
+    assert families == {"function"}
+    assert seen == modules
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ALL)
+def test_all_of_torchvision(name):
+    check(open_case(name), list(CONTRACTS))
