@@ -7,7 +7,6 @@ from amc.structure.model_structure import (
     LayerSpec,
     ModelStructure,
     ModuleAttribute,
-    ResidualSum,
     TensorCut,
 )
 
@@ -19,6 +18,5 @@ __all__ = [
     "LayerSpec",
     "ModelStructure",
     "ModuleAttribute",
-    "ResidualSum",
     "TensorCut",
 ]

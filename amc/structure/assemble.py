@@ -18,7 +18,6 @@ from amc.structure.model_structure import (
     LayerSpec,
     ModelStructure,
     ModuleAttribute,
-    ResidualSum,
     TensorCut,
 )
 from amc.structure.shadow import Shadow
@@ -216,7 +215,6 @@ def _layer(trace: Trace, grouping: Grouping, record: LayerRecord) -> LayerSpec:
     bias = trace.tensors.get(f"{module}.{leaf.replace('weight', 'bias')}") if "weight" in leaf else None
     params = weight.numel() + (0 if bias is None else bias.numel())
     written = _groups_of(trace, grouping, record.out_labels)
-    sum_ = record.residual_sum
     return LayerSpec(
         name=_owner(record.weight),
         kind=record.kind,
@@ -233,7 +231,6 @@ def _layer(trace: Trace, grouping: Grouping, record: LayerRecord) -> LayerSpec:
         writes=written[0] if written else None,
         reads=tuple(_groups_of(trace, grouping, record.in_labels)),
         batch_norm=record.batch_norm,
-        residual_sum=None if sum_ is None else ResidualSum(*sum_),
     )
 
 

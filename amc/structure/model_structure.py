@@ -74,20 +74,6 @@ class ModuleAttribute:
 
 
 @dataclass(frozen=True)
-class ResidualSum:
-    """Where a layer's output is added to another activation.
-
-    Attributes:
-        index: Which of the network's additions of two activations it is, counted from 0 in the order of execution
-            (`aten.add` with two tensor operands, in place or not).
-        operand: Which operand of the addition comes from the layer: 0 or 1.
-    """
-
-    index: int
-    operand: int
-
-
-@dataclass(frozen=True)
 class LayerSpec:
     """One layer with a weight, in the order of execution.
 
@@ -108,7 +94,6 @@ class LayerSpec:
         writes: Index in `ModelStructure.groups` of the group whose channels it writes, or None.
         reads: Indices in `ModelStructure.groups` of the groups whose channels it reads.
         batch_norm: Name of the batch norm that alone reads its output, or None.
-        residual_sum: The addition that alone reads its output (after the batch norm where there is one), or None.
     """
 
     name: str
@@ -126,7 +111,6 @@ class LayerSpec:
     writes: int | None
     reads: tuple[int, ...]
     batch_norm: str | None = None
-    residual_sum: ResidualSum | None = None
 
 
 @dataclass(frozen=True)

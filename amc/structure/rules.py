@@ -37,7 +37,6 @@ def apply_rule(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str,
     name = func.overloadpacket.__name__
     inputs = [value for value in tree_iter((args, kwargs)) if isinstance(value, Tensor)]
     trace.note_uses(inputs)
-    rules_move.note_sum(trace, name, args)
     known = any(trace.view_of(tensor) is not None or not trace.shadow(tensor).is_neutral for tensor in inputs)
     rule = _rule_of(func)
     if not known and name not in rules_compute.RULES:

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from amc.structure.rules_move import combined, passed_producer, reduce, spatial
+from amc.structure.rules_move import combined, reduce, spatial
 from amc.structure.shadow import Shadow, merged_along
 from amc.structure.tracer import Factor, LayerRecord, ParameterView, Producer, Trace
 from amc.structure.units import Labels
@@ -263,7 +263,9 @@ def batch_norm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any
     trace.attribute(trace.modules[-1], "num_features", vector)
     view = trace.view_of(weight) if weight is not None else None
     if view is not None:
-        passed_producer(trace, source, output, view.name.rpartition(".")[0])
+        producer = trace.producer(source)
+        if producer is not None:
+            producer.batch_norm = view.name.rpartition(".")[0]
 
 
 def layer_norm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:

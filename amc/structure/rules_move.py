@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map
 
 from amc.structure.running import tensors_in
 from amc.structure.shadow import Shadow, merged_along, moved, of_full
-from amc.structure.tracer import ParameterView, Producer, Trace
+from amc.structure.tracer import ParameterView, Trace
 from amc.structure.units import NEUTRAL
 
 Args = tuple[Any, ...]
@@ -224,17 +224,6 @@ def _mark_sum(trace: Trace, shadows: list[Shadow]) -> None:
         units.mark(written[0].labels(), "residual")
 
 
-def note_sum(trace: Trace, name: str, args: Args) -> None:
-    """Counts additions of two activations and notes which layers feed them."""
-    if name not in ("add", "add_") or not all(isinstance(operand, Tensor) for operand in args[:2]):
-        return
-    for position, operand in enumerate(args[:2]):
-        producer = trace.producer(operand)
-        if producer is not None:
-            producer.reader = ("sum", (trace.sums, position))
-    trace.sums += trace.counting
-
-
 def written_in_place(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
     """Writing into a part of another tensor: its positions are fixed by the code."""
     trace.units.freeze(trace.shadow(args[1]).labels(), "written into a tensor of fixed size")
@@ -317,15 +306,6 @@ def softmax(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor
     if axis in shadow.varying:
         trace.units.freeze(shadow.labels(), "normalised by a softmax over the channels")
     trace.set_shadow(outputs, shadow)
-
-
-def passed_producer(trace: Trace, source: Tensor, result: Tensor, module: str) -> None:
-    """Notes that a batch norm reads a layer's output, so that the sum behind it can be found."""
-    producer = trace.producer(source)
-    if producer is not None:
-        producer.reader = ("batch_norm", module)
-        producer.followed = Producer(producer.layer)
-        trace.produced(result, producer.followed)
 
 
 Rule = Callable[[Trace, Any, Args, Kwargs, Any], None]

@@ -15,7 +15,7 @@ from amc.structure.modes import AdaptivePoolMode, ShadowMode, module_names
 from amc.structure.running import ExampleInput, call, first_line, tensors_in, undisturbed
 from amc.structure.shadow import Shadow
 from amc.structure.sliceable import make_sliceable
-from amc.structure.tracer import Producer, Trace
+from amc.structure.tracer import Trace
 from amc.structure.trial import without_failing_groups
 
 __all__ = ["ExampleInput", "call", "check_weights", "first_line", "trace_structure"]
@@ -110,21 +110,10 @@ def _run_training(trace: Trace, example_input: ExampleInput) -> None:
 
 
 def _resolve_readers(trace: Trace) -> None:
-    """Keeps the batch norms and sums that are the only readers of a layer's output."""
-    above = {id(producer.followed): producer for producer in trace.all_producers if producer.followed is not None}
+    """Keeps the batch norms that alone read a layer's output."""
     for producer in trace.all_producers:
-        if producer.layer.calls > 1 or producer.uses != 1 or producer.reader is None:
-            continue
-        if producer.reader[0] == "batch_norm":
-            producer.layer.batch_norm = producer.reader[1]
-        elif _read_once(producer, above):
-            producer.layer.residual_sum = producer.reader[1]
-
-
-def _read_once(producer: Producer, above: dict[int, Producer]) -> bool:
-    """Tells whether everything from the layer to what reads this output has one reader only."""
-    before = above.get(id(producer))
-    return producer.uses == 1 and (before is None or _read_once(before, above))
+        if producer.layer.calls == 1 and producer.uses == 1:
+            producer.layer.batch_norm = producer.batch_norm
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -50,17 +49,15 @@ class LayerRecord:
     flops: int = 0
     calls: int = 1
     batch_norm: str | None = None
-    residual_sum: tuple[int, int] | None = None
 
 
 @dataclass
 class Producer:
-    """Which layer an activation comes from, directly or through its batch norm."""
+    """Which layer an activation comes from, how many operators read it, and the batch norm among them."""
 
     layer: LayerRecord
     uses: int = 0
-    reader: tuple[str, Any] | None = None
-    followed: Producer | None = None
+    batch_norm: str | None = None
 
 
 @dataclass
@@ -88,7 +85,6 @@ class Trace:
     costs: list[tuple[int, tuple[Factor, ...]]] = field(default_factory=list)
     attributes: list[tuple[str, str, Labels]] = field(default_factory=list)
     counting: bool = True
-    sums: int = 0
     modules: list[str] = field(default_factory=list)
     in_adaptive_pool: bool = False
 
