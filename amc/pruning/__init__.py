@@ -8,8 +8,8 @@ from amc.pruning.masks import apply_masks
 from amc.pruning.protocol import PRUNERS, Pruner
 from amc.pruning.reconstruction import ReconstructionOptions, reconstruct
 from amc.pruning.statistics import SamplingOptions
-from amc.pruning.surgery import cut
 from amc.pruning.tables import RefitTable, TableOptions, build_tables
+from amc.structure.slicing import cut
 
 __all__ = [
     "CRITERIA",

@@ -13,8 +13,8 @@ from amc.errors import ConfigurationError
 from amc.pruning.filter_pruner import FilterPruner, PrunePlan
 from amc.pruning.folding import find_folds, fold_in_place
 from amc.pruning.regressions import BATCH_NORMS
-from amc.pruning.surgery import attribute_values, set_attributes, set_tensors
 from amc.structure import Allocation
+from amc.structure.slicing import attribute_values, set_attributes, set_tensors
 
 ScoreT = TypeVar("ScoreT")
 

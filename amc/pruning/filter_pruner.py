@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from amc.errors import ConfigurationError
 from amc.pruning.regressions import ReadCut, read_cuts
-from amc.pruning.slicing import Selection, Slicer
-from amc.pruning.surgery import attribute_values, set_attributes, set_tensors
 from amc.pruning.tables import RefitTable
 from amc.structure import Allocation, ModelStructure
+from amc.structure.selection import Selection, Slicer
+from amc.structure.slicing import attribute_values, set_attributes, set_tensors, widths_of
 
 
 @dataclass(frozen=True)
@@ -96,10 +96,7 @@ class FilterPruner:
                 tensors[name] = selection.slice(name, self._state[name])
         for name, value in sinks.items():
             tensors[name] = selection.slice(name, value)
-        widths = tuple(
-            len(kept[index]) if index in kept else group.channels for index, group in enumerate(self.structure.groups)
-        )
-        return PrunePlan(kept, widths, tensors)
+        return PrunePlan(kept, widths_of(self.structure, kept), tensors)
 
     def prune(self, allocation: Allocation) -> nn.Module:
         """Returns the smaller network as a new module; the dense one is left as it is.

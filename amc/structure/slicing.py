@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor, nn
 
 from amc.errors import StructureError
 from amc.structure.model_structure import ModelStructure
+from amc.structure.selection import Slicer
 
 Kept = Mapping[int, Tensor]
 """For every group that is cut, by its index in `ModelStructure.groups`: the kept channels, int64 and rising."""
@@ -35,7 +35,6 @@ def kept_positions(
     Raises:
         StructureError: If a group would be emptied, or a channel does not exist.
     """
-    stays: dict[str, dict[int, Tensor]] = {}
     for index, channels in kept.items():
         group = structure.groups[index]
         if len(channels) == 0 or int(channels.min()) < 0 or int(channels.max()) >= group.channels:
@@ -43,12 +42,9 @@ def kept_positions(
                 f"group {group.name!r} has channels 0 to {group.channels - 1} and must keep one at least; "
                 f"asked to keep {channels.tolist()}"
             )
-        gone = sorted(set(range(group.channels)) - set(channels.tolist()))
-        for cut_ in group.cuts:
-            axes = stays.setdefault(cut_.tensor, {})
-            mask = axes.setdefault(cut_.axis, torch.ones(shapes[cut_.tensor][cut_.axis], dtype=torch.bool))
-            mask[[position for channel in gone for position in cut_.positions[channel]]] = False
-    return {name: {axis: mask.nonzero().flatten() for axis, mask in axes.items()} for name, axes in stays.items()}
+    slicer = Slicer(structure, shapes, groups=sorted(kept))
+    selection = slicer.selection(kept)
+    return {name: {cut.axis: selection.positions(cut) for cut in cuts} for name, cuts in slicer.axes.items()}
 
 
 def slice_tensor(tensor: Tensor, axes: Mapping[int, Tensor]) -> Tensor:

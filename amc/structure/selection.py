@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from amc.structure import ModelStructure
+from amc.structure.model_structure import ModelStructure
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,18 @@ class AxisCut:
 class Slicer:
     """Slices the tensors of a network as an allocation asks, each axis of each tensor exactly once."""
 
-    def __init__(self, structure: ModelStructure, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(
+        self, structure: ModelStructure, shapes: Mapping[str, Sequence[int]], groups: Sequence[int] | None = None
+    ) -> None:
         """Collects the cuts of every tensor.
 
         Args:
             structure: The traced structure.
             shapes: Shapes of the dense network's parameters and buffers.
+            groups: Indices of the groups that may be cut; all prunable ones if None.
         """
         found: defaultdict[tuple[str, int], list[tuple[int, tuple[tuple[int, ...], ...]]]] = defaultdict(list)
-        for index in structure.prunable:
+        for index in structure.prunable if groups is None else groups:
             for cut in structure.groups[index].cuts:
                 found[cut.tensor, cut.axis].append((index, cut.positions))
         signatures: dict[object, int] = {}
@@ -57,8 +60,8 @@ class Slicer:
         for (name, axis), cuts in found.items():
             length = shapes[name][axis]
             signature = signatures.setdefault((length, tuple(cuts)), len(signatures))
-            groups = tuple((index, torch.tensor(positions)) for index, positions in cuts)
-            axes[name].append(AxisCut(axis, length, groups, signature))
+            members = tuple((index, torch.tensor(positions)) for index, positions in cuts)
+            axes[name].append(AxisCut(axis, length, members, signature))
         self.axes: dict[str, tuple[AxisCut, ...]] = {name: tuple(cuts) for name, cuts in axes.items()}
 
     def groups_of(self, name: str) -> frozenset[int]:
