@@ -50,7 +50,7 @@ def run(options: jsonargparse.Namespace) -> None:
         return
     from amc.cli.setup import build_model, example_for
     from amc.config import budget_of
-    from amc.report.tables import structure_table
+    from amc.report.tables import obstacles, structure_table
     from amc.structure.trace import trace_structure
     from amc.task import build_problem
 
@@ -63,6 +63,8 @@ def run(options: jsonargparse.Namespace) -> None:
     except AmcError as error:
         problem, obstacle = None, error
     Console().print(structure_table(structure, problem))
+    for letter, reason in obstacles(structure, problem).items():
+        print(f"({letter}) {reason}")
     if problem is None:
         print(f"nothing to prune: {obstacle}")
         return

@@ -68,25 +68,32 @@ def structure_table(structure: ModelStructure, problem: PruningProblem | None) -
     table = Table(
         title=f"{len(structure.groups)} channel groups, {_count(structure.dense_flops)} FLOPs, "
         f"{_count(structure.dense_params)} parameters",
-        caption="FLOPs and params: of the layers that write the channels; a multiply-add is one FLOP",
+        caption="FLOPs and params: share of the layers that write the channels",
     )
-    table.add_column("group", no_wrap=True)
-    table.add_column("written by")
-    for heading in ("channels", "FLOPs", "params"):
+    table.add_column("group", overflow="fold")
+    for heading in ("layers", "channels", "FLOPs", "params"):
         table.add_column(heading, justify="right")
-    table.add_column("prunable")
-    decided = {decision.group for decision in problem.decisions} if problem else set()
+    table.add_column("prunable", no_wrap=True)
+    letters = {reason: letter for letter, reason in obstacles(structure, problem).items()}
     for index, group in enumerate(structure.groups):
         layers = [layer for layer in structure.layers if layer.writes == index]
+        obstacle = _obstacle(index, group, problem)
         table.add_row(
             group.name,
-            _writers(group),
+            str(len(group.writers)),
             str(group.channels),
-            _of(sum(layer.flops for layer in layers), structure.dense_flops),
-            _of(sum(layer.params for layer in layers), structure.dense_params),
-            _prunable(group, index in decided),
+            _share(sum(layer.flops for layer in layers), structure.dense_flops),
+            _share(sum(layer.params for layer in layers), structure.dense_params),
+            "yes" if obstacle is None else f"no ({letters[obstacle]})",
         )
     return table
+
+
+def obstacles(structure: ModelStructure, problem: PruningProblem | None) -> dict[str, str]:
+    """Returns why groups are not pruned, each reason once, by the letters that `structure_table` shows."""
+    found = (_obstacle(index, group, problem) for index, group in enumerate(structure.groups))
+    reasons = dict.fromkeys(reason for reason in found if reason is not None)
+    return {_letter(place): reason for place, reason in enumerate(reasons)}
 
 
 def allocation_table(problem: PruningProblem, allocations: Mapping[str, Sequence[int]]) -> Table:
@@ -114,18 +121,19 @@ def render(table: Table, width: int = 100) -> str:
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
 
 
-def _prunable(group: ChannelGroup, decided: bool) -> str:
+def _obstacle(index: int, group: ChannelGroup, problem: PruningProblem | None) -> str | None:
+    """Returns why a group is not pruned under the user's rules, or None if it is."""
     if group.reason is not None:
-        return f"no: {group.reason}"
-    if decided:
-        return "yes"
-    return "no: residual stream (--pruning.residual true)" if group.residual else "no: excluded, or too narrow"
+        return group.reason
+    if problem is not None and any(decision.group == index for decision in problem.decisions):
+        return None
+    return "residual stream; --pruning.residual true prunes it too" if group.residual else "excluded, or too narrow"
 
 
-def _writers(group: ChannelGroup) -> str:
-    """Names the layers that write a group: one by itself, or how many more."""
-    others = len(group.writers) - 1
-    return "itself" if others < 1 else f"and {others} more"
+def _letter(place: int) -> str:
+    """Numbers notes: a, b, ..., z, aa, ab, ..."""
+    head, last = divmod(place, 26)
+    return (_letter(head - 1) if head else "") + chr(ord("a") + last)
 
 
 def _metric(name: str) -> str:

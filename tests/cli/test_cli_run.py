@@ -153,7 +153,8 @@ def test_inspect_lists_groups_and_reasons(capsys, monkeypatch):
     assert main(["inspect", "--model", "digits_resnet"]) == 0
     printed = capsys.readouterr().out
     assert "layer1.0.conv1" in printed
-    assert "no: residual stream" in printed
+    assert "no (a)" in printed
+    assert "(a) residual stream" in printed
     assert "no: the network's output" in printed
 
 
