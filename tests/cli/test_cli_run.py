@@ -155,7 +155,7 @@ def test_inspect_lists_groups_and_reasons(capsys, monkeypatch):
     assert "layer1.0.conv1" in printed
     assert "no (a)" in printed
     assert "(a) residual stream" in printed
-    assert "no: the network's output" in printed
+    assert ") the network's output" in printed
 
 
 def copy_started_run(source, target, *, episodes):
