@@ -1,0 +1,138 @@
+"""`amc study`: agents, budgets and seeds under the same rules; rewards against fine-tuned accuracy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jsonargparse
+
+from amc.cli.command import Command
+from amc.cli.options import add_run_options, run_config
+from amc.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from amc.config import RunConfig
+
+_UNUSED = ("agent", "agent_options", "episodes", "compare", "budget")
+_AGENTS = ["ddpg", "random", "cem", "cmaes", "tpe", "greedy", "uniform", "erk", "shallow", "deep"]
+
+
+def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
+    """Adds the options that all searches share, and what is compared."""
+    add_run_options(parser, hide=_UNUSED)
+    add = parser.add_argument
+    add("--out", metavar="DIR", type=str, required=True, help="Folder of the study; goes on with what it has.")
+    add("--agents", metavar="AGENT", nargs="+", type=str, default=_AGENTS, help="Names, or NAME:OPTION=VALUE;...")
+    add("--budgets", metavar="SHARE", nargs="+", type=float, default=[0.5], help="Shares kept of the dense cost.")
+    add("--metric", metavar="NAME", type=str, default="flops", help="What --budgets bound: flops or params.")
+    add("--counts", metavar="N", nargs="+", type=int, default=[100], help="Candidates that a search may try.")
+    add("--seeds", metavar="N", nargs="+", type=int, default=[0, 1, 2], help="Seeds of the agents.")
+    add("--finetuned", metavar="SHARE", nargs="+", type=float, default=[], help="Budgets at which to fine-tune too.")
+    add(
+        "--transfer",
+        metavar="FILE",
+        type=str | None,
+        default=None,
+        help="Agent trained elsewhere, compared as it is and as the start of a search.",
+    )
+    add(
+        "--rewards",
+        metavar="N",
+        type=int,
+        default=0,
+        help="Compare rewards on N allocations instead, at the first budget.",
+    )
+
+
+def run(options: jsonargparse.Namespace) -> None:
+    """Runs or goes on with the study, and prints its table.
+
+    Raises:
+        AmcError: If an option, the data, the network or the folder cannot be used.
+    """
+    from amc.records import write_text
+
+    _check(options)
+    config, folder = run_config(options), Path(options.out)
+    table = (_rewards if options.rewards else _agents)(config, folder, options)
+    write_text(folder / ("rewards.md" if options.rewards else "study.md"), table)
+    print(table, end="")
+
+
+def _check(options: jsonargparse.Namespace) -> None:
+    """Refuses options that no study can have."""
+    if options.metric not in ("flops", "params"):
+        raise ConfigurationError(f"--metric must be flops or params, not {options.metric!r}")
+    if not options.agents or not options.budgets or not options.seeds or min(options.counts, default=0) < 1:
+        raise ConfigurationError("--agents, --budgets, --seeds and --counts must each name something, counts above 0")
+    if options.rewards < 0 or options.rewards == 1:
+        raise ConfigurationError(f"--rewards must be at least 2 allocations, not {options.rewards}")
+
+
+def _agents(config: RunConfig, folder: Path, options: jsonargparse.Namespace) -> str:
+    """Compares agents."""
+    from amc.cli.setup import display, load_roles, open_task, search_of
+    from amc.study.agents_study import AgentsStudy, StudyRules
+    from amc.study.cells import plan
+    from amc.study.study_folder import ensure_trained, open_folder
+    from amc.study.tables import agents_table
+    from amc.study.variants import Variant
+
+    shown = display()
+    transfers = [f"{kind}:{options.transfer}" for kind in ("act", "warm")] if options.transfer else []
+    variants = [Variant.parse(text) for text in [*options.agents, *transfers]]
+    cells = plan(variants, options.budgets, options.counts, options.seeds)
+    rules = StudyRules(options.metric, search_of(config), tuple(options.finetuned))
+    task, _ = open_task(config, load_roles(config.data, config.seed, shown))
+    study = AgentsStudy(task, folder, rules)
+    study.check(cells)
+    open_folder(folder, config, {"metric": options.metric})
+    ensure_trained(task, config, folder, shown)
+    records: list[dict[str, Any]] = []
+    with shown.stage("study", len(cells), "searches") as advance:
+
+        def on_cell(record: dict[str, Any]) -> None:
+            records.append(record)
+            advance(len(records), f"{record['agent']} at {record['budget']:g}: reward {record['reward']:.4f}")
+
+        study.play(cells, on_cell)
+    return agents_table(records)
+
+
+def _rewards(config: RunConfig, folder: Path, options: jsonargparse.Namespace) -> str:
+    """Compares rewards."""
+    from amc.cli.setup import display, load_roles, open_task
+    from amc.costs import Budget
+    from amc.study.rewards import measure_rewards, rewards_table
+    from amc.study.study_folder import ensure_trained, open_folder
+
+    shown, budget = display(), Budget(**{options.metric: options.budgets[0]})
+    task, _ = open_task(config, load_roles(config.data, config.seed, shown), budget=budget)
+    open_folder(folder, config, {"metric": options.metric})
+    ensure_trained(task, config, folder, shown)
+    records = []
+    with shown.stage("rewards", options.rewards, "allocations") as advance:
+        for record in measure_rewards(task, folder, options.rewards, config.seed):
+            records.append(record)
+            advance(len(records), f"{record['finetuned_search']:.2f} after fine-tuning")
+    return rewards_table(records)
+
+
+COMMAND = Command(
+    add_arguments,
+    run,
+    usage="--out DIR [options]",
+    description=(
+        "Compares agents over budgets, numbers of candidates and seeds on one network, all by the same rules; or,\n"
+        "with --rewards, compares the rewards with what fine-tuned networks reach. A study that was killed, or is to\n"
+        "have more cells, goes on from what its folder has."
+    ),
+    examples=(
+        "  amc study --out studies/digits --agents ddpg random uniform --counts 30\n"
+        "  amc study --out studies/r20 --config configs/cifar10_resnet20.yaml --data.root DIR --weights FILE \\\n"
+        "      --budgets 0.7 0.5 0.3 --counts 100 300 --seeds 0 1 2 --finetuned 0.5\n"
+        "  amc study --out studies/ablation --agents ddpg 'ddpg:warm_start=[]' 'ddpg:critic=step' ddpg:preset=paper\n"
+        "  amc study --out studies/rewards --rewards 30 --budgets 0.5 --finetune.epochs 2"
+    ),
+)

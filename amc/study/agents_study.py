@@ -1,0 +1,143 @@
+"""Agents x budgets x episodes x seeds on one network, all by the same rules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from agents import Agent, EpisodeResult
+from amc.costs import Budget, PruningProblem
+from amc.delivery import Workshop
+from amc.recorder import Recorder
+from amc.search import SearchConfig, check_search, search_policy
+from amc.structure import Allocation
+from amc.study.cells import Cell, Lines
+from amc.task import Task, build_problem
+from amc.training.score import Score
+
+IDENTITY = ("agent", "budget", "episodes", "seed")
+
+
+@dataclass(frozen=True)
+class StudyRules:
+    """What is the same for every cell.
+
+    Attributes:
+        metric: What the budgets bound: `"flops"` or `"params"`.
+        search: Reward, mode and first images of every search.
+        finetuned: Budgets at which the chosen networks are fine-tuned too, as the task says.
+    """
+
+    metric: str = "flops"
+    search: SearchConfig = SearchConfig()  # noqa: RUF009 - frozen
+    finetuned: Sequence[float] = ()
+
+
+class AgentsStudy:
+    """Plays cells on one network.
+
+    The statistics and tables are shared, and so are the scores: an allocation that any cell has had scored on the whole
+    search split is not run again, and so neither is a network that was measured on the test split.
+    """
+
+    def __init__(self, task: Task, folder: Path, rules: StudyRules) -> None:
+        """Opens the study.
+
+        Args:
+            task: The trained network and its data, without a budget.
+            folder: Where the lines and the trained agents are kept.
+            rules: What is the same for every cell.
+        """
+        self._task, self._folder, self._rules = task, folder, rules
+        self._workshop: Workshop | None = None
+        self._scores: dict[tuple[int, ...], Score] = {}
+        self.lines = Lines(folder / "study.jsonl", IDENTITY)
+
+    def check(self, cells: Sequence[Cell]) -> None:
+        """Raises what a cell would raise for a wrong budget or option, before anything takes time."""
+        for budget in dict.fromkeys(cell.budget for cell in cells):
+            check_search(self._problem(budget), replace(self._rules.search, agent="uniform", agent_options={}))
+
+    def play(self, cells: Sequence[Cell], on_cell: Callable[[dict[str, Any]], None]) -> None:
+        """Plays the cells that have no line yet.
+
+        Args:
+            cells: The cells.
+            on_cell: Told of every record, old ones included.
+        """
+        for cell in cells:
+            known = self.lines.find(cell.key)
+            if known is None:
+                known = self._play(cell)
+                self.lines.add(known)
+            on_cell(known)
+
+    def _play(self, cell: Cell) -> dict[str, Any]:
+        problem, agent = self._problem(cell.budget), cell.variant.create()
+        config = replace(self._rules.search, agent=cell.variant.label, episodes=cell.episodes, seed=cell.seed)
+        outcome = search_policy(problem, self._score, config, stages=self._shop.stages, agent=agent)
+        self._keep(cell, agent)
+        return {
+            **dict(zip(IDENTITY, cell.key, strict=True)),
+            "metric": self._rules.metric,
+            "played": len(outcome.episodes),
+            "seconds": sum(episode.seconds for episode in outcome.episodes),
+            **self._figures(outcome.best, finetune=cell.budget in self._rules.finetuned),
+        }
+
+    def _figures(self, best: EpisodeResult, *, finetune: bool) -> dict[str, Any]:
+        """Measures the network that a search has chosen."""
+        figures = {
+            "reward": best.reward,
+            "search_accuracy": best.score.accuracy,
+            "flops": best.flops,
+            "params": best.params,
+            "allocation": best.allocation.as_dict(),
+        }
+        known = self._measured(best.allocation, finetune)
+        if known is not None:
+            return {**figures, **known}
+        if not finetune:
+            return {**figures, "pruned": self._task.test(self._shop.prune(best.allocation)), "finetuned": None}
+        delivered = self._shop.deliver("study", best.allocation, Recorder())
+        return {**figures, "pruned": delivered.pruned, "finetuned": delivered.finetuned}
+
+    def _measured(self, allocation: Allocation, finetune: bool) -> dict[str, Any] | None:
+        """Returns the test accuracies of the same allocation in an earlier cell."""
+        for record in self.lines.records:
+            if record["allocation"]["widths"] == dict(allocation.widths) and (
+                record["finetuned"] is not None or not finetune
+            ):
+                return {"pruned": record["pruned"], "finetuned": record["finetuned"] if finetune else None}
+        return None
+
+    def _score(self, allocation: Allocation) -> Score:
+        """Scores an allocation on the whole search split, once in a study."""
+        key = allocation.key()
+        if key not in self._scores:
+            self._scores[key] = self._shop.score(allocation)
+        return self._scores[key]
+
+    def _problem(self, budget: float) -> PruningProblem:
+        metric = {self._rules.metric: budget}
+        return build_problem(self._task.structure, Budget(**metric), self._task.pruning)
+
+    def _keep(self, cell: Cell, agent: Agent) -> None:
+        """Saves a trained agent, for transfers."""
+        if getattr(agent, "trained", None) is None:
+            return
+        name = re.sub(r"[^A-Za-z0-9_.=-]+", "_", Path(cell.variant.label).name)
+        folder = self._folder / "agents"
+        folder.mkdir(exist_ok=True)
+        file = f"{name}-{self._rules.metric}{cell.budget:g}-{cell.episodes}-seed{cell.seed}.safetensors"
+        agent.save(folder / file)  # type: ignore[attr-defined]
+
+    @property
+    def _shop(self) -> Workshop:
+        """Scores and prunes; made when a cell needs it."""
+        if self._workshop is None:
+            self._workshop = Workshop(self._task)
+        return self._workshop

@@ -1,0 +1,97 @@
+"""What a study compares: agents with options, and agents that have learnt elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+import yaml
+
+from agents import Agent, EpisodeResult, SearchOutcome, create_agent
+from amc.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from agents.ddpg.agent import DDPGAgent
+
+TRANSFERS = ("act", "warm")
+"""A trained agent as it is, for one episode; and as the start of a search."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An agent as the user wrote it.
+
+    Attributes:
+        label: The words, as in `"ddpg:warm_start=[];critic=step"`.
+        agent: Name of the agent, or one of `TRANSFERS`.
+        options: Options of the agent by name.
+        file: The trained agent of a transfer.
+    """
+
+    label: str
+    agent: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    file: str | None = None
+
+    @staticmethod
+    def parse(text: str) -> Variant:
+        """Reads `NAME`, `NAME:OPTION=VALUE;...`, `act:FILE` or `warm:FILE`; values are YAML.
+
+        Raises:
+            UnknownNameError: If there is no such agent.
+            ConfigurationError: If an option is malformed or does not exist.
+            CheckpointError: If the file of a transfer cannot be read.
+        """
+        name, _, rest = text.partition(":")
+        if name in TRANSFERS:
+            variant = Variant(text, name, file=rest)
+        else:
+            variant = Variant(text, name, dict(_option(text, part) for part in rest.split(";") if part.strip()))
+        variant.create()  # refuses what is wrong before anything takes time
+        return variant
+
+    def create(self) -> Agent:
+        """Creates the agent."""
+        if self.file is None:
+            return create_agent(self.agent, **self.options)
+        from agents.ddpg.agent import DDPGAgent
+
+        trained = DDPGAgent.load(self.file)
+        agent: Any = trained if self.agent == "warm" else _Acting(trained)
+        return cast("Agent", agent)
+
+    @property
+    def plays_once(self) -> bool:
+        """Whether the agent plays one episode, the same for every seed: heuristics, and trained agents as they are."""
+        from agents.heuristics import Heuristic
+
+        return isinstance(self.create(), Heuristic | _Acting)
+
+
+class _Acting:
+    """A trained agent that learns nothing more."""
+
+    name = "act"
+
+    def __init__(self, agent: DDPGAgent) -> None:
+        self._agent = agent
+
+    def search(self, env: Any, episodes: int, *, seed: int, on_episode: Any | None = None) -> SearchOutcome:
+        """Plays one episode without noise."""
+        from agents.episodes import Recorder
+
+        result: EpisodeResult = self._agent.act(env, recorder := Recorder(on_episode))
+        return SearchOutcome(result, recorder.episodes)
+
+
+def _option(text: str, part: str) -> tuple[str, Any]:
+    """Reads `OPTION=VALUE`."""
+    name, separator, value = part.partition("=")
+    if not separator:
+        raise ConfigurationError(f"an agent's options must read NAME=VALUE, not {part!r} (in {text!r})")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{value!r} must be a YAML value (in {text!r})") from error
+    return name.strip(), tuple(parsed) if isinstance(parsed, list) else parsed

@@ -1,0 +1,192 @@
+"""A study compares under the same rules, keeps what it has, and computes what its tables say."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from amc.cli.main import main
+from amc.errors import ConfigurationError, RunFolderError, UnknownNameError
+from amc.study.cells import Lines, plan
+from amc.study.rewards import correlations, diverse_allocations, kendall
+from amc.study.tables import agents_table, half_width, mean_with_interval
+from amc.study.variants import Variant
+
+QUICK = [
+    "--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "32",
+    "--train.epochs", "1", "--finetune.epochs", "1", "--device", "cpu",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def studied(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study") / "study"
+    assert main(command(folder, "ddpg", "random", "uniform")) == 0
+    return folder
+
+
+def command(folder, *agents, counts=2):
+    return [
+        "study", *QUICK, "--out", str(folder), "--agents", *agents, "--counts", str(counts), "--seeds", "0", "1",
+        "--budgets", "0.5", "0.3", "--finetuned", "0.3",
+    ]  # fmt: skip
+
+
+def lines(folder, name="study.jsonl"):
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+def test_every_cell_has_one_line_with_its_figures(studied):
+    records = lines(studied)
+    keys = [(record["agent"], record["budget"], record["episodes"], record["seed"]) for record in records]
+    assert len(set(keys)) == len(keys) == 2 * (2 + 2 + 1)  # uniform plays once a budget
+    for record in records:
+        assert record["played"] == (1 if record["agent"] == "uniform" else 2)
+        assert 0 <= record["pruned"] <= 100
+        assert (record["finetuned"] is not None) == (record["budget"] == 0.3)
+    dense = max(record["flops"] for record in records)
+    assert all(record["flops"] < dense for record in records if record["budget"] == 0.3)
+
+
+def test_a_study_goes_on_where_it_was_killed(studied, tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    for name in ("config.yaml", "dense.safetensors"):
+        (folder / name).write_bytes((studied / name).read_bytes())
+    whole = (studied / "study.jsonl").read_text().splitlines(keepends=True)
+    (folder / "study.jsonl").write_text("".join(whole[:-2]) + whole[-2][:30])
+    played = []
+    monkeypatch.setattr("amc.study.agents_study.AgentsStudy._keep", lambda self, cell, agent: played.append(cell.key))
+    assert main(command(folder, "ddpg", "random", "uniform")) == 0
+    assert len(played) == 2
+    assert [without_time(record) for record in lines(folder)] == [without_time(record) for record in lines(studied)]
+    assert (folder / "study.md").read_text() == (studied / "study.md").read_text() == capsys.readouterr().out
+
+
+def without_time(record):
+    return {name: value for name, value in record.items() if name != "seconds"}
+
+
+def test_other_rules_need_another_folder(studied, capsys):
+    assert main([*command(studied, "uniform"), "--pruning.round_to", "2"]) == 2
+    assert "holds a study under other rules" in capsys.readouterr().err
+    assert len(lines(studied)) == 10
+
+
+def test_a_trained_agent_is_transferred(studied):
+    trained = next((studied / "agents").glob("ddpg-flops0.5-2-seed0*"))
+    assert main([*command(studied, "uniform", counts=3), "--transfer", str(trained)]) == 0
+    records = {record["agent"]: record for record in lines(studied)[10:]}
+    assert {record["played"] for label, record in records.items() if label.startswith("act:")} == {1}
+    assert {record["played"] for label, record in records.items() if label.startswith("warm:")} == {3}
+
+
+def test_rewards_are_set_against_fine_tuned_accuracy(tmp_path, capsys):
+    folder = tmp_path / "rewards"
+    arguments = ["study", *QUICK, "--out", str(folder), "--rewards", "2"]
+    assert main(arguments) == 0
+    table = capsys.readouterr().out
+    assert "| search | accuracy | with |" in table
+    assert "| test | cross_entropy | without |" in table
+    first = (folder / "rewards.jsonl").read_text()
+    assert len(first.splitlines()) == 2
+    assert main(arguments) == 0
+    assert (folder / "rewards.jsonl").read_text() == first
+    assert capsys.readouterr().out == table
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("ddpg", {}),
+        ("ddpg:warm_start=[]", {"warm_start": ()}),
+        ("ddpg:warm_start=[uniform, erk];critic=step;sigma=0.3", {
+            "warm_start": ("uniform", "erk"), "critic": "step", "sigma": 0.3,
+        }),
+    ],
+)  # fmt: skip
+def test_variants_name_options(text, options):
+    variant = Variant.parse(text)
+    assert (variant.label, variant.agent, variant.options) == (text, "ddpg", options)
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("dpg", UnknownNameError, "ddpg"),
+        ("ddpg:sigmo=1", ConfigurationError, "sigma"),
+        ("ddpg:sigma", ConfigurationError, "must read NAME=VALUE"),
+        ("ddpg:sigma=[", ConfigurationError, "must be a YAML value"),
+    ],
+)
+def test_wrong_variants_are_refused(text, error, message):
+    with pytest.raises(error, match=message):
+        Variant.parse(text)
+
+
+def test_agents_that_play_once_have_one_cell_a_budget():
+    cells = plan([Variant.parse("uniform"), Variant.parse("cem")], [0.7, 0.5], [100, 300], [0, 1, 2])
+    assert len(cells) == 2 * (1 + 2 * 3)
+    assert len({cell.key for cell in cells}) == len(cells)
+
+
+def test_intervals_are_student_s():
+    # t(0.975, 2 degrees of freedom) = 4.3027; the deviation of 1, 2, 3 is 1.
+    assert half_width([1.0, 2.0, 3.0]) == pytest.approx(4.3027 / math.sqrt(3), abs=1e-4)
+    assert mean_with_interval([1.0, 2.0, 3.0], 2) == "2.00 ± 2.48"
+    assert mean_with_interval([1.5], 2) == "1.50"
+    assert mean_with_interval([], 2) == "-"
+
+
+def test_the_best_reward_comes_first():
+    common = {"budget": 0.5, "metric": "flops", "episodes": 10, "finetuned": None, "pruned": 80.0}
+    records = [{**common, "agent": name, "reward": reward} for name, reward in (("a", 0.1), ("b", 0.3), ("a", 0.2))]
+    rows = agents_table(records).splitlines()[2:]
+    assert [row.split("|")[3].strip() for row in rows] == ["`b`", "`a`"]
+    assert [row.split("|")[4].strip() for row in rows] == ["1", "2"]
+
+
+def test_kendall_counts_pairs():
+    rising = np.array([1.0, 2.0, 3.0, 4.0])
+    assert kendall(rising, 10 * rising) == pytest.approx(1.0)
+    assert kendall(rising, np.array([1.0, 2.0, 4.0, 3.0])) == pytest.approx(4 / 6)  # 5 pairs agree, 1 does not
+    assert kendall(rising, np.array([1.0, 1.0, 2.0, 2.0])) == pytest.approx(4 / math.sqrt(6 * 4))  # ties count less
+    assert kendall(rising, np.ones(4)) == 0.0
+
+
+def test_correlations_tell_a_good_reward_from_a_bad_one():
+    generator = np.random.default_rng(0)
+    accuracies = generator.normal(90, 1, 30)
+    records = [
+        {
+            "rewards": {"good": {"with": value, "without": -value}},
+            "finetuned_search": value,
+            "finetuned_test": value,
+        }
+        for value in accuracies
+    ]
+    best, worst = (row for row in correlations(records) if row["target"] == "finetuned_search")
+    assert (best["reconstruction"], best["tau"]) == ("with", pytest.approx(1.0))
+    assert (worst["reconstruction"], worst["tau"]) == ("without", pytest.approx(-1.0))
+    assert best["low"] <= best["tau"] <= best["high"]
+
+
+def test_allocations_are_different_and_meet_the_budget(make_problem):
+    problem = make_problem()
+    allocations = diverse_allocations(problem, 12, seed=0)
+    assert len({allocation.key() for allocation in allocations}) == 12
+    assert all(problem.cost(problem.widths(allocation)) <= problem.limit for allocation in allocations)
+    assert diverse_allocations(problem, 12, seed=0) == allocations
+
+
+def test_too_few_allocations_are_refused(make_problem):
+    with pytest.raises(ConfigurationError, match=r"only \d+ different allocations at this budget, not 60"):
+        diverse_allocations(make_problem(2), 60, seed=0)
+
+
+def test_a_file_that_is_no_study_is_refused(tmp_path):
+    (tmp_path / "study.jsonl").write_text("hello\n")
+    with pytest.raises(RunFolderError, match="one JSON record a line"):
+        Lines(Path(tmp_path / "study.jsonl"), ("agent",))
