@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +60,22 @@ def read_architecture(folder: Path) -> dict[str, Any]:
 
 
 def _load_weights(network: nn.Module, file: Path) -> None:
-    """Loads a safetensors file strictly; tensors that are shared are stored once."""
+    """Loads a safetensors file strictly; of tensors that are shared, one is stored."""
     from safetensors import SafetensorError
-    from safetensors.torch import load_model
+    from safetensors.torch import load_file
 
+    own = network.state_dict()
     try:
-        load_model(network, file)
+        stored = OrderedDict(load_file(file))
+        # Some networks (MNASNet) read the version of their modules, which safetensors does not keep.
+        stored._metadata = own._metadata  # type: ignore[attr-defined]
+        missing, unexpected = network.load_state_dict(stored, strict=False)
     except (RuntimeError, SafetensorError, OSError) as error:
         raise CheckpointError(f"{file} does not fit its architecture.json: {error}") from error
+    filled = {own[name].data_ptr() for name in stored if name in own}
+    missing = [name for name in missing if own[name].data_ptr() not in filled]
+    if missing or unexpected:
+        raise CheckpointError(
+            f"{file} does not fit its architecture.json: it lacks {missing[:1]} and others, {len(missing)} in all, "
+            f"and {unexpected[:1]} and others, {len(unexpected)} in all, are unknown"
+        )

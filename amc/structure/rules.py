@@ -8,13 +8,14 @@ that no rule knows freezes what it reads, with its name as the reason: such a ne
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_iter
 
 from amc.structure import rules_compute, rules_move
+from amc.structure.derived import origin
 from amc.structure.running import first_line, tensors_in
 from amc.structure.shadow import Shadow
 from amc.structure.tracer import Trace
@@ -35,19 +36,30 @@ def apply_rule(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str,
         outputs: What it returned.
     """
     name = func.overloadpacket.__name__
-    inputs = [value for value in tree_iter((args, kwargs)) if isinstance(value, Tensor)]
+    inputs = tensors_in((args, kwargs))
     trace.note_uses(inputs)
+    source, costs = origin(trace, inputs), len(trace.costs)
+    _give_shadows(trace, func, args, kwargs, outputs, of_parameters=source is not None)
+    if name.endswith("_"):
+        trace.overwritten(args[0])
+    if source is not None:
+        derived = replace(source, costs=(*source.costs, *range(costs, len(trace.costs))))
+        trace.derived.update({id(tensor): derived for tensor in tensors_in(outputs) if trace.view_of(tensor) is None})
+
+
+def _give_shadows(
+    trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any, *, of_parameters: bool
+) -> None:
+    """Applies the rule; what has none is frozen, unless it concerns constants or parameters only."""
+    name, inputs, rule = func.overloadpacket.__name__, tensors_in((args, kwargs)), _rule_of(func)
     known = any(trace.view_of(tensor) is not None or not trace.shadow(tensor).is_neutral for tensor in inputs)
-    rule = _rule_of(func)
-    if not known and name not in rules_compute.RULES:
+    if (not known and name not in rules_compute.RULES) or (rule is None and of_parameters):
         for tensor in tensors_in(outputs):
             trace.set_shadow(tensor, Shadow.neutral(tensor.shape))
     elif rule is None:
         unknown(trace, f"read by the operator {name!r}, which has no coupling rule", inputs, outputs)
     else:
         _apply_or_freeze(trace, rule, func, args, kwargs, outputs)
-    if name.endswith("_"):
-        trace.overwritten(args[0])
 
 
 def _rule_of(func: Any) -> Rule | None:

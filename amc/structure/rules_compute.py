@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from amc.structure.derived import settle_weight, weight_view
 from amc.structure.rules_move import combined, reduce, spatial
 from amc.structure.shadow import Shadow, merged_along
 from amc.structure.tracer import Factor, LayerRecord, ParameterView, Producer, Trace
@@ -43,7 +44,7 @@ def _computed_weight(trace: Trace, source: Tensor, weight: Tensor, output: Tenso
 def convolution(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
     """Convolutions of any dimension, grouped, depthwise and transposed ones included."""
     source, weight, bias, stride, _, _, transposed, _, groups = args[:9]
-    view = trace.view_of(weight)
+    view = weight_view(trace, weight)
     positions = prod(source.shape[2:]) if transposed else prod(outputs.shape[2:])
     kernel = prod(weight.shape[2:])
     if view is None:
@@ -59,6 +60,7 @@ def convolution(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Te
         return _computed_weight(trace, source, weight, outputs)
     else:
         written = _grouped(trace, view, weight, read, groups, kernel * positions * source.shape[0])
+    settle_weight(trace, weight, view, read, written)
     trace.follow(bias, written)
     trace.set_shadow(outputs, Shadow.along(trace.units.find(written), 1, outputs.shape))
     record = LayerRecord(
@@ -74,10 +76,9 @@ def convolution(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Te
         flops=prod(weight.shape) * positions * source.shape[0],
     )
     _record_layer(trace, record, outputs)
-    module = view.name.rpartition(".")[0]
-    if isinstance(trace.model.get_submodule(module), nn.modules.conv._ConvNd):
-        trace.attribute(module, "in_channels", read)
-        trace.attribute(module, "out_channels", written)
+    if isinstance(trace.module, nn.modules.conv._ConvNd):
+        trace.attribute(trace.modules[-1], "in_channels", read)
+        trace.attribute(trace.modules[-1], "out_channels", written)
     return None
 
 
@@ -100,7 +101,7 @@ def _grouped(trace: Trace, view: ParameterView, weight: Tensor, read: Factor, gr
             trace.units.union(block, by_group[:, :1])
         trace.roles[view.name, 0] = "follow" if in_per_group == 1 else "write"
         trace.cost(cost * in_per_group, written)
-        trace.attribute(view.name.rpartition(".")[0], "groups", by_group[:, 0])
+        trace.attribute(trace.modules[-1], "groups", by_group[:, 0])
         return written
     for block in (by_group, read_by_group):
         trace.units.union(block, block[:1])
@@ -137,7 +138,7 @@ def linear(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor)
 
 
 def _linear(trace: Trace, source: Tensor, weight: Tensor, outputs: Tensor) -> Labels | None:
-    view = trace.view_of(weight)
+    view = weight_view(trace, weight, transposed=True)
     if view is None:
         product(trace, None, (source, weight), {}, outputs)
         return None
@@ -146,6 +147,7 @@ def _linear(trace: Trace, source: Tensor, weight: Tensor, outputs: Tensor) -> La
     read = channels_of(trace, shadow, source.dim() - 1, view.name)
     written = trace.written_by(view, 1, weight.shape[1])
     trace.tie(view, 0, read, "read")
+    settle_weight(trace, weight, view, read, written)
     trace.cost(1, *rows, read, written)
     trace.set_shadow(outputs, Shadow.along(trace.units.find(written), outputs.dim() - 1, outputs.shape))
     whole = trace.tensors[view.name].numel() == weight.numel()
@@ -160,11 +162,9 @@ def _linear(trace: Trace, source: Tensor, weight: Tensor, outputs: Tensor) -> La
         flops=outputs.numel() * source.shape[-1],
     )
     _record_layer(trace, record, outputs)
-    module_name = view.name.rpartition(".")[0]
-    module = trace.model.get_submodule(module_name)
-    if isinstance(module, nn.Linear):
-        trace.attribute(module_name, "in_features", read)
-        trace.attribute(module_name, "out_features", written)
+    if isinstance(trace.module, nn.Linear):
+        trace.attribute(trace.modules[-1], "in_features", read)
+        trace.attribute(trace.modules[-1], "out_features", written)
     return written
 
 

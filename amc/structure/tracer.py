@@ -33,6 +33,19 @@ class ParameterView:
     offsets: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Derived:
+    """Where a tensor that was computed from parameters alone comes from; see `amc.structure.derived`.
+
+    Attributes:
+        names: The parameters and buffers.
+        costs: Places in `Trace.costs` of what the computation costs.
+    """
+
+    names: frozenset[str]
+    costs: tuple[int, ...]
+
+
 @dataclass
 class LayerRecord:
     """What was seen of a layer with a weight, before groups are known; see `LayerSpec`."""
@@ -74,6 +87,7 @@ class Trace:
         costs: FLOPs as `(coefficient, factors)`.
         attributes: Numbers that modules remember, as `(module, attribute, labels)`.
         counting: Whether layers and FLOPs are recorded (only in the first of several runs).
+        derived: What was computed from parameters alone, by the identity of the tensor.
     """
 
     model: nn.Module
@@ -97,14 +111,21 @@ class Trace:
         self._shadows: dict[int, Shadow] = {}
         self._producers: dict[int, Producer] = {}
         self._alive: list[Tensor] = []
+        self.derived: dict[int, Derived] = {}
         self.all_producers: list[Producer] = []
         self.touched: set[str] = set()
+
+    @property
+    def module(self) -> nn.Module:
+        """The module that is running."""
+        return self.model.get_submodule(self.modules[-1])
 
     def forget_activations(self) -> None:
         """Lets the activations of a finished run go."""
         self._shadows.clear()
         self._producers.clear()
         self._views.clear()
+        self.derived.clear()
         self._alive.clear()
 
     def view_of(self, tensor: Tensor) -> ParameterView | None:

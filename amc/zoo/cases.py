@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from amc.architecture import ModelSource
 from amc.costs import Budget, PruningProblem, filter_problem
+from amc.costs.fvcore_flops import count_flops
 from amc.errors import BudgetError, ModelError
 from amc.models import create_model
 from amc.models.factory import example_input_shape
@@ -83,6 +84,11 @@ class Cut:
     allocation: Allocation
     model: nn.Module
 
+    @cached_property
+    def flops(self) -> int:
+        """FLOPs as fvcore counts them on the pruned network."""
+        return count_flops(self.model, self.case.example)
+
 
 def open_case(
     name: str, *, image_size: int | None = None, options: Mapping[str, Any] | None = None, seed: int = 0
@@ -108,11 +114,15 @@ def open_case(
     return Case(name, model, ModelSource("name", name, dict(options or {})), example, structure, problem, streams)
 
 
-def cuts_of(case: Case, seed: int = 0) -> Iterator[Cut]:
-    """Yields the case cut by the uniform and by a random allocation."""
-    ratios = np.random.default_rng(seed).uniform(0.1, 1.0, len(case.problem.decisions))
-    for rule, wishes in (("uniform", [KEEP] * len(ratios)), ("random", ratios.tolist())):
-        widths = case.problem.project(wishes)
+def cuts_of(case: Case, seed: int = 0, rules: Sequence[str] = ("uniform", "random")) -> Iterator[Cut]:
+    """Yields the case cut by the uniform and by a random allocation, or by one of them."""
+    decisions = len(case.problem.decisions)
+    wishes = {
+        "uniform": [KEEP] * decisions,
+        "random": np.random.default_rng(seed).uniform(0.1, 1.0, decisions).tolist(),
+    }
+    for rule in rules:
+        widths = case.problem.project(wishes[rule])
         allocation = case.problem.allocation(widths)
         yield Cut(case, rule, widths, allocation, case.pruner.prune(allocation).eval())
 

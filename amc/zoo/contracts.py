@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from amc.architecture import describe
-from amc.costs.fvcore_flops import count_flops, count_params
+from amc.costs.fvcore_flops import count_params
 from amc.errors import AmcError
 from amc.export import export_model
 from amc.export.verify import relative_difference
@@ -35,7 +35,7 @@ class ContractError(AmcError):
 
 def budget_is_used(cut: Cut) -> None:
     """The budget holds on the FLOPs that are counted, and less than 1% of it is left."""
-    limit, cost = cut.case.problem.limit, count_flops(cut.model, cut.case.example)
+    limit, cost = cut.case.problem.limit, cut.flops
     assert limit is not None
     _demand(cost <= limit, f"{cost:,} FLOPs are over the budget of {limit:,}")
     _demand(cost >= (1 - UNUSED) * limit, f"{cost:,} FLOPs leave more than 1% of the budget of {limit:,}")
@@ -44,7 +44,7 @@ def budget_is_used(cut: Cut) -> None:
 def costs_are_predicted(cut: Cut) -> None:
     """FLOPs and parameters are, to the integer, those that were predicted."""
     problem = cut.case.problem
-    counted = {"flops": count_flops(cut.model, cut.case.example), "params": count_params(cut.model)}
+    counted = {"flops": cut.flops, "params": count_params(cut.model)}
     for metric, count in counted.items():
         predicted = problem.cost(cut.widths, metric)
         _demand(count == predicted, f"{metric}: {predicted:,} were predicted, {count:,} counted")

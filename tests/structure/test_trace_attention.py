@@ -105,10 +105,26 @@ def test_a_parameter_that_meets_channels_on_two_axes_freezes_them(tools):
 
         def forward(self, x):
             x = self.a(x)
-            return self.b(x * self.weight.diagonal())
+            return self.b(x * (self.weight + self.weight.t()))
 
-    structure, _ = tools.traced(Mixed(), torch.randn(3, 5))
-    assert "'diagonal', which has no coupling rule" in tools.reasons_of(structure)["a"]
+    structure, _ = tools.traced(Mixed(), torch.randn(6, 5))
+    expected = "meets the parameter 'weight' on several of its axes or on none"
+    assert tools.reasons_of(structure)["a"] == expected
+
+
+def test_what_an_unknown_operator_makes_of_a_parameter_is_tried_out(tools):
+    class Diagonal(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(5, 6), nn.Linear(6, 4), nn.Linear(4, 2)
+            self.weight = nn.Parameter(torch.randn(6, 6))
+
+        def forward(self, x):
+            return self.c(self.b(self.a(x) * self.weight.diagonal()))
+
+    structure, _ = tools.traced(Diagonal(), torch.randn(3, 5))
+    assert tools.reasons_of(structure)["a"].startswith("the network's code counts on its width")
+    assert tools.groups_of(structure)["b"].prunable
 
 
 def _padding():

@@ -101,15 +101,6 @@ def test_what_reads_a_part_of_the_channels_by_place_is_left_alone(tools):
     assert tools.reasons_of(structure)["a"] == "addressed by position (slice)"
 
 
-def test_weights_computed_at_run_time_are_left_alone(tools):
-    model = Net()
-    nn.utils.parametrizations.weight_norm(model.b)
-    structure = trace_structure(tools.randomise(model), IMAGE)
-    assert tools.groups_of(structure)["a"].reason is not None
-    assert all(group.name != "b" or group.reason for group in structure.groups)
-    tools.check_costs(model, structure, IMAGE)
-
-
 def test_shared_layers_are_cut_once(tools):
     class Shared(nn.Module):
         def __init__(self):
@@ -303,3 +294,48 @@ def test_without_the_trial_what_the_code_counts_on_goes_unseen(tools):
 
     structure = trace_structure(tools.randomise(Fixed()), IMAGE, verify=False)
     assert tools.groups_of(structure)["a"].prunable
+
+
+class Standardised(nn.Conv2d):
+    """A convolution whose filters are standardised when it runs, as in BiT and NFNets."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.gain = nn.Parameter(torch.ones(self.out_channels, 1, 1, 1))
+
+    def forward(self, x):
+        flat = self.weight.reshape(1, self.out_channels, -1)
+        weight = nn.functional.batch_norm(flat, None, None, weight=self.gain.view(-1), training=True)
+        return self._conv_forward(x, weight.reshape_as(self.weight), self.bias)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 8])
+def test_weights_that_are_standardised_at_run_time_are_cut(tools, groups):
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), Standardised(8, 16, 3, groups=groups), nn.Conv2d(16, 2, 1))
+    structure, small = tools.traced(model, IMAGE)
+    assert structure.groups[0].prunable
+    assert structure.groups[0].normalised
+    assert len(small[1].gain) == len(small[1].weight) == small[1].out_channels < 16
+
+
+@pytest.mark.parametrize("kind", ["convolution", "linear"])
+def test_weights_that_are_normalised_at_run_time_are_cut(tools, kind):
+    model = Net() if kind == "convolution" else nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 6), nn.Linear(6, 2))
+    nn.utils.parametrizations.weight_norm(model.b if kind == "convolution" else model[1])
+    structure, _ = tools.traced(model, IMAGE)
+    assert [group.prunable for group in structure.groups] == [True, True, False]
+    assert [group.normalised for group in structure.groups] == [True, False, False]
+
+
+def test_weights_computed_from_two_of_the_same_shape_are_left_alone(tools):
+    class Mixture(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Parameter(torch.randn(6, 3, 1, 1)), nn.Parameter(torch.randn(6, 3, 1, 1))
+            self.b, self.c = nn.Conv2d(6, 5, 1), nn.Conv2d(5, 2, 1)
+
+        def forward(self, x):
+            return self.c(self.b(nn.functional.conv2d(x, self.first + self.second.exp())))
+
+    structure, _ = tools.traced(Mixture(), IMAGE)
+    assert [(group.name, group.prunable) for group in structure.groups] == [("b", True), ("c", False)]
