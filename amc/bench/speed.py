@@ -14,7 +14,7 @@ import torch
 from agents import Agent, EpisodeResult, create_agent
 from amc.bench.clock import SectionClock
 from amc.bench.memory import peak_device_memory, peak_memory
-from amc.bench.reference import POINTS, ReferenceProcedure
+from amc.bench.reference import ROWS, ReferenceProcedure
 from amc.delivery import Workshop
 from amc.errors import ConfigurationError
 from amc.pruning import CandidateNetwork
@@ -36,12 +36,12 @@ class BenchConfig:
     Attributes:
         rounds: How often the search and the reference take turns.
         reference_episodes: Allocations that the reference scores in each round, taken from the search; 0 for none.
-        points: Positions that the reference samples in every calibration image and layer.
+        reference_rows: Positions that the reference samples in every layer: rows of its least-squares problems.
     """
 
     rounds: int = 3
     reference_episodes: int = 1
-    points: int = POINTS
+    reference_rows: int = ROWS
 
     def check(self) -> None:
         """Refuses numbers out of range.
@@ -49,10 +49,10 @@ class BenchConfig:
         Raises:
             ConfigurationError: If there would be nothing to measure.
         """
-        if self.rounds < 1 or self.reference_episodes < 0 or self.points < 1:
+        if self.rounds < 1 or self.reference_episodes < 0 or self.reference_rows < 1:
             raise ConfigurationError(
-                "rounds and points must be at least 1 and reference_episodes at least 0, "
-                f"not {self.rounds}, {self.points} and {self.reference_episodes}"
+                "rounds and reference_rows must be at least 1 and reference_episodes at least 0, "
+                f"not {self.rounds}, {self.reference_rows} and {self.reference_episodes}"
             )
 
 
@@ -159,7 +159,7 @@ def measure_speed(task: Task, search: SearchConfig, config: BenchConfig) -> Benc
     reference, setup = None, 0.0
     if config.reference_episodes:
         start = time.perf_counter()
-        reference = ReferenceProcedure(task, config.points)
+        reference = ReferenceProcedure(task, config.reference_rows)
         setup = time.perf_counter() - start
     reference_seconds = []
     for turn in range(config.rounds):

@@ -32,7 +32,13 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         default=1,
         help="Candidates that the reference procedure scores a round; 0 for none.",
     )
-    add("--points", metavar="N", type=int, default=10, help="Positions an image that the reference samples in a layer.")
+    add(
+        "--reference_rows",
+        metavar="N",
+        type=int,
+        default=30_000,
+        help="Positions that the reference samples in a layer.",
+    )
     add(
         "--curve",
         metavar="NAMES",
@@ -74,7 +80,7 @@ def _speed(config: RunConfig, options: jsonargparse.Namespace) -> dict[str, Any]
     from amc.report.tables import render
     from amc.search import check_search
 
-    measured = BenchConfig(options.rounds, options.reference_episodes, options.points)
+    measured = BenchConfig(options.rounds, options.reference_episodes, options.reference_rows)
     measured.check()
     task, _ = open_task(config, load_roles(config.data, config.seed, display()), budget=budget_of(config))
     search = search_of(config)

@@ -82,7 +82,7 @@ def test_the_reference_of_the_dense_allocation_is_the_dense_network(task):
 
 
 def test_the_reference_keeps_the_strongest_channels_and_solves_for_them(task):
-    reference = ReferenceProcedure(task, points=4)
+    reference = ReferenceProcedure(task, rows=200)
     problem = task.problem
     widths = tuple(max(1, size // 2) for size in problem.dense_widths)
     reference(problem.allocation(widths))
@@ -138,5 +138,5 @@ def test_curve_shows_a_row_for_every_network(tmp_path, capsys):
 
 
 def test_nothing_to_measure_is_refused():
-    with pytest.raises(ConfigurationError, match="rounds and points must be at least 1"):
+    with pytest.raises(ConfigurationError, match="rounds and reference_rows must be at least 1"):
         BenchConfig(rounds=0).check()
