@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from amc.pruning.patches import READER_TYPES
-from amc.pruning.regressions import BATCH_NORMS
+from amc.pruning.patches import is_reader
+from amc.pruning.regressions import BATCH_NORMS, has_running_mean, is_affine
 from amc.structure import LayerSpec
 
 
@@ -70,7 +70,7 @@ def find_folds(model: nn.Module, layers: tuple[LayerSpec, ...]) -> dict[str, Fol
         if layer.batch_norm is None or layer.calls != 1 or layer.weight != f"{layer.name}.weight":
             continue
         module, norm = model.get_submodule(layer.name), model.get_submodule(layer.batch_norm)
-        if isinstance(module, READER_TYPES) and isinstance(norm, BATCH_NORMS) and norm.running_mean is not None:
+        if is_reader(module) and isinstance(norm, BATCH_NORMS) and is_affine(norm) and has_running_mean(norm):
             folds[layer.name] = Fold(layer.name, layer.batch_norm, norm.eps)
     return folds
 

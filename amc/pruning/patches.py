@@ -6,7 +6,7 @@ kernel. These helpers pick output positions and lay out x and y for them.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,14 @@ from torch.nn import functional
 
 Reader: TypeAlias = nn.Linear | nn.Conv1d | nn.Conv2d
 READER_TYPES = (nn.Linear, nn.Conv1d, nn.Conv2d)
+
+
+def is_reader(module: nn.Module) -> TypeGuard[Reader]:
+    """Tells whether a module is a convolution or a linear layer and nothing more.
+
+    Subclasses that pad their input, or compute their weight, are no regression of the output on the input.
+    """
+    return isinstance(module, READER_TYPES) and type(module).forward in {kind.forward for kind in READER_TYPES}
 
 
 def conv_groups(module: Reader) -> int:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from amc.pruning.least_squares import Moments
-from amc.pruning.patches import READER_TYPES, Reader, input_rows, output_rows, sample_rows
+from amc.pruning.patches import READER_TYPES, Reader, input_rows, is_reader, output_rows, sample_rows
 from amc.pruning.regressions import BATCH_NORMS, has_running_mean
 from amc.pruning.residual_sums import OperatorWatch, ResidualSum, find_residual_sums
 from amc.pruning.statistics import evaluation_mode
@@ -132,10 +132,10 @@ def _plan_jobs(
 
 def _can_be_refit(dense: nn.Module, layer: LayerSpec, options: ReconstructionOptions) -> bool:
     """Tells whether a layer is one regression from its input to its output."""
-    module = dense.get_submodule(layer.name)
-    if not isinstance(module, READER_TYPES) or layer.kind == "attention" or layer.calls != 1:
+    if layer.weight != f"{layer.name}.weight" or layer.kind == "attention" or layer.calls != 1:
         return False
-    return layer.weight == f"{layer.name}.weight" and module.weight[0].numel() <= options.max_features
+    module = dense.get_submodule(layer.name)
+    return is_reader(module) and module.weight[0].numel() <= options.max_features
 
 
 def _output_sizes(dense: nn.Module, layers: Sequence[LayerSpec], images: Tensor) -> dict[str, tuple[int, ...]]:

@@ -9,11 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from amc.pruning.elimination import Regression
-from amc.pruning.patches import READER_TYPES, Reader, conv_groups
+from amc.pruning.patches import READER_TYPES, Reader, conv_groups, is_reader
 from amc.pruning.statistics import Gram
 from amc.structure import ChannelGroup, ModelStructure
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def is_affine(norm: nn.Module) -> bool:
+    """Tells whether a module is a batch norm and nothing more: some have an activation of their own."""
+    if not isinstance(norm, BATCH_NORMS):
+        return False
+    children = list(norm.children())
+    extended = type(norm).forward is not nn.modules.batchnorm._BatchNorm.forward
+    return not extended or (bool(children) and all(type(child) is nn.Identity for child in children))
 
 
 def has_running_mean(module: nn.Module | None) -> bool:
@@ -63,7 +72,7 @@ def read_cuts(model: nn.Module, structure: ModelStructure, group: ChannelGroup) 
     for cut in group.cuts:
         layer, _, attribute = cut.tensor.rpartition(".")
         module = model.get_submodule(layer)
-        if cut.role != "read" or cut.axis != 1 or attribute != "weight" or not isinstance(module, READER_TYPES):
+        if cut.role != "read" or cut.axis != 1 or attribute != "weight" or not is_reader(module):
             continue
         norm = norms.get(cut.tensor)
         sink: tuple[str, str] | None = None

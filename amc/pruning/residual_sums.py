@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from amc.pruning.regressions import is_affine
 from amc.structure import LayerSpec
 
 _ADDITIONS = (torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor)
@@ -86,10 +87,12 @@ def find_residual_sums(model: nn.Module, layers: Sequence[LayerSpec], images: Te
     watch = OperatorWatch(trace.report)
     hooks = []
     for layer in layers:
-        if layer.calls == 1:
-            module = model.get_submodule(layer.name)
+        if layer.calls != 1 or layer.weight != f"{layer.name}.weight":
+            continue
+        module = model.get_submodule(layer.name)
+        outlet = model.get_submodule(layer.batch_norm) if layer.batch_norm else module
+        if layer.batch_norm is None or is_affine(outlet):
             hooks.append(module.register_forward_pre_hook(trace.starts(layer.name, watch)))
-            outlet = model.get_submodule(layer.batch_norm) if layer.batch_norm else module
             hooks.append(outlet.register_forward_hook(trace.ends(layer.name)))
     try:
         with torch.no_grad(), watch:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from amc.pruning.patches import READER_TYPES, Reader, conv_groups, input_rows, sample_rows
+from amc.pruning.patches import READER_TYPES, Reader, conv_groups, input_rows, is_reader, sample_rows
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def gather_grams(
     hooks = []
     for index, name in enumerate(dict.fromkeys(layers)):
         module = model.get_submodule(name)
-        if isinstance(module, READER_TYPES):
+        if is_reader(module):
             accumulators[name] = _Accumulator(options, images, options.seed * 100_003 + index)
             hooks.append(module.register_forward_hook(accumulators[name].hook))
     try:

@@ -79,8 +79,9 @@ def _slice_view(trace: Trace, name: str, view: ParameterView, args: Args, output
 
 def reshape(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
     """Views and reshapes, also of shadows whose repeated axes have no memory of their own."""
-    shadow = moved(trace.shadow(args[0]), lambda labels: labels.reshape(outputs.shape), trace.units)
-    trace.set_shadow(outputs, trace.settled(shadow))
+    shadow = trace.settled(moved(trace.shadow(args[0]), lambda labels: labels.reshape(outputs.shape), trace.units))
+    trace.note_width(shadow)
+    trace.set_shadow(outputs, shadow)
 
 
 def pixel_shuffle(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:

@@ -17,6 +17,9 @@ Factor = Labels | int
 
 HEAD_ATTRIBUTES = ("num_heads", "n_heads", "nhead", "n_head", "num_attention_heads", "heads")
 
+WIDTH_ATTRIBUTES = ("attn_dim", "inner_dim", "key_attn_dim", "val_attn_dim", "all_head_size")
+"""Where attention modules remember the width of all their heads together."""
+
 
 @dataclass(frozen=True)
 class ParameterView:
@@ -258,8 +261,15 @@ class Trace:
                 self.attribute(self.modules[-1], attribute, vector)
         return shadow
 
+    def note_width(self, shadow: Shadow) -> None:
+        """Notes that the running module remembers the width of all its heads together, if it does."""
+        for axis in shadow.varying:
+            for name in WIDTH_ATTRIBUTES:
+                if getattr(self.module, name, None) == shadow.shape[axis]:
+                    self.attribute(self.modules[-1], name, shadow.vector(axis))
+
     def _head_attributes(self, heads: int) -> list[str]:
-        module = self.model.get_submodule(self.modules[-1])
+        module = self.module
         return [name for name in HEAD_ATTRIBUTES if getattr(module, name, None) == heads]
 
     def _heads_axis(self, shadow: Shadow) -> int | None:

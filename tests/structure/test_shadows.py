@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amc.structure.shadow import Shadow, merged_along, moved
 from amc.structure.units import NEUTRAL, ChannelUnits
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 20), st.integers(1, 20)), max_size=30))
 def test_unions_make_connected_components(edges):
     units = ChannelUnits()
@@ -86,6 +87,7 @@ def test_shadows_store_axes_along_which_labels_repeat_once():
     assert shadow.vector(1).tolist() == [1, 2, 3, 4, 5, 6]
 
 
+@settings(deadline=None)
 @given(st.permutations(range(4)))
 def test_moving_a_shadow_moves_each_label_with_its_element(order):
     units = ChannelUnits()

@@ -1,0 +1,90 @@
+"""Subclasses of layers and norms that do more than these: they are cut, and not taken for what they are not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from amc.pruning import CandidateNetwork, FilterPruner, TableOptions, build_tables
+from amc.pruning.patches import is_reader
+from amc.pruning.regressions import is_affine
+from amc.pruning.residual_sums import find_residual_sums
+from amc.structure import Allocation
+from amc.structure.trace import trace_structure
+
+
+class NormAct(nn.BatchNorm2d):
+    """A batch norm with an activation of its own, as in timm."""
+
+    def __init__(self, channels, act):
+        super().__init__(channels)
+        self.act = act
+
+    def forward(self, x):
+        return self.act(super().forward(x))
+
+
+class PaddedConv(nn.Conv2d):
+    """A convolution that pads its input itself, as TensorFlow's do."""
+
+    def forward(self, x):
+        return super().forward(nn.functional.pad(x, (0, 1, 0, 1)))
+
+
+class Residual(nn.Module):
+    def __init__(self, act):
+        super().__init__()
+        self.stem = PaddedConv(3, 8, 2)
+        self.inner, self.first = nn.Conv2d(8, 10, 1, bias=False), NormAct(10, nn.ReLU())
+        self.outer, self.last = nn.Conv2d(10, 8, 1, bias=False), NormAct(8, act)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = x + self.last(self.outer(self.first(self.inner(x))))
+        return self.head(x.mean((2, 3)))
+
+
+@pytest.fixture
+def images():
+    return torch.randn(16, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+
+
+def randomised(model):
+    generator = torch.Generator().manual_seed(1)
+    for norm in (model.first, model.last):
+        for tensor in (norm.weight.data, norm.bias.data, norm.running_mean):
+            tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.5)
+    return model.eval()
+
+
+@pytest.mark.parametrize("refit", [True, False])
+def test_the_candidate_is_the_pruned_network(images, refit):
+    model = randomised(Residual(nn.ReLU()))
+    structure = trace_structure(model, images[:1])
+    options = TableOptions(criterion="elimination" if refit else "l2", refit=refit)
+    pruner = FilterPruner(model, structure, build_tables(model, structure, [images], options))
+    allocation = Allocation("filter", {"inner": 6, "stem": 5})
+    candidate = CandidateNetwork(pruner)
+    with torch.no_grad():
+        expected = pruner.prune(allocation).eval()(images)
+        found = candidate.load(allocation)(candidate.prepare(images))
+    torch.testing.assert_close(found, expected)
+
+
+def test_what_is_a_plain_layer_or_norm():
+    assert is_reader(nn.Conv2d(3, 4, 1))
+    assert not is_reader(PaddedConv(3, 4, 1))
+    assert not is_reader(nn.ConvTranspose2d(3, 4, 1))
+    assert is_affine(nn.BatchNorm2d(3))
+    assert is_affine(NormAct(3, nn.Identity()))
+    assert not is_affine(NormAct(3, nn.ReLU()))
+    assert not is_affine(nn.LayerNorm(3))
+
+
+def test_a_sum_behind_an_activation_cannot_be_set_right_by_the_layer_before(images):
+    for act, found in ((nn.Identity(), ["outer"]), (nn.ReLU(), [])):
+        model = randomised(Residual(act))
+        structure = trace_structure(model, images[:1])
+        assert list(find_residual_sums(model, structure.layers, images)) == found
