@@ -6,6 +6,9 @@ With `H = (X^T X / rows + ridge)^-1`, removing the block c of features costs `tr
 `W -= H_:c (H_cc)^-1 W_c`, and H loses the block by a Schur complement, `H -= H_:c (H_cc)^-1 H_c:`. Each step is exact:
 after it, W minimises `|X W - Y|^2 + ridge |W - W_dense|^2` over the channels that are left, so one pass yields the
 order, the errors and the refitted weights of every width.
+
+Groups of more than `CHUNK` channels go several at a time, one in `CHUNK` of those left: the refit stays exact, the choice
+is greedy by chunks, and thousands of channels take seconds in place of minutes.
 """
 
 from __future__ import annotations
@@ -15,6 +18,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+CHUNK = 64
+"""One channel in so many goes at a time, and at least one."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ def eliminate(
     order: Tensor | None = None,
     ridge: float = 1e-3,
 ) -> Elimination:
-    """Removes the channels of a group one by one and refits what is left.
+    """Removes the channels of a group, least important first, and refits what is left.
 
     Args:
         regressions: What reads the channels; at least one.
@@ -92,25 +98,29 @@ def eliminate(
     problems = [_Problem(regression, ridge) for regression in regressions]
     channels = problems[0].channels
     removed: list[int] = []
-    cost = 0.0
     errors = [0.0]
     weights: dict[int, tuple[Tensor | None, ...]] = {}
     intercepts: dict[int, tuple[Tensor | None, ...]] = {}
     alive = list(range(channels))
-    for width in range(channels, 0, -1):
+    while alive:
+        width = len(alive)
         if width in widths:
             ranks = torch.tensor(alive).argsort()
             weights[width] = tuple(problem.weights(ranks) for problem in problems)
             intercepts[width] = tuple(problem.intercept(width) for problem in problems)
-        costs = torch.stack([problem.costs(width) for problem in problems]).sum(0)
-        slot = int(costs.argmin()) if order is None else alive.index(int(order[channels - width]))
-        cost += max(float(costs[slot]), 0.0)
-        errors.append(cost)
-        for problem in problems:
-            problem.remove(slot, width)
-        removed.append(alive[slot])
-        alive[slot] = alive[-1]  # the last channel moves into the gap, so that the live part stays contiguous
-        alive.pop()
+        below = max((asked for asked in widths if asked < width), default=0)
+        count = min(max(1, width // CHUNK), width - below)
+        if order is None:
+            costs = torch.stack([problem.costs(width) for problem in problems]).sum(0)
+            slots = costs.topk(count, largest=False).indices.tolist()
+        else:
+            slots = [alive.index(channel) for channel in order[channels - width :][:count].tolist()]
+        removed += [alive[slot] for slot in slots]
+        cost = max(sum(problem.remove(slots, width) for problem in problems), 0.0)
+        errors += [errors[-1] + cost * part / count for part in range(1, count + 1)]
+        for slot in sorted(slots, reverse=True):
+            alive[slot] = alive[-1]  # the last channel moves into the gap, so that the live part stays contiguous
+            alive.pop()
     return Elimination(torch.tensor(removed), torch.tensor(errors[::-1]), weights, intercepts)
 
 
@@ -157,19 +167,35 @@ class _Problem:
         costs: Tensor = (live * solved).sum((1, 2)) / self._energy
         return costs
 
-    def remove(self, slot: int, width: int) -> None:
-        """Removes the channel in a slot, refits the others, and moves the last live channel into the gap."""
+    def remove(self, slots: Sequence[int], width: int) -> float:
+        """Removes the channels in some slots together and refits the others; returns the relative cost.
+
+        The last live channels move into the gaps.
+        """
+        p, lead = self._p, self._lead
+        end = lead + width * p
+        if self._refittable:
+            gone = (lead + torch.tensor(slots)[:, None] * p + torch.arange(p)).flatten().to(self._weight.device)
+            inverse, weight = self._inverse[:end, :end], self._weight[:end]
+            block, columns, lost = inverse[gone][:, gone], inverse[:, gone], weight[gone]
+            solved = torch.linalg.solve(block, lost)
+            cost = float((lost * solved).sum()) / self._energy
+            weight -= columns @ solved
+            inverse -= columns @ torch.linalg.solve(block, columns.T)
+        else:
+            cost = float(self._fixed_costs[slots].sum())
+        for place, slot in enumerate(sorted(slots, reverse=True)):
+            self._fill_gap(slot, width - place)
+        return cost
+
+    def _fill_gap(self, slot: int, width: int) -> None:
+        """Moves the last of `width` live channels into a slot."""
         p, lead = self._p, self._lead
         end, last = lead + width * p, lead + (width - 1) * p
         gone = slice(lead + slot * p, lead + (slot + 1) * p)
         if self._refittable:
-            inverse, weight = self._inverse[:end, :end], self._weight[:end]
-            block = inverse[gone, gone].clone()
-            columns = inverse[:, gone].clone()
-            weight -= columns @ torch.linalg.solve(block, weight[gone])
-            inverse -= columns @ torch.linalg.solve(block, columns.T)
-            inverse[gone] = inverse[last:end].clone()
-            inverse[:, gone] = inverse[:, last:end].clone()
+            self._inverse[gone, :end] = self._inverse[last:end, :end].clone()
+            self._inverse[:end, gone] = self._inverse[:end, last:end].clone()
         else:
             if lead:
                 self._weight[0] += self._mean[slot * p : (slot + 1) * p] @ self._weight[gone]

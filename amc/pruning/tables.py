@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from amc.errors import ConfigurationError
-from amc.pruning.elimination import Elimination, eliminate
+from amc.pruning.elimination import CHUNK, Elimination, eliminate
 from amc.pruning.importance import CRITERIA
 from amc.pruning.patches import READER_TYPES
 from amc.pruning.regressions import ReadCut, group_regressions, read_cuts
@@ -157,9 +157,10 @@ def width_grids(bytes_a_channel: Mapping[int, tuple[int, int]], options: TableOp
         options: Bears the bound.
 
     Returns:
-        By group, rising widths that end with the dense one. The group whose table is largest gets a coarser grid first.
+        By group, rising widths that end with the dense one: all of them up to twice `CHUNK` channels, so many in
+        wider groups. The group whose table is largest gets a coarser grid first.
     """
-    steps = dict.fromkeys(bytes_a_channel, 1)
+    steps = {index: max(1, channels // CHUNK) for index, (channels, _) in bytes_a_channel.items()}
 
     def grid(index: int) -> tuple[int, ...]:
         channels = bytes_a_channel[index][0]
