@@ -24,6 +24,9 @@ from amc.structure import Allocation
 from amc.task import Task
 from amc.training import DataConfig, DataRoles, load_data
 
+_SMALL_IMAGE = 16
+"""On images below this height or width networks are too small to share among cores: threads would only wait."""
+
 
 def output_of(config: RunConfig, out: str | None, resume: bool) -> tuple[Path, RunConfig]:
     """Returns the folder of a run and its configuration: that of the folder where the run is resumed.
@@ -68,7 +71,10 @@ def load_roles(config: DataConfig, seed: int, display: ProgressDisplay) -> DataR
                 stages[total] = shown.enter_context(display.stage("decoding images", total, "images"))
             stages[total](done, "")
 
-        return load_data(config, seed=seed, progress=progress)
+        roles = load_data(config, seed=seed, progress=progress)
+    if min(roles.input_shape[-2:]) < _SMALL_IMAGE:
+        torch.set_num_threads(1)
+    return roles
 
 
 def model_source(config: RunConfig, num_classes: int | None) -> ModelSource:

@@ -7,8 +7,8 @@ With `H = (X^T X / rows + ridge)^-1`, removing the block c of features costs `tr
 after it, W minimises `|X W - Y|^2 + ridge |W - W_dense|^2` over the channels that are left, so one pass yields the
 order, the errors and the refitted weights of every width.
 
-Groups of more than `CHUNK` channels go several at a time, one in `CHUNK` of those left: the refit stays exact, the choice
-is greedy by chunks, and thousands of channels take seconds in place of minutes.
+Where more than `CHUNK` channels are left, several go at a time, one in `CHUNK`: the refit stays exact, the choice is
+greedy by chunks, and thousands of channels take seconds in place of minutes.
 """
 
 from __future__ import annotations
