@@ -64,8 +64,9 @@ class ModuleAttribute:
 
     Attributes:
         module: Name of the module.
-        attribute: Name of its attribute.
-        value: The number as a function of the widths of all groups; set as `(value,)` where the module holds a tuple.
+        attribute: Name of its attribute; `"name[place]"` for one element of a tuple or list.
+        value: The number as a function of the widths of all groups; set as `(value,)` where the module holds a tuple
+            of one element.
     """
 
     module: str

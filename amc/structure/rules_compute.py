@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from amc.structure.derived import settle_weight, weight_view
 from amc.structure.rules_move import combined, reduce, spatial
+from amc.structure.running import tensors_in
 from amc.structure.shadow import Shadow, merged_along
 from amc.structure.tracer import Factor, LayerRecord, ParameterView, Producer, Trace
 from amc.structure.units import Labels
@@ -235,7 +236,8 @@ def attention(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any)
         if len(shadow.shape) - 1 in shadow.varying:
             trace.units.freeze(shadow.labels(), "the scale of attention depends on the width of a head")
     heads = len(query.shape) - 3
-    vectors = [vector for s in (query, key, value) if not isinstance(vector := s.vector(heads), int)]
+    masks = [trace.shadow(tensor) for tensor in tensors_in((args[3:], kwargs)) if tensor.dim() == len(query.shape)]
+    vectors = [vector for s in (query, key, value, *masks) if not isinstance(vector := s.vector(heads), int)]
     for vector in vectors[1:]:
         trace.units.union(vectors[0], vector)
     output = outputs[0] if isinstance(outputs, tuple) else outputs

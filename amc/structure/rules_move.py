@@ -80,7 +80,7 @@ def _slice_view(trace: Trace, name: str, view: ParameterView, args: Args, output
 def reshape(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
     """Views and reshapes, also of shadows whose repeated axes have no memory of their own."""
     shadow = trace.settled(moved(trace.shadow(args[0]), lambda labels: labels.reshape(outputs.shape), trace.units))
-    trace.note_width(shadow)
+    trace.note_shape(shadow)
     trace.set_shadow(outputs, shadow)
 
 
@@ -107,9 +107,16 @@ def split(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> 
     if axis in shadow.varying and len(outputs) > 1:
         if len({tensor.shape[axis] for tensor in outputs}) == 1:
             _couple_pieces(trace, shadow, axis, len(outputs))
+            for name in PIECE_ATTRIBUTES:
+                if getattr(trace.module, name, None) == args[1]:
+                    trace.attribute(trace.modules[-1], name, shadow.vector(axis))
         else:
             trace.units.freeze(shadow.vector(axis), "split into pieces of fixed, unequal sizes")
     move(trace, func, args, kwargs, outputs)
+
+
+PIECE_ATTRIBUTES = ("width", "split_size", "chunk_size")
+"""Where modules remember the size of the pieces into which they split their channels (Res2Net)."""
 
 
 def positional(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -105,8 +106,17 @@ def attribute_values(structure: ModelStructure, widths: Sequence[int]) -> list[t
 
 
 def set_attributes(model: nn.Module, values: Sequence[tuple[str, str, int]]) -> None:
-    """Sets what modules remember of their sizes; where a module holds a tuple, `(value,)` is set."""
+    """Sets what modules remember of their sizes; see `ModuleAttribute` for tuples."""
     for module_name, attribute, value in values:
-        module = model.get_submodule(module_name)
-        is_tuple = isinstance(getattr(module, attribute), tuple)
-        setattr(module, attribute, (value,) if is_tuple else value)
+        module, name = model.get_submodule(module_name), attribute_name(attribute)
+        held: Any = getattr(module, name)
+        if name != attribute:
+            place = int(attribute[len(name) + 1 : -1])
+            setattr(module, name, type(held)([*held[:place], value, *held[place + 1 :]]))
+        else:
+            setattr(module, name, (value,) if isinstance(held, tuple) else value)
+
+
+def attribute_name(attribute: str) -> str:
+    """Returns the name of the attribute in which a module holds a number: that of the tuple for `"name[place]"`."""
+    return attribute.partition("[")[0]

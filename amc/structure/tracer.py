@@ -261,12 +261,26 @@ class Trace:
                 self.attribute(self.modules[-1], attribute, vector)
         return shadow
 
-    def note_width(self, shadow: Shadow) -> None:
-        """Notes that the running module remembers the width of all its heads together, if it does."""
+    def note_shape(self, shadow: Shadow) -> None:
+        """Notes what the running module remembers of the shape that it has just given to a tensor.
+
+        That is the width of all its heads together, under one of the usual names, or a tuple with the shape itself.
+        """
         for axis in shadow.varying:
             for name in WIDTH_ATTRIBUTES:
                 if getattr(self.module, name, None) == shadow.shape[axis]:
                     self.attribute(self.modules[-1], name, shadow.vector(axis))
+            # A module may have its child's method do the work.
+            for child, module in (("", self.module), *self.module.named_children()):
+                for name, held in vars(module).items():
+                    if isinstance(held, (tuple, list)) and tuple(held) == shadow.shape[len(shadow.shape) - len(held) :]:
+                        place = axis - len(shadow.shape) + len(held)
+                        path = ".".join(filter(None, (self.modules[-1], child)))
+                        self._element_attribute(path, f"{name}[{place}]", shadow.vector(axis))
+
+    def _element_attribute(self, module: str, name: str, labels: Factor) -> None:
+        if not isinstance(labels, int):
+            self.attributes.append((module, name, labels))
 
     def _head_attributes(self, heads: int) -> list[str]:
         module = self.module

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from amc.structure.extents import CostTerm, Extent
 from amc.structure.model_structure import ModelStructure, ModuleAttribute
 from amc.structure.running import ExampleInput, call, first_line, substituted, tensors_in
-from amc.structure.slicing import Kept, attribute_values, set_attributes, sliced_tensors, widths_of
+from amc.structure.slicing import Kept, attribute_name, attribute_values, set_attributes, sliced_tensors, widths_of
 
 TOLERANCE = 1e-3
 """Largest difference, relative to the largest output, between a cut network and the dense one that ignores the same
@@ -74,7 +74,7 @@ class Trial:
     def _attributes(self, kept: Kept) -> Iterator[None]:
         """Lets the modules remember the widths of the cut network for a while."""
         values = attribute_values(self.structure, widths_of(self.structure, kept))
-        before = [(self.model.get_submodule(module), name) for module, name, _ in values]
+        before = [(self.model.get_submodule(module), attribute_name(name)) for module, name, _ in values]
         dense = [(module, name, getattr(module, name)) for module, name in before]
         set_attributes(self.model, values)
         try:

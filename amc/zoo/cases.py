@@ -131,7 +131,7 @@ def cuts_of(case: Case, seed: int = 0, rules: Sequence[str] = ("uniform", "rando
 def vary_constants(model: nn.Module, seed: int) -> None:
     """Gives random values to tensors that start as constants (norms, layer scales), so that a wrong cut shows."""
     generator = torch.Generator().manual_seed(seed)
-    for tensor in (*model.parameters(), *model.buffers()):
+    for tensor in model.state_dict().values():
         if tensor.is_floating_point() and tensor.numel() > 1 and bool((tensor == tensor.flatten()[0]).all()):
             noise = torch.rand(tensor.shape, generator=generator)
             tensor.copy_(0.6 + 0.8 * noise if bool(tensor.any()) else 0.4 * noise - 0.2)

@@ -245,3 +245,44 @@ def test_recurrent_layers_are_left_whole_with_the_reason(tools):
     assert groups["inner"].prunable
     assert not groups["words"].prunable
     tools.check_costs(model, structure, torch.randint(0, 30, (1, 6)))
+
+
+class FusedAttention(nn.Module):
+    """Attention as timm writes it: sizes in attributes, a bias per head, and PyTorch's fused product."""
+
+    def __init__(self):
+        super().__init__()
+        self.num_heads, self.head_dim, self.attn_dim = 4, 3, 12
+        self.qkv, self.proj = nn.Linear(10, 36), nn.Linear(12, 10)
+        self.bias = RelativeBias()
+
+    def forward(self, x):
+        qkv = self.qkv(x).reshape(len(x), -1, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.unbind(0)
+        x = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=self.bias.get())
+        return self.proj(x.transpose(1, 2).reshape(len(x), -1, self.attn_dim))
+
+
+class RelativeBias(nn.Module):
+    """A bias for every head and pair of positions, looked up in a table; its shape is remembered as a tuple."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(7, 4))
+        self.shape = (5, 5, 4)
+        self.register_buffer("index", torch.arange(25) % 7)
+
+    def get(self):
+        return self.table[self.index].view(self.shape).permute(2, 0, 1).unsqueeze(0)
+
+
+def test_attention_whose_sizes_are_attributes_loses_heads(tools):
+    model = nn.Sequential(nn.Linear(12, 10), FusedAttention(), nn.Linear(10, 3))
+    structure, small = tools.traced(model, torch.randn(1, 5, 12))
+    heads = tools.groups_of(structure)["1.qkv"]
+    assert (heads.channels, heads.prunable) == (4, True)
+    assert {cut.tensor: cut.axis for cut in heads.cuts}["1.bias.table"] == 1
+    kept = small[1].num_heads
+    assert (small[1].attn_dim, small[1].bias.shape) == (3 * kept, (5, 5, kept))
+    assert kept < 4
+    assert model[1].bias.shape == (5, 5, 4)

@@ -322,3 +322,34 @@ def test_a_batch_of_several_examples_couples_the_same(tools):
     structure, _ = tools.traced(model, torch.randn(4, 3, 8, 8))
     assert structure.groups[0].channels == 6
     assert structure.groups[0].prunable
+
+
+def test_the_size_of_pieces_that_a_module_remembers_follows(tools):
+    class Pieces(nn.Module):  # as in Res2Net
+        def __init__(self):
+            super().__init__()
+            self.width = 4
+            self.a, self.b, self.c = conv(3, 12), conv(4, 4), conv(12, 2)
+
+        def forward(self, x):
+            first, *rest = torch.split(self.a(x), self.width, 1)
+            return self.c(torch.cat([first, *(self.b(piece) for piece in rest)], 1))
+
+    structure, small = tools.traced(Pieces(), IMAGE)
+    assert small.width == small.b.in_channels < 4
+    assert all(group.prunable for group in structure.groups[:-1])
+
+
+def test_a_shape_that_a_module_remembers_follows(tools):
+    class Scale(nn.Module):  # as in PoolFormer
+        def __init__(self):
+            super().__init__()
+            self.shape = (6, 1, 1)
+            self.scale = nn.Parameter(torch.ones(6))
+
+        def forward(self, x):
+            return x * self.scale.view(self.shape)
+
+    structure, small = tools.traced(nn.Sequential(conv(3, 6), Scale(), conv(6, 2)), IMAGE)
+    assert structure.groups[0].prunable
+    assert small[1].shape == (small[0].out_channels, 1, 1)
