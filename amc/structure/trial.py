@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -34,12 +35,15 @@ class Trial:
     structure: ModelStructure
     example_input: ExampleInput
     failures: dict[int, str] = field(default_factory=dict)
+    _last_fails: dict[tuple[str, ...], bool] = field(default_factory=dict)
 
     def accept(self, accepted: list[int], groups: Sequence[int]) -> list[int]:
         """Returns the accepted groups with those of `groups` that can be cut together with them.
 
-        Halves `groups` until each failure is pinned on one, so that few failures take few runs.
+        Halves `groups` until each failure is pinned on one, so that few failures take few runs. Once two groups of a
+        kind and its last one have failed, all of that kind are left alone: networks repeat their blocks.
         """
+        groups = [index for index in groups if not self._condemned(index)]
         failure = self._failure([*accepted, *groups]) if groups else None
         if failure is None:
             return [*accepted, *groups]
@@ -48,6 +52,23 @@ class Trial:
             return accepted
         middle = len(groups) // 2
         return self.accept(self.accept(accepted, groups[:middle]), groups[middle:])
+
+    def _condemned(self, index: int) -> bool:
+        """Tells whether two groups of the same kind have failed, and the last one does too; notes the reason if so."""
+        kind = self._kind(index)
+        alike = [failed for failed in self.failures if self._kind(failed) == kind]
+        if len(alike) < 2:
+            return False
+        if kind not in self._last_fails:
+            last = max(other for other in self.structure.prunable if self._kind(other) == kind)
+            self._last_fails[kind] = last in self.failures or self._failure([last]) is not None
+        if self._last_fails[kind]:
+            self.failures[index] = f"like {self.structure.groups[alike[0]].name!r}: {self.failures[alike[0]]}"
+        return self._last_fails[kind]
+
+    def _kind(self, index: int) -> tuple[str, ...]:
+        """Returns the names of a group's tensors without numbers, the same for groups of repeated blocks."""
+        return tuple(sorted({re.sub(r"\d+", "#", cut.tensor) for cut in self.structure.groups[index].cuts}))
 
     def _failure(self, groups: Sequence[int]) -> str | None:
         """Returns why a network cut at these groups is wrong, or None."""

@@ -339,3 +339,36 @@ def test_weights_computed_from_two_of_the_same_shape_are_left_alone(tools):
 
     structure, _ = tools.traced(Mixture(), IMAGE)
     assert [(group.name, group.prunable) for group in structure.groups] == [("b", True), ("c", False)]
+
+
+def test_repeated_blocks_that_fail_alike_are_tried_out_twice_only(tools):
+    class Fixed(nn.Module):
+        runs = 0
+
+        def __init__(self):
+            super().__init__()
+            self.inner, self.outer = nn.Conv2d(4, 6, 1), nn.Conv2d(6, 4, 1)
+
+        def forward(self, x):
+            Fixed.runs += 1
+            return self.outer(self.inner(x).reshape(len(x), 6, *x.shape[2:]))
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), *(Fixed() for _ in range(16)), nn.Conv2d(4, 5, 1), nn.Conv2d(5, 2, 1))
+    structure, _ = tools.traced(model, IMAGE)
+    reasons = tools.reasons_of(structure)
+    assert reasons["1.inner"].startswith("the network's code counts on its width")
+    assert reasons["16.inner"] == f"like '1.inner': {reasons['1.inner']}"
+    assert sum("inner" in name for name in reasons) == 16
+    assert tools.groups_of(structure)["17"].prunable
+    assert Fixed.runs < 16 * 16
+
+
+def test_failures_early_in_a_plain_sequence_do_not_rule_out_the_rest(tools):
+    class Fixed(nn.Module):
+        def forward(self, x):
+            return x.reshape(len(x), 4, *x.shape[2:])
+
+    layers = [nn.Conv2d(4, 4, 1) for _ in range(10)]
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), Fixed(), layers[0], Fixed(), *layers[1:])
+    structure, _ = tools.traced(model, IMAGE)
+    assert [group.prunable for group in structure.groups] == [False, False, *[True] * 8, False]
