@@ -17,8 +17,8 @@ Factor = Labels | int
 
 HEAD_ATTRIBUTES = ("num_heads", "n_heads", "nhead", "n_head", "num_attention_heads", "heads")
 
-WIDTH_ATTRIBUTES = ("attn_dim", "inner_dim", "key_attn_dim", "val_attn_dim", "all_head_size")
-"""Where attention modules remember the width of all their heads together."""
+WIDTH_ATTRIBUTES = ("attn_dim", "inner_dim", "key_attn_dim", "val_attn_dim", "all_head_size", "hidden_dim")
+"""Where modules remember a width that they give to `reshape`: that of all heads together, or of the tokens."""
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,7 @@ class Trace:
     def note_shape(self, shadow: Shadow) -> None:
         """Notes what the running module remembers of the shape that it has just given to a tensor.
 
-        That is the width of all its heads together, under one of the usual names, or a tuple with the shape itself.
+        That is a width under one of the usual names, or a tuple with the shape itself.
         """
         for axis in shadow.varying:
             for name in WIDTH_ATTRIBUTES:

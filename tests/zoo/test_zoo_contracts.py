@@ -34,8 +34,8 @@ REPRESENTATIVES = {
     "maxvit_t": {},
 }
 QUICK = [name for name in CONTRACTS if name != "onnx"]
-# The exporter takes seconds; these have the operators that the others lack.
-EXPORTED = ("resnet18", "shufflenet_v2_x0_5")
+# The exporter takes seconds, and is tested elsewhere; this one has operators that simple networks lack.
+EXPORTED = ("shufflenet_v2_x0_5",)
 ALL = torchvision.models.list_models(module=torchvision.models)
 
 
@@ -62,7 +62,9 @@ def _quiet():
 
 @pytest.mark.parametrize("name", REPRESENTATIVES)
 def test_a_network_of_each_family(name):
-    check(open_case(name, **REPRESENTATIVES[name]), QUICK, ["random"])
+    # VGG's half a gigabyte is not written to the disk here: AlexNet, which is built alike, is.
+    names = [contract for contract in QUICK if (name, contract) != ("vgg11_bn", "loading")]
+    check(open_case(name, **REPRESENTATIVES[name]), names, ["random"])
 
 
 def test_the_uniform_allocation():
