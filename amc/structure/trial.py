@@ -81,8 +81,10 @@ class Trial:
                 return f"the network's code counts on its width: {first_line(error)}"
         if any(self.structure.groups[index].normalised for index in groups):
             return None  # what is left is scaled by other statistics, so there is nothing to compare with
-        expected = self._run(ignoring(self.model, self.structure, kept))
-        return None if agree(outputs, expected) else "the network computes something else when it is narrower"
+        for roles in (("read",), ("read", "write", "follow")):
+            if agree(outputs, self._run(ignoring(self.model, self.structure, kept, roles))):
+                return None
+        return "the network computes something else when it is narrower"
 
     def _run(self, tensors: dict[str, Tensor]) -> list[Tensor]:
         # The same random numbers in every run, for networks that draw some.
@@ -139,18 +141,26 @@ def agree(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
     return all(float((a - b).abs().max()) <= tolerance * (scale + 1e-6) for a, b in filled)
 
 
-def ignoring(model: nn.Module, structure: ModelStructure, kept: Kept) -> dict[str, Tensor]:
-    """Returns the weights that read removed channels, zeroed there, so that the dense network ignores them."""
+def ignoring(model: nn.Module, structure: ModelStructure, kept: Kept, roles: Sequence[str]) -> dict[str, Tensor]:
+    """Returns the parameters that belong to removed channels, zeroed there, so that the dense network ignores them.
+
+    Args:
+        model: The dense network.
+        structure: Its structure.
+        kept: The kept channels.
+        roles: Which parameters. Zeroed where they are read, channels have no effect whatever lies between; those that
+            meet others in a product of two activations are read by no parameter and have to be zeroed where written.
+    """
     tensors = dict(model.named_parameters())
     zeroed: dict[str, Tensor] = {}
     for index, channels in kept.items():
         group = structure.groups[index]
         gone = sorted(set(range(group.channels)) - set(channels.tolist()))
         for entry in group.cuts:
-            if entry.role == "read":
-                weight = zeroed.setdefault(entry.tensor, tensors[entry.tensor].detach().clone())
+            if entry.tensor in tensors and entry.role in roles:
+                tensor = zeroed.setdefault(entry.tensor, tensors[entry.tensor].detach().clone())
                 positions = torch.tensor([position for channel in gone for position in entry.positions[channel]])
-                weight.index_fill_(entry.axis, positions.to(weight.device), 0.0)
+                tensor.index_fill_(entry.axis, positions.to(tensor.device), 0.0)
     return zeroed
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 
+import pytest
 import torch
 from torch import nn
 
@@ -48,3 +49,14 @@ def test_counting_is_silent_and_leaves_the_network_as_it_was(caplog):
 def test_shared_parameters_count_once():
     layer = nn.Linear(5, 5, bias=False)
     assert count_params(nn.Sequential(layer, layer)) == 25
+
+
+@pytest.mark.parametrize(
+    ("equation", "flops"), [("bid,bjd->bij", 7 * 7 * 5), ("bid,bjd->bid", 0), ("bid,bid->bi", 7 * 5)]
+)
+def test_einsum_counts_as_the_products_that_it_runs(equation, flops):
+    class Product(nn.Module):
+        def forward(self, x):
+            return torch.einsum(equation, x, x)
+
+    assert count_flops(Product(), torch.randn(1, 7, 5)) == flops

@@ -372,3 +372,17 @@ def test_failures_early_in_a_plain_sequence_do_not_rule_out_the_rest(tools):
     model = nn.Sequential(nn.Conv2d(3, 4, 1), Fixed(), layers[0], Fixed(), *layers[1:])
     structure, _ = tools.traced(model, IMAGE)
     assert [group.prunable for group in structure.groups] == [False, False, *[True] * 8, False]
+
+
+def test_channels_that_meet_in_a_product_of_two_activations_go_together(tools):
+    class Similarity(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(37, 53), nn.Linear(37, 53), nn.Linear(97, 3)
+
+        def forward(self, x):
+            return self.c(torch.einsum("bid,bjd->bij", self.a(x), self.b(x)))
+
+    structure, _ = tools.traced(Similarity(), torch.randn(1, 97, 37))
+    group = tools.groups_of(structure)["a"]
+    assert (group.writers, group.channels, group.prunable) == (("a", "b"), 53, True)
