@@ -33,6 +33,9 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         help="JSON lines of what is found, one a network; networks that are in it already are not examined again.",
     )
     parser.add_argument("--out", type=str | None, default=None, metavar="FILE", help="Markdown file for the table.")
+    parser.add_argument(
+        "--table_only", action="store_true", help="Examine nothing; make the table of what --results holds."
+    )
 
 
 def run(options: jsonargparse.Namespace) -> None:
@@ -48,7 +51,7 @@ def run(options: jsonargparse.Namespace) -> None:
     known = {} if results is None else read_outcomes(results)
     contracts = _contracts(options.contracts)
     outcomes = []
-    for name in _models(options.models):
+    for name in sorted(known) if options.table_only else _models(options.models):
         outcome = known.get(name) or examine(name, contracts, image_size=options.image_size)
         outcomes.append(outcome)
         if results is not None and name not in known:
