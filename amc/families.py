@@ -82,6 +82,8 @@ class FilterFamily:
             task.model, task.structure, build_tables(task.model, task.structure, batches, options)
         )
         self._scorer = None if task.measure is not None else self._build_scorer()
+        # Of the dense network first: a wrong prediction should not come to light after the search.
+        self._check_costs(task.model, Allocation("filter", {}))
 
     def score(self, allocation: Allocation) -> Score:
         """Scores an allocation; see `Family`."""
@@ -130,7 +132,7 @@ class FilterFamily:
             predicted = problem.cost(widths, metric)
             if counted != predicted:
                 raise StructureError(
-                    f"the pruned network must cost what was predicted: {metric} are {counted:,}, "
+                    f"the network must cost what was predicted: {metric} are {counted:,}, "
                     f"not {predicted:,}; please report the model, and exclude its unusual layers meanwhile"
                 )
 
