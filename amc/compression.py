@@ -173,7 +173,7 @@ def compress(
     if train is not None:
         train_dense(task, train, recorder)
     dense = task.test(model)
-    workshop = Workshop(task)
+    workshop = Workshop(task, recorder)
     outcome = search_policy(task.problem, workshop.score, search, recorder, stages=workshop.stages)
     recorder.on_policy(policy_record(task.problem, outcome.best.allocation))
     delivered = workshop.deliver(agent, outcome.best.allocation, recorder)

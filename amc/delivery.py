@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from amc.families import create_family
 from amc.recorder import Recorder
-from amc.recorder_hooks import training_hooks
+from amc.recorder_hooks import share_of, training_hooks
 from amc.structure import Allocation
 from amc.task import Task
 from amc.training import fine_tune
@@ -57,10 +57,16 @@ class Delivered:
 class Workshop:
     """Scores and finishes the candidates of one task, all by the same rules."""
 
-    def __init__(self, task: Task) -> None:
-        """Gathers statistics of the trained dense network; do not change its weights afterwards."""
+    def __init__(self, task: Task, recorder: Recorder | None = None) -> None:
+        """Gathers statistics of the trained dense network; do not change its weights afterwards.
+
+        Args:
+            task: What is to be pruned.
+            recorder: Is told how far that is.
+        """
         self.task = task
-        self._family = create_family(task)
+        with share_of(recorder or Recorder(), "statistics and tables") as advance:
+            self._family = create_family(task, advance)
 
     def score(self, allocation: Allocation) -> Score:
         """Scores the network that an allocation describes, on the search split: the evaluator of the search."""
@@ -89,7 +95,8 @@ class Workshop:
         Raises:
             StructureError: If the pruned network does not cost what was predicted.
         """
-        pruned = self._family.prune(allocation)
+        with share_of(recorder, f"prune and refit ({name})") as advance:
+            pruned = self._family.prune(allocation, advance)
         finished = copy.deepcopy(pruned)
         self._finetune(name, finished, allocation, recorder)
         problem = self.task.problem

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -32,6 +32,10 @@ from amc.training.staged_score import Stage, stage_of, stage_sizes
 _BATCH = 250
 
 
+def silent(share: float) -> None:
+    """Tells nobody how far the work is."""
+
+
 class Family(Protocol):
     """Prunes and scores the allocations of one task."""
 
@@ -44,8 +48,12 @@ class Family(Protocol):
         Score no other allocation before the iterator is done with.
         """
 
-    def prune(self, allocation: Allocation) -> nn.Module:
+    def prune(self, allocation: Allocation, advance: Callable[[float], object] = silent) -> nn.Module:
         """Returns the pruned network, refit, before fine-tuning.
+
+        Args:
+            allocation: What to keep.
+            advance: Takes the share that is done, 0 to 1, as it grows.
 
         Raises:
             StructureError: If it does not cost what was predicted.
@@ -58,16 +66,21 @@ class Family(Protocol):
         """Restores what a training step must not change."""
 
 
-def create_family(task: Task) -> Family:
-    """Gathers what pruning needs of the trained dense network; do not change its weights afterwards."""
+def create_family(task: Task, advance: Callable[[float], object] = silent) -> Family:
+    """Gathers what pruning needs of the trained dense network; do not change its weights afterwards.
+
+    Args:
+        task: What is to be pruned.
+        advance: Takes the share that is done, 0 to 1, as it grows.
+    """
     task.model.to(resolve_device(task.device)).eval()
-    return WeightFamily(task) if task.problem.kind == "weight" else FilterFamily(task)
+    return WeightFamily(task) if task.problem.kind == "weight" else FilterFamily(task, advance)
 
 
 class FilterFamily:
     """Whole channels go, and what reads them is refit."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, advance: Callable[[float], object] = silent) -> None:
         """Builds the tables of kept channels and refitted weights."""
         self._task, self._device = task, resolve_device(task.device)
         has_images = task.data is not None
@@ -78,9 +91,8 @@ class FilterFamily:
             criterion = "l2"  # elimination needs activations
         options = TableOptions(criterion=criterion, refit=refit, sampling=SamplingOptions(seed=task.seed))
         batches = [] if self._images is None else list(torch.split(self._images, _BATCH))
-        self._pruner = FilterPruner(
-            task.model, task.structure, build_tables(task.model, task.structure, batches, options)
-        )
+        tables = build_tables(task.model, task.structure, batches, options, advance)
+        self._pruner = FilterPruner(task.model, task.structure, tables)
         self._scorer = None if task.measure is not None else self._build_scorer()
         # Of the dense network first: a wrong prediction should not come to light after the search.
         self._check_costs(task.model, Allocation("filter", {}))
@@ -101,12 +113,13 @@ class FilterFamily:
         for seen in self._scorer.stages(allocation, stage_sizes(first, images)):
             yield stage_of(*seen, images)
 
-    def prune(self, allocation: Allocation) -> nn.Module:
+    def prune(self, allocation: Allocation, advance: Callable[[float], object] = silent) -> nn.Module:
         """Prunes and refits; see `Family`."""
         model = self._pruner.prune(allocation)
         self._check_costs(model, allocation)
         if self._task.pruning.reconstruction == "sequential" and self._images is not None:
-            reconstruct(model, self._task.model, self._task.structure, self.kept(allocation), self._images)
+            kept = self.kept(allocation)
+            reconstruct(model, self._task.model, self._task.structure, kept, self._images, advance=advance)
         return model
 
     def kept(self, allocation: Allocation) -> dict[int, Tensor]:
@@ -172,7 +185,7 @@ class WeightFamily:
             targets = search.targets[:seen].to(logits.device)
             yield stage_of(logits, targets, self._reference[:seen], len(search))
 
-    def prune(self, allocation: Allocation) -> nn.Module:
+    def prune(self, allocation: Allocation, advance: Callable[[float], object] = silent) -> nn.Module:
         """Masks a copy of the network; see `Family`."""
         model = self._pruner.prune(allocation)
         limit = self._task.problem.cost(self._task.problem.widths(allocation), "params")

@@ -1,4 +1,4 @@
-"""Connects training with a recorder."""
+"""Connects work that reports its progress with a recorder."""
 
 from __future__ import annotations
 
@@ -12,6 +12,13 @@ from amc.recorder import Recorder
 from amc.training.config import FineTuneConfig
 from amc.training.image_set import steps_per_epoch
 from amc.training.progress import EpochRecord, TrainingHooks, TrainingProgress
+
+
+@contextmanager
+def share_of(recorder: Recorder, title: str) -> Iterator[Callable[[float], None]]:
+    """Announces a stage, and yields the function that takes the share of it that is done, 0 to 1."""
+    with recorder.stage(title, 100, "%") as advance:
+        yield lambda share: advance(round(100 * share), "")
 
 
 @contextmanager

@@ -60,7 +60,7 @@ def run(options: jsonargparse.Namespace) -> None:
         if config.trains_first:
             train_dense(task, config.train, recorder)
         recorder.on_policy(policy)
-        delivered = Workshop(task).deliver("policy", allocation, recorder)
+        delivered = Workshop(task, recorder).deliver("policy", allocation, recorder)
         print(write_network(path, task, source, delivered))
     print(f"The pruned network: {path}  (go on with: amc finetune {path})")
 

@@ -40,7 +40,7 @@ def run(options: jsonargparse.Namespace) -> None:
         recorder.begin()
         if config.trains_first:
             train_dense(task, config.train, recorder)
-        workshop = Workshop(task)
+        workshop = Workshop(task, recorder)
         outcome = search_policy(task.problem, workshop.score, search, recorder, stages=workshop.stages)
         best = outcome.best.allocation
         recorder.on_policy(policy_record(task.problem, best))

@@ -23,8 +23,12 @@ from amc.pruning.patches import READER_TYPES, Reader, input_rows, is_reader, out
 from amc.pruning.regressions import BATCH_NORMS, has_running_mean
 from amc.pruning.residual_sums import OperatorWatch, ResidualSum, find_residual_sums
 from amc.pruning.statistics import evaluation_mode
+from amc.pruning.steps import steps_of
 from amc.structure import LayerSpec, ModelStructure
 from amc.structure.slicing import kept_positions
+
+_BATCH = 250
+_ACTIVATIONS_HELD = 4  # a layer's input and output, its unfolded or reordered copy, and a residual stream
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class ReconstructionOptions:
         ridge: Ridge toward the weights as they are, relative to the mean of the Gram matrix's diagonal; features per
             row are added.
         memory: Bound on the dense network's outputs held, in bytes; fewer rows are sampled where it binds.
+        activation_memory: Bound on the activations that live at once while all images pass through the pruned network,
+            in bytes, estimated from the largest; fewer images are used where it binds.
         max_features: Layers with more inputs than this (channels / groups * kernel positions) are left as they are.
         seed: Seed of the sampling.
     """
@@ -43,6 +49,7 @@ class ReconstructionOptions:
     rows: int = 100_000
     ridge: float = 1e-3
     memory: int = 2 << 30
+    activation_memory: int = 6 << 30
     max_features: int = 4608
     seed: int = 0
 
@@ -83,6 +90,7 @@ def reconstruct(
     kept: Mapping[int, Tensor],
     images: Tensor,
     options: ReconstructionOptions | None = None,
+    advance: Callable[[float], object] = lambda share: None,
 ) -> None:
     """Refits the layers of a pruned network in sequence, in place.
 
@@ -92,15 +100,26 @@ def reconstruct(
         structure: Its structure.
         kept: Kept channels of every group that was cut, as `FilterPruner.kept` returns them.
         images: Normalised calibration images `(N, C, H, W)`, on the networks' device. All go through the pruned network
-            at once, so memory bounds their number.
+            at once; `options.activation_memory` bounds how many are used.
         options: How to refit.
+        advance: Takes the share that is done, 0 to 1, as it grows.
     """
     options = options or ReconstructionOptions()
     with evaluation_mode(dense), evaluation_mode(pruned), torch.no_grad():
+        images = images[: _affordable(dense, structure, images, options)]
         jobs = _plan_jobs(dense, structure, kept, images, options)
-        targets = _dense_targets(dense, jobs, images)
+        step = steps_of(-(-len(images) // _BATCH) + len(jobs), advance)
+        targets = _dense_targets(dense, jobs, images, step)
         _reset_means(pruned, dense, jobs)
-        _refit(pruned, jobs, targets, images, options)
+        _refit(pruned, jobs, targets, images, options, step)
+
+
+def _affordable(dense: nn.Module, structure: ModelStructure, images: Tensor, options: ReconstructionOptions) -> int:
+    """Returns how many images' activations the memory holds at once."""
+    layers = [layer for layer in structure.layers if _can_be_refit(dense, layer, options)]
+    sizes = _output_sizes(dense, layers, images[:2])
+    largest = max((prod(sizes[layer.name]) * layer.weight_shape[0] for layer in layers), default=1)
+    return max(1, options.activation_memory // (4 * _ACTIVATIONS_HELD * largest))
 
 
 def _plan_jobs(
@@ -157,7 +176,9 @@ def _output_sizes(dense: nn.Module, layers: Sequence[LayerSpec], images: Tensor)
     return sizes
 
 
-def _dense_targets(dense: nn.Module, jobs: Mapping[str, _Job], images: Tensor, batch: int = 250) -> dict[str, Tensor]:
+def _dense_targets(
+    dense: nn.Module, jobs: Mapping[str, _Job], images: Tensor, step: Callable[[], None]
+) -> dict[str, Tensor]:
     """Notes what the dense network computes at the sampled rows.
 
     Returns:
@@ -168,7 +189,7 @@ def _dense_targets(dense: nn.Module, jobs: Mapping[str, _Job], images: Tensor, b
     first = 0
 
     def note(name: str, output: Tensor) -> None:
-        place, rows = jobs[name].rows_of(first, len(images[first : first + batch]))
+        place, rows = jobs[name].rows_of(first, len(images[first : first + _BATCH]))
         module = dense.get_submodule(name)
         assert isinstance(module, READER_TYPES)
         targets[name][place] = output_rows(output, module, rows)[:, jobs[name].outputs.to(output.device)]
@@ -191,11 +212,12 @@ def _dense_targets(dense: nn.Module, jobs: Mapping[str, _Job], images: Tensor, b
         if job.residual is None
     ]
     try:
-        for first in range(0, len(images), batch):
-            part = images[first : first + batch]
+        for first in range(0, len(images), _BATCH):
+            part = images[first : first + _BATCH]
             current[:] = [OperatorWatch(report)]
             with current[0]:  # nothing but the forward pass may run here: operators are told apart by their number
                 dense(part)
+            step()
     finally:
         for hook in hooks:
             hook.remove()
@@ -217,6 +239,7 @@ def _refit(
     targets: Mapping[str, Tensor],
     images: Tensor,
     options: ReconstructionOptions,
+    step: Callable[[], None],
 ) -> None:
     """Runs the pruned network once and solves for each layer's weights just before it runs."""
     wanted = Counter(job.residual.other for job in jobs.values() if job.residual)
@@ -240,6 +263,7 @@ def _refit(
                 other = take(job.residual.other) if job.residual else None
                 target = _target(norm, job, targets[job.layer.name], other, module)
                 _solve(norm, job, module, inputs[0], target, options)
+            step()
 
         return hook
 
@@ -287,8 +311,8 @@ def _solve(
     """Refits one layer and writes its weights and what takes the intercept."""
     intercept = module.bias is not None or has_running_mean(norm)
     moments = Moments(module)
-    for first in range(0, len(inputs), 250):
-        part = inputs[first : first + 250]
+    for first in range(0, len(inputs), _BATCH):
+        part = inputs[first : first + _BATCH]
         place, rows = job.rows_of(first, len(part))
         if len(rows):
             moments.add(input_rows(part, job.output_size, module, rows), target[place])

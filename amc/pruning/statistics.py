@@ -62,7 +62,11 @@ def gram_bytes(module: Reader, max_features: int) -> int:
 
 
 def gather_grams(
-    model: nn.Module, layers: Iterable[str], batches: Sequence[Tensor], options: SamplingOptions
+    model: nn.Module,
+    layers: Iterable[str],
+    batches: Sequence[Tensor],
+    options: SamplingOptions,
+    after_batch: Callable[[], object] = lambda: None,
 ) -> dict[str, Gram]:
     """Runs the network once over the calibration images and gathers the Gram matrices of some layers.
 
@@ -71,6 +75,7 @@ def gather_grams(
         layers: Names of the layers; those that are neither convolution nor linear layer are passed over.
         batches: Normalised images, each `(N, C, H, W)`.
         options: How many rows to sample.
+        after_batch: Called after each batch.
 
     Returns:
         The Gram matrices by layer; layers that the forward pass does not call as modules have none.
@@ -87,6 +92,7 @@ def gather_grams(
         with evaluation_mode(model), torch.inference_mode():
             for batch in batches:
                 model(batch)
+                after_batch()
     finally:
         for hook in hooks:
             hook.remove()

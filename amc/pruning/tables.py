@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -14,6 +14,7 @@ from amc.pruning.importance import CRITERIA
 from amc.pruning.patches import READER_TYPES
 from amc.pruning.regressions import ReadCut, group_regressions, read_cuts
 from amc.pruning.statistics import Gram, SamplingOptions, gather_grams, gram_bytes
+from amc.pruning.steps import steps_of
 from amc.structure import ChannelGroup, ModelStructure
 
 
@@ -109,6 +110,7 @@ def build_tables(
     structure: ModelStructure,
     batches: Sequence[Tensor],
     options: TableOptions | None = None,
+    advance: Callable[[float], object] = lambda share: None,
 ) -> RefitTable:
     """Ranks the channels of every prunable group and refits their readers at every width.
 
@@ -118,6 +120,7 @@ def build_tables(
         batches: Normalised calibration images, each `(N, C, H, W)`; may be empty where norms decide
             and nothing is refit.
         options: How to choose and refit.
+        advance: Takes the share that is done, 0 to 1, as it grows.
 
     Returns:
         The tables, on the CPU.
@@ -141,11 +144,15 @@ def build_tables(
     sizes = {index: _bytes_a_channel(structure.groups[index], found) for index, found in cuts.items()}
     grids = width_grids(sizes, options)
     tables: dict[int, GroupTable] = {}
-    for part in _passes(model, cuts, options):
-        grams = gather_grams(model, [cut.layer for index in part for cut in cuts[index]], batches, options.sampling)
+    parts = _passes(model, cuts, options)
+    step = steps_of(len(parts) * len(batches) + len(cuts), advance)
+    for part in parts:
+        layers = [cut.layer for index in part for cut in cuts[index]]
+        grams = gather_grams(model, layers, batches, options.sampling, after_batch=step)
         for index in part:
             group = structure.groups[index]
             tables[index] = _tabulate(model, group, tensors, cuts[index], grams, grids[index], options)
+            step()
     return RefitTable(tables, sum(_table_bytes(table) for table in tables.values()))
 
 

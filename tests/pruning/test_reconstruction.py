@@ -84,6 +84,26 @@ def test_reconstruction_repeats_to_the_bit_and_leaves_the_dense_network_alone(ne
     assert all(torch.equal(before[name], tensor) for name, tensor in net.model.state_dict().items())
 
 
+def test_no_more_images_are_used_than_fit_into_memory(net):
+    # The widest activation is that of block2.conv1: 10 channels of 8 x 8, four of them held, four bytes each.
+    options = ReconstructionOptions(activation_memory=20 * 4 * 4 * 10 * 64)
+    results = []
+    for images, bound in ((net.images, options), (net.images[:20], ReconstructionOptions())):
+        pruned, kept = pruned_of(net, 4, 5, 3)
+        reconstruct(pruned, net.model, net.structure, kept, images, bound)
+        results.append(pruned.state_dict())
+    assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
+
+
+def test_the_share_that_is_done_rises_to_one(net):
+    shares = []
+    pruned, kept = pruned_of(net, 4, 5, 3)
+    reconstruct(pruned, net.model, net.structure, kept, net.images, advance=shares.append)
+    assert len(shares) > 3
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
 def test_sums_are_found_where_a_layer_alone_can_set_them_right(net):
     sums = find_residual_sums(net.model, net.structure.layers, net.images[:2])
     assert sorted(sums) == ["block1.conv2", "block2.conv2"]

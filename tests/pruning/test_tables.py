@@ -37,6 +37,16 @@ def test_gathering_leaves_modes_and_hooks_as_they_were(net):
     torch.testing.assert_close(net.model.block1.bn1.running_mean, before)
 
 
+@pytest.mark.parametrize("gram_memory", [1, 1 << 30])
+def test_the_share_that_is_done_rises_to_one(net, gram_memory):
+    shares = []
+    options = TableOptions(gram_memory=gram_memory)
+    build_tables(net.model, net.structure, torch.split(net.images, 20), options, shares.append)
+    assert len(shares) > 3
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
 def test_every_width_is_tabulated_when_memory_allows(case):
     table = build(case)
     for index, group in enumerate(case.structure.groups):
