@@ -134,7 +134,11 @@ class FilterFamily:
         search = self._task.data.search
         dtype = resolve_dtype(self._task.dtype, self._device)
         network = CandidateNetwork(self._pruner, device=self._device, dtype=dtype)
-        return CandidateScorer(network, search.inputs(), search.targets, score_logits, batch_size=_BATCH)
+        count = self._task.pruning.recalibration_images
+        few = self._images[:count] if self._images is not None and count else None
+        return CandidateScorer(
+            network, search.inputs(), search.targets, score_logits, batch_size=_BATCH, calibration=few
+        )
 
     def _check_costs(self, model: nn.Module, allocation: Allocation) -> None:
         """Compares the predicted costs with those of the network itself, to the integer."""

@@ -26,6 +26,8 @@ class PruningConfig:
         family: filter removes whole channels (a smaller network); weight zeroes single weights (the same shapes).
         criterion: How channels are ranked: elimination, l1 or l2; single weights always go by magnitude.
         reconstruction: Least-squares refit of the layers that read a cut one: sequential, once or none.
+        recalibration_images: Calibration images on which the batch norms of a candidate are re-estimated before it is
+            scored; 0 scores it as it was cut.
         min_keep_ratio: Smallest share that every layer keeps, 0 to 1; unset: 0.1 of the channels, 0.01 of the weights.
         max_keep_ratio: Largest share that every layer keeps, 0 to 1.
         round_to: Kept channels are a multiple of this; 8 or 16 suits most hardware.
@@ -36,6 +38,7 @@ class PruningConfig:
     family: str = "filter"
     criterion: str = "elimination"
     reconstruction: str = "sequential"
+    recalibration_images: int = 250
     min_keep_ratio: float | None = None
     max_keep_ratio: float = 1.0
     round_to: int = 1
@@ -43,10 +46,11 @@ class PruningConfig:
     residual: bool = False
 
     def check(self) -> None:
-        """Refuses unknown names.
+        """Refuses unknown names and numbers that mean nothing.
 
         Raises:
             UnknownNameError: If the family, criterion or reconstruction does not exist.
+            ConfigurationError: If `recalibration_images` is negative.
         """
         from amc.pruning.importance import CRITERIA
 
@@ -57,6 +61,10 @@ class PruningConfig:
         ):
             if name not in known:
                 raise UnknownNameError(kind, name, known)
+        if self.recalibration_images < 0:
+            raise ConfigurationError(
+                f"pruning.recalibration_images must not be negative, not {self.recalibration_images}; 0 turns it off"
+            )
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from amc.errors import ConfigurationError
 from amc.pruning.filter_pruner import FilterPruner, PrunePlan
 from amc.pruning.folding import find_folds, fold_in_place
+from amc.pruning.recalibration import recalibrated
 from amc.pruning.regressions import BATCH_NORMS
 from amc.structure import Allocation
 from amc.structure.slicing import attribute_values, set_attributes, set_tensors
@@ -52,6 +53,7 @@ class CandidateNetwork:
             if isinstance(module, BATCH_NORMS):
                 module.float()
         self._changed: frozenset[str] = frozenset()
+        self._plan: PrunePlan | None = None
         self._device, self._dtype = torch.device(device), dtype
 
     def prepare(self, images: Tensor) -> Tensor:
@@ -71,7 +73,7 @@ class CandidateNetwork:
         plan = self._pruner.plan(allocation)
         changed = frozenset(plan.tensors)
         set_tensors(self._network, self._tensors(plan, changed | self._changed))
-        self._changed = changed
+        self._changed, self._plan = changed, plan
         values = attribute_values(self._pruner.structure, plan.widths)
         set_attributes(self._network, [value for value in values if value[0] not in self._folded_norms])
         return self._network
@@ -94,6 +96,19 @@ class CandidateNetwork:
         return torch.cat([self.run(batch) for batch in batches])
 
     @torch.inference_mode()
+    def recalibrate(self, images: Tensor) -> None:
+        """Re-estimates the batch norms of the network that was loaded last; see `amc.pruning.recalibration`.
+
+        Args:
+            images: Calibration images as `prepare` returns them.
+        """
+        assert self._plan is not None
+        changes = recalibrated(self._network, self._folds, self._finder(self._plan), images)
+        set_tensors(self._network, changes)
+        # The next allocation has to take these back; a folded bias is known by the weight that it was made with.
+        self._changed |= {name for name in changes if name in self._state}
+
+    @torch.inference_mode()
     def run(self, batch: Tensor) -> Tensor:
         """Runs the network that was loaded last on images as `prepare` returns them; logits in float32."""
         logits: Tensor = self._network(batch)
@@ -101,10 +116,7 @@ class CandidateNetwork:
 
     def _tensors(self, plan: PrunePlan, names: Iterable[str]) -> dict[str, Tensor]:
         """Returns the new values of the tensors named, folded where a batch norm was folded."""
-
-        def find(name: str) -> Tensor | None:
-            return plan.tensors.get(name, self._state.get(name))
-
+        find = self._finder(plan)
         values: dict[str, Tensor] = {}
         for name in names:
             fold = self._fold_of.get(name)
@@ -115,6 +127,10 @@ class CandidateNetwork:
                 values[fold.weight] = self._cast(weight, fold.weight)
                 values[f"{fold.layer}.bias"] = self._cast(bias, f"{fold.layer}.bias")
         return values
+
+    def _finder(self, plan: PrunePlan) -> Callable[[str], Tensor | None]:
+        """Returns the look-up of a plan's tensors, those that it does not change included."""
+        return lambda name: plan.tensors.get(name, self._state.get(name))
 
     def _cast(self, value: Tensor | None, name: str) -> Tensor:
         """Puts a tensor into the working copy's form."""
@@ -136,6 +152,7 @@ class CandidateScorer(Generic[ScoreT]):
         measure: Callable[[Tensor, Tensor, Tensor], ScoreT],
         *,
         batch_size: int = 250,
+        calibration: Tensor | None = None,
     ) -> None:
         """Caches the images in the form in which the forward pass is fastest, and the dense network's classes.
 
@@ -146,6 +163,8 @@ class CandidateScorer(Generic[ScoreT]):
             measure: Turns logits `(n, classes)`, true classes `(n,)` and the dense network's classes `(n,)` into a
                 score, for example `amc.training.evaluate.score_logits`.
             batch_size: Images at once.
+            calibration: Normalised images `(N, C, H, W)` on which a candidate's batch norms are re-estimated before it
+                is scored; None scores it as it was cut.
 
         Raises:
             ConfigurationError: If there are no images, or not one class an image.
@@ -156,6 +175,7 @@ class CandidateScorer(Generic[ScoreT]):
             )
         self._network, self._measure = network, measure
         self._batches: Sequence[Tensor] = [network.prepare(part) for part in torch.split(images, batch_size)]
+        self._calibration = None if calibration is None else network.prepare(calibration)
         dense = network.logits(Allocation("filter", {}), self._batches)
         self._targets, self._reference = targets.to(dense.device), dense.argmax(1)
 
@@ -173,7 +193,8 @@ class CandidateScorer(Generic[ScoreT]):
         Raises:
             ConfigurationError: If the allocation does not fit the network.
         """
-        logits = self._network.logits(allocation, self._first(images))
+        self._load(allocation)
+        logits = torch.cat([self._network.run(batch) for batch in self._first(images)])
         return self._measure(logits, self._targets[: len(logits)], self._reference[: len(logits)])
 
     def stages(self, allocation: Allocation, sizes: Sequence[int]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -191,7 +212,7 @@ class CandidateScorer(Generic[ScoreT]):
         Raises:
             ConfigurationError: If the allocation does not fit the network.
         """
-        self._network.load(allocation)
+        self._load(allocation)
         due, outputs, seen = list(sizes), [], 0
         for batch in self._batches:
             outputs.append(self._network.run(batch))
@@ -199,6 +220,12 @@ class CandidateScorer(Generic[ScoreT]):
             if due and seen >= due[0]:
                 due = [size for size in due if size > seen]
                 yield torch.cat(outputs), self._targets[:seen], self._reference[:seen]
+
+    def _load(self, allocation: Allocation) -> None:
+        """Gets the network of an allocation ready to be scored."""
+        self._network.load(allocation)
+        if self._calibration is not None:
+            self._network.recalibrate(self._calibration)
 
     def _first(self, images: int | None) -> Iterable[Tensor]:
         """Yields the batches with the first images."""

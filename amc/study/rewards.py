@@ -20,12 +20,20 @@ from amc.study.cells import Lines
 from amc.study.tables import markdown
 from amc.task import Task
 from amc.training import evaluate
+from amc.training.score import Score
 from envs.rewards import REWARDS
 
 Vector = NDArray[np.float64]
 
 TARGETS = ("finetuned_search", "finetuned_test")
 """Accuracy after fine-tuning: on the search split, by which a reward may be chosen, and on the test split."""
+STATES = {
+    "cut": ("none", False),
+    "cut, recalibrated": ("none", True),
+    "refit": ("once", False),
+    "refit, recalibrated": ("once", True),
+}
+"""How candidates may be scored: with which refit, and whether with batch norms re-estimated."""
 _MIN_SPREAD, _MAX_SPREAD = 0.1, 1.0
 _TREND = 1.0
 _ATTEMPTS = 20
@@ -61,7 +69,7 @@ def diverse_allocations(problem: PruningProblem, count: int, seed: int) -> list[
 
 
 def measure_rewards(task: Task, folder: Path, count: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Scores allocations with and without reconstruction, and fine-tunes each from the reconstructed network.
+    """Scores allocations in each of the `STATES`, and fine-tunes each from the reconstructed network.
 
     Allocations that the folder has a record of are not measured again.
 
@@ -95,17 +103,17 @@ def _measurer(task: Task) -> Callable[[Allocation], dict[str, Any]]:
     """Returns the function that measures an allocation."""
     assert task.data is not None
     search = task.data.search
-    bare = Workshop(replace(task, pruning=replace(task.pruning, reconstruction="none")))
-    refit = Workshop(task)
+    shop = Workshop(task)
+    scorers = {state: scorer(task, *rules) for state, rules in STATES.items()}
     values = {name: reward_of(task.problem, name) for name in REWARDS.names()}
 
     def measure(allocation: Allocation) -> dict[str, Any]:
-        scores = {"with": refit.score(allocation), "without": bare.score(allocation)}
-        delivered = refit.deliver("rewards", allocation, Recorder())
+        scores = {state: score(allocation) for state, score in scorers.items()}
+        delivered = shop.deliver("rewards", allocation, Recorder())
         return {
             "allocation": allocation.as_dict(),
             "rewards": {
-                name: {kind: value(allocation, score) for kind, score in scores.items()}
+                name: {state: value(allocation, score) for state, score in scores.items()}
                 for name, value in values.items()
             },
             "pruned_test": delivered.pruned,
@@ -116,6 +124,19 @@ def _measurer(task: Task) -> Callable[[Allocation], dict[str, Any]]:
     return measure
 
 
+def scorer(task: Task, reconstruction: str, recalibrated: bool) -> Callable[[Allocation], Score]:
+    """Returns what scores candidates on the search split as a search would under other rules.
+
+    Args:
+        task: The task.
+        reconstruction: As in `PruningConfig`.
+        recalibrated: Whether batch norms are re-estimated, on as many images as the task says.
+    """
+    images = task.pruning.recalibration_images if recalibrated else 0
+    rules = replace(task.pruning, reconstruction=reconstruction, recalibration_images=images)
+    return Workshop(replace(task, pruning=rules)).score
+
+
 def correlations(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Returns Kendall's tau-b of every reward with every target.
 
@@ -123,7 +144,7 @@ def correlations(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         records: As `measure_rewards` yields them, two at least.
 
     Returns:
-        One record a reward, with or without reconstruction, and target: `tau`, and `low` and `high`, the 95% interval
+        One record a reward, state of the candidate, and target: `tau`, and `low` and `high`, the 95% interval
         from resampled allocations. The highest tau comes first within a target.
     """
     found = []
@@ -131,13 +152,13 @@ def correlations(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         accuracies = np.array([record[target] for record in records])
         rows = []
         for name in records[0]["rewards"]:
-            for kind in ("with", "without"):
-                rewards = np.array([record["rewards"][name][kind] for record in records])
+            for state in records[0]["rewards"][name]:
+                rewards = np.array([record["rewards"][name][state] for record in records])
                 low, high = _interval(rewards, accuracies)
                 rows.append(
                     {
                         "reward": name,
-                        "reconstruction": kind,
+                        "scored": state,
                         "target": target,
                         "tau": kendall(rewards, accuracies),
                         "low": low,
@@ -159,13 +180,13 @@ def rewards_table(records: Sequence[Mapping[str, Any]]) -> str:
         (
             row["target"].replace("finetuned_", ""),
             row["reward"],
-            row["reconstruction"],
+            row["scored"],
             f"{row['tau']:.3f}",
             f"{row['low']:.3f} to {row['high']:.3f}",
         )
         for row in correlations(records)
     ]
-    heading = ("fine-tuned accuracy on", "reward", "reconstruction", "Kendall's tau", "95% interval")
+    heading = ("fine-tuned accuracy on", "reward", "scored", "Kendall's tau", "95% interval")
     return f"{len(records)} allocations\n\n" + markdown(heading, rows)
 
 

@@ -88,8 +88,8 @@ def test_rewards_are_set_against_fine_tuned_accuracy(tmp_path, capsys):
     arguments = ["study", *QUICK, "--out", str(folder), "--rewards", "2"]
     assert main(arguments) == 0
     table = capsys.readouterr().out
-    assert "| search | accuracy | with |" in table
-    assert "| test | cross_entropy | without |" in table
+    assert "| search | accuracy | refit, recalibrated |" in table
+    assert "| test | cross_entropy | cut |" in table
     first = (folder / "rewards.jsonl").read_text()
     assert len(first.splitlines()) == 2
     assert main(arguments) == 0
@@ -161,15 +161,15 @@ def test_correlations_tell_a_good_reward_from_a_bad_one():
     accuracies = generator.normal(90, 1, 30)
     records = [
         {
-            "rewards": {"good": {"with": value, "without": -value}},
+            "rewards": {"good": {"refit": value, "cut": -value}},
             "finetuned_search": value,
             "finetuned_test": value,
         }
         for value in accuracies
     ]
     best, worst = (row for row in correlations(records) if row["target"] == "finetuned_search")
-    assert (best["reconstruction"], best["tau"]) == ("with", pytest.approx(1.0))
-    assert (worst["reconstruction"], worst["tau"]) == ("without", pytest.approx(-1.0))
+    assert (best["scored"], best["tau"]) == ("refit", pytest.approx(1.0))
+    assert (worst["scored"], worst["tau"]) == ("cut", pytest.approx(-1.0))
     assert best["low"] <= best["tau"] <= best["high"]
 
 

@@ -1,0 +1,89 @@
+"""Batch norms of a candidate, re-estimated on calibration images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from amc.pruning import CandidateNetwork, CandidateScorer, FilterPruner, TableOptions, build_tables
+
+
+def pruner_of(case):
+    return FilterPruner(
+        case.model, case.structure, build_tables(case.model, case.structure, [case.images], TableOptions())
+    )
+
+
+def unfolded(case):
+    """The same case, but no layer knows its batch norm, so that all of them stand."""
+    layers = tuple(replace(layer, batch_norm=None) for layer in case.structure.layers)
+    return replace(case, structure=replace(case.structure, layers=layers))
+
+
+@torch.no_grad()
+def with_statistics_of(model, images):
+    """PyTorch's own way: training mode, with averages that forget what was there before."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    model.train()
+    model(images)
+    return model.eval()
+
+
+@pytest.mark.parametrize("folded", [True, False])
+def test_a_recalibrated_candidate_has_the_statistics_of_the_calibration_images(net, folded):
+    case = net if folded else unfolded(net)
+    pruner, allocation = pruner_of(case), case.allocation(3, 4, 2)
+    network = CandidateNetwork(pruner)
+    network.load(allocation)
+    network.recalibrate(case.images[:32])
+    expected = with_statistics_of(pruner.prune(allocation), case.images[:32])
+    with torch.no_grad():  # the running variance of PyTorch is the unbiased one, of 32 x 64 values here
+        torch.testing.assert_close(network.run(case.images), expected(case.images), rtol=5e-3, atol=5e-3)
+        cut = pruner.prune(allocation)(case.images)
+    assert float((network.run(case.images) - cut).abs().max()) > 0.1
+
+
+@pytest.mark.parametrize("folded", [True, False])
+def test_the_next_candidate_knows_nothing_of_it(net, folded):
+    case = net if folded else unfolded(net)
+    pruner = pruner_of(case)
+    network = CandidateNetwork(pruner)
+    images = [network.prepare(case.images[:8])]
+    network.load(case.allocation(3, 4, 2))
+    network.recalibrate(case.images)
+    for widths in ((8, 4, 2), (8, 10, 5)):  # the second is the dense network: nothing is cut at all
+        allocation = case.allocation(*widths)
+        with torch.no_grad():
+            expected = pruner.prune(allocation)(case.images[:8])
+        torch.testing.assert_close(network.logits(allocation, images), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_channel_that_its_batch_norm_silences_stays_silent(net):
+    net.model.block1.bn1.weight.data[2] = 0.0
+    network = CandidateNetwork(pruner_of(net))
+    loaded = network.load(net.allocation(8, 5, 3))
+    network.recalibrate(net.images)
+    assert bool(network.run(net.images).isfinite().all())
+    torch.testing.assert_close(loaded.block1.conv1.bias[2], net.model.block1.bn1.bias[2])
+
+
+def test_the_scorer_recalibrates_every_candidate(net):
+    pruner, targets, allocation = pruner_of(net), torch.zeros(64), net.allocation(3, 4, 2)
+    scored = {
+        name: CandidateScorer(
+            CandidateNetwork(pruner), net.images, targets, lambda logits, *_: logits, calibration=images
+        )
+        for name, images in (("cut", None), ("recalibrated", net.images[:32]))
+    }
+    network = CandidateNetwork(pruner)
+    network.load(allocation)
+    torch.testing.assert_close(scored["cut"](allocation), network.run(net.images))
+    network.recalibrate(net.images[:32])
+    torch.testing.assert_close(scored["recalibrated"](allocation), network.run(net.images))
+    stages = list(scored["recalibrated"].stages(allocation, [64]))
+    torch.testing.assert_close(stages[-1][0], network.run(net.images))
