@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from amc.costs import Budget
 from amc.errors import ConfigurationError, UnknownNameError
-from amc.task import PruningConfig
+from amc.task import PruningConfig, split_list
 from amc.training.config import FineTuneConfig, TrainConfig
 from amc.training.data import DataConfig
 
@@ -100,7 +100,7 @@ def is_own_code(model: str) -> bool:
 
 def split_names(text: str) -> tuple[str, ...]:
     """Splits a comma-separated list; `"none"` and `""` are empty."""
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    names = split_list(text)
     return () if names == ("none",) else names
 
 

@@ -32,6 +32,8 @@ class PruningConfig:
         max_keep_ratio: Largest share that every layer keeps, 0 to 1.
         round_to: Kept channels are a multiple of this; 8 or 16 suits most hardware.
         exclude: Layers left alone: name patterns, comma-separated, such as 'conv1,layer1.*'.
+        bounds: Smallest and largest pruning ratio by name pattern, such as 'layer1.*=0:0.5,fc=0.2:0.9'; of several
+            patterns that match a layer, the first counts.
         residual: Whether the channels of residual streams are pruned too.
     """
 
@@ -43,6 +45,7 @@ class PruningConfig:
     max_keep_ratio: float = 1.0
     round_to: int = 1
     exclude: str = ""
+    bounds: str = ""
     residual: bool = False
 
     def check(self) -> None:
@@ -113,19 +116,50 @@ def build_problem(structure: ModelStructure, budget: Budget | None, pruning: Pru
     Raises:
         BudgetError: If no allocation meets the budget.
         ModelError: If there is nothing to prune.
-        UnknownNameError: If a pattern of `exclude` matches no layer.
+        UnknownNameError: If a pattern of `exclude` or `bounds` matches no layer.
+        ConfigurationError: If the bounds are malformed or leave no width.
     """
-    exclude = tuple(name.strip() for name in pruning.exclude.split(",") if name.strip())
     least = {} if pruning.min_keep_ratio is None else {"min_keep_ratio": pruning.min_keep_ratio}
     rules: dict[str, Any] = {
         **least,
         "max_keep_ratio": pruning.max_keep_ratio,
         "round_to": pruning.round_to,
-        "exclude": exclude,
+        "exclude": split_list(pruning.exclude),
+        "bounds": ratio_bounds(pruning.bounds),
     }
     if pruning.family == "weight":
         return weight_problem(structure, budget, **rules)
     return filter_problem(structure, budget, residual=pruning.residual, **rules)
+
+
+def split_list(text: str) -> tuple[str, ...]:
+    """Splits a comma-separated list."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def ratio_bounds(text: str) -> dict[str, tuple[float, float]]:
+    """Reads the smallest and the largest pruning ratio by name pattern.
+
+    Args:
+        text: `"PATTERN=MIN:MAX"`, several with commas between them.
+
+    Raises:
+        ConfigurationError: If it is written differently, or not 0 <= MIN <= MAX <= 1.
+    """
+    found = {}
+    for part in split_list(text):
+        pattern, _, ratios = part.rpartition("=")
+        try:
+            smallest, largest = (float(ratio) for ratio in ratios.split(":"))
+        except ValueError:
+            smallest, largest = 1.0, 0.0
+        if not pattern or not 0 <= smallest <= largest <= 1:
+            raise ConfigurationError(
+                f"pruning.bounds must be PATTERN=MIN:MAX with 0 <= MIN <= MAX <= 1, not {part!r}; "
+                "for example layer1.*=0:0.5"
+            )
+        found[pattern] = (smallest, largest)
+    return found
 
 
 def example_of(data: DataRoles | None, example_input: Any | None) -> Any:

@@ -31,6 +31,7 @@ _METAVARS = {
     "pruning.criterion": "NAME",
     "pruning.reconstruction": "NAME",
     "pruning.exclude": "NAMES",
+    "pruning.bounds": "PATTERN=MIN:MAX",
     "data.name": "NAME",
     "data.augment": "NAME",
     "finetune.schedule": "NAME",

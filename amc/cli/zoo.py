@@ -70,11 +70,12 @@ def _models(patterns: str) -> list[str]:
 
     from amc.models import model_names
     from amc.models.sources import torchvision_names
+    from amc.task import split_list
 
     if not patterns:
         return torchvision_names()
     names: list[str] = []
-    for pattern in (part.strip() for part in patterns.split(",")):
+    for pattern in split_list(patterns):
         matched = [name for name in model_names() if fnmatchcase(name, pattern)]
         if not matched and "*" in pattern:
             raise ConfigurationError(
@@ -91,9 +92,10 @@ def _contracts(names: str) -> list[str] | None:
         UnknownNameError: If one does not exist.
     """
     from amc.errors import UnknownNameError
+    from amc.task import split_list
     from amc.zoo.contracts import CONTRACTS
 
-    chosen = [name.strip() for name in names.split(",") if name.strip()]
+    chosen = list(split_list(names))
     for name in chosen:
         if name not in CONTRACTS:
             raise UnknownNameError("contract", name, CONTRACTS)
