@@ -40,7 +40,7 @@ class PruningConfig:
     family: str = "filter"
     criterion: str = "elimination"
     reconstruction: str = "sequential"
-    recalibration_images: int = 250
+    recalibration_images: int = 100
     min_keep_ratio: float | None = None
     max_keep_ratio: float = 1.0
     round_to: int = 1

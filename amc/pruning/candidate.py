@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from amc.errors import ConfigurationError
 from amc.pruning.filter_pruner import FilterPruner, PrunePlan
 from amc.pruning.folding import find_folds, fold_in_place
-from amc.pruning.recalibration import recalibrated
+from amc.pruning.recalibration import batch_statistics
 from amc.pruning.regressions import BATCH_NORMS
 from amc.structure import Allocation
 from amc.structure.slicing import attribute_values, set_attributes, set_tensors
@@ -72,7 +72,7 @@ class CandidateNetwork:
         """
         plan = self._pruner.plan(allocation)
         changed = frozenset(plan.tensors)
-        set_tensors(self._network, self._tensors(plan, changed | self._changed))
+        set_tensors(self._network, self._tensors(self._finder(plan.tensors), changed | self._changed))
         self._changed, self._plan = changed, plan
         values = attribute_values(self._pruner.structure, plan.widths)
         set_attributes(self._network, [value for value in values if value[0] not in self._folded_norms])
@@ -103,10 +103,12 @@ class CandidateNetwork:
             images: Calibration images as `prepare` returns them.
         """
         assert self._plan is not None
-        changes = recalibrated(self._network, self._folds, self._finder(self._plan), images)
-        set_tensors(self._network, changes)
-        # The next allocation has to take these back; a folded bias is known by the weight that it was made with.
-        self._changed |= {name for name in changes if name in self._state}
+        find = self._finder(self._plan.tensors)
+        set_tensors(self._network, self._unfolded(find))
+        found = batch_statistics(self._network, self._folds, find, images)
+        names = {*found, *(fold.weight for fold in self._folds.values())}
+        set_tensors(self._network, self._tensors(self._finder({**self._plan.tensors, **found}), names))
+        self._changed |= names
 
     @torch.inference_mode()
     def run(self, batch: Tensor) -> Tensor:
@@ -114,9 +116,19 @@ class CandidateNetwork:
         logits: Tensor = self._network(batch)
         return logits.float()
 
-    def _tensors(self, plan: PrunePlan, names: Iterable[str]) -> dict[str, Tensor]:
+    def _unfolded(self, find: Callable[[str], Tensor | None]) -> dict[str, Tensor]:
+        """Returns the weights and biases that layers had before batch norms were folded into them."""
+        values: dict[str, Tensor] = {}
+        for fold in self._folds.values():
+            weight, bias = find(fold.weight), find(f"{fold.layer}.bias")
+            assert weight is not None
+            bias = weight.new_zeros(len(weight)) if bias is None else bias
+            values[fold.weight] = self._cast(weight, fold.weight)
+            values[f"{fold.layer}.bias"] = self._cast(bias, f"{fold.layer}.bias")
+        return values
+
+    def _tensors(self, find: Callable[[str], Tensor | None], names: Iterable[str]) -> dict[str, Tensor]:
         """Returns the new values of the tensors named, folded where a batch norm was folded."""
-        find = self._finder(plan)
         values: dict[str, Tensor] = {}
         for name in names:
             fold = self._fold_of.get(name)
@@ -128,9 +140,9 @@ class CandidateNetwork:
                 values[f"{fold.layer}.bias"] = self._cast(bias, f"{fold.layer}.bias")
         return values
 
-    def _finder(self, plan: PrunePlan) -> Callable[[str], Tensor | None]:
-        """Returns the look-up of a plan's tensors, those that it does not change included."""
-        return lambda name: plan.tensors.get(name, self._state.get(name))
+    def _finder(self, changes: Mapping[str, Tensor]) -> Callable[[str], Tensor | None]:
+        """Returns the look-up of the network's tensors under some changes."""
+        return lambda name: changes.get(name, self._state.get(name))
 
     def _cast(self, value: Tensor | None, name: str) -> Tensor:
         """Puts a tensor into the working copy's form."""

@@ -44,27 +44,19 @@ class Fold:
         names = (f"{norm}.weight", f"{norm}.bias", f"{norm}.running_mean", f"{norm}.running_var")
         return (self.weight, f"{self.layer}.bias", *names)
 
-    def scale(self, tensor: Callable[[str], Tensor | None]) -> Tensor:
-        """Returns what the batch norm multiplies each channel by.
-
-        Args:
-            tensor: Looks up one of `sources`; None where the network has no such tensor.
-        """
-        gain, variance = tensor(f"{self.norm}.weight"), tensor(f"{self.norm}.running_var")
-        assert variance is not None
-        scale = (variance + self.eps).rsqrt()
-        return scale if gain is None else scale * gain
-
     def fold(self, tensor: Callable[[str], Tensor | None]) -> tuple[Tensor, Tensor]:
         """Computes the folded weight and bias.
 
         Args:
             tensor: Looks up one of `sources`; None where the network has no such tensor.
         """
-        weight, bias, _, shift, mean, _ = (tensor(name) for name in self.sources)
+        weight, bias, gain, shift, mean, variance = (tensor(name) for name in self.sources)
         assert weight is not None
         assert mean is not None
-        scale = self.scale(tensor)
+        assert variance is not None
+        scale = (variance + self.eps).rsqrt()
+        if gain is not None:
+            scale = scale * gain
         offset = -mean if bias is None else bias - mean
         offset = offset * scale
         folded = weight * scale.reshape(-1, *[1] * (weight.dim() - 1))
