@@ -21,7 +21,7 @@ from amc.training.image_folder import (
     list_images,
 )
 from amc.training.image_set import ImageSet
-from amc.training.splits import stratified_order
+from amc.training.stratified import stratified_order
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 

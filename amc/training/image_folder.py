@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from amc.errors import DataError
-from amc.training.splits import stratified_order
+from amc.training.stratified import stratified_order
 
 DecodeProgress = Callable[[int, int], None]
 """Called with (images decoded so far, images in all)."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from amc.errors import DataError
 from amc.training.augment import augmentation
+from amc.training.stratified import stratified_order
 
 Batch = tuple[Tensor, Tensor]
 """Normalised images `(B, C, H, W)` and their classes `(B,)`, int64."""
@@ -96,8 +97,6 @@ class ImageSet:
 
     def subset(self, count: int, *, seed: int = 0) -> ImageSet:
         """Returns `count` images (all, if there are fewer), of the same shares of classes, drawn by the seed."""
-        from amc.training.splits import stratified_order
-
         return self.take(stratified_order(self.targets, seed)[:count])
 
     def to(self, device: torch.device) -> ImageSet:

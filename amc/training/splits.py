@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from amc.errors import DataError
 from amc.training.image_set import BatchSource, ImageSet
+from amc.training.stratified import stratified_order
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,26 +77,3 @@ def split_roles(
 def default_search_images(train_images: int) -> int:
     """Returns how many images are held out unless asked otherwise: a fifth, at most 5,000 (as in the AMC paper)."""
     return min(5000, train_images // 5)
-
-
-def stratified_order(targets: Tensor, seed: int) -> Tensor:
-    """Orders images at random such that every beginning of the order has the classes in nearly their overall shares.
-
-    Args:
-        targets: `(N,)`, int64: the class of each image.
-        seed: Seed of the order.
-
-    Returns:
-        `(N,)`, int64: a permutation of the positions. Of K classes, one with a share p of all images occurs among the
-        first n between p * (n - K) - 1 and p * (n + K) + 1 times.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    shuffled = torch.randperm(len(targets), generator=generator)
-    # The k-th image of a class with m images is due at (k + u) / m of the whole, u a random phase of the class.
-    due: list[tuple[float, int]] = []
-    for label in torch.unique(targets).tolist():
-        members = shuffled[targets.cpu()[shuffled] == label].tolist()
-        phase = float(torch.rand((), generator=generator))
-        due += [((rank + phase) / len(members), index) for rank, index in enumerate(members)]
-    due.sort()
-    return torch.tensor([index for _, index in due], dtype=torch.int64)

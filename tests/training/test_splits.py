@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from amc.errors import DataError
 from amc.training import ImageSet, split_roles
-from amc.training.splits import default_search_images, stratified_order
+from amc.training.splits import default_search_images
+from amc.training.stratified import stratified_order
 
 
 def numbered(count, classes=4, start=0):
