@@ -25,8 +25,9 @@ from amc.task import Task
 from amc.training import resolve_device, resolve_dtype
 from envs.pruning_env import PruningEnv
 
-SECTIONS = ("forward", "assembly", "agent", "environment", "rest")
-"""Parts of an episode: the network's forward passes; looking candidates' weights up; the agent; the environment."""
+SECTIONS = ("forward", "recalibration", "assembly", "agent", "environment", "rest")
+"""Parts of an episode: the forward passes on the search split; the one on calibration images for the batch norms;
+looking candidates' weights up; the agent; the environment."""
 
 
 @dataclass(frozen=True)
@@ -232,6 +233,7 @@ class SearchWatch:
         """Wraps what the sections are."""
         places = (
             (CandidateNetwork, "run", "forward"),
+            (CandidateNetwork, "recalibrate", "recalibration"),
             (CandidateNetwork, "load", "assembly"),
             (PruningEnv, "step", "environment"),
             (PruningEnv, "reset", "environment"),

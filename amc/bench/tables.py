@@ -11,6 +11,7 @@ from amc.bench.speed import BenchReport
 
 _LABELS = {
     "forward": "network's forward passes",
+    "recalibration": "batch norms re-estimated",
     "assembly": "candidate's weights looked up",
     "agent": "agent",
     "environment": "environment",

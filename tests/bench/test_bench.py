@@ -117,7 +117,7 @@ def test_command_writes_all_figures(tmp_path, capsys):
     assert main(["bench", *QUICK, "--agent", "random", "--rounds", "2", "--json", str(file)]) == 0
     found = json.loads(file.read_text())
     split = found["search"]["split"]
-    assert set(split) == {"forward", "assembly", "agent", "environment", "rest"}
+    assert set(split) == {"forward", "recalibration", "assembly", "agent", "environment", "rest"}
     assert sum(split.values()) == pytest.approx(100)
     assert all(share > 0 for share in split.values())
     assert len(found["search"]["seconds"]) == len(found["reference"]["seconds"]) == 2
