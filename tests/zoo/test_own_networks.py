@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -149,3 +151,14 @@ def test_a_measure_and_a_fine_tuning_of_ones_own():
     dense = count_flops(model, sentence())
     assert 0.49 * dense <= count_flops(result.model, sentence()) <= 0.5 * dense
     assert result.model(**sentence()).shape == (1, 3)
+
+
+def test_the_examples_of_the_documentation_run(capsys):
+    text = (Path(__file__).parents[2] / "docs" / "own_networks.md").read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL))
+    torch.manual_seed(0)
+    exec(compile(code, "own_networks.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"\d+ of \d+ channel groups can be cut", lines[0])
+    assert "'dense'" in lines[1]
+    assert "encoder.layers.0.self_attn" in lines[2]
