@@ -31,7 +31,7 @@ class CurvePoint:
         flops: FLOPs of the dense network for one image (a multiply-add is one).
         images: Images that score a candidate.
         seconds: Seconds an episode, the median of the rounds.
-        forward: Share of the forward passes, in percent.
+        forward: Share of the forward passes, those that re-estimate batch norms included, in percent.
         setup_seconds: Statistics and tables, once a search.
     """
 
@@ -93,7 +93,7 @@ def measure_curve(
             flops=task.structure.dense_flops,
             images=speed.images,
             seconds=speed.seconds_per_episode,
-            forward=speed.split["forward"],
+            forward=speed.split["forward"] + speed.split["recalibration"],
             setup_seconds=speed.setup_seconds,
         )
 
