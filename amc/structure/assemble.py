@@ -29,6 +29,9 @@ AxisKey = tuple[str, int]
 NEVER = np.iinfo(np.int64).max
 """Stands for a class of labels that no layer writes."""
 
+Positions = tuple[tuple[int, ...], ...]
+"""For every channel of a group, its positions on an axis."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -57,14 +60,22 @@ class Axis:
         roots, starts, counts = np.unique(np.sort(classes), return_index=True, return_counts=True)
         return Axis(key, int(labels.min()), roots, counts, starts, np.argsort(classes, kind="stable"))
 
-    def of_members(self, members: Labels) -> tuple[tuple[int, ...], ...]:
-        """Returns the positions of every class in `members`, all of which have equally many."""
+    def of_members(self, members: Labels, known: dict[bytes, Positions]) -> Positions:
+        """Returns the positions of every class in `members`, all of which have equally many.
+
+        Args:
+            members: Representatives of the classes.
+            known: Results so far; equal ones are made once, since most axes of a group are alike.
+        """
         found = np.searchsorted(self.roots, members)
         count = int(self.counts[found[0]])
         assert (self.roots[found] == members).all()
         assert (self.counts[found] == count).all()
         places = self.positions[self.starts[found][:, None] + np.arange(count)]
-        return tuple(tuple(row) for row in places.tolist())
+        key = places.shape[1].to_bytes(8, "little") + places.tobytes()
+        if key not in known:
+            known[key] = tuple(map(tuple, places.tolist()))
+        return known[key]
 
 
 @dataclass(frozen=True)
@@ -147,8 +158,9 @@ def _grouping(trace: Trace) -> Grouping:
     for root in np.argsort(written, kind="stable")[: np.count_nonzero(written != NEVER)].tolist():
         alike[int(signatures[root]), trace.units.reason(root)].append(root)
     by_root: dict[int, list[Axis]] = defaultdict(list)
+    firsts = np.array(sorted(members[0] for members in alike.values()), dtype=np.int64)
     for axis in axes:
-        for root in set(axis.roots.tolist()) & {members[0] for members in alike.values()}:
+        for root in firsts[np.isin(firsts, axis.roots)].tolist():
             by_root[root].append(axis)
     names: dict[str, int] = {}
     groups: list[ChannelGroup] = []
@@ -183,7 +195,8 @@ def _group(
     trace: Trace, members: Labels, axes: Sequence[Axis], reason: str | None, names: dict[str, int]
 ) -> ChannelGroup:
     ordered = sorted(axes, key=lambda axis: axis.first_label)
-    cuts = tuple(TensorCut(*axis.key, axis.of_members(members), trace.roles[axis.key]) for axis in ordered)
+    known: dict[bytes, Positions] = {}
+    cuts = tuple(TensorCut(*axis.key, axis.of_members(members, known), trace.roles[axis.key]) for axis in ordered)
     writers = tuple(dict.fromkeys(_owner(cut.tensor) for cut in cuts if cut.role == "write"))
     readers = tuple(dict.fromkeys(_owner(cut.tensor) for cut in cuts if cut.role == "read"))
     names[writers[0]] = names.get(writers[0], 0) + 1

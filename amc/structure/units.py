@@ -63,8 +63,9 @@ class ChannelUnits:
         """Merges the classes of labels pairwise (shapes broadcast); neutral labels merge with nothing."""
         pairs = np.stack([side.ravel() for side in np.broadcast_arrays(self.find(left), self.find(right))])
         pairs = pairs[:, (pairs[0] != pairs[1]) & (pairs[0] != NEUTRAL) & (pairs[1] != NEUTRAL)]
-        for first, second in np.unique(pairs, axis=1).T.tolist():
-            self._merge(first, second)
+        # As one number a pair: sorting pairs of numbers is ten times slower.
+        for pair in np.unique(pairs[0] * self._count + pairs[1]).tolist():
+            self._merge(*divmod(pair, self._count))
 
     def _merge(self, first: int, second: int) -> None:
         a, b = self._root(first), self._root(second)
