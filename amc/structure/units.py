@@ -64,8 +64,27 @@ class ChannelUnits:
         pairs = np.stack([side.ravel() for side in np.broadcast_arrays(self.find(left), self.find(right))])
         pairs = pairs[:, (pairs[0] != pairs[1]) & (pairs[0] != NEUTRAL) & (pairs[1] != NEUTRAL)]
         # As one number a pair: sorting pairs of numbers is ten times slower.
-        for pair in np.unique(pairs[0] * self._count + pairs[1]).tolist():
-            self._merge(*divmod(pair, self._count))
+        distinct = np.divmod(np.unique(pairs[0] * self._count + pairs[1]), self._count)
+        if not self._match(*distinct):
+            for first, second in zip(distinct[0].tolist(), distinct[1].tolist(), strict=True):
+                self._merge(first, second)
+
+    def _match(self, first: Labels, second: Labels) -> bool:
+        """Merges representatives pairwise at once, if none of them is fixed or in two pairs; tells whether it did.
+
+        The usual case, two streams that are summed, and far faster than one pair after the other.
+        """
+        labels = np.concatenate([first, second])
+        if len(np.unique(labels)) < len(labels) or not self._fixed.keys().isdisjoint(labels.tolist()):
+            return False
+        roots, children = np.minimum(first, second), np.maximum(first, second)
+        self._parent[children] = roots
+        root_of = dict(zip(children.tolist(), roots.tolist(), strict=True))
+        for child in root_of.keys() & self._reasons.keys():
+            self._reasons.setdefault(root_of[child], self._reasons.pop(child))
+        for marked in self._marks.values():
+            marked.update([root_of[child] for child in root_of.keys() & marked])
+        return True
 
     def _merge(self, first: int, second: int) -> None:
         a, b = self._root(first), self._root(second)

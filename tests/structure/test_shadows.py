@@ -28,6 +28,30 @@ def test_unions_make_connected_components(edges):
         assert {other for other in range(21) if found[other] == found[label]} == classes[label]
 
 
+@settings(deadline=None)
+@given(data=st.data())
+def test_pairs_merged_at_once_are_as_if_merged_one_by_one(data):
+    labels = st.lists(st.integers(1, 12), max_size=8)
+    frozen, marked = data.draw(labels), data.draw(labels)
+    steps = data.draw(st.lists(st.lists(st.tuples(st.integers(0, 13), st.integers(0, 13)), max_size=6), max_size=4))
+    at_once, one_by_one = ChannelUnits(), ChannelUnits()
+    for units in (at_once, one_by_one):
+        units.new(12)
+        units.new_fixed("fixed")
+        units.freeze(frozen, "frozen")
+        units.mark(marked, "residual")
+    for pairs in steps:
+        at_once.union([first for first, _ in pairs], [second for _, second in pairs])
+        for first, second in pairs:
+            one_by_one.union(first, second)
+    roots = at_once.find(np.arange(14))
+    assert roots.tolist() == one_by_one.find(np.arange(14)).tolist()
+    assert [at_once.reason(root) for root in roots] == [one_by_one.reason(root) for root in roots]
+    assert [at_once.marked(label, "residual") for label in range(14)] == [
+        one_by_one.marked(label, "residual") for label in range(14)
+    ]
+
+
 def test_units_grow_beyond_their_first_size():
     units = ChannelUnits()
     labels = np.concatenate([units.new(700), units.new(5000)])
