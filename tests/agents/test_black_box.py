@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 
 import numpy as np
+import optuna
 import pytest
 
 from agents import create_agent
@@ -68,6 +69,7 @@ def test_settings_out_of_range_are_refused(name, options, message):
 
 
 def test_tpe_is_silent_and_restores_the_level_of_optunas_logger(toys, capfd):
+    optuna.logging.get_verbosity()  # Optuna sets its level when it is first used, not when a search begins
     logger = logging.getLogger("optuna")
     before = logger.level
     try:
