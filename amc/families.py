@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import torch
@@ -23,6 +23,7 @@ from amc.pruning import (
     build_tables,
     reconstruct,
 )
+from amc.pruning.steps import Progress, silent
 from amc.structure import Allocation
 from amc.task import Task
 from amc.training import evaluate, predict, resolve_device, resolve_dtype, score_logits
@@ -30,10 +31,6 @@ from amc.training.score import Score
 from amc.training.staged_score import Stage, stage_of, stage_sizes
 
 _BATCH = 250
-
-
-def silent(share: float) -> None:
-    """Tells nobody how far the work is."""
 
 
 class Family(Protocol):
@@ -48,7 +45,7 @@ class Family(Protocol):
         Score no other allocation before the iterator is done with.
         """
 
-    def prune(self, allocation: Allocation, advance: Callable[[float], object] = silent) -> nn.Module:
+    def prune(self, allocation: Allocation, advance: Progress = silent) -> nn.Module:
         """Returns the pruned network, refit, before fine-tuning.
 
         Args:
@@ -66,7 +63,7 @@ class Family(Protocol):
         """Restores what a training step must not change."""
 
 
-def create_family(task: Task, advance: Callable[[float], object] = silent) -> Family:
+def create_family(task: Task, advance: Progress = silent) -> Family:
     """Gathers what pruning needs of the trained dense network; do not change its weights afterwards.
 
     Args:
@@ -80,7 +77,7 @@ def create_family(task: Task, advance: Callable[[float], object] = silent) -> Fa
 class FilterFamily:
     """Whole channels go, and what reads them is refit."""
 
-    def __init__(self, task: Task, advance: Callable[[float], object] = silent) -> None:
+    def __init__(self, task: Task, advance: Progress = silent) -> None:
         """Builds the tables of kept channels and refitted weights."""
         self._task, self._device = task, resolve_device(task.device)
         has_images = task.data is not None
@@ -113,7 +110,7 @@ class FilterFamily:
         for seen in self._scorer.stages(allocation, stage_sizes(first, images)):
             yield stage_of(*seen, images)
 
-    def prune(self, allocation: Allocation, advance: Callable[[float], object] = silent) -> nn.Module:
+    def prune(self, allocation: Allocation, advance: Progress = silent) -> nn.Module:
         """Prunes and refits; see `Family`."""
         model = self._pruner.prune(allocation)
         self._check_costs(model, allocation)
@@ -189,7 +186,7 @@ class WeightFamily:
             targets = search.targets[:seen].to(logits.device)
             yield stage_of(logits, targets, self._reference[:seen], len(search))
 
-    def prune(self, allocation: Allocation, advance: Callable[[float], object] = silent) -> nn.Module:
+    def prune(self, allocation: Allocation, advance: Progress = silent) -> nn.Module:
         """Masks a copy of the network; see `Family`."""
         model = self._pruner.prune(allocation)
         limit = self._task.problem.cost(self._task.problem.widths(allocation), "params")

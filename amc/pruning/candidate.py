@@ -13,7 +13,7 @@ from amc.errors import ConfigurationError
 from amc.pruning.filter_pruner import FilterPruner, PrunePlan
 from amc.pruning.folding import find_folds, fold_in_place
 from amc.pruning.recalibration import batch_statistics
-from amc.pruning.regressions import BATCH_NORMS
+from amc.pruning.regressions import BATCH_NORMS, has_running_mean
 from amc.structure import Allocation
 from amc.structure.slicing import attribute_values, set_attributes, set_tensors
 
@@ -49,9 +49,10 @@ class CandidateNetwork:
         self._network = copy.deepcopy(pruner.model).eval().requires_grad_(False)
         fold_in_place(self._network, self._folds)
         self._network.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)
-        for module in self._network.modules():
-            if isinstance(module, BATCH_NORMS):
-                module.float()
+        norms = [module for module in self._network.modules() if isinstance(module, BATCH_NORMS)]
+        for module in norms:
+            module.float()
+        self._has_statistics = bool(self._folds) or any(has_running_mean(module) for module in norms)
         self._changed: frozenset[str] = frozenset()
         self._plan: PrunePlan | None = None
         self._device, self._dtype = torch.device(device), dtype
@@ -103,6 +104,8 @@ class CandidateNetwork:
             images: Calibration images as `prepare` returns them.
         """
         assert self._plan is not None
+        if not self._has_statistics:
+            return
         find = self._finder(self._plan.tensors)
         set_tensors(self._network, self._unfolded(find))
         found = batch_statistics(self._network, self._folds, find, images)

@@ -23,7 +23,7 @@ from amc.pruning.patches import READER_TYPES, Reader, input_rows, is_reader, out
 from amc.pruning.regressions import BATCH_NORMS, has_running_mean
 from amc.pruning.residual_sums import OperatorWatch, ResidualSum, find_residual_sums
 from amc.pruning.statistics import evaluation_mode
-from amc.pruning.steps import steps_of
+from amc.pruning.steps import Progress, silent, steps_of
 from amc.structure import LayerSpec, ModelStructure
 from amc.structure.slicing import kept_positions
 
@@ -90,7 +90,7 @@ def reconstruct(
     kept: Mapping[int, Tensor],
     images: Tensor,
     options: ReconstructionOptions | None = None,
-    advance: Callable[[float], object] = lambda share: None,
+    advance: Progress = silent,
 ) -> None:
     """Refits the layers of a pruned network in sequence, in place.
 
@@ -106,18 +106,20 @@ def reconstruct(
     """
     options = options or ReconstructionOptions()
     with evaluation_mode(dense), evaluation_mode(pruned), torch.no_grad():
-        images = images[: _affordable(dense, structure, images, options)]
-        jobs = _plan_jobs(dense, structure, kept, images, options)
+        layers = [layer for layer in structure.layers if _can_be_refit(dense, layer, options)]
+        sizes = _output_sizes(dense, layers, images[:2])
+        images = images[: _affordable(layers, sizes, options)]
+        jobs = _plan_jobs(dense, structure, layers, sizes, kept, images, options)
         step = steps_of(-(-len(images) // _BATCH) + len(jobs), advance)
         targets = _dense_targets(dense, jobs, images, step)
         _reset_means(pruned, dense, jobs)
         _refit(pruned, jobs, targets, images, options, step)
 
 
-def _affordable(dense: nn.Module, structure: ModelStructure, images: Tensor, options: ReconstructionOptions) -> int:
+def _affordable(
+    layers: Sequence[LayerSpec], sizes: Mapping[str, tuple[int, ...]], options: ReconstructionOptions
+) -> int:
     """Returns how many images' activations the memory holds at once."""
-    layers = [layer for layer in structure.layers if _can_be_refit(dense, layer, options)]
-    sizes = _output_sizes(dense, layers, images[:2])
     largest = max((prod(sizes[layer.name]) * layer.weight_shape[0] for layer in layers), default=1)
     return max(1, options.activation_memory // (4 * _ACTIVATIONS_HELD * largest))
 
@@ -125,6 +127,8 @@ def _affordable(dense: nn.Module, structure: ModelStructure, images: Tensor, opt
 def _plan_jobs(
     dense: nn.Module,
     structure: ModelStructure,
+    layers: Sequence[LayerSpec],
+    sizes: Mapping[str, tuple[int, ...]],
     kept: Mapping[int, Tensor],
     images: Tensor,
     options: ReconstructionOptions,
@@ -132,11 +136,9 @@ def _plan_jobs(
     """Decides which layers are refit, and on which rows."""
     state = dense.state_dict()
     stays = kept_positions(structure, kept, {name: tuple(tensor.shape) for name, tensor in state.items()})
-    layers = [layer for layer in structure.layers if _can_be_refit(dense, layer, options)]
     first = next((place for place, layer in enumerate(layers) if layer.weight in stays), len(layers))
     layers = layers[first:]  # nothing ahead of the first cut has an error
     sums = find_residual_sums(dense, structure.layers, images[:2])
-    sizes = _output_sizes(dense, layers, images[:2])
     channels = sum(layer.weight_shape[0] for layer in layers)
     limit = min(options.rows, max(1, options.memory // (4 * max(channels, 1))))
     jobs = {}

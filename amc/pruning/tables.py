@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -14,7 +14,7 @@ from amc.pruning.importance import CRITERIA
 from amc.pruning.patches import READER_TYPES
 from amc.pruning.regressions import ReadCut, group_regressions, read_cuts
 from amc.pruning.statistics import Gram, SamplingOptions, gather_grams, gram_bytes
-from amc.pruning.steps import steps_of
+from amc.pruning.steps import Progress, silent, steps_of
 from amc.structure import ChannelGroup, ModelStructure
 
 
@@ -110,7 +110,7 @@ def build_tables(
     structure: ModelStructure,
     batches: Sequence[Tensor],
     options: TableOptions | None = None,
-    advance: Callable[[float], object] = lambda share: None,
+    advance: Progress = silent,
 ) -> RefitTable:
     """Ranks the channels of every prunable group and refits their readers at every width.
 

@@ -63,7 +63,7 @@ class ChannelUnits:
         """Merges the classes of labels pairwise (shapes broadcast); neutral labels merge with nothing."""
         pairs = np.stack([side.ravel() for side in np.broadcast_arrays(self.find(left), self.find(right))])
         pairs = pairs[:, (pairs[0] != pairs[1]) & (pairs[0] != NEUTRAL) & (pairs[1] != NEUTRAL)]
-        # As one number a pair: sorting pairs of numbers is ten times slower.
+        # As one number a pair: sorting pairs of numbers is far slower.
         distinct = np.divmod(np.unique(pairs[0] * self._count + pairs[1]), self._count)
         if not self._match(*distinct):
             for first, second in zip(distinct[0].tolist(), distinct[1].tolist(), strict=True):
@@ -78,13 +78,16 @@ class ChannelUnits:
         if len(np.unique(labels)) < len(labels) or not self._fixed.keys().isdisjoint(labels.tolist()):
             return False
         roots, children = np.minimum(first, second), np.maximum(first, second)
-        self._parent[children] = roots
-        root_of = dict(zip(children.tolist(), roots.tolist(), strict=True))
+        self._join(dict(zip(children.tolist(), roots.tolist(), strict=True)))
+        return True
+
+    def _join(self, root_of: dict[int, int]) -> None:
+        """Puts representatives, the keys, under others, the values, and what is known of them too."""
+        self._parent[list(root_of)] = list(root_of.values())
         for child in root_of.keys() & self._reasons.keys():
             self._reasons.setdefault(root_of[child], self._reasons.pop(child))
         for marked in self._marks.values():
             marked.update([root_of[child] for child in root_of.keys() & marked])
-        return True
 
     def _merge(self, first: int, second: int) -> None:
         a, b = self._root(first), self._root(second)
@@ -96,12 +99,7 @@ class ChannelUnits:
                 self._reasons.setdefault(other, self._fixed[fixed])
             return
         root, child = min(a, b), max(a, b)
-        self._parent[child] = root
-        if child in self._reasons:
-            self._reasons.setdefault(root, self._reasons.pop(child))
-        for marked in self._marks.values():
-            if child in marked:
-                marked.add(root)
+        self._join({child: root})
 
     def _root(self, label: int) -> int:
         while (parent := int(self._parent[label])) != label:
