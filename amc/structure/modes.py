@@ -11,25 +11,27 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from amc.structure.rules import apply_rule
+from amc.structure.skipping import Compute, compute
 from amc.structure.tracer import Trace
 
 
 class ShadowMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Applies the coupling rule of every operator that runs."""
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, run_operator: Compute = compute) -> None:
         """Creates the mode.
 
         Args:
             trace: Where the rules write down what they see.
+            run_operator: Runs an operator, or skips it.
         """
         super().__init__()  # type: ignore[no-untyped-call]
-        self.trace = trace
+        self.trace, self._run_operator = trace, run_operator
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs an operator, then its rule."""
         kwargs = kwargs or {}
-        outputs = func(*args, **kwargs)
+        outputs = self._run_operator(func, args, kwargs)
         apply_rule(self.trace, func, args, kwargs, outputs)
         return outputs
 

@@ -63,20 +63,3 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             for name, buffer in model.named_buffers():
                 if name in buffers:
                     buffer.copy_(buffers[name])
-
-
-@contextmanager
-def substituted(model: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[None]:
-    """Gives parameters and buffers other values and shapes for a while; what is shared is changed wherever it is.
-
-    (`torch.func.functional_call` does not put back what modules with several names hold.)
-    """
-    state = dict(model.named_parameters()) | dict(model.named_buffers())
-    before = {name: state[name].data for name in tensors}
-    try:
-        for name, value in tensors.items():
-            state[name].data = value
-        yield
-    finally:
-        for name, value in before.items():
-            state[name].data = value

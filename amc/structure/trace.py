@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from amc.errors import ModelError, StructureError
 from amc.structure.assemble import assemble
@@ -14,6 +14,7 @@ from amc.structure.model_structure import ModelStructure
 from amc.structure.modes import AdaptivePoolMode, ShadowMode, module_names
 from amc.structure.running import ExampleInput, call, first_line, tensors_in, undisturbed
 from amc.structure.shadow import Shadow
+from amc.structure.skipping import Compute, Skipping, ValuesNeeded, compute
 from amc.structure.sliceable import make_sliceable
 from amc.structure.tracer import Trace
 from amc.structure.trial import without_failing_groups
@@ -43,16 +44,16 @@ def trace_structure(model: nn.Module, example_input: ExampleInput, *, verify: bo
     """
     check_weights(model)
     make_sliceable(model)
-    trace = Trace(model)
+    try:
+        trace = _traced(model, example_input, Skipping())
+    except (ValuesNeeded, StructureError):  # the true run tells better what is wrong
+        trace = _traced(model, example_input, compute)
+    structure = assemble(trace)
+    if not verify:
+        return structure
     with undisturbed(model):
         model.eval()
-        _run(trace, example_input)
-        _resolve_readers(trace)
-        if any(name not in trace.touched for name, _ in model.named_parameters()):
-            _run_training(trace, example_input)
-            model.eval()
-        structure = assemble(trace)
-        return without_failing_groups(model, structure, example_input) if verify else structure
+        return without_failing_groups(model, structure, example_input, trace.users)
 
 
 def check_weights(model: nn.Module) -> None:
@@ -64,11 +65,31 @@ def check_weights(model: nn.Module) -> None:
     for name, parameter in [*model.named_parameters(), *model.named_buffers()]:
         if nn.parameter.is_lazy(parameter):
             raise ModelError(f"weights must exist before tracing: {name!r} is lazy; run the network once before")
-        if parameter.is_floating_point() and not bool(torch.isfinite(parameter).all()):
+        if parameter.is_floating_point() and not _finite(parameter):
             raise ModelError(f"weights must be finite: {name!r} holds NaN or infinity; check the weights file")
 
 
-def _run(trace: Trace, example_input: ExampleInput) -> None:
+def _finite(tensor: Tensor) -> bool:
+    """Tells whether all elements are finite.
+
+    A finite sum proves it and costs far less than a look at every element; finite elements may have an infinite sum.
+    """
+    return bool(torch.isfinite(tensor.detach().sum())) or bool(torch.isfinite(tensor).all())
+
+
+def _traced(model: nn.Module, example_input: ExampleInput, run_operator: Compute) -> Trace:
+    """Runs the network, and once more in training mode if parameters took no part."""
+    trace = Trace(model)
+    with undisturbed(model):
+        model.eval()
+        _run(trace, example_input, run_operator)
+        _resolve_readers(trace)
+        if any(name not in trace.users for name, _ in model.named_parameters()):
+            _run_training(trace, example_input, run_operator)
+    return trace
+
+
+def _run(trace: Trace, example_input: ExampleInput, run_operator: Compute) -> None:
     """Runs the network under the shadow mode and freezes what feeds its outputs."""
     trace.forget_activations()
     label = trace.units.new_fixed("summed with the network's input")
@@ -77,8 +98,10 @@ def _run(trace: Trace, example_input: ExampleInput) -> None:
             trace.set_shadow(tensor, Shadow.constant(label, tensor.shape))
     modes = (torch.no_grad(), module_names(trace), _without_fused_attention(), AdaptivePoolMode(trace))
     try:
-        with modes[0], modes[1], modes[2], modes[3], ShadowMode(trace):
+        with modes[0], modes[1], modes[2], modes[3], ShadowMode(trace, run_operator):
             output = call(trace.model, example_input)
+    except ValuesNeeded:
+        raise
     except Exception as error:
         remedy = "give an example of the shape and form that its forward method takes"
         raise StructureError(
@@ -91,7 +114,7 @@ def _run(trace: Trace, example_input: ExampleInput) -> None:
     trace.forget_activations()
 
 
-def _run_training(trace: Trace, example_input: ExampleInput) -> None:
+def _run_training(trace: Trace, example_input: ExampleInput, run_operator: Compute) -> None:
     """Runs once more in training mode, so that parts seen in training only (auxiliary heads) are coupled too.
 
     Batch norms stay in evaluation mode: a batch of one has no variance. A network that cannot be run so (it wants
@@ -104,7 +127,7 @@ def _run_training(trace: Trace, example_input: ExampleInput) -> None:
             module.eval()
     try:
         with torch.random.fork_rng(devices=[]):
-            _run(trace, example_input)
+            _run(trace, example_input, run_operator)
     except StructureError:
         trace.forget_activations()
 

@@ -91,6 +91,7 @@ class Trace:
         attributes: Numbers that modules remember, as `(module, attribute, labels)`.
         counting: Whether layers and FLOPs are recorded (only in the first of several runs).
         derived: What was computed from parameters alone, by the identity of the tensor.
+        users: The modules that were running when a parameter or buffer was used, by its name.
     """
 
     model: nn.Module
@@ -116,7 +117,7 @@ class Trace:
         self._alive: list[Tensor] = []
         self.derived: dict[int, Derived] = {}
         self.all_producers: list[Producer] = []
-        self.touched: set[str] = set()
+        self.users: dict[str, set[str]] = {}
 
     @property
     def module(self) -> nn.Module:
@@ -135,7 +136,7 @@ class Trace:
         """Returns how a tensor shows a parameter or buffer, or None if it is an activation."""
         name = self._names.get(id(tensor))
         if name is not None:
-            self.touched.add(name)
+            self.users.setdefault(name, set()).add(self.modules[-1])
             axes = tuple(range(tensor.dim()))
             return ParameterView(name, axes, (0,) * tensor.dim())
         return self._views.get(id(tensor))

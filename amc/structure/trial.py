@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from amc.structure.extents import CostTerm, Extent
 from amc.structure.model_structure import ModelStructure, ModuleAttribute
-from amc.structure.running import ExampleInput, call, first_line, substituted, tensors_in
-from amc.structure.slicing import Kept, attribute_name, attribute_values, set_attributes, sliced_tensors, widths_of
+from amc.structure.running import ExampleInput, call, first_line, tensors_in
+from amc.structure.skipping import SkippingMode, ValuesNeeded
+from amc.structure.slicing import (
+    Kept,
+    attribute_name,
+    attribute_values,
+    kept_positions,
+    set_attributes,
+    slice_tensor,
+    widths_of,
+)
+from amc.structure.substitution import Substitute, Users, is_large, substituted
 
 TOLERANCE = 1e-3
 """Largest difference, relative to the largest output, between a cut network and the dense one that ignores the same
@@ -28,12 +39,14 @@ class Trial:
         model: The dense network, in evaluation mode.
         structure: Its structure as traced.
         example_input: One example input.
+        users: The modules that use each tensor, where some are large enough to be made on demand.
         failures: Why groups cannot be cut, by index; filled in by `accept`.
     """
 
     model: nn.Module
     structure: ModelStructure
     example_input: ExampleInput
+    users: Users | None
     failures: dict[int, str] = field(default_factory=dict)
     _last_fails: dict[tuple[str, ...], bool] = field(default_factory=dict)
 
@@ -71,27 +84,48 @@ class Trial:
         return tuple(sorted({re.sub(r"\d+", "#", cut.tensor) for cut in self.structure.groups[index].cuts}))
 
     def _failure(self, groups: Sequence[int]) -> str | None:
-        """Returns why a network cut at these groups is wrong, or None."""
+        """Returns why a network cut at these groups is wrong, or None.
+
+        What fails with tensors made on demand is tried again with all of them in place: its code may look at them from
+        elsewhere.
+        """
+        if self.users is not None and self._failure_with(groups, self.users) is None:
+            return None
+        return self._failure_with(groups, None)
+
+    def _failure_with(self, groups: Sequence[int], users: Users | None) -> str | None:
         kept = {index: half_of(self.structure.groups[index].channels) for index in groups}
-        tensors = sliced_tensors(self.model, self.structure, kept)
+        # Of normalised channels, what is left is scaled by other statistics, so there is nothing to compare with.
+        comparable = not any(self.structure.groups[index].normalised for index in groups)
+        narrow = sliced(self.model, self.structure, kept)
         with self._attributes(kept):
             try:
-                outputs = self._run(tensors)
+                outputs = self._run(narrow, users) if comparable else self._run_for_shapes(narrow, users)
             except Exception as error:
                 return f"the network's code counts on its width: {first_line(error)}"
-        if any(self.structure.groups[index].normalised for index in groups):
-            return None  # what is left is scaled by other statistics, so there is nothing to compare with
+        if not comparable:
+            return None
         for roles in (("read",), ("read", "write", "follow")):
-            if agree(outputs, self._run(ignoring(self.model, self.structure, kept, roles))):
+            if agree(outputs, self._run(ignoring(self.model, self.structure, kept, roles), users)):
                 return None
         return "the network computes something else when it is narrower"
 
-    def _run(self, tensors: dict[str, Tensor]) -> list[Tensor]:
+    def _run(self, substitutes: Mapping[str, Substitute], users: Users | None) -> list[Tensor]:
         # The same random numbers in every run, for networks that draw some.
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), substituted(self.model, tensors):
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), substituted(self.model, substitutes, users):
             torch.default_generator.manual_seed(0)
             output = call(self.model, self.example_input)
         return [tensor for tensor in tensors_in(output) if tensor.is_floating_point()]
+
+    def _run_for_shapes(self, substitutes: Mapping[str, Substitute], users: Users | None) -> list[Tensor]:
+        """Runs the network where its outputs do not count, if it can do without the values of its activations."""
+        if users is None:
+            return self._run(substitutes, None)
+        try:
+            with SkippingMode():
+                return self._run(substitutes, {})
+        except ValuesNeeded:
+            return self._run(substitutes, users)
 
     @contextmanager
     def _attributes(self, kept: Kept) -> Iterator[None]:
@@ -107,18 +141,22 @@ class Trial:
                 setattr(module, name, value)
 
 
-def without_failing_groups(model: nn.Module, structure: ModelStructure, example_input: ExampleInput) -> ModelStructure:
+def without_failing_groups(
+    model: nn.Module, structure: ModelStructure, example_input: ExampleInput, users: Users
+) -> ModelStructure:
     """Cuts half of every group and runs the network; groups with which that fails are marked with the reason.
 
     Args:
         model: The dense network, in evaluation mode; it is left as it is.
         structure: Its structure as traced.
         example_input: One example input.
+        users: The modules that use each parameter and buffer, as a trace saw it.
 
     Returns:
         The structure, with a reason on every group that cannot be cut after all.
     """
-    trial = Trial(model, structure, example_input)
+    large = any(is_large(parameter) for parameter in model.parameters())
+    trial = Trial(model, structure, example_input, users if large else None)
     normalised = [index for index in structure.prunable if structure.groups[index].normalised]
     others = [index for index in structure.prunable if not structure.groups[index].normalised]
     trial.accept(trial.accept([], others), normalised)
@@ -141,7 +179,20 @@ def agree(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
     return all(float((a - b).abs().max()) <= tolerance * (scale + 1e-6) for a, b in filled)
 
 
-def ignoring(model: nn.Module, structure: ModelStructure, kept: Kept, roles: Sequence[str]) -> dict[str, Tensor]:
+def sliced(model: nn.Module, structure: ModelStructure, kept: Kept) -> dict[str, Substitute]:
+    """Returns what is left of every tensor that is cut."""
+    state = dict(model.named_parameters()) | dict(model.named_buffers())
+    stays = kept_positions(structure, kept, {name: tensor.shape for name, tensor in state.items()})
+    return {
+        name: Substitute(
+            tuple(len(axes[axis]) if axis in axes else size for axis, size in enumerate(state[name].shape)),
+            partial(slice_tensor, state[name].detach(), axes),
+        )
+        for name, axes in stays.items()
+    }
+
+
+def ignoring(model: nn.Module, structure: ModelStructure, kept: Kept, roles: Sequence[str]) -> dict[str, Substitute]:
     """Returns the parameters that belong to removed channels, zeroed there, so that the dense network ignores them.
 
     Args:
@@ -152,16 +203,26 @@ def ignoring(model: nn.Module, structure: ModelStructure, kept: Kept, roles: Seq
             meet others in a product of two activations are read by no parameter and have to be zeroed where written.
     """
     tensors = dict(model.named_parameters())
-    zeroed: dict[str, Tensor] = {}
+    gone: dict[str, list[tuple[int, Tensor]]] = {}
     for index, channels in kept.items():
         group = structure.groups[index]
-        gone = sorted(set(range(group.channels)) - set(channels.tolist()))
+        removed = sorted(set(range(group.channels)) - set(channels.tolist()))
         for entry in group.cuts:
             if entry.tensor in tensors and entry.role in roles:
-                tensor = zeroed.setdefault(entry.tensor, tensors[entry.tensor].detach().clone())
-                positions = torch.tensor([position for channel in gone for position in entry.positions[channel]])
-                tensor.index_fill_(entry.axis, positions.to(tensor.device), 0.0)
-    return zeroed
+                positions = torch.tensor([position for channel in removed for position in entry.positions[channel]])
+                gone.setdefault(entry.tensor, []).append((entry.axis, positions))
+    return {
+        name: Substitute(tuple(tensors[name].shape), partial(_zeroed, tensors[name].detach(), places))
+        for name, places in gone.items()
+    }
+
+
+def _zeroed(tensor: Tensor, places: Sequence[tuple[int, Tensor]]) -> Tensor:
+    """Returns a copy with zeros at positions on axes."""
+    copy = tensor.clone()
+    for axis, positions in places:
+        copy.index_fill_(axis, positions.to(tensor.device), 0.0)
+    return copy
 
 
 def frozen(structure: ModelStructure, reasons: dict[int, str]) -> ModelStructure:

@@ -65,46 +65,39 @@ class ChannelUnits:
         pairs = pairs[:, (pairs[0] != pairs[1]) & (pairs[0] != NEUTRAL) & (pairs[1] != NEUTRAL)]
         # As one number a pair: sorting pairs of numbers is far slower.
         distinct = np.divmod(np.unique(pairs[0] * self._count + pairs[1]), self._count)
-        if not self._match(*distinct):
-            for first, second in zip(distinct[0].tolist(), distinct[1].tolist(), strict=True):
-                self._merge(first, second)
+        fixed = np.fromiter(self._fixed, dtype=np.int64, count=len(self._fixed))
+        meets = np.isin(distinct[0], fixed) | np.isin(distinct[1], fixed)
+        self._merge(distinct[0][~meets], distinct[1][~meets])
+        self._freeze_fixed(distinct[0][meets], distinct[1][meets])
 
-    def _match(self, first: Labels, second: Labels) -> bool:
-        """Merges representatives pairwise at once, if none of them is fixed or in two pairs; tells whether it did.
+    def _freeze_fixed(self, first: Labels, second: Labels) -> None:
+        """Freezes, in pairs with a fixed label, the other one; fixed labels merge with nothing."""
+        for pair in zip(first.tolist(), second.tolist(), strict=True):
+            label, other = pair if pair[0] in self._fixed else pair[::-1]
+            self.freeze(other, self._fixed[label])
 
-        The usual case, two streams that are summed, and far faster than one pair after the other.
+    def _merge(self, first: Labels, second: Labels) -> None:
+        """Merges representatives pairwise, all at once: networks have position embeddings of 300,000 elements.
+
+        Every representative goes under the smallest that it is paired with; pairs that are still apart then take
+        another turn. Two streams that are summed take one turn.
         """
-        labels = np.concatenate([first, second])
-        if len(np.unique(labels)) < len(labels) or not self._fixed.keys().isdisjoint(labels.tolist()):
-            return False
-        roots, children = np.minimum(first, second), np.maximum(first, second)
-        self._join(dict(zip(children.tolist(), roots.tolist(), strict=True)))
-        return True
+        while len(first):
+            low, high = np.minimum(first, second), np.maximum(first, second)
+            order = np.lexsort((low, high))
+            children, places = np.unique(high[order], return_index=True)
+            self._join(children, low[order][places])
+            low, high = self.find(low), self.find(high)
+            first, second = low[low != high], high[low != high]
 
-    def _join(self, root_of: dict[int, int]) -> None:
-        """Puts representatives, the keys, under others, the values, and what is known of them too."""
-        self._parent[list(root_of)] = list(root_of.values())
+    def _join(self, children: Labels, roots: Labels) -> None:
+        """Puts representatives under others, and what is known of them too."""
+        self._parent[children] = roots
+        root_of = dict(zip(children.tolist(), self.find(roots).tolist(), strict=True))
         for child in root_of.keys() & self._reasons.keys():
             self._reasons.setdefault(root_of[child], self._reasons.pop(child))
         for marked in self._marks.values():
             marked.update([root_of[child] for child in root_of.keys() & marked])
-
-    def _merge(self, first: int, second: int) -> None:
-        a, b = self._root(first), self._root(second)
-        if a == b:
-            return
-        if a in self._fixed or b in self._fixed:
-            fixed, other = (a, b) if a in self._fixed else (b, a)
-            if other not in self._fixed:
-                self._reasons.setdefault(other, self._fixed[fixed])
-            return
-        root, child = min(a, b), max(a, b)
-        self._join({child: root})
-
-    def _root(self, label: int) -> int:
-        while (parent := int(self._parent[label])) != label:
-            label = parent
-        return label
 
     def freeze(self, labels: Any, reason: str) -> None:
         """Marks the classes of some labels as not to be cut; the first reason stays."""
