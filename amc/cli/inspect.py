@@ -50,13 +50,15 @@ def run(options: jsonargparse.Namespace) -> None:
         return
     from amc.cli.setup import build_model, example_for
     from amc.config import budget_of
+    from amc.models.quick_weights import QuickWeights
     from amc.report.tables import obstacles, structure_table
     from amc.structure.trace import trace_structure
     from amc.task import build_problem
 
     config = run_config(options)
     example, classes = example_for(config, options.shape)
-    model, _ = build_model(config, classes)
+    with QuickWeights():
+        model, _ = build_model(config, classes)
     structure = trace_structure(model, example)
     try:
         problem, obstacle = build_problem(structure, None, config.pruning), None

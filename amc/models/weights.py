@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from amc.errors import CheckpointError, ModelError
+from amc.structure.finite import all_finite
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 _PREFIX = "module."
@@ -60,7 +61,7 @@ def check_finite(state: Mapping[str, Tensor]) -> None:
         ModelError: If a tensor holds NaN or infinite values; the message names it.
     """
     for name, tensor in state.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        if tensor.is_floating_point() and not all_finite(tensor):
             raise ModelError(f"weights must be finite: tensor {name!r} holds NaN or infinite values; train it anew")
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from amc.errors import ModelError, StructureError
 from amc.structure.assemble import assemble
+from amc.structure.finite import all_finite
 from amc.structure.model_structure import ModelStructure
 from amc.structure.modes import AdaptivePoolMode, ShadowMode, module_names
 from amc.structure.running import ExampleInput, call, first_line, tensors_in, undisturbed
@@ -65,16 +66,8 @@ def check_weights(model: nn.Module) -> None:
     for name, parameter in [*model.named_parameters(), *model.named_buffers()]:
         if nn.parameter.is_lazy(parameter):
             raise ModelError(f"weights must exist before tracing: {name!r} is lazy; run the network once before")
-        if parameter.is_floating_point() and not _finite(parameter):
+        if parameter.is_floating_point() and not all_finite(parameter):
             raise ModelError(f"weights must be finite: {name!r} holds NaN or infinity; check the weights file")
-
-
-def _finite(tensor: Tensor) -> bool:
-    """Tells whether all elements are finite.
-
-    A finite sum proves it and costs far less than a look at every element; finite elements may have an infinite sum.
-    """
-    return bool(torch.isfinite(tensor.detach().sum())) or bool(torch.isfinite(tensor).all())
 
 
 def _traced(model: nn.Module, example_input: ExampleInput, run_operator: Compute) -> Trace:

@@ -218,11 +218,12 @@ def ignoring(model: nn.Module, structure: ModelStructure, kept: Kept, roles: Seq
 
 
 def _zeroed(tensor: Tensor, places: Sequence[tuple[int, Tensor]]) -> Tensor:
-    """Returns a copy with zeros at positions on axes."""
-    copy = tensor.clone()
+    """Returns a copy with zeros at positions on axes; multiplying is faster than writing them one by one."""
+    result = tensor
     for axis, positions in places:
-        copy.index_fill_(axis, positions.to(tensor.device), 0.0)
-    return copy
+        mask = tensor.new_ones([size if other == axis else 1 for other, size in enumerate(tensor.shape)])
+        result = result * mask.index_fill_(axis, positions.to(tensor.device), 0.0)
+    return result
 
 
 def frozen(structure: ModelStructure, reasons: dict[int, str]) -> ModelStructure:

@@ -1,0 +1,15 @@
+"""Whether weights are numbers."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Tells whether no element is NaN or infinite.
+
+    A finite sum proves it, and costs far less than a look at every element; finite elements may have an infinite sum.
+    """
+    values = tensor.detach()
+    return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())
