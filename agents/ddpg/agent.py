@@ -52,8 +52,16 @@ class DDPGAgent:
         """Learns for `episodes` episodes; see `Agent.search`.
 
         Every call starts from `initial` again, so that the same seed plays the same episodes.
+
+        Raises:
+            ConfigurationError: If the episodes do not divide among the environments.
         """
         check_episodes(episodes)
+        if episodes % self.config.environments:
+            raise ConfigurationError(
+                f"ddpg: the episodes must be a multiple of environments, which {episodes} is not of "
+                f"{self.config.environments}; play {episodes + -episodes % self.config.environments}"
+            )
         recorder = Recorder(on_episode)
         with isolated_random_state(seed):
             algorithm = AllocationDDPG(env, self.config, self._schedule(env, episodes), seed)
@@ -83,7 +91,8 @@ class DDPGAgent:
             ConfigurationError: If nothing has been learnt.
         """
         with isolated_random_state(0):
-            algorithm = AllocationDDPG(env, self.config, Schedule.continued(self.config, 1), seed=0)
+            alone = replace(self.config, environments=1)
+            algorithm = AllocationDDPG(env, alone, Schedule.continued(alone, 1), seed=0)
             restore(algorithm, self._learnt())
         observation, _ = env.reset()
         info: dict[str, Any] = {}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from copy import copy
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import gymnasium
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class AllocationDDPG(DDPG):
-    """DDPG over the decisions of one environment."""
+    """DDPG over the decisions of one environment, or of several that share its problem."""
 
     replay_buffer: SharedRewardReplayBuffer
 
@@ -43,15 +46,15 @@ class AllocationDDPG(DDPG):
         self.generator = np.random.default_rng(seed)
         super().__init__(
             "MlpPolicy",
-            DummyVecEnv([lambda: env]),  # made here, so that no Monitor is wrapped around the environment
+            _side_by_side(env, config.environments),  # made here, so that no Monitor is wrapped around
             learning_rate=config.critic_lr,
             buffer_size=config.replay_episodes * self.decisions,
             learning_starts=schedule.warmup * self.decisions,
             batch_size=config.batch_size,
             tau=config.tau,
             gamma=config.discount,
-            train_freq=(1, "episode"),
-            gradient_steps=config.gradient_steps,
+            train_freq=(self.decisions, "step"),  # one episode in each environment
+            gradient_steps=config.gradient_steps * (config.environments if config.gradient_steps > 0 else 1),
             replay_buffer_class=SharedRewardReplayBuffer,
             replay_buffer_kwargs={
                 "sizes": sizes,
@@ -89,16 +92,17 @@ class AllocationDDPG(DDPG):
         """Explores in pruning ratios: noise is truncated around the actor's mean, which `ActionNoise` never sees.
 
         Returns:
-            The pruning ratio, shape (1, 1), and the same scaled to [-1, 1] for the replay.
+            The pruning ratio of every environment, shape `(environments, 1)`, and the same scaled to [-1, 1] for the
+            replay.
         """
-        episode, step = divmod(self.num_timesteps, self.decisions)
-        ratio = self.schedule.ratio(episode, step, self._mean, self.generator)
-        action = np.array([[ratio]], dtype=np.float32)
-        return action, 2.0 * action - 1.0
-
-    def _mean(self) -> float:
         assert self._last_obs is not None
-        return self.ratio(self._last_obs)  # type: ignore[arg-type]
+        played, step = divmod(self.num_timesteps // n_envs, self.decisions)
+        ratios = [
+            self.schedule.ratio(played * n_envs + index, step, partial(self.ratio, observation), self.generator)
+            for index, observation in enumerate(self._last_obs)
+        ]
+        action = np.array(ratios, dtype=np.float32).reshape(-1, 1)
+        return action, 2.0 * action - 1.0
 
     def ratio(self, observation: NDArray[np.float32]) -> float:
         """Returns the actor's pruning ratio for an observation of shape (11,) or (1, 11)."""
@@ -116,6 +120,25 @@ class EpisodeCallback(BaseCallback):
         self._recorder = recorder
 
     def _on_step(self) -> bool:
-        if self.locals["dones"][0]:
-            self._recorder.finish(self.locals["infos"][0])
+        for done, info in zip(self.locals["dones"], self.locals["infos"], strict=True):
+            if done:
+                self._recorder.finish(info)
         return True
+
+
+def _side_by_side(env: AllocationEnv, count: int) -> DummyVecEnv:
+    """Returns the environment and copies of it: each walks for itself, over the same problem and evaluator."""
+    environments = [env, *(_twin(env) for _ in range(count - 1))]
+    return DummyVecEnv([partial(_itself, environment) for environment in environments])
+
+
+def _twin(env: AllocationEnv) -> AllocationEnv:
+    """Returns a copy of an environment and its wrappers that shares what they hold."""
+    twin = copy(env)
+    if isinstance(twin, gymnasium.Wrapper):
+        twin.env = _twin(twin.env)
+    return twin
+
+
+def _itself(env: AllocationEnv) -> AllocationEnv:
+    return env

@@ -47,6 +47,8 @@ class DDPGConfig:
         final_sigma: Sigma of the last episode if `sigma_decay` is None.
         continued_sigma: Sigma of the first episode when a trained agent goes on; it then has no warm-up.
         gradient_steps: Gradient steps after each episode past the warm-up; -1 for one a decision.
+        environments: Episodes that are played side by side, in environments that share problem and evaluator, before
+            the next gradient steps, of which there are then as many times more. A search's episodes must be a multiple.
         baseline_rate: Rate of the moving average that is subtracted from the rewards, in (0, 1]; 0 for no baseline
             (step critic; the episode critic standardises rewards).
         reward_scale: `"none"`, or `"std"` to divide rewards by the deviation of those in the replay (step critic).
@@ -77,6 +79,7 @@ class DDPGConfig:
     final_sigma: float = 0.03
     continued_sigma: float = 0.1
     gradient_steps: int = 10
+    environments: int = 1
     baseline_rate: float = 0.5
     reward_scale: Literal["none", "std"] = "none"
     targets: Literal["bootstrap", "return"] = "bootstrap"
@@ -148,6 +151,7 @@ _POSITIVE = (
     "sigma",
     "final_sigma",
     "continued_sigma",
+    "environments",
     "ensemble",
     "ensemble_hidden",
 )

@@ -45,7 +45,7 @@ class SharedRewardReplayBuffer(ReplayBuffer):
             observation_space: The environment's.
             action_space: The environment's.
             device: Where batches go.
-            n_envs: One; episodes of several environments would interleave.
+            n_envs: Environments that are played side by side. Their episodes are stored one after the other.
             optimize_memory_usage: False; next observations are stored.
             sizes: Dense widths, one a decision.
             baseline_rate: Rate of the moving average, in (0, 1]; 0 subtracts nothing.
@@ -54,15 +54,14 @@ class SharedRewardReplayBuffer(ReplayBuffer):
             bootstrap: Whether batches show where episodes end; if not, every step is shown as a last one, so that the
                 critic's target is the shared reward itself.
         """
-        assert n_envs == 1
         assert not optimize_memory_usage
         assert buffer_size % len(sizes) == 0, "whole episodes"
-        super().__init__(buffer_size, observation_space, action_space, device, n_envs, optimize_memory_usage)
+        super().__init__(buffer_size, observation_space, action_space, device, 1, optimize_memory_usage)
         self.sizes = np.array(sizes, dtype=np.float64)
         self.baseline_rate, self.scale_rewards, self.store_applied = baseline_rate, scale_rewards, store_applied
         self.bootstrap = bootstrap
         self.baseline: float | None = None
-        self._episode: list[Transition] = []
+        self._episodes: list[list[Transition]] = [[] for _ in range(n_envs)]
 
     def add(
         self,
@@ -73,14 +72,19 @@ class SharedRewardReplayBuffer(ReplayBuffer):
         done: NDArray[Any],
         infos: list[dict[str, Any]],
     ) -> None:
-        """Takes a step; at the end of an episode, stores all of it with the last step's reward."""
-        self._episode.append((obs, next_obs, action, done, infos))
-        if not done[0]:
-            return
-        actions = self._applied(infos[0]) if self.store_applied else [step[2] for step in self._episode]
-        for (obs, next_obs, _, done, infos), action in zip(self._episode, actions, strict=True):
+        """Takes a step of every environment; at the end of an episode, stores all of it with the last step's reward."""
+        for index, episode in enumerate(self._episodes):
+            one = slice(index, index + 1)
+            # Copied, as environments overwrite the arrays that they hand out.
+            episode.append((obs[one].copy(), next_obs[one].copy(), action[one].copy(), done[one], infos[one]))
+            if done[index]:
+                self._store(episode, reward[one])
+                episode.clear()
+
+    def _store(self, episode: list[Transition], reward: NDArray[Any]) -> None:
+        applied = self._applied(episode[-1][-1][0]) if self.store_applied else [step[2] for step in episode]
+        for (obs, next_obs, _, done, infos), action in zip(episode, applied, strict=True):
             super().add(obs, next_obs, action, reward, done, infos)
-        self._episode = []
 
     def _applied(self, info: dict[str, Any]) -> list[NDArray[Any]]:
         """Returns the applied pruning ratios of an episode, scaled to [-1, 1] as Stable-Baselines3 stores them."""
