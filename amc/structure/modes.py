@@ -11,14 +11,14 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from amc.structure.rules import apply_rule
-from amc.structure.skipping import Compute, compute
+from amc.structure.skipping import Compute
 from amc.structure.tracer import Trace
 
 
 class ShadowMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Applies the coupling rule of every operator that runs."""
 
-    def __init__(self, trace: Trace, run_operator: Compute = compute) -> None:
+    def __init__(self, trace: Trace, run_operator: Compute) -> None:
         """Creates the mode.
 
         Args:

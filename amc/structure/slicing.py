@@ -66,19 +66,10 @@ def cut(model: nn.Module, structure: ModelStructure, kept: Kept) -> None:
     Raises:
         StructureError: If a group would be emptied, or a channel does not exist.
     """
-    set_tensors(model, sliced_tensors(model, structure, kept))
-    set_attributes(model, attribute_values(structure, widths_of(structure, kept)))
-
-
-def sliced_tensors(model: nn.Module, structure: ModelStructure, kept: Kept) -> dict[str, Tensor]:
-    """Returns what is left of every tensor that is cut, as new tensors by name; the network is left as it is.
-
-    Raises:
-        StructureError: If a group would be emptied, or a channel does not exist.
-    """
     state = dict(model.named_parameters()) | dict(model.named_buffers())
     stays = kept_positions(structure, kept, {name: tensor.shape for name, tensor in state.items()})
-    return {name: slice_tensor(state[name].detach(), axes) for name, axes in stays.items()}
+    set_tensors(model, {name: slice_tensor(state[name].detach(), axes) for name, axes in stays.items()})
+    set_attributes(model, attribute_values(structure, widths_of(structure, kept)))
 
 
 def set_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""Finds a network's channel groups and costs by running it once."""
+"""Finds a network's channel groups and costs by running it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import torch
 from torch import nn
 
 from amc.errors import ModelError, StructureError
+from amc.structure import skipping
 from amc.structure.assemble import assemble
 from amc.structure.finite import all_finite
 from amc.structure.model_structure import ModelStructure
 from amc.structure.modes import AdaptivePoolMode, ShadowMode, module_names
 from amc.structure.running import ExampleInput, call, first_line, tensors_in, undisturbed
 from amc.structure.shadow import Shadow
-from amc.structure.skipping import Compute, Skipping, ValuesNeeded, compute
+from amc.structure.skipping import Compute, compute
 from amc.structure.sliceable import make_sliceable
 from amc.structure.tracer import Trace
 from amc.structure.trial import without_failing_groups
@@ -26,7 +27,7 @@ __all__ = ["ExampleInput", "call", "check_weights", "first_line", "trace_structu
 def trace_structure(model: nn.Module, example_input: ExampleInput, *, verify: bool = True) -> ModelStructure:
     """Traces a network's structure.
 
-    The network runs once in evaluation mode. A second run, in training mode, follows where some parameters took no
+    The network runs in evaluation mode. A second run, in training mode, follows where some parameters took no
     part in the first (auxiliary heads). Attention modules of PyTorch and torchvision are replaced in place by twins
     that compute the same and can lose heads (see `make_sliceable`).
 
@@ -45,10 +46,7 @@ def trace_structure(model: nn.Module, example_input: ExampleInput, *, verify: bo
     """
     check_weights(model)
     make_sliceable(model)
-    try:
-        trace = _traced(model, example_input, Skipping())
-    except (ValuesNeeded, StructureError):  # the true run tells better what is wrong
-        trace = _traced(model, example_input, compute)
+    trace = _traced_for_shapes(model, example_input) or _traced(model, example_input, compute)
     structure = assemble(trace)
     if not verify:
         return structure
@@ -68,6 +66,18 @@ def check_weights(model: nn.Module) -> None:
             raise ModelError(f"weights must exist before tracing: {name!r} is lazy; run the network once before")
         if parameter.is_floating_point() and not all_finite(parameter):
             raise ModelError(f"weights must be finite: {name!r} holds NaN or infinity; check the weights file")
+
+
+def _traced_for_shapes(model: nn.Module, example_input: ExampleInput) -> Trace | None:
+    """Traces a large network for its shapes; None if that saves nothing, or its values are needed after all."""
+    if sum(parameter.numel() for parameter in model.parameters()) < skipping.WORTHWHILE:
+        return None
+    try:
+        with skipping.for_shapes(model) as run_operator:
+            trace = _traced(model, example_input, run_operator)
+    except (skipping.ValuesNeeded, StructureError):  # the true run tells better what is wrong
+        return None
+    return None if run_operator.values_needed else trace
 
 
 def _traced(model: nn.Module, example_input: ExampleInput, run_operator: Compute) -> Trace:
@@ -93,7 +103,7 @@ def _run(trace: Trace, example_input: ExampleInput, run_operator: Compute) -> No
     try:
         with modes[0], modes[1], modes[2], modes[3], ShadowMode(trace, run_operator):
             output = call(trace.model, example_input)
-    except ValuesNeeded:
+    except skipping.ValuesNeeded:
         raise
     except Exception as error:
         remedy = "give an example of the shape and form that its forward method takes"
@@ -122,6 +132,8 @@ def _run_training(trace: Trace, example_input: ExampleInput, run_operator: Compu
         with torch.random.fork_rng(devices=[]):
             _run(trace, example_input, run_operator)
     except StructureError:
+        if run_operator is not compute:
+            raise  # its zeros may be why
         trace.forget_activations()
 
 

@@ -136,7 +136,7 @@ class Trace:
         """Returns how a tensor shows a parameter or buffer, or None if it is an activation."""
         name = self._names.get(id(tensor))
         if name is not None:
-            self.users.setdefault(name, set()).add(self.modules[-1])
+            self.users.setdefault(name, set()).add(self.modules[-1] if self.modules else "")
             axes = tuple(range(tensor.dim()))
             return ParameterView(name, axes, (0,) * tensor.dim())
         return self._views.get(id(tensor))

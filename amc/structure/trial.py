@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from amc.structure.extents import CostTerm, Extent
 from amc.structure.model_structure import ModelStructure, ModuleAttribute
 from amc.structure.running import ExampleInput, call, first_line, tensors_in
-from amc.structure.skipping import SkippingMode, ValuesNeeded
+from amc.structure.skipping import SkippingMode, ValuesNeeded, for_shapes
 from amc.structure.slicing import (
     Kept,
     attribute_name,
@@ -115,17 +115,18 @@ class Trial:
         with torch.no_grad(), torch.random.fork_rng(devices=[]), substituted(self.model, substitutes, users):
             torch.default_generator.manual_seed(0)
             output = call(self.model, self.example_input)
-        return [tensor for tensor in tensors_in(output) if tensor.is_floating_point()]
+        return [tensor.detach() for tensor in tensors_in(output) if tensor.is_floating_point()]
 
     def _run_for_shapes(self, substitutes: Mapping[str, Substitute], users: Users | None) -> list[Tensor]:
         """Runs the network where its outputs do not count, if it can do without the values of its activations."""
         if users is None:
             return self._run(substitutes, None)
         try:
-            with SkippingMode():
-                return self._run(substitutes, {})
+            with for_shapes(self.model) as run_operator, SkippingMode(run_operator):
+                outputs = self._run(substitutes, {})
         except ValuesNeeded:
             return self._run(substitutes, users)
+        return self._run(substitutes, users) if run_operator.values_needed else outputs
 
     @contextmanager
     def _attributes(self, kept: Kept) -> Iterator[None]:

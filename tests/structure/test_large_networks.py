@@ -8,9 +8,9 @@ import torchvision
 from torch import nn
 
 from amc.errors import StructureError
-from amc.structure import substitution
+from amc.structure import skipping, substitution
 from amc.structure.finite import all_finite
-from amc.structure.skipping import SkippingMode, ValuesNeeded
+from amc.structure.skipping import SkippingMode, ValuesNeeded, for_shapes
 from amc.structure.substitution import Substitute, substituted
 from amc.structure.trace import trace_structure
 
@@ -58,6 +58,11 @@ class Called(Net):
 
     def between(self, x):
         return self.b.forward(x)[:, :6]
+
+
+@pytest.fixture(autouse=True)
+def treated_as_large(monkeypatch):
+    monkeypatch.setattr(skipping, "WORTHWHILE", 0)
 
 
 NETWORKS = [Net, ScaledByWidth, ScaledByWeight, Fixed, Called]
@@ -145,16 +150,192 @@ class Picking(Net):
         return x
 
 
-@pytest.mark.parametrize("network", [Branching, Picking])
-def test_networks_that_look_at_values_are_traced_with_them(network, tools):
+class Listing(Net):
+    """Counts in Python how many activations are positive."""
+
+    def between(self, x):
+        self.positive = sum(value > 0 for value in x.flatten().tolist())
+        return x * (1 + self.positive)
+
+
+class Counting(Net):
+    """Counts in NumPy how many activations are positive."""
+
+    def between(self, x):
+        self.positive = int((x > 0).sum().numpy())
+        return x * (1 + self.positive)
+
+
+class Splitting(Net):
+    """Splits the image where the activations say; with zeros it would be at the first row."""
+
+    def between(self, x):
+        self.positive = int((x > 0).any())
+        return torch.cat(torch.tensor_split(x, (x > 0).any().long().reshape(1) + 3, dim=2), 2)
+
+
+class Packing(Net):
+    """Drops boxes that overlap: a shape that depends on values, in an operator that is not tagged so."""
+
+    def between(self, x):
+        boxes = x.flatten()[:8].reshape(2, 4).sort(dim=1).values
+        self.positive = len(torchvision.ops.nms(boxes, boxes[:, 0], 0.5))
+        return x
+
+
+class Swallowing(Branching):
+    """Looks at values, and hides what goes wrong with that."""
+
+    def forward(self, x):
+        try:
+            return super().forward(x)
+        except Exception:
+            return self.c(self.b(self.a(x).flip(1)))
+
+
+def run_for_shapes(model, image=IMAGE):
+    with torch.no_grad(), for_shapes(model) as run_operator, SkippingMode(run_operator):
+        return model(image)
+
+
+@pytest.mark.parametrize("network", [Branching, Picking, Listing, Counting, Splitting, Packing])
+def test_networks_that_look_at_values_are_traced_with_them(network, tools, monkeypatch):
     model = tools.randomise(network())
-    with pytest.raises(ValuesNeeded), torch.no_grad(), SkippingMode():
-        model(IMAGE)
+    with pytest.raises(ValuesNeeded, match=r"\w+"):
+        run_for_shapes(model)
     structure = trace_structure(model, IMAGE)
-    assert [group.prunable for group in structure.groups] == [True, True, False]
     tools.check_costs(model, structure, IMAGE)
-    if network is Picking:
-        assert model.positive > 0
+    monkeypatch.setattr(skipping, "WORTHWHILE", 1 << 60)
+    assert structure == trace_structure(model, IMAGE)
+    assert getattr(model, "positive", 1) > 0
+
+
+def test_a_network_that_hides_its_errors_is_traced_with_values_too(tools):
+    model = tools.randomise(Swallowing())
+    assert [group.prunable for group in trace_structure(model, IMAGE).groups] == [True, True, False]
+
+
+class Remembering(Net):
+    """Keeps what it computes at its first call: as an attribute, in a container, and in a parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.table, self.scale = None, {}, nn.Parameter(torch.zeros(1), requires_grad=False)
+
+    def between(self, x):
+        if self.seen is None:
+            self.seen = self.table["mean"] = x.mean()
+            self.scale.copy_(1 / (x.std() + 1e-12))
+        return x * self.scale + self.seen + self.table["mean"]
+
+
+class RememberingElsewhere(Net):
+    """Remembers what needs no parameter to be written."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.table = None, {}
+
+    def between(self, x):
+        if self.seen is None:
+            self.seen = self.table["mean"] = x.mean()
+        return x + self.seen + self.table["mean"]
+
+
+@pytest.mark.parametrize("network", [Remembering, RememberingElsewhere])
+def test_a_network_remembers_nothing_of_the_zeros(network, tools):
+    model, other = network(), network()
+    other.load_state_dict(model.state_dict())
+    trace_structure(model, IMAGE, verify=False)
+    with torch.no_grad():
+        torch.testing.assert_close(model(IMAGE), other(IMAGE))
+
+
+class Auxiliary(Net):
+    """Has a head in training mode that cannot be run on zeros."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x):
+        x = self.a(x)
+        outputs = self.c(self.b(x).relu())
+        if not self.training:
+            return outputs
+        features = x.flatten(2)[0]
+        torch.linalg.cholesky(features @ features.mT + torch.eye(6) * features.abs().max())
+        return outputs, self.head(x.mean((2, 3)))
+
+
+def test_heads_that_cannot_be_run_on_zeros_are_coupled(tools):
+    (group,) = (g for g in trace_structure(tools.randomise(Auxiliary()), IMAGE).groups if g.name == "a")
+    assert ("head.weight", 1) in {(cut.tensor, cut.axis) for cut in group.cuts}
+
+
+class Buffered(Net):
+    """Multiplies into a tensor of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 6, bias=False), nn.Linear(6, 2)
+
+    def forward(self, x):
+        x = x.flatten(2)[0].mT
+        hidden = x.new_empty(len(x), len(self.first.weight))
+        torch.mm(x, self.first.weight.mT, out=hidden)
+        return self.last(hidden.relu())
+
+
+def test_what_is_written_elsewhere_is_coupled():
+    group = trace_structure(Buffered(), IMAGE).groups[0]
+    assert {(cut.tensor, cut.axis) for cut in group.cuts} == {("first.weight", 0), ("last.weight", 1)}
+
+
+class PlainBias(Net):
+    """Adds a bias that is no parameter, and so cannot be cut."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.offset = nn.GroupNorm(2, 6), torch.ones(6)
+
+    def between(self, x):
+        return self.norm(nn.functional.conv2d(x, self.a.weight[:, :, :1, :1].repeat(1, 2, 1, 1), self.offset))
+
+
+def test_a_bias_that_stays_long_is_noticed_where_only_shapes_count(tools, monkeypatch):
+    monkeypatch.setattr(substitution, "LARGE", 1)
+    groups = {group.name: group.reason for group in trace_structure(tools.randomise(PlainBias()), IMAGE).groups}
+    assert groups["a"]
+
+
+def test_inputs_of_another_precision_are_refused_in_the_words_of_the_true_run():
+    with pytest.raises(StructureError, match=r"(?i)double|float64|dtype"):
+        trace_structure(nn.Linear(5, 6, bias=False), torch.zeros(2, 5, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("kind", ["parameter", "buffer"])
+def test_a_network_may_return_its_own_tensors(kind, tools):
+    class Returning(Net):
+        def __init__(self):
+            super().__init__()
+            scale = torch.ones(())
+            if kind == "parameter":
+                self.scale = nn.Parameter(scale)
+            else:
+                self.register_buffer("scale", scale)
+
+        def forward(self, x):
+            return super().forward(x), self.scale
+
+    structure = trace_structure(tools.randomise(Returning()), IMAGE)
+    assert [group.prunable for group in structure.groups] == [True, True, False]
+
+
+def test_small_networks_run_as_they_are(tools, monkeypatch):
+    monkeypatch.setattr(skipping, "WORTHWHILE", 10_000)
+    monkeypatch.setattr(skipping, "for_shapes", None)
+    trace_structure(tools.randomise(Net()), IMAGE)
 
 
 def test_looking_at_values_before_anything_is_skipped_is_no_matter():
@@ -163,8 +344,7 @@ def test_looking_at_values_before_anything_is_skipped_is_no_matter():
             assert bool(torch.isfinite(x).all())
             return super().forward(x)
 
-    with torch.no_grad(), SkippingMode():
-        output = Checked()(IMAGE)
+    output = run_for_shapes(Checked())
     assert torch.equal(output, torch.zeros(1, 2, 8, 8))
 
 
@@ -172,8 +352,7 @@ def test_skipped_operators_have_the_shapes_of_the_true_ones():
     model = nn.Sequential(nn.Conv2d(3, 6, 3, stride=2), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(54, 4)).eval()
     with torch.no_grad():
         expected = model(IMAGE)
-        with SkippingMode():
-            output = model(IMAGE)
+        output = run_for_shapes(model)
     assert (output.shape, output.dtype, output.stride()) == (expected.shape, expected.dtype, expected.stride())
 
 
@@ -189,3 +368,8 @@ def test_what_is_wrong_is_told_in_the_words_of_the_true_run():
 def test_numbers_with_an_infinite_sum_are_finite(values, finite):
     assert all_finite(torch.tensor(values)) is finite
     assert not all_finite(torch.tensor([*values, float("nan")]))
+
+
+def test_floats_of_eight_bits_are_looked_at_one_by_one():
+    assert all_finite(torch.ones(4).to(torch.float8_e5m2))
+    assert not all_finite(torch.tensor([1.0, float("inf")]).to(torch.float8_e5m2))
