@@ -38,13 +38,20 @@ class Recorder:
         Returns:
             The episode's result.
         """
-        now = time.perf_counter()
-        result = _result(len(self.episodes), info, now - self._since)
-        self._since = now
-        self.episodes.append(result)
-        if self._on_episode is not None:
-            self._on_episode(result)
+        (result,) = self.finish_together([info])
         return result
+
+    def finish_together(self, infos: Sequence[Mapping[str, Any]]) -> list[EpisodeResult]:
+        """Records episodes that were played side by side; each took an equal share of the time."""
+        now = time.perf_counter()
+        results = []
+        for info in infos:
+            results.append(_result(len(self.episodes), info, (now - self._since) / len(infos)))
+            self.episodes.append(results[-1])
+            if self._on_episode is not None:
+                self._on_episode(results[-1])
+        self._since = now if infos else self._since
+        return results
 
     def outcome(self) -> SearchOutcome:
         """Returns all episodes and the best; there must be one at least."""

@@ -31,7 +31,8 @@ class EpisodeResult:
         score: What the evaluator measured.
         flops: FLOPs of the pruned network (one fused multiply-add is one).
         params: Parameters of the pruned network.
-        seconds: Wall time since the previous episode ended, the agent's own work included.
+        seconds: Wall time since the previous episode ended, the agent's own work included; of episodes that were
+            played side by side, the equal share.
     """
 
     episode: int
@@ -57,7 +58,7 @@ class SearchOutcome:
 
 
 OnEpisode: TypeAlias = Callable[[EpisodeResult], None]
-"""Called once an episode, in order, as soon as the episode's reward is known."""
+"""Called once an episode, in order, as soon as the reward is known of all that are played side by side."""
 
 
 class Agent(Protocol):
@@ -106,6 +107,15 @@ def problem_of(env: AllocationEnv) -> PruningProblem:
             "use one of the AMC/... environments"
         )
     return problem
+
+
+def check_plan(agent: Agent, episodes: int) -> None:
+    """Checks a number of episodes before a search takes time, also by the agent's own `check_episodes` if it has one.
+
+    Raises:
+        ConfigurationError: If the agent cannot play so many.
+    """
+    getattr(agent, "check_episodes", check_episodes)(episodes)
 
 
 def check_episodes(episodes: int) -> None:

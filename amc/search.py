@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 
 import envs
-from agents import Agent, EpisodeResult, SearchOutcome, create_agent
+from agents import Agent, EpisodeResult, SearchOutcome, check_plan, create_agent
 from amc.costs import Budget, PruningProblem
 from amc.errors import ConfigurationError
 from amc.recorder import Recorder
@@ -81,7 +81,7 @@ def check_search(problem: PruningProblem, config: SearchConfig) -> None:
     """Raises what `search_policy` would raise for a wrong name or option, before anything takes time."""
     if config.first_images is not None and config.first_images < 1:
         raise ConfigurationError(f"first_images must be at least 1, not {config.first_images}; leave it out for all")
-    create_agent(config.agent, **config.agent_options)
+    check_plan(create_agent(config.agent, **config.agent_options), config.episodes)
     make_env(problem, _no_score, config)
 
 

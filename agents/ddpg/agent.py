@@ -56,12 +56,7 @@ class DDPGAgent:
         Raises:
             ConfigurationError: If the episodes do not divide among the environments.
         """
-        check_episodes(episodes)
-        if episodes % self.config.environments:
-            raise ConfigurationError(
-                f"ddpg: the episodes must be a multiple of environments, which {episodes} is not of "
-                f"{self.config.environments}; play {episodes + -episodes % self.config.environments}"
-            )
+        self.check_episodes(episodes)
         recorder = Recorder(on_episode)
         with isolated_random_state(seed):
             algorithm = AllocationDDPG(env, self.config, self._schedule(env, episodes), seed)
@@ -71,6 +66,19 @@ class DDPGAgent:
             algorithm.learn(steps, callback=EpisodeCallback(recorder), log_interval=None)  # type: ignore[arg-type]
             self.trained = capture(algorithm)
         return recorder.outcome()
+
+    def check_episodes(self, episodes: int) -> None:
+        """Checks a number of episodes.
+
+        Raises:
+            ConfigurationError: If it is less than 1, or does not divide among the environments.
+        """
+        check_episodes(episodes)
+        if episodes % self.config.environments:
+            raise ConfigurationError(
+                f"ddpg: the episodes must be a multiple of environments, which {episodes} is not of "
+                f"{self.config.environments}; play {episodes + -episodes % self.config.environments}"
+            )
 
     def _schedule(self, env: AllocationEnv, episodes: int) -> Schedule:
         if self.initial is not None:

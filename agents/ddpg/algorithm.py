@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from agents.ddpg.config import DDPGConfig
 from agents.ddpg.episode_learner import EpisodeLearner
 from agents.ddpg.exploration import Schedule
+from agents.ddpg.proposals import best_plan
 from agents.ddpg.replay import SharedRewardReplayBuffer
 from agents.episodes import Recorder
 from agents.protocol import problem_of
@@ -70,6 +72,7 @@ class AllocationDDPG(DDPG):
         self.episode_learner = (
             EpisodeLearner(problem_of(env), self.actor, config) if config.critic == "episode" else None
         )
+        self._plans: dict[int, NDArray[np.float64]] = {}
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         """Takes gradient steps, with the critic of single steps or that of whole episodes."""
@@ -98,11 +101,25 @@ class AllocationDDPG(DDPG):
         assert self._last_obs is not None
         played, step = divmod(self.num_timesteps // n_envs, self.decisions)
         ratios = [
-            self.schedule.ratio(played * n_envs + index, step, partial(self.ratio, observation), self.generator)
+            self._explore(played * n_envs + index, index, step, observation)
             for index, observation in enumerate(self._last_obs)
         ]
         action = np.array(ratios, dtype=np.float32).reshape(-1, 1)
         return action, 2.0 * action - 1.0
+
+    def _explore(self, episode: int, index: int, step: int, observation: NDArray[np.float32]) -> float:
+        """Returns the pruning ratio that an episode in the environment `index` plays at a step."""
+        if self.episode_learner is None or self.config.proposals == 1 or not self._n_updates:
+            return self.schedule.ratio(episode, step, partial(self.ratio, observation), self.generator)
+        if step == 0:
+            self._plans[index] = best_plan(
+                self.episode_learner,
+                self.replay_buffer,
+                self.config.proposals,
+                self.schedule.sigma_of(episode),
+                self.generator,
+            )
+        return float(self._plans[index][step])
 
     def ratio(self, observation: NDArray[np.float32]) -> float:
         """Returns the actor's pruning ratio for an observation of shape (11,) or (1, 11)."""
@@ -120,9 +137,8 @@ class EpisodeCallback(BaseCallback):
         self._recorder = recorder
 
     def _on_step(self) -> bool:
-        for done, info in zip(self.locals["dones"], self.locals["infos"], strict=True):
-            if done:
-                self._recorder.finish(info)
+        finished = [info for done, info in zip(self.locals["dones"], self.locals["infos"], strict=True) if done]
+        self._recorder.finish_together(finished)
         return True
 
 
@@ -135,6 +151,9 @@ def _side_by_side(env: AllocationEnv, count: int) -> DummyVecEnv:
 def _twin(env: AllocationEnv) -> AllocationEnv:
     """Returns a copy of an environment and its wrappers that shares what they hold."""
     twin = copy(env)
+    for name, value in vars(env).items():
+        if isinstance(value, (list, dict, set, deque)):  # what a wrapper writes down of its own episode
+            setattr(twin, name, copy(value))
     if isinstance(twin, gymnasium.Wrapper):
         twin.env = _twin(twin.env)
     return twin

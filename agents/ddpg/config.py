@@ -24,6 +24,7 @@ class DDPGConfig:
       [0, 1] is close to uniform.
     - a replay of 1,000 episodes in place of 100: nothing is forgotten in a short search, and nothing in the reward of
       an old episode is out of date.
+    - `proposals=64`: what the critic expects little of is not played; scoring a candidate costs far more.
     - higher learning rates and `gradient_steps` that do not grow with the depth: fitted to short searches.
 
     Common to both, against the paper: the actor ends in a tanh that is rescaled to [0, 1] (Stable-Baselines3's way;
@@ -56,6 +57,8 @@ class DDPGConfig:
             paper does; `"return"` fits the critic to the episode's reward itself, which is known (step critic).
         stored_action: `"chosen"` keeps the action as the actor chose it in the replay, `"applied"` what the
             environment made of it under the budget.
+        proposals: Noisy plans of an episode past the warm-up, of which the critic chooses the one to be played; 1 adds
+            noise step by step, as the paper does (episode critic).
         warm_start: Names of heuristics whose allocations are played first; they count as episodes.
         critic: `"step"` sees one layer's state and action, `"episode"` the whole allocation.
         ensemble: Members of the episode critic.
@@ -84,6 +87,7 @@ class DDPGConfig:
     reward_scale: Literal["none", "std"] = "none"
     targets: Literal["bootstrap", "return"] = "bootstrap"
     stored_action: Literal["chosen", "applied"] = "applied"
+    proposals: int = 64
     warm_start: tuple[str, ...] = ("uniform", "erk", "shallow", "deep")
     critic: Literal["step", "episode"] = "episode"
     ensemble: int = 5
@@ -104,6 +108,7 @@ class DDPGConfig:
             sigma_decay=0.95,
             gradient_steps=-1,
             stored_action="chosen",
+            proposals=1,
             warm_start=(),
             critic="step",
         )
@@ -152,6 +157,7 @@ _POSITIVE = (
     "final_sigma",
     "continued_sigma",
     "environments",
+    "proposals",
     "ensemble",
     "ensemble_hidden",
 )

@@ -13,6 +13,7 @@ from agents.ddpg.config import DDPGConfig
 from agents.ddpg.episode_critic import EpisodeCritic
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from stable_baselines3.td3.policies import Actor
 
     from agents.ddpg.replay import SharedRewardReplayBuffer
@@ -88,6 +89,25 @@ class EpisodeLearner:
         self._fit_critic(episodes, steps)
         self._fit_actor(episodes, steps)
 
+    def good_episodes(self, replay: SharedRewardReplayBuffer) -> int:
+        """Returns how many episodes count as the best."""
+        return min(_ACTOR_EPISODES, replay.size() // len(self._sizes))
+
+    def answers(self, replay: SharedRewardReplayBuffer, ranks: NDArray[np.int64]) -> tuple[torch.Tensor, BudgetLayer]:
+        """Returns what the actor would keep in the best episodes, and the budget near the very best.
+
+        Args:
+            replay: The episodes.
+            ranks: Which of the best, from 0, shape `(N,)`.
+
+        Returns:
+            Keep ratios, shape `(N, decisions)`, which need not meet the budget; and the layer that makes them.
+        """
+        episodes = Episodes.of(replay)
+        best = episodes.best(_ACTOR_EPISODES)
+        rows = best[torch.from_numpy(ranks)]
+        return self._keep(episodes.observations[rows]), self._budget(episodes, best)
+
     def _fit_critic(self, episodes: Episodes, steps: int) -> None:
         weights = self._weights(episodes.rewards)
         targets = standardised(episodes.rewards, weights)
@@ -104,7 +124,7 @@ class EpisodeLearner:
 
     def _fit_actor(self, episodes: Episodes, steps: int) -> None:
         best = episodes.best(_ACTOR_EPISODES)
-        budget = BudgetLayer(self._problem, self._widths(episodes.keep[best[0]]))
+        budget = self._budget(episodes, best)
         half = _ACTOR_EPISODES // 2
         for _ in range(steps):
             rows = torch.cat([best[torch.randint(len(best), (half,))], torch.randint(len(episodes.rewards), (half,))])
@@ -112,16 +132,23 @@ class EpisodeLearner:
 
     def _loss(self, observations: torch.Tensor, budget: BudgetLayer) -> torch.Tensor:
         """Returns the actor's loss on observations of shape `(N, decisions, 11)`."""
-        output = self._actor(observations.reshape(-1, observations.shape[-1]))
-        keep = (1.0 - output.reshape(observations.shape[:2])) / 2.0
+        keep = self._keep(observations)
         values = self.critic(budget(keep))
         if len(values) > 1:
             values = values.mean(0) - self._config.pessimism * values.std(0)
         loss: torch.Tensor = budget.excess(keep).square().mean() - values.mean()
         return loss
 
-    def _widths(self, keep: torch.Tensor) -> list[int]:
-        return [round(float(ratio) * size) for ratio, size in zip(keep.double(), self._sizes, strict=True)]
+    def _keep(self, observations: torch.Tensor) -> torch.Tensor:
+        """Returns the actor's keep ratios for observations of shape `(N, decisions, 11)`."""
+        output: torch.Tensor = self._actor(observations.reshape(-1, observations.shape[-1]))
+        return (1.0 - output.reshape(observations.shape[:2])) / 2.0
+
+    def _budget(self, episodes: Episodes, best: torch.Tensor) -> BudgetLayer:
+        """Returns the budget as a layer that is exact near the best episode."""
+        keep = episodes.keep[best[0]].double()
+        widths = [round(float(ratio) * size) for ratio, size in zip(keep, self._sizes, strict=True)]
+        return BudgetLayer(self._problem, widths)
 
 
 def standardised(rewards: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

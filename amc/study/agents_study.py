@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agents import Agent, EpisodeResult
+from agents import Agent, EpisodeResult, check_plan
 from amc.costs import Budget, PruningProblem
 from amc.delivery import Workshop
 from amc.recorder import Recorder
@@ -58,6 +58,8 @@ class AgentsStudy:
 
     def check(self, cells: Sequence[Cell]) -> None:
         """Raises what a cell would raise for a wrong budget or option, before anything takes time."""
+        for cell in cells:
+            check_plan(cell.variant.create(), cell.episodes)
         for budget in dict.fromkeys(cell.budget for cell in cells):
             check_search(self._problem(budget), replace(self._rules.search, agent="uniform", agent_options={}))
 

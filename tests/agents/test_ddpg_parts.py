@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from agents.ddpg import DDPGConfig
+from agents.ddpg.algorithm import AllocationDDPG
 from agents.ddpg.budget_layer import BudgetLayer
 from agents.ddpg.exploration import Schedule, truncated_normal
+from agents.ddpg.proposals import best_plan
 from agents.ddpg.replay import SharedRewardReplayBuffer
 from amc.errors import ConfigurationError
 
@@ -155,3 +157,50 @@ def test_the_budget_layer_only_clamps_without_a_budget(toys):
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(ConfigurationError, match=message):
         DDPGConfig(**options)
+
+
+@pytest.fixture
+def learnt(toys):
+    """An agent's algorithm after a short search, and its environment."""
+    env = toys.wide_env("project", decisions=5)
+    config = DDPGConfig(hidden=(32, 32))
+    algorithm = AllocationDDPG(env, config, Schedule.of_search(config, 40, []), seed=0)
+    algorithm.learn(40 * 5)
+    return env, algorithm
+
+
+def plan(algorithm, count, sigma, seed=0):
+    return best_plan(algorithm.episode_learner, algorithm.replay_buffer, count, sigma, np.random.default_rng(seed))
+
+
+def test_a_plan_meets_the_budget_and_the_bounds(learnt):
+    env, algorithm = learnt
+    sizes = np.array([decision.size for decision in env.problem.decisions])
+    for seed in range(5):
+        ratios = plan(algorithm, 8, 0.3, seed)
+        assert ratios.shape == (5,)
+        assert ((ratios >= 0) & (ratios <= 1)).all()
+        widths = env.problem.project([float(ratio) for ratio in 1.0 - ratios])
+        assert np.abs(np.array(widths) / sizes - (1.0 - ratios)).max() < 0.2
+
+
+def test_of_more_plans_the_critic_values_the_chosen_one_higher(learnt):
+    _, algorithm = learnt
+
+    def value(count):
+        keep = np.stack([1.0 - plan(algorithm, count, 0.3, seed) for seed in range(20)])
+        with torch.no_grad():
+            return float(algorithm.episode_learner.critic(torch.from_numpy(keep).float()).mean())
+
+    assert value(1) < value(8) < value(64)
+
+
+def test_without_noise_a_plan_is_what_the_actor_answers(learnt):
+    _, algorithm = learnt
+    learner, replay = algorithm.episode_learner, algorithm.replay_buffer
+    with torch.no_grad():
+        keep, budget = learner.answers(replay, np.arange(learner.good_episodes(replay)))
+        answers = 1.0 - budget(keep).numpy()
+    for seed in range(20):
+        distances = np.abs(answers - plan(algorithm, 1, 1e-6, seed)).max(axis=1)
+        assert distances.min() < 1e-4

@@ -107,3 +107,20 @@ def test_episodes_that_do_not_divide_are_refused_with_the_next_number_that_does(
 def test_no_environment_is_refused():
     with pytest.raises(ConfigurationError, match="environments must be positive, not 0"):
         create_agent("ddpg", environments=0)
+
+
+def test_episodes_that_end_together_share_the_time(toys):
+    episodes = create_agent("ddpg", environments=4, **SHORT).search(toys.wide_env(), 8, seed=0).episodes
+    assert len({e.seconds for e in episodes[:4]}) == 1
+    assert min(e.seconds for e in episodes) > 0
+
+
+def test_wrappers_that_remember_do_so_for_each_environment(toys):
+    def observations(count):
+        env = gymnasium.wrappers.DelayObservation(toys.wide_env(decisions=4), delay=1)
+        config = DDPGConfig(environments=count, **SHORT)
+        algorithm = AllocationDDPG(env, config, Schedule.of_search(config, 4, []), seed=0)
+        algorithm.learn(4 * 4)
+        return algorithm.replay_buffer.observations[: 4 * 4, 0, 0].reshape(4, 4)  # the number of the layer
+
+    np.testing.assert_array_equal(observations(2), observations(1))

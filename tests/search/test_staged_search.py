@@ -148,3 +148,9 @@ def test_without_first_images_every_candidate_sees_all(workshop):
 def test_first_images_must_be_positive(workshop):
     with pytest.raises(ConfigurationError, match="first_images must be at least 1, not 0"):
         check_search(workshop.task.problem, SearchConfig(first_images=0))
+
+
+def test_episodes_that_do_not_divide_among_environments_are_found_at_the_start(workshop):
+    config = SearchConfig("ddpg", {"environments": 3}, episodes=100)
+    with pytest.raises(ConfigurationError, match="multiple of environments, which 100 is not of 3; play 102"):
+        check_search(workshop.task.problem, config)

@@ -75,6 +75,12 @@ def test_other_rules_need_another_folder(studied, capsys):
     assert len(lines(studied)) == 10
 
 
+def test_counts_that_an_agent_cannot_play_are_refused_before_anything_takes_time(tmp_path, capsys):
+    assert main(command(tmp_path / "study", "ddpg:environments=2", counts=3)) == 2
+    assert "multiple of environments, which 3 is not of 2; play 4" in capsys.readouterr().err
+    assert not (tmp_path / "study").exists()
+
+
 def test_a_trained_agent_is_transferred(studied):
     trained = next((studied / "agents").glob("ddpg-flops0.5-2-seed0*"))
     assert main([*command(studied, "uniform", counts=3), "--transfer", str(trained)]) == 0

@@ -1,0 +1,46 @@
+"""Choosing by the critic, among noisy plans of an episode, the one that is played."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from agents.ddpg.exploration import truncated_normal
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from agents.ddpg.episode_learner import EpisodeLearner
+    from agents.ddpg.replay import SharedRewardReplayBuffer
+
+_draw = np.vectorize(truncated_normal, excluded=("sigma", "generator"), otypes=[np.float64])
+
+
+def best_plan(
+    learner: EpisodeLearner, replay: SharedRewardReplayBuffer, count: int, sigma: float, generator: np.random.Generator
+) -> NDArray[np.float64]:
+    """Draws plans around the actor's answers and returns the one that the critic values highest.
+
+    A candidate costs a forward pass over thousands of images, a plan next to nothing: noise that the critic knows to be
+    bad need not be played. The actor answers to the observations of good episodes, which are close to those that it
+    would meet.
+
+    Args:
+        learner: The actor, and a critic that has learnt.
+        replay: The episodes; at least one.
+        count: How many plans.
+        sigma: Standard deviation of the truncated normal noise, in units of the pruning ratio.
+        generator: The source of randomness.
+
+    Returns:
+        Pruning ratios that meet the budget, shape `(decisions,)`.
+    """
+    with torch.no_grad():
+        keep, budget = learner.answers(replay, generator.integers(learner.good_episodes(replay), size=count))
+        noisy = 1.0 - _draw(1.0 - keep.double().numpy(), sigma=sigma, generator=generator)
+        plans = budget(torch.from_numpy(noisy).float())
+        best = int(learner.critic(plans).mean(0).argmax())
+    ratios: NDArray[np.float64] = 1.0 - plans[best].double().numpy()
+    return ratios
