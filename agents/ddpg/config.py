@@ -20,8 +20,8 @@ class DDPGConfig:
       and needs a fraction of the episodes. The actor still sees the 11 features alone.
     - `stored_action="applied"`: the reward speaks of the allocation under the budget, not of what was wished for.
     - `warm_start`, a warm-up of 12 episodes in place of 100, and exploration that starts at sigma 0.2 and ends at 0.03
-      in the last episode, whatever their number: the paper's schedule needs 400 episodes, and its noise of 0.5 on
-      [0, 1] is close to uniform.
+      after 120 episodes, or in the last one of a shorter search: the paper's schedule needs 400 episodes, and its noise
+      of 0.5 on [0, 1] is close to uniform. In a longer search, what is left refines the best allocations.
     - a replay of 1,000 episodes in place of 100: nothing is forgotten in a short search, and nothing in the reward of
       an old episode is out of date.
     - `proposals=64`: what the critic expects little of is not played; scoring a candidate costs far more.
@@ -43,9 +43,11 @@ class DDPGConfig:
         warmup_fraction: The warm-up takes at most this share of a search's episodes; 1 leaves `warmup_episodes` alone.
         warmup_actions: `"uniform"` draws ratios from [0, 1], `"noise"` adds the noise of `sigma` to the actor's.
         sigma: Standard deviation of the truncated normal exploration, in units of the pruning ratio.
-        sigma_decay: Factor on sigma after each episode past the warm-up; None for the one that reaches `final_sigma`
-            in the last episode.
-        final_sigma: Sigma of the last episode if `sigma_decay` is None.
+        sigma_decay: Factor on sigma after each episode past the warm-up, however small it gets; None for the one that
+            reaches `final_sigma` after `annealing_episodes`.
+        final_sigma: The lowest sigma if `sigma_decay` is None.
+        annealing_episodes: Episodes past the warm-up until sigma is `final_sigma`; a shorter search reaches it in its
+            last episode.
         continued_sigma: Sigma of the first episode when a trained agent goes on; it then has no warm-up.
         gradient_steps: Gradient steps after each episode past the warm-up; -1 for one a decision.
         environments: Episodes that are played side by side, in environments that share problem and evaluator, before
@@ -80,6 +82,7 @@ class DDPGConfig:
     sigma: float = 0.2
     sigma_decay: float | None = None
     final_sigma: float = 0.03
+    annealing_episodes: int = 120
     continued_sigma: float = 0.1
     gradient_steps: int = 10
     environments: int = 1
@@ -141,11 +144,12 @@ class DDPGConfig:
         """Returns the warm-up episodes of a search of so many episodes."""
         return min(self.warmup_episodes, int(episodes * self.warmup_fraction))
 
-    def decay(self, episodes: int) -> float:
-        """Returns the factor on sigma after each of so many episodes past the warm-up."""
+    def annealing(self, sigma: float, episodes: int) -> tuple[float, float]:
+        """Returns the factor on a first sigma after each of so many episodes, and what sigma does not fall below."""
         if self.sigma_decay is not None:
-            return self.sigma_decay
-        return min(1.0, float((self.final_sigma / self.sigma) ** (1 / max(1, episodes - 1))))
+            return self.sigma_decay, 0.0
+        steps = min(episodes, self.annealing_episodes) - 1
+        return min(1.0, float((self.final_sigma / sigma) ** (1 / max(1, steps)))), min(sigma, self.final_sigma)
 
 
 _POSITIVE = (
@@ -155,6 +159,7 @@ _POSITIVE = (
     "replay_episodes",
     "sigma",
     "final_sigma",
+    "annealing_episodes",
     "continued_sigma",
     "environments",
     "proposals",

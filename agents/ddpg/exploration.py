@@ -38,6 +38,7 @@ class Schedule:
         warmup: Episodes of warm-up, guided ones included.
         sigma: Standard deviation during the warm-up and in the first episode after it.
         decay: Factor on the deviation after every episode past the warm-up.
+        floor: The deviation never falls below it.
         uniform: Whether the warm-up draws uniformly instead of around the actor's mean.
     """
 
@@ -45,24 +46,24 @@ class Schedule:
     warmup: int
     sigma: float
     decay: float
+    floor: float
     uniform: bool
 
     @staticmethod
     def of_search(config: DDPGConfig, episodes: int, guides: Sequence[NDArray[np.float64]]) -> Schedule:
         """Returns the schedule of a new agent's search."""
         warmup = max(config.warmup(episodes), min(len(guides), episodes))
-        decay = config.decay(episodes - warmup)
-        return Schedule(tuple(guides), warmup, config.sigma, decay, config.warmup_actions == "uniform")
+        decay, floor = config.annealing(config.sigma, episodes - warmup)
+        return Schedule(tuple(guides), warmup, config.sigma, decay, floor, config.warmup_actions == "uniform")
 
     @staticmethod
     def continued(config: DDPGConfig, episodes: int) -> Schedule:
         """Returns the schedule of a search that a trained agent goes on with: no warm-up, less noise."""
-        decay = min(1.0, (config.final_sigma / config.continued_sigma) ** (1 / max(1, episodes - 1)))
-        return Schedule((), 0, config.continued_sigma, decay, False)
+        return Schedule((), 0, config.continued_sigma, *config.annealing(config.continued_sigma, episodes), False)
 
     def sigma_of(self, episode: int) -> float:
         """Returns the standard deviation of an episode."""
-        return float(self.sigma * self.decay ** max(0, episode - self.warmup))
+        return max(self.floor, self.sigma * self.decay ** max(0, episode - self.warmup))
 
     def ratio(self, episode: int, step: int, mean: Callable[[], float], generator: np.random.Generator) -> float:
         """Returns the pruning ratio to play.

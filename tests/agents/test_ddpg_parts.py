@@ -108,6 +108,15 @@ def test_sigma_reaches_its_final_value_in_the_last_episode():
     assert schedule.sigma_of(29) == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("schedule", [Schedule.of_search, lambda config, n, _: Schedule.continued(config, n - 10)])
+def test_a_long_search_keeps_its_final_sigma(schedule):
+    config = DDPGConfig(sigma=0.4, continued_sigma=0.4, final_sigma=0.1, annealing_episodes=20, warmup_episodes=10)
+    sigmas = [schedule(config, 100, []).sigma_of(episode) for episode in range(100)]
+    start = schedule(config, 100, []).warmup
+    assert sigmas[start + 18] > 0.1
+    assert sigmas[start + 19 :] == pytest.approx([0.1] * len(sigmas[start + 19 :]))
+
+
 def test_short_searches_have_short_warmups():
     assert DDPGConfig.paper().warmup(1000) == 100
     assert DDPGConfig(warmup_episodes=100, warmup_fraction=0.25).warmup(40) == 10
