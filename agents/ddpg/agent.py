@@ -40,7 +40,8 @@ class DDPGAgent:
 
         Args:
             config: The options; None for the defaults.
-            initial: What a search starts from; None for new networks. With a state there is no warm-up.
+            initial: What a search starts from; None for new networks. With a state there is no warm-up, and the first
+                episode is played without noise.
         """
         self.config = DDPGConfig() if config is None else config
         self.initial = initial

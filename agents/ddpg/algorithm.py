@@ -109,7 +109,8 @@ class AllocationDDPG(DDPG):
 
     def _explore(self, episode: int, index: int, step: int, observation: NDArray[np.float32]) -> float:
         """Returns the pruning ratio that an episode in the environment `index` plays at a step."""
-        if self.episode_learner is None or self.config.proposals == 1 or not self._n_updates:
+        unplanned = episode < self.schedule.noiseless or not self._n_updates
+        if self.episode_learner is None or self.config.proposals == 1 or unplanned:
             return self.schedule.ratio(episode, step, partial(self.ratio, observation), self.generator)
         if step == 0:
             self._plans[index] = best_plan(

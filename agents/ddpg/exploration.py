@@ -40,6 +40,7 @@ class Schedule:
         decay: Factor on the deviation after every episode past the warm-up.
         floor: The deviation never falls below it.
         uniform: Whether the warm-up draws uniformly instead of around the actor's mean.
+        noiseless: Episodes at the start that the actor plays as it is.
     """
 
     guides: tuple[NDArray[np.float64], ...]
@@ -48,6 +49,7 @@ class Schedule:
     decay: float
     floor: float
     uniform: bool
+    noiseless: int = 0
 
     @staticmethod
     def of_search(config: DDPGConfig, episodes: int, guides: Sequence[NDArray[np.float64]]) -> Schedule:
@@ -58,8 +60,9 @@ class Schedule:
 
     @staticmethod
     def continued(config: DDPGConfig, episodes: int) -> Schedule:
-        """Returns the schedule of a search that a trained agent goes on with: no warm-up, less noise."""
-        return Schedule((), 0, config.continued_sigma, *config.annealing(config.continued_sigma, episodes), False)
+        """Returns the schedule of a search that a trained agent goes on with: what it has learnt, then less noise."""
+        decay, floor = config.annealing(config.continued_sigma, episodes)
+        return Schedule((), 0, config.continued_sigma, decay, floor, uniform=False, noiseless=1)
 
     def sigma_of(self, episode: int) -> float:
         """Returns the standard deviation of an episode."""
@@ -77,6 +80,8 @@ class Schedule:
         Returns:
             The ratio, in [0, 1].
         """
+        if episode < self.noiseless:
+            return mean()
         if episode < len(self.guides):
             return float(self.guides[episode][step])
         if episode < self.warmup and self.uniform:

@@ -86,6 +86,20 @@ def test_a_policy_moves_to_a_network_of_another_depth(toys, critic):
     assert len(continued.trained.tensors["replay.rewards"]) == 3 * 7  # rewards of another network are not kept
 
 
+@pytest.mark.parametrize("critic", ["step", "episode"])
+@pytest.mark.parametrize("decisions", [3, 7])
+@pytest.mark.parametrize("environments", [1, 2])
+def test_training_goes_on_with_what_the_policy_does_as_it_is(toys, critic, decisions, environments):
+    agent = create_agent("ddpg", critic=critic, environments=environments, **SHORT)
+    agent.search(toys.wide_env("project", decisions=3), 8, seed=0)
+    env = toys.wide_env("project", decisions=decisions)
+    as_it_is = agent.act(env)
+    outcome = DDPGAgent(agent.config, agent.trained).search(env, 6, seed=1)
+    assert outcome.episodes[0].allocation == as_it_is.allocation
+    assert outcome.best.reward >= as_it_is.reward
+    assert len({e.allocation.key() for e in outcome.episodes}) > 1
+
+
 def test_what_was_learnt_on_one_budget_helps_on_another(toys):
     agent = create_agent("ddpg")
     agent.search(toys.wide_env("project", decisions=10), 30, seed=0)
