@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -112,11 +112,16 @@ class ReadingMode(TorchFunctionMode):
 def for_shapes(model: nn.Module) -> Iterator[Skipping]:
     """Lets a network run for its shapes, and forget what it may have remembered of such a run.
 
-    The operators themselves are to be handed to the `Skipping` that this yields, by a dispatch mode.
+    Its operators are to be handed to the `Skipping` that this yields, by a dispatch mode, and its functions are to be
+    watched while it runs (`reading`).
     """
-    skipping = Skipping(model)
-    with remembering_nothing(model), ReadingMode(skipping):
-        yield skipping
+    with remembering_nothing(model):
+        yield Skipping(model)
+
+
+def reading(run_operator: Compute) -> AbstractContextManager[Any]:
+    """Returns the mode that notices functions that look at values, if some operators are skipped."""
+    return ReadingMode(run_operator) if isinstance(run_operator, Skipping) else nullcontext()
 
 
 class SkippingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -101,7 +101,7 @@ def _run(trace: Trace, example_input: ExampleInput, run_operator: Compute) -> No
             trace.set_shadow(tensor, Shadow.constant(label, tensor.shape))
     modes = (torch.no_grad(), module_names(trace), _without_fused_attention(), AdaptivePoolMode(trace))
     try:
-        with modes[0], modes[1], modes[2], modes[3], ShadowMode(trace, run_operator):
+        with modes[0], modes[1], modes[2], modes[3], skipping.reading(run_operator), ShadowMode(trace, run_operator):
             output = call(trace.model, example_input)
     except skipping.ValuesNeeded:
         raise

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from amc.structure.extents import CostTerm, Extent
 from amc.structure.model_structure import ModelStructure, ModuleAttribute
 from amc.structure.running import ExampleInput, call, first_line, tensors_in
-from amc.structure.skipping import SkippingMode, ValuesNeeded, for_shapes
+from amc.structure.skipping import SkippingMode, ValuesNeeded, for_shapes, reading
 from amc.structure.slicing import (
     Kept,
     attribute_name,
@@ -122,7 +122,7 @@ class Trial:
         if users is None:
             return self._run(substitutes, None)
         try:
-            with for_shapes(self.model) as run_operator, SkippingMode(run_operator):
+            with for_shapes(self.model) as run_operator, reading(run_operator), SkippingMode(run_operator):
                 outputs = self._run(substitutes, {})
         except ValuesNeeded:
             return self._run(substitutes, users)

@@ -10,7 +10,7 @@ from torch import nn
 from amc.errors import StructureError
 from amc.structure import skipping, substitution
 from amc.structure.finite import all_finite
-from amc.structure.skipping import SkippingMode, ValuesNeeded, for_shapes
+from amc.structure.skipping import SkippingMode, ValuesNeeded, for_shapes, reading
 from amc.structure.substitution import Substitute, substituted
 from amc.structure.trace import trace_structure
 
@@ -194,7 +194,7 @@ class Swallowing(Branching):
 
 
 def run_for_shapes(model, image=IMAGE):
-    with torch.no_grad(), for_shapes(model) as run_operator, SkippingMode(run_operator):
+    with torch.no_grad(), for_shapes(model) as run_operator, reading(run_operator), SkippingMode(run_operator):
         return model(image)
 
 
@@ -330,6 +330,16 @@ def test_a_network_may_return_its_own_tensors(kind, tools):
 
     structure = trace_structure(tools.randomise(Returning()), IMAGE)
     assert [group.prunable for group in structure.groups] == [True, True, False]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_b_16", "swin_t", "densenet121", "mobilenet_v3_small"])
+def test_networks_that_look_at_no_values_run_without_them(name, tools, monkeypatch):
+    refused = []
+    monkeypatch.setattr(skipping.Skipping, "refuse", lambda self, name: refused.append(name) if self.skipped else None)
+    with torch.random.fork_rng(devices=[]):
+        model = getattr(torchvision.models, name)(num_classes=5)
+        trace_structure(model, torch.randn(1, 3, 224, 224), verify=False)
+    assert not refused
 
 
 def test_small_networks_run_as_they_are(tools, monkeypatch):
