@@ -48,7 +48,8 @@ class DDPGConfig:
         final_sigma: The lowest sigma if `sigma_decay` is None.
         annealing_episodes: Episodes past the warm-up until sigma is `final_sigma`; a shorter search reaches it in its
             last episode.
-        continued_sigma: Sigma of the first episode when a trained agent goes on; it then has no warm-up.
+        continued_sigma: Sigma at the start when a trained agent goes on; it then has no warm-up, but plays its first
+            episode without noise.
         gradient_steps: Gradient steps after each episode past the warm-up; -1 for one a decision.
         environments: Episodes that are played side by side, in environments that share problem and evaluator, before
             the next gradient steps, of which there are then as many times more. A search's episodes must be a multiple.

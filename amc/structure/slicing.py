@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from amc.errors import StructureError
 from amc.structure.model_structure import ModelStructure
 from amc.structure.selection import Slicer
+from amc.structure.substitution import Substitute
 
 Kept = Mapping[int, Tensor]
 """For every group that is cut, by its index in `ModelStructure.groups`: the kept channels, int64 and rising."""
@@ -66,10 +68,25 @@ def cut(model: nn.Module, structure: ModelStructure, kept: Kept) -> None:
     Raises:
         StructureError: If a group would be emptied, or a channel does not exist.
     """
+    set_tensors(model, {name: left.make() for name, left in sliced(model, structure, kept).items()})
+    set_attributes(model, attribute_values(structure, widths_of(structure, kept)))
+
+
+def sliced(model: nn.Module, structure: ModelStructure, kept: Kept) -> dict[str, Substitute]:
+    """Returns what is left of every tensor that is cut, made when it is asked for; the network is left as it is.
+
+    Raises:
+        StructureError: If a group would be emptied, or a channel does not exist.
+    """
     state = dict(model.named_parameters()) | dict(model.named_buffers())
     stays = kept_positions(structure, kept, {name: tensor.shape for name, tensor in state.items()})
-    set_tensors(model, {name: slice_tensor(state[name].detach(), axes) for name, axes in stays.items()})
-    set_attributes(model, attribute_values(structure, widths_of(structure, kept)))
+    return {
+        name: Substitute(
+            tuple(len(axes[axis]) if axis in axes else size for axis, size in enumerate(state[name].shape)),
+            partial(slice_tensor, state[name].detach(), axes),
+        )
+        for name, axes in stays.items()
+    }
 
 
 def set_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

@@ -15,15 +15,7 @@ from amc.structure.extents import CostTerm, Extent
 from amc.structure.model_structure import ModelStructure, ModuleAttribute
 from amc.structure.running import ExampleInput, call, first_line, tensors_in
 from amc.structure.skipping import SkippingMode, ValuesNeeded, for_shapes, reading
-from amc.structure.slicing import (
-    Kept,
-    attribute_name,
-    attribute_values,
-    kept_positions,
-    set_attributes,
-    slice_tensor,
-    widths_of,
-)
+from amc.structure.slicing import Kept, attribute_name, attribute_values, set_attributes, sliced, widths_of
 from amc.structure.substitution import Substitute, Users, is_large, substituted
 
 TOLERANCE = 1e-3
@@ -178,19 +170,6 @@ def agree(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
     scale = max((float(b.abs().max()) for _, b in filled), default=0.0)
     tolerance = max([TOLERANCE, *(4 * torch.finfo(b.dtype).eps for _, b in filled)])
     return all(float((a - b).abs().max()) <= tolerance * (scale + 1e-6) for a, b in filled)
-
-
-def sliced(model: nn.Module, structure: ModelStructure, kept: Kept) -> dict[str, Substitute]:
-    """Returns what is left of every tensor that is cut."""
-    state = dict(model.named_parameters()) | dict(model.named_buffers())
-    stays = kept_positions(structure, kept, {name: tensor.shape for name, tensor in state.items()})
-    return {
-        name: Substitute(
-            tuple(len(axes[axis]) if axis in axes else size for axis, size in enumerate(state[name].shape)),
-            partial(slice_tensor, state[name].detach(), axes),
-        )
-        for name, axes in stays.items()
-    }
 
 
 def ignoring(model: nn.Module, structure: ModelStructure, kept: Kept, roles: Sequence[str]) -> dict[str, Substitute]:
