@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from agents import EpisodeResult, SearchOutcome
+from agents import EpisodeResult
 from amc.architecture import ModelSource, describe
 from amc.compare import check_baselines, compare
 from amc.costs import Budget, PruningProblem
 from amc.delivery import Delivered, Workshop
-from amc.errors import ConfigurationError, ModelError, RunFolderError
-from amc.models.weights import check_finite
+from amc.errors import ConfigurationError, RunFolderError
+from amc.preparation import prepare, train_dense
 from amc.recorder import Recorder
-from amc.recorder_hooks import training_hooks
 from amc.records import episode_line, write_json, write_text
 from amc.save import save_network
 from amc.search import SearchConfig, check_search, default_budget, search_policy
 from amc.structure import Allocation
-from amc.structure.trace import trace_structure
-from amc.task import PruningConfig, Task, build_problem, example_of
-from amc.training import (
-    DataRoles,
-    FineTuneConfig,
-    TrainConfig,
-    resolve_device,
-    resolve_dtype,
-    roles_from_loaders,
-    train_model,
-)
-from amc.versions import versions
+from amc.summary import policy_record, summarise
+from amc.task import PruningConfig, Task
+from amc.training import DataRoles, FineTuneConfig, TrainConfig, roles_from_loaders
 
 if TYPE_CHECKING:
     from amc.training.adapters import DataLike
@@ -168,16 +157,27 @@ def compress(
     )
     check_search(task.problem, search)
     check_baselines(compare_with)
-    source = source or ModelSource.of(model)
+    return _carry_out(task, search, train, compare_with, source or ModelSource.of(model), recorder)
+
+
+def _carry_out(
+    task: Task,
+    search: SearchConfig,
+    train: TrainConfig | None,
+    compare_with: Sequence[str],
+    source: ModelSource,
+    recorder: Recorder,
+) -> CompressionResult:
+    """Does what `compress` has checked: everything from here on takes time and is recorded."""
     recorder.begin()
     if train is not None:
         train_dense(task, train, recorder)
-    dense = task.test(model)
+    dense = task.test(task.model)
     workshop = Workshop(task, recorder)
     outcome = search_policy(task.problem, workshop.score, search, recorder, stages=workshop.stages)
     recorder.on_policy(policy_record(task.problem, outcome.best.allocation))
-    delivered = workshop.deliver(agent, outcome.best.allocation, recorder)
-    names = [name for name in compare_with if name != agent]
+    delivered = workshop.deliver(search.agent, outcome.best.allocation, recorder)
+    names = [name for name in compare_with if name != search.agent]
     baselines = compare(workshop, _problem_of_baselines(task.problem, delivered), names, search, recorder)
     return CompressionResult(
         model=delivered.model,
@@ -186,132 +186,10 @@ def compress(
         episodes=outcome.episodes,
         baselines=baselines,
         problem=task.problem,
-        architecture=describe(model, task.structure, delivered.kept, source, example_input=task.example_input),
+        architecture=describe(task.model, task.structure, delivered.kept, source, example_input=task.example_input),
     )
 
 
 def _problem_of_baselines(problem: PruningProblem, delivered: Delivered) -> PruningProblem:
     """Returns the problem that baselines solve: the same, or without a budget that of reaching the FLOPs delivered."""
     return problem if problem.limit is not None else replace(problem, budget=Budget(flops=delivered.flops))
-
-
-def prepare(
-    model: nn.Module,
-    data: DataRoles | None,
-    budget: Budget | None,
-    *,
-    pruning: PruningConfig,
-    finetune: FineTuneConfig,
-    evaluate: Callable[[nn.Module], float] | None = None,
-    tune: Callable[[nn.Module], object] | None = None,
-    example_input: Any | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    dtype: str = "auto",
-) -> Task:
-    """Traces a network and sets up its pruning problem, checking whatever can be checked before work starts.
-
-    Raises:
-        AmcError: If an option, the budget, the network or its weights cannot be used.
-    """
-    finetune.check()
-    pruning.check()
-    resolve_dtype(dtype, resolve_device(device))
-    check_finite(model.state_dict())
-    example = example_of(data, example_input)
-    structure = trace_structure(model, example)
-    return Task(
-        model=model,
-        data=data,
-        structure=structure,
-        problem=build_problem(structure, budget, pruning),
-        example_input=example,
-        pruning=pruning,
-        finetune=finetune,
-        measure=evaluate,
-        tune=tune,
-        seed=seed,
-        device=device,
-        dtype=dtype,
-    )
-
-
-def train_dense(task: Task, config: TrainConfig, recorder: Recorder) -> None:
-    """Trains the dense network in place; goes on where an earlier start was killed.
-
-    Raises:
-        ConfigurationError: If there is no data to train on.
-        ModelError: If the training diverges.
-    """
-    if task.data is None:
-        raise ConfigurationError("training the dense network needs data; give data, or a trained network")
-    with training_hooks(recorder, "dense", len(task.data.train), config) as hooks:
-        checkpoint = recorder.checkpoint("dense")
-        result = train_model(
-            task.model, task.data, config, seed=task.seed, device=task.device, hooks=hooks, checkpoint=checkpoint
-        )
-    if result.epochs and not math.isfinite(result.epochs[-1].cross_entropy):
-        raise ModelError(
-            f"training the dense network diverged: its cross-entropy is {result.epochs[-1].cross_entropy}; "
-            f"choose a train.learning_rate below {config.learning_rate:g}"
-        )
-    recorder.on_dense(task.model)
-
-
-def policy_record(problem: PruningProblem, allocation: Allocation) -> dict[str, Any]:
-    """Returns an allocation as `policy.json` holds it: widths, and pruning ratios (fractions removed) beside them."""
-    widths = problem.widths(allocation)
-    ratios = {
-        decision.name: round(1 - width / decision.size, 6)
-        for decision, width in zip(problem.decisions, widths, strict=True)
-    }
-    return {
-        **allocation.as_dict(),
-        "pruning_ratios": ratios,
-        "flops": problem.cost(widths, "flops"),
-        "params": problem.cost(widths, "params"),
-    }
-
-
-def summarise(
-    task: Task,
-    source: ModelSource,
-    search: SearchConfig,
-    outcome: SearchOutcome,
-    dense: float,
-    delivered: Delivered,
-    baselines: Mapping[str, Mapping[str, Any]],
-) -> dict[str, Any]:
-    """Gathers the figures of a run, as `summary.json` holds them.
-
-    Args:
-        task: The task.
-        source: The name of the model.
-        search: The search.
-        outcome: What the search found.
-        dense: Test top-1 of the dense network in percent.
-        delivered: The network that is handed over.
-        baselines: Figures of the agents compared with.
-    """
-    problem = task.problem
-    return {
-        "model": source.reference,
-        "agent": search.agent,
-        "seed": search.seed,
-        "pruning": asdict(task.pruning),
-        "budget": {
-            "metric": problem.metric,
-            "target": problem.limit,
-            "achieved": problem.cost(problem.widths(delivered.allocation)),
-        },
-        "flops": {"dense": problem.costs["flops"].dense, "pruned": delivered.flops},
-        "params": {"dense": problem.costs["params"].dense, "pruned": delivered.params},
-        "accuracy": {"dense": dense, "pruned": delivered.pruned, "finetuned": delivered.finetuned},
-        "search": {
-            "episodes": len(outcome.episodes),
-            "seconds": sum(episode.seconds for episode in outcome.episodes),
-            "best_reward": outcome.best.reward,
-        },
-        "baselines": {name: dict(figures) for name, figures in baselines.items()},
-        "versions": versions(),
-    }

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from amc.bench.speed import SearchWatch
-from amc.compression import prepare
 from amc.costs import Budget
 from amc.models import create_model, example_input_shape
+from amc.preparation import prepare
 from amc.search import SearchConfig, check_search
 from amc.task import PruningConfig, Task
 from amc.training import DataRoles, FineTuneConfig

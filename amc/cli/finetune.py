@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jsonargparse
 
 from amc.cli.command import Command
 from amc.cli.options import add_run_options, find_run, options_of_run, run_config
+from amc.config import RunConfig
 from amc.errors import ConfigurationError
 
 _UNUSED = (
@@ -47,7 +49,6 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.save import save_network
     from amc.task import example_of
     from amc.training import evaluate, fine_tune
-    from amc.versions import versions
 
     if options.run is None:
         raise ConfigurationError("amc finetune needs the folder of a pruned network: amc finetune RUN")
@@ -76,19 +77,23 @@ def run(options: jsonargparse.Namespace) -> None:
         save_network(path, model.cpu(), architecture)
         flops, params = count_flops(model, example_of(data, None)), count_params(model)
         figures = {"pruned": before, "finetuned": after}
-        write_json(
-            path / "summary.json",
-            {
-                "model": config.model,
-                "seed": config.seed,
-                "flops": {"pruned": flops},
-                "params": {"pruned": params},
-                "accuracy": figures,
-                "versions": versions(),
-            },
-        )
+        write_json(path / "summary.json", _summary(config, flops, params, figures))
     print(render(networks_table({name: (flops, params, accuracy) for name, accuracy in figures.items()})))
     print(f"The fine-tuned network: {path}")
+
+
+def _summary(config: RunConfig, flops: int, params: int, accuracy: dict[str, float]) -> dict[str, Any]:
+    """Returns the figures of a network that was trained further; what its dense one costs is in the run it is from."""
+    from amc.versions import versions
+
+    return {
+        "model": config.model,
+        "seed": config.seed,
+        "flops": {"pruned": flops},
+        "params": {"pruned": params},
+        "accuracy": accuracy,
+        "versions": versions(),
+    }
 
 
 COMMAND = Command(

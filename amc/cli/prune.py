@@ -40,11 +40,12 @@ def run(options: jsonargparse.Namespace) -> None:
         AmcError: If an option, the policy, the data, the network or the folder cannot be used.
     """
     from amc.cli.setup import display, load_roles, open_task, read_policy
-    from amc.compression import policy_record, train_dense
     from amc.delivery import Workshop
+    from amc.preparation import train_dense
     from amc.report.files import write_network
     from amc.report.run_folder import fresh_path
     from amc.report.run_recorder import RunRecorder
+    from amc.summary import policy_record
 
     if options.policy is None:
         raise ConfigurationError("amc prune needs a policy: give the policy.json of a search with --policy")

@@ -23,13 +23,14 @@ def run(options: jsonargparse.Namespace) -> None:
         AmcError: If an option, the data, the network or the folder cannot be used.
     """
     from amc.cli.setup import display, load_roles, open_task, output_of, search_of
-    from amc.compression import policy_record, train_dense
     from amc.config import budget_of
     from amc.delivery import Workshop
+    from amc.preparation import train_dense
     from amc.report.plots import plot_run
     from amc.report.run_recorder import RunRecorder
     from amc.report.tables import allocation_table, render
     from amc.search import check_search, search_policy
+    from amc.summary import policy_record
 
     path, config = output_of(run_config(options), options.out, options.resume)
     shown = display()

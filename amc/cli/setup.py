@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from amc.architecture import ModelSource
-from amc.compression import prepare
 from amc.config import RunConfig, is_own_code
 from amc.costs import Budget
 from amc.errors import ConfigurationError
 from amc.models import create_model, example_input_shape, load_weights
+from amc.preparation import prepare
 from amc.recorder import Advance
 from amc.report.progress import ProgressDisplay
 from amc.report.run_folder import RunFolder, default_path

@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
-from amc.compression import train_dense
 from amc.config import RunConfig, as_mapping
 from amc.errors import RunFolderError
 from amc.models.weights import load_weights
+from amc.preparation import train_dense
 from amc.recorder import Advance, Recorder
 from amc.report.progress import ProgressDisplay
 from amc.report.run_folder import CONFIG, DENSE

@@ -28,6 +28,7 @@ ORDER = [
     ("amc.config", "amc.families"),
     ("amc.delivery",),
     ("amc.compare",),
+    ("amc.preparation", "amc.summary"),
     ("amc.compression",),
     ("amc.report",),
     ("amc.export",),

@@ -10,10 +10,10 @@ from amc.bench.clock import SectionClock
 from amc.bench.reference import ReferenceProcedure
 from amc.bench.speed import BenchConfig
 from amc.cli.main import main
-from amc.compression import prepare
 from amc.costs import Budget
 from amc.errors import ConfigurationError
 from amc.models import create_model
+from amc.preparation import prepare
 from amc.task import PruningConfig
 from amc.training import DataConfig, FineTuneConfig, evaluate, load_data
 

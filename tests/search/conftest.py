@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from amc.compression import prepare, train_dense
 from amc.costs import Budget
 from amc.delivery import Workshop
 from amc.models import create_model
+from amc.preparation import prepare, train_dense
 from amc.recorder import Recorder
 from amc.task import PruningConfig
 from amc.training import DataConfig, FineTuneConfig, TrainConfig, load_data

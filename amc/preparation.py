@@ -1,0 +1,81 @@
+"""What comes before a search: the network is traced and, if need be, trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from amc.costs import Budget
+from amc.errors import ConfigurationError, ModelError
+from amc.models.weights import check_finite
+from amc.recorder import Recorder
+from amc.recorder_hooks import training_hooks
+from amc.structure.trace import trace_structure
+from amc.task import PruningConfig, Task, build_problem, example_of
+from amc.training import DataRoles, FineTuneConfig, TrainConfig, resolve_device, resolve_dtype, train_model
+
+
+def prepare(
+    model: nn.Module,
+    data: DataRoles | None,
+    budget: Budget | None,
+    *,
+    pruning: PruningConfig,
+    finetune: FineTuneConfig,
+    evaluate: Callable[[nn.Module], float] | None = None,
+    tune: Callable[[nn.Module], object] | None = None,
+    example_input: Any | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    dtype: str = "auto",
+) -> Task:
+    """Traces a network and sets up its pruning problem, checking whatever can be checked before work starts.
+
+    Raises:
+        AmcError: If an option, the budget, the network or its weights cannot be used.
+    """
+    finetune.check()
+    pruning.check()
+    resolve_dtype(dtype, resolve_device(device))
+    check_finite(model.state_dict())
+    example = example_of(data, example_input)
+    structure = trace_structure(model, example)
+    return Task(
+        model=model,
+        data=data,
+        structure=structure,
+        problem=build_problem(structure, budget, pruning),
+        example_input=example,
+        pruning=pruning,
+        finetune=finetune,
+        measure=evaluate,
+        tune=tune,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+    )
+
+
+def train_dense(task: Task, config: TrainConfig, recorder: Recorder) -> None:
+    """Trains the dense network in place; goes on where an earlier start was killed.
+
+    Raises:
+        ConfigurationError: If there is no data to train on.
+        ModelError: If the training diverges.
+    """
+    if task.data is None:
+        raise ConfigurationError("training the dense network needs data; give data, or a trained network")
+    with training_hooks(recorder, "dense", len(task.data.train), config) as hooks:
+        checkpoint = recorder.checkpoint("dense")
+        result = train_model(
+            task.model, task.data, config, seed=task.seed, device=task.device, hooks=hooks, checkpoint=checkpoint
+        )
+    if result.epochs and not math.isfinite(result.epochs[-1].cross_entropy):
+        raise ModelError(
+            f"training the dense network diverged: its cross-entropy is {result.epochs[-1].cross_entropy}; "
+            f"choose a train.learning_rate below {config.learning_rate:g}"
+        )
+    recorder.on_dense(task.model)
