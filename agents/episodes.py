@@ -106,8 +106,7 @@ def play(env: AllocationEnv, widths: Sequence[int], recorder: Recorder | None = 
 
 def ratios_of(env: AllocationEnv, widths: Sequence[int]) -> NDArray[np.float64]:
     """Returns the pruning ratios that stand for widths, shape `(decisions,)`."""
-    sizes = np.array([decision.size for decision in problem_of(env).decisions], dtype=np.float64)
-    return 1.0 - np.asarray(widths, dtype=np.float64) / sizes
+    return 1.0 - np.array(problem_of(env).keep_ratios(widths))
 
 
 def applied_ratios(env: AllocationEnv, result: EpisodeResult) -> NDArray[np.float64]:

@@ -82,6 +82,7 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
         self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (len(FEATURES),), np.float32)
         self.action_space = gymnasium.spaces.Box(0.0, 1.0, (1,), np.float32)
         self._evaluate = evaluate
+        self.reward_name = reward if isinstance(reward, str) else getattr(reward, "__qualname__", repr(reward))
         self._reward = resolve_reward(reward, has_budget=problem.budget is not None)
         self._encoder = ObservationEncoder(problem)
         self._walk: Walk | None = None
@@ -138,7 +139,9 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
 
     def _final_widths(self, walk: Walk) -> tuple[int, ...]:
         if self.allocation_mode == "project":
-            return self.problem.project([1.0 - ratio for ratio in self._ratios])
+            # What is asked for below a decision's smallest width counts as that width.
+            least = self.problem.keep_ratios(self.problem.min_widths)
+            return self.problem.project([max(1.0 - ratio, low) for ratio, low in zip(self._ratios, least, strict=True)])
         return self.problem.fill(walk.widths)
 
     def _outcome_info(self, widths: tuple[int, ...]) -> dict[str, Any]:

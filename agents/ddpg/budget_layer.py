@@ -27,9 +27,8 @@ class BudgetLayer:
             problem: The problem; without a budget the layer only clamps.
             widths: Widths near which the layer is to be exact, one a decision.
         """
-        sizes = torch.tensor([decision.size for decision in problem.decisions], dtype=torch.float64)
-        self._low = (torch.tensor(problem.min_widths) / sizes).float()
-        self._high = (torch.tensor(problem.max_widths) / sizes).float()
+        self._low = torch.tensor(problem.keep_ratios(problem.min_widths))
+        self._high = torch.tensor(problem.keep_ratios(problem.max_widths))
         self._slopes, self._spend = _linearised(problem, widths)
 
     def __call__(self, keep: torch.Tensor) -> torch.Tensor:
@@ -55,16 +54,12 @@ def _linearised(problem: PruningProblem, widths: Sequence[int]) -> tuple[torch.T
     """Returns the cost of each decision per unit of its keep ratio, relative to the budget, and their spend."""
     if problem.limit is None:
         return None, 0.0
-    total = problem.cost(widths)
-    slopes = []
-    for index, decision in enumerate(problem.decisions):
-        width = widths[index]
-        lower = decision.nearest(width - max(decision.step, decision.size // 8))
-        other = lower if lower < width else decision.nearest(width + max(decision.step, decision.size // 8))
-        changed = [*widths[:index], other, *widths[index + 1 :]]
-        share = (width - other) / decision.size
-        slopes.append((total - problem.cost(changed)) / share / problem.limit if share else 0.0)
-    keep = torch.tensor([width / decision.size for width, decision in zip(widths, problem.decisions, strict=True)])
-    relative = torch.tensor(slopes)
-    left = (problem.limit - total) / problem.limit  # what these widths leave is there to spend
+    others = []
+    for decision, width in zip(problem.decisions, widths, strict=True):
+        reach = max(decision.step, decision.size // 8)
+        lower = decision.nearest(width - reach)
+        others.append(lower if lower < width else decision.nearest(width + reach))
+    relative = torch.tensor(problem.cost_slopes(widths, others)) / problem.limit
+    keep = torch.tensor(problem.keep_ratios(widths))
+    left = (problem.limit - problem.cost(widths)) / problem.limit  # what these widths leave is there to spend
     return relative, float(relative @ keep) + left

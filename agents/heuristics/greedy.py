@@ -67,7 +67,7 @@ class Greedy:
 
     def _round(self, problem: PruningProblem, centre: tuple[int, ...]) -> list[tuple[int, ...]]:
         """Returns the allocations of one round: every decision less, then every decision more, and so on."""
-        keep = _keep_ratios(problem, centre)
+        keep = np.array(problem.keep_ratios(centre))
         trials = []
         for factor in self.factors:
             for index in range(len(keep)):
@@ -87,7 +87,7 @@ class _AdditiveFit:
 
     def add(self, result: EpisodeResult) -> None:
         """Takes one episode."""
-        self._keep.append(_keep_ratios(self._problem, self._problem.widths(result.allocation)))
+        self._keep.append(np.array(self._problem.keep_ratios(self._problem.widths(result.allocation))))
         self._rewards.append(result.reward)
 
     def gains(self) -> Vector:
@@ -134,25 +134,13 @@ def knapsack(problem: PruningProblem, gains: Vector, centre: tuple[int, ...]) ->
         price = (low + high) / 2
         widths = [problem.round_width(index, 1.0 - keep) for index, keep in enumerate(choice(price))]
         low, high = (price, high) if problem.cost(widths) > limit else (low, price)
-    return problem.project([max(keep, 1e-6) for keep in choice(high)])
+    least = problem.keep_ratios(problem.min_widths)
+    return problem.project([max(keep, low) for keep, low in zip(choice(high), least, strict=True)])
 
 
 def marginal_costs(problem: PruningProblem, widths: tuple[int, ...]) -> Vector:
     """Returns what each decision costs per unit of its keep ratio, around some widths, in the budget's metric."""
-    total = problem.cost(widths) if problem.limit is not None else 0
-    slopes = []
-    for index, decision in enumerate(problem.decisions):
-        if problem.limit is None:
-            slopes.append(0.0)
-            continue
-        other = problem.min_widths[index] if widths[index] > problem.min_widths[index] else decision.size
-        changed = [*widths[:index], other, *widths[index + 1 :]]
-        span = (widths[index] - other) / decision.size
-        slopes.append((total - problem.cost(changed)) / span if span else 0.0)
-    return np.array(slopes)
-
-
-def _keep_ratios(problem: PruningProblem, widths: tuple[int, ...]) -> Vector:
-    """Returns widths as shares of the dense widths, shape `(decisions,)`."""
-    sizes = np.array([decision.size for decision in problem.decisions], dtype=np.float64)
-    return np.asarray(widths, dtype=np.float64) / sizes
+    if problem.limit is None:
+        return np.zeros(len(widths))
+    bounds = zip(widths, problem.min_widths, problem.dense_widths, strict=True)
+    return np.array(problem.cost_slopes(widths, [low if width > low else dense for width, low, dense in bounds]))

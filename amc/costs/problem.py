@@ -10,10 +10,12 @@ from amc.costs import projection
 from amc.costs.budget import Budget, feasible_share
 from amc.costs.cost_model import CostModel
 from amc.costs.decision import Decision
-from amc.costs.search import highest_level
 from amc.costs.walk import Walk
 from amc.errors import BudgetError, ConfigurationError, ModelError, UnknownNameError
 from amc.structure import Allocation, LayerSpec
+
+_LEAST_WISH = 1e-6
+"""What a wish to keep nothing counts as: it needs some proportion to the others."""
 
 
 @dataclass(frozen=True)
@@ -93,36 +95,30 @@ class PruningProblem:
         """Returns what widths cost, in the budget's metric unless another is named."""
         return self.costs[metric or self.metric].cost(widths)
 
+    def keep_ratios(self, widths: Sequence[int]) -> tuple[float, ...]:
+        """Returns widths as shares of the dense ones, one a decision."""
+        return tuple(width / size for width, size in zip(widths, self.dense_widths, strict=True))
+
+    def cost_slopes(self, widths: Sequence[int], others: Sequence[int]) -> tuple[float, ...]:
+        """Returns what each decision costs per unit of its keep ratio, all other widths as they are.
+
+        Args:
+            widths: One width a decision.
+            others: The width, one a decision, to which the cost is compared.
+
+        Returns:
+            Differences of the cost in the budget's metric over those of the keep ratio; 0 where a width has no other.
+        """
+        total, slopes = self.cost(widths), []
+        for index, (width, other) in enumerate(zip(widths, others, strict=True)):
+            changed = [*widths[:index], other, *widths[index + 1 :]]
+            share = (width - other) / self.dense_widths[index]
+            slopes.append((total - self.cost(changed)) / share if share else 0.0)
+        return tuple(slopes)
+
     def walk(self) -> Walk:
         """Starts to decide one width after another."""
         return Walk(self)
-
-    def bounds(self, index: int, chosen: Sequence[int]) -> tuple[int, int]:
-        """Returns the smallest and largest width allowed for a decision; see `Walk.bounds` for the fast way.
-
-        `high` is the largest width with which the later decisions, at their smallest, still meet the limit. `low`
-        is the largest width with which even the largest later widths do not exceed the limit, so that no budget is
-        wasted; the smallest width if there is none.
-
-        Args:
-            index: The decision.
-            chosen: The widths of (at least) all decisions before it.
-
-        Raises:
-            ValueError: If the chosen widths cannot meet the budget.
-        """
-        decision, limit = self.decisions[index], self.limit
-        if limit is None:
-            return decision.smallest, decision.largest
-        before, after = tuple(chosen[:index]), index + 1
-
-        def meets(rest: tuple[int, ...]) -> int | None:
-            return highest_level(decision, lambda width: self.cost((*before, width, *rest)) <= limit)
-
-        high, low = meets(self.min_widths[after:]), meets(self.max_widths[after:])
-        if high is None:
-            raise ValueError(f"the widths {list(before)} leave no way to meet the budget of {limit}")
-        return decision.width(low or 0), decision.width(high)
 
     def round_width(self, index: int, pruning_ratio: float) -> int:
         """Returns the allowed width nearest to what a pruning ratio leaves, the larger of two equally near."""
@@ -135,14 +131,14 @@ class PruningProblem:
         above 1), each capped at its decision's bounds; what is left is then spent as in `fill`.
 
         Args:
-            keep_ratios: The share of its units that each decision would like to keep. What is below a decision's
-                smallest width counts as that width.
+            keep_ratios: The share of its units that each decision would like to keep. Only their proportions count
+                where there is a budget, so that they may all be far below the smallest widths.
 
         Returns:
             Widths within the limit, none of which can rise by a step. Without a budget: the ratios, rounded.
         """
         wishes = zip(self.decisions, keep_ratios, strict=True)
-        targets = [max(decision.size * ratio, decision.smallest) for decision, ratio in wishes]
+        targets = [decision.size * max(ratio, _LEAST_WISH) for decision, ratio in wishes]
         if self.limit is None:
             return tuple(d.nearest(target) for d, target in zip(self.decisions, targets, strict=True))
         return projection.project(self, targets, self.limit)

@@ -54,7 +54,11 @@ class Walk:
         return self._large.cost - self._small.cost_with(self.index, largest)
 
     def bounds(self) -> tuple[int, int]:
-        """Returns the widths allowed for the open decision, as `PruningProblem.bounds` does.
+        """Returns the smallest and largest width allowed for the open decision.
+
+        The largest is the one with which the later decisions, at their smallest, still meet the limit. The smallest is
+        the largest width with which even the largest later widths do not exceed the limit, so that no budget is wasted;
+        the decision's smallest width if there is none.
 
         Raises:
             ValueError: If the choices so far cannot meet the budget.

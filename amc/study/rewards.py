@@ -60,7 +60,8 @@ def diverse_allocations(problem: PruningProblem, count: int, seed: int) -> list[
     for attempt in range(_ATTEMPTS * count):
         spread = _MIN_SPREAD + (_MAX_SPREAD - _MIN_SPREAD) * (attempt % count) / max(1, count - 1)
         logs = generator.normal(0.0, spread, len(depth)) + generator.normal(0.0, _TREND) * depth
-        keep = np.exp(logs - logs.max())
+        # What is below the smallest width counts as that: unevenness beyond what can be kept says nothing.
+        keep = np.maximum(np.exp(logs - logs.max()), problem.keep_ratios(problem.min_widths))
         allocation = problem.allocation(problem.project([float(ratio) for ratio in keep]))
         found.setdefault(allocation.key(), allocation)
         if len(found) == count:

@@ -92,7 +92,7 @@ class ToyEnv(gymnasium.Env):
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        self.chosen, self.wishes = [], []
+        self.chosen, self.wishes, self.walk = [], [], self.problem.walk()
         return self._observe(), {}
 
     def step(self, action):
@@ -100,9 +100,10 @@ class ToyEnv(gymnasium.Env):
         width = self.problem.round_width(index, ratio)
         self.wishes.append(1 - ratio)
         if self.mode == "clip":
-            low, high = self.problem.bounds(index, self.chosen)
+            low, high = self.walk.bounds()
             width = min(max(width, low), high)
         self.chosen.append(width)
+        self.walk.choose(width)
         info = {"width": width, "pruning_ratio": 1 - width / self.sizes[index]}
         last = len(self.chosen) == len(self.sizes)
         reward = 0.0

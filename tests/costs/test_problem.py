@@ -31,16 +31,19 @@ def test_limits_and_costs(make_layer):
 def test_bounds_keep_the_budget_feasible_and_unwasted(make_layer):
     problem = make(make_layer, Budget(flops=0.5))
     # 10a + a <= 100 for a <= 9; with b dense 20a <= 100 for a <= 5.
-    assert problem.bounds(0, ()) == (5, 9)
+    walk = problem.walk()
+    assert walk.bounds() == (5, 9)
     # After a = 8: 80 + 8b <= 100 for b <= 2, and the last decision has no choice left.
-    assert problem.bounds(1, (8,)) == (2, 2)
-    assert problem.bounds(1, (5,)) == (10, 10)
+    for width, left in ((8, (2, 2)), (5, (10, 10))):
+        walk = problem.walk()
+        walk.choose(width)
+        assert walk.bounds() == left
 
 
 def test_without_a_budget_only_the_decisions_own_bounds_hold(make_layer):
     problem = make(make_layer, None, min_width=2)
     assert problem.limit is None
-    assert problem.bounds(1, (10,)) == problem.walk().bounds() == (2, 10)
+    assert problem.walk().bounds() == (2, 10)
     assert problem.project((0.33, 0.0)) == (3, 2)
     assert problem.fill((3, 2)) == (3, 2)
 
@@ -49,9 +52,8 @@ def test_bounds_on_a_hopeless_prefix_say_so(make_layer):
     problem = make(make_layer, Budget(flops=0.5))
     walk = problem.walk()
     walk.choose(10)
-    for bounds in (walk.bounds, lambda: problem.bounds(1, (10,))):
-        with pytest.raises(ValueError, match=r"\[10\] leave no way to meet the budget of 100"):
-            bounds()
+    with pytest.raises(ValueError, match=r"\[10\] leave no way to meet the budget of 100"):
+        walk.bounds()
 
 
 def test_a_walk_reports_what_is_saved_and_what_can_be(make_layer):
@@ -99,6 +101,19 @@ def test_project_scales_all_ratios_by_one_factor(make_layer):
 def test_project_with_all_ratios_zero_still_spends_the_budget(make_layer):
     axes = [CostTerm(1, (Extent(0, ((index, 1),)),)) for index in range(2)]
     assert make(make_layer, Budget(flops=0.5), terms=axes).project((0.0, 0.0)) == (5, 5)
+
+
+def test_project_keeps_the_proportions_of_ratios_below_the_smallest_widths(make_layer):
+    axes = [CostTerm(1, (Extent(0, ((index, 1),)),)) for index in range(2)]
+    problem = make(make_layer, Budget(flops=0.5), sizes=(100, 100), terms=axes, min_width=10)
+    assert problem.project((0.8, 0.2)) == problem.project((0.08, 0.02)) == problem.project((8e-4, 2e-4)) == (80, 20)
+
+
+def test_slopes_are_differences_of_cost_over_those_of_the_keep_ratio(make_layer):
+    problem = make(make_layer, Budget(flops=0.5))
+    # Cost 10a + ab at (5, 4): 10 + 4 a unit of a, 5 a unit of b, ten units each; the last has no other width.
+    assert problem.cost_slopes((5, 4), (3, 10)) == pytest.approx((140, 50))
+    assert problem.cost_slopes((5, 4), (7, 4)) == pytest.approx((140, 0))
 
 
 def test_fill_never_lowers_a_width_and_spends_what_fits(make_layer):

@@ -19,12 +19,24 @@ def is_maximal(problem, widths):
     return True
 
 
+def slow_bounds(problem, index, chosen):
+    """The allowed widths with which the rest, at its smallest, still fits, from the largest that wastes nothing on."""
+    decision, limit = problem.decisions[index], problem.limit
+    widths = [decision.width(level) for level in range(decision.levels)]
+    if limit is None:
+        return widths[0], widths[-1]
+    after = index + 1
+    fitting = [w for w in widths if problem.cost((*chosen, w, *problem.min_widths[after:])) <= limit]
+    unwasted = [w for w in widths if problem.cost((*chosen, w, *problem.max_widths[after:])) <= limit]
+    return max(unwasted, default=widths[0]), max(fitting)
+
+
 def clipped_walk(problem, actions):
     walk = problem.walk()
     for index, action in enumerate(actions):
         low, high = walk.bounds()
         assert low <= high
-        assert (low, high) == problem.bounds(index, walk.widths)
+        assert (low, high) == slow_bounds(problem, index, walk.widths)
         walk.choose(min(max(problem.round_width(index, action), low), high))
     return walk
 
