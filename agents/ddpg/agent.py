@@ -12,6 +12,7 @@ import numpy as np
 from agents.ddpg.algorithm import AllocationDDPG, EpisodeCallback
 from agents.ddpg.config import DDPGConfig
 from agents.ddpg.exploration import Schedule
+from agents.ddpg.learnt_task import LearntTask
 from agents.ddpg.state import TrainedState, capture, restore
 from agents.episodes import Recorder, ratios_of
 from agents.protocol import EpisodeResult, OnEpisode, SearchOutcome, check_episodes, problem_of
@@ -40,8 +41,8 @@ class DDPGAgent:
 
         Args:
             config: The options; None for the defaults.
-            initial: What a search starts from; None for new networks. With a state there is no warm-up, and the first
-                episode is played without noise.
+            initial: What a search starts from; None for new networks. With a state the first episode is played without
+                noise, and for the same task there is no warm-up (see `state.restore`).
         """
         self.config = DDPGConfig() if config is None else config
         self.initial = initial
@@ -82,9 +83,10 @@ class DDPGAgent:
             )
 
     def _schedule(self, env: AllocationEnv, episodes: int) -> Schedule:
-        if self.initial is not None:
+        if self.initial is not None and self.initial.task == LearntTask.of(env):
             return Schedule.continued(self.config, episodes)
-        return Schedule.of_search(self.config, episodes, guides(env, self.config.warm_start))
+        start = Schedule.of_search if self.initial is None else Schedule.transferred
+        return start(self.config, episodes, guides(env, self.config.warm_start))
 
     def act(self, env: AllocationEnv, recorder: Recorder | None = None) -> EpisodeResult:
         """Plays one episode with the trained policy and no noise.

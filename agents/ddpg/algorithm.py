@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from agents.ddpg.config import DDPGConfig
 from agents.ddpg.episode_learner import EpisodeLearner
 from agents.ddpg.exploration import Schedule
+from agents.ddpg.learnt_task import LearntTask
 from agents.ddpg.proposals import best_plan
 from agents.ddpg.replay import SharedRewardReplayBuffer
 from agents.episodes import Recorder
@@ -43,7 +44,7 @@ class AllocationDDPG(DDPG):
             seed: Seed of the networks, the replay and the exploration.
         """
         sizes = tuple(decision.size for decision in problem_of(env).decisions)
-        self.decisions = len(sizes)
+        self.decisions, self.task = len(sizes), LearntTask.of(env)
         self.config, self.schedule = config, schedule
         self.generator = np.random.default_rng(seed)
         super().__init__(
@@ -51,7 +52,8 @@ class AllocationDDPG(DDPG):
             _side_by_side(env, config.environments),  # made here, so that no Monitor is wrapped around
             learning_rate=config.critic_lr,
             buffer_size=config.replay_episodes * self.decisions,
-            learning_starts=schedule.warmup * self.decisions,
+            # Learning starts when more steps than these are played: after the warm-up's last episode, not the next.
+            learning_starts=max(0, schedule.warmup * self.decisions - 1),
             batch_size=config.batch_size,
             tau=config.tau,
             gamma=config.discount,

@@ -48,8 +48,8 @@ class DDPGConfig:
         final_sigma: The lowest sigma if `sigma_decay` is None.
         annealing_episodes: Episodes past the warm-up until sigma is `final_sigma`; a shorter search reaches it in its
             last episode.
-        continued_sigma: Sigma at the start when a trained agent goes on; it then has no warm-up, but plays its first
-            episode without noise.
+        continued_sigma: Sigma at the start when a trained agent goes on. It plays its first episode without noise, and
+            has a warm-up, with this noise around what it knows, only if network, budget or reward are others.
         gradient_steps: Gradient steps after each episode past the warm-up; -1 for one a decision.
         environments: Episodes that are played side by side, in environments that share problem and evaluator, before
             the next gradient steps, of which there are then as many times more. A search's episodes must be a multiple.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +34,9 @@ class Schedule:
     """What an episode of a search does.
 
     Attributes:
-        guides: Pruning ratios of the first episodes, played as they are; each has shape `(decisions,)`.
-        warmup: Episodes of warm-up, guided ones included.
+        guides: Pruning ratios of the first episodes after the noiseless ones, played as they are; each has shape
+            `(decisions,)`.
+        warmup: Episodes of warm-up, noiseless and guided ones included.
         sigma: Standard deviation during the warm-up and in the first episode after it.
         decay: Factor on the deviation after every episode past the warm-up.
         floor: The deviation never falls below it.
@@ -64,6 +65,17 @@ class Schedule:
         decay, floor = config.annealing(config.continued_sigma, episodes)
         return Schedule((), 0, config.continued_sigma, decay, floor, uniform=False, noiseless=1)
 
+    @staticmethod
+    def transferred(config: DDPGConfig, episodes: int, guides: Sequence[NDArray[np.float64]]) -> Schedule:
+        """Returns the schedule of a search that a trained actor starts on another task.
+
+        The critic has to see something of it before the actor may follow, so that there is a warm-up, as in a new
+        agent's search; but it plays around what the actor knows.
+        """
+        new = Schedule.of_search(config, episodes, guides)
+        decay, floor = config.annealing(config.continued_sigma, episodes - new.warmup)
+        return replace(new, sigma=config.continued_sigma, decay=decay, floor=floor, uniform=False, noiseless=1)
+
     def sigma_of(self, episode: int) -> float:
         """Returns the standard deviation of an episode."""
         return max(self.floor, self.sigma * self.decay ** max(0, episode - self.warmup))
@@ -82,8 +94,8 @@ class Schedule:
         """
         if episode < self.noiseless:
             return mean()
-        if episode < len(self.guides):
-            return float(self.guides[episode][step])
+        if episode < self.noiseless + len(self.guides):
+            return float(self.guides[episode - self.noiseless][step])
         if episode < self.warmup and self.uniform:
             return float(generator.random())
         return truncated_normal(mean(), self.sigma_of(episode), generator)

@@ -13,12 +13,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from agents.ddpg.config import DDPGConfig
+from agents.ddpg.learnt_task import LearntTask
 from amc.errors import CheckpointError
 
 if TYPE_CHECKING:
     from agents.ddpg.algorithm import AllocationDDPG
 
-FORMAT = "amc-ddpg-1"
+FORMAT = "amc-ddpg-2"
 _EPISODE = "episode-critic"
 _ARRAYS = ("observations", "next_observations", "actions", "rewards", "dones")
 
@@ -29,14 +30,14 @@ class TrainedState:
 
     Attributes:
         config: The options of the agent that learnt.
-        decisions: Decisions of the environment that it learnt in.
+        task: What it learnt.
         updates: Gradient steps taken.
         baseline: Moving average of the rewards; None before the first gradient step.
         tensors: Networks, targets, optimisers and replay by name, all on the CPU.
     """
 
     config: DDPGConfig
-    decisions: int
+    task: LearntTask
     updates: int
     baseline: float | None
     tensors: dict[str, torch.Tensor]
@@ -46,7 +47,7 @@ class TrainedState:
         record = {
             "format": FORMAT,
             "config": asdict(self.config),
-            "decisions": self.decisions,
+            "task": asdict(self.task),
             "updates": self.updates,
             "baseline": self.baseline,
         }
@@ -70,9 +71,13 @@ class TrainedState:
                 f"{str(path)!r} must be an agent of format {FORMAT!r}, not {record.get('format')!r}; "
                 "save it with DDPGAgent.save"
             )
-        return TrainedState(
-            _config(record["config"]), record["decisions"], record["updates"], record["baseline"], tensors
-        )
+        try:
+            task = LearntTask.from_dict(record["task"])
+            return TrainedState(_config(record["config"]), task, record["updates"], record["baseline"], tensors)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"the header of the agent {str(path)!r} must hold what DDPGAgent.save writes, but: {error!r}"
+            ) from error
 
 
 def _config(record: dict[str, Any]) -> DDPGConfig:
@@ -96,20 +101,20 @@ def capture(algorithm: AllocationDDPG) -> TrainedState:
         order = (order + replay.pos) % replay.size()
     tensors |= {f"replay.{name}": torch.from_numpy(getattr(replay, name))[order] for name in _ARRAYS}
     copies = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
-    return TrainedState(algorithm.config, algorithm.decisions, algorithm._n_updates, replay.baseline, copies)
+    return TrainedState(algorithm.config, algorithm.task, algorithm._n_updates, replay.baseline, copies)
 
 
 def restore(algorithm: AllocationDDPG, state: TrainedState) -> None:
     """Puts what was learnt into an algorithm.
 
     The actor and the critic of single steps fit any environment, as observations are scaled and always of 11 features.
-    The replay, the baseline and the critic of whole episodes are taken over only where the number of decisions is the
-    same: an allocation of another network has another length, and its reward another scale.
+    The critic of whole episodes is taken over for the same network alone. The replay and the baseline are taken over
+    for the same task alone: under another budget or reward, old rewards would stand in the way of new ones for good.
 
     Raises:
         CheckpointError: If the networks are of another shape.
     """
-    same = state.decisions == algorithm.decisions
+    same = state.task.same_network(algorithm.task)
     try:
         for name, module in _modules(algorithm).items():
             if same or not name.startswith(_EPISODE):
@@ -123,7 +128,7 @@ def restore(algorithm: AllocationDDPG, state: TrainedState) -> None:
     for name, optimizer in _optimizers(algorithm).items():
         if same or not name.startswith(_EPISODE):
             _restore_moments(optimizer, _part(state.tensors, f"{name}."))
-    if same:
+    if state.task == algorithm.task:
         algorithm._n_updates = state.updates
         _restore_replay(algorithm, state)
 
@@ -146,7 +151,7 @@ def _restore_moments(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.
     moments: dict[int, dict[str, torch.Tensor]] = {}
     for key, value in tensors.items():
         index, _, name = key.partition(".")
-        moments.setdefault(int(index), {})[name] = value
+        moments.setdefault(int(index), {})[name] = value.clone()  # the optimiser changes them in place
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

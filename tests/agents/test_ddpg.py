@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 
 from agents import create_agent
 from agents.ddpg import DDPGAgent, DDPGConfig
+from amc.costs import Budget
 from amc.errors import CheckpointError, ConfigurationError, UnknownNameError
 
 SHORT = {"warmup_episodes": 3, "hidden": (16, 16)}
@@ -72,7 +74,9 @@ def test_training_goes_on_from_what_was_learnt(toys, critic):
     played = [e.reward for e in second.search(toys.small_env(), 4, seed=1).episodes]
     assert second.trained.updates > first.trained.updates
     assert len(second.trained.tensors["replay.rewards"]) == 3 * (8 + 4)
+    before = {name: tensor.clone() for name, tensor in first.trained.tensors.items()}
     assert played == [e.reward for e in second.search(toys.small_env(), 4, seed=1).episodes]  # starts from `initial`
+    assert all(torch.equal(before[name], tensor) for name, tensor in first.trained.tensors.items())
 
 
 @pytest.mark.parametrize("critic", ["step", "episode"])
@@ -84,6 +88,28 @@ def test_a_policy_moves_to_a_network_of_another_depth(toys, critic):
     continued = DDPGAgent(agent.config, agent.trained)
     assert len(continued.search(deeper, 3, seed=0).episodes) == 3
     assert len(continued.trained.tensors["replay.rewards"]) == 3 * 7  # rewards of another network are not kept
+
+
+@pytest.mark.parametrize("change", [{"decisions": 7}, {"budget": 0.3}, {"reward_name": "other"}])
+def test_another_task_has_a_warmup_around_the_policy_and_a_replay_of_its_own(toys, change):
+    agent = create_agent("ddpg", warmup_episodes=6, warmup_fraction=1.0, warm_start=("uniform",), gradient_steps=2)
+    agent.search(toys.wide_env("project", decisions=3), 8, seed=0)
+    env = toys.wide_env("project", decisions=change.get("decisions", 3))
+    env.reward_name = change.get("reward_name", "")
+    if "budget" in change:
+        env.problem = replace(env.problem, budget=Budget(flops=change["budget"]))
+    moved = DDPGAgent(agent.config, agent.trained)
+    played = moved.search(env, 8, seed=1).episodes
+    assert played[0].allocation == agent.act(env).allocation
+    assert played[1].allocation == create_agent("uniform").search(env, 1, seed=0).best.allocation
+    assert len(moved.trained.tensors["replay.rewards"]) == 8 * len(env.problem.decisions)
+    assert moved.trained.updates == 2 * 3  # after the sixth, seventh and eighth episode
+
+
+def test_learning_starts_as_soon_as_the_warmup_is_over(toys):
+    agent = create_agent("ddpg", warmup_episodes=6, warmup_fraction=1.0, gradient_steps=2)
+    agent.search(toys.small_env(), 8, seed=0)
+    assert agent.trained.updates == 2 * 3
 
 
 @pytest.mark.parametrize("critic", ["step", "episode"])
