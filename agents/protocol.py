@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from amc.errors import ConfigurationError
 
@@ -98,13 +98,19 @@ def problem_of(env: AllocationEnv) -> PruningProblem:
     """Returns the problem that an environment walks through.
 
     Raises:
-        ConfigurationError: If the environment shows none.
+        ConfigurationError: If the environment shows none, or is wrapped so that its actions are no pruning ratios.
     """
     problem: PruningProblem | None = getattr(env.unwrapped, "problem", None)
     if problem is None:
         raise ConfigurationError(
             f"an agent needs an environment with an attribute 'problem', which {env.unwrapped!r} lacks; "
             "use one of the AMC/... environments"
+        )
+    space: Any = env.action_space
+    if (float(space.low.min()), float(space.high.max()), space.shape) != (0.0, 1.0, (1,)):
+        raise ConfigurationError(
+            f"the agents of amc act in pruning ratios, Box(0, 1, (1,)), and this environment takes {space}; give them "
+            "the environment without the wrapper that changes its actions"
         )
     return problem
 

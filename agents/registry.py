@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from agents.protocol import Agent
+from amc.conversion import convert
 from amc.errors import ConfigurationError, suggest
 from amc.registry import Registry
 
@@ -40,8 +41,11 @@ def create_agent(name: str, **options: Any) -> Agent:
         ConfigurationError: If the agent has no such option, or its value cannot be used.
     """
     factory = AGENTS.get(name)
-    known = list(inspect.signature(factory).parameters)
+    known = inspect.signature(factory, eval_str=True).parameters
     for option in options:
         if option not in known:
             raise ConfigurationError(f"agent {name!r} has no option {option!r}; {suggest(option, known)}")
-    return factory(**options)
+    values = {
+        option: convert(known[option].annotation, value, f"{name}: {option}") for option, value in options.items()
+    }
+    return factory(**values)

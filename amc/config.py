@@ -7,19 +7,13 @@ part that owns the rule, so that Python callers get the same messages.
 from __future__ import annotations
 
 import dataclasses
-import types
-import typing
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from amc.costs import Budget
-from amc.errors import ConfigurationError, UnknownNameError
 from amc.task import PruningConfig, split_list
 from amc.training.config import FineTuneConfig, TrainConfig
 from amc.training.data import DataConfig
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -125,47 +119,4 @@ def budget_of(config: RunConfig) -> Budget | None:
 
 def _whole(value: float | None) -> float | int | None:
     """Returns counts as integers; shares stay as they are."""
-    return int(value) if value is not None and value > 1 and value == int(value) else value
-
-
-def from_mapping(cls: type[T], record: Mapping[str, Any], path: str = "") -> T:
-    """Builds a configuration from nested dictionaries, as YAML yields them.
-
-    Args:
-        cls: The dataclass to build.
-        record: Values by field name; what is missing keeps its default.
-        path: Where `record` stands, for messages; ends with a dot unless empty.
-
-    Raises:
-        UnknownNameError: If a name is no option.
-        ConfigurationError: If a value has the wrong type.
-    """
-    hints = typing.get_type_hints(cls)
-    values: dict[str, Any] = {}
-    for name, value in record.items():
-        if name not in hints:
-            raise UnknownNameError("option", f"{path}{name}", [f"{path}{hint}" for hint in hints])
-        values[name] = _convert(hints[name], value, f"{path}{name}")
-    return cls(**values)
-
-
-def _convert(hint: Any, value: Any, name: str) -> Any:
-    """Returns `value` as the type that an option asks for."""
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, Mapping):
-            raise ConfigurationError(f"{name} must be a section with options of its own, not {value!r}")
-        return from_mapping(typing.cast(type, hint), value, f"{name}.")
-    if typing.get_origin(hint) is typing.Literal:
-        if value not in typing.get_args(hint):
-            raise UnknownNameError(name, str(value), typing.get_args(hint))
-        return value
-    choices = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    allowed = tuple(typing.get_origin(choice) or choice for choice in choices)
-    if tuple in allowed and isinstance(value, list):
-        return tuple(value)
-    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-        wanted = " or ".join("unset" if kind is type(None) else kind.__name__ for kind in allowed)
-        raise ConfigurationError(f"{name} must be {wanted}, not {value!r}")
-    return value
+    return int(value) if value is not None and value > 1 and float(value).is_integer() else value

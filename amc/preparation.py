@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 
+from amc.conversion import check_seed
 from amc.costs import Budget
-from amc.errors import ConfigurationError, ModelError
+from amc.errors import ConfigurationError
 from amc.models.weights import check_finite
 from amc.recorder import Recorder
 from amc.recorder_hooks import training_hooks
@@ -37,6 +37,7 @@ def prepare(
     Raises:
         AmcError: If an option, the budget, the network or its weights cannot be used.
     """
+    check_seed(seed)
     finetune.check()
     pruning.check()
     resolve_dtype(dtype, resolve_device(device))
@@ -70,12 +71,7 @@ def train_dense(task: Task, config: TrainConfig, recorder: Recorder) -> None:
         raise ConfigurationError("training the dense network needs data; give data, or a trained network")
     with training_hooks(recorder, "dense", len(task.data.train), config) as hooks:
         checkpoint = recorder.checkpoint("dense")
-        result = train_model(
+        train_model(
             task.model, task.data, config, seed=task.seed, device=task.device, hooks=hooks, checkpoint=checkpoint
-        )
-    if result.epochs and not math.isfinite(result.epochs[-1].cross_entropy):
-        raise ModelError(
-            f"training the dense network diverged: its cross-entropy is {result.epochs[-1].cross_entropy}; "
-            f"choose a train.learning_rate below {config.learning_rate:g}"
         )
     recorder.on_dense(task.model)

@@ -22,6 +22,7 @@ from amc.errors import ConfigurationError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from agents.heuristics import Heuristic
     from agents.protocol import AllocationEnv
 
 
@@ -43,8 +44,13 @@ class DDPGAgent:
             config: The options; None for the defaults.
             initial: What a search starts from; None for new networks. With a state the first episode is played without
                 noise, and for the same task there is no warm-up (see `state.restore`).
+
+        Raises:
+            ConfigurationError: If `config.warm_start` names what is no heuristic.
         """
         self.config = DDPGConfig() if config is None else config
+        for name in self.config.warm_start:
+            heuristic(name)  # refuses what is wrong before anything takes time
         self.initial = initial
         self.trained: TrainedState | None = None
 
@@ -138,7 +144,12 @@ class DDPGAgent:
 
 
 def guides(env: AllocationEnv, names: tuple[str, ...]) -> list[NDArray[np.float64]]:
-    """Returns the pruning ratios of heuristics, shape `(decisions,)` each.
+    """Returns the pruning ratios of heuristics, shape `(decisions,)` each; see `heuristic`."""
+    return [ratios_of(env, heuristic(name).widths(problem_of(env))) for name in names]
+
+
+def heuristic(name: str) -> Heuristic:
+    """Returns the heuristic of a name.
 
     Raises:
         UnknownNameError: If there is no such agent.
@@ -147,13 +158,10 @@ def guides(env: AllocationEnv, names: tuple[str, ...]) -> list[NDArray[np.float6
     from agents.heuristics import Heuristic
     from agents.registry import AGENTS
 
-    problem, ratios = problem_of(env), []
-    for name in names:
-        agent = AGENTS.get(name)()
-        if not isinstance(agent, Heuristic):
-            raise ConfigurationError(f"ddpg: warm_start takes heuristics such as 'uniform', not {name!r}")
-        ratios.append(ratios_of(env, agent.widths(problem)))
-    return ratios
+    agent = AGENTS.get(name)()
+    if not isinstance(agent, Heuristic):
+        raise ConfigurationError(f"ddpg: warm_start takes heuristics such as 'uniform', not {name!r}")
+    return agent
 
 
 def create(preset: Literal["default", "paper"] = "default", **options: Any) -> DDPGAgent:
@@ -173,5 +181,8 @@ def create(preset: Literal["default", "paper"] = "default", **options: Any) -> D
 
 # Option checks and help see every option by name.
 create.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-    [inspect.signature(create).parameters["preset"], *inspect.signature(DDPGConfig).parameters.values()]
+    [
+        inspect.signature(create, eval_str=True).parameters["preset"],
+        *inspect.signature(DDPGConfig, eval_str=True).parameters.values(),
+    ]
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from amc.errors import ConfigurationError
@@ -124,7 +125,7 @@ class DDPGConfig:
             ConfigurationError: If one cannot be used.
         """
         for name in _POSITIVE:
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < inf:
                 raise ConfigurationError(f"ddpg: {name} must be positive, not {getattr(self, name)}")
         for name in ("tau", "discount", "warmup_fraction", "baseline_rate"):
             if not 0 <= getattr(self, name) <= 1:

@@ -11,7 +11,8 @@ import jsonargparse
 import yaml
 
 from amc.cli.command import Parser
-from amc.config import RunConfig, from_mapping
+from amc.config import RunConfig
+from amc.conversion import from_mapping
 from amc.errors import ConfigurationError
 from amc.loading import ARCHITECTURE
 from amc.report.run_folder import CONFIG, DENSE

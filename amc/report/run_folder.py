@@ -12,12 +12,13 @@ from typing import Any
 import yaml
 
 from agents.protocol import EpisodeResult
-from amc.config import RunConfig, as_mapping, budget_of, from_mapping
+from amc.config import RunConfig, as_mapping, budget_of
+from amc.conversion import from_mapping
 from amc.errors import RunFolderError
 from amc.records import episode_from_record, episode_line, write_json, write_text
 
 CONFIG, EPISODES, PROGRESS, SUMMARY = "config.yaml", "episodes.jsonl", "progress.json", "summary.json"
-DENSE = "dense.safetensors"
+DENSE, TENSORBOARD = "dense.safetensors", "tensorboard"
 
 
 class RunFolder:
@@ -73,14 +74,10 @@ class RunFolder:
             return self.config
         return replace(self.config, weights=str(self.path / DENSE), train_first=False)
 
-    @property
-    def finished(self) -> bool:
-        """Whether the run has come to its end."""
-        return (self.path / SUMMARY).is_file()
-
-    def discard(self) -> None:
-        """Deletes the folder: for a run that failed before it had anything to keep."""
-        shutil.rmtree(self.path, ignore_errors=True)
+    def discard_if_empty(self) -> None:
+        """Deletes the folder if it holds what every run begins with and no more: for a run that failed at once."""
+        if {entry.name for entry in self.path.iterdir()} <= {CONFIG, TENSORBOARD}:
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def read_episodes(self) -> list[EpisodeResult]:
         """Returns the episodes written so far; a last line that was cut off is left out."""

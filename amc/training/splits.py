@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from amc.conversion import check_seed
 from amc.errors import DataError
 from amc.training.image_set import BatchSource, ImageSet
 from amc.training.stratified import stratified_order
@@ -56,8 +57,10 @@ def split_roles(
         seed: Seed of the split.
 
     Raises:
+        ConfigurationError: If the seed is out of range.
         DataError: If too few images are there to split.
     """
+    check_seed(seed)
     held_out = default_search_images(len(train)) if search_images is None else search_images
     if not 0 < held_out < len(train):
         raise DataError(

@@ -150,6 +150,7 @@ class _Trainer:
                 self._report(epoch, step, mean_loss, rate, images_done / (time.perf_counter() - start))
         seconds = time.perf_counter() - start
         score = evaluate(self.model, self.search, device=self.device, dtype=self.dtype)
+        _finite(score.cross_entropy, epoch, rate)
         mean_loss = _finite(float(loss_sum) / max(1, step), epoch, rate)
         speed = images_done / seconds
         return EpochRecord(epoch, mean_loss, score.accuracy, score.cross_entropy, rate, seconds, speed)

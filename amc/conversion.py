@@ -1,0 +1,99 @@
+"""Values as users write them, converted to the types that options ask for."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from amc.errors import ConfigurationError, UnknownNameError
+
+T = TypeVar("T")
+_SEEDS = 2**32  # NumPy's generators take no others
+_WORDS = {
+    type(None): "unset",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    tuple: "a list such as [a, b]",
+    Sequence: "a list such as [a, b]",
+}
+
+
+def from_mapping(cls: type[T], record: Mapping[str, Any], path: str = "") -> T:
+    """Builds a configuration from nested dictionaries, as YAML yields them.
+
+    Args:
+        cls: The dataclass to build.
+        record: Values by field name; what is missing keeps its default.
+        path: Where `record` stands, for messages; ends with a dot unless empty.
+
+    Raises:
+        UnknownNameError: If a name is no option.
+        ConfigurationError: If a value has the wrong type.
+    """
+    hints = typing.get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for name, value in record.items():
+        if name not in hints:
+            raise UnknownNameError("option", f"{path}{name}", [f"{path}{hint}" for hint in hints])
+        values[name] = convert(hints[name], value, f"{path}{name}")
+    return cls(**values)
+
+
+def convert(hint: Any, value: Any, name: str) -> Any:
+    """Returns a value as the type that an option asks for.
+
+    Args:
+        hint: The type: a class, a union of classes, a `Literal`, `tuple[X, ...]`, `Sequence[X]` or a dataclass. Values
+            for any other are returned as they are.
+        value: What the user wrote, as YAML or Python have it.
+        name: The option, for messages.
+
+    Raises:
+        UnknownNameError: If a name is none of the valid ones.
+        ConfigurationError: If the value has another type, or is a number that is not finite.
+    """
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise ConfigurationError(f"{name} must be a section with options of its own, not {value!r}")
+        return from_mapping(typing.cast(type, hint), value, f"{name}.")
+    if typing.get_origin(hint) is typing.Literal:
+        if value not in typing.get_args(hint):
+            raise UnknownNameError(name, str(value), typing.get_args(hint))
+        return value
+    choices = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    allowed = {typing.get_origin(choice) or choice: choice for choice in choices}
+    if not all(isinstance(kind, type) for kind in allowed):
+        return value
+    several = allowed.get(tuple) or allowed.get(Sequence)
+    if several is not None and isinstance(value, list | tuple):
+        return tuple(convert(typing.get_args(several)[0], item, f"each of {name}") for item in value)
+    if float in allowed and isinstance(value, int | float) and not isinstance(value, bool):
+        return _finite(value, name) if isinstance(value, float) or int not in allowed else value
+    is_wrong_text = several is not None and isinstance(value, str)
+    is_wrong_switch = isinstance(value, bool) and bool not in allowed
+    if is_wrong_text or is_wrong_switch or not isinstance(value, tuple(allowed)):
+        wanted = " or ".join(_WORDS.get(kind, kind.__name__) for kind in allowed)
+        raise ConfigurationError(f"{name} must be {wanted}, not {value!r}")
+    return value
+
+
+def _finite(value: float, name: str) -> float:
+    if not math.isfinite(value):
+        raise ConfigurationError(f"{name} must be a finite number, not {value}")
+    return float(value)
+
+
+def check_seed(seed: int) -> None:
+    """Refuses a seed that some generator does not take.
+
+    Raises:
+        ConfigurationError: If it is not from 0 to 2**32 - 1.
+    """
+    if not 0 <= seed < _SEEDS:
+        raise ConfigurationError(f"a seed must be from 0 to {_SEEDS - 1}, not {seed}")
