@@ -140,6 +140,11 @@ def compress(
     if data is None and evaluate is None:
         raise ConfigurationError("without data your own evaluate must be given: compress(..., evaluate=...)")
     roles = roles_from_loaders(*data, seed=seed) if isinstance(data, tuple) else data
+    if evaluate is not None and isinstance(reward, str) and reward != "accuracy":
+        raise ConfigurationError(
+            f"with an evaluate of your own the reward must be 'accuracy', which is then a hundredth of its value, or a "
+            f"function of an envs.rewards.Outcome; {reward!r} is made of classifications"
+        )
     settings = finetune if isinstance(finetune, FineTuneConfig) else FineTuneConfig()
     search = SearchConfig(agent, agent_options or {}, episodes, reward, allocation_mode, seed, first_images)
     task = prepare(

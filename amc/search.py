@@ -11,6 +11,7 @@ import gymnasium
 
 import envs
 from agents import Agent, EpisodeResult, SearchOutcome, check_plan, create_agent
+from agents.random_state import kept_random_state
 from amc.costs import Budget, PruningProblem
 from amc.errors import ConfigurationError
 from amc.recorder import Recorder
@@ -170,7 +171,10 @@ class _Replay:
         """Scores an allocation, from memory if possible."""
         known = self._scores.get(allocation.key())
         if known is None:
-            return self._evaluate(allocation)
+            # What an evaluator draws must not shift what the agent draws, or a resumed search, which does not ask it
+            # again, would take another way.
+            with kept_random_state():
+                return self._evaluate(allocation)
         if self._staged is not None:
             self._staged.observe(allocation, known)
         return known

@@ -24,11 +24,9 @@ def reward_of(problem: PruningProblem, reward: str | Reward) -> Value:
         ConfigurationError: If the reward needs a budget and there is none.
     """
     formula = resolve_reward(reward, has_budget=problem.budget is not None)
-    flops, params = problem.costs["flops"], problem.costs["params"]
 
     def value(allocation: Allocation, score: Score) -> float:
-        widths = problem.widths(allocation)
-        return float(formula(Outcome(score, flops.cost(widths), params.cost(widths), flops.dense, params.dense)))
+        return float(formula(Outcome.of(problem, problem.widths(allocation), score)))
 
     return value
 

@@ -148,15 +148,15 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
         """Scores the final widths."""
         allocation: Allocation = self.problem.allocation(widths)
         score: Score = self._evaluate(allocation)
-        costs = self.problem.costs
-        flops, params = costs["flops"].cost(widths), costs["params"].cost(widths)
-        reward = float(self._reward(Outcome(score, flops, params, costs["flops"].dense, costs["params"].dense)))
+        outcome = Outcome.of(self.problem, widths, score)
+        reward = float(self._reward(outcome))
         if not math.isfinite(reward):
             raise ModelError(
                 f"a reward must be a finite number, not {reward} for {score}; check the network's weights "
                 "and the data, or choose the reward 'accuracy'"
             )
-        return {"allocation": allocation, "score": score, "flops": flops, "params": params, "reward": reward}
+        costs = {"flops": outcome.flops, "params": outcome.params}
+        return {"allocation": allocation, "score": score, **costs, "reward": reward}
 
     @property
     def spec(self) -> EnvSpec | None:

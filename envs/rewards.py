@@ -16,12 +16,16 @@ counts them (one fused multiply-add is one).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from amc.errors import ConfigurationError
 from amc.registry import Registry
 from amc.training.score import Score
+
+if TYPE_CHECKING:
+    from amc.costs import PruningProblem
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,12 @@ class Outcome:
     params: int
     dense_flops: int
     dense_params: int
+
+    @staticmethod
+    def of(problem: PruningProblem, widths: Sequence[int], score: Score) -> Outcome:
+        """Puts a score together with the costs of the widths that earned it."""
+        flops, params = problem.costs["flops"], problem.costs["params"]
+        return Outcome(score, flops.cost(widths), params.cost(widths), flops.dense, params.dense)
 
     @property
     def error(self) -> float:

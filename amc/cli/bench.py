@@ -13,6 +13,7 @@ from amc.cli.options import add_run_options, run_config
 from amc.errors import RunFolderError
 
 if TYPE_CHECKING:
+    from amc.bench.speed import BenchConfig
     from amc.config import RunConfig
 
 _UNUSED = ("compare", "finetune", "train", "train_first")
@@ -63,6 +64,7 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.records import write_json
 
     config = run_config(options)
+    _rules(options).check()
     figures = _curve(config, options) if options.curve else _speed(config, options)
     if options.json:
         try:
@@ -71,21 +73,25 @@ def run(options: jsonargparse.Namespace) -> None:
             raise RunFolderError(f"the file of --json must be writable: {error}") from error
 
 
+def _rules(options: jsonargparse.Namespace) -> BenchConfig:
+    from amc.bench.speed import BenchConfig
+
+    return BenchConfig(options.rounds, options.reference_episodes, options.reference_rows)
+
+
 def _speed(config: RunConfig, options: jsonargparse.Namespace) -> dict[str, Any]:
     """Measures one network on its data."""
-    from amc.bench.speed import BenchConfig, measure_speed
+    from amc.bench.speed import measure_speed
     from amc.bench.tables import speed_table
     from amc.cli.setup import display, load_roles, open_task, search_of
     from amc.config import budget_of
     from amc.report.tables import render
     from amc.search import check_search
 
-    measured = BenchConfig(options.rounds, options.reference_episodes, options.reference_rows)
-    measured.check()
     task, _ = open_task(config, load_roles(config.data, config.seed, display()), budget=budget_of(config))
     search = search_of(config)
     check_search(task.problem, search)
-    report = measure_speed(task, search, measured)
+    report = measure_speed(task, search, _rules(options))
     print(render(speed_table(report)), end="")
     return {"model": config.model, **report.as_dict()}
 
@@ -124,7 +130,8 @@ COMMAND = Command(
     defaults=defaults,
     description=(
         "Times the search on a network and data, splits the time, and compares it with a straightforward reading of\n"
-        "the reference procedure, in turns in the same process. The weights need not be trained."
+        "the reference procedure, in turns in the same process. The weights need not be trained, unless\n"
+        "--first_images is given: how many images candidates then see depends on them."
     ),
     examples=(
         "  amc bench\n"

@@ -66,6 +66,9 @@ def _check(options: jsonargparse.Namespace) -> None:
         raise ConfigurationError(f"--metric must be flops or params, not {options.metric!r}")
     if not options.agents or not options.budgets or not options.seeds or min(options.counts, default=0) < 1:
         raise ConfigurationError("--agents, --budgets, --seeds and --counts must each name something, counts above 0")
+    for budget in options.finetuned:
+        if budget not in options.budgets:
+            raise ConfigurationError(f"--finetuned must be among --budgets {options.budgets}, which {budget:g} is not")
     if options.rewards < 0 or options.rewards == 1:
         raise ConfigurationError(f"--rewards must be at least 2 allocations, not {options.rewards}")
 

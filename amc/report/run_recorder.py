@@ -15,7 +15,7 @@ from amc.config import RunConfig
 from amc.recorder import Advance, Recorder
 from amc.records import write_json
 from amc.report.progress import ProgressDisplay
-from amc.report.run_folder import DENSE, RunFolder, check_free
+from amc.report.run_folder import DENSE, TENSORBOARD, RunFolder, check_free
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
@@ -63,8 +63,8 @@ class RunRecorder(Recorder):
         """Closes the event file, and deletes a folder with nothing in it but a failure."""
         if self._writer is not None:
             self._writer.close()
-        if self._created and kind is not None and issubclass(kind, Exception) and not self._episodes:
-            self.folder.discard()
+        if self._created and kind is not None and issubclass(kind, Exception):
+            self.folder.discard_if_empty()
 
     def begin(self) -> None:
         """Makes the folder of a new run, or tells where a resumed one stands."""
@@ -75,7 +75,7 @@ class RunRecorder(Recorder):
             # What is behind a line that was cut off is measured again.
             self._folder.write_episodes(self._episodes)
             self.say(f"going on with {self.path}: {len(self._episodes)} episodes are done")
-        self._writer = _summary_writer(self.path / "tensorboard")
+        self._writer = _summary_writer(self.path / TENSORBOARD)
 
     def stage(self, title: str, total: int, unit: str) -> AbstractContextManager[Advance]:
         """Shows a stage."""

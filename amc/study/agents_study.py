@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agents import Agent, EpisodeResult, check_plan
+from agents import Agent, check_plan
+from amc.conversion import check_seed
 from amc.costs import Budget, PruningProblem
 from amc.delivery import Workshop
 from amc.recorder import Recorder
@@ -59,12 +60,13 @@ class AgentsStudy:
     def check(self, cells: Sequence[Cell]) -> None:
         """Raises what a cell would raise for a wrong budget or option, before anything takes time."""
         for cell in cells:
+            check_seed(cell.seed)
             check_plan(cell.variant.create(), cell.episodes)
         for budget in dict.fromkeys(cell.budget for cell in cells):
             check_search(self._problem(budget), replace(self._rules.search, agent="uniform", agent_options={}))
 
     def play(self, cells: Sequence[Cell], on_cell: Callable[[dict[str, Any]], None]) -> None:
-        """Plays the cells that have no line yet.
+        """Plays the cells that have no line yet, and fine-tunes those that are to be and were not.
 
         Args:
             cells: The cells.
@@ -75,7 +77,14 @@ class AgentsStudy:
             if known is None:
                 known = self._play(cell)
                 self.lines.add(known)
+            elif known["finetuned"] is None and self._finetunes(cell):
+                tuned = {**known, **self._accuracies(Allocation.from_dict(known["allocation"]), finetune=True)}
+                self.lines.replace(known, tuned)
+                known = tuned
             on_cell(known)
+
+    def _finetunes(self, cell: Cell) -> bool:
+        return cell.budget in self._rules.finetuned
 
     def _play(self, cell: Cell) -> dict[str, Any]:
         problem, agent = self._problem(cell.budget), cell.variant.create()
@@ -87,25 +96,23 @@ class AgentsStudy:
             "metric": self._rules.metric,
             "played": len(outcome.episodes),
             "seconds": sum(episode.seconds for episode in outcome.episodes),
-            **self._figures(outcome.best, finetune=cell.budget in self._rules.finetuned),
+            "reward": outcome.best.reward,
+            "search_accuracy": outcome.best.score.accuracy,
+            "flops": outcome.best.flops,
+            "params": outcome.best.params,
+            "allocation": outcome.best.allocation.as_dict(),
+            **self._accuracies(outcome.best.allocation, finetune=self._finetunes(cell)),
         }
 
-    def _figures(self, best: EpisodeResult, *, finetune: bool) -> dict[str, Any]:
-        """Measures the network that a search has chosen."""
-        figures = {
-            "reward": best.reward,
-            "search_accuracy": best.score.accuracy,
-            "flops": best.flops,
-            "params": best.params,
-            "allocation": best.allocation.as_dict(),
-        }
-        known = self._measured(best.allocation, finetune)
+    def _accuracies(self, allocation: Allocation, *, finetune: bool) -> dict[str, Any]:
+        """Measures the network of an allocation on the test split, fine-tuned too if that is asked for."""
+        known = self._measured(allocation, finetune)
         if known is not None:
-            return {**figures, **known}
+            return known
         if not finetune:
-            return {**figures, "pruned": self._task.test(self._shop.prune(best.allocation)), "finetuned": None}
-        delivered = self._shop.deliver("study", best.allocation, Recorder())
-        return {**figures, "pruned": delivered.pruned, "finetuned": delivered.finetuned}
+            return {"pruned": self._task.test(self._shop.prune(allocation)), "finetuned": None}
+        delivered = self._shop.deliver("study", allocation, Recorder())
+        return {"pruned": delivered.pruned, "finetuned": delivered.finetuned}
 
     def _measured(self, allocation: Allocation, finetune: bool) -> dict[str, Any] | None:
         """Returns the test accuracies of the same allocation in an earlier cell."""
@@ -134,7 +141,7 @@ class AgentsStudy:
         name = re.sub(r"[^A-Za-z0-9_.=-]+", "_", Path(cell.variant.label).name)
         folder = self._folder / "agents"
         folder.mkdir(exist_ok=True)
-        file = f"{name}-{self._rules.metric}{cell.budget:g}-{cell.episodes}-seed{cell.seed}.safetensors"
+        file = f"{name}-{self._rules.metric}{cell.budget:.15g}-{cell.episodes}-seed{cell.seed}.safetensors"
         agent.save(folder / file)  # type: ignore[attr-defined]
 
     @property

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from amc.errors import RunFolderError
-from amc.records import without_nan
+from amc.records import without_nan, write_text
 from amc.study.variants import Variant
 
 
@@ -77,6 +77,11 @@ class Lines:
         """Returns the record with these values in its identifying fields."""
         wanted = list(values)
         return next((found for found in self.records if [found[name] for name in self._identity] == wanted), None)
+
+    def replace(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+        """Puts a record in the place of one that is there, without losing any on the way."""
+        self.records[self.records.index(dict(old))] = without_nan(new)
+        write_text(self._path, "".join(json.dumps(record) + "\n" for record in self.records))
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Appends a record."""

@@ -46,6 +46,11 @@ def agents_table(records: Iterable[Mapping[str, Any]]) -> str:
     return markdown(heading, body)
 
 
+def share_or_count(budget: float) -> str:
+    """Words a budget as the user gave it: a share in percent, or a count."""
+    return f"{100 * budget:g}%" if budget <= 1 else f"{budget:,.0f}"
+
+
 def markdown(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Lays out a Markdown table."""
     lines = [heading, ["---"] * len(heading), *rows]
@@ -55,7 +60,7 @@ def markdown(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _row(budget: float, episodes: int, agent: str, found: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     finetuned = [record["finetuned"] for record in found if record["finetuned"] is not None]
     return (
-        f"{budget:.0%} {found[0]['metric']}",
+        f"{share_or_count(budget)} {found[0]['metric']}",
         str(episodes),
         f"`{agent}`",
         str(len(found)),

@@ -94,4 +94,4 @@ def _option(text: str, part: str) -> tuple[str, Any]:
         parsed = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{value!r} must be a YAML value (in {text!r})") from error
-    return name.strip(), tuple(parsed) if isinstance(parsed, list) else parsed
+    return name.strip(), parsed

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from amc.cli.main import COMMANDS, main
+from amc.errors import ModelError
 from amc.models import create_model
 
 SMALL = ["--data.train_images", "200", "--data.test_images", "50", "--train.epochs", "0"]
@@ -38,6 +39,14 @@ def error_of(words, capsys):
         (["compress", "--model", "no_such.module:build"], "cannot import 'no_such.module'"),
         (["compress", "--agent", "dppg"], "did you mean 'ddpg'"),
         (["compress", "--agent", "random", "--agent_options.warmup", "3"], "has no option 'warmup'"),
+        (["compress", "--agent_options.sigma", "abc"], "ddpg: sigma must be a number, not 'abc'"),
+        (["compress", "--agent_options.hidden", "300"], "ddpg: hidden must be a list such as [a, b], not 300"),
+        (["compress", "--agent_options.warm_start", "uniform"], "ddpg: warm_start must be a list"),
+        (["compress", "--agent_options.warm_start", "[greedy]"], "warm_start takes heuristics"),
+        (["compress", "--agent", "cem", "--agent_options.population", "8.5"], "population must be a whole number"),
+        (["compress", "--seed", "-1"], "a seed must be from 0 to 4294967295, not -1"),
+        (["compress", "--seed", "99999999999999999999"], "a seed must be from 0"),
+        (["compress", "--budget.flops", ".inf"], "budget.flops must be a finite number, not inf"),
         (["compress", "--reward", "acuracy"], "did you mean 'accuracy'"),
         (["compress", "--compare", "unifrom"], "did you mean 'uniform'"),
         (["compress", "--data.name", "digit"], "did you mean 'digits'"),
@@ -66,6 +75,9 @@ def error_of(words, capsys):
         (["prune", "--policy", "missing.json"], "missing.json"),
         (["finetune"], "needs the folder"),
         (["evaluate", "nothing"], "nothing must be a finished run's folder"),
+        (["bench", "--curve", "resnet20", "--rounds", "0"], "rounds and reference_rows must be at least 1"),
+        (["study", "--out", "study", "--budgets", "0.5", "--finetuned", "0.4"], "must be among --budgets [0.5]"),
+        (["study", "--out", "study", "--agents", "random", "--seeds", "-1"], "a seed must be from 0"),
         (["inspect", "--shape", "3,x,3"], "--shape must be three positive numbers"),
     ],
 )
@@ -85,7 +97,7 @@ def test_unknown_option_in_a_file(here, capsys):
 
 def test_wrong_type_in_a_file(here, capsys):
     (here / "run.yaml").write_text("episodes: many\n")
-    assert "episodes must be int, not 'many'" in error_of(["compress", "--config", "run.yaml"], capsys)
+    assert "episodes must be a whole number, not 'many'" in error_of(["compress", "--config", "run.yaml"], capsys)
 
 
 def test_taken_folder_names_the_remedies(here, capsys):
@@ -132,6 +144,16 @@ def test_failure_in_training_leaves_no_folder(here, capsys):
     words = ["compress", *SMALL, "--train.epochs", "1", "--train.learning_rate", "1e30", "--out", "run"]
     assert "diverged" in error_of(words, capsys)
     assert not (here / "run").exists()
+
+
+def test_failure_after_training_keeps_the_trained_network(here, capsys, monkeypatch):
+    def fail(*arguments, **options):
+        raise ModelError("out of luck")
+
+    monkeypatch.setattr("amc.compression.search_policy", fail)
+    words = ["compress", *SMALL, "--train.epochs", "1", "--out", "run"]
+    assert "out of luck" in error_of(words, capsys)
+    assert (here / "run" / "dense.safetensors").is_file()
 
 
 @pytest.mark.parametrize("name", COMMANDS.names())

@@ -102,6 +102,14 @@ def test_projected_episode_collects_wishes_and_meets_the_budget_at_the_end(make_
     assert infos[-1]["flops"] <= problem.limit
 
 
+def test_what_is_asked_for_below_the_smallest_width_counts_as_that_width(make_problem, evaluate):
+    problem = make_problem(min_width=2)
+    env = FilterPruningEnv(problem, evaluate, allocation_mode="project")
+    least = problem.keep_ratios(problem.min_widths)
+    *_, info = list(play(env, (0.999, 0.5, 0.5)))[-1]
+    assert info["allocation"].key() == problem.project((least[0], 0.5, 0.5)) != problem.project((0.001, 0.5, 0.5))
+
+
 @given(ratios=st.lists(st.floats(-1, 2), min_size=3, max_size=3), mode=st.sampled_from(MODES), share=st.floats(0.1, 1))
 def test_every_episode_meets_the_budget_and_stays_in_the_box(make_problem, make_evaluate, ratios, mode, share):
     evaluate = make_evaluate()

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -121,6 +122,19 @@ def test_a_finalist_that_was_given_up_can_still_win(workshop):
     assert outcome.best.episode == 2
     assert outcome.best.score.accuracy == 75.0
     assert outcome.best.reward == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("agent", ["ddpg", "tpe"])
+def test_an_evaluator_that_draws_random_numbers_does_not_shift_the_search(workshop, agent):
+    problem, config = workshop.task.problem, SearchConfig(agent, episodes=24)
+
+    def evaluate(allocation):
+        torch.rand(3), np.random.rand(3)  # as a DataLoader does that shuffles
+        return Score(100.0 * sum(allocation.key()[1:]) / sum(problem.dense_widths), 1.0, images=40)
+
+    whole = search_policy(problem, evaluate, config)
+    resumed = search_policy(problem, evaluate, config, Remembering(whole.episodes[:17]))
+    assert [e.allocation for e in resumed.episodes] == [e.allocation for e in whole.episodes]
 
 
 @pytest.mark.parametrize("agent", AGENTS)

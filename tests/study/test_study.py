@@ -11,7 +11,7 @@ from amc.cli.main import main
 from amc.errors import ConfigurationError, RunFolderError, UnknownNameError
 from amc.study.cells import Lines, plan
 from amc.study.rewards import correlations, diverse_allocations, kendall
-from amc.study.tables import agents_table, half_width, mean_with_interval
+from amc.study.tables import agents_table, half_width, mean_with_interval, share_or_count
 from amc.study.variants import Variant
 
 QUICK = [
@@ -81,6 +81,23 @@ def test_counts_that_an_agent_cannot_play_are_refused_before_anything_takes_time
     assert not (tmp_path / "study").exists()
 
 
+def test_cells_that_were_played_are_fine_tuned_later(tmp_path, capsys):
+    words = ["study", *QUICK, "--out", str(tmp_path / "study"), "--agents", "uniform", "--budgets", "0.5", "0.503"]
+    assert main(words) == 0
+    before = lines(tmp_path / "study")
+    assert main([*words, "--finetuned", "0.503"]) == 0
+    after = lines(tmp_path / "study")
+    assert before[0] == after[0]
+    assert before[1] == {**after[1], "finetuned": None}
+    assert after[1]["finetuned"] > 0
+    assert "| 50.3% flops | 1 |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("budget", "words"), [(0.5, "50%"), (0.503, "50.3%"), (1.0, "100%"), (800000.0, "800,000")])
+def test_budgets_are_worded_as_given(budget, words):
+    assert share_or_count(budget) == words
+
+
 def test_a_trained_agent_is_transferred(studied):
     trained = next((studied / "agents").glob("ddpg-flops0.5-2-seed0*"))
     assert main([*command(studied, "uniform", counts=3), "--transfer", str(trained)]) == 0
@@ -107,9 +124,9 @@ def test_rewards_are_set_against_fine_tuned_accuracy(tmp_path, capsys):
     ("text", "options"),
     [
         ("ddpg", {}),
-        ("ddpg:warm_start=[]", {"warm_start": ()}),
+        ("ddpg:warm_start=[]", {"warm_start": []}),
         ("ddpg:warm_start=[uniform, erk];critic=step;sigma=0.3", {
-            "warm_start": ("uniform", "erk"), "critic": "step", "sigma": 0.3,
+            "warm_start": ["uniform", "erk"], "critic": "step", "sigma": 0.3,
         }),
     ],
 )  # fmt: skip
