@@ -13,7 +13,7 @@ from amc.cli.options import add_run_options, run_config
 from amc.errors import RunFolderError
 
 if TYPE_CHECKING:
-    from amc.bench.speed import BenchConfig
+    from amc.bench import BenchConfig
     from amc.config import RunConfig
 
 _UNUSED = ("compare", "finetune", "train", "train_first")
@@ -74,15 +74,14 @@ def run(options: jsonargparse.Namespace) -> None:
 
 
 def _rules(options: jsonargparse.Namespace) -> BenchConfig:
-    from amc.bench.speed import BenchConfig
+    from amc.bench import BenchConfig
 
     return BenchConfig(options.rounds, options.reference_episodes, options.reference_rows)
 
 
 def _speed(config: RunConfig, options: jsonargparse.Namespace) -> dict[str, Any]:
     """Measures one network on its data."""
-    from amc.bench.speed import measure_speed
-    from amc.bench.tables import speed_table
+    from amc.bench import measure_speed, speed_table
     from amc.cli.setup import display, load_roles, open_task, search_of
     from amc.config import budget_of
     from amc.report.tables import render
@@ -100,8 +99,7 @@ def _curve(config: RunConfig, options: jsonargparse.Namespace) -> dict[str, Any]
     """Times networks of several sizes."""
     from dataclasses import asdict
 
-    from amc.bench.curve import measure_curve
-    from amc.bench.tables import curve_table
+    from amc.bench import curve_table, measure_curve
     from amc.cli.setup import display, search_of
     from amc.config import budget_of, split_names
     from amc.report.tables import render

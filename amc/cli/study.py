@@ -76,11 +76,8 @@ def _check(options: jsonargparse.Namespace) -> None:
 def _agents(config: RunConfig, folder: Path, options: jsonargparse.Namespace) -> str:
     """Compares agents."""
     from amc.cli.setup import display, load_roles, open_task, search_of
-    from amc.study.agents_study import AgentsStudy, StudyRules
-    from amc.study.cells import plan
+    from amc.study import AgentsStudy, StudyRules, Variant, agents_table, plan
     from amc.study.study_folder import ensure_trained, open_folder
-    from amc.study.tables import agents_table
-    from amc.study.variants import Variant
 
     shown = display()
     transfers = [f"{kind}:{options.transfer}" for kind in ("act", "warm")] if options.transfer else []
@@ -107,7 +104,7 @@ def _rewards(config: RunConfig, folder: Path, options: jsonargparse.Namespace) -
     """Compares rewards."""
     from amc.cli.setup import display, load_roles, open_task
     from amc.costs import Budget
-    from amc.study.rewards import measure_rewards, rewards_table
+    from amc.study import measure_rewards, rewards_table
     from amc.study.study_folder import ensure_trained, open_folder
 
     shown, budget = display(), Budget(**{options.metric: options.budgets[0]})

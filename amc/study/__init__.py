@@ -1,1 +1,18 @@
 """Studies: agents under the same rules over budgets, seeds and numbers of episodes; rewards against what counts."""
+
+from amc.study.agents_study import AgentsStudy, StudyRules
+from amc.study.cells import Cell, plan
+from amc.study.rewards import measure_rewards, rewards_table
+from amc.study.tables import agents_table
+from amc.study.variants import Variant
+
+__all__ = [
+    "AgentsStudy",
+    "Cell",
+    "StudyRules",
+    "Variant",
+    "agents_table",
+    "measure_rewards",
+    "plan",
+    "rewards_table",
+]
