@@ -16,9 +16,14 @@ _PUBLIC = {
     "Allocation": "amc.structure",
     "Budget": "amc.costs",
     "CompressionResult": "amc.compression",
+    "DataRoles": "amc.training",
+    "FineTuneConfig": "amc.training",
+    "PruningConfig": "amc.task",
+    "TrainConfig": "amc.training",
     "compress": "amc.compression",
     "create_model": "amc.models",
     "load": "amc.loading",
+    "roles_from_loaders": "amc.training",
     "trace_structure": "amc.structure.trace",
 }
 

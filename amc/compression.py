@@ -77,7 +77,7 @@ class CompressionResult:
 
 def compress(
     model: nn.Module,
-    data: DataRoles | tuple[DataLike, DataLike] | None,
+    data: DataRoles | Sequence[DataLike] | None,
     budget: Budget | None = None,
     *,
     agent: str = "ddpg",
@@ -137,9 +137,11 @@ def compress(
         AmcError: If anything given cannot be used; nothing has been written or trained then.
     """
     recorder = recorder or Recorder()
+    if budget is not None and not isinstance(budget, Budget):
+        raise ConfigurationError(f"a budget must be an amc.Budget, such as amc.Budget(flops=0.5), not {budget!r}")
     if data is None and evaluate is None:
         raise ConfigurationError("without data your own evaluate must be given: compress(..., evaluate=...)")
-    roles = roles_from_loaders(*data, seed=seed) if isinstance(data, tuple) else data
+    roles = data if data is None or isinstance(data, DataRoles) else roles_from_loaders(*data, seed=seed)
     if evaluate is not None and isinstance(reward, str) and reward != "accuracy":
         raise ConfigurationError(
             f"with an evaluate of your own the reward must be 'accuracy', which is then a hundredth of its value, or a "

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from amc.costs.fvcore_flops import count_flops, count_params
-from amc.errors import StructureError
+from amc.errors import ConfigurationError, StructureError
 from amc.pruning import (
     CandidateNetwork,
     CandidateScorer,
@@ -25,6 +25,7 @@ from amc.pruning import (
 )
 from amc.pruning.steps import Progress, silent
 from amc.structure import Allocation
+from amc.structure.running import first_line
 from amc.task import Task
 from amc.training import evaluate, predict, resolve_device, resolve_dtype, score_logits
 from amc.training.score import Score
@@ -129,12 +130,32 @@ class FilterFamily:
     def _build_scorer(self) -> CandidateScorer[Score]:
         assert self._task.data is not None
         search = self._task.data.search
-        dtype = resolve_dtype(self._task.dtype, self._device)
-        network = CandidateNetwork(self._pruner, device=self._device, dtype=dtype)
+        network = self._candidate_network(search.take(range(min(2, len(search)))).inputs())
         count = self._task.pruning.recalibration_images
         few = self._images[:count] if self._images is not None and count else None
         return CandidateScorer(
             network, search.inputs(), search.targets, score_logits, batch_size=_BATCH, calibration=few
+        )
+
+    def _candidate_network(self, images: Tensor) -> CandidateNetwork:
+        """Returns the working copy in the fastest form in which the network's own code runs on the images.
+
+        Raises:
+            ConfigurationError: If it does not run in the number format that was asked for.
+        """
+        dense, failure = Allocation("filter", {}), ""
+        wanted = resolve_dtype(self._task.dtype, self._device, images.shape[1:])
+        for dtype in dict.fromkeys([wanted, torch.float32] if self._task.dtype == "auto" else [wanted]):
+            for channels_last in (True, False):
+                network = CandidateNetwork(self._pruner, device=self._device, dtype=dtype, channels_last=channels_last)
+                try:
+                    network.logits(dense, [network.prepare(images)])
+                except RuntimeError as error:
+                    failure = first_line(error)
+                else:
+                    return network
+        raise ConfigurationError(
+            f"the network must run in {wanted} to be scored so, but fails: {failure}; choose the dtype 'float32'"
         )
 
     def _check_costs(self, model: nn.Module, allocation: Allocation) -> None:

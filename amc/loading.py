@@ -12,6 +12,7 @@ from torch import nn
 
 from amc.architecture import rebuild
 from amc.errors import CheckpointError, RunFolderError
+from amc.structure.running import first_line
 
 ARCHITECTURE, WEIGHTS = "architecture.json", "model.safetensors"
 
@@ -71,7 +72,10 @@ def _load_weights(network: nn.Module, file: Path) -> None:
         stored._metadata = own._metadata  # type: ignore[attr-defined]
         missing, unexpected = network.load_state_dict(stored, strict=False)
     except (RuntimeError, SafetensorError, OSError) as error:
-        raise CheckpointError(f"{file} does not fit its architecture.json: {error}") from error
+        raise CheckpointError(
+            f"{file} does not fit its architecture.json: {first_line(error)}; if the network that was compressed is "
+            "not what its class builds (it was pruned before, say), give it: amc.load(folder, model=...)"
+        ) from error
     filled = {own[name].data_ptr() for name in stored if name in own}
     missing = [name for name in missing if own[name].data_ptr() not in filled]
     if missing or unexpected:

@@ -9,8 +9,7 @@ from torch import nn
 
 from amc.conversion import check_seed
 from amc.costs import Budget
-from amc.errors import ConfigurationError
-from amc.models.weights import check_finite
+from amc.errors import ConfigurationError, ModelError
 from amc.recorder import Recorder
 from amc.recorder_hooks import training_hooks
 from amc.structure.trace import trace_structure
@@ -41,7 +40,8 @@ def prepare(
     finetune.check()
     pruning.check()
     resolve_dtype(dtype, resolve_device(device))
-    check_finite(model.state_dict())
+    if data is not None and tune is None and finetune.epochs and not any(p.requires_grad for p in model.parameters()):
+        raise ModelError("fine-tuning needs parameters that require gradients; unfreeze some, or set finetune.epochs 0")
     example = example_of(data, example_input)
     structure = trace_structure(model, example)
     return Task(

@@ -35,7 +35,7 @@ def run(options: jsonargparse.Namespace) -> None:
         AmcError: If the folder, an option, the data or the network cannot be used.
     """
     from amc.cli.setup import build_model, display, load_roles
-    from amc.costs.fvcore_flops import count_flops, count_params
+    from amc.cli.sparsity import costs_of, is_sparse
     from amc.loading import load
     from amc.report.tables import networks_table, render
     from amc.task import example_of
@@ -48,8 +48,9 @@ def run(options: jsonargparse.Namespace) -> None:
     if options.run is None:
         (model, _), name = build_model(config, data.num_classes), config.model
     accuracy = evaluate(model, data.test, device=resolve_device(config.device)).accuracy
-    flops = count_flops(model.cpu(), example_of(data, None))
-    print(render(networks_table({name: (flops, count_params(model), accuracy)})))
+    sparse = options.run is not None and is_sparse(Path(options.run), config)
+    costs = costs_of(model.cpu(), example_of(data, None), sparse=sparse)
+    print(render(networks_table({name: (*costs, accuracy)})))
 
 
 COMMAND = Command(

@@ -39,7 +39,7 @@ def run(options: jsonargparse.Namespace) -> None:
         AmcError: If the folder, an option, the data or the network cannot be used.
     """
     from amc.cli.setup import build_model, display, load_roles
-    from amc.costs.fvcore_flops import count_flops, count_params
+    from amc.cli.sparsity import costs_of, is_sparse, zeros_kept
     from amc.loading import load, read_architecture
     from amc.recorder_hooks import training_hooks
     from amc.records import write_json
@@ -62,7 +62,9 @@ def run(options: jsonargparse.Namespace) -> None:
         teacher = build_model(config, data.num_classes)[0] if config.weights else None
         before = evaluate(model, data.test, device=config.device).accuracy
         recorder.begin()
-        with training_hooks(recorder, "network", len(data.train), config.finetune) as hooks:
+        sparse = is_sparse(folder, config)
+        after_step = zeros_kept(model) if sparse else None
+        with training_hooks(recorder, "network", len(data.train), config.finetune, after_step) as hooks:
             fine_tune(
                 model,
                 data,
@@ -75,7 +77,7 @@ def run(options: jsonargparse.Namespace) -> None:
             )
         after = evaluate(model, data.test, device=config.device).accuracy
         save_network(path, model.cpu(), architecture)
-        flops, params = count_flops(model, example_of(data, None)), count_params(model)
+        flops, params = costs_of(model, example_of(data, None), sparse=sparse)
         figures = {"pruned": before, "finetuned": after}
         write_json(path / "summary.json", _summary(config, flops, params, figures))
     print(render(networks_table({name: (flops, params, accuracy) for name, accuracy in figures.items()})))

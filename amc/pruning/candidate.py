@@ -28,7 +28,12 @@ class CandidateNetwork:
     """
 
     def __init__(
-        self, pruner: FilterPruner, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+        self,
+        pruner: FilterPruner,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        channels_last: bool = True,
     ) -> None:
         """Makes the working copy.
 
@@ -36,6 +41,8 @@ class CandidateNetwork:
             pruner: Holds the dense network, its structure and the tables.
             device: Where the copy computes.
             dtype: Number format of the copy; batch norms that cannot be folded stay in float32.
+            channels_last: Whether images and weights are laid out channels-last, which is faster; code such as
+                `x.view(len(x), -1)` does not take it.
         """
         self._pruner = pruner
         self._state = {
@@ -48,7 +55,9 @@ class CandidateNetwork:
         self._folded_norms = frozenset(fold.norm for fold in self._folds.values())
         self._network = copy.deepcopy(pruner.model).eval().requires_grad_(False)
         fold_in_place(self._network, self._folds)
-        self._network.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)
+        self._layout = torch.channels_last if channels_last else torch.contiguous_format
+        self._network.to(device=device, dtype=dtype)
+        self._network.to(memory_format=self._layout)
         norms = [module for module in self._network.modules() if isinstance(module, BATCH_NORMS)]
         for module in norms:
             module.float()
@@ -59,8 +68,8 @@ class CandidateNetwork:
 
     def prepare(self, images: Tensor) -> Tensor:
         """Puts normalised images `(N, C, H, W)` into the form in which the forward pass is fastest."""
-        images = images.to(device=self._device, dtype=self._dtype)
-        return images.contiguous(memory_format=torch.channels_last) if images.dim() == 4 else images
+        images = images.to(device=self._device, dtype=self._dtype if images.is_floating_point() else None)
+        return images.contiguous(memory_format=self._layout) if images.dim() == 4 else images
 
     def load(self, allocation: Allocation) -> nn.Module:
         """Gives the working copy the shape and the weights of an allocation.
@@ -153,7 +162,7 @@ class CandidateNetwork:
         parent, _, leaf = name.rpartition(".")
         place = getattr(self._network.get_submodule(parent), leaf)
         value = value.to(device=self._device, dtype=place.dtype)
-        return value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value
+        return value.contiguous(memory_format=self._layout) if value.dim() == 4 else value
 
 
 class CandidateScorer(Generic[ScoreT]):

@@ -29,7 +29,8 @@ class Moments:
             features: As `amc.pruning.patches.input_rows` lays them out, `(groups, rows, d)`.
             target: `(rows, O)`.
         """
-        target = target.reshape(len(target), self._groups, -1).transpose(0, 1)
+        features = features.float()
+        target = target.float().reshape(len(target), self._groups, -1).transpose(0, 1)
         if self._shift is None or self._target_shift is None:
             self._shift, self._target_shift = features.mean(1, keepdim=True), target.mean(1, keepdim=True)
             groups, _, size = features.shape

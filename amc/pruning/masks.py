@@ -24,6 +24,11 @@ def largest_weights(weight: Tensor, count: int) -> Tensor:
     return mask.reshape(weight.shape)
 
 
+def masks_of_zeros(model: nn.Module) -> dict[str, Tensor]:
+    """Returns masks that keep the zeros of a pruned network's weights, by parameter name; vectors have none."""
+    return {name: weight.detach() != 0 for name, weight in model.named_parameters() if weight.dim() > 1}
+
+
 @torch.no_grad()
 def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
     """Sets the weights that are pruned to zero; to be called after every optimiser step while fine-tuning.

@@ -56,14 +56,20 @@ def trace_structure(model: nn.Module, example_input: ExampleInput, *, verify: bo
 
 
 def check_weights(model: nn.Module) -> None:
-    """Checks that all weights are there and finite.
+    """Checks that a network is one of plain modules, all of whose weights are there and finite.
 
     Raises:
-        ModelError: If not, naming the tensor.
+        ModelError: If it is compiled or scripted, or a tensor is missing or not finite, naming it.
     """
+    if hasattr(model, "_orig_mod"):
+        raise ModelError("the network must not be compiled yet; give model._orig_mod, and compile the smaller network")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ModelError("the network must be a Python module, not a scripted or traced one; give what was scripted")
     for name, parameter in [*model.named_parameters(), *model.named_buffers()]:
         if nn.parameter.is_lazy(parameter):
             raise ModelError(f"weights must exist before tracing: {name!r} is lazy; run the network once before")
+        if parameter.is_meta:
+            raise ModelError(f"weights must exist before tracing: {name!r} is on the meta device; load the weights")
         if parameter.is_floating_point() and not all_finite(parameter):
             raise ModelError(f"weights must be finite: {name!r} holds NaN or infinity; check the weights file")
 

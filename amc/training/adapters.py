@@ -140,7 +140,7 @@ def as_source(data: DataLike) -> BatchSource:
     if isinstance(data, ImageSet | DatasetSource):
         return data
     if isinstance(data, tuple | list) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):
-        return ImageSet(data[0], data[1].long())
+        return ImageSet(data[0], data[1].long(), as_given=True)
     if isinstance(data, TensorDataset):
         return as_source(data.tensors)
     if isinstance(data, DataLoader):
@@ -199,7 +199,7 @@ def _collect(batches: Iterable[Any], count: int | None) -> ImageSet:
             break
     if not inputs:
         raise DataError("the data must hold at least one batch; it is empty (an iterator can be read only once)")
-    return ImageSet(torch.cat(inputs)[:count], torch.cat(targets)[:count])
+    return ImageSet(torch.cat(inputs)[:count], torch.cat(targets)[:count], as_given=True)
 
 
 def _pair(item: Any) -> Batch:

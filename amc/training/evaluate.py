@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -12,6 +9,8 @@ from torch.nn import functional
 from amc.errors import DataError, ModelError
 from amc.training.device import DeviceLike, autocast, device_of, resolve_device, resolve_dtype
 from amc.training.image_set import BatchSource
+from amc.training.inference import inference
+from amc.training.layout import AnyLayout
 from amc.training.score import Score
 
 
@@ -55,6 +54,8 @@ def score_logits(logits: Tensor, targets: Tensor, reference: Tensor | None = Non
             f"the data has a class {int(targets.max())} but the network {logits.shape[1]} outputs; "
             "build the model with the data's number of classes"
         )
+    if int(targets.min()) < 0:
+        raise DataError(f"classes must be numbers from 0, not {int(targets.min())}; number them anew")
     predicted = logits.argmax(1)
     agreement = float("nan") if reference is None else _percent(predicted == reference.to(predicted.device))
     cross_entropy = float(functional.cross_entropy(logits.double(), targets))
@@ -88,10 +89,10 @@ def predict(
     place = device_of(model) if device is None else resolve_device(device)
     number_format = resolve_dtype(dtype, place)
     model.to(place)
-    outputs, classes = [], []
+    outputs, classes, run = [], [], AnyLayout(model)
     with inference(model), autocast(number_format, place):
         for images, targets in data.batches(batch_size, device=place, channels_last=True):
-            logits = model(images)
+            logits = run(images)
             if not isinstance(logits, Tensor) or logits.dim() != 2:
                 raise ModelError("a classification network must return logits (N, classes); inject your own evaluate")
             outputs.append(logits.float())
@@ -99,25 +100,6 @@ def predict(
     if not outputs:
         raise DataError("a split to score on must hold images; it is empty")
     return torch.cat(outputs), torch.cat(classes)
-
-
-@contextmanager
-def inference(model: nn.Module) -> Iterator[None]:
-    """Runs a network in evaluation mode and without gradients; see `evaluation_mode`."""
-    with evaluation_mode(model), torch.inference_mode():
-        yield
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Puts a network into evaluation mode, and restores the training flag of each of its modules."""
-    flags = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, flag in flags:
-            module.training = flag
 
 
 def _percent(hits: Tensor) -> float:

@@ -53,6 +53,8 @@ class ImageSet:
         std: One number a channel, divided by after that.
         class_names: Names of the classes, where known.
         augment: Name of the augmentation for training, one of `augment.AUGMENTATIONS`.
+        as_given: Whether the images are handed out in their own number format and scale, whatever it is: for inputs
+            that their owner has prepared, tokens among them.
     """
 
     images: Tensor
@@ -61,16 +63,23 @@ class ImageSet:
     std: tuple[float, ...] = ()
     class_names: tuple[str, ...] = ()
     augment: str = "none"
+    as_given: bool = False
 
     def __post_init__(self) -> None:
         """Checks that the parts fit each other.
 
         Raises:
-            DataError: If images and targets differ in number, or mean and std do not fit the channels.
+            DataError: If images and targets differ in number, targets are no numbers of classes, or mean and std do not
+                fit the channels.
         """
+        if self.targets.dim() != 1:
+            raise DataError(
+                f"targets must be one number of a class an image, (N,), not {tuple(self.targets.shape)}; "
+                "take the argmax of one-hot targets"
+            )
         if len(self.images) != len(self.targets):
             raise DataError(f"there must be one class an image: {len(self.images)} images, {len(self.targets)} classes")
-        channels = self.images.shape[1]
+        channels = self.images.shape[1] if self.images.dim() > 1 else 0
         for name, values in (("mean", self.mean), ("std", self.std)):
             if values and len(values) not in (1, channels):
                 raise DataError(f"{name} must have one number for each of the {channels} channels, not {len(values)}")
@@ -104,7 +113,7 @@ class ImageSet:
         return replace(self, images=self.images.to(device), targets=self.targets.to(device))
 
     def inputs(self, *, channels_last: bool = False) -> Tensor:
-        """Returns all images normalised, `(N, C, H, W)` in float32."""
+        """Returns all images normalised, `(N, C, H, W)` in float32; as they are if `as_given`."""
         return self._normalised(self.images, channels_last)
 
     def batches(
@@ -136,6 +145,9 @@ class ImageSet:
 
     def _normalised(self, images: Tensor, channels_last: bool) -> Tensor:
         """Scales to [0, 1] if uint8, then subtracts the mean and divides by the standard deviation, in float32."""
+        if self.as_given:
+            plain = not channels_last or images.dim() != 4
+            return images if plain else images.contiguous(memory_format=torch.channels_last)
         unit = 255.0 if images.dtype == torch.uint8 else 1.0
         images = images.float()
         if channels_last:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from amc.errors import ModelError
 from amc.training.checkpoint import read_checkpoint, save_checkpoint
 from amc.training.config import FineTuneConfig, TrainConfig
 from amc.training.device import DeviceLike, autocast, resolve_device, resolve_dtype
-from amc.training.evaluate import evaluate, evaluation_mode
+from amc.training.evaluate import evaluate
 from amc.training.image_set import ImageSet, steps_per_epoch
+from amc.training.inference import evaluation_mode
+from amc.training.layout import lay_out
 from amc.training.losses import training_loss
 from amc.training.progress import EpochRecord, TrainingHooks, TrainingProgress, TrainingResult
 from amc.training.schedule import learning_rate
@@ -61,8 +63,9 @@ def fine_tune(
     config = config or FineTuneConfig()
     config.check()
     place = resolve_device(device)
-    with _seeded(seed, place), _ready(model, teacher, place):
-        trainer = _Trainer(model, data, config, teacher, seed, place, hooks or TrainingHooks())
+    few = data.search.take(range(min(2, len(data.search)))).inputs()
+    with _seeded(seed, place), torch.enable_grad(), _ready(model, teacher, few.to(place)) as channels_last:
+        trainer = _Trainer(model, data, config, teacher, seed, place, hooks or TrainingHooks(), channels_last)
         return trainer.run(checkpoint)
 
 
@@ -93,9 +96,11 @@ class _Trainer:
         seed: int,
         device: torch.device,
         hooks: TrainingHooks,
+        channels_last: bool,
     ) -> None:
         """Puts the parts together; the random state must be seeded already."""
         self.model, self.config, self.device, self.hooks = model, config, device, hooks
+        self.channels_last = channels_last
         self.teacher = teacher if config.distillation > 0 else None
         self.dtype = resolve_dtype(config.dtype, device, data.input_shape)
         # On an accelerator the images are kept there: uint8 images are small, and gathering them is then free.
@@ -138,7 +143,7 @@ class _Trainer:
         start, images_done, rate = time.perf_counter(), 0, 0.0
         loss_sum, mean_loss = torch.zeros((), device=self.device), 0.0
         batches = self.train.batches(
-            self.config.batch_size, device=self.device, generator=self.generator, channels_last=True
+            self.config.batch_size, device=self.device, generator=self.generator, channels_last=self.channels_last
         )
         step = 0
         for step, (images, targets) in enumerate(batches, start=1):
@@ -264,17 +269,18 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def _ready(model: nn.Module, teacher: nn.Module | None, device: torch.device) -> Iterator[None]:
-    """Lays the networks out channels-last on the device, the teacher in evaluation mode, and undoes the layout."""
+def _ready(model: nn.Module, teacher: nn.Module | None, images: Tensor) -> Iterator[bool]:
+    """Lays the networks out for speed where the images are, the teacher in evaluation mode, and undoes the layout.
+
+    Yields:
+        Whether the networks are laid out channels-last; they are only if both take such images.
+    """
     networks = [model] if teacher is None else [model, teacher]
     for network in networks:
-        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(images.device)
     try:
-        if teacher is None:
-            yield
-        else:
-            with evaluation_mode(teacher):
-                yield
+        with nullcontext() if teacher is None else evaluation_mode(teacher):
+            yield all(lay_out(network, images) for network in networks)
     finally:
         for network in networks:
             network.to(memory_format=torch.contiguous_format)

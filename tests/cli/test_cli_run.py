@@ -148,6 +148,23 @@ def test_weight_pruning_keeps_zeros_through_finetuning(tmp_path):
     assert nonzero > 0.95 * figures["budget"]["target"]
 
 
+def test_zeros_of_weight_pruning_stay_and_cost_nothing_in_later_commands(tmp_path, capsys):
+    folder, later = tmp_path / "run", tmp_path / "later"
+    words = ["--pruning.family", "weight", "--budget.params", "0.3", "--compare", "none", "--out", str(folder)]
+    assert main(["compress", *QUICK, "--episodes", "2", *words]) == 0
+    assert main(["finetune", str(folder), "--finetune.epochs", "2", "--out", str(later)]) == 0
+    zeros = [[parameter == 0 for parameter in amc.load(path).parameters()] for path in (folder, later)]
+    assert all(torch.equal(before, after) for before, after in zip(*zeros, strict=True) if before.dim() > 1)
+    before, after = summary(folder), summary(later)
+    for metric in ("flops", "params"):
+        assert after[metric]["pruned"] == before[metric]["pruned"] < before[metric]["dense"]
+    capsys.readouterr()
+    assert main(["evaluate", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert f"{before['flops']['pruned']:,}" in printed
+    assert f"{before['params']['pruned']:,}" in printed
+
+
 def test_inspect_lists_groups_and_reasons(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "140")
     assert main(["inspect", "--model", "digits_resnet"]) == 0

@@ -1,0 +1,41 @@
+"""Networks of weight pruning on the command line: their zeros stay, and cost nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from amc.config import RunConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def is_sparse(folder: Path | None, config: RunConfig) -> bool:
+    """Tells whether the network of a folder has lost single weights: by its figures, or else its options."""
+    summary = None if folder is None else folder / "summary.json"
+    if summary is not None and summary.is_file():
+        family = json.loads(summary.read_text(encoding="utf-8")).get("pruning", {}).get("family")
+        if family is not None:
+            return bool(family == "weight")
+    return config.pruning.family == "weight"
+
+
+def zeros_kept(model: nn.Module) -> Callable[[nn.Module], None]:
+    """Returns what to call after every training step, so that the weights that are zero now stay zero."""
+    from amc.pruning.masks import apply_masks, masks_of_zeros
+
+    masks = masks_of_zeros(model)
+    return lambda network: apply_masks(network, masks)
+
+
+def costs_of(model: nn.Module, example_input: Any, *, sparse: bool) -> tuple[int, int]:
+    """Counts FLOPs and parameters, without those of zeros if the network is sparse."""
+    from amc.costs.effective import effective_costs
+    from amc.costs.fvcore_flops import count_flops, count_params
+
+    if sparse:
+        return effective_costs(model, example_input)
+    return count_flops(model, example_input), count_params(model)

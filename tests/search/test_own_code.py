@@ -1,0 +1,155 @@
+"""Networks and data that were written for other tools: what runs by itself is searched, cut and fine-tuned too."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import amc
+from amc.errors import AmcError, ConfigurationError, DataError, ModelError
+
+QUICK = {"agent": "random", "episodes": 3, "finetune": amc.FineTuneConfig(epochs=1, batch_size=20), "device": "cpu"}
+
+
+def images(count=120, side=16, channels=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    classes = torch.randint(0, 4, (count,), generator=generator)
+    noise = torch.rand(count, channels, side, side, generator=generator)
+    return noise + classes.view(-1, 1, 1, 1) / 4, classes
+
+
+class ConvNet(nn.Module):
+    """Two convolutions and a head; the ways from one to the next differ."""
+
+    def __init__(self, side=16):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 12, 3, stride=2, padding=1)
+        self.head = nn.Linear(12 * (side // 2) ** 2, 4)
+
+    def forward(self, x):
+        x = torch.relu(self.second(torch.relu(self.first(self.prepare(x)))))
+        return self.head(x.view(x.size(0), -1))
+
+    def prepare(self, x):
+        return x
+
+
+class Shifting(ConvNet):
+    """Makes a tensor of its own, in float32 whatever the network computes in."""
+
+    def prepare(self, x):
+        return x - torch.tensor([0.3])
+
+
+class Widening(ConvNet):
+    """Wants float32 and says so."""
+
+    def prepare(self, x):
+        return x.float()
+
+
+class SelfScaling(ConvNet):
+    """Scales the bytes that it is given."""
+
+    def prepare(self, x):
+        assert x.dtype == torch.uint8
+        return x.float() / 255
+
+
+class Tokens(nn.Module):
+    """Classifies sequences of numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.hidden, self.head = nn.Embedding(9, 16), nn.Linear(16, 24), nn.Linear(24, 4)
+
+    def forward(self, tokens):
+        return self.head(torch.relu(self.hidden(self.words(tokens).mean(1))))
+
+
+@pytest.mark.parametrize("dtype", ["auto", "float32"])
+@pytest.mark.parametrize("network", [ConvNet, Shifting, Widening])
+def test_code_that_takes_no_other_layout_or_number_format(network, dtype):
+    result = amc.compress(network(), (images(), images(40, seed=1)), dtype=dtype, **QUICK)
+    assert result.summary["flops"]["pruned"] <= result.summary["flops"]["dense"] / 2
+
+
+def test_a_number_format_that_was_asked_for_is_not_silently_replaced():
+    with pytest.raises(ConfigurationError, match="must run in torch.bfloat16 .* choose the dtype 'float32'"):
+        amc.compress(Widening(), (images(), images(40, seed=1)), dtype="bfloat16", **QUICK)
+
+
+@pytest.mark.parametrize("as_loader", [False, True])
+def test_bytes_reach_the_network_as_they_are(as_loader):
+    train, test = (torch.utils.data.TensorDataset((255 * x / 2).byte(), y) for x, y in (images(), images(40, seed=1)))
+    if as_loader:
+        train, test = (torch.utils.data.DataLoader(part, batch_size=20) for part in (train, test))
+    result = amc.compress(SelfScaling(), (train, test), **QUICK)
+    assert 0 <= result.summary["accuracy"]["finetuned"] <= 100
+
+
+@pytest.mark.parametrize("side", [16, 4])
+def test_networks_of_double_precision_train_in_it(side):
+    train, test = ((x.double(), y) for x, y in (images(side=side), images(40, side=side, seed=1)))
+    result = amc.compress(ConvNet(side).double(), [train, test], **QUICK)
+    assert next(result.model.parameters()).dtype == torch.float64
+
+
+def test_tokens_are_data_too():
+    generator = torch.Generator().manual_seed(0)
+    classes = torch.randint(0, 4, (160,), generator=generator)
+    tokens = (torch.randint(0, 5, (160, 6), generator=generator) + classes[:, None]) % 9
+    result = amc.compress(Tokens(), ((tokens[:120], classes[:120]), (tokens[120:], classes[120:])), **QUICK)
+    assert result.summary["flops"]["pruned"] <= result.summary["flops"]["dense"] / 2
+
+
+def test_gradients_are_switched_on_where_they_are_needed():
+    with torch.no_grad():
+        amc.compress(ConvNet(), (images(), images(40, seed=1)), **QUICK)
+
+
+def compiled():
+    return torch.compile(ConvNet())
+
+
+def scripted():
+    return torch.jit.trace(ConvNet().eval(), images(2)[0], check_trace=False)
+
+
+def frozen():
+    return ConvNet().requires_grad_(False)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*")
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (compiled, "must not be compiled yet; give model._orig_mod"),
+        (scripted, "must be a Python module, not a scripted or traced one"),
+        (lambda: ConvNet().to("meta"), "'first.weight' is on the meta device"),
+        (lambda: nn.Sequential(nn.LazyConv2d(4, 3)), "'0.weight' is lazy"),
+        (frozen, "needs parameters that require gradients"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Lazy modules:UserWarning")
+def test_networks_that_cannot_be_worked_on_are_refused_at_once(network, message):
+    with pytest.raises(ModelError, match=message):
+        amc.compress(network(), (images(), images(40, seed=1)), **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"budget": 0.5}, ConfigurationError, r"must be an amc.Budget, such as amc.Budget\(flops=0.5\), not 0.5"),
+        ({"evaluate": lambda network: 1.0, "reward": "agreement"}, ConfigurationError, "must be 'accuracy'"),
+        ({"data": (images()[0], functional.one_hot(images()[1]))}, DataError, "argmax of one-hot"),
+        ({"data": (images()[0], images()[1] - 1)}, AmcError, "classes must be numbers from 0, not -1"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_refused_at_once(options, error, message):
+    arguments = {"data": images(), **options}
+    data = (arguments.pop("data"), images(40, seed=1))
+    with pytest.raises(error, match=message):
+        amc.compress(ConvNet(), data, **{**QUICK, **arguments})
