@@ -12,7 +12,6 @@ from torch import nn
 
 from amc.architecture import rebuild
 from amc.errors import CheckpointError, RunFolderError
-from amc.structure.running import first_line
 
 ARCHITECTURE, WEIGHTS = "architecture.json", "model.safetensors"
 
@@ -73,7 +72,7 @@ def _load_weights(network: nn.Module, file: Path) -> None:
         missing, unexpected = network.load_state_dict(stored, strict=False)
     except (RuntimeError, SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{file} does not fit its architecture.json: {first_line(error)}; if the network that was compressed is "
+            f"{file} does not fit its architecture.json: {error}; if the network that was compressed is "
             "not what its class builds (it was pruned before, say), give it: amc.load(folder, model=...)"
         ) from error
     filled = {own[name].data_ptr() for name in stored if name in own}

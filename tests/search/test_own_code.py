@@ -77,7 +77,7 @@ def test_code_that_takes_no_other_layout_or_number_format(network, dtype):
 
 
 def test_a_number_format_that_was_asked_for_is_not_silently_replaced():
-    with pytest.raises(ConfigurationError, match="must run in torch.bfloat16 .* choose the dtype 'float32'"):
+    with pytest.raises(ConfigurationError, match=r"must run in torch\.bfloat16 .* choose the dtype 'float32'"):
         amc.compress(Widening(), (images(), images(40, seed=1)), dtype="bfloat16", **QUICK)
 
 
