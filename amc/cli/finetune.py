@@ -9,7 +9,7 @@ from typing import Any
 import jsonargparse
 
 from amc.cli.command import Command
-from amc.cli.options import add_run_options, find_run, options_of_run, run_config
+from amc.cli.options import add_output_options, add_run_options, find_run, options_of_run, options_to_resume, run_config
 from amc.config import RunConfig
 from amc.errors import ConfigurationError
 
@@ -23,11 +23,14 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Adds the options that say which network and how it is trained."""
     parser.add_argument("run", nargs="?", type=str | None, metavar="RUN", help="Folder with the pruned network.")
     add_run_options(parser, hide=_UNUSED)
-    parser.add_argument("--out", type=str | None, default=None, metavar="DIR", help="Folder for the result.")
+    add_output_options(parser, "Folder for the result; unset: a new one called RUN-finetuned.")
 
 
 def defaults(words: Sequence[str]) -> list[str]:
-    """Takes the options of the run that is named, but for the number of epochs, which it may have left out."""
+    """Takes the options of the run that is resumed, or of the one that is named."""
+    resumed = options_to_resume(words, "finetune")
+    if resumed is not None:
+        return resumed
     folder = find_run(words)
     return [] if folder is None else options_of_run(folder)
 
@@ -38,25 +41,24 @@ def run(options: jsonargparse.Namespace) -> None:
     Raises:
         AmcError: If the folder, an option, the data or the network cannot be used.
     """
-    from amc.cli.setup import build_model, display, load_roles
+    from amc.cli.setup import build_model, display, load_roles, output_of
     from amc.costs.fvcore_flops import count_flops, count_params
     from amc.loading import load, read_architecture
     from amc.recorder_hooks import training_hooks
     from amc.records import write_json
-    from amc.report.run_folder import fresh_path
     from amc.report.run_recorder import RunRecorder
     from amc.report.tables import networks_table, render
     from amc.save import save_network
     from amc.task import example_of
     from amc.training import evaluate, fine_tune
 
-    if options.run is None:
-        raise ConfigurationError("amc finetune needs the folder of a pruned network: amc finetune RUN")
-    folder, config, shown = Path(options.run), run_config(options), display()
+    file, config, shown = _network_file(options), run_config(options), display()
+    folder = file.parent
     config.finetune.check()
-    path = Path(options.out) if options.out else fresh_path(folder.with_name(f"{folder.name}-finetuned"))
+    path = output_of(config, options.out, options.resume, folder.with_name(f"{folder.name}-finetuned"))
     model, architecture = load(folder), read_architecture(folder)
-    with RunRecorder(path, config, shown) as recorder:
+    inputs = {"network": file}
+    with RunRecorder(path, config, shown, command="finetune", inputs=inputs, resume=options.resume) as recorder:
         data = load_roles(config.data, config.seed, shown)
         # Without the trained dense network, the labels alone teach.
         teacher = build_model(config, data.num_classes)[0] if config.weights else None
@@ -82,6 +84,18 @@ def run(options: jsonargparse.Namespace) -> None:
     print(f"The fine-tuned network: {path}")
 
 
+def _network_file(options: jsonargparse.Namespace) -> Path:
+    """Returns the weights of the network to train further: those of RUN, or of the run that is resumed."""
+    from amc.cli.setup import input_of
+    from amc.loading import WEIGHTS
+
+    given = None if options.run is None else str(Path(options.run) / WEIGHTS)
+    file = input_of(options.out, options.resume, "finetune", "network", given)
+    if file is None:
+        raise ConfigurationError("amc finetune needs the folder of a pruned network: amc finetune RUN")
+    return file
+
+
 def _summary(config: RunConfig, flops: int, params: int, accuracy: dict[str, float]) -> dict[str, Any]:
     """Returns the figures of a network that was trained further; what its dense one costs is in the run it is from."""
     from amc.versions import versions
@@ -100,10 +114,11 @@ COMMAND = Command(
     add_arguments,
     run,
     defaults=defaults,
-    usage="RUN [options]",
+    usage="[RUN] [options]",
     description="Fine-tunes the pruned network of a run further, with the options of that run unless others are given.",
     examples=(
         "  amc finetune runs/mine-pruned --finetune.epochs 20\n"
-        "  amc finetune runs/mine-pruned --finetune.learning_rate 0.01 --out runs/longer"
+        "  amc finetune runs/mine-pruned --finetune.learning_rate 0.01 --out runs/longer\n"
+        "  amc finetune --out runs/longer --resume"
     ),
 )

@@ -45,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AmcError as error:
         print(f"amc: error: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_status
-    except KeyboardInterrupt:
-        print("amc: interrupted; a run that has started can go on with --resume", file=sys.stderr)
+    except KeyboardInterrupt as stop:  # a run that has begun says how to go on
+        print(f"amc: interrupted{f'; {stop}' if str(stop) else ''}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of the output has left, as `amc inspect | head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -15,7 +15,7 @@ from amc.config import RunConfig
 from amc.conversion import from_mapping
 from amc.errors import ConfigurationError
 from amc.loading import ARCHITECTURE
-from amc.report.run_folder import CONFIG, DENSE
+from amc.report.run_folder import CONFIG, DENSE, RunFolder
 
 _METAVARS = {
     "model": "NAME",
@@ -87,14 +87,26 @@ def run_config(options: jsonargparse.Namespace) -> RunConfig:
     return from_mapping(RunConfig, {name: value for name, value in record.items() if name in FIELDS})
 
 
-def add_output_options(parser: jsonargparse.ArgumentParser) -> None:
-    """Adds `--out` and `--resume`."""
-    parser.add_argument(
-        "--out", metavar="DIR", type=str | None, default=None, help="Folder of the run; unset: a new one in runs/."
-    )
+def add_output_options(
+    parser: jsonargparse.ArgumentParser, text: str = "Folder of the run; unset: a new one in runs/."
+) -> None:
+    """Adds `--out`, explained by `text`, and `--resume`."""
+    parser.add_argument("--out", metavar="DIR", type=str | None, default=None, help=text)
     parser.add_argument(
         "--resume", action="store_true", help="Go on with the run in --out, with the options that it was started with."
     )
+
+
+def options_to_resume(words: Sequence[str], command: str) -> list[str] | None:
+    """Returns the options of the run that a command line goes on with; None if it asks for a new run.
+
+    Raises:
+        AmcError: If the folder holds no run of this command.
+    """
+    out = option_value(words, "--out")
+    if out is None or "--resume" not in words:
+        return None
+    return ["--config", str(RunFolder.open(Path(out), command).path / CONFIG)]
 
 
 def options_of_run(folder: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,14 @@ from pathlib import Path
 import jsonargparse
 
 from amc.cli.command import Command
-from amc.cli.options import add_run_options, option_value, options_of_run, run_config
+from amc.cli.options import (
+    add_output_options,
+    add_run_options,
+    option_value,
+    options_of_run,
+    options_to_resume,
+    run_config,
+)
 from amc.errors import ConfigurationError
 
 _UNUSED = (
@@ -22,11 +30,17 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Adds the options that say which network, which policy, and where to write."""
     add_run_options(parser, hide=_UNUSED)
     parser.add_argument("--policy", type=str | None, default=None, metavar="FILE", help="The policy.json of a search.")
-    parser.add_argument("--out", type=str | None, default=None, metavar="DIR", help="Folder for the pruned network.")
+    add_output_options(parser, "Folder for the pruned network; unset: a new one in runs/.")
 
 
 def defaults(words: Sequence[str]) -> list[str]:
-    """Takes the options of the run that the policy lies in, unless a model or a file with options is named."""
+    """Takes the options of the run that is resumed, or of the one that the policy lies in.
+
+    Where a model or a file with options is named, the policy's run is not asked.
+    """
+    resumed = options_to_resume(words, "prune")
+    if resumed is not None:
+        return resumed
     policy = option_value(words, "--policy")
     if policy is None or any(option_value(words, name) is not None for name in ("--config", "--model")):
         return []
@@ -39,22 +53,23 @@ def run(options: jsonargparse.Namespace) -> None:
     Raises:
         AmcError: If an option, the policy, the data, the network or the folder cannot be used.
     """
-    from amc.cli.setup import display, load_roles, open_task, read_policy
+    from amc.cli.setup import display, input_of, load_roles, open_task, output_of, read_policy
     from amc.delivery import Workshop
     from amc.preparation import train_dense
     from amc.report.files import write_network
-    from amc.report.run_folder import fresh_path
     from amc.report.run_recorder import RunRecorder
     from amc.summary import policy_record
 
-    if options.policy is None:
+    file = input_of(options.out, options.resume, "prune", "policy", options.policy)
+    if file is None:
         raise ConfigurationError("amc prune needs a policy: give the policy.json of a search with --policy")
-    allocation = read_policy(Path(options.policy))
+    allocation = read_policy(file)
     config = run_config(options)
     config = replace(config, finetune=replace(config.finetune, epochs=0))
-    path = Path(options.out) if options.out else fresh_path(Path("runs") / f"{Path(options.policy).parent.name}-pruned")
+    path = output_of(config, options.out, options.resume, Path("runs") / f"{file.parent.name}-pruned")
     shown = display()
-    with RunRecorder(path, config, shown) as recorder:
+    inputs = {"policy": file}
+    with RunRecorder(path, config, shown, command="prune", inputs=inputs, resume=options.resume) as recorder:
         task, source = open_task(config, load_roles(config.data, config.seed, shown))
         policy = policy_record(task.problem, allocation)
         recorder.begin()
@@ -63,7 +78,7 @@ def run(options: jsonargparse.Namespace) -> None:
         recorder.on_policy(policy)
         delivered = Workshop(task, recorder).deliver("policy", allocation, recorder)
         print(write_network(path, task, source, delivered))
-    print(f"The pruned network: {path}  (go on with: amc finetune {path})")
+    print(f"The pruned network: {path}  (go on with: amc finetune {shlex.quote(str(path))})")
 
 
 COMMAND = Command(
