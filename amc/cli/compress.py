@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import jsonargparse
 
 from amc.cli.command import Command
-from amc.cli.options import add_output_options, add_run_options, options_to_resume, run_config
+from amc.cli.options import add_output_options, add_run_options, run_config
+from amc.cli.resume import options_to_resume, output_of
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
@@ -28,14 +29,14 @@ def run(options: jsonargparse.Namespace) -> None:
         AmcError: If an option, the data, the network or the folder cannot be used.
     """
     # Here, so that --help does not wait for them.
-    from amc.cli.setup import build_model, display, load_roles, output_of
+    from amc.cli.setup import build_model, display, load_roles
     from amc.compression import compress
     from amc.config import budget_of
     from amc.report.files import write_report
     from amc.report.run_recorder import RunRecorder
 
     config = run_config(options)
-    path = output_of(config, options.out, options.resume)
+    path = output_of(config, options.out, options.resume, "compress")
     shown = display()
     budget = budget_of(config)
     with RunRecorder(path, config, shown, command="compress", resume=options.resume) as recorder:

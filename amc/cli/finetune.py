@@ -9,7 +9,8 @@ from typing import Any
 import jsonargparse
 
 from amc.cli.command import Command
-from amc.cli.options import add_output_options, add_run_options, find_run, options_of_run, options_to_resume, run_config
+from amc.cli.options import add_output_options, add_run_options, find_run, options_of_run, run_config
+from amc.cli.resume import input_of, options_to_resume, output_of
 from amc.config import RunConfig
 from amc.errors import ConfigurationError
 
@@ -41,7 +42,7 @@ def run(options: jsonargparse.Namespace) -> None:
     Raises:
         AmcError: If the folder, an option, the data or the network cannot be used.
     """
-    from amc.cli.setup import build_model, display, load_roles, output_of
+    from amc.cli.setup import build_model, display, load_roles
     from amc.costs.fvcore_flops import count_flops, count_params
     from amc.loading import load, read_architecture
     from amc.recorder_hooks import training_hooks
@@ -55,7 +56,7 @@ def run(options: jsonargparse.Namespace) -> None:
     file, config, shown = _network_file(options), run_config(options), display()
     folder = file.parent
     config.finetune.check()
-    path = output_of(config, options.out, options.resume, folder.with_name(f"{folder.name}-finetuned"))
+    path = output_of(config, options.out, options.resume, "finetune", folder.with_name(f"{folder.name}-finetuned"))
     model, architecture = load(folder), read_architecture(folder)
     inputs = {"network": file}
     with RunRecorder(path, config, shown, command="finetune", inputs=inputs, resume=options.resume) as recorder:
@@ -86,7 +87,6 @@ def run(options: jsonargparse.Namespace) -> None:
 
 def _network_file(options: jsonargparse.Namespace) -> Path:
     """Returns the weights of the network to train further: those of RUN, or of the run that is resumed."""
-    from amc.cli.setup import input_of
     from amc.loading import WEIGHTS
 
     given = None if options.run is None else str(Path(options.run) / WEIGHTS)

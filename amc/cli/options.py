@@ -15,7 +15,7 @@ from amc.config import RunConfig
 from amc.conversion import from_mapping
 from amc.errors import ConfigurationError
 from amc.loading import ARCHITECTURE
-from amc.report.run_folder import CONFIG, DENSE, RunFolder
+from amc.report.run_folder import CONFIG, DENSE
 
 _METAVARS = {
     "model": "NAME",
@@ -95,18 +95,6 @@ def add_output_options(
     parser.add_argument(
         "--resume", action="store_true", help="Go on with the run in --out, with the options that it was started with."
     )
-
-
-def options_to_resume(words: Sequence[str], command: str) -> list[str] | None:
-    """Returns the options of the run that a command line goes on with; None if it asks for a new run.
-
-    Raises:
-        AmcError: If the folder holds no run of this command.
-    """
-    out = option_value(words, "--out")
-    if out is None or "--resume" not in words:
-        return None
-    return ["--config", str(RunFolder.open(Path(out), command).path / CONFIG)]
 
 
 def options_of_run(folder: Path) -> list[str]:

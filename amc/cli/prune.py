@@ -10,14 +10,8 @@ from pathlib import Path
 import jsonargparse
 
 from amc.cli.command import Command
-from amc.cli.options import (
-    add_output_options,
-    add_run_options,
-    option_value,
-    options_of_run,
-    options_to_resume,
-    run_config,
-)
+from amc.cli.options import add_output_options, add_run_options, option_value, options_of_run, run_config
+from amc.cli.resume import input_of, options_to_resume, output_of
 from amc.errors import ConfigurationError
 
 _UNUSED = (
@@ -53,7 +47,7 @@ def run(options: jsonargparse.Namespace) -> None:
     Raises:
         AmcError: If an option, the policy, the data, the network or the folder cannot be used.
     """
-    from amc.cli.setup import display, input_of, load_roles, open_task, output_of, read_policy
+    from amc.cli.setup import display, load_roles, open_task, read_policy
     from amc.delivery import Workshop
     from amc.preparation import train_dense
     from amc.report.files import write_network
@@ -66,7 +60,7 @@ def run(options: jsonargparse.Namespace) -> None:
     allocation = read_policy(file)
     config = run_config(options)
     config = replace(config, finetune=replace(config.finetune, epochs=0))
-    path = output_of(config, options.out, options.resume, Path("runs") / f"{file.parent.name}-pruned")
+    path = output_of(config, options.out, options.resume, "prune", Path("runs") / f"{file.parent.name}-pruned")
     shown = display()
     inputs = {"policy": file}
     with RunRecorder(path, config, shown, command="prune", inputs=inputs, resume=options.resume) as recorder:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import jsonargparse
 
 from amc.cli.command import Command
-from amc.cli.options import add_output_options, add_run_options, options_to_resume, run_config
+from amc.cli.options import add_output_options, add_run_options, run_config
+from amc.cli.resume import options_to_resume, output_of
 
 _UNUSED = ("compare", "finetune")
 
@@ -30,7 +31,7 @@ def run(options: jsonargparse.Namespace) -> None:
     Raises:
         AmcError: If an option, the data, the network or the folder cannot be used.
     """
-    from amc.cli.setup import display, load_roles, open_task, output_of, search_of
+    from amc.cli.setup import display, load_roles, open_task, search_of
     from amc.config import budget_of
     from amc.delivery import Workshop
     from amc.preparation import train_dense
@@ -41,7 +42,7 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.summary import policy_record
 
     config = run_config(options)
-    path = output_of(config, options.out, options.resume)
+    path = output_of(config, options.out, options.resume, "search")
     shown = display()
     with RunRecorder(path, config, shown, command="search", resume=options.resume) as recorder:
         task, _ = open_task(config, load_roles(config.data, config.seed, shown), budget=budget_of(config))

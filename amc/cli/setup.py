@@ -13,12 +13,11 @@ from torch import Tensor, nn
 from amc.architecture import ModelSource
 from amc.config import RunConfig, is_own_code
 from amc.costs import Budget
-from amc.errors import ConfigurationError, RunFolderError
+from amc.errors import ConfigurationError
 from amc.models import create_model, example_input_shape, load_weights
 from amc.preparation import prepare
 from amc.recorder import Advance
 from amc.report.progress import ProgressDisplay
-from amc.report.run_folder import RunFolder, default_path, fresh_path
 from amc.search import SearchConfig
 from amc.structure import Allocation
 from amc.task import Task
@@ -26,52 +25,6 @@ from amc.training import DataConfig, DataRoles, load_data
 
 _SMALL_IMAGE = 16
 """On images below this height or width networks are too small to share among cores: threads would only wait."""
-
-
-def output_of(config: RunConfig, out: str | None, resume: bool, base: Path | None = None) -> Path:
-    """Returns the folder of a run: the one that `out` names, or a new one called `base` or after the run.
-
-    Raises:
-        ConfigurationError: If a run is to be resumed without saying which.
-    """
-    _check_resume(out, resume)
-    if out is not None:
-        return Path(out)
-    return default_path(config) if base is None else fresh_path(base)
-
-
-def _check_resume(out: str | None, resume: bool) -> None:
-    if resume and out is None:
-        raise ConfigurationError("--resume needs the run's folder: give it with --out")
-
-
-def input_of(out: str | None, resume: bool, command: str, name: str, given: str | None) -> Path | None:
-    """Returns a file that a run starts from: that of the run to go on with, or the one that is given.
-
-    Args:
-        out: The folder of the run.
-        resume: Whether the run is to go on.
-        command: The subcommand.
-        name: What the file is; see `amc.report.origin.Origin`.
-        given: The file as the user named it; None to take the recorded one.
-
-    Raises:
-        ConfigurationError: If another file is given than the run was started with, or no folder to resume.
-        RunFolderError: If the folder holds no run of this command.
-    """
-    _check_resume(out, resume)
-    if not resume or out is None:
-        return None if given is None else Path(given)
-    origin = RunFolder.open(Path(out), command).origin
-    recorded = None if origin is None else origin.files.get(name)
-    if recorded is None:
-        raise RunFolderError(f"{out} must tell its {name}, and does not; start anew with another --out")
-    if given is not None and Path(given).resolve() != Path(recorded).resolve():
-        raise ConfigurationError(
-            f"the run in {out} was started with the {name} {recorded}, not {given}; "
-            "leave it out to go on, or start anew with another --out"
-        )
-    return Path(recorded)
 
 
 def read_policy(path: Path) -> Allocation:
@@ -125,7 +78,7 @@ def build_model(config: RunConfig, num_classes: int | None) -> tuple[nn.Module, 
     source = model_source(config, num_classes)
     model = create_model(source.reference, seed=config.seed, **source.options)
     if config.weights:
-        load_weights(model, Path(config.weights))
+        load_weights(model, Path(config.weights).expanduser())
     return model, source
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from agents.protocol import EpisodeResult
-from amc.config import RunConfig, as_mapping, budget_of
+from amc.config import RunConfig, as_mapping, budget_of, with_absolute_paths
 from amc.conversion import from_mapping
 from amc.errors import RunFolderError
 from amc.records import episode_from_record, episode_line, write_json, write_text
@@ -43,6 +43,7 @@ class RunFolder:
             RunFolderError: If the folder holds something already, or cannot be written.
         """
         check_free(path)
+        config = with_absolute_paths(config)
         try:
             path.mkdir(parents=True, exist_ok=True)
             origin.write(path)  # first: a folder with options is one that tells its command

@@ -2,11 +2,18 @@
 
 import json
 import shlex
+import shutil
 
 import pytest
+import torch
 
 import amc
 from amc.cli.main import main
+from amc.config import RunConfig
+from amc.models import create_model
+from amc.report.origin import Origin
+from amc.report.run_folder import RunFolder
+from amc.training import DataConfig
 from amc.training.checkpoint import save_checkpoint
 
 DATA = ["--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "64"]
@@ -101,3 +108,77 @@ def test_an_interruption_before_a_run_has_begun_promises_nothing(tmp_path, monke
 @pytest.mark.parametrize("command", ["compress", "search", "prune", "finetune"])
 def test_resume_asks_for_the_folder(command, capsys):
     assert "--resume needs the run's folder: give it with --out" in error_of([command, "--resume"], capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--episodes", "500", "--budget.flops", "0.3"], "--episodes must stay 2 while the run in {} goes on, not 500"),
+        (["--budget.flops", "0.3"], "--budget.flops must stay unset while the run in {} goes on, not 0.3"),
+        (["--agent_options.foo", "3"], "--agent_options.foo must stay unset while the run in {} goes on, not 3"),
+        (["--config", "other.yaml"], "--seed must stay 0 while the run in {} goes on, not 7"),
+    ],
+)
+def test_other_options_are_refused(searched, words, expected, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other.yaml").write_text("seed: 7\n")
+    line = error_of(["search", "--out", str(searched), "--resume", *words], capsys)
+    assert expected.format(searched) in line
+    assert "leave it out, or start anew with another --out" in line
+
+
+def test_the_same_options_and_another_device_go_on(searched, tmp_path):
+    folder = tmp_path / "again"
+    shutil.copytree(searched, folder)
+    assert main(["search", "--out", str(folder), "--resume", "--episodes", "2", "--device", "cpu"]) == 0
+    assert (folder / "policy.json").read_text() == (searched / "policy.json").read_text()
+
+
+def test_finetune_refuses_another_network_on_the_way(pruned, searched, tmp_path, monkeypatch, capsys):
+    out = str(tmp_path / "tuned")
+    with monkeypatch.context() as patch:
+        interrupt_training(patch)
+        assert main(["finetune", str(pruned), "--finetune.epochs", "2", "--out", out]) == 130
+    assert f"was started with the network {pruned}" in error_of(
+        ["finetune", str(searched), "--out", out, "--resume"], capsys
+    )
+    assert main(["finetune", str(pruned), "--out", out, "--resume"]) == 0
+
+
+@pytest.fixture
+def begun(tmp_path, monkeypatch):
+    """A search that was started in `tmp_path` with files named from there, and where the shell is now."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    torch.save(create_model("digits_resnet", seed=1).state_dict(), "weights.pt")
+    assert (
+        main(["search", *DATA, "--agent", "random", "--episodes", "1", "--weights", "weights.pt", "--out", "s1"]) == 0
+    )
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return tmp_path
+
+
+def test_a_run_goes_on_from_another_folder(begun):
+    assert main(["search", "--out", "../s1", "--resume"]) == 0
+    assert main(["prune", "--policy", "../s1/policy.json", "--out", "../p1"]) == 0
+    assert main(["finetune", "../p1", "--finetune.epochs", "1", "--out", "../f1"]) == 0
+
+
+def test_replaced_weights_are_not_mixed_in(begun, capsys):
+    torch.save(create_model("digits_resnet", seed=2).state_dict(), "../weights.pt")
+    line = error_of(["search", "--out", "../s1", "--resume"], capsys)
+    assert "the weights must be what the run was started with" in line
+    assert "put the old file back, or start anew" in line
+    (begun / "weights.pt").unlink()
+    assert "the weights that the run was started with must be readable" in error_of(
+        ["search", "--out", "../s1", "--resume"], capsys
+    )
+
+
+def test_the_folder_of_the_data_is_stored_in_full(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    config = RunConfig(weights="~/w.pt", data=DataConfig(root="images"))
+    stored = RunFolder.create(tmp_path / "run", config, Origin("compress")).config
+    assert stored.weights == str(tmp_path / "home" / "w.pt")
+    assert stored.data.root == str(tmp_path / "images")
