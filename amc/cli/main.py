@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import amc
 from amc.cli.command import Command, make_parser
+from amc.cli.terminal import write_plainly
 from amc.errors import AmcError
 from amc.registry import Registry
 
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 when the work is done, 2 for anything the user can mend, 130 after Ctrl-C.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    write_plainly()
     try:
         return _dispatch(words)
     except AmcError as error:
