@@ -111,12 +111,21 @@ class RunFolder:
             file.write(episode_line(episode))
 
     def read_progress(self) -> dict[str, Any]:
-        """Returns the records of finished stages, by name."""
+        """Returns the records of finished stages, by name.
+
+        Raises:
+            RunFolderError: If the file is damaged.
+        """
         file = self.path / PROGRESS
         if not file.is_file():
             return {}
-        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return record
+        try:
+            return dict(json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise RunFolderError(
+                f"{file} must list the stages that are done, and is damaged: {error}; "
+                "delete it, and they are done again"
+            ) from error
 
     def write_progress(self, records: Mapping[str, Any]) -> None:
         """Replaces the records of finished stages."""

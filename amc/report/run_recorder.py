@@ -18,6 +18,7 @@ from amc.records import write_json
 from amc.report.origin import Origin, RunInterrupted, resume_line
 from amc.report.progress import ProgressDisplay
 from amc.report.run_folder import DENSE, EPISODES, TENSORBOARD, RunFolder, check_free
+from amc.save import save_weights
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
@@ -146,9 +147,7 @@ class RunRecorder(Recorder):
 
     def on_dense(self, model: nn.Module) -> None:
         """Writes the dense network's weights, so that other commands can start from them."""
-        from safetensors.torch import save_model
-
-        save_model(model, str(self.path / DENSE))
+        save_weights(self.path / DENSE, model)
 
     def on_policy(self, record: Mapping[str, Any]) -> None:
         """Writes the policy as soon as it is known."""

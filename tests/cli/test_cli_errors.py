@@ -180,3 +180,17 @@ def test_print_config_is_a_config(here, capsys):
     assert "seed: 7" in printed
     assert "params: 0.3" in printed
     assert "episodes: 5" in printed
+
+
+@pytest.mark.parametrize("number", ["1e-3", "1E-3", ".1e-2", "+1.e-3", "0.001"])
+def test_numbers_with_exponents_work_in_a_file(here, capsys, number):
+    (here / "run.yaml").write_text(f"finetune:\n  learning_rate: {number}\n")
+    assert main(["compress", "--config", "run.yaml", "--print_config"]) == 0
+    assert "learning_rate: 0.001" in capsys.readouterr().out
+
+
+def test_text_that_is_no_number_is_still_refused_in_a_file(here, capsys):
+    (here / "run.yaml").write_text("finetune:\n  learning_rate: 1e-3x\n")
+    assert "finetune.learning_rate must be a number, not '1e-3x'" in error_of(
+        ["compress", "--config", "run.yaml"], capsys
+    )

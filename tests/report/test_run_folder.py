@@ -1,16 +1,21 @@
 """What a run's folder keeps, and what it refuses."""
 
+import io
 import json
 import math
+import stat
 
 import pytest
+from torch import nn
 
 from agents.protocol import EpisodeResult
 from amc.config import BudgetConfig, RunConfig
 from amc.errors import ConfigurationError, RunFolderError, UnknownNameError
 from amc.records import episode_from_record, episode_line
 from amc.report.origin import Origin
+from amc.report.progress import ProgressDisplay
 from amc.report.run_folder import RunFolder, check_free, default_path
+from amc.report.run_recorder import RunRecorder
 from amc.structure import Allocation
 from amc.training.score import Score
 
@@ -86,6 +91,36 @@ def test_an_edited_configuration_is_checked(tmp_path):
     (folder.path / "config.yaml").write_text("data: digits\n")
     with pytest.raises(ConfigurationError, match="data must be a section"):
         RunFolder.open(folder.path, "compress")
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "3"])
+def test_damaged_progress_names_the_remedy(tmp_path, text):
+    folder = RunFolder.create(tmp_path / "run", RunConfig(), Origin("compress"))
+    assert folder.read_progress() == {}
+    (folder.path / "progress.json").write_text(text)
+    with pytest.raises(RunFolderError, match=r"progress\.json must list the stages.*delete it"):
+        folder.read_progress()
+
+
+def resumed(path):
+    return RunRecorder(path, RunConfig(), ProgressDisplay(io.StringIO(), live=False), command="compress", resume=True)
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    folder = RunFolder.create(tmp_path / "run", RunConfig(), Origin("compress"))
+    folder.append_episode(episode())
+    (folder.path / "episodes.jsonl.part").mkdir()  # as good as a folder that may only be read, for any user
+    with pytest.raises(RunFolderError, match="the run's folder must be writable"), resumed(folder.path) as recorder:
+        recorder.begin()
+
+
+def test_the_trained_network_may_be_read_by_whoever_reads_the_rest(tmp_path):
+    folder = RunFolder.create(tmp_path / "run", RunConfig(), Origin("compress"))
+    with resumed(folder.path) as recorder:
+        recorder.on_dense(nn.Linear(2, 2))
+    modes = {stat.S_IMODE((folder.path / name).stat().st_mode) for name in ("config.yaml", "dense.safetensors")}
+    assert len(modes) == 1
+    assert not list(folder.path.glob("*.part"))
 
 
 def test_default_folders_are_named_after_the_run_and_new(tmp_path, monkeypatch):
