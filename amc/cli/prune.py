@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jsonargparse
 
 from amc.cli.command import Command
 from amc.cli.options import add_output_options, add_run_options, option_value, options_of_run, run_config
 from amc.cli.resume import input_of, options_to_resume, output_of
+from amc.config import BudgetConfig, RunConfig, budget_of
 from amc.errors import ConfigurationError
+from amc.report.run_folder import CONFIG
+
+if TYPE_CHECKING:
+    from amc.costs import Budget, PruningProblem
+    from amc.structure import Allocation
 
 _UNUSED = (
     "agent", "agent_options", "episodes", "reward", "first_images", "allocation_mode", "compare", "budget",
@@ -66,6 +73,8 @@ def run(options: jsonargparse.Namespace) -> None:
     with RunRecorder(path, config, shown, command="prune", inputs=inputs, resume=options.resume) as recorder:
         task, source = open_task(config, load_roles(config.data, config.seed, shown))
         policy = policy_record(task.problem, allocation)
+        if _has_budget(config, file):
+            _tell_excess(budget_of(config), task.problem, allocation, recorder.say)
         recorder.begin()
         if config.trains_first:
             train_dense(task, config.train, recorder)
@@ -73,6 +82,26 @@ def run(options: jsonargparse.Namespace) -> None:
         delivered = Workshop(task, recorder).deliver("policy", allocation, recorder)
         print(write_network(path, task, source, delivered))
     print(f"The pruned network: {path}  (go on with: amc finetune {shlex.quote(str(path))})")
+
+
+def _has_budget(config: RunConfig, policy: Path) -> bool:
+    """Tells whether a budget was set, or the policy lies in a run, which has one by default."""
+    return config.budget != BudgetConfig() or (policy.parent / CONFIG).is_file()
+
+
+def _tell_excess(
+    budget: Budget | None, problem: PruningProblem, allocation: Allocation, say: Callable[[str], None]
+) -> None:
+    """Says so where a policy costs more than the budget; it is carried out all the same, as it is what was asked."""
+    if budget is None:
+        return
+    cost, dense = problem.cost(problem.widths(allocation), budget.metric), problem.costs[budget.metric].dense
+    limit = budget.limit(dense) if budget.value <= 1 else int(budget.value)  # it may be another network's
+    if cost > limit:
+        say(
+            f"the policy keeps {cost:,} {budget.metric} ({cost / dense:.1%}), which is above the budget of {limit:,} "
+            f"({limit / dense:.1%}); it is carried out as it is"
+        )
 
 
 COMMAND = Command(

@@ -37,7 +37,9 @@ def read_policy(path: Path) -> Allocation:
         return Allocation.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigurationError(f"the policy must be a readable file: {error}") from error
-    except (ValueError, KeyError, TypeError, AssertionError) as error:
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path} is no policy: {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(f"{path} is no policy; give the policy.json that amc search writes") from error
 
 
