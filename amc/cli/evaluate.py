@@ -44,7 +44,7 @@ def run(options: jsonargparse.Namespace) -> None:
     Raises:
         AmcError: If the folder, an option, the data or the network cannot be used.
     """
-    from amc.cli.setup import build_model, display, load_roles
+    from amc.cli.setup import build_model, check_images, display, load_roles
     from amc.costs.fvcore_flops import count_flops, count_params
     from amc.loading import load
     from amc.report.tables import networks_table, render
@@ -57,6 +57,7 @@ def run(options: jsonargparse.Namespace) -> None:
     data = load_roles(config.data, config.seed, display())
     if options.run is None:
         (model, _), name = build_model(config, data.num_classes), config.model
+    check_images(model, data)
     accuracy = evaluate(model, data.test, device=resolve_device(config.device)).accuracy
     flops = count_flops(model.cpu(), example_of(data, None))
     print(render(networks_table({name: (flops, count_params(model), accuracy)})))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jsonargparse
 
@@ -13,6 +13,12 @@ from amc.cli.options import add_output_options, add_run_options, find_run, optio
 from amc.cli.resume import input_of, options_to_resume, output_of
 from amc.config import RunConfig
 from amc.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from amc.recorder import Recorder
+    from amc.training import DataRoles
 
 _UNUSED = (
     "agent", "agent_options", "episodes", "reward", "first_images", "allocation_mode", "compare", "budget", "pruning",
@@ -42,16 +48,15 @@ def run(options: jsonargparse.Namespace) -> None:
     Raises:
         AmcError: If the folder, an option, the data or the network cannot be used.
     """
-    from amc.cli.setup import build_model, display, load_roles
+    from amc.cli.setup import build_model, check_images, display, load_roles
     from amc.costs.fvcore_flops import count_flops, count_params
     from amc.loading import load, read_architecture
-    from amc.recorder_hooks import training_hooks
     from amc.records import write_json
     from amc.report.run_recorder import RunRecorder
     from amc.report.tables import networks_table, render
     from amc.save import save_network
     from amc.task import example_of
-    from amc.training import evaluate, fine_tune
+    from amc.training import evaluate
 
     file, config, shown = _network_file(options), run_config(options), display()
     folder = file.parent
@@ -61,21 +66,12 @@ def run(options: jsonargparse.Namespace) -> None:
     inputs = {"network": file}
     with RunRecorder(path, config, shown, command="finetune", inputs=inputs, resume=options.resume) as recorder:
         data = load_roles(config.data, config.seed, shown)
+        check_images(model, data)
         # Without the trained dense network, the labels alone teach.
         teacher = build_model(config, data.num_classes)[0] if config.weights else None
         before = evaluate(model, data.test, device=config.device).accuracy
         recorder.begin()
-        with training_hooks(recorder, "network", len(data.train), config.finetune) as hooks:
-            fine_tune(
-                model,
-                data,
-                config.finetune,
-                teacher=teacher,
-                seed=config.seed,
-                device=config.device,
-                hooks=hooks,
-                checkpoint=recorder.checkpoint("network"),
-            )
+        _train(model, teacher, data, config, recorder)
         after = evaluate(model, data.test, device=config.device).accuracy
         save_network(path, model.cpu(), architecture)
         flops, params = count_flops(model, example_of(data, None)), count_params(model)
@@ -94,6 +90,24 @@ def _network_file(options: jsonargparse.Namespace) -> Path:
     if file is None:
         raise ConfigurationError("amc finetune needs the folder of a pruned network: amc finetune RUN")
     return file
+
+
+def _train(model: nn.Module, teacher: nn.Module | None, data: DataRoles, config: RunConfig, recorder: Recorder) -> None:
+    """Fine-tunes a network in place; goes on where an earlier start was stopped."""
+    from amc.recorder_hooks import training_hooks
+    from amc.training import fine_tune
+
+    with training_hooks(recorder, "network", len(data.train), config.finetune) as hooks:
+        fine_tune(
+            model,
+            data,
+            config.finetune,
+            teacher=teacher,
+            seed=config.seed,
+            device=config.device,
+            hooks=hooks,
+            checkpoint=recorder.checkpoint("network"),
+        )
 
 
 def _summary(config: RunConfig, flops: int, params: int, accuracy: dict[str, float]) -> dict[str, Any]:

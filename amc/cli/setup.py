@@ -13,15 +13,16 @@ from torch import Tensor, nn
 from amc.architecture import ModelSource
 from amc.config import RunConfig, is_own_code
 from amc.costs import Budget
-from amc.errors import ConfigurationError
+from amc.errors import ConfigurationError, DataError
 from amc.models import create_model, example_input_shape, load_weights
 from amc.preparation import prepare
 from amc.recorder import Advance
 from amc.report.progress import ProgressDisplay
 from amc.search import SearchConfig
 from amc.structure import Allocation
-from amc.task import Task
+from amc.task import Task, example_of
 from amc.training import DataConfig, DataRoles, load_data
+from amc.training.evaluate import inference
 
 _SMALL_IMAGE = 16
 """On images below this height or width networks are too small to share among cores: threads would only wait."""
@@ -82,6 +83,23 @@ def build_model(config: RunConfig, num_classes: int | None) -> tuple[nn.Module, 
     if config.weights:
         load_weights(model, Path(config.weights).expanduser())
     return model, source
+
+
+def check_images(model: nn.Module, data: DataRoles) -> None:
+    """Runs a network on one image, so that data of another shape is told before anything takes time.
+
+    Raises:
+        DataError: If the network cannot read it.
+    """
+    image = example_of(data, None)
+    try:
+        with inference(model):
+            model(image)
+    except Exception as error:  # whatever the network's layers raise
+        raise DataError(
+            f"the network must read images of the data, but fails on one of shape {tuple(image.shape[1:])}: {error}; "
+            "choose the data that it was trained on"
+        ) from error
 
 
 def open_task(config: RunConfig, data: DataRoles, *, budget: Budget | None = None) -> tuple[Task, ModelSource]:
