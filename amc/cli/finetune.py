@@ -61,7 +61,8 @@ def run(options: jsonargparse.Namespace) -> None:
     file, config, shown = _network_file(options), run_config(options), display()
     folder = file.parent
     config.finetune.check()
-    path = output_of(config, options.out, options.resume, "finetune", folder.with_name(f"{folder.name}-finetuned"))
+    named = folder if folder.name.strip(".") else folder.resolve()  # "." and ".." have no name of their own
+    path = output_of(config, options.out, options.resume, "finetune", named.with_name(f"{named.name}-finetuned"))
     model, architecture = load(folder), read_architecture(folder)
     inputs = {"network": file}
     with RunRecorder(path, config, shown, command="finetune", inputs=inputs, resume=options.resume) as recorder:

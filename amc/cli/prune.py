@@ -67,7 +67,9 @@ def run(options: jsonargparse.Namespace) -> None:
     allocation = read_policy(file)
     config = run_config(options)
     config = replace(config, finetune=replace(config.finetune, epochs=0))
-    path = output_of(config, options.out, options.resume, "prune", Path("runs") / f"{file.parent.name}-pruned")
+    path = output_of(
+        config, options.out, options.resume, "prune", Path("runs") / f"{file.resolve().parent.name}-pruned"
+    )
     shown = display()
     inputs = {"policy": file}
     with RunRecorder(path, config, shown, command="prune", inputs=inputs, resume=options.resume) as recorder:

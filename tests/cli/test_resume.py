@@ -209,3 +209,20 @@ def test_the_folder_of_the_data_is_stored_in_full(tmp_path, monkeypatch):
     stored = RunFolder.create(tmp_path / "run", config, Origin("compress")).config
     assert stored.weights == str(tmp_path / "home" / "w.pt")
     assert stored.data.root == str(tmp_path / "images")
+
+
+def test_a_network_in_the_current_folder_is_fine_tuned(pruned, tmp_path, monkeypatch):
+    shutil.copytree(pruned, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    assert main(["finetune", ".", "--finetune.epochs", "1"]) == 0
+    assert (tmp_path / "here-finetuned" / "model.safetensors").is_file()
+
+
+def test_an_interrupted_study_says_that_the_same_command_goes_on(tmp_path, monkeypatch, capsys):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("amc.study.AgentsStudy.play", stop)
+    words = ["study", "--out", str(tmp_path / "study"), *DATA, "--train.epochs", "1", "--agents", "uniform"]
+    assert main(words) == 130
+    assert capsys.readouterr().err.endswith(f"amc: interrupted; the same command goes on with {tmp_path / 'study'}\n")
