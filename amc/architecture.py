@@ -58,11 +58,24 @@ class ModelSource:
             return create_model(self.reference, **self.options)
         try:
             return create_model(self.reference, **self.options)
-        except Exception as error:
+        except ModelError as error:
             raise ModelError(
-                f"the network's class {self.reference!r} cannot be built without arguments; "
+                f"the class {self.reference!r} cannot be built without arguments: {error.__cause__ or error}; "
                 "pass the dense network: amc.load(folder, model=...)"
             ) from error
+        except Exception as error:  # whatever importing the user's module runs into
+            raise ModelError(
+                f"{self._not_found(error)}, or pass the dense network: amc.load(folder, model=...)"
+            ) from error
+
+    def _not_found(self, error: Exception) -> str:
+        """Words why the class cannot be imported, and half of the remedy."""
+        module, _, name = self.reference.partition(":")
+        if module == "__main__":
+            return (
+                f"the network's class {name!r} is defined in a script, where nothing else finds it; move it to a module"
+            )
+        return f"the network's class {self.reference!r} must be importable: {error}; run in the folder of its module"
 
 
 def describe(
@@ -114,11 +127,12 @@ def rebuild(record: Mapping[str, Any], model: nn.Module | None) -> nn.Module:
         model: The dense network, which is changed in place; built from the record's source if None.
 
     Raises:
-        CheckpointError: If the record is of another format, or does not fit the network.
+        CheckpointError: If the record is of another format, is damaged, or does not fit the network.
         ModelError: If the dense network cannot be built.
     """
     if record.get("format") != FORMAT:
         raise CheckpointError(f"architecture.json must be of format {FORMAT}, not {record.get('format')!r}; update amc")
+    _check_record(record)
     network = ModelSource(**record["source"]).build() if model is None else model
     if record["tensors"]:
         make_sliceable(network)
@@ -137,6 +151,21 @@ def rebuild(record: Mapping[str, Any], model: nn.Module | None) -> nn.Module:
     set_tensors(network, sliced)
     set_attributes(network, [(module, attribute, value) for module, attribute, value in record["attributes"]])
     return network
+
+
+def _check_record(record: Mapping[str, Any]) -> None:
+    """Checks that a record has the parts that a network is rebuilt from."""
+    for name, kind in (("source", Mapping), ("tensors", Mapping), ("attributes", list)):
+        if not isinstance(record.get(name), kind):
+            raise CheckpointError(
+                f"architecture.json must tell the network's {name}, and is damaged; save the network again"
+            )
+    source = record["source"]
+    if not {"kind", "reference"} <= source.keys() <= {"kind", "reference", "options"}:
+        raise CheckpointError(
+            f"the source in architecture.json must have kind, reference and options, and has {sorted(source)}; "
+            "save the network again"
+        )
 
 
 def _check_axes(name: str, tensor: Tensor, positions: Mapping[int, Tensor]) -> None:

@@ -7,7 +7,8 @@ part that owns the rule, so that Python callers get the same messages.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from amc.costs import Budget
@@ -101,6 +102,17 @@ def split_names(text: str) -> tuple[str, ...]:
 def as_mapping(config: Any) -> dict[str, Any]:
     """Returns a configuration as nested dictionaries, for YAML."""
     return dataclasses.asdict(config)
+
+
+def with_absolute_paths(config: RunConfig) -> RunConfig:
+    """Returns a configuration that means the same files in any folder."""
+    root = config.data.root
+    data = config.data if root is None else replace(config.data, root=_absolute(root))
+    return replace(config, data=data, weights=_absolute(config.weights) if config.weights else config.weights)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
 
 
 def budget_of(config: RunConfig) -> Budget | None:

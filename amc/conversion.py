@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,8 @@ from amc.errors import ConfigurationError, UnknownNameError
 
 T = TypeVar("T")
 _SEEDS = 2**32  # NumPy's generators take no others
+_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+"""Numbers such as 1e-3: PyYAML takes those without a dot, or without a sign, for text."""
 _WORDS = {
     type(None): "unset",
     bool: "true or false",
@@ -73,6 +76,8 @@ def convert(hint: Any, value: Any, name: str) -> Any:
     several = allowed.get(tuple) or allowed.get(Sequence)
     if several is not None and isinstance(value, list | tuple):
         return tuple(convert(typing.get_args(several)[0], item, f"each of {name}") for item in value)
+    if float in allowed and str not in allowed and isinstance(value, str) and _EXPONENT.fullmatch(value):
+        value = float(value)
     if float in allowed and isinstance(value, int | float) and not isinstance(value, bool):
         return _finite(value, name) if isinstance(value, float) or int not in allowed else value
     is_wrong_text = several is not None and isinstance(value, str)

@@ -21,7 +21,7 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Mod
 
     Args:
         path: The folder with `architecture.json` and `model.safetensors`.
-        model: The dense network, needed only if its class cannot be built without arguments; it is changed in place.
+        model: The dense network, needed if its class cannot be imported or takes arguments; it is changed in place.
 
     Returns:
         The pruned network in evaluation mode, on the CPU.
@@ -44,19 +44,21 @@ def read_architecture(folder: Path) -> dict[str, Any]:
     """Reads `architecture.json`.
 
     Raises:
-        RunFolderError: If it is missing or no JSON.
+        RunFolderError: If it is missing, or holds no JSON object.
     """
     file = folder / ARCHITECTURE
     try:
-        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        record = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise RunFolderError(
             f"{folder} must be a finished run's folder, but has no {ARCHITECTURE}; "
             "give the folder that --out named, or finish the run with --resume"
         ) from error
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise RunFolderError(f"{file} must be readable JSON: {error}") from error
-    return record
+    if not isinstance(record, dict):
+        raise RunFolderError(f"{file} must hold a JSON object, not a {type(record).__name__}; save the network again")
+    return dict(record)
 
 
 def _load_weights(network: nn.Module, file: Path) -> None:

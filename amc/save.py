@@ -20,11 +20,19 @@ def save_network(folder: Path, model: nn.Module, architecture: Mapping[str, Any]
         model: The pruned network.
         architecture: What `amc.architecture.describe` returned for it.
     """
+    (folder / ARCHITECTURE).write_text(json.dumps(architecture, indent=1) + "\n", encoding="utf-8")
+    save_weights(folder / WEIGHTS, model)
+
+
+def save_weights(file: Path, model: nn.Module) -> None:
+    """Replaces a safetensors file at once."""
     from safetensors.torch import save_model
 
-    (folder / ARCHITECTURE).write_text(json.dumps(architecture, indent=1) + "\n", encoding="utf-8")
-    partial = folder / f"{WEIGHTS}.part"
-    save_model(model, str(partial))
+    partial = file.with_name(f"{file.name}.part")
+    partial.unlink(missing_ok=True)
+    partial.touch()
     # safetensors makes files that only their owner may read; a run's files are all alike.
-    partial.chmod((folder / ARCHITECTURE).stat().st_mode)
-    partial.replace(folder / WEIGHTS)
+    mode = partial.stat().st_mode
+    save_model(model, str(partial))
+    partial.chmod(mode)
+    partial.replace(file)

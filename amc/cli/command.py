@@ -43,6 +43,11 @@ class HelpFormatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHe
         """Sets the columns so that most options take one line of a wide terminal."""
         super().__init__(prog, max_help_position=32, **options)  # type: ignore[no-untyped-call]
 
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        """Returns the option as it is written; those of the agent are given one by one."""
+        text = super()._format_action_invocation(action)
+        return "--agent_options.KEY VALUE" if action.dest == "agent_options" else text
+
     def _get_help_string(self, action: argparse.Action) -> str:
         """Returns the text, with the default where there is one."""
         text = action.help or ""
@@ -104,9 +109,19 @@ def _plain(message: str) -> str:
     """Rewords jsonargparse's messages for people who do not write Python."""
     message = re.sub(r"\s+", " ", message).strip()
     message = re.sub(r'^Parser key "([^"]+)": ?', r"--\1: ", message)
+    message = re.sub(r"Does not validate .* Subtypes: \[(.*)\] Errors: .* Given value: (.*)", _union, message)
     message = re.sub(r"Expected a typing.Literal\[(.*)\]\. Got value: (.*)", r"expected one of \1, got \2", message)
     message = re.sub(r"Expected a <class '(\w+)'>\. Got value: (.*)", r"expected \1, got \2", message)
+    message = message.replace("--agent_options: expected dict", "--agent_options: expected --agent_options.KEY VALUE")
     return message[:1].lower() + message[1:] if not message.startswith("-") else message
+
+
+def _union(found: re.Match[str]) -> str:
+    """Words that a value fits none of several types; that an option may be unset goes without saying."""
+    kinds = [kind for kind in re.findall(r"tuple\[.*?\]|(?<=<class ')\w+", found[1]) if kind != "NoneType"]
+    wanted = " or ".join(re.sub(r"tuple\[(\w+), \.\.\.\]", r"a list of \1 such as [a, b]", kind) for kind in kinds)
+    share = re.fullmatch(r"(\d+(?:\.\d+)?)%", found[2])
+    return f"expected {wanted}, got {found[2]}" + (f"; write {float(share[1]) / 100:g}" if share else "")
 
 
 def make_parser(name: str, command: Command) -> Parser:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jsonargparse
 
 from amc.cli.command import Command
 from amc.cli.options import add_output_options, add_run_options, run_config
+from amc.cli.resume import options_to_resume, output_of
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Adds the options of a run, and where it is written."""
     add_run_options(parser)
     add_output_options(parser)
+
+
+def defaults(words: Sequence[str]) -> list[str]:
+    """Takes the options of the run that is resumed."""
+    return options_to_resume(words, "compress") or []
 
 
 def run(options: jsonargparse.Namespace) -> None:
@@ -21,16 +29,17 @@ def run(options: jsonargparse.Namespace) -> None:
         AmcError: If an option, the data, the network or the folder cannot be used.
     """
     # Here, so that --help does not wait for them.
-    from amc.cli.setup import build_model, display, load_roles, output_of
+    from amc.cli.setup import build_model, display, load_roles
     from amc.compression import compress
     from amc.config import budget_of
     from amc.report.files import write_report
     from amc.report.run_recorder import RunRecorder
 
-    path, config = output_of(run_config(options), options.out, options.resume)
+    config = run_config(options)
+    path = output_of(config, options.out, options.resume, "compress")
     shown = display()
     budget = budget_of(config)
-    with RunRecorder(path, config, shown, resume=options.resume) as recorder:
+    with RunRecorder(path, config, shown, command="compress", resume=options.resume) as recorder:
         data = load_roles(config.data, config.seed, shown)
         model, source = build_model(config, data.num_classes)
         result = compress(
@@ -61,6 +70,7 @@ def run(options: jsonargparse.Namespace) -> None:
 COMMAND = Command(
     add_arguments,
     run,
+    defaults=defaults,
     description=(
         "Fits a network into a budget: an agent looks for the layer-wise pruning ratios, the network is pruned and\n"
         "fine-tuned, and what simple rules reach under the same budget is put beside it.\n"

@@ -8,7 +8,8 @@ from pathlib import Path
 import jsonargparse
 
 from amc.cli.command import Command
-from amc.cli.options import add_run_options, find_run, options_of_run, run_config
+from amc.cli.options import add_run_options, find_run, option_value, options_of_run, run_config
+from amc.errors import ConfigurationError
 
 _UNUSED = (
     "agent", "agent_options", "episodes", "reward", "first_images", "allocation_mode", "compare", "budget", "pruning",
@@ -23,9 +24,18 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
 
 
 def defaults(words: Sequence[str]) -> list[str]:
-    """Takes the options of the run that is named."""
+    """Takes the options of the run that is named.
+
+    Raises:
+        ConfigurationError: If a network is named besides.
+    """
     folder = find_run(words)
-    return [] if folder is None else options_of_run(folder)
+    if folder is None:
+        return []
+    for name in ("--model", "--weights"):
+        if option_value(words, name) is not None:
+            raise ConfigurationError(f"amc evaluate measures the network in {folder} or that of {name}; leave one out")
+    return options_of_run(folder)
 
 
 def run(options: jsonargparse.Namespace) -> None:
@@ -34,7 +44,7 @@ def run(options: jsonargparse.Namespace) -> None:
     Raises:
         AmcError: If the folder, an option, the data or the network cannot be used.
     """
-    from amc.cli.setup import build_model, display, load_roles
+    from amc.cli.setup import build_model, check_images, display, load_roles
     from amc.cli.sparsity import costs_of, is_sparse
     from amc.loading import load
     from amc.report.tables import networks_table, render
@@ -47,6 +57,7 @@ def run(options: jsonargparse.Namespace) -> None:
     data = load_roles(config.data, config.seed, display())
     if options.run is None:
         (model, _), name = build_model(config, data.num_classes), config.model
+    check_images(model, data)
     accuracy = evaluate(model, data.test, device=resolve_device(config.device)).accuracy
     sparse = options.run is not None and is_sparse(Path(options.run), config)
     costs = costs_of(model.cpu(), example_of(data, None), sparse=sparse)

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jsonargparse
 
 from amc.cli.command import Command
-from amc.cli.options import add_run_options, find_run, options_of_run, run_config
+from amc.cli.options import add_output_options, add_run_options, find_run, options_of_run, run_config
+from amc.cli.resume import input_of, options_to_resume, output_of
 from amc.config import RunConfig
 from amc.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from amc.recorder import Recorder
+    from amc.training import DataRoles
 
 _UNUSED = (
     "agent", "agent_options", "episodes", "reward", "first_images", "allocation_mode", "compare", "budget", "pruning",
@@ -23,11 +30,14 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Adds the options that say which network and how it is trained."""
     parser.add_argument("run", nargs="?", type=str | None, metavar="RUN", help="Folder with the pruned network.")
     add_run_options(parser, hide=_UNUSED)
-    parser.add_argument("--out", type=str | None, default=None, metavar="DIR", help="Folder for the result.")
+    add_output_options(parser, "Folder for the result; unset: a new one called RUN-finetuned.")
 
 
 def defaults(words: Sequence[str]) -> list[str]:
-    """Takes the options of the run that is named, but for the number of epochs, which it may have left out."""
+    """Takes the options of the run that is resumed, or of the one that is named."""
+    resumed = options_to_resume(words, "finetune")
+    if resumed is not None:
+        return resumed
     folder = find_run(words)
     return [] if folder is None else options_of_run(folder)
 
@@ -38,43 +48,32 @@ def run(options: jsonargparse.Namespace) -> None:
     Raises:
         AmcError: If the folder, an option, the data or the network cannot be used.
     """
-    from amc.cli.setup import build_model, display, load_roles
-    from amc.cli.sparsity import costs_of, is_sparse, zeros_kept
+    from amc.cli.setup import build_model, check_images, display, load_roles
+    from amc.cli.sparsity import costs_of, is_sparse
     from amc.loading import load, read_architecture
-    from amc.recorder_hooks import training_hooks
     from amc.records import write_json
-    from amc.report.run_folder import fresh_path
     from amc.report.run_recorder import RunRecorder
     from amc.report.tables import networks_table, render
     from amc.save import save_network
     from amc.task import example_of
-    from amc.training import evaluate, fine_tune
+    from amc.training import evaluate
 
-    if options.run is None:
-        raise ConfigurationError("amc finetune needs the folder of a pruned network: amc finetune RUN")
-    folder, config, shown = Path(options.run), run_config(options), display()
+    file, config, shown = _network_file(options), run_config(options), display()
+    folder = file.parent
     config.finetune.check()
-    path = Path(options.out) if options.out else fresh_path(folder.with_name(f"{folder.name}-finetuned"))
+    named = folder if folder.name.strip(".") else folder.resolve()  # "." and ".." have no name of their own
+    path = output_of(config, options.out, options.resume, "finetune", named.with_name(f"{named.name}-finetuned"))
     model, architecture = load(folder), read_architecture(folder)
-    with RunRecorder(path, config, shown) as recorder:
+    inputs = {"network": file}
+    with RunRecorder(path, config, shown, command="finetune", inputs=inputs, resume=options.resume) as recorder:
         data = load_roles(config.data, config.seed, shown)
+        check_images(model, data)
         # Without the trained dense network, the labels alone teach.
         teacher = build_model(config, data.num_classes)[0] if config.weights else None
         before = evaluate(model, data.test, device=config.device).accuracy
         recorder.begin()
         sparse = is_sparse(folder, config)
-        after_step = zeros_kept(model) if sparse else None
-        with training_hooks(recorder, "network", len(data.train), config.finetune, after_step) as hooks:
-            fine_tune(
-                model,
-                data,
-                config.finetune,
-                teacher=teacher,
-                seed=config.seed,
-                device=config.device,
-                hooks=hooks,
-                checkpoint=recorder.checkpoint("network"),
-            )
+        _train(model, teacher, data, config, recorder, sparse=sparse)
         after = evaluate(model, data.test, device=config.device).accuracy
         save_network(path, model.cpu(), architecture)
         flops, params = costs_of(model, example_of(data, None), sparse=sparse)
@@ -82,6 +81,45 @@ def run(options: jsonargparse.Namespace) -> None:
         write_json(path / "summary.json", _summary(config, flops, params, figures))
     print(render(networks_table({name: (flops, params, accuracy) for name, accuracy in figures.items()})))
     print(f"The fine-tuned network: {path}")
+
+
+def _network_file(options: jsonargparse.Namespace) -> Path:
+    """Returns the weights of the network to train further: those of RUN, or of the run that is resumed."""
+    from amc.loading import WEIGHTS
+
+    given = None if options.run is None else str(Path(options.run) / WEIGHTS)
+    file = input_of(options.out, options.resume, "finetune", "network", given)
+    if file is None:
+        raise ConfigurationError("amc finetune needs the folder of a pruned network: amc finetune RUN")
+    return file
+
+
+def _train(
+    model: nn.Module,
+    teacher: nn.Module | None,
+    data: DataRoles,
+    config: RunConfig,
+    recorder: Recorder,
+    *,
+    sparse: bool,
+) -> None:
+    """Fine-tunes a network in place; goes on where an earlier start was stopped."""
+    from amc.cli.sparsity import zeros_kept
+    from amc.recorder_hooks import training_hooks
+    from amc.training import fine_tune
+
+    after_step = zeros_kept(model) if sparse else None
+    with training_hooks(recorder, "network", len(data.train), config.finetune, after_step) as hooks:
+        fine_tune(
+            model,
+            data,
+            config.finetune,
+            teacher=teacher,
+            seed=config.seed,
+            device=config.device,
+            hooks=hooks,
+            checkpoint=recorder.checkpoint("network"),
+        )
 
 
 def _summary(config: RunConfig, flops: int, params: int, accuracy: dict[str, float]) -> dict[str, Any]:
@@ -102,10 +140,11 @@ COMMAND = Command(
     add_arguments,
     run,
     defaults=defaults,
-    usage="RUN [options]",
+    usage="[RUN] [options]",
     description="Fine-tunes the pruned network of a run further, with the options of that run unless others are given.",
     examples=(
         "  amc finetune runs/mine-pruned --finetune.epochs 20\n"
-        "  amc finetune runs/mine-pruned --finetune.learning_rate 0.01 --out runs/longer"
+        "  amc finetune runs/mine-pruned --finetune.learning_rate 0.01 --out runs/longer\n"
+        "  amc finetune --out runs/longer --resume"
     ),
 )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import amc
 from amc.cli.command import Command, make_parser
+from amc.cli.terminal import write_plainly
 from amc.errors import AmcError
 from amc.registry import Registry
 
@@ -40,13 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 when the work is done, 2 for anything the user can mend, 130 after Ctrl-C.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    write_plainly()
     try:
         return _dispatch(words)
     except AmcError as error:
         print(f"amc: error: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_status
-    except KeyboardInterrupt:
-        print("amc: interrupted; a run that has started can go on with --resume", file=sys.stderr)
+    except KeyboardInterrupt as stop:  # a run that has begun says how to go on
+        print(f"amc: interrupted{f'; {stop}' if str(stop) else ''}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of the output has left, as `amc inspect | head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -21,7 +21,6 @@ _METAVARS = {
     "model": "NAME",
     "weights": "FILE",
     "agent": "NAME",
-    "agent_options": "KEY=VALUE",
     "reward": "NAME",
     "allocation_mode": "NAME",
     "compare": "NAMES",
@@ -63,7 +62,7 @@ def add_run_options(parser: jsonargparse.ArgumentParser, hide: Collection[str] =
             action.metavar = _METAVARS[action.dest]
         elif action.dest == "print_config":
             action.help = "Print the resulting configuration as YAML, and exit."
-        elif action.dest != "help" and action.metavar != "FILE":
+        elif action.dest.partition(".")[0] in FIELDS and action.metavar != "FILE":
             action.metavar = "true|false" if _is_switch(action) else "N"
     for group in parser._action_groups:
         if all(action.help == argparse.SUPPRESS for action in group._group_actions):
@@ -87,11 +86,11 @@ def run_config(options: jsonargparse.Namespace) -> RunConfig:
     return from_mapping(RunConfig, {name: value for name, value in record.items() if name in FIELDS})
 
 
-def add_output_options(parser: jsonargparse.ArgumentParser) -> None:
-    """Adds `--out` and `--resume`."""
-    parser.add_argument(
-        "--out", metavar="DIR", type=str | None, default=None, help="Folder of the run; unset: a new one in runs/."
-    )
+def add_output_options(
+    parser: jsonargparse.ArgumentParser, text: str = "Folder of the run; unset: a new one in runs/."
+) -> None:
+    """Adds `--out`, explained by `text`, and `--resume`."""
+    parser.add_argument("--out", metavar="DIR", type=str | None, default=None, help=text)
     parser.add_argument(
         "--resume", action="store_true", help="Go on with the run in --out, with the options that it was started with."
     )
@@ -106,9 +105,19 @@ def options_of_run(folder: Path) -> list[str]:
 
 
 def find_run(words: Sequence[str]) -> Path | None:
-    """Returns the first word that is a folder with a network or a run in it."""
-    folders = (Path(word) for word in words if not word.startswith("-"))
+    """Returns the first word that is a folder with a network or a run in it, the values of options left out."""
+    before = ["", *words]
+    folders = (Path(word) for word, last in zip(words, before, strict=False) if not (_is_name(word) or _takes(last)))
     return next((path for path in folders if (path / ARCHITECTURE).is_file() or (path / CONFIG).is_file()), None)
+
+
+def _is_name(word: str) -> bool:
+    return word.startswith("-")
+
+
+def _takes(word: str) -> bool:
+    """Tells whether a word is an option whose value follows."""
+    return word.startswith("--") and "=" not in word and word not in ("--resume", "--help", "--print_config")
 
 
 def option_value(words: Sequence[str], name: str) -> str | None:

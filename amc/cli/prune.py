@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jsonargparse
 
 from amc.cli.command import Command
-from amc.cli.options import add_run_options, option_value, options_of_run, run_config
+from amc.cli.options import add_output_options, add_run_options, option_value, options_of_run, run_config
+from amc.cli.resume import input_of, options_to_resume, output_of
+from amc.config import BudgetConfig, RunConfig, budget_of
 from amc.errors import ConfigurationError
+from amc.report.run_folder import CONFIG
+
+if TYPE_CHECKING:
+    from amc.costs import Budget, PruningProblem
+    from amc.structure import Allocation
 
 _UNUSED = (
     "agent", "agent_options", "episodes", "reward", "first_images", "allocation_mode", "compare", "budget",
@@ -22,11 +31,17 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Adds the options that say which network, which policy, and where to write."""
     add_run_options(parser, hide=_UNUSED)
     parser.add_argument("--policy", type=str | None, default=None, metavar="FILE", help="The policy.json of a search.")
-    parser.add_argument("--out", type=str | None, default=None, metavar="DIR", help="Folder for the pruned network.")
+    add_output_options(parser, "Folder for the pruned network; unset: a new one in runs/.")
 
 
 def defaults(words: Sequence[str]) -> list[str]:
-    """Takes the options of the run that the policy lies in, unless a model or a file with options is named."""
+    """Takes the options of the run that is resumed, or of the one that the policy lies in.
+
+    Where a model or a file with options is named, the policy's run is not asked.
+    """
+    resumed = options_to_resume(words, "prune")
+    if resumed is not None:
+        return resumed
     policy = option_value(words, "--policy")
     if policy is None or any(option_value(words, name) is not None for name in ("--config", "--model")):
         return []
@@ -43,27 +58,52 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.delivery import Workshop
     from amc.preparation import train_dense
     from amc.report.files import write_network
-    from amc.report.run_folder import fresh_path
     from amc.report.run_recorder import RunRecorder
     from amc.summary import policy_record
 
-    if options.policy is None:
+    file = input_of(options.out, options.resume, "prune", "policy", options.policy)
+    if file is None:
         raise ConfigurationError("amc prune needs a policy: give the policy.json of a search with --policy")
-    allocation = read_policy(Path(options.policy))
+    allocation = read_policy(file)
     config = run_config(options)
     config = replace(config, finetune=replace(config.finetune, epochs=0))
-    path = Path(options.out) if options.out else fresh_path(Path("runs") / f"{Path(options.policy).parent.name}-pruned")
+    path = output_of(
+        config, options.out, options.resume, "prune", Path("runs") / f"{file.resolve().parent.name}-pruned"
+    )
     shown = display()
-    with RunRecorder(path, config, shown) as recorder:
+    inputs = {"policy": file}
+    with RunRecorder(path, config, shown, command="prune", inputs=inputs, resume=options.resume) as recorder:
         task, source = open_task(config, load_roles(config.data, config.seed, shown))
         policy = policy_record(task.problem, allocation)
+        if _has_budget(config, file):
+            _tell_excess(budget_of(config), task.problem, allocation, recorder.say)
         recorder.begin()
         if config.trains_first:
             train_dense(task, config.train, recorder)
         recorder.on_policy(policy)
         delivered = Workshop(task, recorder).deliver("policy", allocation, recorder)
         print(write_network(path, task, source, delivered))
-    print(f"The pruned network: {path}  (go on with: amc finetune {path})")
+    print(f"The pruned network: {path}  (go on with: amc finetune {shlex.quote(str(path))})")
+
+
+def _has_budget(config: RunConfig, policy: Path) -> bool:
+    """Tells whether a budget was set, or the policy lies in a run, which has one by default."""
+    return config.budget != BudgetConfig() or (policy.parent / CONFIG).is_file()
+
+
+def _tell_excess(
+    budget: Budget | None, problem: PruningProblem, allocation: Allocation, say: Callable[[str], None]
+) -> None:
+    """Says so where a policy costs more than the budget; it is carried out all the same, as it is what was asked."""
+    if budget is None:
+        return
+    cost, dense = problem.cost(problem.widths(allocation), budget.metric), problem.costs[budget.metric].dense
+    limit = budget.limit(dense) if budget.value <= 1 else int(budget.value)  # it may be another network's
+    if cost > limit:
+        say(
+            f"the policy keeps {cost:,} {budget.metric} ({cost / dense:.1%}), which is above the budget of {limit:,} "
+            f"({limit / dense:.1%}); it is carried out as it is"
+        )
 
 
 COMMAND = Command(

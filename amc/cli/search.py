@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
+
 import jsonargparse
 
 from amc.cli.command import Command
 from amc.cli.options import add_output_options, add_run_options, run_config
+from amc.cli.resume import options_to_resume, output_of
 
 _UNUSED = ("compare", "finetune")
 
@@ -16,13 +20,18 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add_output_options(parser)
 
 
+def defaults(words: Sequence[str]) -> list[str]:
+    """Takes the options of the run that is resumed."""
+    return options_to_resume(words, "search") or []
+
+
 def run(options: jsonargparse.Namespace) -> None:
     """Searches, writes the policy, and prints it.
 
     Raises:
         AmcError: If an option, the data, the network or the folder cannot be used.
     """
-    from amc.cli.setup import display, load_roles, open_task, output_of, search_of
+    from amc.cli.setup import display, load_roles, open_task, search_of
     from amc.config import budget_of
     from amc.delivery import Workshop
     from amc.preparation import train_dense
@@ -32,9 +41,10 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.search import check_search, search_policy
     from amc.summary import policy_record
 
-    path, config = output_of(run_config(options), options.out, options.resume)
+    config = run_config(options)
+    path = output_of(config, options.out, options.resume, "search")
     shown = display()
-    with RunRecorder(path, config, shown, resume=options.resume) as recorder:
+    with RunRecorder(path, config, shown, command="search", resume=options.resume) as recorder:
         task, _ = open_task(config, load_roles(config.data, config.seed, shown), budget=budget_of(config))
         search = search_of(config)
         check_search(task.problem, search)
@@ -49,12 +59,14 @@ def run(options: jsonargparse.Namespace) -> None:
         plot_run(path / "report.png", task.problem, outcome.episodes, widths)
     print(render(allocation_table(task.problem, widths)))
     print(f"reward {outcome.best.reward:.4f}, search accuracy {outcome.best.score.accuracy:.2f} percent")
-    print(f"The policy: {path / 'policy.json'}  (go on with: amc prune --policy {path / 'policy.json'})")
+    policy = path / "policy.json"
+    print(f"The policy: {policy}  (go on with: amc prune --policy {shlex.quote(str(policy))})")
 
 
 COMMAND = Command(
     add_arguments,
     run,
+    defaults=defaults,
     description="Looks for the layer-wise pruning ratios and writes them to policy.json; nothing is pruned for good.",
     examples=(
         "  amc search --episodes 50\n"

@@ -13,33 +13,19 @@ from torch import Tensor, nn
 from amc.architecture import ModelSource
 from amc.config import RunConfig, is_own_code
 from amc.costs import Budget
-from amc.errors import ConfigurationError
+from amc.errors import ConfigurationError, DataError
 from amc.models import create_model, example_input_shape, load_weights
 from amc.preparation import prepare
 from amc.recorder import Advance
 from amc.report.progress import ProgressDisplay
-from amc.report.run_folder import RunFolder, default_path
 from amc.search import SearchConfig
 from amc.structure import Allocation
-from amc.task import Task
+from amc.task import Task, example_of
 from amc.training import DataConfig, DataRoles, load_data
+from amc.training.evaluate import inference
 
 _SMALL_IMAGE = 16
 """On images below this height or width networks are too small to share among cores: threads would only wait."""
-
-
-def output_of(config: RunConfig, out: str | None, resume: bool) -> tuple[Path, RunConfig]:
-    """Returns the folder of a run and its configuration: that of the folder where the run is resumed.
-
-    Raises:
-        ConfigurationError: If a run is to be resumed without saying which.
-        RunFolderError: If the folder to resume holds no run.
-    """
-    if not resume:
-        return (Path(out) if out else default_path(config)), config
-    if out is None:
-        raise ConfigurationError("--resume needs the run's folder: give it with --out")
-    return Path(out), RunFolder.open(Path(out)).config
 
 
 def read_policy(path: Path) -> Allocation:
@@ -52,7 +38,9 @@ def read_policy(path: Path) -> Allocation:
         return Allocation.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigurationError(f"the policy must be a readable file: {error}") from error
-    except (ValueError, KeyError, TypeError, AssertionError) as error:
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path} is no policy: {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(f"{path} is no policy; give the policy.json that amc search writes") from error
 
 
@@ -93,8 +81,25 @@ def build_model(config: RunConfig, num_classes: int | None) -> tuple[nn.Module, 
     source = model_source(config, num_classes)
     model = create_model(source.reference, seed=config.seed, **source.options)
     if config.weights:
-        load_weights(model, Path(config.weights))
+        load_weights(model, Path(config.weights).expanduser())
     return model, source
+
+
+def check_images(model: nn.Module, data: DataRoles) -> None:
+    """Runs a network on one image, so that data of another shape is told before anything takes time.
+
+    Raises:
+        DataError: If the network cannot read it.
+    """
+    image = example_of(data, None)
+    try:
+        with inference(model):
+            model(image)
+    except Exception as error:  # whatever the network's layers raise
+        raise DataError(
+            f"the network must read images of the data, but fails on one of shape {tuple(image.shape[1:])}: {error}; "
+            "choose the data that it was trained on"
+        ) from error
 
 
 def open_task(config: RunConfig, data: DataRoles, *, budget: Budget | None = None) -> tuple[Task, ModelSource]:

@@ -52,10 +52,17 @@ def run(options: jsonargparse.Namespace) -> None:
         AmcError: If an option, the data, the network or the folder cannot be used.
     """
     from amc.records import write_text
+    from amc.report.origin import RunInterrupted
+    from amc.report.run_folder import CONFIG
 
     _check(options)
     config, folder = run_config(options), Path(options.out)
-    table = (_rewards if options.rewards else _agents)(config, folder, options)
+    try:
+        table = (_rewards if options.rewards else _agents)(config, folder, options)
+    except KeyboardInterrupt as stop:
+        if not (folder / CONFIG).is_file():
+            raise
+        raise RunInterrupted(f"the same command goes on with {folder}") from stop
     write_text(folder / ("rewards.md" if options.rewards else "study.md"), table)
     print(table, end="")
 

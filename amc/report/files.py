@@ -11,7 +11,7 @@ from amc.compression import CompressionResult
 from amc.delivery import Delivered
 from amc.records import write_json, write_text
 from amc.report.plots import plot_run
-from amc.report.tables import allocation_table, networks_table, render, summary_table
+from amc.report.tables import FILE_WIDTH, allocation_table, networks_table, render, summary_table
 from amc.save import save_network
 from amc.structure import Allocation
 from amc.task import Task
@@ -22,14 +22,14 @@ def write_report(folder: Path, result: CompressionResult) -> str:
     """Writes network, figures, tables and plots into a run's folder.
 
     Returns:
-        The summary table as text.
+        The summary table as text, as wide as stdout is.
     """
     result.save(folder)
     widths = {name: result.problem.widths(found) for name, found in _allocations(result).items()}
-    text = render(summary_table(result.summary))
-    write_text(folder / "summary.txt", text + "\n" + render(allocation_table(result.problem, widths)))
+    summary, allocations = summary_table(result.summary), allocation_table(result.problem, widths)
+    write_text(folder / "summary.txt", "\n".join(render(table, FILE_WIDTH) for table in (summary, allocations)))
     plot_run(folder / "report.png", result.problem, result.episodes, widths)
-    return text
+    return render(summary)
 
 
 def write_network(folder: Path, task: Task, source: ModelSource, delivered: Delivered) -> str:

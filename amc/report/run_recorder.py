@@ -12,10 +12,13 @@ from torch import nn
 
 from agents.protocol import EpisodeResult
 from amc.config import RunConfig
+from amc.errors import RunFolderError
 from amc.recorder import Advance, Recorder
 from amc.records import write_json
+from amc.report.origin import Origin, RunInterrupted, resume_line
 from amc.report.progress import ProgressDisplay
-from amc.report.run_folder import DENSE, TENSORBOARD, RunFolder, check_free
+from amc.report.run_folder import DENSE, EPISODES, TENSORBOARD, RunFolder, check_free
+from amc.save import save_weights
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
@@ -28,22 +31,39 @@ class RunRecorder(Recorder):
     has anything to keep.
     """
 
-    def __init__(self, path: Path, config: RunConfig, display: ProgressDisplay, *, resume: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        config: RunConfig,
+        display: ProgressDisplay,
+        *,
+        command: str,
+        inputs: Mapping[str, Path] | None = None,
+        resume: bool = False,
+    ) -> None:
         """Opens the folder to resume, or checks that a new one may be made.
 
         Args:
             path: The folder.
             config: The configuration of a new run.
             display: Shows progress.
+            command: The subcommand that runs.
+            inputs: Files that the run starts from besides the weights, by what they are.
             resume: Whether the folder holds the beginning of this run.
 
         Raises:
-            RunFolderError: If there is nothing to resume, or the folder is taken.
+            RunFolderError: If there is nothing to resume, the files that it started from have changed, or the folder
+                is taken.
         """
-        self.path, self._config, self._display = path, config, display
-        self._folder: RunFolder | None = RunFolder.open(path) if resume else None
+        self.path, self._config, self._display, self._command = path, config, display, command
+        self._inputs = dict(inputs or {})
+        if config.weights:
+            self._inputs["weights"] = Path(config.weights).expanduser()
+        self._folder: RunFolder | None = RunFolder.open(path, command) if resume else None
         if self._folder is None:
             check_free(path)
+        elif self._folder.origin is not None:
+            self._folder.origin.check_files()
         self._created = False
         self._episodes = self._folder.read_episodes() if self._folder else []
         self._progress = self._folder.read_progress() if self._folder else {}
@@ -60,21 +80,39 @@ class RunRecorder(Recorder):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        """Closes the event file, and deletes a folder with nothing in it but a failure."""
+        """Closes the event file, deletes a folder with nothing in it but a failure, and tells how to go on.
+
+        Raises:
+            RunInterrupted: After a Ctrl-C, if there is a run to go on with.
+        """
         if self._writer is not None:
             self._writer.close()
         if self._created and kind is not None and issubclass(kind, Exception):
             self.folder.discard_if_empty()
+        if kind is KeyboardInterrupt and self._folder is not None:
+            raise RunInterrupted(f"go on with: {resume_line(self._command, self.path)}") from error
 
     def begin(self) -> None:
-        """Makes the folder of a new run, or tells where a resumed one stands."""
+        """Makes the folder of a new run, or tells where a resumed one stands.
+
+        Raises:
+            RunFolderError: If the folder cannot be written.
+        """
+        try:
+            self._begin()
+        except OSError as error:
+            raise RunFolderError(f"the run's folder must be writable: {error}") from error
+
+    def _begin(self) -> None:
         if self._folder is None:
-            self._folder, self._created = RunFolder.create(self.path, self._config), True
+            origin = Origin.of(self._command, self._inputs)
+            self._folder, self._created = RunFolder.create(self.path, self._config, origin), True
             self.say(f"run folder: {self.path}")
         else:
-            # What is behind a line that was cut off is measured again.
-            self._folder.write_episodes(self._episodes)
-            self.say(f"going on with {self.path}: {len(self._episodes)} episodes are done")
+            if (self.path / EPISODES).is_file():  # what is behind a line that was cut off is measured again
+                self._folder.write_episodes(self._episodes)
+            done = f": {len(self._episodes)} episodes are done" if self._episodes else ""
+            self.say(f"going on with {self.path}{done}")
         self._writer = _summary_writer(self.path / TENSORBOARD)
 
     def stage(self, title: str, total: int, unit: str) -> AbstractContextManager[Advance]:
@@ -109,9 +147,7 @@ class RunRecorder(Recorder):
 
     def on_dense(self, model: nn.Module) -> None:
         """Writes the dense network's weights, so that other commands can start from them."""
-        from safetensors.torch import save_model
-
-        save_model(model, str(self.path / DENSE))
+        save_weights(self.path / DENSE, model)
 
     def on_policy(self, record: Mapping[str, Any]) -> None:
         """Writes the policy as soon as it is known."""

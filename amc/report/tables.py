@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +13,9 @@ from rich.table import Table
 
 from amc.costs import PruningProblem
 from amc.structure import ChannelGroup, ModelStructure
+
+FILE_WIDTH = 100
+"""Columns of tables that are not for a terminal."""
 
 
 def summary_table(summary: Mapping[str, Any]) -> Table:
@@ -113,8 +118,15 @@ def allocation_table(problem: PruningProblem, allocations: Mapping[str, Sequence
     return table
 
 
-def render(table: Table, width: int = 100) -> str:
-    """Returns a table as plain text."""
+def render(table: Table, width: int | None = None) -> str:
+    """Returns a table as plain text.
+
+    Args:
+        table: The table.
+        width: Columns; if None, those of the terminal that stdout is, or `FILE_WIDTH` where it is none.
+    """
+    if width is None:
+        width = shutil.get_terminal_size((FILE_WIDTH, 0)).columns if sys.stdout.isatty() else FILE_WIDTH
     console = Console(file=io.StringIO(), width=width, force_terminal=False, color_system=None)
     console.print(table)
     assert isinstance(console.file, io.StringIO)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from amc.errors import ConfigurationError
+
 
 @dataclass(frozen=True)
 class Allocation:
@@ -27,10 +29,19 @@ class Allocation:
 
     @staticmethod
     def from_dict(record: Mapping[str, object]) -> Allocation:
-        """Reads what `as_dict` wrote."""
+        """Reads what `as_dict` wrote.
+
+        Raises:
+            KeyError: If a part is missing.
+            ConfigurationError: If the widths are not whole numbers by name.
+        """
         widths = record["widths"]
-        assert isinstance(widths, Mapping)
-        return Allocation(kind=str(record["kind"]), widths={str(name): int(width) for name, width in widths.items()})
+        if not isinstance(widths, Mapping):
+            raise ConfigurationError(f"the widths of an allocation must be numbers by layer, not {widths!r}")
+        for name, width in widths.items():
+            if not isinstance(width, int) or isinstance(width, bool):
+                raise ConfigurationError(f"the width of {name} must be a whole number, not {width!r}")
+        return Allocation(kind=str(record["kind"]), widths={str(name): width for name, width in widths.items()})
 
     def key(self) -> tuple[int, ...]:
         """Returns the widths alone, in order: a key for caches."""

@@ -15,6 +15,7 @@ from amc.preparation import train_dense
 from amc.recorder import Advance, Recorder
 from amc.report.progress import ProgressDisplay
 from amc.report.run_folder import CONFIG, DENSE
+from amc.save import save_weights
 from amc.task import Task
 
 _FREE = ("agent", "agent_options", "episodes", "compare", "budget")
@@ -59,9 +60,7 @@ def ensure_trained(task: Task, config: RunConfig, path: Path, display: ProgressD
         load_weights(task.model, file)
         return
     train_dense(task, config.train, _Shown(display))
-    from safetensors.torch import save_model
-
-    save_model(task.model, str(file))
+    save_weights(file, task.model)
 
 
 class _Shown(Recorder):

@@ -1,11 +1,13 @@
 """Bad input: one clear line, exit status 2, nothing left behind."""
 
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
 
 from amc.cli.main import COMMANDS, main
+from amc.cli.options import find_run
 from amc.errors import ModelError
 from amc.models import create_model
 
@@ -44,6 +46,11 @@ def error_of(words, capsys):
         (["compress", "--agent_options.warm_start", "uniform"], "ddpg: warm_start must be a list"),
         (["compress", "--agent_options.warm_start", "[greedy]"], "warm_start takes heuristics"),
         (["compress", "--agent", "cem", "--agent_options.population", "8.5"], "population must be a whole number"),
+        (["compress", "--budget.flops", "50%"], "--budget.flops: expected float, got 50%; write 0.5"),
+        (["compress", "--first_images", "x"], "--first_images: expected int, got x"),
+        (["compress", "--train_first", "3"], "--train_first: expected bool, got 3"),
+        (["compress", "--data.mean", "abc"], "--data.mean: expected a list of float such as [a, b], got abc"),
+        (["compress", "--agent_options", "foo=3"], "--agent_options: expected --agent_options.KEY VALUE, got foo=3"),
         (["compress", "--seed", "-1"], "a seed must be from 0 to 4294967295, not -1"),
         (["compress", "--seed", "99999999999999999999"], "a seed must be from 0"),
         (["compress", "--budget.flops", ".inf"], "budget.flops must be a finite number, not inf"),
@@ -165,6 +172,36 @@ def test_help_explains_every_option(name, capsys):
     assert "<class" not in printed
 
 
+@pytest.mark.parametrize(("name", "place"), [("evaluate", "RUN"), ("finetune", "RUN"), ("export", "RUN")])
+def test_help_names_the_positional_argument(name, place, capsys):
+    assert main([name, "--help"]) == 0
+    assert f"positional arguments:\n  {place} " in capsys.readouterr().out
+
+
+def test_help_shows_how_options_of_the_agent_are_given(capsys):
+    assert main(["compress", "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert "  --agent_options.KEY VALUE" in printed
+    assert "KEY=VALUE" not in printed
+
+
+@pytest.mark.parametrize("option", [["--model", "resnet20"], ["--weights=w.pt"]])
+def test_evaluate_takes_a_run_or_a_network(here, option, capsys):
+    (here / "run").mkdir()
+    (here / "run" / "config.yaml").write_text("seed: 1\n")
+    line = error_of(["evaluate", "run", *option], capsys)
+    assert f"measures the network in run or that of {option[0].partition('=')[0]}; leave one out" in line
+
+
+def test_the_value_of_an_option_is_not_the_run(here):
+    for name in ("run", "out"):
+        (here / name).mkdir()
+        (here / name / "config.yaml").write_text("seed: 1\n")
+    assert find_run(["--out", "out", "run"]) == Path("run")
+    assert find_run(["--out=out", "--resume", "run"]) == Path("run")
+    assert find_run(["--out", "out"]) is None
+
+
 def test_overview_lists_the_commands(capsys):
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
@@ -180,3 +217,17 @@ def test_print_config_is_a_config(here, capsys):
     assert "seed: 7" in printed
     assert "params: 0.3" in printed
     assert "episodes: 5" in printed
+
+
+@pytest.mark.parametrize("number", ["1e-3", "1E-3", ".1e-2", "+1.e-3", "0.001"])
+def test_numbers_with_exponents_work_in_a_file(here, capsys, number):
+    (here / "run.yaml").write_text(f"finetune:\n  learning_rate: {number}\n")
+    assert main(["compress", "--config", "run.yaml", "--print_config"]) == 0
+    assert "learning_rate: 0.001" in capsys.readouterr().out
+
+
+def test_text_that_is_no_number_is_still_refused_in_a_file(here, capsys):
+    (here / "run.yaml").write_text("finetune:\n  learning_rate: 1e-3x\n")
+    assert "finetune.learning_rate must be a number, not '1e-3x'" in error_of(
+        ["compress", "--config", "run.yaml"], capsys
+    )

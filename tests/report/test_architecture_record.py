@@ -44,6 +44,11 @@ def saved(tmp_path):
     return tmp_path, dense.eval()
 
 
+def edit(folder, **values):
+    file = folder / "architecture.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
 def test_load_into_the_users_network(saved):
     folder, expected = saved
     images = torch.randn(2, 1, 8, 8)
@@ -55,6 +60,29 @@ def test_load_into_the_users_network(saved):
 def test_a_class_that_needs_arguments_asks_for_the_model(saved):
     with pytest.raises(ModelError, match=r"cannot be built without arguments.*model="):
         amc.load(saved[0])
+
+
+def test_the_reason_why_a_class_cannot_be_built_is_told(saved):
+    with pytest.raises(ModelError, match=r"missing 1 required positional argument: 'width'"):
+        amc.load(saved[0])
+
+
+@pytest.mark.parametrize(
+    ("reference", "expected"),
+    [
+        (
+            "own_networks:Net",
+            r"'own_networks:Net' must be importable: cannot import 'own_networks'.*folder of its module",
+        ),
+        ("json:Net", r"must be importable: module 'json' has no attribute 'Net'"),
+        ("__main__:Net", r"'Net' is defined in a script.*move it to a module, or pass the dense network"),
+    ],
+)
+def test_a_class_that_cannot_be_found_is_not_blamed_for_arguments(saved, reference, expected):
+    edit(saved[0], source={"kind": "class", "reference": reference, "options": {}})
+    with pytest.raises(ModelError, match=expected) as caught:
+        amc.load(saved[0])
+    assert "arguments" not in str(caught.value)
 
 
 def test_another_network_is_refused(saved):
@@ -71,6 +99,35 @@ def test_a_newer_format_is_refused(saved):
         amc.load(saved[0], Needy(8))
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"format": 1}', "must tell the network's source"),
+        ('{"format": 1, "source": {}, "tensors": {}, "attributes": []}', "must have kind, reference and options"),
+        ('{"format": 1, "source": {"kind": "name"}, "tensors": 3}', "must tell the network's tensors"),
+    ],
+)
+def test_a_damaged_record_is_told(saved, text, expected):
+    (saved[0] / "architecture.json").write_text(text)
+    with pytest.raises(CheckpointError, match=expected):
+        amc.load(saved[0])
+
+
+@pytest.mark.parametrize("text", ["[]", "", "3", "\xff"])
+def test_a_record_that_is_no_object_is_told(saved, text):
+    (saved[0] / "architecture.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(RunFolderError, match=r"architecture\.json must"):
+        amc.load(saved[0])
+
+
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(RunFolderError, match=r"no architecture\.json"):
         amc.load(tmp_path)
+
+
+def test_a_module_that_fails_to_import_is_told(saved, tmp_path, monkeypatch):
+    (tmp_path / "broken_networks.py").write_text("raise OSError('no such camera')\n")
+    monkeypatch.chdir(tmp_path)
+    edit(saved[0], source={"kind": "class", "reference": "broken_networks:Net", "options": {}})
+    with pytest.raises(ModelError, match=r"must be importable: no such camera"):
+        amc.load(saved[0])

@@ -3,7 +3,10 @@
 import io
 
 import pytest
+from rich.console import Console
+from rich.progress_bar import ProgressBar
 
+from amc.report.bar import StageLine
 from amc.report.progress import ProgressDisplay, duration
 
 
@@ -60,6 +63,39 @@ def test_a_terminal_gets_a_bar():
         advance(3, "best 0.9")
     assert "3/4" in stream.getvalue()
     assert "best 0.9" in stream.getvalue()
+
+
+def shown(width, note="epoch 2, loss 0.312, 1,234 images/s", *, color=None):
+    """Returns the last state of a long stage's bar in a terminal of that width."""
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=color)
+    bar = ProgressBar(total=3130, completed=1400)
+    console.print(StageLine("fine-tune (ddpg)", bar, "1400/3130 steps 0:01:23 left: 0:02:34", note))
+    return console.file.getvalue().rstrip("\n")
+
+
+@pytest.mark.parametrize("width", range(38, 140))
+def test_counts_and_time_are_never_cut(width):
+    line = shown(width)
+    assert "1400/3130 steps 0:01:23 left: 0:02:34" in line
+    assert len(line) <= width
+
+
+def test_the_bar_shrinks_before_the_note_and_the_title_is_cut_last():
+    assert len(shown(120).partition(" 1400/")[0]) == len("fine-tune (ddpg) ") + 24
+    assert shown(100).endswith("left: 0:02:34 epoch 2, loss 0.312, 1,234 images/s")
+    assert shown(80).startswith("fine-tune (ddpg) ━")
+    assert shown(80).endswith("left: 0:02:34 epoch 2, loss 0.3…")
+    assert shown(45) == "fine-t… 1400/3130 steps 0:01:23 left: 0:02:34"
+
+
+def test_a_stage_in_80_columns_shows_counts_and_time(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    stream = io.StringIO()
+    with ProgressDisplay(stream, live=True).stage("fine-tune (ddpg)", 3130, "steps") as advance:
+        advance(1400, "epoch 2, loss 0.312, 1,234 images/s")
+    assert "1400/3130 steps 0:00:0" in stream.getvalue()
+    assert "left: " in stream.getvalue()
+    assert "…:" not in stream.getvalue()
 
 
 def test_a_stream_that_is_no_terminal_gets_lines():

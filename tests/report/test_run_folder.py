@@ -1,15 +1,21 @@
 """What a run's folder keeps, and what it refuses."""
 
+import io
 import json
 import math
+import stat
 
 import pytest
+from torch import nn
 
 from agents.protocol import EpisodeResult
 from amc.config import BudgetConfig, RunConfig
 from amc.errors import ConfigurationError, RunFolderError, UnknownNameError
 from amc.records import episode_from_record, episode_line
+from amc.report.origin import Origin
+from amc.report.progress import ProgressDisplay
 from amc.report.run_folder import RunFolder, check_free, default_path
+from amc.report.run_recorder import RunRecorder
 from amc.structure import Allocation
 from amc.training.score import Score
 
@@ -31,12 +37,12 @@ def test_an_episode_survives_the_file_exactly():
 
 def test_configuration_survives_the_folder(tmp_path):
     config = RunConfig(episodes=7, budget=BudgetConfig(params=0.3), agent_options={"sigma": 0.4})
-    RunFolder.create(tmp_path / "run", config)
-    assert RunFolder.open(tmp_path / "run").config == config
+    RunFolder.create(tmp_path / "run", config, Origin("compress"))
+    assert RunFolder.open(tmp_path / "run", "compress").config == config
 
 
 def test_a_line_that_was_cut_off_is_left_out(tmp_path):
-    folder = RunFolder.create(tmp_path / "run", RunConfig())
+    folder = RunFolder.create(tmp_path / "run", RunConfig(), Origin("compress"))
     folder.append_episode(episode(0))
     with (tmp_path / "run" / "episodes.jsonl").open("a") as file:
         file.write(episode_line(episode(1))[:30])
@@ -44,24 +50,77 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path):
 
 
 def test_a_taken_folder_is_refused(tmp_path):
-    RunFolder.create(tmp_path / "run", RunConfig())
-    with pytest.raises(RunFolderError, match=r"holds a run already.*--resume.*--out"):
-        check_free(tmp_path / "run")
+    RunFolder.create(tmp_path / "my run", RunConfig(), Origin("search"))
+    with pytest.raises(RunFolderError, match=r"holds a run already.*amc search --out '.*my run' --resume.*--out"):
+        check_free(tmp_path / "my run")
+
+
+def test_another_command_is_refused_and_told_the_right_one(tmp_path):
+    RunFolder.create(tmp_path / "run", RunConfig(), Origin("finetune"))
+    with pytest.raises(RunFolderError, match=r"made by amc finetune.*go on with: amc finetune --out .*run --resume"):
+        RunFolder.open(tmp_path / "run", "compress")
+
+
+def test_a_folder_of_an_earlier_version_goes_on_only_where_a_search_has_begun(tmp_path):
+    folder = RunFolder.create(tmp_path / "run", RunConfig(), Origin("compress"))
+    (folder.path / "run.json").unlink()
+    with pytest.raises(RunFolderError, match=r"must tell which command made it.*another --out"):
+        RunFolder.open(folder.path, "compress")
+    folder.append_episode(episode())
+    assert RunFolder.open(folder.path, "compress").origin is None
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"command": "compress", "files": 3, "digests": {}}'])
+def test_a_damaged_record_of_the_beginning_is_told(tmp_path, text):
+    folder = RunFolder.create(tmp_path / "run", RunConfig(), Origin("compress"))
+    (folder.path / "run.json").write_text(text)
+    with pytest.raises(RunFolderError, match=r"run\.json must tell how the run began.*another --out"):
+        RunFolder.open(folder.path, "compress")
 
 
 def test_a_folder_without_a_run_cannot_be_opened(tmp_path):
     with pytest.raises(RunFolderError, match="must hold a run"):
-        RunFolder.open(tmp_path)
+        RunFolder.open(tmp_path, "compress")
 
 
 def test_an_edited_configuration_is_checked(tmp_path):
-    folder = RunFolder.create(tmp_path / "run", RunConfig())
+    folder = RunFolder.create(tmp_path / "run", RunConfig(), Origin("compress"))
     (folder.path / "config.yaml").write_text("episodse: 3\n")
     with pytest.raises(UnknownNameError, match="did you mean 'episodes'"):
-        RunFolder.open(folder.path)
+        RunFolder.open(folder.path, "compress")
     (folder.path / "config.yaml").write_text("data: digits\n")
     with pytest.raises(ConfigurationError, match="data must be a section"):
-        RunFolder.open(folder.path)
+        RunFolder.open(folder.path, "compress")
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "3"])
+def test_damaged_progress_names_the_remedy(tmp_path, text):
+    folder = RunFolder.create(tmp_path / "run", RunConfig(), Origin("compress"))
+    assert folder.read_progress() == {}
+    (folder.path / "progress.json").write_text(text)
+    with pytest.raises(RunFolderError, match=r"progress\.json must list the stages.*delete it"):
+        folder.read_progress()
+
+
+def resumed(path):
+    return RunRecorder(path, RunConfig(), ProgressDisplay(io.StringIO(), live=False), command="compress", resume=True)
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    folder = RunFolder.create(tmp_path / "run", RunConfig(), Origin("compress"))
+    folder.append_episode(episode())
+    (folder.path / "episodes.jsonl.part").mkdir()  # as good as a folder that may only be read, for any user
+    with pytest.raises(RunFolderError, match="the run's folder must be writable"), resumed(folder.path) as recorder:
+        recorder.begin()
+
+
+def test_the_trained_network_may_be_read_by_whoever_reads_the_rest(tmp_path):
+    folder = RunFolder.create(tmp_path / "run", RunConfig(), Origin("compress"))
+    with resumed(folder.path) as recorder:
+        recorder.on_dense(nn.Linear(2, 2))
+    modes = {stat.S_IMODE((folder.path / name).stat().st_mode) for name in ("config.yaml", "dense.safetensors")}
+    assert len(modes) == 1
+    assert not list(folder.path.glob("*.part"))
 
 
 def test_default_folders_are_named_after_the_run_and_new(tmp_path, monkeypatch):

@@ -1,0 +1,104 @@
+"""Going on with a run: its folder, its options, and the files that it started from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from amc.cli.options import option_value
+from amc.config import RunConfig, as_mapping, with_absolute_paths
+from amc.errors import ConfigurationError, RunFolderError
+from amc.report.run_folder import CONFIG, RunFolder, default_path, fresh_path
+
+_FREE = ("device",)
+"""Options that may change while a run goes on."""
+
+
+def options_to_resume(words: Sequence[str], command: str) -> list[str] | None:
+    """Returns the options of the run that a command line goes on with; None if it asks for a new run.
+
+    Raises:
+        AmcError: If the folder holds no run of this command.
+    """
+    out = option_value(words, "--out")
+    if out is None or "--resume" not in words:
+        return None
+    return ["--config", str(RunFolder.open(Path(out), command).path / CONFIG)]
+
+
+def output_of(config: RunConfig, out: str | None, resume: bool, command: str, base: Path | None = None) -> Path:
+    """Returns the folder of a run: the one that `out` names, or a new one called `base` or after the run.
+
+    Raises:
+        ConfigurationError: If a run is to be resumed without saying which, or with other options than it began with.
+        RunFolderError: If the folder to resume holds no run of this command.
+    """
+    _check_resume(out, resume)
+    if out is not None and resume:
+        check_options(RunFolder.open(Path(out), command), config)
+    if out is not None:
+        return Path(out)
+    return default_path(config) if base is None else fresh_path(base)
+
+
+def _check_resume(out: str | None, resume: bool) -> None:
+    if resume and out is None:
+        raise ConfigurationError("--resume needs the run's folder: give it with --out")
+
+
+def input_of(out: str | None, resume: bool, command: str, name: str, given: str | None) -> Path | None:
+    """Returns a file that a run starts from: that of the run to go on with, or the one that is given.
+
+    Args:
+        out: The folder of the run.
+        resume: Whether the run is to go on.
+        command: The subcommand.
+        name: What the file is; see `amc.report.origin.Origin`.
+        given: The file as the user named it; None to take the recorded one.
+
+    Raises:
+        ConfigurationError: If another file is given than the run was started with, or no folder to resume.
+        RunFolderError: If the folder holds no run of this command.
+    """
+    _check_resume(out, resume)
+    if not resume or out is None:
+        return None if given is None else Path(given)
+    origin = RunFolder.open(Path(out), command).origin
+    recorded = None if origin is None else origin.files.get(name)
+    if recorded is None:
+        raise RunFolderError(f"{out} must tell its {name}, and does not; start anew with another --out")
+    if given is not None and Path(given).resolve() != Path(recorded).resolve():
+        raise ConfigurationError(
+            f"the run in {out} was started with the {name} {recorded}, not {given}; "
+            "leave it out to go on, or start anew with another --out"
+        )
+    return Path(recorded)
+
+
+def check_options(folder: RunFolder, config: RunConfig) -> None:
+    """Refuses options that differ from those that a run was started with.
+
+    Raises:
+        ConfigurationError: If one does; the message names the first.
+    """
+    started, given = (_flat(as_mapping(with_absolute_paths(each))) for each in (folder.config, config))
+    for name in dict.fromkeys([*started, *given]):
+        old, new = started.get(name), given.get(name)
+        if old != new and name not in _FREE:
+            raise ConfigurationError(
+                f"--{name} must stay {_words(old)} while the run in {folder.path} goes on, not {_words(new)}; "
+                "leave it out, or start anew with another --out"
+            )
+
+
+def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns nested values by dotted names, as the command line writes them."""
+    found: dict[str, Any] = {}
+    for name, value in record.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return found
+
+
+def _words(value: Any) -> str:
+    return "unset" if value is None else str(value)

@@ -1,0 +1,101 @@
+"""What made a run's folder: the command, and the files that it started from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from amc.errors import RunFolderError
+from amc.records import write_json
+
+ORIGIN = "run.json"
+_BLOCK = 1 << 20
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """A Ctrl-C after a run has begun; the message is how to go on."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The beginning of a run, beside its options.
+
+    Attributes:
+        command: The subcommand that made the folder.
+        files: Absolute paths of the files that the run starts from, by what they are: `"weights"`, `"policy"`,
+            `"network"`.
+        digests: SHA-256 of each, by the same names.
+    """
+
+    command: str
+    files: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+    @staticmethod
+    def of(command: str, files: Mapping[str, Path]) -> Origin:
+        """Describes a run that starts now.
+
+        Raises:
+            OSError: If a file cannot be read.
+        """
+        paths = {name: path.absolute() for name, path in files.items()}
+        return Origin(
+            command, {name: str(path) for name, path in paths.items()}, {name: _digest(p) for name, p in paths.items()}
+        )
+
+    def write(self, folder: Path) -> None:
+        """Writes the record into a run's folder."""
+        write_json(folder / ORIGIN, asdict(self))
+
+    @staticmethod
+    def read(folder: Path) -> Origin | None:
+        """Reads what `write` wrote; None if there is nothing.
+
+        Raises:
+            RunFolderError: If the file is damaged.
+        """
+        file = folder / ORIGIN
+        try:
+            record = json.loads(file.read_text(encoding="utf-8"))
+            return Origin(str(record["command"]), dict(record["files"]), dict(record["digests"]))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunFolderError(
+                f"{file} must tell how the run began, and is damaged: {error}; start anew with another --out"
+            ) from error
+
+    def check_files(self) -> None:
+        """Checks that the files are still what the run has started from.
+
+        Raises:
+            RunFolderError: If one is missing or has changed.
+        """
+        for name, path in self.files.items():
+            try:
+                same = _digest(Path(path)) == self.digests.get(name)
+            except OSError as error:
+                raise RunFolderError(f"the {name} that the run was started with must be readable: {error}") from error
+            if not same:
+                raise RunFolderError(
+                    f"the {name} must be what the run was started with, but {path} has changed since; "
+                    "put the old file back, or start anew with another --out"
+                )
+
+
+def resume_line(command: str, folder: Path) -> str:
+    """Returns the command line that goes on with a run."""
+    return f"amc {command} --out {shlex.quote(str(folder))} --resume"
+
+
+def _digest(path: Path) -> str:
+    """Returns the SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

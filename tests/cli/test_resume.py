@@ -1,0 +1,228 @@
+"""Runs that are interrupted go on, by the command that made them and with the options that they had."""
+
+import json
+import shlex
+import shutil
+
+import pytest
+import torch
+
+import amc
+from amc.cli.main import main
+from amc.config import RunConfig
+from amc.models import create_model
+from amc.report.origin import Origin
+from amc.report.run_folder import RunFolder
+from amc.training import DataConfig
+from amc.training.checkpoint import save_checkpoint
+
+DATA = ["--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "64"]
+QUICK = [*DATA, "--train.epochs", "1", "--finetune.epochs", "0", "--agent", "random", "--compare", "none"]
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("resume") / "searched"
+    assert main(["search", *QUICK[:-6], "--agent", "random", "--episodes", "2", "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pruned(searched):
+    folder = searched.with_name("pruned")
+    assert main(["prune", "--policy", str(searched / "policy.json"), "--out", str(folder)]) == 0
+    return folder
+
+
+def interrupt_training(monkeypatch):
+    """Presses Ctrl-C when the first epoch is on disk; returns what undoes that."""
+
+    def save(*arguments):
+        save_checkpoint(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("amc.training.trainer.save_checkpoint", save)
+
+
+def hint_of(capsys):
+    """Returns the words of the command line that the interruption names."""
+    line = capsys.readouterr().err.splitlines()[-1]
+    start = "amc: interrupted; go on with: amc "
+    assert line.startswith(start)
+    return shlex.split(line[len(start) :])
+
+
+def error_of(words, capsys):
+    capsys.readouterr()
+    assert main(words) == 2
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_an_interrupted_finetune_goes_on_to_the_same_network(pruned, tmp_path, monkeypatch, capsys):
+    words = ["finetune", str(pruned), "--finetune.epochs", "2", "--device", "cpu"]
+    assert main([*words, "--out", str(tmp_path / "whole")]) == 0
+    with monkeypatch.context() as patch:
+        interrupt_training(patch)
+        assert main([*words, "--out", str(tmp_path / "in two")]) == 130
+    hint = hint_of(capsys)
+    assert hint == ["finetune", "--out", str(tmp_path / "in two"), "--resume"]
+    assert " ".join(["amc", *map(shlex.quote, hint)]) in error_of([*words, "--out", str(tmp_path / "in two")], capsys)
+    assert main(hint) == 0
+    assert f"going on with {tmp_path / 'in two'}\n" in capsys.readouterr().err
+    expected, found = (amc.load(tmp_path / name).state_dict() for name in ("whole", "in two"))
+    assert all(found[name].equal(tensor) for name, tensor in expected.items())
+    figures = [json.loads((tmp_path / name / "summary.json").read_text()) for name in ("whole", "in two")]
+    assert figures[0]["accuracy"] == figures[1]["accuracy"]
+
+
+def test_an_interrupted_prune_goes_on(searched, tmp_path, monkeypatch, capsys):
+    words = ["prune", "--policy", str(searched / "policy.json"), "--out", str(tmp_path / "pruned")]
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("amc.delivery.Workshop.deliver", stop)
+        assert main(words) == 130
+    assert main(hint_of(capsys)) == 0
+    assert json.loads((tmp_path / "pruned" / "summary.json").read_text())["accuracy"]["pruned"] > 0
+
+
+def test_another_commands_folder_is_left_alone(pruned, capsys):
+    before = {path: path.read_bytes() for path in pruned.iterdir() if path.is_file()}
+    for command in ("compress", "search", "finetune"):
+        line = error_of([command, "--resume", "--out", str(pruned)], capsys)
+        assert f"go on with: amc prune --out {pruned} --resume" in line
+    assert {path: path.read_bytes() for path in pruned.iterdir() if path.is_file()} == before
+
+
+def test_an_interruption_before_a_run_has_begun_promises_nothing(tmp_path, monkeypatch, capsys):
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("amc.cli.setup.load_data", stop)
+    assert main(["compress", "--out", str(tmp_path / "run")]) == 130
+    assert capsys.readouterr().err == "amc: interrupted\n"
+
+
+@pytest.mark.parametrize("command", ["compress", "search", "prune", "finetune"])
+def test_resume_asks_for_the_folder(command, capsys):
+    assert "--resume needs the run's folder: give it with --out" in error_of([command, "--resume"], capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--episodes", "500", "--budget.flops", "0.3"], "--episodes must stay 2 while the run in {} goes on, not 500"),
+        (["--budget.flops", "0.3"], "--budget.flops must stay unset while the run in {} goes on, not 0.3"),
+        (["--agent_options.foo", "3"], "--agent_options.foo must stay unset while the run in {} goes on, not 3"),
+        (["--config", "other.yaml"], "--seed must stay 0 while the run in {} goes on, not 7"),
+    ],
+)
+def test_other_options_are_refused(searched, words, expected, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other.yaml").write_text("seed: 7\n")
+    line = error_of(["search", "--out", str(searched), "--resume", *words], capsys)
+    assert expected.format(searched) in line
+    assert "leave it out, or start anew with another --out" in line
+
+
+def test_the_same_options_and_another_device_go_on(searched, tmp_path):
+    folder = tmp_path / "again"
+    shutil.copytree(searched, folder)
+    assert main(["search", "--out", str(folder), "--resume", "--episodes", "2", "--device", "cpu"]) == 0
+    assert (folder / "policy.json").read_text() == (searched / "policy.json").read_text()
+
+
+def test_finetune_refuses_another_network_on_the_way(pruned, searched, tmp_path, monkeypatch, capsys):
+    out = str(tmp_path / "tuned")
+    with monkeypatch.context() as patch:
+        interrupt_training(patch)
+        assert main(["finetune", str(pruned), "--finetune.epochs", "2", "--out", out]) == 130
+    assert f"was started with the network {pruned}" in error_of(
+        ["finetune", str(searched), "--out", out, "--resume"], capsys
+    )
+    assert main(["finetune", str(pruned), "--out", out, "--resume"]) == 0
+
+
+def edited_policy(searched, folder, **widths):
+    """Writes a run's policy with other widths, beside the run's options."""
+    policy = json.loads((searched / "policy.json").read_text())
+    folder.mkdir(exist_ok=True)
+    shutil.copy(searched / "config.yaml", folder)
+    shutil.copy(searched / "dense.safetensors", folder)
+    (folder / "policy.json").write_text(json.dumps({**policy, "widths": {**policy["widths"], **widths}}))
+    return str(folder / "policy.json")
+
+
+@pytest.mark.parametrize(("width", "shown"), [(8.5, "8.5"), (True, "True"), ("8", "'8'"), (None, "None")])
+def test_widths_that_are_no_whole_numbers_are_refused(searched, tmp_path, width, shown, capsys):
+    policy = edited_policy(searched, tmp_path / "edited", **{"layer1.0.conv1": width})
+    line = error_of(["prune", "--policy", policy, "--out", str(tmp_path / "pruned")], capsys)
+    assert f"policy.json is no policy: the width of layer1.0.conv1 must be a whole number, not {shown}" in line
+
+
+def test_a_policy_above_the_budget_is_carried_out_with_a_word(searched, tmp_path, capsys):
+    wide = {"layer1.0.conv1": 16, "layer1.1.conv1": 16, "layer2.0.conv1": 32, "layer2.1.conv1": 32}
+    policy = edited_policy(searched, tmp_path / "wide", **wide)
+    assert main(["prune", "--policy", policy, "--out", str(tmp_path / "pruned")]) == 0
+    assert "which is above the budget of 824,128 (50.0%); it is carried out as it is" in capsys.readouterr().err
+    words = ["prune", "--policy", str(searched / "policy.json"), "--out", str(tmp_path / "within")]
+    assert main(words) == 0
+    assert "above the budget" not in capsys.readouterr().err
+
+
+@pytest.fixture
+def begun(tmp_path, monkeypatch):
+    """A search that was started in `tmp_path` with files named from there, and where the shell is now."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    torch.save(create_model("digits_resnet", seed=1).state_dict(), "weights.pt")
+    assert (
+        main(["search", *DATA, "--agent", "random", "--episodes", "1", "--weights", "weights.pt", "--out", "s1"]) == 0
+    )
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return tmp_path
+
+
+def test_a_run_goes_on_from_another_folder(begun):
+    assert main(["search", "--out", "../s1", "--resume"]) == 0
+    assert main(["prune", "--policy", "../s1/policy.json", "--out", "../p1"]) == 0
+    assert main(["finetune", "../p1", "--finetune.epochs", "1", "--out", "../f1"]) == 0
+
+
+def test_replaced_weights_are_not_mixed_in(begun, capsys):
+    torch.save(create_model("digits_resnet", seed=2).state_dict(), "../weights.pt")
+    line = error_of(["search", "--out", "../s1", "--resume"], capsys)
+    assert "the weights must be what the run was started with" in line
+    assert "put the old file back, or start anew" in line
+    (begun / "weights.pt").unlink()
+    assert "the weights that the run was started with must be readable" in error_of(
+        ["search", "--out", "../s1", "--resume"], capsys
+    )
+
+
+def test_the_folder_of_the_data_is_stored_in_full(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    config = RunConfig(weights="~/w.pt", data=DataConfig(root="images"))
+    stored = RunFolder.create(tmp_path / "run", config, Origin("compress")).config
+    assert stored.weights == str(tmp_path / "home" / "w.pt")
+    assert stored.data.root == str(tmp_path / "images")
+
+
+def test_a_network_in_the_current_folder_is_fine_tuned(pruned, tmp_path, monkeypatch):
+    shutil.copytree(pruned, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    assert main(["finetune", ".", "--finetune.epochs", "1"]) == 0
+    assert (tmp_path / "here-finetuned" / "model.safetensors").is_file()
+
+
+def test_an_interrupted_study_says_that_the_same_command_goes_on(tmp_path, monkeypatch, capsys):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("amc.study.AgentsStudy.play", stop)
+    words = ["study", "--out", str(tmp_path / "study"), *DATA, "--train.epochs", "1", "--agents", "uniform"]
+    assert main(words) == 130
+    assert capsys.readouterr().err.endswith(f"amc: interrupted; the same command goes on with {tmp_path / 'study'}\n")

@@ -1,0 +1,30 @@
+"""Terminals that cannot write every character get plain ones."""
+
+import io
+import sys
+
+import pytest
+
+from amc.cli.main import main
+from amc.cli.terminal import write_plainly
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("cp1252", "|"), ("ascii", "|"), ("cp437", "│"), ("utf-8", "│")])
+def test_tables_are_drawn_with_what_the_terminal_has(encoding, shown, monkeypatch):
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", stdout)
+    assert main(["evaluate", "--data.test_images", "50", "--model", "digits_resnet"]) == 0
+    stdout.flush()
+    text = stdout.buffer.getvalue().decode(encoding)
+    (row,) = (line for line in text.splitlines() if "digits_resnet" in line)
+    assert row.count(shown) == 5
+    assert "?" not in text
+
+
+def test_other_characters_are_marked_and_widths_stay(monkeypatch):
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii", newline="\n")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    write_plainly()
+    print("┡━ runs/\N{GREEK SMALL LETTER MU} …┩")
+    stdout.flush()
+    assert stdout.buffer.getvalue() == b"+- runs/? .+\n"
