@@ -27,6 +27,7 @@ _NAMES = """
 """
 _ARITHMETIC = frozenset(_NAMES.split())
 _ARITHMETIC_PREFIXES = ("fft_", "linalg_")
+_ELEMENT_WISE = frozenset({"linalg_vector_norm", "linalg_cross", "linalg_diagonal", "linalg_vecdot"})
 
 
 class _KeywordInputs(nn.Module):
@@ -85,7 +86,8 @@ def _is_arithmetic(kind: str) -> bool:
     """Tells whether an operator of a traced graph does more than element-wise arithmetic, or may do so."""
     space, _, name = kind.partition("::")
     if space == "aten":
-        return name.rstrip("_") in _ARITHMETIC or name.startswith(_ARITHMETIC_PREFIXES)
+        known = name.rstrip("_") in _ARITHMETIC or name.startswith(_ARITHMETIC_PREFIXES)
+        return known and name not in _ELEMENT_WISE
     return space != "prim" or name.startswith(("PythonOp", "CallFunction"))
 
 

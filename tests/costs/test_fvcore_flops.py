@@ -92,7 +92,7 @@ class Uncounted(nn.Module):
         self.recurrent, self.head = nn.LSTM(4, 6, num_layers=2, batch_first=True), nn.Linear(6, 2)
 
     def forward(self, x):
-        x = torch.softmax(Swish.apply(self.norm(self.stem(x))), 1) + x.mean()
+        x = torch.softmax(Swish.apply(self.norm(self.stem(x))), 1) + x.mean() + torch.linalg.vector_norm(x)
         x = torch.fft.irfft2(torch.fft.rfft2(x)) + torch.fft.irfft2(torch.fft.rfft2(x))
         return self.head(self.recurrent(x.flatten(2).transpose(1, 2))[0].amax(1))
 
