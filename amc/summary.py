@@ -9,7 +9,9 @@ from typing import Any
 from agents import SearchOutcome
 from amc.architecture import ModelSource
 from amc.costs import PruningProblem
+from amc.costs.fvcore_flops import uncounted_operators
 from amc.delivery import Delivered
+from amc.families import on_device
 from amc.search import SearchConfig
 from amc.structure import Allocation
 from amc.task import Task
@@ -28,6 +30,16 @@ def policy_record(problem: PruningProblem, allocation: Allocation) -> dict[str, 
         "pruning_ratios": ratios,
         "flops": problem.cost(widths, "flops"),
         "params": problem.cost(widths, "params"),
+    }
+
+
+def flops_record(task: Task, delivered: Delivered) -> dict[str, Any]:
+    """Returns the FLOPs of the dense and the pruned network, and which operators they leave out: calls by name."""
+    example = on_device(task.example_input, next(task.model.parameters()).device)
+    return {
+        "dense": task.problem.costs["flops"].dense,
+        "pruned": delivered.flops,
+        "not_counted": uncounted_operators(task.model, example),
     }
 
 
@@ -62,7 +74,7 @@ def summarise(
             "target": problem.limit,
             "achieved": problem.cost(problem.widths(delivered.allocation)),
         },
-        "flops": {"dense": problem.costs["flops"].dense, "pruned": delivered.flops},
+        "flops": flops_record(task, delivered),
         "params": {"dense": problem.costs["params"].dense, "pruned": delivered.params},
         "accuracy": {"dense": dense, "pruned": delivered.pruned, "finetuned": delivered.finetuned},
         "search": {

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import jsonargparse
 
 from amc.cli.command import Command
 from amc.cli.options import add_run_options, run_config
 from amc.errors import AmcError
+
+if TYPE_CHECKING:
+    from amc.costs import Budget, PruningProblem
 
 _UNUSED = (
     "agent",
@@ -39,7 +44,8 @@ def run(options: jsonargparse.Namespace) -> None:
     """Prints the table of channel groups.
 
     Raises:
-        AmcError: If the network cannot be built or traced.
+        AmcError: If the network cannot be built or traced, or the budget makes no sense. That the budget cannot be
+            reached is among what is printed.
     """
     from rich.console import Console
 
@@ -50,12 +56,14 @@ def run(options: jsonargparse.Namespace) -> None:
         return
     from amc.cli.setup import build_model, example_for
     from amc.config import budget_of
+    from amc.costs.fvcore_flops import uncounted_operators
     from amc.models.quick_weights import QuickWeights
-    from amc.report.tables import obstacles, structure_table
+    from amc.report.tables import obstacles, structure_table, uncounted_note
     from amc.structure.trace import trace_structure
     from amc.task import build_problem
 
     config = run_config(options)
+    budget = budget_of(config)
     example, classes = example_for(config, options.shape)
     with QuickWeights():
         model, _ = build_model(config, classes)
@@ -67,13 +75,33 @@ def run(options: jsonargparse.Namespace) -> None:
     Console().print(structure_table(structure, problem))
     for letter, reason in obstacles(structure, problem).items():
         print(f"({letter}) {reason}")
+    if note := uncounted_note(uncounted_operators(model, example)):
+        print(note)
     if problem is None:
         print(f"nothing to prune: {obstacle}")
         return
     smallest = problem.cost(problem.min_widths, "flops")
     print(f"smallest reachable: {smallest:,} FLOPs ({smallest / structure.dense_flops:.1%} of the dense network)")
-    bounded = build_problem(structure, budget_of(config), config.pruning)
-    print(f"budget: {bounded.metric} of at most {bounded.limit:,} of {bounded.cost_model.dense:,}")
+    print(f"budget: {_budget_line(problem, budget)}")
+
+
+def _budget_line(problem: PruningProblem, budget: Budget | None) -> str:
+    """Words the budget, and whether it can be reached.
+
+    Raises:
+        BudgetError: If the budget is above the dense cost.
+    """
+    if budget is None:
+        return "none"
+    from amc.costs.budget import feasible_share
+
+    costs = problem.costs[budget.metric]
+    limit, smallest = budget.limit(costs.dense), costs.cost(problem.min_widths)
+    line = f"{budget.metric} of at most {limit:,} of {costs.dense:,}"
+    if limit >= smallest:
+        return line
+    share = feasible_share(smallest, costs.dense)
+    return f"{line} cannot be reached: the smallest reachable is {smallest:,} ({budget.metric}={share:.4f})"
 
 
 COMMAND = Command(

@@ -22,7 +22,7 @@ from amc.search import SearchConfig
 from amc.structure import Allocation
 from amc.task import Task, example_of
 from amc.training import DataConfig, DataRoles, load_data
-from amc.training.evaluate import inference
+from amc.training.inference import inference
 
 _SMALL_IMAGE = 16
 """On images below this height or width networks are too small to share among cores: threads would only wait."""

@@ -4,13 +4,30 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from math import prod
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from amc.structure.running import without_fused_attention
+
+if TYPE_CHECKING:
+    from fvcore.nn import FlopCountAnalysis
+
+_NAMES = """
+    lstm gru rnn_tanh rnn_relu scaled_dot_product_attention _native_multi_head_attention
+    _transformer_encoder_layer_fwd baddbmm addbmm addmv addr mv dot vdot inner outer ger tensordot chain_matmul kron
+    bilinear cdist pdist matrix_power matrix_exp inverse pinverse svd qr cholesky cholesky_solve triangular_solve
+    stft istft conv_tbc embedding_bag
+"""
+_ARITHMETIC = frozenset(_NAMES.split())
+_ARITHMETIC_PREFIXES = ("fft_", "linalg_")
+_ELEMENT_WISE = frozenset({"linalg_vector_norm", "linalg_cross", "linalg_diagonal", "linalg_vecdot"})
 
 
 class _KeywordInputs(nn.Module):
@@ -29,8 +46,9 @@ def count_flops(model: nn.Module, example_input: Tensor | tuple[Any, ...] | Mapp
     """Counts the FLOPs of one forward pass with fvcore: one fused multiply-add is one.
 
     The network is run in evaluation mode, without gradients, and left in the mode that it was in. Operators that
-    fvcore does not know (most element-wise ones) count nothing. `einsum`, which fvcore counts to four digits, counts
-    as the matrix products that it runs.
+    fvcore does not know (most element-wise ones) count nothing; `uncounted_operators` names those of weight. `einsum`,
+    which fvcore counts to four digits, counts as the matrix products that it runs. Attention of PyTorch's counts by its
+    parts, not as one operator that fvcore does not know.
 
     Args:
         model: The network.
@@ -39,16 +57,62 @@ def count_flops(model: nn.Module, example_input: Tensor | tuple[Any, ...] | Mapp
     Returns:
         FLOPs for the whole input.
     """
+    with _analysis(model, example_input) as analysis:
+        return int(analysis.total())
+
+
+def uncounted_operators(
+    model: nn.Module, example_input: Tensor | tuple[Any, ...] | Mapping[str, Tensor]
+) -> dict[str, int]:
+    """Finds the operators with arithmetic of weight that `count_flops` leaves out: products, recurrent layers, `fft`.
+
+    What fvcore leaves out by convention (element-wise operators, sums, softmax) is not among them. An operator that is
+    not PyTorch's own is, as there is no telling what it computes.
+
+    Args:
+        model: The network.
+        example_input: As for `count_flops`.
+
+    Returns:
+        How often one forward pass calls each, by name, such as `{"lstm": 1}`.
+    """
+    with _analysis(model, example_input) as analysis:
+        analysis.total()
+        found = Counter(analysis.unsupported_ops())
+    return {_called(kind): calls for kind, calls in sorted(found.items()) if _is_arithmetic(kind)}
+
+
+def _is_arithmetic(kind: str) -> bool:
+    """Tells whether an operator of a traced graph does more than element-wise arithmetic, or may do so."""
+    space, _, name = kind.partition("::")
+    if space == "aten":
+        known = name.rstrip("_") in _ARITHMETIC or name.startswith(_ARITHMETIC_PREFIXES)
+        return known and name not in _ELEMENT_WISE
+    return space != "prim" or name.startswith(("PythonOp", "CallFunction"))
+
+
+def _called(kind: str) -> str:
+    """Names an operator as a person knows it: `"lstm"` for `"aten::lstm"`, an own function by its class."""
+    name = kind.rpartition("::")[2]
+    return "scripted function" if name == "CallFunction" else name.removeprefix("PythonOp.").lstrip("^")
+
+
+@contextmanager
+def _analysis(
+    model: nn.Module, example_input: Tensor | tuple[Any, ...] | Mapping[str, Tensor]
+) -> Iterator[FlopCountAnalysis]:
+    """Prepares fvcore's analysis of a network, for use within the context."""
     if isinstance(example_input, Mapping):
         model, inputs = _KeywordInputs(model, tuple(example_input)), tuple(example_input.values())
     else:
         inputs = example_input if isinstance(example_input, tuple) else (example_input,)
-    with _evaluation_mode(model), torch.no_grad(), _quiet():
+    with _evaluation_mode(model), torch.no_grad(), _quiet(), without_fused_attention():
         from fvcore.nn import FlopCountAnalysis
 
         analysis = FlopCountAnalysis(model, inputs).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         analysis.set_op_handle("aten::einsum", _count_einsum)
-        return int(analysis.total())
+        analysis.set_op_handle("aten::_convolution_mode", _count_padded_convolution)
+        yield analysis
 
 
 class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -71,6 +135,12 @@ def _count_einsum(inputs: list[Any], outputs: list[Any]) -> int:
     with _Products() as products:
         torch.einsum(equation, [torch.empty(shape, device="meta") for shape in shapes])
     flops: int = products.flops
+    return flops
+
+
+def _count_padded_convolution(inputs: list[Any], outputs: list[Any]) -> int:
+    """Counts a convolution whose padding is a word (`"same"`); `inputs` and `outputs` are nodes of a traced graph."""
+    flops: int = prod(inputs[1].type().sizes()) * prod(outputs[0].type().sizes()[2:]) * inputs[0].type().sizes()[0]
     return flops
 
 

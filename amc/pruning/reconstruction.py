@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from amc.pruning.least_squares import Moments
 from amc.pruning.patches import READER_TYPES, Reader, input_rows, is_reader, output_rows, sample_rows
 from amc.pruning.regressions import BATCH_NORMS, has_running_mean
-from amc.pruning.residual_sums import OperatorWatch, ResidualSum, find_residual_sums
+from amc.pruning.residual_sums import OperatorWatch, ResidualSum, confirm_residual_sums, find_residual_sums
 from amc.pruning.statistics import evaluation_mode
 from amc.pruning.steps import Progress, silent, steps_of
 from amc.structure import LayerSpec, ModelStructure
@@ -109,7 +109,8 @@ def reconstruct(
         layers = [layer for layer in structure.layers if _can_be_refit(dense, layer, options)]
         sizes = _output_sizes(dense, layers, images[:2])
         images = images[: _affordable(layers, sizes, options)]
-        jobs = _plan_jobs(dense, structure, layers, sizes, kept, images, options)
+        sums = _residual_sums(dense, pruned, structure, images[:2])
+        jobs = _plan_jobs(dense, structure, layers, sizes, sums, kept, images, options)
         step = steps_of(-(-len(images) // _BATCH) + len(jobs), advance)
         targets = _dense_targets(dense, jobs, images, step)
         _reset_means(pruned, dense, jobs)
@@ -124,11 +125,22 @@ def _affordable(
     return max(1, options.activation_memory // (4 * _ACTIVATIONS_HELD * largest))
 
 
+def _residual_sums(
+    dense: nn.Module, pruned: nn.Module, structure: ModelStructure, images: Tensor
+) -> dict[str, ResidualSum]:
+    """Finds the sums that layers enter, in both networks; a layer without one is refit to its own output."""
+    sums = find_residual_sums(dense, structure.layers, images)
+    for network in (dense, pruned):
+        sums = confirm_residual_sums(sums, network, images)
+    return sums
+
+
 def _plan_jobs(
     dense: nn.Module,
     structure: ModelStructure,
     layers: Sequence[LayerSpec],
     sizes: Mapping[str, tuple[int, ...]],
+    sums: Mapping[str, ResidualSum],
     kept: Mapping[int, Tensor],
     images: Tensor,
     options: ReconstructionOptions,
@@ -138,7 +150,6 @@ def _plan_jobs(
     stays = kept_positions(structure, kept, {name: tuple(tensor.shape) for name, tensor in state.items()})
     first = next((place for place, layer in enumerate(layers) if layer.weight in stays), len(layers))
     layers = layers[first:]  # nothing ahead of the first cut has an error
-    sums = find_residual_sums(dense, structure.layers, images[:2])
     channels = sum(layer.weight_shape[0] for layer in layers)
     limit = min(options.rows, max(1, options.memory // (4 * max(channels, 1))))
     jobs = {}
@@ -187,7 +198,7 @@ def _dense_targets(
         By layer, `(rows, outputs)`: its output, or the residual sum that it enters.
     """
     targets = {name: torch.empty(len(job.rows), len(job.outputs), device=images.device) for name, job in jobs.items()}
-    by_operator = {job.residual.operator: name for name, job in jobs.items() if job.residual}
+    by_operator = {job.residual.addition.number: (name, job.residual) for name, job in jobs.items() if job.residual}
     first = 0
 
     def note(name: str, output: Tensor) -> None:
@@ -198,7 +209,9 @@ def _dense_targets(
 
     def report(index: int, operator: Any, args: Sequence[Any], output: Any) -> None:
         if index in by_operator:
-            note(by_operator[index], output)
+            name, residual = by_operator[index]
+            residual.addition.check(operator)
+            note(name, output)
 
     def taker(name: str, watch: list[OperatorWatch]) -> Callable[[nn.Module, Any, Tensor], None]:
         def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
@@ -244,11 +257,13 @@ def _refit(
     step: Callable[[], None],
 ) -> None:
     """Runs the pruned network once and solves for each layer's weights just before it runs."""
-    wanted = Counter(job.residual.other for job in jobs.values() if job.residual)
+    others = {job.residual.other.number: job.residual.other for job in jobs.values() if job.residual}
+    wanted = Counter(job.residual.other.number for job in jobs.values() if job.residual)
     held: dict[int, Tensor] = {}
 
     def report(index: int, operator: Any, args: Sequence[Any], output: Any) -> None:
         if index in wanted:
+            others[index].check(operator)
             held[index] = output
 
     def take(index: int) -> Tensor:
@@ -262,7 +277,7 @@ def _refit(
             assert isinstance(module, READER_TYPES)
             norm = pruned.get_submodule(job.layer.batch_norm) if job.layer.batch_norm else None
             with watch.pause():
-                other = take(job.residual.other) if job.residual else None
+                other = take(job.residual.other.number) if job.residual else None
                 target = _target(norm, job, targets[job.layer.name], other, module)
                 _solve(norm, job, module, inputs[0], target, options)
             step()

@@ -6,7 +6,7 @@ there are is found by running the network and watching the operators, so that no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +14,40 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.hooks import RemovableHandle
 
+from amc.errors import StructureError
 from amc.pruning.regressions import is_affine
 from amc.structure import LayerSpec
 
 _ADDITIONS = (torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor)
+# PyTorch detaches what `torch.full` and the like return only if something holds it, so it cannot be numbered.
+_DETACH = torch.ops.aten.detach.default
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operator of a forward pass.
+
+    Attributes:
+        number: Its place among the operators.
+        operator: What it is, by which another pass is checked.
+    """
+
+    number: int
+    operator: Any
+
+    def check(self, operator: Any) -> None:
+        """Checks what runs at its place in another pass.
+
+        Raises:
+            StructureError: If it is another operator.
+        """
+        if operator is not self.operator:
+            raise StructureError(
+                f"a network must run the same operators for every batch: number {self.number} was {self.operator} and "
+                f"now is {operator}; choose another pruning.reconstruction, such as once"
+            )
 
 
 @dataclass(frozen=True)
@@ -26,16 +55,18 @@ class ResidualSum:
     """A sum that a layer's output (through its batch norm) enters.
 
     Attributes:
-        operator: Index of the addition among the operators of a forward pass.
-        other: Index of the operator that produced the other summand, before the layer runs.
+        addition: The addition.
+        other: The operator that produced the other summand, before the layer runs.
+        outlet: Name of the module whose output is added: the layer, or its batch norm.
     """
 
-    operator: int
-    other: int
+    addition: Step
+    other: Step
+    outlet: str
 
 
 class OperatorWatch(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignore]
-    """Counts the operators of a forward pass and reports the outputs of some.
+    """Numbers the operators of a forward pass, but for `detach`, and reports them.
 
     Attributes:
         count: Operators seen so far.
@@ -52,7 +83,7 @@ class OperatorWatch(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs an operator and reports it."""
         output = func(*args, **(kwargs or {}))
-        if not self.paused:
+        if not self.paused and func is not _DETACH:
             self.paused = True
             self._report(self.count, func, args, output)
             self.paused = False
@@ -85,7 +116,7 @@ def find_residual_sums(model: nn.Module, layers: Sequence[LayerSpec], images: Te
     """
     trace = _Trace()
     watch = OperatorWatch(trace.report)
-    hooks = []
+    hooks: list[RemovableHandle] = []
     for layer in layers:
         if layer.calls != 1 or layer.weight != f"{layer.name}.weight":
             continue
@@ -93,14 +124,60 @@ def find_residual_sums(model: nn.Module, layers: Sequence[LayerSpec], images: Te
         outlet = model.get_submodule(layer.batch_norm) if layer.batch_norm else module
         if layer.batch_norm is None or is_affine(outlet):
             hooks.append(module.register_forward_pre_hook(trace.starts(layer.name, watch)))
-            hooks.append(outlet.register_forward_hook(trace.ends(layer.name)))
+            hooks.append(outlet.register_forward_hook(trace.ends(layer.name, layer.batch_norm or layer.name)))
+    _run(model, images, watch, hooks)
+    return trace.sums
+
+
+def confirm_residual_sums(sums: Mapping[str, ResidualSum], model: nn.Module, images: Tensor) -> dict[str, ResidualSum]:
+    """Keeps the sums that are found again in another pass: there, the same two tensors are added.
+
+    A network need not run the same operators twice, and the pruned one not those of the dense one. A wrong summand
+    would be worse than none.
+
+    Args:
+        sums: The sums, by the layer's name.
+        model: The network of the other pass, in evaluation mode.
+        images: A small batch.
+
+    Returns:
+        Those of the sums that hold.
+    """
+    additions = {found.addition.number: name for name, found in sums.items()}
+    others = {found.other.number for found in sums.values()}
+    held: dict[int, Any] = {}
+    outlets: dict[str, Any] = {}
+    confirmed: dict[str, ResidualSum] = {}
+
+    def report(index: int, operator: Any, args: Sequence[Any], output: Any) -> None:
+        if index in others:
+            held[index] = output
+        name = additions.get(index)
+        if name is not None and operator is sums[name].addition.operator:
+            other, outlet = held.get(sums[name].other.number), outlets.get(sums[name].outlet)
+            if {id(args[0]), id(args[1])} == {id(other), id(outlet)}:
+                confirmed[name] = sums[name]
+
+    def noter(outlet: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            outlets[outlet] = output
+
+        return hook
+
+    names = {found.outlet for found in sums.values()}
+    hooks = [model.get_submodule(name).register_forward_hook(noter(name)) for name in names]
+    _run(model, images, OperatorWatch(report), hooks)
+    return confirmed
+
+
+def _run(model: nn.Module, images: Tensor, watch: OperatorWatch, hooks: Sequence[RemovableHandle]) -> None:
+    """Runs a network once under a watch, and removes the hooks."""
     try:
         with torch.no_grad(), watch:
             model(images)
     finally:
         for hook in hooks:
             hook.remove()
-    return trace.sums
 
 
 class _Trace:
@@ -108,8 +185,8 @@ class _Trace:
 
     def __init__(self) -> None:
         """Starts empty."""
-        self._producer: dict[int, int] = {}
-        self._outlet: dict[int, str] = {}
+        self._producer: dict[int, Step] = {}
+        self._outlet: dict[int, tuple[str, str]] = {}
         self._start: dict[str, int] = {}
         self._held: list[Any] = []
         self.sums: dict[str, ResidualSum] = {}
@@ -122,32 +199,32 @@ class _Trace:
 
         return hook
 
-    def ends(self, layer: str) -> Callable[[nn.Module, Any, Any], None]:
+    def ends(self, layer: str, outlet: str) -> Callable[[nn.Module, Any, Any], None]:
         """Makes the hook that notes a layer's output, past its batch norm."""
 
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            self._outlet[id(output)] = layer
+            self._outlet[id(output)] = layer, outlet
 
         return hook
 
     def report(self, index: int, operator: Any, args: Sequence[Any], output: Any) -> None:
         """Takes note of an operator."""
         if operator in _ADDITIONS and isinstance(args[1], Tensor) and args[0].shape == args[1].shape:
-            self._addition(index, args[0], args[1])
+            self._addition(Step(index, operator), args[0], args[1])
         if isinstance(output, Tensor):
             self._held.append(output)
-            self._producer[id(output)] = index
+            self._producer[id(output)] = Step(index, operator)
             self._outlet.pop(id(output), None)  # changed in place: no longer the layer's output as it was
 
-    def _addition(self, index: int, left: Tensor, right: Tensor) -> None:
+    def _addition(self, addition: Step, left: Tensor, right: Tensor) -> None:
         """Finds the layer that can set a sum right."""
         candidates = [
-            (self._start[self._outlet[id(one)]], self._outlet[id(one)], other)
+            (*self._outlet[id(one)], self._producer[id(other)])
             for one, other in ((left, right), (right, left))
             if id(one) in self._outlet and id(other) in self._producer
         ]
         if not candidates:
             return
-        start, layer, other = max(candidates, key=lambda found: found[0])
-        if self._producer[id(other)] < start:
-            self.sums[layer] = ResidualSum(index, self._producer[id(other)])
+        layer, outlet, other = max(candidates, key=lambda found: self._start[found[0]])
+        if other.number < self._start[layer]:
+            self.sums[layer] = ResidualSum(addition, other, outlet)

@@ -14,6 +14,7 @@ from amc.report.plots import plot_run
 from amc.report.tables import FILE_WIDTH, allocation_table, networks_table, render, summary_table
 from amc.save import save_network
 from amc.structure import Allocation
+from amc.summary import flops_record
 from amc.task import Task
 from amc.versions import versions
 
@@ -43,13 +44,13 @@ def write_network(folder: Path, task: Task, source: ModelSource, delivered: Deli
         delivered.model,
         describe(task.model, task.structure, delivered.kept, source, example_input=task.example_input),
     )
-    dense = task.test(task.model)
+    dense, flops = task.test(task.model), flops_record(task, delivered)
     write_json(
         folder / "summary.json",
         {
             "model": source.reference,
             "seed": task.seed,
-            "flops": {"dense": task.problem.costs["flops"].dense, "pruned": delivered.flops},
+            "flops": flops,
             "params": {"dense": task.problem.costs["params"].dense, "pruned": delivered.params},
             "accuracy": {"dense": dense, "pruned": delivered.pruned},
             "versions": versions(),
@@ -60,7 +61,7 @@ def write_network(folder: Path, task: Task, source: ModelSource, delivered: Deli
         "dense": (costs["flops"].dense, costs["params"].dense, dense),
         "pruned": (delivered.flops, delivered.params, delivered.pruned),
     }
-    return render(networks_table(rows))
+    return render(networks_table(rows, flops["not_counted"]))
 
 
 def _allocations(result: CompressionResult) -> dict[str, Allocation]:

@@ -29,7 +29,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     if budget["target"] is not None:
         share = _share(budget["target"], summary[budget["metric"]]["dense"])
         title = f"{summary['model']}, budget {share} of the {_metric(budget['metric'])}"
-    table = Table(title=title, caption="accuracy: top-1 on the test images, in percent; FLOPs: a multiply-add is one")
+    table = Table(title=title, caption=_caption(summary["flops"].get("not_counted", {})))
     table.add_column("network")
     for heading in ("FLOPs", "params", "pruned", "fine-tuned", "lost"):
         table.add_column(heading, justify="right")
@@ -52,9 +52,14 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
-def networks_table(rows: Mapping[str, tuple[int, int, float]]) -> Table:
-    """Shows networks: FLOPs, parameters and test accuracy in percent, by name."""
-    table = Table(caption="accuracy: top-1 on the test images, in percent; FLOPs: a multiply-add is one")
+def networks_table(rows: Mapping[str, tuple[int, int, float]], uncounted: Mapping[str, int] | None = None) -> Table:
+    """Shows networks.
+
+    Args:
+        rows: FLOPs, parameters and test accuracy in percent, by name.
+        uncounted: Operators that the FLOPs leave out, and how often each is called.
+    """
+    table = Table(caption=_caption(uncounted or {}))
     table.add_column("network")
     for heading in ("FLOPs", "params", "accuracy"):
         table.add_column(heading, justify="right")
@@ -118,6 +123,16 @@ def allocation_table(problem: PruningProblem, allocations: Mapping[str, Sequence
     return table
 
 
+def uncounted_note(uncounted: Mapping[str, int]) -> str:
+    """Words what FLOPs leave out: `"not counted in FLOPs: lstm (1 call)"`; empty if they leave out nothing.
+
+    Args:
+        uncounted: How often each operator is called, by name.
+    """
+    calls = [f"{name} ({count} call{'' if count == 1 else 's'})" for name, count in uncounted.items()]
+    return f"not counted in FLOPs: {', '.join(calls)}" if calls else ""
+
+
 def render(table: Table, width: int | None = None) -> str:
     """Returns a table as plain text.
 
@@ -140,6 +155,12 @@ def _obstacle(index: int, group: ChannelGroup, problem: PruningProblem | None) -
     if problem is not None and any(decision.group == index for decision in problem.decisions):
         return None
     return "residual stream; --pruning.residual true prunes it too" if group.residual else "excluded, or too narrow"
+
+
+def _caption(uncounted: Mapping[str, int]) -> str:
+    """Says under a table of networks what its figures are."""
+    caption = "accuracy: top-1 on the test images, in percent; FLOPs: a multiply-add is one"
+    return "\n".join(filter(None, (caption, uncounted_note(uncounted))))
 
 
 def _letter(place: int) -> str:

@@ -36,26 +36,36 @@ class ShadowMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return outputs
 
 
-class AdaptivePoolMode(TorchFunctionMode):
-    """Tells adaptive pooling, which fvcore counts, from a plain mean, which it does not: both run `aten.mean`."""
+UNCOUNTED = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu", "tensordot", "inner", "scaled_dot_product_attention"})
+"""Functions of PyTorch that fvcore sees as one operator, and counts as nothing, though they run matrix products."""
+
+
+class FunctionMode(TorchFunctionMode):
+    """Notes which functions run operators that fvcore counts otherwise than by themselves.
+
+    Adaptive pooling counts and a plain mean does not, though both run `aten.mean`; the products inside of `UNCOUNTED`
+    do not count.
+    """
 
     def __init__(self, trace: Trace) -> None:
         """Creates the mode.
 
         Args:
-            trace: Where `in_adaptive_pool` is set while such a pooling runs.
+            trace: Where `in_adaptive_pool` and `in_uncounted` are set while such functions run.
         """
         super().__init__()
         self.trace = trace
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Runs a function of PyTorch, noting whether it is adaptive average pooling in two dimensions."""
-        outer = self.trace.in_adaptive_pool
-        self.trace.in_adaptive_pool = outer or getattr(func, "__name__", "") == "adaptive_avg_pool2d"
+        """Runs a function of PyTorch."""
+        trace, name = self.trace, getattr(func, "__name__", "")
+        outer = trace.in_adaptive_pool, trace.in_uncounted
+        trace.in_adaptive_pool = outer[0] or name == "adaptive_avg_pool2d"
+        trace.in_uncounted = outer[1] or name in UNCOUNTED
         try:
             return func(*args, **(kwargs or {}))
         finally:
-            self.trace.in_adaptive_pool = outer
+            trace.in_adaptive_pool, trace.in_uncounted = outer
 
 
 @contextmanager

@@ -173,6 +173,8 @@ def _record_layer(trace: Trace, record: LayerRecord, output: Tensor) -> None:
     """Writes down a layer, or another call of it."""
     if not trace.counting:
         return
+    if trace.in_uncounted:
+        record.flops = 0
     seen = trace.layers.setdefault(record.weight, record)
     if seen is not record:
         seen.calls += 1

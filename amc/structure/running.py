@@ -90,3 +90,14 @@ def _refill(container: Any, contents: Any) -> None:
     else:
         container.clear()
         container.update(contents)
+
+
+@contextmanager
+def without_fused_attention() -> Iterator[None]:
+    """Keeps PyTorch from running whole transformer layers as one operator."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import nn
 
@@ -13,8 +10,8 @@ from amc.structure import skipping
 from amc.structure.assemble import assemble
 from amc.structure.finite import all_finite
 from amc.structure.model_structure import ModelStructure
-from amc.structure.modes import AdaptivePoolMode, ShadowMode, module_names
-from amc.structure.running import ExampleInput, call, first_line, tensors_in, undisturbed
+from amc.structure.modes import FunctionMode, ShadowMode, module_names
+from amc.structure.running import ExampleInput, call, first_line, tensors_in, undisturbed, without_fused_attention
 from amc.structure.shadow import Shadow
 from amc.structure.skipping import Compute, compute
 from amc.structure.sliceable import make_sliceable
@@ -105,7 +102,7 @@ def _run(trace: Trace, example_input: ExampleInput, run_operator: Compute) -> No
     for tensor in tensors_in(example_input):
         if tensor.is_floating_point():
             trace.set_shadow(tensor, Shadow.constant(label, tensor.shape))
-    modes = (torch.no_grad(), module_names(trace), _without_fused_attention(), AdaptivePoolMode(trace))
+    modes = (torch.no_grad(), module_names(trace), without_fused_attention(), FunctionMode(trace))
     try:
         with modes[0], modes[1], modes[2], modes[3], skipping.reading(run_operator), ShadowMode(trace, run_operator):
             output = call(trace.model, example_input)
@@ -148,14 +145,3 @@ def _resolve_readers(trace: Trace) -> None:
     for producer in trace.all_producers:
         if producer.layer.calls == 1 and producer.uses == 1:
             producer.layer.batch_norm = producer.batch_norm
-
-
-@contextmanager
-def _without_fused_attention() -> Iterator[None]:
-    """Keeps PyTorch from running whole transformer layers as one operator."""
-    enabled = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(enabled)

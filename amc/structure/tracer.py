@@ -90,6 +90,9 @@ class Trace:
         costs: FLOPs as `(coefficient, factors)`.
         attributes: Numbers that modules remember, as `(module, attribute, labels)`.
         counting: Whether layers and FLOPs are recorded (only in the first of several runs).
+        modules: The modules that are running, by name, the innermost last.
+        in_adaptive_pool: Whether adaptive average pooling runs.
+        in_uncounted: Whether a function runs that fvcore counts as nothing.
         derived: What was computed from parameters alone, by the identity of the tensor.
         users: The modules that were running when a parameter or buffer was used, by its name.
     """
@@ -105,6 +108,7 @@ class Trace:
     counting: bool = True
     modules: list[str] = field(default_factory=list)
     in_adaptive_pool: bool = False
+    in_uncounted: bool = False
 
     def __post_init__(self) -> None:
         """Indexes the parameters and buffers."""
@@ -223,7 +227,7 @@ class Trace:
 
     def cost(self, coefficient: int, *factors: Factor) -> None:
         """Records FLOPs: the coefficient times the lengths of the axes."""
-        if self.counting:
+        if self.counting and not self.in_uncounted:
             self.costs.append((coefficient, factors))
 
     def cost_per_element(self, coefficient: int, shadow: Shadow) -> None:

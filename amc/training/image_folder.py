@@ -28,6 +28,10 @@ _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm",
 # ImageNet's convention: the shorter side is resized to 256 for a crop of 224.
 _CROP_SHARE = 224 / 256
 _BLOCK = 500
+_WHITE = 65535
+_REMEDY = "scale it and save it with 8 or 16 bits"
+# Part of the name of what is cached: raise it where the same files are decoded to other pixels.
+_DECODING = 2
 
 
 @dataclass(frozen=True)
@@ -182,12 +186,31 @@ def _decode_one(path: Path, image_size: int | None) -> Pixels:
     """Decodes one image to `(3, H, W)`, uint8."""
     try:
         with Image.open(path) as image:
-            rgb = image.convert("RGB")
+            rgb = _eight_bit(image, path).convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:  # Pillow reports broken PNG files as SyntaxError.
         raise DataError(f"cannot decode the image {path}: {error}; replace or remove it") from error
     if image_size is not None:
         rgb = fit_size(rgb, image_size)
     return numpy.ascontiguousarray(numpy.asarray(rgb).transpose(2, 0, 1))
+
+
+def _eight_bit(image: Image.Image, path: Path) -> Image.Image:
+    """Scales a grey image of 16 bits to 8 bits, which Pillow would clip; leaves others as they are.
+
+    Pillow opens some images of 16 bits in mode `I`, which holds 32.
+
+    Raises:
+        DataError: If the image is of a kind that has no defined white.
+    """
+    if image.mode == "F":
+        raise DataError(f"images must hold whole numbers: {path} holds floating-point ones; {_REMEDY}")
+    if image.mode != "I" and not image.mode.startswith("I;16"):
+        return image
+    values = numpy.asarray(image).astype(numpy.int64)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > _WHITE:
+        raise DataError(f"grey values must lie in 0 to {_WHITE}: those of {path} go from {low} to {high}; {_REMEDY}")
+    return Image.fromarray(((values * 255 + _WHITE // 2) // _WHITE).astype(numpy.uint8))
 
 
 def _check_memory(count: int, first: Pixels) -> None:
@@ -210,7 +233,7 @@ def _size(image: Pixels) -> str:
 
 def _fingerprint(files: LabelledFiles, image_size: int | None) -> str:
     """Identifies the decoded tensor by what it is decoded from."""
-    digest = hashlib.sha256(json.dumps([str(files.root.resolve()), image_size]).encode())
+    digest = hashlib.sha256(json.dumps([_DECODING, str(files.root.resolve()), image_size]).encode())
     for path in files.paths:
         state = (files.root / path).stat()
         digest.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())

@@ -43,6 +43,7 @@ def test_summary_has_all_figures(run_folder):
         assert 0 <= baseline["pruned"] <= 100
         assert 0 <= baseline["finetuned"] <= 100
         assert baseline["flops"] <= figures["budget"]["target"]
+    assert figures["flops"]["not_counted"] == {}
     assert figures["versions"]["amc"] == amc.__version__
 
 
@@ -173,6 +174,38 @@ def test_inspect_lists_groups_and_reasons(capsys, monkeypatch):
     assert "no (a)" in printed
     assert "(a) residual stream" in printed
     assert ") the network's output" in printed
+
+
+def test_inspect_tells_what_is_not_counted_and_a_budget_out_of_reach(capsys, tmp_path, monkeypatch):
+    (tmp_path / "recurrent_net.py").write_text(RECURRENT)
+    monkeypatch.syspath_prepend(tmp_path)
+    command = ["inspect", "--model", "recurrent_net:build", "--shape", "3,8,8"]
+    assert main([*command, "--budget.flops", "0.1"]) == 0
+    printed = capsys.readouterr().out
+    assert "not counted in FLOPs: lstm (1 call)" in printed
+    assert "smallest reachable: 896 FLOPs (12.5% of the dense network)" in printed
+    reach = "cannot be reached: the smallest reachable is 896 (flops=0.1250)"
+    assert f"budget: flops of at most 716 of 7,168 {reach}" in printed
+    assert main([*command, "--budget.flops", "0.125"]) == 0
+    assert "cannot be reached" not in capsys.readouterr().out
+    assert main([*command, "--budget.flops", "9999"]) == 2
+    assert "above the dense network's 7,168" in capsys.readouterr().err
+
+
+RECURRENT = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.wide = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 11, 1)
+        self.recurrent = nn.LSTM(11, 5, batch_first=True)
+
+    def forward(self, x):
+        return self.recurrent(self.wide(self.stem(x)).flatten(2).transpose(1, 2))[0][:, -1]
+
+build = Net
+"""
 
 
 def copy_started_run(source, target, *, episodes):

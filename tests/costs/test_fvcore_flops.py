@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from amc.costs.fvcore_flops import count_flops, count_params
+from amc.costs.fvcore_flops import count_flops, count_params, uncounted_operators
 
 
 class TwoInputs(nn.Module):
@@ -60,3 +60,44 @@ def test_einsum_counts_as_the_products_that_it_runs(equation, flops):
             return torch.einsum(equation, x, x)
 
     assert count_flops(Product(), torch.randn(1, 7, 5)) == flops
+
+
+def test_padding_to_the_same_size_counts_as_any_other():
+    same, plain = (nn.Conv2d(4, 6, 3, padding=padding, groups=2) for padding in ("same", 1))
+    image = torch.zeros(2, 4, 8, 8)
+    assert count_flops(same, image) == count_flops(plain, image) == 2 * 64 * 6 * 2 * 9
+
+
+def test_attention_counts_by_its_projections_in_whole_encoder_layers_too():
+    layer, tokens = nn.TransformerEncoderLayer(12, 3, 20, batch_first=True), torch.zeros(1, 5, 12)
+    norms = 2 * 5 * 5 * 12
+    assert count_flops(layer, tokens) == 5 * (12 * 36 + 12 * 12 + 2 * 12 * 20) + norms
+    assert uncounted_operators(layer, tokens) == {"scaled_dot_product_attention": 1}
+
+
+class Swish(torch.autograd.Function):
+    """A function of the user's own, which nothing is known of."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x * torch.sigmoid(x)
+
+
+class Uncounted(nn.Module):
+    """A recurrent layer, transforms and an own function, among much that counts or computes next to nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+        self.recurrent, self.head = nn.LSTM(4, 6, num_layers=2, batch_first=True), nn.Linear(6, 2)
+
+    def forward(self, x):
+        x = torch.softmax(Swish.apply(self.norm(self.stem(x))), 1) + x.mean() + torch.linalg.vector_norm(x)
+        x = torch.fft.irfft2(torch.fft.rfft2(x)) + torch.fft.irfft2(torch.fft.rfft2(x))
+        return self.head(self.recurrent(x.flatten(2).transpose(1, 2))[0].amax(1))
+
+
+def test_what_is_left_out_is_named():
+    found = uncounted_operators(Uncounted(), torch.zeros(1, 3, 8, 8))
+    assert found == {"fft_irfft2": 2, "fft_rfft2": 2, "lstm": 1, "Swish": 1}
+    assert uncounted_operators(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), torch.zeros(1, 3, 8, 8)) == {}

@@ -3,13 +3,18 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 
+import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
+from amc.errors import StructureError
 from amc.pruning import FilterPruner, ReconstructionOptions, TableOptions, build_tables, reconstruct
 from amc.pruning.least_squares import Moments
 from amc.pruning.patches import input_rows
-from amc.pruning.residual_sums import find_residual_sums
+from amc.pruning.residual_sums import confirm_residual_sums, find_residual_sums
+from amc.structure import Allocation
+from amc.structure.trace import trace_structure
 
 
 def pruned_of(case, *widths):
@@ -107,7 +112,7 @@ def test_the_share_that_is_done_rises_to_one(net):
 def test_sums_are_found_where_a_layer_alone_can_set_them_right(net):
     sums = find_residual_sums(net.model, net.structure.layers, net.images[:2])
     assert sorted(sums) == ["block1.conv2", "block2.conv2"]
-    assert all(found.other < found.operator for found in sums.values())
+    assert all(found.other.number < found.addition.number for found in sums.values())
 
 
 class Downsampling(nn.Module):
@@ -131,6 +136,85 @@ def test_the_layer_that_runs_last_sets_the_sum_right(net):
         for name, shape in (("conv", model.conv.weight.shape), ("shortcut", model.shortcut.weight.shape))
     ]
     assert list(find_residual_sums(model, layers, net.images[:2])) == ["shortcut"]
+
+
+class Building(nn.Module):
+    """Makes tensors in `forward`: a mean that it subtracts, and positions that it adds."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, padding=1)
+        self.conv1, self.conv2 = nn.Conv2d(6, 9, 3, padding=1), nn.Conv2d(9, 6, 3, padding=1)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x):
+        x = functional.relu(self.stem(x - torch.full((1, 1, 1, 1), 0.3)))
+        x = x + torch.arange(x.shape[-1]) / x.shape[-1]
+        x = x + self.conv2(functional.relu(self.conv1(x)))
+        return self.head(functional.relu(x).mean((2, 3)))
+
+
+def building(images, width):
+    torch.manual_seed(0)
+    model = Building().eval()
+    structure = trace_structure(model, images[:1])
+    pruner = FilterPruner(model, structure, build_tables(model, structure, [images], TableOptions()))
+    allocation = Allocation("filter", {"conv1": width})
+    return model, structure, pruner.prune(allocation), pruner.kept(allocation)
+
+
+@torch.no_grad()
+def test_sums_are_found_again_where_the_network_builds_tensors():
+    images = fresh_images(300)
+    model, structure, pruned, kept = building(images, 5)
+    pruned.stem.bias.add_(0.1)  # only the sum's target makes up for what the shortcut carries
+    before = (pruned(images) - model(images)).square().mean()
+    reconstruct(pruned, model, structure, kept, images, ReconstructionOptions(ridge=1e-9))
+    after = (pruned(images) - model(images)).square().mean()
+    assert float(after) < 0.1 * float(before)
+
+
+class Counting(Building):
+    """Runs one operator more with every call."""
+
+    calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        for _ in range(self.calls):
+            x = x * 1.0
+        return super().forward(x)
+
+
+@torch.no_grad()
+def test_a_sum_that_is_not_found_again_is_left_out():
+    images = fresh_images(20)
+    model, structure, pruned, kept = building(images, 5)
+    sums = find_residual_sums(model, structure.layers, images[:2])
+    assert list(sums) == list(confirm_residual_sums(sums, pruned, images[:2])) == ["conv2"]
+    for network in (model, pruned):
+        network.__class__ = Counting
+    assert confirm_residual_sums(sums, model, images[:2]) == {}
+    reconstruct(pruned, model, structure, kept, images)  # each layer is refit to its own output
+
+
+class Batchwise(Building):
+    """Runs more operators on many images."""
+
+    def forward(self, x):
+        for _ in range(len(x) // 10):
+            x = x * 1.0
+        return super().forward(x)
+
+
+@torch.no_grad()
+def test_other_operators_on_more_images_are_an_error():
+    images = fresh_images(20)
+    model, structure, pruned, kept = building(images, 5)
+    for network in (model, pruned):
+        network.__class__ = Batchwise
+    with pytest.raises(StructureError, match=r"same operators for every batch: number \d+ was aten.add.Tensor"):
+        reconstruct(pruned, model, structure, kept, images)
 
 
 @torch.no_grad()

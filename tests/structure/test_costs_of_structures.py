@@ -116,3 +116,40 @@ def test_costs_are_those_of_the_whole_example(batch):
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 3))
     structure = trace_structure(model, torch.randn(batch, 3, 8, 8))
     assert structure.dense_flops == batch * (36 * 27 * 4 + 36 * 4 * 2 + 16 * 36 * 2)
+
+
+class Tokens(nn.Module):
+    """A convolution, tokens made of its output, something that mixes them, and a head."""
+
+    def __init__(self, mix, **modules):
+        super().__init__()
+        self.stem, self.wide = nn.Conv2d(3, 10, 3, padding="same"), nn.Conv2d(10, 12, 1)
+        self.mix, self.head = mix, nn.Linear(12, 4)
+        for name, module in modules.items():
+            self.add_module(name, module)
+
+    def forward(self, x):
+        x = self.wide(self.stem(x).relu()).flatten(2).transpose(1, 2)
+        return self.head(self.mix(self, x))
+
+
+MASK = torch.zeros(1, 64, 64)  # of three axes: attention then runs as plain products
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Tokens(lambda net, x: net.recurrent(x)[0], recurrent=nn.LSTM(12, 12, batch_first=True)),
+        Tokens(lambda net, x: net.recurrent(x)[0], recurrent=nn.GRU(12, 12, num_layers=2, batch_first=True)),
+        Tokens(lambda net, x: net.recurrent(x)[0], recurrent=nn.RNN(12, 12, batch_first=True)),
+        Tokens(lambda net, x: nn.functional.scaled_dot_product_attention(x, x, x)),
+        Tokens(lambda net, x: nn.functional.scaled_dot_product_attention(x, x, x, MASK)),
+        Tokens(lambda net, x: torch.tensordot(x, torch.eye(12), 1)),
+        Tokens(lambda net, x: torch.inner(x, torch.eye(12))),
+    ],
+    ids=["lstm", "gru", "rnn", "attention", "attention by products", "tensordot", "inner"],
+)
+def test_what_fvcore_does_not_count_is_not_predicted(tools, model):
+    structure, small = tools.traced(model, IMAGE)
+    assert small.stem.out_channels == 5
+    assert sum(layer.flops for layer in structure.layers if layer.name == "recurrent") == 0

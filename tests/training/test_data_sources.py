@@ -69,6 +69,35 @@ def test_folder_of_classes_alone_gives_a_fifth_to_the_test_whatever_the_seed(tmp
     assert len(splits[0].train) + len(splits[0].search) == 32
 
 
+def write_grey(folder, values, suffix, name="cat"):
+    (folder / name).mkdir(parents=True)
+    for index in range(10):
+        Image.fromarray(values).save(folder / name / f"{index}{suffix}")
+
+
+@pytest.mark.parametrize(("dtype", "suffix"), [("<u2", ".png"), (">u2", ".tif"), ("int32", ".pgm"), ("int32", ".tif")])
+def test_grey_images_of_16_bits_keep_their_shades(tmp_path, dtype, suffix):
+    shades = numpy.array([[0, 128, 129, 32768], [257 * 7, 257 * 200, 65406, 65535]], dtype=dtype)
+    write_grey(tmp_path / "data", shades, suffix)
+    images = load_data(folder_config(tmp_path / "data", search_images=2)).train.images
+    expected = torch.tensor([[0, 0, 1, 128], [7, 200, 254, 255]], dtype=torch.uint8)
+    assert torch.equal(images[0], expected.expand(3, 2, 4))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (numpy.zeros((2, 2), dtype="float32"), r"whole numbers: .*0.tif holds floating-point ones; scale it"),
+        (numpy.array([[0, 65536]], dtype="int32"), r"0 to 65535: those of .*0.tif go from 0 to 65536; scale it"),
+        (numpy.array([[-1, 9]], dtype="int32"), r"0 to 65535: those of .*0.tif go from -1 to 9; scale it"),
+    ],
+)
+def test_images_without_a_defined_white_are_refused(tmp_path, values, message):
+    write_grey(tmp_path / "data", values, ".tif")
+    with pytest.raises(DataError, match=message):
+        load_data(folder_config(tmp_path / "data"))
+
+
 def test_decoded_images_are_cached_until_a_file_changes(tmp_path, own_cache):
     write_images(tmp_path / "data", 10)
     calls = []
