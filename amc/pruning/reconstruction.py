@@ -21,7 +21,13 @@ from torch import Tensor, nn
 from amc.pruning.least_squares import Moments
 from amc.pruning.patches import READER_TYPES, Reader, input_rows, is_reader, output_rows, sample_rows
 from amc.pruning.regressions import BATCH_NORMS, has_running_mean
-from amc.pruning.residual_sums import OperatorWatch, ResidualSum, confirm_residual_sums, find_residual_sums
+from amc.pruning.residual_sums import (
+    OperatorWatch,
+    ResidualSum,
+    Step,
+    confirm_residual_sums,
+    find_residual_sums,
+)
 from amc.pruning.statistics import evaluation_mode
 from amc.pruning.steps import Progress, silent, steps_of
 from amc.structure import LayerSpec, ModelStructure
@@ -198,7 +204,8 @@ def _dense_targets(
         By layer, `(rows, outputs)`: its output, or the residual sum that it enters.
     """
     targets = {name: torch.empty(len(job.rows), len(job.outputs), device=images.device) for name, job in jobs.items()}
-    by_operator = {job.residual.addition.number: (name, job.residual) for name, job in jobs.items() if job.residual}
+    by_addition = {job.residual.addition: (name, job.residual) for name, job in jobs.items() if job.residual}
+    outlets: dict[str, Tensor] = {}
     first = 0
 
     def note(name: str, output: Tensor) -> None:
@@ -207,11 +214,18 @@ def _dense_targets(
         assert isinstance(module, READER_TYPES)
         targets[name][place] = output_rows(output, module, rows)[:, jobs[name].outputs.to(output.device)]
 
-    def report(index: int, operator: Any, args: Sequence[Any], output: Any) -> None:
-        if index in by_operator:
-            name, residual = by_operator[index]
-            residual.addition.check(operator)
+    def report(step: Step, args: Sequence[Any], output: Any) -> None:
+        if step in by_addition:
+            name, residual = by_addition[step]
+            outlet = outlets.pop(residual.outlet, None)
+            residual.check(any(one is outlet for one in args[:2]))
             note(name, output)
+
+    def holder(residual: ResidualSum) -> Callable[[nn.Module, Any, Tensor], None]:
+        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            outlets[residual.outlet] = output
+
+        return hook
 
     def taker(name: str, watch: list[OperatorWatch]) -> Callable[[nn.Module, Any, Tensor], None]:
         def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
@@ -226,12 +240,17 @@ def _dense_targets(
         for name, job in jobs.items()
         if job.residual is None
     ]
+    hooks += [
+        dense.get_submodule(found.outlet).register_forward_hook(holder(found)) for _, found in by_addition.values()
+    ]
     try:
         for first in range(0, len(images), _BATCH):
             part = images[first : first + _BATCH]
             current[:] = [OperatorWatch(report)]
             with current[0]:  # nothing but the forward pass may run here: operators are told apart by their number
                 dense(part)
+            for _, residual in by_addition.values():
+                residual.check(residual.outlet not in outlets)
             step()
     finally:
         for hook in hooks:
@@ -257,18 +276,23 @@ def _refit(
     step: Callable[[], None],
 ) -> None:
     """Runs the pruned network once and solves for each layer's weights just before it runs."""
-    others = {job.residual.other.number: job.residual.other for job in jobs.values() if job.residual}
-    wanted = Counter(job.residual.other.number for job in jobs.values() if job.residual)
-    held: dict[int, Tensor] = {}
+    wanted = Counter(job.residual.other for job in jobs.values() if job.residual)
+    by_addition = {job.residual.addition: job.residual for job in jobs.values() if job.residual}
+    held: dict[Step, Tensor] = {}
+    taken: dict[Step, int] = {}
 
-    def report(index: int, operator: Any, args: Sequence[Any], output: Any) -> None:
-        if index in wanted:
-            others[index].check(operator)
-            held[index] = output
+    def report(step: Step, args: Sequence[Any], output: Any) -> None:
+        if step in wanted:
+            held[step] = output
+        if step in by_addition:
+            by_addition[step].check(taken.get(step) in [id(one) for one in args[:2]])
 
-    def take(index: int) -> Tensor:
-        wanted[index] -= 1  # a summand is let go with its last use: held to the end, they would fill the memory
-        return held[index] if wanted[index] else held.pop(index)
+    def take(residual: ResidualSum) -> Tensor:
+        other = residual.other
+        residual.check(other in held)
+        wanted[other] -= 1  # a summand is let go with its last use: held to the end, they would fill the memory
+        taken[residual.addition] = id(held[other])  # the addition to come holds it until then
+        return held[other] if wanted[other] else held.pop(other)
 
     watch = OperatorWatch(report)
 
@@ -277,7 +301,7 @@ def _refit(
             assert isinstance(module, READER_TYPES)
             norm = pruned.get_submodule(job.layer.batch_norm) if job.layer.batch_norm else None
             with watch.pause():
-                other = take(job.residual.other.number) if job.residual else None
+                other = take(job.residual) if job.residual else None
                 target = _target(norm, job, targets[job.layer.name], other, module)
                 _solve(norm, job, module, inputs[0], target, options)
             step()
