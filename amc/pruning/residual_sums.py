@@ -179,6 +179,32 @@ def _run(model: nn.Module, images: Tensor, watch: OperatorWatch, hooks: Sequence
             hook.remove()
 
 
+class Summands:
+    """Holds the other summands of the sums that are still to come."""
+
+    def __init__(self, sums: Sequence[ResidualSum]) -> None:
+        """Starts with nothing held."""
+        self._wanted = Counter(found.other for found in sums)
+        self._by_addition = {found.addition: found for found in sums}
+        self._held: dict[Step, Tensor] = {}
+        self._taken: dict[Step, int] = {}
+
+    def report(self, step: Step, args: Sequence[Any], output: Any) -> None:
+        """Holds a summand that is wanted; checks that an addition adds the one that was taken for it."""
+        if step in self._wanted:
+            self._held[step] = output
+        if step in self._by_addition:
+            self._by_addition[step].check(self._taken.get(step) in [id(one) for one in args[:2]])
+
+    def take(self, found: ResidualSum) -> Tensor:
+        """Returns the other summand of a sum."""
+        other = found.other
+        found.check(other in self._held)
+        self._wanted[other] -= 1  # a summand is let go with its last use: held to the end, they would fill the memory
+        self._taken[found.addition] = id(self._held[other])  # the network holds it until the addition
+        return self._held[other] if self._wanted[other] else self._held.pop(other)
+
+
 class _Trace:
     """Follows which operator made which tensor. Tensors are held, so that no identity is used twice."""
 
