@@ -116,6 +116,7 @@ def reconstruct(
     with evaluation_mode(dense), evaluation_mode(pruned), torch.no_grad():
         layers = [layer for layer in structure.layers if _can_be_refit(dense, layer, options)]
         sizes = _output_sizes(dense, layers, images[:2])
+        layers = [layer for layer in layers if layer.name in sizes]  # some weights are used without their module
         images = images[: _affordable(layers, sizes, options)]
         sums = _residual_sums(dense, pruned, structure, images[:2])
         jobs = _plan_jobs(dense, structure, layers, sizes, sums, kept, images, options)

@@ -275,3 +275,26 @@ def test_few_rows_are_not_overfitted():
         weight, constant = moments.solve(ridge, intercept=True)
         errors[ridge] = float((features[60:] @ weight.T + constant - target[60:]).square().mean())
     assert errors[moments.scarcity] < 0.6 * errors[1e-9]
+
+
+class Borrowing(nn.Module):
+    """Computes with the weights of a layer that it does not call, as Swin's attention does."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2, self.head = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 6, 1), nn.Linear(6, 4)
+
+    def forward(self, x):
+        x = functional.conv2d(functional.relu(self.conv1(x)), self.conv2.weight, self.conv2.bias)
+        return self.head(functional.relu(x).mean((2, 3)))
+
+
+@torch.no_grad()
+def test_layers_that_are_never_called_stay_as_they_are():
+    images, model = fresh_images(50), Borrowing().eval()
+    structure = trace_structure(model, images[:1])
+    pruned = copy.deepcopy(model)
+    pruned.head.weight.mul_(0.5)
+    reconstruct(pruned, model, structure, {0: torch.arange(8)}, images, ReconstructionOptions(ridge=1e-9))
+    assert torch.equal(pruned.conv2.weight, model.conv2.weight)
+    torch.testing.assert_close(pruned(images), model(images), rtol=1e-2, atol=1e-2)
