@@ -9,19 +9,27 @@ calibration images does it all: each layer's weights are solved for just before 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from amc.pruning.least_squares import Moments
 from amc.pruning.patches import READER_TYPES, Reader, input_rows, is_reader, output_rows, sample_rows
 from amc.pruning.regressions import BATCH_NORMS, has_running_mean
-from amc.pruning.residual_sums import OperatorWatch, ResidualSum, confirm_residual_sums, find_residual_sums
+from amc.pruning.residual_sums import (
+    OperatorWatch,
+    ResidualSum,
+    Step,
+    Summands,
+    confirm_residual_sums,
+    find_residual_sums,
+)
 from amc.pruning.statistics import evaluation_mode
 from amc.pruning.steps import Progress, silent, steps_of
 from amc.structure import LayerSpec, ModelStructure
@@ -108,6 +116,7 @@ def reconstruct(
     with evaluation_mode(dense), evaluation_mode(pruned), torch.no_grad():
         layers = [layer for layer in structure.layers if _can_be_refit(dense, layer, options)]
         sizes = _output_sizes(dense, layers, images[:2])
+        layers = [layer for layer in layers if layer.name in sizes]  # some weights are used without their module
         images = images[: _affordable(layers, sizes, options)]
         sums = _residual_sums(dense, pruned, structure, images[:2])
         jobs = _plan_jobs(dense, structure, layers, sizes, sums, kept, images, options)
@@ -197,46 +206,77 @@ def _dense_targets(
     Returns:
         By layer, `(rows, outputs)`: its output, or the residual sum that it enters.
     """
-    targets = {name: torch.empty(len(job.rows), len(job.outputs), device=images.device) for name, job in jobs.items()}
-    by_operator = {job.residual.addition.number: (name, job.residual) for name, job in jobs.items() if job.residual}
-    first = 0
-
-    def note(name: str, output: Tensor) -> None:
-        place, rows = jobs[name].rows_of(first, len(images[first : first + _BATCH]))
-        module = dense.get_submodule(name)
-        assert isinstance(module, READER_TYPES)
-        targets[name][place] = output_rows(output, module, rows)[:, jobs[name].outputs.to(output.device)]
-
-    def report(index: int, operator: Any, args: Sequence[Any], output: Any) -> None:
-        if index in by_operator:
-            name, residual = by_operator[index]
-            residual.addition.check(operator)
-            note(name, output)
-
-    def taker(name: str, watch: list[OperatorWatch]) -> Callable[[nn.Module, Any, Tensor], None]:
-        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            with watch[0].pause():
-                note(name, output)
-
-        return hook
-
-    current: list[OperatorWatch] = []
-    hooks = [
-        dense.get_submodule(name).register_forward_hook(taker(name, current))
-        for name, job in jobs.items()
-        if job.residual is None
-    ]
+    noter = _Noter(dense, jobs, images.device)
+    hooks = noter.hooks()
     try:
         for first in range(0, len(images), _BATCH):
             part = images[first : first + _BATCH]
-            current[:] = [OperatorWatch(report)]
-            with current[0]:  # nothing but the forward pass may run here: operators are told apart by their number
+            with noter.batch(first, len(part)):  # nothing but the forward pass may run here: operators are counted
                 dense(part)
             step()
     finally:
         for hook in hooks:
             hook.remove()
-    return targets
+    return noter.targets
+
+
+class _Noter:
+    """Notes outputs of layers, and sums that they enter, as a network computes them.
+
+    Attributes:
+        targets: What was noted, by layer.
+    """
+
+    def __init__(self, dense: nn.Module, jobs: Mapping[str, _Job], device: torch.device) -> None:
+        """Starts with nothing noted."""
+        self._dense, self._jobs = dense, jobs
+        self._by_addition = {job.residual.addition: (name, job.residual) for name, job in jobs.items() if job.residual}
+        self._outlets: dict[str, Tensor] = {}
+        self.targets = {name: torch.empty(len(job.rows), len(job.outputs), device=device) for name, job in jobs.items()}
+
+    def hooks(self) -> list[RemovableHandle]:
+        """Hooks up to the layers without a sum, and to the outlets of those with one."""
+        plain = [name for name, job in self._jobs.items() if job.residual is None]
+        outlets = [residual.outlet for _, residual in self._by_addition.values()]
+        return [
+            *(self._dense.get_submodule(name).register_forward_hook(self._takes(name)) for name in plain),
+            *(self._dense.get_submodule(name).register_forward_hook(self._holds(name)) for name in outlets),
+        ]
+
+    @contextmanager
+    def batch(self, first: int, count: int) -> Iterator[None]:
+        """Watches the forward pass of the images from `first` on; every sum must come up in it."""
+        self._first, self._count, self._watch = first, count, OperatorWatch(self._report)
+        with self._watch:
+            yield
+        for _, residual in self._by_addition.values():
+            residual.check(residual.outlet not in self._outlets)
+
+    def _takes(self, name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            with self._watch.pause():
+                self._note(name, output)
+
+        return hook
+
+    def _holds(self, outlet: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            self._outlets[outlet] = output
+
+        return hook
+
+    def _report(self, step: Step, args: Sequence[Any], output: Any) -> None:
+        if step in self._by_addition:
+            name, residual = self._by_addition[step]
+            outlet = self._outlets.pop(residual.outlet, None)
+            residual.check(any(one is outlet for one in args[:2]))
+            self._note(name, output)
+
+    def _note(self, name: str, output: Tensor) -> None:
+        job, module = self._jobs[name], self._dense.get_submodule(name)
+        assert isinstance(module, READER_TYPES)
+        place, rows = job.rows_of(self._first, self._count)
+        self.targets[name][place] = output_rows(output, module, rows)[:, job.outputs.to(output.device)]
 
 
 def _reset_means(pruned: nn.Module, dense: nn.Module, jobs: Mapping[str, _Job]) -> None:
@@ -257,27 +297,15 @@ def _refit(
     step: Callable[[], None],
 ) -> None:
     """Runs the pruned network once and solves for each layer's weights just before it runs."""
-    others = {job.residual.other.number: job.residual.other for job in jobs.values() if job.residual}
-    wanted = Counter(job.residual.other.number for job in jobs.values() if job.residual)
-    held: dict[int, Tensor] = {}
-
-    def report(index: int, operator: Any, args: Sequence[Any], output: Any) -> None:
-        if index in wanted:
-            others[index].check(operator)
-            held[index] = output
-
-    def take(index: int) -> Tensor:
-        wanted[index] -= 1  # a summand is let go with its last use: held to the end, they would fill the memory
-        return held[index] if wanted[index] else held.pop(index)
-
-    watch = OperatorWatch(report)
+    summands = Summands([job.residual for job in jobs.values() if job.residual])
+    watch = OperatorWatch(summands.report)
 
     def refitter(job: _Job) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             assert isinstance(module, READER_TYPES)
             norm = pruned.get_submodule(job.layer.batch_norm) if job.layer.batch_norm else None
             with watch.pause():
-                other = take(job.residual.other.number) if job.residual else None
+                other = summands.take(job.residual) if job.residual else None
                 target = _target(norm, job, targets[job.layer.name], other, module)
                 _solve(norm, job, module, inputs[0], target, options)
             step()

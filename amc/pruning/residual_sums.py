@@ -6,6 +6,7 @@ there are is found by running the network and watching the operators, so that no
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,33 +22,18 @@ from amc.pruning.regressions import is_affine
 from amc.structure import LayerSpec
 
 _ADDITIONS = (torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor)
-# PyTorch detaches what `torch.full` and the like return only if something holds it, so it cannot be numbered.
-_DETACH = torch.ops.aten.detach.default
 
 
 @dataclass(frozen=True)
 class Step:
-    """One operator of a forward pass.
+    """One operator of a forward pass, by what it is and how many of its kind ran before.
 
-    Attributes:
-        number: Its place among the operators.
-        operator: What it is, by which another pass is checked.
+    Other kinds do not count: how often a reshape copies depends on the widths, and PyTorch detaches what `torch.full`
+    and the like return only if something holds it.
     """
 
-    number: int
     operator: Any
-
-    def check(self, operator: Any) -> None:
-        """Checks what runs at its place in another pass.
-
-        Raises:
-            StructureError: If it is another operator.
-        """
-        if operator is not self.operator:
-            raise StructureError(
-                f"a network must run the same operators for every batch: number {self.number} was {self.operator} and "
-                f"now is {operator}; choose another pruning.reconstruction, such as once"
-            )
+    place: int
 
 
 @dataclass(frozen=True)
@@ -64,30 +50,44 @@ class ResidualSum:
     other: Step
     outlet: str
 
+    def check(self, holds: bool) -> None:
+        """Takes whether the sum was found in another pass.
+
+        Raises:
+            StructureError: If it was not.
+        """
+        if not holds:
+            raise StructureError(
+                f"a network must run the same operators for every batch: the sum that {self.outlet} enters on two "
+                f"images is not there on more; choose another pruning.reconstruction, such as once"
+            )
+
 
 class OperatorWatch(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignore]
-    """Numbers the operators of a forward pass, but for `detach`, and reports them.
+    """Numbers the operators of a forward pass and reports them.
 
     Attributes:
         count: Operators seen so far.
         paused: While set, operators pass uncounted (for the work of hooks).
     """
 
-    def __init__(self, report: Callable[[int, Any, Sequence[Any], Any], None]) -> None:
-        """Reports every operator as `report(index, operator, arguments, output)`."""
+    def __init__(self, report: Callable[[Step, Sequence[Any], Any], None]) -> None:
+        """Reports every operator as `report(step, arguments, output)`."""
         super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
         self._report = report
         self.count = 0
+        self._counts: Counter[Any] = Counter()
         self.paused = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs an operator and reports it."""
         output = func(*args, **(kwargs or {}))
-        if not self.paused and func is not _DETACH:
+        if not self.paused:
             self.paused = True
-            self._report(self.count, func, args, output)
+            self._report(Step(func, self._counts[func]), args, output)
             self.paused = False
             self.count += 1
+            self._counts[func] += 1
         return output
 
     @contextmanager
@@ -115,7 +115,7 @@ def find_residual_sums(model: nn.Module, layers: Sequence[LayerSpec], images: Te
         The sum by the layer's name.
     """
     trace = _Trace()
-    watch = OperatorWatch(trace.report)
+    watch = trace.watch
     hooks: list[RemovableHandle] = []
     for layer in layers:
         if layer.calls != 1 or layer.weight != f"{layer.name}.weight":
@@ -123,7 +123,7 @@ def find_residual_sums(model: nn.Module, layers: Sequence[LayerSpec], images: Te
         module = model.get_submodule(layer.name)
         outlet = model.get_submodule(layer.batch_norm) if layer.batch_norm else module
         if layer.batch_norm is None or is_affine(outlet):
-            hooks.append(module.register_forward_pre_hook(trace.starts(layer.name, watch)))
+            hooks.append(module.register_forward_pre_hook(trace.starts(layer.name)))
             hooks.append(outlet.register_forward_hook(trace.ends(layer.name, layer.batch_norm or layer.name)))
     _run(model, images, watch, hooks)
     return trace.sums
@@ -143,20 +143,19 @@ def confirm_residual_sums(sums: Mapping[str, ResidualSum], model: nn.Module, ima
     Returns:
         Those of the sums that hold.
     """
-    additions = {found.addition.number: name for name, found in sums.items()}
-    others = {found.other.number for found in sums.values()}
-    held: dict[int, Any] = {}
+    additions = {found.addition: name for name, found in sums.items()}
+    others = {found.other for found in sums.values()}
+    held: dict[Step, Any] = {}
     outlets: dict[str, Any] = {}
     confirmed: dict[str, ResidualSum] = {}
 
-    def report(index: int, operator: Any, args: Sequence[Any], output: Any) -> None:
-        if index in others:
-            held[index] = output
-        name = additions.get(index)
-        if name is not None and operator is sums[name].addition.operator:
-            other, outlet = held.get(sums[name].other.number), outlets.get(sums[name].outlet)
-            if {id(args[0]), id(args[1])} == {id(other), id(outlet)}:
-                confirmed[name] = sums[name]
+    def report(step: Step, args: Sequence[Any], output: Any) -> None:
+        if step in others:
+            held[step] = output
+        if step in additions:
+            found = sums[additions[step]]
+            if {id(args[0]), id(args[1])} == {id(held.get(found.other)), id(outlets.get(found.outlet))}:
+                confirmed[additions[step]] = found
 
     def noter(outlet: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -180,22 +179,49 @@ def _run(model: nn.Module, images: Tensor, watch: OperatorWatch, hooks: Sequence
             hook.remove()
 
 
+class Summands:
+    """Holds the other summands of the sums that are still to come."""
+
+    def __init__(self, sums: Sequence[ResidualSum]) -> None:
+        """Starts with nothing held."""
+        self._wanted = Counter(found.other for found in sums)
+        self._by_addition = {found.addition: found for found in sums}
+        self._held: dict[Step, Tensor] = {}
+        self._taken: dict[Step, int] = {}
+
+    def report(self, step: Step, args: Sequence[Any], output: Any) -> None:
+        """Holds a summand that is wanted; checks that an addition adds the one that was taken for it."""
+        if step in self._wanted:
+            self._held[step] = output
+        if step in self._by_addition:
+            self._by_addition[step].check(self._taken.get(step) in [id(one) for one in args[:2]])
+
+    def take(self, found: ResidualSum) -> Tensor:
+        """Returns the other summand of a sum."""
+        other = found.other
+        found.check(other in self._held)
+        self._wanted[other] -= 1  # a summand is let go with its last use: held to the end, they would fill the memory
+        self._taken[found.addition] = id(self._held[other])  # the network holds it until the addition
+        return self._held[other] if self._wanted[other] else self._held.pop(other)
+
+
 class _Trace:
     """Follows which operator made which tensor. Tensors are held, so that no identity is used twice."""
 
     def __init__(self) -> None:
         """Starts empty."""
-        self._producer: dict[int, Step] = {}
+        self.watch = OperatorWatch(self.report)
+        self._producer: dict[int, tuple[int, Step]] = {}
         self._outlet: dict[int, tuple[str, str]] = {}
         self._start: dict[str, int] = {}
         self._held: list[Any] = []
         self.sums: dict[str, ResidualSum] = {}
 
-    def starts(self, layer: str, watch: OperatorWatch) -> Callable[[nn.Module, Any], None]:
+    def starts(self, layer: str) -> Callable[[nn.Module, Any], None]:
         """Makes the hook that notes when a layer starts."""
 
         def hook(module: nn.Module, inputs: Any) -> None:
-            self._start[layer] = watch.count
+            self._start[layer] = self.watch.count
 
         return hook
 
@@ -207,13 +233,13 @@ class _Trace:
 
         return hook
 
-    def report(self, index: int, operator: Any, args: Sequence[Any], output: Any) -> None:
+    def report(self, step: Step, args: Sequence[Any], output: Any) -> None:
         """Takes note of an operator."""
-        if operator in _ADDITIONS and isinstance(args[1], Tensor) and args[0].shape == args[1].shape:
-            self._addition(Step(index, operator), args[0], args[1])
+        if step.operator in _ADDITIONS and isinstance(args[1], Tensor) and args[0].shape == args[1].shape:
+            self._addition(step, args[0], args[1])
         if isinstance(output, Tensor):
             self._held.append(output)
-            self._producer[id(output)] = Step(index, operator)
+            self._producer[id(output)] = self.watch.count, step
             self._outlet.pop(id(output), None)  # changed in place: no longer the layer's output as it was
 
     def _addition(self, addition: Step, left: Tensor, right: Tensor) -> None:
@@ -225,6 +251,6 @@ class _Trace:
         ]
         if not candidates:
             return
-        layer, outlet, other = max(candidates, key=lambda found: self._start[found[0]])
-        if other.number < self._start[layer]:
+        layer, outlet, (number, other) = max(candidates, key=lambda found: self._start[found[0]])
+        if number < self._start[layer]:
             self.sums[layer] = ResidualSum(addition, other, outlet)
