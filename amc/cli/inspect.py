@@ -59,6 +59,7 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.costs.fvcore_flops import uncounted_operators
     from amc.models.quick_weights import QuickWeights
     from amc.report.tables import obstacles, structure_table, uncounted_note
+    from amc.structure.skipping import WORTHWHILE
     from amc.structure.trace import trace_structure
     from amc.task import build_problem
 
@@ -75,7 +76,9 @@ def run(options: jsonargparse.Namespace) -> None:
     Console().print(structure_table(structure, problem))
     for letter, reason in obstacles(structure, problem).items():
         print(f"({letter}) {reason}")
-    if note := uncounted_note(uncounted_operators(model, example)):
+    if structure.dense_params >= WORTHWHILE:  # counting takes a run or two, seconds each
+        print("whether FLOPs leave out operators was not looked for in so large a network; a run's figures tell")
+    elif note := uncounted_note(uncounted_operators(model, example)):
         print(note)
     if problem is None:
         print(f"nothing to prune: {obstacle}")
