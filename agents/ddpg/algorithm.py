@@ -119,6 +119,7 @@ class AllocationDDPG(DDPG):
                 self.episode_learner,
                 self.replay_buffer,
                 self.config.proposals,
+                self.config.elite_share,
                 self.schedule.sigma_of(episode),
                 self.generator,
             )

@@ -63,6 +63,8 @@ class DDPGConfig:
             environment made of it under the budget.
         proposals: Noisy plans of an episode past the warm-up, of which the critic chooses the one to be played; 1 adds
             noise step by step, as the paper does (episode critic).
+        elite_share: Share of the proposals that are drawn around the best allocations so far; the others are drawn
+            around what the actor does in their place.
         warm_start: Names of heuristics whose allocations are played first; they count as episodes.
         critic: `"step"` sees one layer's state and action, `"episode"` the whole allocation.
         ensemble: Members of the episode critic.
@@ -93,6 +95,7 @@ class DDPGConfig:
     targets: Literal["bootstrap", "return"] = "bootstrap"
     stored_action: Literal["chosen", "applied"] = "applied"
     proposals: int = 64
+    elite_share: float = 0.25
     warm_start: tuple[str, ...] = ("uniform", "erk", "shallow", "deep")
     critic: Literal["step", "episode"] = "episode"
     ensemble: int = 5
@@ -127,7 +130,7 @@ class DDPGConfig:
         for name in _POSITIVE:
             if not 0 < getattr(self, name) < inf:
                 raise ConfigurationError(f"ddpg: {name} must be positive, not {getattr(self, name)}")
-        for name in ("tau", "discount", "warmup_fraction", "baseline_rate"):
+        for name in ("tau", "discount", "elite_share", "warmup_fraction", "baseline_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigurationError(f"ddpg: {name} must be in [0, 1], not {getattr(self, name)}")
         for name, choices in _CHOICES.items():

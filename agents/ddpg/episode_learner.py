@@ -93,20 +93,23 @@ class EpisodeLearner:
         """Returns how many episodes count as the best."""
         return min(_ACTOR_EPISODES, replay.size() // len(self._sizes))
 
-    def answers(self, replay: SharedRewardReplayBuffer, ranks: NDArray[np.int64]) -> tuple[torch.Tensor, BudgetLayer]:
-        """Returns what the actor would keep in the best episodes, and the budget near the very best.
+    def answers(
+        self, replay: SharedRewardReplayBuffer, ranks: NDArray[np.int64]
+    ) -> tuple[torch.Tensor, torch.Tensor, BudgetLayer]:
+        """Returns what the actor would keep in the best episodes, what was kept in them, and the budget near the best.
 
         Args:
             replay: The episodes.
             ranks: Which of the best, from 0, shape `(N,)`.
 
         Returns:
-            Keep ratios, shape `(N, decisions)`, which need not meet the budget; and the layer that makes them.
+            Keep ratios of the actor, shape `(N, decisions)`, which need not meet the budget; those of the episodes; and
+            the layer that makes ratios meet it.
         """
         episodes = Episodes.of(replay)
         best = episodes.best(_ACTOR_EPISODES)
         rows = best[torch.from_numpy(ranks)]
-        return self._keep(episodes.observations[rows]), self._budget(episodes, best)
+        return self._keep(episodes.observations[rows]), episodes.keep[rows], self._budget(episodes, best)
 
     def _fit_critic(self, episodes: Episodes, steps: int) -> None:
         weights = self._weights(episodes.rewards)

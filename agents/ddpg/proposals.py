@@ -19,18 +19,25 @@ _draw = np.vectorize(truncated_normal, excluded=("sigma", "generator"), otypes=[
 
 
 def best_plan(
-    learner: EpisodeLearner, replay: SharedRewardReplayBuffer, count: int, sigma: float, generator: np.random.Generator
+    learner: EpisodeLearner,
+    replay: SharedRewardReplayBuffer,
+    count: int,
+    elite_share: float,
+    sigma: float,
+    generator: np.random.Generator,
 ) -> NDArray[np.float64]:
     """Draws plans around the actor's answers and returns the one that the critic values highest.
 
     A candidate costs a forward pass over thousands of images, a plan next to nothing: noise that the critic knows to be
     bad need not be played. The actor answers to the observations of good episodes, which are close to those that it
-    would meet.
+    would meet. An actor whose outputs have come to an end of their range does not learn its way back; therefore some of
+    the plans are drawn around what good episodes kept.
 
     Args:
         learner: The actor, and a critic that has learnt.
         replay: The episodes; at least one.
         count: How many plans.
+        elite_share: Share of them around the allocations of good episodes, 0 to 1.
         sigma: Standard deviation of the truncated normal noise, in units of the pruning ratio.
         generator: The source of randomness.
 
@@ -38,7 +45,10 @@ def best_plan(
         Pruning ratios that meet the budget, shape `(decisions,)`.
     """
     with torch.no_grad():
-        keep, budget = learner.answers(replay, generator.integers(learner.good_episodes(replay), size=count))
+        ranks = generator.integers(learner.good_episodes(replay), size=count)
+        keep, kept, budget = learner.answers(replay, ranks)
+        elites = round(elite_share * count)
+        keep[:elites] = kept[:elites]
         noisy = 1.0 - _draw(1.0 - keep.double().numpy(), sigma=sigma, generator=generator)
         plans = budget(torch.from_numpy(noisy).float())
         best = int(learner.critic(plans).mean(0).argmax())

@@ -178,8 +178,9 @@ def learnt(toys):
     return env, algorithm
 
 
-def plan(algorithm, count, sigma, seed=0):
-    return best_plan(algorithm.episode_learner, algorithm.replay_buffer, count, sigma, np.random.default_rng(seed))
+def plan(algorithm, count, sigma, seed=0, elite_share=0.25):
+    generator = np.random.default_rng(seed)
+    return best_plan(algorithm.episode_learner, algorithm.replay_buffer, count, elite_share, sigma, generator)
 
 
 def test_a_plan_meets_the_budget_and_the_bounds(learnt):
@@ -204,11 +205,24 @@ def test_of_more_plans_the_critic_values_the_chosen_one_higher(learnt):
     assert value(1) < value(8) < value(64)
 
 
+def test_an_actor_that_is_stuck_at_the_end_of_its_range_does_not_hold_the_search(learnt):
+    _, algorithm = learnt
+    with torch.no_grad():
+        algorithm.actor.mu[-2].bias.fill_(50.0)  # prunes all that it can, whatever it sees, and has no gradient
+
+    def value(elite_share):
+        keep = np.stack([1.0 - plan(algorithm, 64, 0.03, seed, elite_share) for seed in range(5)])
+        with torch.no_grad():
+            return float(algorithm.episode_learner.critic(torch.from_numpy(keep).float()).mean())
+
+    assert value(elite_share=0.25) > value(elite_share=0.0) + 0.1
+
+
 def test_without_noise_a_plan_is_what_the_actor_answers(learnt):
     _, algorithm = learnt
     learner, replay = algorithm.episode_learner, algorithm.replay_buffer
     with torch.no_grad():
-        keep, budget = learner.answers(replay, np.arange(learner.good_episodes(replay)))
+        keep, _, budget = learner.answers(replay, np.arange(learner.good_episodes(replay)))
         answers = 1.0 - budget(keep).numpy()
     for seed in range(20):
         distances = np.abs(answers - plan(algorithm, 1, 1e-6, seed)).max(axis=1)
