@@ -46,6 +46,7 @@ def run(options: jsonargparse.Namespace) -> None:
     """
     from amc.cli.setup import build_model, check_images, display, load_roles
     from amc.cli.sparsity import costs_of, is_sparse
+    from amc.costs.fvcore_flops import uncounted_operators
     from amc.loading import load
     from amc.report.tables import networks_table, render
     from amc.task import example_of
@@ -60,8 +61,9 @@ def run(options: jsonargparse.Namespace) -> None:
     check_images(model, data)
     accuracy = evaluate(model, data.test, device=resolve_device(config.device)).accuracy
     sparse = options.run is not None and is_sparse(Path(options.run), config)
-    costs = costs_of(model.cpu(), example_of(data, None), sparse=sparse)
-    print(render(networks_table({name: (*costs, accuracy)})))
+    example = example_of(data, None)
+    costs = costs_of(model.cpu(), example, sparse=sparse)
+    print(render(networks_table({name: (*costs, accuracy)}, uncounted_operators(model, example))))
 
 
 COMMAND = Command(

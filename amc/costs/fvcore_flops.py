@@ -111,6 +111,7 @@ def _analysis(
 
         analysis = FlopCountAnalysis(model, inputs).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         analysis.set_op_handle("aten::einsum", _count_einsum)
+        analysis.set_op_handle("aten::matmul", _count_matmul)
         analysis.set_op_handle("aten::_convolution_mode", _count_padded_convolution)
         yield analysis
 
@@ -136,6 +137,15 @@ def _count_einsum(inputs: list[Any], outputs: list[Any]) -> int:
         torch.einsum(equation, [torch.empty(shape, device="meta") for shape in shapes])
     flops: int = products.flops
     return flops
+
+
+def _count_matmul(inputs: list[Any], outputs: list[Any]) -> float:
+    """Counts `@` as fvcore does; a product with a vector, where fvcore fails, counts nothing, as `mv` does not."""
+    from fvcore.nn.jit_handles import matmul_flop_jit
+
+    if min(len(operand.type().sizes()) for operand in inputs) < 2:
+        return 0.0
+    return float(matmul_flop_jit(inputs, outputs))
 
 
 def _count_padded_convolution(inputs: list[Any], outputs: list[Any]) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +75,6 @@ class RunFolder:
         if not isinstance(record, dict):
             raise RunFolderError(f"{file} must hold the run's options by name; it holds {record!r}")
         return cls(path, from_mapping(RunConfig, record), origin)
-
-    @property
-    def trained_config(self) -> RunConfig:
-        """The configuration with which another command gets the same trained dense network."""
-        if not (self.path / DENSE).is_file():
-            return self.config
-        return replace(self.config, weights=str(self.path / DENSE), train_first=False)
 
     def discard_if_empty(self) -> None:
         """Deletes the folder if it holds what every run begins with and no more: for a run that failed at once."""

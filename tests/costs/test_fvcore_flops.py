@@ -62,6 +62,14 @@ def test_einsum_counts_as_the_products_that_it_runs(equation, flops):
     assert count_flops(Product(), torch.randn(1, 7, 5)) == flops
 
 
+def test_products_with_vectors_count_nothing_and_those_of_matrices_as_ever():
+    class Product(nn.Module):
+        def forward(self, x):
+            return x @ x.transpose(0, 1) @ x[:, 0]
+
+    assert count_flops(Product(), torch.randn(4, 5)) == 4 * 5 * 4
+
+
 def test_padding_to_the_same_size_counts_as_any_other():
     same, plain = (nn.Conv2d(4, 6, 3, padding=padding, groups=2) for padding in ("same", 1))
     image = torch.zeros(2, 4, 8, 8)
