@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from agents.protocol import Agent
@@ -41,7 +41,7 @@ def create_agent(name: str, **options: Any) -> Agent:
         ConfigurationError: If the agent has no such option, or its value cannot be used.
     """
     factory = AGENTS.get(name)
-    known = inspect.signature(factory, eval_str=True).parameters
+    known = _parameters(factory)
     for option in options:
         if option not in known:
             raise ConfigurationError(f"agent {name!r} has no option {option!r}; {suggest(option, known)}")
@@ -49,3 +49,12 @@ def create_agent(name: str, **options: Any) -> Agent:
         option: convert(known[option].annotation, value, f"{name}: {option}") for option, value in options.items()
     }
     return factory(**values)
+
+
+def _parameters(factory: Callable[..., Agent]) -> Mapping[str, inspect.Parameter]:
+    """Returns the options of a factory; without their types where those are not there at run time."""
+    try:
+        return inspect.signature(factory, eval_str=True).parameters
+    except NameError:
+        options = inspect.signature(factory).parameters
+        return {name: option.replace(annotation=inspect.Parameter.empty) for name, option in options.items()}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
+import numbers
 import re
 import types
 import typing
@@ -71,18 +73,26 @@ def convert(hint: Any, value: Any, name: str) -> Any:
         return value
     choices = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     allowed = {typing.get_origin(choice) or choice: choice for choice in choices}
-    if not all(isinstance(kind, type) for kind in allowed):
+    if not all(isinstance(kind, type) for kind in allowed) or {Any, inspect.Parameter.empty} & allowed.keys():
         return value
     several = allowed.get(tuple) or allowed.get(Sequence)
     if several is not None and isinstance(value, list | tuple):
-        return tuple(convert(typing.get_args(several)[0], item, f"each of {name}") for item in value)
+        inner = (*typing.get_args(several), Any)[0]
+        return tuple(convert(inner, item, f"each of {name}") for item in value)
+    return _plain(allowed, value, name)
+
+
+def _plain(allowed: Mapping[Any, Any], value: Any, name: str) -> Any:
+    """Returns a value as one of the types allowed; a list is none of them."""
+    is_switch = isinstance(value, bool)
     if float in allowed and str not in allowed and isinstance(value, str) and _EXPONENT.fullmatch(value):
         value = float(value)
-    if float in allowed and isinstance(value, int | float) and not isinstance(value, bool):
-        return _finite(value, name) if isinstance(value, float) or int not in allowed else value
-    is_wrong_text = several is not None and isinstance(value, str)
-    is_wrong_switch = isinstance(value, bool) and bool not in allowed
-    if is_wrong_text or is_wrong_switch or not isinstance(value, tuple(allowed)):
+    if int in allowed and isinstance(value, numbers.Integral) and not is_switch:
+        return int(value)
+    if float in allowed and isinstance(value, numbers.Real) and not is_switch:
+        return _finite(float(value), name)
+    is_wrong_text = isinstance(value, str) and str not in allowed
+    if is_wrong_text or (is_switch and bool not in allowed) or not isinstance(value, tuple(allowed)):
         wanted = " or ".join(_WORDS.get(kind, kind.__name__) for kind in allowed)
         raise ConfigurationError(f"{name} must be {wanted}, not {value!r}")
     return value
@@ -91,7 +101,7 @@ def convert(hint: Any, value: Any, name: str) -> Any:
 def _finite(value: float, name: str) -> float:
     if not math.isfinite(value):
         raise ConfigurationError(f"{name} must be a finite number, not {value}")
-    return float(value)
+    return value
 
 
 def check_seed(seed: int) -> None:

@@ -144,7 +144,7 @@ class FilterFamily:
             ConfigurationError: If it does not run in the number format that was asked for.
         """
         dense, failure = Allocation("filter", {}), ""
-        wanted = resolve_dtype(self._task.dtype, self._device, images.shape[1:])
+        wanted = resolve_dtype(self._task.dtype, self._device)
         for dtype in dict.fromkeys([wanted, torch.float32] if self._task.dtype == "auto" else [wanted]):
             for channels_last in (True, False):
                 network = CandidateNetwork(self._pruner, device=self._device, dtype=dtype, channels_last=channels_last)

@@ -5,16 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from amc.conversion import check_seed
 from amc.costs import Budget
-from amc.errors import ConfigurationError, ModelError
+from amc.errors import ConfigurationError, DataError, ModelError
 from amc.recorder import Recorder
 from amc.recorder_hooks import training_hooks
 from amc.structure.trace import trace_structure
 from amc.task import PruningConfig, Task, build_problem, example_of
-from amc.training import DataRoles, FineTuneConfig, TrainConfig, resolve_device, resolve_dtype, train_model
+from amc.training import (
+    DataRoles,
+    FineTuneConfig,
+    TrainConfig,
+    device_of,
+    resolve_device,
+    resolve_dtype,
+    train_model,
+)
+from amc.training.inference import evaluation_mode
 
 
 def prepare(
@@ -43,6 +53,8 @@ def prepare(
     if data is not None and tune is None and finetune.epochs and not any(p.requires_grad for p in model.parameters()):
         raise ModelError("fine-tuning needs parameters that require gradients; unfreeze some, or set finetune.epochs 0")
     example = example_of(data, example_input)
+    if example_input is None:
+        _check_number_format(model, example)
     structure = trace_structure(model, example)
     return Task(
         model=model,
@@ -58,6 +70,30 @@ def prepare(
         device=device,
         dtype=dtype,
     )
+
+
+def _check_number_format(model: nn.Module, image: Tensor) -> None:
+    """Tells what is wrong where a network fails on images of the data for their number format alone.
+
+    Raises:
+        DataError: If it runs on them in its own number format only.
+    """
+    wanted = next((p.dtype for p in model.parameters() if p.is_floating_point()), image.dtype)
+    if image.dtype == wanted or _runs(model, image) or not _runs(model, image.to(wanted)):
+        return
+    raise DataError(
+        f"the data must be what the network takes, but is {image.dtype} where the network is {wanted}; convert it, "
+        "as in x.float(), and scale bytes, as in x / 255"
+    )
+
+
+def _runs(model: nn.Module, image: Tensor) -> bool:
+    try:
+        with evaluation_mode(model), torch.no_grad():
+            model(image.to(device_of(model)))
+    except (RuntimeError, AssertionError):
+        return False
+    return True
 
 
 def train_dense(task: Task, config: TrainConfig, recorder: Recorder) -> None:

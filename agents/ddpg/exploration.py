@@ -73,8 +73,10 @@ class Schedule:
         agent's search; but it plays around what the actor knows.
         """
         new = Schedule.of_search(config, episodes, guides)
-        decay, floor = config.annealing(config.continued_sigma, episodes - new.warmup)
-        return replace(new, sigma=config.continued_sigma, decay=decay, floor=floor, uniform=False, noiseless=1)
+        warmup = max(new.warmup, min(1 + len(guides), episodes))
+        decay, floor = config.annealing(config.continued_sigma, episodes - warmup)
+        sigma = config.continued_sigma
+        return replace(new, warmup=warmup, sigma=sigma, decay=decay, floor=floor, uniform=False, noiseless=1)
 
     def sigma_of(self, episode: int) -> float:
         """Returns the standard deviation of an episode."""

@@ -7,6 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,7 @@ def count_flops(model: nn.Module, example_input: Tensor | tuple[Any, ...] | Mapp
     Returns:
         FLOPs for the whole input.
     """
-    with _analysis(model, example_input) as analysis:
+    with _analysis(model, example_input) as (analysis, _):
         return int(analysis.total())
 
 
@@ -76,9 +77,9 @@ def uncounted_operators(
     Returns:
         How often one forward pass calls each, by name, such as `{"lstm": 1}`.
     """
-    with _analysis(model, example_input) as analysis:
+    with _analysis(model, example_input) as (analysis, left_out):
         analysis.total()
-        found = Counter(analysis.unsupported_ops())
+        found = Counter(analysis.unsupported_ops()) + left_out
     return {_called(kind): calls for kind, calls in sorted(found.items()) if _is_arithmetic(kind)}
 
 
@@ -100,8 +101,9 @@ def _called(kind: str) -> str:
 @contextmanager
 def _analysis(
     model: nn.Module, example_input: Tensor | tuple[Any, ...] | Mapping[str, Tensor]
-) -> Iterator[FlopCountAnalysis]:
-    """Prepares fvcore's analysis of a network, for use within the context."""
+) -> Iterator[tuple[FlopCountAnalysis, Counter[str]]]:
+    """Prepares fvcore's analysis of a network, for use within the context, and a list of what our rules leave out."""
+    left_out: Counter[str] = Counter()
     if isinstance(example_input, Mapping):
         model, inputs = _KeywordInputs(model, tuple(example_input)), tuple(example_input.values())
     else:
@@ -111,9 +113,9 @@ def _analysis(
 
         analysis = FlopCountAnalysis(model, inputs).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         analysis.set_op_handle("aten::einsum", _count_einsum)
-        analysis.set_op_handle("aten::matmul", _count_matmul)
+        analysis.set_op_handle("aten::matmul", partial(_count_matmul, left_out))
         analysis.set_op_handle("aten::_convolution_mode", _count_padded_convolution)
-        yield analysis
+        yield analysis, left_out
 
 
 class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -139,11 +141,19 @@ def _count_einsum(inputs: list[Any], outputs: list[Any]) -> int:
     return flops
 
 
-def _count_matmul(inputs: list[Any], outputs: list[Any]) -> float:
-    """Counts `@` as fvcore does; a product with a vector, where fvcore fails, counts nothing, as `mv` does not."""
+def _count_matmul(left_out: Counter[str], inputs: list[Any], outputs: list[Any]) -> float:
+    """Counts `@` as fvcore does, but for products with a vector where it fails: they count nothing, as `mv` does not.
+
+    Args:
+        left_out: Takes down what counts nothing.
+        inputs: Nodes of a traced graph.
+        outputs: Nodes of a traced graph.
+    """
     from fvcore.nn.jit_handles import matmul_flop_jit
 
-    if min(len(operand.type().sizes()) for operand in inputs) < 2:
+    left, right = (len(operand.type().sizes()) for operand in inputs)
+    if right == 1 or (left == 1 and right > 2):
+        left_out["aten::mv"] += 1
         return 0.0
     return float(matmul_flop_jit(inputs, outputs))
 

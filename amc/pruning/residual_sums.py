@@ -59,7 +59,8 @@ class ResidualSum:
         if not holds:
             raise StructureError(
                 f"a network must run the same operators for every batch: the sum that {self.outlet} enters on two "
-                f"images is not there on more; choose another pruning.reconstruction, such as once"
+                f"images is not there on more; prune by the policy with another reconstruction, as in "
+                "amc prune --policy RUN/policy.json --pruning.reconstruction once"
             )
 
 

@@ -36,7 +36,9 @@ class ShadowMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return outputs
 
 
-UNCOUNTED = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu", "tensordot", "inner", "scaled_dot_product_attention"})
+_RECURRENT, _POWERS = ("lstm", "gru", "rnn_tanh", "rnn_relu"), ("linalg_matrix_power", "matrix_power")
+_PRODUCTS = ("tensordot", "inner", "linalg_multi_dot", "chain_matmul", "scaled_dot_product_attention")
+UNCOUNTED = frozenset({*_RECURRENT, *_POWERS, *_PRODUCTS})
 """Functions of PyTorch that fvcore sees as one operator, and counts as nothing, though they run matrix products."""
 
 

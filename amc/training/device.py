@@ -48,13 +48,14 @@ def resolve_dtype(
     Args:
         dtype: `"float32"`, `"bfloat16"`, or `"auto"`: bfloat16 where the device computes it faster.
         device: The device that computes.
-        input_shape: Shape `(C, H, W)` of one image, where known: `"auto"` takes float32 for small ones on a CPU.
+        input_shape: Shape `(C, H, W)` of one image that is trained on, where known: `"auto"` takes float32 for small
+            ones on a CPU, as autocast would convert more than it saves.
 
     Raises:
         ConfigurationError: If the format is neither.
     """
     if dtype == "auto":
-        small = input_shape is not None and math.prod(input_shape[1:]) < _WORTHWHILE_PIXELS
+        small = input_shape is not None and len(input_shape) == 3 and math.prod(input_shape[1:]) < _WORTHWHILE_PIXELS
         gains = bfloat16_pays(device) and not (small and device.type == "cpu")
         return torch.bfloat16 if gains else torch.float32
     name = str(dtype).removeprefix("torch.")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gymnasium
 import numpy as np
 import pytest
 
 from agents import create_agent
 from agents.ddpg import DDPGConfig
+from agents.registry import AGENTS
 from amc.errors import ConfigurationError, UnknownNameError
 
 
@@ -33,6 +36,37 @@ def test_values_of_the_wrong_type_are_refused(name, options, message):
 def test_whole_numbers_do_for_numbers_and_lists_for_tuples():
     config = create_agent("ddpg", sigma=1, hidden=[30, 20], warm_start=["erk"]).config
     assert (config.sigma, config.hidden, config.warm_start) == (1.0, (30, 20), ("erk",))
+
+
+class Guessing:
+    """An agent of the user's own, without types and with one that is not there at run time."""
+
+    name = "guessing"
+
+    def __init__(self, depth=3, extra: Any = None, words: str | tuple[str, ...] = "", pair: tuple = ()):
+        self.options = (depth, extra, words, pair)
+
+    def search(self, env, episodes, *, seed, on_episode=None): ...
+
+
+class Untyped(Guessing):
+    def __init__(self, depth: NotThere = 3):  # noqa: F821
+        self.options = (depth,)
+
+
+def test_agents_of_the_users_own_get_what_they_are_given(monkeypatch):
+    monkeypatch.setattr(AGENTS, "_entries", dict(AGENTS._entries))
+    AGENTS.register("guessing", Guessing)
+    AGENTS.register("untyped", Untyped)
+    agent = create_agent("guessing", depth=5, extra=[1], words="abc", pair=[1, "b"])
+    assert agent.options == (5, [1], "abc", (1, "b"))
+    assert create_agent("untyped", depth="five").options == ("five",)
+
+
+def test_numbers_of_numpy_are_numbers():
+    config = create_agent("ddpg", proposals=np.int64(32), sigma=np.float32(0.25)).config
+    assert (config.proposals, config.sigma) == (32, 0.25)
+    assert (type(config.proposals), type(config.sigma)) == (int, float)
 
 
 def test_choices_suggest_the_nearest():

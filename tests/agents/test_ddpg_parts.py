@@ -128,6 +128,14 @@ def test_guides_are_played_as_they_are():
     assert [schedule.ratio(0, step, lambda: 0.5, generator) for step in (0, 1)] == [0.1, 0.7]
 
 
+def test_every_guide_is_played_after_the_policy_in_a_short_transfer():
+    schedule = Schedule.transferred(DDPGConfig(), 9, [np.full(2, guide / 10) for guide in range(1, 5)])
+    generator = np.random.default_rng(0)
+    played = [schedule.ratio(episode, 0, lambda: 0.9, generator) for episode in range(5)]
+    assert played == [0.9, 0.1, 0.2, 0.3, 0.4]
+    assert schedule.warmup == 5
+
+
 def test_the_budget_layer_scales_as_the_projection_does(toys):
     problem = toys.toy_problem([5, 3, 2, 7], size=512, budget=0.4)
     wishes = [0.9, 0.5, 0.2, 0.3]

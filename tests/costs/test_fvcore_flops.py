@@ -65,9 +65,11 @@ def test_einsum_counts_as_the_products_that_it_runs(equation, flops):
 def test_products_with_vectors_count_nothing_and_those_of_matrices_as_ever():
     class Product(nn.Module):
         def forward(self, x):
-            return x @ x.transpose(0, 1) @ x[:, 0]
+            return x @ x.transpose(0, 1) @ x[:, 0] + x[:, 0] @ x @ x.transpose(0, 1)
 
-    assert count_flops(Product(), torch.randn(4, 5)) == 4 * 5 * 4
+    # The first product with a vector counts nothing, the two of a vector in front count as those of a row.
+    assert count_flops(Product(), torch.randn(4, 5)) == 4 * 5 * 4 + 4 * 5 + 5 * 4
+    assert uncounted_operators(Product(), torch.randn(4, 5)) == {"mv": 1}
 
 
 def test_padding_to_the_same_size_counts_as_any_other():

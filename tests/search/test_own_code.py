@@ -9,6 +9,7 @@ from torch.nn import functional
 
 import amc
 from amc.errors import AmcError, ConfigurationError, DataError, ModelError
+from amc.training import train_model
 
 QUICK = {"agent": "random", "episodes": 3, "finetune": amc.FineTuneConfig(epochs=1, batch_size=20), "device": "cpu"}
 
@@ -50,6 +51,17 @@ class Widening(ConvNet):
         return x.float()
 
 
+class Remembering(ConvNet):
+    """Makes a tensor when it runs first, and keeps it."""
+
+    scale = None
+
+    def prepare(self, x):
+        if self.scale is None:
+            self.scale = torch.linspace(0.5, 1, x.shape[-1])
+        return x * self.scale
+
+
 class SelfScaling(ConvNet):
     """Scales the bytes that it is given."""
 
@@ -79,6 +91,14 @@ def test_code_that_takes_no_other_layout_or_number_format(network, dtype):
 def test_a_number_format_that_was_asked_for_is_not_silently_replaced():
     with pytest.raises(ConfigurationError, match=r"must run in torch\.bfloat16 .* choose the dtype 'float32'"):
         amc.compress(Widening(), (images(), images(40, seed=1)), dtype="bfloat16", **QUICK)
+
+
+def test_tensors_made_on_first_use_do_for_training():
+    roles = amc.roles_from_loaders(images(), images(40, seed=1))
+    network = Remembering()
+    network.first.weight.requires_grad_(True)
+    train_model(network, roles, amc.TrainConfig(epochs=1, batch_size=20), device="cpu")
+    assert network.scale is not None
 
 
 @pytest.mark.parametrize("as_loader", [False, True])
@@ -145,6 +165,12 @@ def test_networks_that_cannot_be_worked_on_are_refused_at_once(network, message)
         ({"budget": 0.5}, ConfigurationError, r"must be an amc.Budget, such as amc.Budget\(flops=0.5\), not 0.5"),
         ({"evaluate": lambda network: 1.0, "reward": "agreement"}, ConfigurationError, "must be 'accuracy'"),
         ({"data": (images()[0], functional.one_hot(images()[1]))}, DataError, "argmax of one-hot"),
+        (
+            {"data": (images()[0].double(), images()[1])},
+            DataError,
+            r"torch.float64 where .* as in x.float",
+        ),
+        ({"data": ((255 * images()[0]).byte(), images()[1])}, DataError, "scale bytes, as in x / 255"),
         ({"data": (images()[0], images()[1] - 1)}, AmcError, "classes must be numbers from 0, not -1"),
     ],
 )
