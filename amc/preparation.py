@@ -13,6 +13,7 @@ from amc.costs import Budget
 from amc.errors import ConfigurationError, DataError, ModelError
 from amc.recorder import Recorder
 from amc.recorder_hooks import training_hooks
+from amc.structure.running import evaluation_mode
 from amc.structure.trace import trace_structure
 from amc.task import PruningConfig, Task, build_problem, example_of
 from amc.training import (
@@ -24,7 +25,6 @@ from amc.training import (
     resolve_dtype,
     train_model,
 )
-from amc.training.inference import evaluation_mode
 
 
 def prepare(

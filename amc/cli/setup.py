@@ -20,9 +20,9 @@ from amc.recorder import Advance
 from amc.report.progress import ProgressDisplay
 from amc.search import SearchConfig
 from amc.structure import Allocation
+from amc.structure.running import inference
 from amc.task import Task, example_of
 from amc.training import DataConfig, DataRoles, load_data
-from amc.training.inference import inference
 
 _SMALL_IMAGE = 16
 """On images below this height or width networks are too small to share among cores: threads would only wait."""

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def is_sparse(folder: Path | None, config: RunConfig) -> bool:
+def is_sparse(folder: Path, config: RunConfig) -> bool:
     """Tells whether the network of a folder has lost single weights: by its figures, or else its options."""
-    summary = None if folder is None else folder / "summary.json"
-    if summary is not None and summary.is_file():
+    summary = folder / "summary.json"
+    if summary.is_file():
         family = json.loads(summary.read_text(encoding="utf-8")).get("pruning", {}).get("family")
         if family is not None:
             return bool(family == "weight")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from amc.structure.running import without_fused_attention
+from amc.structure.running import evaluation_mode, without_fused_attention
 
 if TYPE_CHECKING:
     from fvcore.nn import FlopCountAnalysis
@@ -108,7 +108,7 @@ def _analysis(
         model, inputs = _KeywordInputs(model, tuple(example_input)), tuple(example_input.values())
     else:
         inputs = example_input if isinstance(example_input, tuple) else (example_input,)
-    with _evaluation_mode(model), torch.no_grad(), _quiet(), without_fused_attention():
+    with evaluation_mode(model), torch.no_grad(), _quiet(), without_fused_attention():
         from fvcore.nn import FlopCountAnalysis
 
         analysis = FlopCountAnalysis(model, inputs).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
@@ -167,18 +167,6 @@ def _count_padded_convolution(inputs: list[Any], outputs: list[Any]) -> int:
 def count_params(model: nn.Module) -> int:
     """Counts the parameters of a network, each shared one once."""
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-@contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Puts every module in evaluation mode and back in the mode that it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 @contextmanager

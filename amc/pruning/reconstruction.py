@@ -30,9 +30,9 @@ from amc.pruning.residual_sums import (
     confirm_residual_sums,
     find_residual_sums,
 )
-from amc.pruning.statistics import evaluation_mode
 from amc.pruning.steps import Progress, silent, steps_of
 from amc.structure import LayerSpec, ModelStructure
+from amc.structure.running import evaluation_mode
 from amc.structure.slicing import kept_positions
 
 _BATCH = 250

@@ -6,14 +6,14 @@ normal equations need nothing but `X^T X`: the cross term is `X^T X W`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from amc.pruning.patches import READER_TYPES, Reader, conv_groups, input_rows, is_reader, sample_rows
+from amc.structure.running import inference
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def gather_grams(
             accumulators[name] = _Accumulator(options, images, options.seed * 100_003 + index)
             hooks.append(module.register_forward_hook(accumulators[name].hook))
     try:
-        with evaluation_mode(model), torch.inference_mode():
+        with inference(model):
             for batch in batches:
                 model(batch)
                 after_batch()
@@ -97,18 +97,6 @@ def gather_grams(
         for hook in hooks:
             hook.remove()
     return {name: found.result() for name, found in accumulators.items() if found.rows}
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[nn.Module]:
-    """Puts a network into evaluation mode and every module back to its own mode afterwards."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield model
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 class _Accumulator:

@@ -50,6 +50,25 @@ def first_line(error: BaseException) -> str:
 
 
 @contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Puts a network into evaluation mode, and restores the training flag of each of its modules."""
+    flags = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, flag in flags:
+            module.training = flag
+
+
+@contextmanager
+def inference(model: nn.Module) -> Iterator[None]:
+    """Runs a network in evaluation mode and without gradients; see `evaluation_mode`."""
+    with evaluation_mode(model), torch.inference_mode():
+        yield
+
+
+@contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
     """Restores the mode of every module and the values of all buffers."""
     modes = {module: module.training for module in model.modules()}

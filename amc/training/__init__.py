@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from amc.structure.running import inference
 from amc.training.adapters import as_source, roles_from_loaders
 from amc.training.config import FineTuneConfig, TrainConfig
 from amc.training.data import DataConfig, data_names, load_data
 from amc.training.device import autocast, bfloat16_pays, device_of, resolve_device, resolve_dtype
 from amc.training.evaluate import evaluate, predict, score_logits
 from amc.training.image_set import BatchSource, ImageSet
-from amc.training.inference import inference
 from amc.training.progress import EpochRecord, TrainingHooks, TrainingProgress, TrainingResult
 from amc.training.score import Evaluator, Score
 from amc.training.splits import DataRoles, split_roles

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from amc.errors import DataError, ModelError
+from amc.structure.running import inference
 from amc.training.device import DeviceLike, autocast, device_of, resolve_device, resolve_dtype
 from amc.training.image_set import BatchSource
-from amc.training.inference import inference
 from amc.training.layout import AnyLayout
 from amc.training.score import Score
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from amc.training.inference import evaluation_mode
+from amc.structure.running import evaluation_mode
 
 
 class AnyLayout:

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from amc.errors import ModelError
+from amc.structure.running import evaluation_mode
 from amc.training.checkpoint import read_checkpoint, save_checkpoint
 from amc.training.config import FineTuneConfig, TrainConfig
 from amc.training.device import DeviceLike, autocast, resolve_device, resolve_dtype
 from amc.training.evaluate import evaluate
 from amc.training.image_set import ImageSet, steps_per_epoch
-from amc.training.inference import evaluation_mode
 from amc.training.layout import lay_out
 from amc.training.losses import training_loss
 from amc.training.progress import EpochRecord, TrainingHooks, TrainingProgress, TrainingResult
