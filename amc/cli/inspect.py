@@ -26,6 +26,12 @@ _UNUSED = (
     "finetune",
 )
 
+_LEFT_OUT = (
+    "In so large a network two things were not looked at, which take forward passes, seconds each: whether it\n"
+    "computes the same when it is cut (a run compares that), and whether its FLOPs leave out operators (a run's\n"
+    "figures tell)."
+)
+
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Adds the options that say which network, under which rules."""
@@ -68,7 +74,8 @@ def run(options: jsonargparse.Namespace) -> None:
     example, classes = example_for(config, options.shape)
     with QuickWeights():
         model, _ = build_model(config, classes)
-    structure = trace_structure(model, example)
+    large = sum(parameter.numel() for parameter in model.parameters()) >= WORTHWHILE
+    structure = trace_structure(model, example, verify="shapes" if large else "values")
     try:
         problem, obstacle = build_problem(structure, None, config.pruning), None
     except AmcError as error:
@@ -76,8 +83,8 @@ def run(options: jsonargparse.Namespace) -> None:
     Console().print(structure_table(structure, problem))
     for letter, reason in obstacles(structure, problem).items():
         print(f"({letter}) {reason}")
-    if structure.dense_params >= WORTHWHILE:  # counting takes a run or two, seconds each
-        print("whether FLOPs leave out operators was not looked for in so large a network; a run's figures tell")
+    if large:
+        print(_LEFT_OUT)
     elif note := uncounted_note(uncounted_operators(model, example)):
         print(note)
     if problem is None:

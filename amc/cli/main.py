@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,9 @@ from amc.cli.command import Command, make_parser
 from amc.cli.terminal import write_plainly
 from amc.errors import AmcError
 from amc.registry import Registry
+
+_ALLOCATIONS_BETWEEN_COLLECTIONS = 100_000
+"""Objects made before Python looks for garbage; with its own 700 it looks hundreds of times during imports."""
 
 COMMANDS: Registry[Command] = Registry("command")
 COMMANDS.register(
@@ -42,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     write_plainly()
+    gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
     try:
         return _dispatch(words)
     except AmcError as error:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-_BLOCK = 1_000_003
+_BLOCK = 250_007
 """Random numbers drawn for a large tensor. Prime, so that rows and columns do not coincide with the repetition."""
 
 

@@ -137,17 +137,17 @@ class ModelStructure:
         """Indices of the groups that may be cut, in the order of execution: one decision each."""
         return tuple(index for index, group in enumerate(self.groups) if group.prunable)
 
-    @property
+    @cached_property
     def dense_widths(self) -> tuple[int, ...]:
         """Channels of every group in the dense network."""
         return tuple(group.channels for group in self.groups)
 
-    @property
+    @cached_property
     def dense_flops(self) -> int:
         """FLOPs of the dense network for the example input."""
         return sum(term.cost(self.dense_widths) for term in self.flops_terms)
 
-    @property
+    @cached_property
     def dense_params(self) -> int:
         """Parameters of the dense network."""
         return sum(term.cost(self.dense_widths) for term in self.params_terms)

@@ -55,12 +55,15 @@ class Slicer:
         for index in structure.prunable if groups is None else groups:
             for cut in structure.groups[index].cuts:
                 found[cut.tensor, cut.axis].append((index, cut.positions))
-        signatures: dict[object, int] = {}
+        signatures: dict[object, tuple[int, tuple[tuple[int, Tensor], ...]]] = {}
         axes: defaultdict[str, list[AxisCut]] = defaultdict(list)
         for (name, axis), cuts in found.items():
             length = shapes[name][axis]
-            signature = signatures.setdefault((length, tuple(cuts)), len(signatures))
-            members = tuple((index, torch.tensor(positions)) for index, positions in cuts)
+            rule = (length, tuple(cuts))
+            if rule not in signatures:
+                members = tuple((index, torch.tensor(positions)) for index, positions in cuts)
+                signatures[rule] = (len(signatures), members)
+            signature, members = signatures[rule]
             axes[name].append(AxisCut(axis, length, members, signature))
         self.axes: dict[str, tuple[AxisCut, ...]] = {name: tuple(cuts) for name, cuts in axes.items()}
 

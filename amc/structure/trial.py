@@ -32,6 +32,7 @@ class Trial:
         structure: Its structure as traced.
         example_input: One example input.
         users: The modules that use each tensor, where some are large enough to be made on demand.
+        values: Whether the outputs are compared, or the network only has to run.
         failures: Why groups cannot be cut, by index; filled in by `accept`.
     """
 
@@ -39,6 +40,7 @@ class Trial:
     structure: ModelStructure
     example_input: ExampleInput
     users: Users | None
+    values: bool = True
     failures: dict[int, str] = field(default_factory=dict)
     _last_fails: dict[tuple[str, ...], bool] = field(default_factory=dict)
 
@@ -88,7 +90,7 @@ class Trial:
     def _failure_with(self, groups: Sequence[int], users: Users | None) -> str | None:
         kept = {index: half_of(self.structure.groups[index].channels) for index in groups}
         # Of normalised channels, what is left is scaled by other statistics, so there is nothing to compare with.
-        comparable = not any(self.structure.groups[index].normalised for index in groups)
+        comparable = self.values and not any(self.structure.groups[index].normalised for index in groups)
         narrow = sliced(self.model, self.structure, kept)
         with self._attributes(kept):
             try:
@@ -135,7 +137,7 @@ class Trial:
 
 
 def without_failing_groups(
-    model: nn.Module, structure: ModelStructure, example_input: ExampleInput, users: Users
+    model: nn.Module, structure: ModelStructure, example_input: ExampleInput, users: Users, *, values: bool = True
 ) -> ModelStructure:
     """Cuts half of every group and runs the network; groups with which that fails are marked with the reason.
 
@@ -144,12 +146,13 @@ def without_failing_groups(
         structure: Its structure as traced.
         example_input: One example input.
         users: The modules that use each parameter and buffer, as a trace saw it.
+        values: Whether what the cut network computes is compared, or it only has to run.
 
     Returns:
         The structure, with a reason on every group that cannot be cut after all.
     """
     large = any(is_large(parameter) for parameter in model.parameters())
-    trial = Trial(model, structure, example_input, users if large else None)
+    trial = Trial(model, structure, example_input, users if large else None, values)
     normalised = [index for index in structure.prunable if structure.groups[index].normalised]
     others = [index for index in structure.prunable if not structure.groups[index].normalised]
     trial.accept(trial.accept([], others), normalised)

@@ -8,6 +8,7 @@ import yaml
 
 import amc
 from amc.cli.main import main
+from amc.structure import skipping
 from amc.training import DataConfig, load_data
 
 QUICK = [
@@ -174,6 +175,19 @@ def test_inspect_lists_groups_and_reasons(capsys, monkeypatch):
     assert "no (a)" in printed
     assert "(a) residual stream" in printed
     assert ") the network's output" in printed
+
+
+def test_inspect_says_what_it_leaves_out_of_a_large_network(capsys, monkeypatch):
+    command = ["inspect", "--model", "digits_resnet"]
+    assert main(command) == 0
+    in_full = capsys.readouterr().out
+    assert "not looked at" not in in_full
+    monkeypatch.setattr(skipping, "WORTHWHILE", 1)
+    assert main(command) == 0
+    in_short = capsys.readouterr().out.splitlines()
+    note = [line for line in in_short if line not in in_full.splitlines()]
+    assert note[0].startswith("In so large a network two things were not looked at")
+    assert [line for line in in_short if line not in note] == in_full.splitlines()
 
 
 def test_inspect_tells_what_is_not_counted_and_a_budget_out_of_reach(capsys, tmp_path, monkeypatch):

@@ -64,8 +64,10 @@ def test_a_width_written_into_the_code_is_left_alone(tools):
             return x.reshape(len(x), 6, 36).reshape(len(x), 6, 6, 6)
 
     structure, _ = tools.traced(Fixed(), IMAGE)
-    assert tools.reasons_of(structure)["a"].startswith("the network's code counts on its width: ")
-    assert tools.groups_of(structure)["b"].prunable
+    shapes = trace_structure(tools.randomise(Fixed()), IMAGE, verify="shapes")
+    for found in (structure, shapes):
+        assert tools.reasons_of(found)["a"].startswith("the network's code counts on its width: ")
+        assert tools.groups_of(found)["b"].prunable
 
 
 def test_a_width_that_changes_what_is_computed_is_left_alone(tools):
@@ -76,6 +78,8 @@ def test_a_width_that_changes_what_is_computed_is_left_alone(tools):
     structure, _ = tools.traced(Scaled(), IMAGE)
     assert tools.reasons_of(structure)["a"] == "the network computes something else when it is narrower"
     assert tools.groups_of(structure)["b"].prunable
+    unseen = trace_structure(tools.randomise(Scaled()), IMAGE, verify="shapes")
+    assert tools.groups_of(unseen)["a"].prunable
 
 
 def test_groups_that_fail_together_only_are_not_both_offered(tools):
@@ -292,7 +296,7 @@ def test_without_the_trial_what_the_code_counts_on_goes_unseen(tools):
         def between(self, x):
             return x.reshape(len(x), 6, 36).reshape(len(x), 6, 6, 6)
 
-    structure = trace_structure(tools.randomise(Fixed()), IMAGE, verify=False)
+    structure = trace_structure(tools.randomise(Fixed()), IMAGE, verify="nothing")
     assert tools.groups_of(structure)["a"].prunable
 
 
