@@ -16,6 +16,9 @@ from amc.registry import Registry
 _ALLOCATIONS_BETWEEN_COLLECTIONS = 100_000
 """Objects made before Python looks for garbage; with its own 700 it looks hundreds of times during imports."""
 
+_DISK_IS_FULL = ("No space left on device", "Disk quota exceeded", "inline_container", "PytorchStreamWriter")
+"""What the system and safetensors say of a full disk, and what PyTorch does."""
+
 COMMANDS: Registry[Command] = Registry("command")
 COMMANDS.register(
     "compress", "amc.cli.compress:COMMAND", "Fit a network into a budget: search, prune, fine-tune, compare."
@@ -58,6 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of the output has left, as `amc inspect | head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        if not any(words in str(error) for words in _DISK_IS_FULL):
+            raise
+        remedy = "what was written before is kept: make room, and go on with --resume (a study with the same command)"
+        print(f"amc: error: the disk is full ({' '.join(str(error).split())}); {remedy}", file=sys.stderr)
+        return 2
 
 
 def _dispatch(words: list[str]) -> int:

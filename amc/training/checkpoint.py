@@ -25,8 +25,11 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], settings: Mapping[str,
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}")
-    torch.save({"settings": {**_FORMAT, **settings}, "state": dict(state)}, unfinished)
-    unfinished.replace(path)
+    try:
+        torch.save({"settings": {**_FORMAT, **settings}, "state": dict(state)}, unfinished)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:

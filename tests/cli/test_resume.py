@@ -1,5 +1,6 @@
 """Runs that are interrupted go on, by the command that made them and with the options that they had."""
 
+import errno
 import json
 import shlex
 import shutil
@@ -73,6 +74,58 @@ def test_an_interrupted_finetune_goes_on_to_the_same_network(pruned, tmp_path, m
     assert all(found[name].equal(tensor) for name, tensor in expected.items())
     figures = [json.loads((tmp_path / name / "summary.json").read_text()) for name in ("whole", "in two")]
     assert figures[0]["accuracy"] == figures[1]["accuracy"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("[enforce fail at inline_container.cc:671] . unexpected pos 704 vs 598"),
+    ],
+)
+def test_a_full_disk_is_told_in_one_line_and_the_run_goes_on(error, pruned, tmp_path, monkeypatch, capsys):
+    def save(path, *arguments):
+        if path.exists():
+            raise error
+        save_checkpoint(path, *arguments)
+
+    words = ["finetune", str(pruned), "--finetune.epochs", "2", "--device", "cpu", "--out", str(tmp_path / "run")]
+    with monkeypatch.context() as patch:
+        patch.setattr("amc.training.trainer.save_checkpoint", save)
+        line = error_of(words, capsys)
+    assert line.startswith(f"amc: error: the disk is full ({error}); ")
+    assert "make room, and go on with --resume" in line
+    assert main(["finetune", "--out", str(tmp_path / "run"), "--resume"]) == 0
+
+
+def test_a_network_that_keeps_what_it_makes_on_first_use_is_fine_tuned(tmp_path, monkeypatch):
+    (tmp_path / "late_net.py").write_text(LATE)
+    monkeypatch.syspath_prepend(tmp_path)
+    policy = ["--agent", "uniform", "--compare", "none", "--finetune.epochs", "0"]
+    words = ["compress", *DATA, "--train.epochs", "1", *policy, "--model", "late_net:build"]
+    assert main([*words, "--out", str(tmp_path / "run")]) == 0
+    assert main(["finetune", str(tmp_path / "run"), "--finetune.epochs", "1"]) == 0
+
+
+LATE = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    scale = None
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = nn.Conv2d(1, 6, 3), nn.Conv2d(6, 8, 3), nn.Linear(8, 10)
+
+    def forward(self, x):
+        x = self.first(x).relu()
+        if self.scale is None:
+            self.scale = torch.linspace(0.5, 1, x.shape[-1])
+        return self.head(self.second(x * self.scale).relu().mean((2, 3)))
+
+build = Net
+"""
 
 
 def test_an_interrupted_prune_goes_on(searched, tmp_path, monkeypatch, capsys):

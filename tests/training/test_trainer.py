@@ -26,6 +26,7 @@ from amc.training import (
     load_data,
     train_model,
 )
+from amc.training.checkpoint import read_checkpoint, save_checkpoint
 from amc.training.losses import distillation_loss, training_loss
 from amc.training.schedule import learning_rate
 
@@ -107,6 +108,21 @@ def test_a_finished_training_is_only_read(data, tmp_path):
     fine_tune(first, data, QUICK, checkpoint=tmp_path / "state.pt")
     fine_tune(second, data, QUICK, checkpoint=tmp_path / "state.pt")
     assert same(first, second)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_older_one_alone(tmp_path, monkeypatch):
+    path = tmp_path / "state.pt"
+    save_checkpoint(path, {"epoch": 1}, {})
+
+    def fails(content, file):
+        file.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(torch, "save", fails)
+    with pytest.raises(OSError, match="No space"):
+        save_checkpoint(path, {"epoch": 2}, {})
+    assert list(tmp_path.iterdir()) == [path]
+    assert read_checkpoint(path, {}) == {"epoch": 1}
 
 
 def test_checkpoints_of_other_settings_and_broken_ones_are_refused(data, tmp_path):
