@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from amc.config import RunConfig, as_mapping
+from amc.config import RunConfig, as_mapping, with_absolute_paths
 from amc.errors import RunFolderError
 from amc.models.weights import load_weights
 from amc.preparation import train_dense
@@ -33,7 +33,7 @@ def open_folder(path: Path, config: RunConfig, rules: dict[str, Any]) -> None:
     Raises:
         RunFolderError: If the folder holds another study, or cannot be written.
     """
-    record = {name: value for name, value in as_mapping(config).items() if name not in _FREE}
+    record = {name: value for name, value in as_mapping(with_absolute_paths(config)).items() if name not in _FREE}
     text = yaml.safe_dump(_plain({**record, **rules}), sort_keys=False)
     file = path / CONFIG
     if file.is_file():

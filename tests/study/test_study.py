@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 
 from amc.cli.main import main
+from amc.config import RunConfig
 from amc.errors import ConfigurationError, RunFolderError, UnknownNameError
 from amc.study.cells import Lines, plan
 from amc.study.rewards import correlations, diverse_allocations, kendall
+from amc.study.study_folder import open_folder
 from amc.study.tables import agents_table, half_width, mean_with_interval, share_or_count
 from amc.study.variants import Variant
+from amc.training import DataConfig
 
 QUICK = [
     "--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "32",
@@ -73,6 +76,18 @@ def test_other_rules_need_another_folder(studied, capsys):
     assert main([*command(studied, "uniform"), "--pruning.round_to", "2"]) == 2
     assert "holds a study under other rules" in capsys.readouterr().err
     assert len(lines(studied)) == 10
+
+
+def test_the_same_words_in_another_place_mean_other_data(tmp_path, monkeypatch):
+    config = RunConfig(data=DataConfig(root="images"))
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    open_folder(tmp_path / "study", config, {})
+    open_folder(tmp_path / "study", config, {})
+    monkeypatch.chdir(tmp_path / "there")
+    with pytest.raises(RunFolderError, match="under other rules"):
+        open_folder(tmp_path / "study", config, {})
 
 
 def test_counts_that_an_agent_cannot_play_are_refused_before_anything_takes_time(tmp_path, capsys):
