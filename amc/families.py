@@ -133,9 +133,7 @@ class FilterFamily:
         network = self._candidate_network(search.take(range(min(2, len(search)))).inputs())
         count = self._task.pruning.recalibration_images
         few = self._images[:count] if self._images is not None and count else None
-        return CandidateScorer(
-            network, search.inputs(), search.targets, score_logits, batch_size=_BATCH, calibration=few
-        )
+        return CandidateScorer(network, search.inputs(), search.targets, score_logits, calibration=few)
 
     def _candidate_network(self, images: Tensor) -> CandidateNetwork:
         """Returns the working copy in the fastest form in which the network's own code runs on the images.

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from amc.errors import ConfigurationError
 from amc.pruning import CandidateNetwork, CandidateScorer, FilterPruner, TableOptions, build_tables
+from amc.pruning.candidate import images_at_once
 from amc.structure import Allocation
 
 
@@ -126,6 +127,32 @@ def test_scorer_hands_logits_and_references_to_the_measure(net):
     assert torch.equal(seen[1][1], targets[:25])
     with torch.no_grad():
         assert torch.equal(seen[0][2], net.model(net.images).argmax(1))
+
+
+@pytest.mark.parametrize(
+    ("device", "values", "images"),
+    [
+        ("cpu", 3 * 32 * 32, 250),
+        ("cpu", 64, 250),
+        ("cuda", 64, 2000),
+        ("cuda", 3 * 32 * 32, 1365),
+        ("cuda", 3 * 224 * 224, 250),
+    ],
+)
+def test_accelerators_are_given_many_small_images_at_once(device, values, images):
+    assert images_at_once(torch.device(device), values) == images
+
+
+def test_the_number_of_images_at_once_changes_no_score(net):
+    def measure(logits, targets, reference):
+        return logits.sum(1)
+
+    targets, narrow = torch.arange(64) % 4, middle(net)
+    scores = [
+        CandidateScorer(CandidateNetwork(pruner_of(net)), net.images, targets, measure, batch_size=size)(narrow)
+        for size in (10, None)
+    ]
+    torch.testing.assert_close(*scores)
 
 
 def test_scorer_refuses_images_without_classes(net):
