@@ -19,6 +19,7 @@ from amc.training.checkpoint import read_checkpoint, save_checkpoint
 from amc.training.config import FineTuneConfig, TrainConfig
 from amc.training.device import DeviceLike, autocast, resolve_device, resolve_dtype
 from amc.training.evaluate import evaluate
+from amc.training.features import FeatureDistillation
 from amc.training.image_set import ImageSet, steps_per_epoch
 from amc.training.layout import lay_out
 from amc.training.losses import training_loss
@@ -49,7 +50,7 @@ def fine_tune(
         model: The network; it ends on the device, in evaluation mode.
         data: The training split, and the search split that scores the epochs.
         config: The settings; the defaults of `FineTuneConfig` if not given.
-        teacher: The dense network to distil from; without it, or with `config.distillation` 0, the labels are all.
+        teacher: The dense network to distil from, its outputs and its features; without it the labels are all.
         seed: Seed of all randomness.
         device: `"auto"`, `"cpu"`, `"cuda"`.
         hooks: What is called meanwhile.
@@ -65,7 +66,10 @@ def fine_tune(
     place = resolve_device(device)
     few = data.search.take(range(min(2, len(data.search)))).inputs()
     with _seeded(seed, place), torch.enable_grad(), _ready(model, teacher, few.to(place)) as channels_last:
-        trainer = _Trainer(model, data, config, teacher, seed, place, hooks or TrainingHooks(), channels_last)
+        features = None
+        if teacher is not None and config.feature_distillation > 0:
+            features = FeatureDistillation(model, teacher, few.to(place))
+        trainer = _Trainer(model, data, config, teacher, features, seed, place, hooks or TrainingHooks(), channels_last)
         return trainer.run(checkpoint)
 
 
@@ -93,6 +97,7 @@ class _Trainer:
         data: DataRoles,
         config: FineTuneConfig,
         teacher: nn.Module | None,
+        features: FeatureDistillation | None,
         seed: int,
         device: torch.device,
         hooks: TrainingHooks,
@@ -101,7 +106,8 @@ class _Trainer:
         """Puts the parts together; the random state must be seeded already."""
         self.model, self.config, self.device, self.hooks = model, config, device, hooks
         self.channels_last = channels_last
-        self.teacher = teacher if config.distillation > 0 else None
+        self.features = features
+        self.teacher = teacher if config.distillation > 0 or features is not None else None
         self.dtype = resolve_dtype(config.dtype, device, data.input_shape)
         # On an accelerator the images are kept there: uint8 images are small, and gathering them is then free.
         resident = isinstance(data.train, ImageSet) and device.type == "cuda"
@@ -165,12 +171,14 @@ class _Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         teacher_logits = None
-        with autocast(self.dtype, self.device):
+        with self.features.watching() if self.features else nullcontext(), autocast(self.dtype, self.device):
             if self.teacher is not None:
                 with torch.no_grad():
                     teacher_logits = self.teacher(images)
             output = self.model(images)
         loss = training_loss(output, targets, self.config, teacher_logits)
+        if self.features is not None:
+            loss = loss + self.config.feature_distillation * self.features.loss()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()

@@ -1,0 +1,105 @@
+"""Distillation of features: what the layers of the smaller network read is held near what the dense network's read."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from amc.structure.running import evaluation_mode
+
+_OF_EACH_SHAPE = 4
+"""Features of one shape that are compared; more of them cost time and tell little that these do not."""
+
+
+class FeatureDistillation:
+    """Compares two networks where pruning has left the channels: mostly along residual streams.
+
+    Hints from inside (FitNets, Romero et al. 2015, section 2) without the regressor that those need: a pruned network
+    has features of the dense network's shape. What a convolution or a linear layer reads is a feature if it has the
+    same shape in both networks. Of several of the same shape, a few are compared, evenly spread and up to the last.
+
+    Attributes:
+        names: The layers whose inputs are compared.
+    """
+
+    def __init__(self, model: nn.Module, teacher: nn.Module, images: Tensor) -> None:
+        """Chooses the features; shapes alone decide.
+
+        Args:
+            model: The smaller network.
+            teacher: The dense network.
+            images: A few inputs, `(N, C, H, W)`.
+        """
+        seen = []
+        for network in (model, teacher):
+            with evaluation_mode(network), torch.no_grad(), _inputs_of(_readers(network)) as inputs:
+                network(images)
+            seen.append({name: feature for name, feature in inputs.items() if feature is not images})
+        by_shape: defaultdict[torch.Size, list[str]] = defaultdict(list)
+        for name, feature in seen[0].items():
+            if name in seen[1] and seen[1][name].shape == feature.shape:
+                by_shape[feature.shape].append(name)
+        self.names = tuple(name for names in by_shape.values() for name in _spread(names))
+        self._networks = [{name: _readers(network)[name] for name in self.names} for network in (model, teacher)]
+        self._seen: list[dict[str, Tensor]] = []
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Remembers the features of both networks as they run."""
+        with _inputs_of(self._networks[0]) as features, _inputs_of(self._networks[1]) as wanted:
+            self._seen = [features, wanted]
+            yield
+
+    def loss(self) -> Tensor:
+        """Returns the mean over the features of ||f - f'||^2 / ||f'||^2, where f' is the dense network's; a scalar.
+
+        Features that a network leaves out while it trains (skipped blocks, dropped tokens) do not count. What was
+        remembered is let go.
+        """
+        features, wanted = self._seen
+        self._seen = []
+        errors = [
+            _relative_error(features[name].float(), wanted[name].detach().float())
+            for name in self.names
+            if name in features and features[name].shape == wanted[name].shape
+        ]
+        return torch.stack(errors).mean() if errors else torch.zeros(())
+
+
+def _relative_error(feature: Tensor, wanted: Tensor) -> Tensor:
+    return (feature - wanted).square().mean() / wanted.square().mean().clamp_min(1e-12)
+
+
+def _readers(network: nn.Module) -> dict[str, nn.Module]:
+    return {name: module for name, module in network.named_modules() if isinstance(module, (_ConvNd, nn.Linear))}
+
+
+@contextmanager
+def _inputs_of(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
+    """Collects what modules read, by name in the order of execution; of several calls the last."""
+    seen: dict[str, Tensor] = {}
+
+    def remember(name: str, inputs: tuple[object, ...]) -> None:
+        if inputs and isinstance(inputs[0], Tensor):
+            seen[name] = inputs[0]
+
+    handles = [
+        module.register_forward_pre_hook(lambda _, inputs, name=name: remember(name, inputs))
+        for name, module in modules.items()
+    ]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _spread(names: list[str]) -> list[str]:
+    """Returns a few of the names, evenly spread and with the last."""
+    count = min(len(names), _OF_EACH_SHAPE)
+    return [names[(index + 1) * len(names) // count - 1] for index in range(count)]
