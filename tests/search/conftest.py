@@ -26,7 +26,7 @@ def make_workshop(family):
     )
     train_dense(task, TrainConfig(epochs=4), Recorder())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("amc.families._BATCH", 30)  # a few batches, so that there are stages
+        patch.setattr("amc.pruning.candidate.images_at_once", lambda *_: 30)  # a few batches, so that there are stages
         return Workshop(task)
 
 
