@@ -65,7 +65,7 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.costs.fvcore_flops import uncounted_operators
     from amc.models.quick_weights import QuickWeights
     from amc.report.tables import obstacles, structure_table, uncounted_note
-    from amc.structure.skipping import WORTHWHILE
+    from amc.structure.skipping import worthwhile
     from amc.structure.trace import trace_structure
     from amc.task import build_problem
 
@@ -74,7 +74,7 @@ def run(options: jsonargparse.Namespace) -> None:
     example, classes = example_for(config, options.shape)
     with QuickWeights():
         model, _ = build_model(config, classes)
-    large = sum(parameter.numel() for parameter in model.parameters()) >= WORTHWHILE
+    large = worthwhile(model)
     structure = trace_structure(model, example, verify="shapes" if large else "values")
     try:
         problem, obstacle = build_problem(structure, None, config.pruning), None

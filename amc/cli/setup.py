@@ -20,7 +20,7 @@ from amc.recorder import Advance
 from amc.report.progress import ProgressDisplay
 from amc.search import SearchConfig
 from amc.structure import Allocation
-from amc.structure.running import evaluation_mode
+from amc.structure.running import inference
 from amc.task import Task, example_of
 from amc.training import DataConfig, DataRoles, load_data
 
@@ -93,7 +93,7 @@ def check_images(model: nn.Module, data: DataRoles) -> None:
     """
     image = example_of(data, None)
     try:
-        with evaluation_mode(model), torch.no_grad():  # what it makes on first use must do for training
+        with inference(model):
             model(image)
     except Exception as error:  # whatever the network's layers raise
         raise DataError(

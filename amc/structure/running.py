@@ -63,8 +63,11 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def inference(model: nn.Module) -> Iterator[None]:
-    """Runs a network in evaluation mode and without gradients; see `evaluation_mode`."""
-    with evaluation_mode(model), torch.inference_mode():
+    """Runs a network in evaluation mode and without gradients; see `evaluation_mode`.
+
+    Not in PyTorch's inference mode: what the network makes on first use and keeps must do for training too.
+    """
+    with evaluation_mode(model), torch.no_grad():
         yield
 
 

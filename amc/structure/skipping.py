@@ -29,6 +29,11 @@ _VALUE_OPERATORS = frozenset({"nms", "_pack_padded_sequence"})
 """Operators whose output has a shape that depends on values, and that are not tagged so."""
 
 
+def worthwhile(model: nn.Module) -> bool:
+    """Tells whether a network is so large that it is run for its shapes."""
+    return sum(parameter.numel() for parameter in model.parameters()) >= WORTHWHILE
+
+
 class ValuesNeeded(Exception):
     """A network looks at values that were not computed; run it again with all of them."""
 

@@ -79,7 +79,7 @@ def check_weights(model: nn.Module) -> None:
 
 def _traced_for_shapes(model: nn.Module, example_input: ExampleInput) -> Trace | None:
     """Traces a large network for its shapes; None if that saves nothing, or its values are needed after all."""
-    if sum(parameter.numel() for parameter in model.parameters()) < skipping.WORTHWHILE:
+    if not skipping.worthwhile(model):
         return None
     try:
         with skipping.for_shapes(model) as run_operator:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from amc.structure.running import evaluation_mode
+from amc.structure.running import inference
 
 _OF_EACH_SHAPE = 4
 """Features of one shape that are compared; more of them cost time and tell little that these do not."""
@@ -35,9 +35,9 @@ class FeatureDistillation:
             teacher: The dense network.
             images: A few inputs, `(N, C, H, W)`.
         """
-        seen = []
-        for network in (model, teacher):
-            with evaluation_mode(network), torch.no_grad(), _inputs_of(_readers(network)) as inputs:
+        seen, readers = [], [_readers(network) for network in (model, teacher)]
+        for network, layers in zip((model, teacher), readers, strict=True):
+            with inference(network), _inputs_of(layers) as inputs:
                 network(images)
             seen.append({name: feature for name, feature in inputs.items() if feature is not images})
         by_shape: defaultdict[torch.Size, list[str]] = defaultdict(list)
@@ -45,7 +45,7 @@ class FeatureDistillation:
             if name in seen[1] and seen[1][name].shape == feature.shape:
                 by_shape[feature.shape].append(name)
         self.names = tuple(name for names in by_shape.values() for name in _spread(names))
-        self._networks = [{name: _readers(network)[name] for name in self.names} for network in (model, teacher)]
+        self._networks = [{name: layers[name] for name in self.names} for layers in readers]
         self._seen: list[dict[str, Tensor]] = []
 
     @contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from amc.structure.running import evaluation_mode
+from amc.structure.running import inference
 
 
 class AnyLayout:
@@ -43,8 +43,7 @@ def lay_out(model: nn.Module, images: Tensor) -> bool:
         return False
     model.to(memory_format=torch.channels_last)
     try:
-        # Not in inference mode: what the network makes on first use and keeps must do for training too.
-        with evaluation_mode(model), torch.no_grad():
+        with inference(model):
             model(images.contiguous(memory_format=torch.channels_last))
     except RuntimeError:
         model.to(memory_format=torch.contiguous_format)

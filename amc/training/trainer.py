@@ -64,11 +64,11 @@ def fine_tune(
     config = config or FineTuneConfig()
     config.check()
     place = resolve_device(device)
-    few = data.search.take(range(min(2, len(data.search)))).inputs()
-    with _seeded(seed, place), torch.enable_grad(), _ready(model, teacher, few.to(place)) as channels_last:
+    few = data.search.take(range(min(2, len(data.search)))).inputs().to(place)
+    with _seeded(seed, place), torch.enable_grad(), _ready(model, teacher, few) as channels_last:
         features = None
         if teacher is not None and config.feature_distillation > 0:
-            features = FeatureDistillation(model, teacher, few.to(place))
+            features = FeatureDistillation(model, teacher, few)
         trainer = _Trainer(model, data, config, teacher, features, seed, place, hooks or TrainingHooks(), channels_last)
         return trainer.run(checkpoint)
 
