@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from amc.conversion import check_seed
@@ -13,7 +12,7 @@ from amc.costs import Budget
 from amc.errors import ConfigurationError, DataError, ModelError
 from amc.recorder import Recorder
 from amc.recorder_hooks import training_hooks
-from amc.structure.running import evaluation_mode
+from amc.structure.running import failure_of
 from amc.structure.trace import trace_structure
 from amc.task import PruningConfig, Task, build_problem, example_of
 from amc.training import (
@@ -78,22 +77,14 @@ def _check_number_format(model: nn.Module, image: Tensor) -> None:
     Raises:
         DataError: If it runs on them in its own number format only.
     """
+    image = image.to(device_of(model))
     wanted = next((p.dtype for p in model.parameters() if p.is_floating_point()), image.dtype)
-    if image.dtype == wanted or _runs(model, image) or not _runs(model, image.to(wanted)):
+    if image.dtype == wanted or failure_of(model, image) is None or failure_of(model, image.to(wanted)) is not None:
         return
     raise DataError(
         f"the data must be what the network takes, but is {image.dtype} where the network is {wanted}; convert it, "
         "as in x.float(), and scale bytes, as in x / 255"
     )
-
-
-def _runs(model: nn.Module, image: Tensor) -> bool:
-    try:
-        with evaluation_mode(model), torch.no_grad():
-            model(image.to(device_of(model)))
-    except (RuntimeError, AssertionError):
-        return False
-    return True
 
 
 def train_dense(task: Task, config: TrainConfig, recorder: Recorder) -> None:

@@ -20,7 +20,7 @@ from amc.recorder import Advance
 from amc.report.progress import ProgressDisplay
 from amc.search import SearchConfig
 from amc.structure import Allocation
-from amc.structure.running import inference
+from amc.structure.running import failure_of
 from amc.task import Task, example_of
 from amc.training import DataConfig, DataRoles, load_data
 
@@ -92,14 +92,12 @@ def check_images(model: nn.Module, data: DataRoles) -> None:
         DataError: If the network cannot read it.
     """
     image = example_of(data, None)
-    try:
-        with inference(model):
-            model(image)
-    except Exception as error:  # whatever the network's layers raise
+    failure = failure_of(model, image)
+    if failure is not None:
         raise DataError(
-            f"the network must read images of the data, but fails on one of shape {tuple(image.shape[1:])}: {error}; "
+            f"the network must read images of the data, but fails on one of shape {tuple(image.shape[1:])}: {failure}; "
             "choose the data that it was trained on"
-        ) from error
+        ) from failure
 
 
 def open_task(config: RunConfig, data: DataRoles, *, budget: Budget | None = None) -> tuple[Task, ModelSource]:

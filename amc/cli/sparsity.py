@@ -15,12 +15,11 @@ if TYPE_CHECKING:
 
 def is_sparse(folder: Path, config: RunConfig) -> bool:
     """Tells whether the network of a folder has lost single weights: by its figures, or else its options."""
-    summary = folder / "summary.json"
-    if summary.is_file():
-        family = json.loads(summary.read_text(encoding="utf-8")).get("pruning", {}).get("family")
-        if family is not None:
-            return bool(family == "weight")
-    return config.pruning.family == "weight"
+    try:
+        family = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["pruning"]["family"]
+    except (OSError, ValueError, KeyError, TypeError):  # no figures, of another command, or damaged
+        family = config.pruning.family
+    return bool(family == "weight")
 
 
 def zeros_kept(model: nn.Module) -> Callable[[nn.Module], None]:

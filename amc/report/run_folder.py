@@ -123,19 +123,6 @@ class RunFolder:
         """Replaces the records of finished stages."""
         write_json(self.path / PROGRESS, records)
 
-    def read_json(self, name: str) -> dict[str, Any]:
-        """Reads one of the folder's JSON files.
-
-        Raises:
-            RunFolderError: If the file is missing or no JSON: the run did not come that far.
-        """
-        file = self.path / name
-        try:
-            record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError) as error:
-            raise RunFolderError(f"{self.path} has no readable {name}; finish the run with --resume first") from error
-        return record
-
 
 def check_free(path: Path) -> None:
     """Checks that a folder may be used for a new run.

@@ -71,6 +71,16 @@ def inference(model: nn.Module) -> Iterator[None]:
         yield
 
 
+def failure_of(model: nn.Module, example_input: ExampleInput) -> Exception | None:
+    """Runs a network once; returns what its layers raise, None if it runs."""
+    try:
+        with inference(model):
+            call(model, example_input)
+    except Exception as error:  # whatever the network's layers raise
+        return error
+    return None
+
+
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
     """Restores the mode of every module and the values of all buffers."""

@@ -165,6 +165,9 @@ def test_zeros_of_weight_pruning_stay_and_cost_nothing_in_later_commands(tmp_pat
     printed = capsys.readouterr().out
     assert f"{before['flops']['pruned']:,}" in printed
     assert f"{before['params']['pruned']:,}" in printed
+    (folder / "summary.json").write_text("{ damaged")
+    assert main(["evaluate", str(folder)]) == 0
+    assert f"{before['params']['pruned']:,}" in capsys.readouterr().out
 
 
 def test_inspect_lists_groups_and_reasons(capsys, monkeypatch):
