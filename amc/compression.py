@@ -118,14 +118,16 @@ def compress(
         pruning: What is removed and how the rest makes up for it.
         finetune: Settings of the fine-tuning, or a function that fine-tunes a network in place.
         evaluate: Figure of merit of a network, higher is better, in place of the accuracy on `data`: for tasks other
-            than classification. It serves the search AND the report, so let it read no test data.
+            than classification. It serves the search AND the report, so let it read no test data. Networks come on
+            `device`.
         train: Settings to train the dense network with first; None if it is trained.
         compare_with: Names of agents that do the same job under the same rules.
         example_input: One input of the network (a tensor with a batch axis, a tuple, or a mapping of keyword
             arguments); an image of the data if not given.
         source: How the dense network can be built again; its class if not given.
         seed: Seed of everything random.
-        device: `"auto"`, `"cpu"` or `"cuda"`.
+        device: `"auto"`, `"cpu"` or `"cuda"`, where `model` ends too. `"auto"` is CUDA where there is one; with an
+            `evaluate` or a `finetune` of your own it is where `model` is.
         dtype: Number format in which candidates are scored: `"auto"` (bfloat16 where the device gains from it),
             `"float32"` or `"bfloat16"`.
         recorder: Hears what happens; see `amc.recorder`.
@@ -137,16 +139,15 @@ def compress(
         AmcError: If anything given cannot be used; nothing has been written or trained then.
     """
     recorder = recorder or Recorder()
-    if budget is not None and not isinstance(budget, Budget):
-        raise ConfigurationError(f"a budget must be an amc.Budget, such as amc.Budget(flops=0.5), not {budget!r}")
+    _check_options(budget, pruning, finetune, train)
     if data is None and evaluate is None:
         raise ConfigurationError("without data your own evaluate must be given: compress(..., evaluate=...)")
-    roles = data if data is None or isinstance(data, DataRoles) else roles_from_loaders(*data, seed=seed)
     if evaluate is not None and isinstance(reward, str) and reward != "accuracy":
         raise ConfigurationError(
             f"with an evaluate of your own the reward must be 'accuracy', which is then a hundredth of its value, or a "
             f"function of an envs.rewards.Outcome; {reward!r} is made of classifications"
         )
+    roles = data if data is None or isinstance(data, DataRoles) else roles_from_loaders(*data, seed=seed)
     settings = finetune if isinstance(finetune, FineTuneConfig) else FineTuneConfig()
     search = SearchConfig(agent, agent_options or {}, episodes, reward, allocation_mode, seed, first_images)
     task = prepare(
@@ -165,6 +166,19 @@ def compress(
     check_search(task.problem, search)
     check_baselines(compare_with)
     return _carry_out(task, search, train, compare_with, source or ModelSource.of(model), recorder)
+
+
+def _check_options(budget: object, pruning: object, finetune: object, train: object) -> None:
+    """Refuses options of other types, which would be taken for the defaults or fail late."""
+    for name, given, wanted, example in (
+        ("budget", budget, Budget, "Budget(flops=0.5)"),
+        ("pruning", pruning, PruningConfig, "PruningConfig(round_to=8)"),
+        ("finetune", finetune, FineTuneConfig, "FineTuneConfig(epochs=3), or a function of the network"),
+        ("train", train, TrainConfig, "TrainConfig(epochs=30)"),
+    ):
+        is_function = name == "finetune" and callable(given) and not isinstance(given, type)
+        if not (given is None or isinstance(given, wanted) or is_function):
+            raise ConfigurationError(f"{name} must be an amc.{wanted.__name__}, such as amc.{example}, not {given!r}")
 
 
 def _carry_out(

@@ -114,16 +114,12 @@ class Workshop:
 
     def _finetune(self, name: str, model: nn.Module, allocation: Allocation, recorder: Recorder) -> None:
         """Fine-tunes a pruned network in place, as the task says."""
-        task = self.task
-
-        def after_step(network: nn.Module) -> None:
-            self._family.after_step(network, allocation)
-
+        task, keep = self.task, self._family.keeper(allocation)
         if task.tune is not None:
             task.tune(model)
-            after_step(model)
+            keep(model)
         elif task.data is not None and task.finetune.epochs > 0:
-            with training_hooks(recorder, name, len(task.data.train), task.finetune, after_step) as hooks:
+            with training_hooks(recorder, name, len(task.data.train), task.finetune, keep) as hooks:
                 fine_tune(
                     model,
                     task.data,
@@ -132,5 +128,5 @@ class Workshop:
                     seed=task.seed,
                     device=task.device,
                     hooks=hooks,
-                    checkpoint=recorder.checkpoint(name),
+                    checkpoint=recorder.checkpoint(f"{name}-{allocation.digest()}"),
                 )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from amc.costs.fvcore_flops import count_flops, count_params
 from amc.errors import ConfigurationError, StructureError
@@ -25,7 +24,7 @@ from amc.pruning import (
 )
 from amc.pruning.steps import Progress, silent
 from amc.structure import Allocation
-from amc.structure.running import first_line
+from amc.structure.running import first_line, on_device
 from amc.task import Task
 from amc.training import evaluate, predict, resolve_device, resolve_dtype, score_logits
 from amc.training.score import Score
@@ -60,8 +59,8 @@ class Family(Protocol):
     def kept(self, allocation: Allocation) -> dict[int, Tensor]:
         """Returns the kept channels of every group that is cut, by its index; empty if nothing is cut."""
 
-    def after_step(self, model: nn.Module, allocation: Allocation) -> None:
-        """Restores what a training step must not change."""
+    def keeper(self, allocation: Allocation) -> Callable[[nn.Module], None]:
+        """Returns what restores, in the network of an allocation, what a training step must not change."""
 
 
 def create_family(task: Task, advance: Progress = silent) -> Family:
@@ -124,8 +123,9 @@ class FilterFamily:
         """Returns the kept channels; see `Family`."""
         return self._pruner.kept(allocation)
 
-    def after_step(self, model: nn.Module, allocation: Allocation) -> None:
-        """Does nothing: a smaller network stays smaller."""
+    def keeper(self, allocation: Allocation) -> Callable[[nn.Module], None]:
+        """Returns what does nothing: a smaller network stays smaller."""
+        return lambda model: None
 
     def _build_scorer(self) -> CandidateScorer[Score]:
         assert self._task.data is not None
@@ -220,17 +220,13 @@ class WeightFamily:
         """Returns nothing: no channel goes."""
         return {}
 
-    def after_step(self, model: nn.Module, allocation: Allocation) -> None:
-        """Sets the pruned weights to zero again."""
-        apply_masks(model, self._pruner.masks(allocation))
+    def keeper(self, allocation: Allocation) -> Callable[[nn.Module], None]:
+        """Returns what sets the pruned weights to zero again."""
+        masks = self._pruner.masks(allocation)
+        return lambda model: apply_masks(model, masks)
 
 
 def measured(task: Task, model: nn.Module) -> Score:
     """Scores a network by the user's own measure, which stands where the accuracy would."""
     assert task.measure is not None
     return Score(accuracy=float(task.measure(model)), cross_entropy=math.nan)
-
-
-def on_device(value: Any, device: torch.device) -> Any:
-    """Returns an example input with all its tensors on a device."""
-    return tree_map(lambda item: item.to(device) if isinstance(item, Tensor) else item, value)

@@ -12,7 +12,7 @@ from amc.costs import Budget
 from amc.errors import ConfigurationError, DataError, ModelError
 from amc.recorder import Recorder
 from amc.recorder_hooks import training_hooks
-from amc.structure.running import failure_of
+from amc.structure.running import failure_of, on_device
 from amc.structure.trace import trace_structure
 from amc.task import PruningConfig, Task, build_problem, example_of
 from amc.training import (
@@ -51,7 +51,9 @@ def prepare(
     resolve_dtype(dtype, resolve_device(device))
     if data is not None and tune is None and finetune.epochs and not any(p.requires_grad for p in model.parameters()):
         raise ModelError("fine-tuning needs parameters that require gradients; unfreeze some, or set finetune.epochs 0")
-    example = example_of(data, example_input)
+    if device == "auto" and (evaluate is not None or tune is not None):
+        device = str(device_of(model))  # the user's own functions were written for it
+    example = on_device(example_of(data, example_input), device_of(model))
     if example_input is None:
         _check_number_format(model, example)
     structure = trace_structure(model, example)
@@ -77,7 +79,6 @@ def _check_number_format(model: nn.Module, image: Tensor) -> None:
     Raises:
         DataError: If it runs on them in its own number format only.
     """
-    image = image.to(device_of(model))
     wanted = next((p.dtype for p in model.parameters() if p.is_floating_point()), image.dtype)
     if image.dtype == wanted or failure_of(model, image) is None or failure_of(model, image.to(wanted)) is not None:
         return

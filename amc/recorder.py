@@ -53,7 +53,7 @@ class Recorder:
         """Takes the figures of an epoch of (fine-)training.
 
         Args:
-            network: Whose: `"dense"`, `"searched"`, or the name of a baseline.
+            network: Whose: `"dense"`, or the name of the agent that chose its allocation.
             epoch: Number of the epoch, from 1.
             figures: Numbers by name, such as the loss.
         """

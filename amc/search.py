@@ -11,9 +11,9 @@ import gymnasium
 
 import envs
 from agents import Agent, EpisodeResult, SearchOutcome, check_plan, create_agent
-from agents.random_state import kept_random_state
 from amc.costs import Budget, PruningProblem
 from amc.errors import ConfigurationError
+from amc.random_state import kept_random_state
 from amc.recorder import Recorder
 from amc.staging import StagedEvaluator, Stages, Value, reward_of
 from amc.structure import Allocation

@@ -11,9 +11,9 @@ from amc.architecture import ModelSource
 from amc.costs import PruningProblem
 from amc.costs.fvcore_flops import uncounted_operators
 from amc.delivery import Delivered
-from amc.families import on_device
 from amc.search import SearchConfig
 from amc.structure import Allocation
+from amc.structure.running import on_device
 from amc.task import Task
 from amc.versions import versions
 

@@ -45,7 +45,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("flops", "FLOPs of the dense layer (one fused multiply-add is one)", "largest FLOPs of all decisions"),
     Feature("reduced", "budget metric that the choices so far save", "dense cost in that metric"),
     Feature("rest", "budget metric that the later decisions can still save", "dense cost in that metric"),
-    Feature("last_action", "pruning ratio applied at the step before; 0 at first", "1"),
+    Feature("last_action", "pruning ratio of the step before, applied (mode project: asked for); 0 at first", "1"),
 )
 
 

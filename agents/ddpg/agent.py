@@ -16,8 +16,8 @@ from agents.ddpg.learnt_task import LearntTask
 from agents.ddpg.state import TrainedState, capture, restore
 from agents.episodes import Recorder, ratios_of
 from agents.protocol import EpisodeResult, OnEpisode, SearchOutcome, check_episodes, problem_of
-from agents.random_state import isolated_random_state
 from amc.errors import ConfigurationError
+from amc.random_state import isolated_random_state
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

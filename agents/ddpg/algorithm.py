@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -29,11 +31,24 @@ if TYPE_CHECKING:
     from agents.protocol import AllocationEnv
 
 
+@contextmanager
+def _in_float32() -> Iterator[None]:
+    """Makes new tensors float32 on the CPU, whatever the caller's defaults are for the network that is pruned."""
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with nullcontext() if device.type == "cpu" else torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+
+
 class AllocationDDPG(DDPG):
     """DDPG over the decisions of one environment, or of several that share its problem."""
 
     replay_buffer: SharedRewardReplayBuffer
 
+    @_in_float32()
     def __init__(self, env: AllocationEnv, config: DDPGConfig, schedule: Schedule, seed: int) -> None:
         """Builds networks and replay. Seeds the global generators: run it inside `isolated_random_state`.
 
@@ -76,6 +91,7 @@ class AllocationDDPG(DDPG):
         )
         self._plans: dict[int, NDArray[np.float64]] = {}
 
+    @_in_float32()
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         """Takes gradient steps, with the critic of single steps or that of whole episodes."""
         if self.episode_learner is None:
@@ -91,6 +107,7 @@ class AllocationDDPG(DDPG):
             for group in network.optimizer.param_groups:
                 group["lr"] = rate
 
+    @_in_float32()
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -125,6 +142,7 @@ class AllocationDDPG(DDPG):
             )
         return float(self._plans[index][step])
 
+    @_in_float32()
     def ratio(self, observation: NDArray[np.float32]) -> float:
         """Returns the actor's pruning ratio for an observation of shape (11,) or (1, 11)."""
         with torch.no_grad():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.ddpg.config import DDPGConfig
+from amc.errors import ConfigurationError
 
 
 def truncated_normal(mean: float, sigma: float, generator: np.random.Generator) -> float:
@@ -22,7 +24,12 @@ def truncated_normal(mean: float, sigma: float, generator: np.random.Generator) 
 
     Returns:
         The draw.
+
+    Raises:
+        ConfigurationError: If the mean is NaN, as that of an actor is whose training has diverged.
     """
+    if math.isnan(mean):
+        raise ConfigurationError("ddpg: the training diverged, the actor answers NaN; lower actor_lr and critic_lr")
     while True:
         value = float(generator.normal(mean, sigma))
         if 0.0 <= value <= 1.0:

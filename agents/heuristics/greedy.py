@@ -30,8 +30,8 @@ class Greedy:
     while the others make up for it. A ridge regression explains all rewards seen by one quadratic curve a decision;
     the knapsack takes from every curve the keep ratio at which the gain per cost falls to a common price, found by
     bisection so that the budget is spent. The result is played, and is the centre of the next round of measurements
-    while episodes are left. It always plays exactly as many episodes as it is given, and the last is always a
-    knapsack's result; the seed changes nothing.
+    while episodes are left. It always plays exactly as many episodes as it is given, and the last of several is always
+    a knapsack's result; the seed changes nothing.
     """
 
     name: ClassVar[str] = "greedy"

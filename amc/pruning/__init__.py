@@ -5,7 +5,6 @@ from amc.pruning.filter_pruner import FilterPruner, PrunePlan
 from amc.pruning.importance import CRITERIA
 from amc.pruning.magnitude_pruner import WeightPruner
 from amc.pruning.masks import apply_masks
-from amc.pruning.protocol import PRUNERS, Pruner
 from amc.pruning.reconstruction import ReconstructionOptions, reconstruct
 from amc.pruning.statistics import SamplingOptions
 from amc.pruning.tables import RefitTable, TableOptions, build_tables
@@ -13,12 +12,10 @@ from amc.structure.slicing import cut
 
 __all__ = [
     "CRITERIA",
-    "PRUNERS",
     "CandidateNetwork",
     "CandidateScorer",
     "FilterPruner",
     "PrunePlan",
-    "Pruner",
     "ReconstructionOptions",
     "RefitTable",
     "SamplingOptions",

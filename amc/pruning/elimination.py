@@ -71,9 +71,10 @@ class Elimination:
     weights: Mapping[int, tuple[Tensor | None, ...]]
     intercepts: Mapping[int, tuple[Tensor | None, ...]]
 
-    def kept(self, width: int) -> Tensor:
-        """Returns the channels kept at a width, in rising order."""
-        return self.order[len(self.order) - width :].sort().values
+
+def kept_at(order: Tensor, width: int) -> Tensor:
+    """Returns the channels kept at a width, in rising order, of the order in which they go, `(C,)`."""
+    return order[len(order) - width :].sort().values
 
 
 def eliminate(

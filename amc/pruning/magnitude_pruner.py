@@ -7,7 +7,7 @@ import copy
 from torch import Tensor, nn
 
 from amc.errors import ConfigurationError
-from amc.pruning.masks import apply_masks, largest_weights
+from amc.pruning.masks import apply_masks, magnitude_ranks
 from amc.structure import Allocation, ModelStructure
 
 
@@ -20,11 +20,12 @@ class WeightPruner:
         """Finds the layers' weights.
 
         Args:
-            model: The dense network; it is not changed.
+            model: The dense network; it is not changed. Do not change its weights afterwards: they are sorted once.
             structure: Its structure.
         """
         self.model = model
         self._weights = {layer.name: layer.weight for layer in structure.layers}
+        self._ranks: dict[str, Tensor] = {}
 
     def masks(self, allocation: Allocation) -> dict[str, Tensor]:
         """Returns which weights stay, by parameter name; layers that the allocation does not name stay dense.
@@ -43,8 +44,14 @@ class WeightPruner:
             weight = parameters[self._weights[layer]]
             if not 1 <= count <= weight.numel():
                 raise ConfigurationError(f"layer {layer!r} has {weight.numel()} weights and cannot keep {count}")
-            masks[self._weights[layer]] = largest_weights(weight, count)
+            masks[self._weights[layer]] = self._ranks_of(layer, weight) < count
         return masks
+
+    def _ranks_of(self, layer: str, weight: Tensor) -> Tensor:
+        """Sorts the weights of a layer when they are asked for first; in memory they take as much as in float32."""
+        if layer not in self._ranks:
+            self._ranks[layer] = magnitude_ranks(weight)
+        return self._ranks[layer]
 
     def prune(self, allocation: Allocation) -> nn.Module:
         """Returns a copy of the network with the other weights set to zero.

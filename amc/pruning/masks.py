@@ -8,20 +8,20 @@ import torch
 from torch import Tensor, nn
 
 
-def largest_weights(weight: Tensor, count: int) -> Tensor:
-    """Marks the weights of largest magnitude.
+def magnitude_ranks(weight: Tensor) -> Tensor:
+    """Ranks weights by their magnitude, the largest first.
 
     Args:
-        weight: Any shape.
-        count: How many to keep, exactly; among equal magnitudes, those first in memory order stay.
+        weight: Any shape, of fewer than 2^31 elements.
 
     Returns:
-        A boolean mask of the weight's shape.
+        The place of every weight, from 0, int32 of the weight's shape; among equal magnitudes, those first in memory
+        order come first. The `count` largest weights are those whose rank is below `count`.
     """
     order = weight.detach().abs().flatten().argsort(descending=True, stable=True)
-    mask = torch.zeros(weight.numel(), dtype=torch.bool, device=weight.device)
-    mask[order[:count]] = True
-    return mask.reshape(weight.shape)
+    ranks = torch.empty(weight.numel(), dtype=torch.int32, device=weight.device)
+    ranks[order] = torch.arange(weight.numel(), dtype=torch.int32, device=weight.device)
+    return ranks.reshape(weight.shape)
 
 
 def masks_of_zeros(model: nn.Module) -> dict[str, Tensor]:

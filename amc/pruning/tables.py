@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from amc.errors import ConfigurationError
-from amc.pruning.elimination import CHUNK, Elimination, eliminate
+from amc.pruning.elimination import CHUNK, Elimination, eliminate, kept_at
 from amc.pruning.importance import CRITERIA
 from amc.pruning.patches import READER_TYPES
 from amc.pruning.regressions import ReadCut, group_regressions, read_cuts
@@ -48,7 +48,6 @@ class GroupTable:
 
     Attributes:
         order: Channels in the order in which they go, `(C,)`.
-        errors: Relative squared error of the readers at width 0 .. C, `(C + 1,)`; empty if not measured.
         grid: The widths that are tabulated, rising; empty without refit.
         blocks: By reader's weight and width, the refitted weights `(O, w, q, *kernel)`: q positions for each of the w
             kept channels, in rising order.
@@ -56,14 +55,13 @@ class GroupTable:
     """
 
     order: Tensor
-    errors: Tensor
     grid: tuple[int, ...] = ()
     blocks: Mapping[str, Mapping[int, Tensor]] = field(default_factory=dict)
     intercepts: Mapping[str, Mapping[int, Tensor]] = field(default_factory=dict)
 
     def kept(self, width: int) -> Tensor:
         """Returns the channels kept at a width, in rising order."""
-        return self.order[len(self.order) - width :].sort().values
+        return kept_at(self.order, width)
 
     def lookup(self, tensor: str, width: int) -> tuple[Tensor | None, Tensor | None]:
         """Looks up what a reader gets at a width.
@@ -207,7 +205,7 @@ def _ranked(group: ChannelGroup, tensors: Mapping[str, Tensor], options: TableOp
     if order is None:
         order = CRITERIA.get("l2")(group, tensors, options.sampling.seed)
     assert order is not None
-    return GroupTable(order, torch.empty(0))
+    return GroupTable(order)
 
 
 def _tabulate(
@@ -231,7 +229,7 @@ def _tabulate(
         ridge=options.ridge,
     )
     if not options.refit:
-        return GroupTable(found.order, found.errors)
+        return GroupTable(found.order)
     blocks: dict[str, dict[int, Tensor]] = {}
     intercepts: dict[str, dict[int, Tensor]] = {}
     start = 0
@@ -242,7 +240,7 @@ def _tabulate(
             blocks[cut.tensor] = {width: cut.layout(found.weights[width][parts]) for width in grid}
         if by_reader[0].intercept:
             intercepts[cut.tensor] = {width: torch.cat(_present(found, width, parts)).cpu() for width in grid}
-    return GroupTable(found.order, found.errors, grid, blocks, intercepts)
+    return GroupTable(found.order, grid, blocks, intercepts)
 
 
 def _present(found: Elimination, width: int, parts: slice) -> list[Tensor]:

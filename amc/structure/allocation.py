@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -46,3 +48,7 @@ class Allocation:
     def key(self) -> tuple[int, ...]:
         """Returns the widths alone, in order: a key for caches."""
         return tuple(self.widths.values())
+
+    def digest(self) -> str:
+        """Returns eight hexadecimal digits of the whole allocation: part of names of files that belong to it."""
+        return hashlib.sha256(json.dumps(self.as_dict()).encode()).hexdigest()[:8]

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 ExampleInput = Tensor | Sequence[Any] | Mapping[str, Any]
 """One input of the network: a tensor, a tuple of positional or a mapping of keyword arguments."""
@@ -20,6 +21,11 @@ def call(model: nn.Module, example_input: ExampleInput) -> Any:
     if isinstance(example_input, Mapping):
         return model(**example_input)
     return model(*example_input)
+
+
+def on_device(value: Any, device: torch.device) -> Any:
+    """Returns an example input with all its tensors on a device."""
+    return tree_map(lambda item: item.to(device) if isinstance(item, Tensor) else item, value)
 
 
 def tensors_in(value: Any) -> list[Tensor]:

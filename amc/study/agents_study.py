@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -138,7 +139,10 @@ class AgentsStudy:
         """Saves a trained agent, for transfers."""
         if getattr(agent, "trained", None) is None:
             return
-        name = re.sub(r"[^A-Za-z0-9_.=-]+", "_", Path(cell.variant.label).name)
+        label = cell.variant.label
+        name = re.sub(r"[^A-Za-z0-9_.=-]+", "_", Path(label).name)
+        if cell.variant.file is not None:  # files of the same name may lie in several folders
+            name = f"{name}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
         folder = self._folder / "agents"
         folder.mkdir(exist_ok=True)
         file = f"{name}-{self._rules.metric}{cell.budget:.15g}-{cell.episodes}-seed{cell.seed}.safetensors"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from amc.structure.running import inference
 from amc.training.adapters import as_source, roles_from_loaders
 from amc.training.config import FineTuneConfig, TrainConfig
-from amc.training.data import DataConfig, data_names, load_data
+from amc.training.data import DataConfig, load_data
 from amc.training.device import autocast, bfloat16_pays, device_of, resolve_device, resolve_dtype
 from amc.training.evaluate import evaluate, predict, score_logits
 from amc.training.image_set import BatchSource, ImageSet
@@ -30,7 +30,6 @@ __all__ = [
     "as_source",
     "autocast",
     "bfloat16_pays",
-    "data_names",
     "device_of",
     "evaluate",
     "fine_tune",

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
     Dataset,
     IterableDataset,
@@ -144,8 +145,7 @@ def as_source(data: DataLike) -> BatchSource:
     if isinstance(data, TensorDataset):
         return as_source(data.tensors)
     if isinstance(data, DataLoader):
-        plain_order = isinstance(data.sampler, RandomSampler | SequentialSampler)
-        if isinstance(data.dataset, IterableDataset) or not plain_order:
+        if not _reads_whole_data_set(data):
             return _collect(data, None)
         if isinstance(data.dataset, TensorDataset):
             return as_source(data.dataset)
@@ -164,6 +164,16 @@ def as_source(data: DataLike) -> BatchSource:
     )
 
 
+def _reads_whole_data_set(loader: DataLoader[Any]) -> bool:
+    """Tells whether a loader shows every item of its data set once, so that the data set can stand for it."""
+    dataset: Any = loader.dataset
+    if isinstance(dataset, IterableDataset) or type(loader.batch_sampler) is not BatchSampler:
+        return False
+    sampler: Any = loader.batch_sampler.sampler  # the loader's own is not asked where the user gave a batch sampler
+    known = type(sampler) is SequentialSampler or (type(sampler) is RandomSampler and not sampler.replacement)
+    return known and len(sampler) == len(dataset)
+
+
 def _hold_out(source: BatchSource, count: int | None, seed: int) -> tuple[BatchSource, ImageSet]:
     """Splits a data set at random, without reading all its items for their classes."""
     if not isinstance(source, DatasetSource):
@@ -176,12 +186,19 @@ def _hold_out(source: BatchSource, count: int | None, seed: int) -> tuple[BatchS
 
 
 def _in_memory(source: BatchSource, count: int | None, seed: int) -> ImageSet:
-    """Reads `count` items drawn by the seed into memory; all if `None` or if there are fewer."""
-    if isinstance(source, ImageSet):
-        return source if count is None else source.subset(count, seed=seed)
-    if count is None or count >= len(source):
-        return _collect(source.batches(_READ_SIZE), None)
-    if isinstance(source, DatasetSource):
+    """Reads `count` items drawn by the seed into memory; all if `None` or if there are fewer.
+
+    Whatever order they come in, they are kept in one of which every beginning is a fair sample: candidates are
+    recalibrated on the first calibration images, and scored first on the first of the search split.
+    """
+    if not isinstance(source, ImageSet):
+        source = _read(source, count, seed)
+    return source.subset(len(source) if count is None else count, seed=seed)
+
+
+def _read(source: BatchSource, count: int | None, seed: int) -> ImageSet:
+    """Reads `count` items into memory: drawn by the seed from a data set, else the first ones."""
+    if count is not None and count < len(source) and isinstance(source, DatasetSource):
         order = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed))
         return _collect(source.take(order[:count]).batches(_READ_SIZE), None)
     return _collect(source.batches(_READ_SIZE), count)

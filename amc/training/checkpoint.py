@@ -12,7 +12,7 @@ import torch
 from amc.errors import CheckpointError
 from amc.models.weights import read_pickle
 
-_FORMAT = {"format": 1}  # one more of the settings that must agree
+_FORMAT = {"format": 2}  # one more of the settings that must agree
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

@@ -46,11 +46,6 @@ class DataConfig:
     cache: bool = True
 
 
-def data_names() -> list[str]:
-    """Returns the names that `DataConfig.name` may have."""
-    return list(LOADERS)
-
-
 def load_data(config: DataConfig, *, seed: int = 0, progress: DecodeProgress | None = None) -> DataRoles:
     """Loads a data set and splits it into its four roles.
 

@@ -14,6 +14,10 @@ from amc.training.stratified import stratified_order
 class DataRoles:
     """The data of a run, by what it is used for. No image has two roles, but calibration is drawn from train.
 
+    Of `calibration` and `search` every beginning must be a fair sample, as `ImageSet.subset` makes it: in the order of
+    the classes, a candidate would be recalibrated and first scored on one class alone. `split_roles` and
+    `roles_from_loaders` see to that.
+
     Attributes:
         train: Training and fine-tuning.
         calibration: A part of the training images: statistics and reconstruction.

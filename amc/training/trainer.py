@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from amc.errors import ModelError
+from amc.random_state import isolated_random_state, random_states, set_random_states
 from amc.structure.running import evaluation_mode
 from amc.training.checkpoint import read_checkpoint, save_checkpoint
 from amc.training.config import FineTuneConfig, TrainConfig
@@ -43,8 +44,9 @@ def fine_tune(
 ) -> TrainingResult:
     """Trains a network further, in place, on `data.train`; `data.test` is never read.
 
-    The same seed, settings and device give the same network, whether or not the training was interrupted: the order of
-    the images, their augmentation and dropout depend on the seed alone, and the global random state is left as it was.
+    The same seed, settings and device give the same network, whether or not the training was interrupted, as far as the
+    device computes the same twice (CUDA does not unless told to): the order of the images, their augmentation, that of
+    the user's data set included, and dropout depend on the seed alone. The global random state is left as it was.
 
     Args:
         model: The network; it ends on the device, in evaluation mode.
@@ -65,7 +67,7 @@ def fine_tune(
     config.check()
     place = resolve_device(device)
     few = data.search.take(range(min(2, len(data.search)))).inputs().to(place)
-    with _seeded(seed, place), torch.enable_grad(), _ready(model, teacher, few) as channels_last:
+    with isolated_random_state(seed), torch.enable_grad(), _ready(model, teacher, few) as channels_last:
         features = None
         if teacher is not None and config.feature_distillation > 0:
             features = FeatureDistillation(model, teacher, few)
@@ -210,7 +212,7 @@ class _Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
-            "global_generators": _random_states(self.device),
+            "global_generators": random_states(),
             "history": [asdict(record) for record in self.history],
             "best": self.best,
         }
@@ -222,7 +224,7 @@ class _Trainer:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
-        _set_random_states(self.device, state["global_generators"])
+        set_random_states(state["global_generators"])
         self.history = [EpochRecord(**record) for record in state["history"]]
         self.best = state["best"]
 
@@ -265,18 +267,6 @@ def _finite(loss: float, epoch: int, rate: float) -> float:
 
 
 @contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seeds the global generators, which dropout reads, and restores them afterwards."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.default_generator.manual_seed(seed)
-        for cuda in devices:
-            with torch.cuda.device(cuda):
-                torch.cuda.manual_seed(seed)
-        yield
-
-
-@contextmanager
 def _ready(model: nn.Module, teacher: nn.Module | None, images: Tensor) -> Iterator[bool]:
     """Lays the networks out for speed where the images are, the teacher in evaluation mode, and undoes the layout.
 
@@ -293,16 +283,3 @@ def _ready(model: nn.Module, teacher: nn.Module | None, images: Tensor) -> Itera
         for network in networks:
             network.to(memory_format=torch.contiguous_format)
         model.eval()
-
-
-def _random_states(device: torch.device) -> list[Tensor]:
-    """Returns the states of the global generators in use."""
-    states = [torch.get_rng_state()]
-    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
-
-
-def _set_random_states(device: torch.device, states: list[Tensor]) -> None:
-    """Sets what `_random_states` returned."""
-    torch.set_rng_state(states[0])
-    if device.type == "cuda" and len(states) > 1:
-        torch.cuda.set_rng_state(states[1], device)

@@ -43,6 +43,20 @@ def test_the_trained_policy_itself_is_near_the_best(toys):
     assert agent.act(env).reward > 0.97 * env.reward_of(env.best())
 
 
+@pytest.mark.parametrize("critic", ["step", "episode"])
+def test_the_numbers_that_the_callers_networks_are_made_of_do_not_matter(toys, critic):
+    searched = []
+    for dtype in (torch.float32, torch.float64):
+        torch.set_default_dtype(dtype)
+        try:
+            outcome = create_agent("ddpg", critic=critic, **SHORT).search(toys.small_env(), 8, seed=0)
+            assert torch.get_default_dtype() == dtype
+        finally:
+            torch.set_default_dtype(torch.float32)
+        searched.append([episode.allocation for episode in outcome.episodes])
+    assert searched[0] == searched[1]
+
+
 @pytest.mark.slow
 def test_the_papers_settings_learn_too(toys):
     rewards = [e.reward for e in create_agent("ddpg", preset="paper").search(toys.wide_env(), 300, seed=0).episodes]

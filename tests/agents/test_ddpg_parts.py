@@ -95,6 +95,11 @@ def test_truncated_normal_has_the_moments_of_the_closed_form(mean):
     assert draws.mean() == pytest.approx(expected, abs=0.01)
 
 
+def test_an_actor_that_has_diverged_is_named():
+    with pytest.raises(ConfigurationError, match="lower actor_lr and critic_lr"):
+        truncated_normal(float("nan"), 0.1, np.random.default_rng(0))
+
+
 def test_the_papers_schedule():
     schedule = Schedule.of_search(DDPGConfig.paper(), 400, [])
     assert schedule.warmup == 100

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 # Every part may import itself and the parts before it. A tuple holds parts that must not see each other.
 ORDER = [
     ("amc.errors",),
-    ("amc.registry", "amc.conversion"),
+    ("amc.registry", "amc.conversion", "amc.random_state"),
     ("amc.structure",),
     ("amc.training.score",),
     ("amc.costs", "amc.pruning"),

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amc.errors import ConfigurationError
-from amc.pruning import PRUNERS, FilterPruner, WeightPruner, apply_masks
-from amc.pruning.masks import largest_weights
+from amc.pruning import WeightPruner, apply_masks
+from amc.pruning.masks import magnitude_ranks
 from amc.structure import Allocation
 
 
@@ -16,7 +16,7 @@ def test_masks_keep_exactly_as_many_of_the_largest_and_break_ties_by_place(value
     weight = torch.tensor(values, dtype=torch.float32)
     count = data.draw(st.integers(0, len(values)))
     expected = sorted(range(len(values)), key=lambda i: (-abs(values[i]), i))[:count]
-    assert largest_weights(weight, count).nonzero().flatten().tolist() == sorted(expected)
+    assert (magnitude_ranks(weight) < count).nonzero().flatten().tolist() == sorted(expected)
 
 
 def test_pruned_network_has_exactly_the_weights_asked_for(net):
@@ -45,6 +45,18 @@ def test_masks_hold_through_training_steps(net):
     assert not torch.equal(pruned.head.weight, WeightPruner(net.model, net.structure).prune(allocation).head.weight)
 
 
+def test_weights_are_sorted_once(net, monkeypatch):
+    sorted_weights = []
+    monkeypatch.setattr(
+        "amc.pruning.magnitude_pruner.magnitude_ranks",
+        lambda weight: sorted_weights.append(weight) or magnitude_ranks(weight),
+    )
+    pruner = WeightPruner(net.model, net.structure)
+    for count in (50, 7):
+        assert int(pruner.masks(Allocation("weight", {"head": count}))["head.weight"].sum()) == count
+    assert len(sorted_weights) == 1
+
+
 @pytest.mark.parametrize(
     ("allocation", "message"),
     [
@@ -57,9 +69,3 @@ def test_masks_hold_through_training_steps(net):
 def test_allocations_that_do_not_fit_are_refused(net, allocation, message):
     with pytest.raises(ConfigurationError, match=message):
         WeightPruner(net.model, net.structure).masks(allocation)
-
-
-def test_pruners_are_found_by_name():
-    assert PRUNERS.get("filter") is FilterPruner
-    assert PRUNERS.get("magnitude") is WeightPruner
-    assert {PRUNERS.get(name).kind for name in PRUNERS.names()} == {"filter", "weight"}

@@ -20,7 +20,7 @@ def make_workshop(family):
         data,
         Budget(flops=0.5) if family == "filter" else Budget(params=0.3),
         pruning=PruningConfig(family=family),
-        finetune=FineTuneConfig(epochs=0),
+        finetune=FineTuneConfig(epochs=1, batch_size=64),
         device="cpu",
         dtype="float32",
     )

@@ -163,6 +163,9 @@ def test_networks_that_cannot_be_worked_on_are_refused_at_once(network, message)
     ("options", "error", "message"),
     [
         ({"budget": 0.5}, ConfigurationError, r"must be an amc.Budget, such as amc.Budget\(flops=0.5\), not 0.5"),
+        ({"finetune": {"epochs": 0}}, ConfigurationError, r"finetune must be .* or a function of the network, not {"),
+        ({"finetune": amc.FineTuneConfig}, ConfigurationError, "finetune must be an amc.FineTuneConfig"),
+        ({"pruning": "l1"}, ConfigurationError, "pruning must be an amc.PruningConfig"),
         ({"evaluate": lambda network: 1.0, "reward": "agreement"}, ConfigurationError, "must be 'accuracy'"),
         ({"data": (images()[0], functional.one_hot(images()[1]))}, DataError, "argmax of one-hot"),
         (

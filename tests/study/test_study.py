@@ -113,9 +113,15 @@ def test_budgets_are_worded_as_given(budget, words):
     assert share_or_count(budget) == words
 
 
-def test_a_trained_agent_is_transferred(studied):
+def test_a_trained_agent_is_transferred(studied, tmp_path):
     trained = next((studied / "agents").glob("ddpg-flops0.5-2-seed0*"))
-    assert main([*command(studied, "uniform", counts=3), "--transfer", str(trained)]) == 0
+    before = set((studied / "agents").iterdir())
+    for name in ("first", "second"):  # of the same name in two folders
+        (tmp_path / name).mkdir()
+        copy = tmp_path / name / trained.name
+        copy.write_bytes(trained.read_bytes())
+        assert main([*command(studied, "uniform", counts=3), "--transfer", str(copy)]) == 0
+    assert len(set((studied / "agents").iterdir()) - before) == 2 * 2 * 2  # transfers, budgets, seeds
     records = {record["agent"]: record for record in lines(studied)[10:]}
     assert {record["played"] for label, record in records.items() if label.startswith("act:")} == {1}
     assert {record["played"] for label, record in records.items() if label.startswith("warm:")} == {3}

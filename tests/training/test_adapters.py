@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, WeightedRandomSampler
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 from amc.errors import DataError
 from amc.training import DataConfig, DataRoles, as_source, load_data, roles_from_loaders
@@ -24,6 +34,19 @@ class Numbers(Dataset):
             raise IndexError(index)
         self.reads += 1
         return torch.full((1, 1, 1), float(self.start + index)), index % 3
+
+
+class Renamed(Dataset):
+    """The items of another data set, of a type of its own."""
+
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        return self.items[index]
 
 
 class Stream(IterableDataset):
@@ -65,6 +88,36 @@ def test_every_kind_of_data_is_split_into_disjoint_roles(maker):
     assert set(calibration) <= set(train)
     assert values(roles.test) == [100, 101, 102, 103, 104]
     assert (roles.num_classes, roles.input_shape) == (3, (1, 1, 1))
+
+
+SUBSETS = {
+    "sampler": lambda items: {"sampler": SubsetRandomSampler(items), "batch_size": 4},
+    "batch sampler": lambda items: {"batch_sampler": BatchSampler(SubsetRandomSampler(items), 4, drop_last=False)},
+    "part in order": lambda items: {"sampler": SequentialSampler(items), "batch_size": 4},
+}
+
+
+@pytest.mark.parametrize("options", SUBSETS.values(), ids=SUBSETS.keys())
+def test_a_loader_of_a_part_of_a_data_set_gives_no_more_than_that_part(options):
+    loader = DataLoader(Numbers(60), **options(range(20)))
+    assert sorted(values(as_source(loader))) == list(range(20))
+
+
+def test_a_loader_that_draws_with_replacement_is_read_once():
+    loader = DataLoader(Numbers(60), batch_size=8, sampler=RandomSampler(range(60), replacement=True, num_samples=9))
+    assert len(as_source(loader)) == 9
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["search and calibration given", "drawn from train"])
+def test_every_beginning_of_what_candidates_are_scored_on_has_all_classes(given):
+    classes = torch.arange(90) // 30  # one class after the other, as in a folder of images
+    ordered = TensorDataset(torch.arange(90).float().view(-1, 1, 1, 1), classes)
+    data = Renamed(ordered)
+    extra = {"search": data, "calibration": data} if given else {"search_images": 30}
+    roles = roles_from_loaders(data, data, calibration_images=1000, **extra)
+    for split in (roles.search, roles.calibration):
+        assert len(split) >= 30
+        assert set(split.take(range(9)).targets.tolist()) == {0, 1, 2}
 
 
 def test_given_splits_are_used_as_they_are():

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from amc.errors import ConfigurationError, DataError, UnknownNameError
-from amc.training import DataConfig, data_names, load_data
+from amc.training import DataConfig, load_data
 from amc.training.image_folder import fit_size
 
 
@@ -235,7 +235,3 @@ def test_user_statistics_and_augmentation_win():
 def test_unusable_options_are_named(options, error, message):
     with pytest.raises(error, match=message):
         load_data(DataConfig(**options))
-
-
-def test_names_are_listed():
-    assert {"digits", "imagefolder", "cifar10", "mnist"} <= set(data_names())

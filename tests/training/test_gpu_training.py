@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from amc.models import create_model
-from amc.training import DataConfig, FineTuneConfig, TrainConfig, evaluate, fine_tune, load_data, train_model
+from amc.training import (
+    DataConfig,
+    FineTuneConfig,
+    TrainConfig,
+    TrainingHooks,
+    evaluate,
+    fine_tune,
+    load_data,
+    train_model,
+)
 
 pytestmark = pytest.mark.gpu
 
@@ -23,14 +32,27 @@ def test_digits_are_learned_on_cuda_and_scored_alike_on_both_devices():
     assert on_cuda.cross_entropy == pytest.approx(on_cpu.cross_entropy, rel=0.02)
 
 
-def test_resumed_distillation_ends_the_same(tmp_path):
+class Killed(Exception):
+    pass
+
+
+def test_killed_distillation_goes_on_to_nearly_the_same_end(tmp_path):
     roles = load_data(DataConfig(train_images=300, search_images=50))
-    config = FineTuneConfig(epochs=2, batch_size=32)
-    results = []
-    for _ in range(2):
+
+    def tuned(on_epoch=None, checkpoint=None):
         model, teacher = create_model("digits_resnet", seed=0), create_model("digits_resnet", seed=1)
-        results.append(
-            fine_tune(model, roles, config, teacher=teacher, device="cuda", checkpoint=tmp_path / "state.pt")
-        )
-        assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
-    assert results[0] == results[1]
+        config, hooks = FineTuneConfig(epochs=2, batch_size=32), TrainingHooks(on_epoch=on_epoch)
+        fine_tune(model, roles, config, teacher=teacher, device="cuda", hooks=hooks, checkpoint=checkpoint)
+        return model.state_dict()
+
+    def kill(record):
+        raise Killed
+
+    expected = tuned()
+    with pytest.raises(Killed):
+        tuned(kill, tmp_path / "state.pt")
+    seen = []
+    resumed = tuned(lambda record: seen.append(record.epoch), tmp_path / "state.pt")
+    assert seen == [2]
+    for name, tensor in resumed.items():  # CUDA's sums depend on the order in which its threads come
+        torch.testing.assert_close(tensor, expected[name], rtol=0.05, atol=0.02, msg=name)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import copy
 import math
+import random
 from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
+from torch.utils.data import Dataset
 
 from amc.errors import CheckpointError, ConfigurationError, ModelError
 from amc.models import create_model
@@ -21,6 +25,7 @@ from amc.training import (
     FineTuneConfig,
     TrainConfig,
     TrainingHooks,
+    as_source,
     evaluate,
     fine_tune,
     load_data,
@@ -76,6 +81,40 @@ def test_global_random_state_is_left_as_it_was(data):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+class Jittered(Dataset):
+    """Augments with the generators of Python and NumPy, as data sets outside of PyTorch do."""
+
+    def __init__(self, source):
+        self.images, self.targets = source.inputs(), source.targets
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.images[index] + random.random() + np.random.rand(), self.targets[index]
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_augmentation_of_the_users_own_follows_the_seed_through_a_stop(data, tmp_path, stopped):
+    jittered = replace(data, train=as_source(Jittered(data.train)))
+    expected, model, before = small_network(), small_network(), (random.getstate(), np.random.get_state()[2])
+    fine_tune(expected, jittered, QUICK)
+    assert (random.getstate(), np.random.get_state()[2]) == before
+    if stopped:
+        hooks = TrainingHooks(on_epoch=partial(kill_in, 1))
+        with pytest.raises(Killed):
+            fine_tune(model, jittered, QUICK, hooks=hooks, checkpoint=tmp_path / "state.pt")
+        random.random()
+        np.random.rand()
+    fine_tune(model, jittered, QUICK, checkpoint=tmp_path / "state.pt")
+    assert same(model, expected)
+
+
+def kill_in(epoch, event):
+    if event.epoch == epoch:
+        raise Killed
+
+
 class Killed(Exception):
     pass
 
@@ -87,10 +126,7 @@ def test_a_killed_training_goes_on_to_the_same_end(data, tmp_path, keep, killed_
     undisturbed, killed = small_network(), small_network()
     expected = fine_tune(undisturbed, data, config, seed=3)
 
-    def kill(event):
-        if event.epoch == 2:
-            raise Killed
-
+    kill = partial(kill_in, 2)
     hooks = TrainingHooks(on_step=kill) if killed_in == "step" else TrainingHooks(on_epoch=kill)
     with pytest.raises(Killed):
         fine_tune(killed, data, config, seed=3, hooks=hooks, checkpoint=tmp_path / "new" / "state.pt")
