@@ -9,6 +9,8 @@ from torch.nn import functional
 
 import amc
 from amc.errors import AmcError, ConfigurationError, DataError, ModelError
+from amc.preparation import prepare
+from amc.structure.running import on_device
 from amc.training import train_model
 
 QUICK = {"agent": "random", "episodes": 3, "finetune": amc.FineTuneConfig(epochs=1, batch_size=20), "device": "cpu"}
@@ -182,3 +184,25 @@ def test_arguments_of_the_wrong_kind_are_refused_at_once(options, error, message
     data = (arguments.pop("data"), images(40, seed=1))
     with pytest.raises(error, match=message):
         amc.compress(ConvNet(), data, **{**QUICK, **arguments})
+
+
+@pytest.mark.parametrize("own", ["evaluate", "tune"])
+def test_own_functions_get_networks_on_the_device_that_the_network_is_on(own):
+    functions = {"evaluate": lambda network: 1.0, own: lambda network: 1.0}
+    task = prepare(
+        ConvNet(),
+        None,
+        amc.Budget(flops=0.5),
+        pruning=amc.PruningConfig(),
+        finetune=amc.FineTuneConfig(),
+        example_input=images(1)[0],
+        **functions,
+    )
+    assert task.device == "cpu"  # "auto" would be CUDA where there is one
+
+
+def test_example_inputs_of_any_form_follow_the_network():
+    example = {"tokens": torch.zeros(1), "parts": [torch.zeros(2), 3]}
+    moved = on_device(example, torch.device("meta"))
+    assert [tensor.device.type for tensor in (moved["tokens"], moved["parts"][0])] == ["meta", "meta"]
+    assert moved["parts"][1] == 3
