@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -128,7 +129,11 @@ def check_episodes(episodes: int) -> None:
     """Checks the number of episodes.
 
     Raises:
-        ConfigurationError: If it is less than 1.
+        ConfigurationError: If it is no whole number, or less than 1.
     """
+    try:
+        operator.index(episodes)
+    except TypeError as error:
+        raise ConfigurationError(f"episodes must be a whole number, not {episodes!r}") from error
     if episodes < 1:
         raise ConfigurationError(f"a search needs at least 1 episode, not {episodes}; raise --episodes")

@@ -9,6 +9,7 @@ from typing import Any
 from agents import AGENTS
 from amc.costs import PruningProblem
 from amc.delivery import Workshop
+from amc.errors import ConfigurationError
 from amc.recorder import Recorder
 from amc.search import SearchConfig, search_policy
 
@@ -17,8 +18,13 @@ def check_baselines(names: Sequence[str]) -> None:
     """Checks the names of the agents to compare with.
 
     Raises:
+        ConfigurationError: If it is one text in place of a list.
         UnknownNameError: If one does not exist.
     """
+    if isinstance(names, str):
+        raise ConfigurationError(
+            f"the agents to compare with must be a list, such as ['uniform', 'erk'], not {names!r}"
+        )
     for name in names:
         AGENTS.get(name)
 

@@ -15,16 +15,17 @@ from amc.architecture import ModelSource, describe
 from amc.compare import check_baselines, compare
 from amc.costs import Budget, PruningProblem
 from amc.delivery import Delivered, Workshop
-from amc.errors import ConfigurationError, RunFolderError
+from amc.errors import ConfigurationError, ModelError, RunFolderError
 from amc.preparation import prepare, train_dense
 from amc.recorder import Recorder
-from amc.records import episode_line, write_json, write_text
+from amc.records import RUN, episode_line, write_json, write_text
 from amc.save import save_network
 from amc.search import SearchConfig, check_search, default_budget, search_policy
 from amc.structure import Allocation
+from amc.structure.running import evaluation_mode
 from amc.summary import policy_record, summarise
 from amc.task import PruningConfig, Task
-from amc.training import DataRoles, FineTuneConfig, TrainConfig, roles_from_loaders
+from amc.training import DataRoles, FineTuneConfig, TrainConfig, is_chance, roles_of_pair
 
 if TYPE_CHECKING:
     from amc.training.adapters import DataLike
@@ -62,9 +63,18 @@ class CompressionResult:
         """Writes network, policy, episodes and figures into a folder; `amc.load` reads the network.
 
         Raises:
+            RunFolderError: If the folder cannot be written, or holds a run of the command line.
+        """
+        if (Path(path) / RUN).exists():
+            raise RunFolderError(f"{path} holds a run of the command line, to be resumed; save in another folder")
+        self.write(Path(path))
+
+    def write(self, folder: Path) -> None:
+        """Writes the same files into any folder; what it has of them is replaced.
+
+        Raises:
             RunFolderError: If the folder cannot be written.
         """
-        folder = Path(path)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             save_network(folder, self.model, self.architecture)
@@ -139,7 +149,7 @@ def compress(
         AmcError: If anything given cannot be used; nothing has been written or trained then.
     """
     recorder = recorder or Recorder()
-    _check_options(budget, pruning, finetune, train)
+    _check_options(model, budget, pruning, finetune, train)
     if data is None and evaluate is None:
         raise ConfigurationError("without data your own evaluate must be given: compress(..., evaluate=...)")
     if evaluate is not None and isinstance(reward, str) and reward != "accuracy":
@@ -147,7 +157,7 @@ def compress(
             f"with an evaluate of your own the reward must be 'accuracy', which is then a hundredth of its value, or a "
             f"function of an envs.rewards.Outcome; {reward!r} is made of classifications"
         )
-    roles = data if data is None or isinstance(data, DataRoles) else roles_from_loaders(*data, seed=seed)
+    roles = data if data is None or isinstance(data, DataRoles) else roles_of_pair(data, seed=seed)
     settings = finetune if isinstance(finetune, FineTuneConfig) else FineTuneConfig()
     search = SearchConfig(agent, agent_options or {}, episodes, reward, allocation_mode, seed, first_images)
     task = prepare(
@@ -165,11 +175,14 @@ def compress(
     )
     check_search(task.problem, search)
     check_baselines(compare_with)
-    return _carry_out(task, search, train, compare_with, source or ModelSource.of(model), recorder)
+    with evaluation_mode(task.model):
+        return _carry_out(task, search, train, compare_with, source or ModelSource.of(model), recorder)
 
 
-def _check_options(budget: object, pruning: object, finetune: object, train: object) -> None:
-    """Refuses options of other types, which would be taken for the defaults or fail late."""
+def _check_options(model: object, budget: object, pruning: object, finetune: object, train: object) -> None:
+    """Refuses arguments of other types, which would be taken for the defaults or fail late."""
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"the model must be a torch.nn.Module, such as amc.create_model('resnet20'), not {model!r}")
     for name, given, wanted, example in (
         ("budget", budget, Budget, "Budget(flops=0.5)"),
         ("pruning", pruning, PruningConfig, "PruningConfig(round_to=8)"),
@@ -194,6 +207,10 @@ def _carry_out(
     if train is not None:
         train_dense(task, train, recorder)
     dense = task.test(task.model)
+    if task.data is not None and task.measure is None and is_chance(dense, task.data):
+        recorder.say(
+            f"the dense network is right on {dense:.2f} % of the test images, no more than chance: is it trained?"
+        )
     workshop = Workshop(task, recorder)
     outcome = search_policy(task.problem, workshop.score, search, recorder, stages=workshop.stages)
     recorder.on_policy(policy_record(task.problem, outcome.best.allocation))

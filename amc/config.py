@@ -24,7 +24,7 @@ class BudgetConfig:
     Where neither is set it is half the FLOPs, or no bound for the rewards flops and params.
 
     Attributes:
-        flops: FLOPs kept, as a share of the dense network's (0.5) or a count (60000000); a multiply-add is one.
+        flops: FLOPs kept, as a share of the dense network's (if neither is set: 0.5) or a count; a multiply-add is one.
         params: Parameters kept, as a share of the dense network's (0.5) or a count (400000).
     """
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from amc.errors import ConfigurationError
 from amc.families import create_family
 from amc.recorder import Recorder
 from amc.recorder_hooks import share_of, training_hooks
@@ -116,7 +117,9 @@ class Workshop:
         """Fine-tunes a pruned network in place, as the task says."""
         task, keep = self.task, self._family.keeper(allocation)
         if task.tune is not None:
-            task.tune(model)
+            returned = task.tune(model)
+            if isinstance(returned, nn.Module) and returned is not model:
+                raise ConfigurationError("finetune(model) must train the network in place; it returned another one")
             keep(model)
         elif task.data is not None and task.finetune.epochs > 0:
             with training_hooks(recorder, name, len(task.data.train), task.finetune, keep) as hooks:

@@ -13,7 +13,7 @@ from torch import nn
 from amc.architecture import rebuild
 from amc.errors import CheckpointError, RunFolderError
 
-ARCHITECTURE, WEIGHTS = "architecture.json", "model.safetensors"
+ARCHITECTURE, WEIGHTS, POLICY = "architecture.json", "model.safetensors", "policy.json"
 
 
 def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Module:
@@ -50,9 +50,11 @@ def read_architecture(folder: Path) -> dict[str, Any]:
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
+        remedy = "give the folder that --out named, or finish the run with --resume"
+        if (folder / POLICY).is_file():
+            remedy = f"it holds a policy: amc prune --policy {folder / POLICY}, or finish an amc compress with --resume"
         raise RunFolderError(
-            f"{folder} must be a finished run's folder, but has no {ARCHITECTURE}; "
-            "give the folder that --out named, or finish the run with --resume"
+            f"{folder} must be a finished run's folder, but has no {ARCHITECTURE}; {remedy}"
         ) from error
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{file} must be readable JSON: {error}") from error

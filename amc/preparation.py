@@ -18,6 +18,7 @@ from amc.task import PruningConfig, Task, build_problem, example_of
 from amc.training import (
     DataRoles,
     FineTuneConfig,
+    ImageSet,
     TrainConfig,
     device_of,
     resolve_device,
@@ -53,6 +54,8 @@ def prepare(
         raise ModelError("fine-tuning needs parameters that require gradients; unfreeze some, or set finetune.epochs 0")
     if device == "auto" and (evaluate is not None or tune is not None):
         device = str(device_of(model))  # the user's own functions were written for it
+    if data is not None:
+        _check_finite(data)
     example = on_device(example_of(data, example_input), device_of(model))
     if example_input is None:
         _check_number_format(model, example)
@@ -71,6 +74,24 @@ def prepare(
         device=device,
         dtype=dtype,
     )
+
+
+def _check_finite(data: DataRoles) -> None:
+    """Refuses images with NaN or infinite values among those that are in memory: all that is computed would be NaN.
+
+    Raises:
+        DataError: If there are such images.
+    """
+    for role in ("train", "calibration", "search", "test"):
+        split = getattr(data, role)
+        if not isinstance(split, ImageSet) or not split.images.is_floating_point():
+            continue
+        wrong = split.images.flatten(1).isfinite().all(dim=1).logical_not().nonzero().flatten().tolist()
+        if wrong:
+            raise DataError(
+                f"the inputs must be finite, but {len(wrong)} of the {len(split)} in the {role} split hold NaN or "
+                f"infinite values, the first at {wrong[0]}; leave them out, or look at what makes them"
+            )
 
 
 def _check_number_format(model: nn.Module, image: Tensor) -> None:

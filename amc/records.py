@@ -12,6 +12,8 @@ from agents.protocol import EpisodeResult
 from amc.structure import Allocation
 from amc.training.score import Score
 
+RUN = "run.json"
+"""What a folder that the command line works in tells of its beginning."""
 _SCORE_FIELDS = ("accuracy", "cross_entropy", "agreement", "images")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import isfinite, nan
 from typing import Any
 
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ class PruningConfig:
 
     Attributes:
         family: filter removes whole channels (a smaller network); weight zeroes single weights (the same shapes).
-        criterion: How channels are ranked: elimination, l1 or l2; single weights always go by magnitude.
+        criterion: How channels are ranked: elimination, l1, l2 or random; single weights always go by magnitude.
         reconstruction: Least-squares refit of the layers that read a cut one: sequential, once or none.
         recalibration_images: Calibration images on which the batch norms of a candidate are re-estimated before it is
             scored; 0 scores it as it was cut.
@@ -105,9 +106,25 @@ class Task:
     def test(self, model: nn.Module) -> float:
         """Returns the figure to report of a network: top-1 on the test split in percent, or the user's own."""
         if self.measure is not None:
-            return float(self.measure(model))
+            return self.measured(model)
         assert self.data is not None
         return evaluate(model, self.data.test, device=self.device).accuracy
+
+    def measured(self, model: nn.Module) -> float:
+        """Returns the user's own figure of merit of a network.
+
+        Raises:
+            ConfigurationError: If the user's function returns no finite number.
+        """
+        assert self.measure is not None
+        value = self.measure(model)
+        try:
+            figure = float(value)
+        except (TypeError, ValueError):
+            figure = nan
+        if not isfinite(figure):
+            raise ConfigurationError(f"evaluate(model) must return a finite number, higher is better, not {value!r}")
+        return figure
 
 
 def build_problem(structure: ModelStructure, budget: Budget | None, pruning: PruningConfig) -> PruningProblem:

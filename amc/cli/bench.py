@@ -61,16 +61,24 @@ def run(options: jsonargparse.Namespace) -> None:
     Raises:
         AmcError: If an option, the data or the network cannot be used.
     """
-    from amc.records import write_json
-
     config = run_config(options)
     _rules(options).check()
+    if options.json:  # before hours of measuring
+        _write(Path(options.json), {})
     figures = _curve(config, options) if options.curve else _speed(config, options)
     if options.json:
-        try:
-            write_json(Path(options.json), figures)
-        except OSError as error:
-            raise RunFolderError(f"the file of --json must be writable: {error}") from error
+        _write(Path(options.json), figures)
+
+
+def _write(file: Path, figures: dict[str, Any]) -> None:
+    """Writes the figures, in a new folder if need be."""
+    from amc.records import write_json
+
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, figures)
+    except OSError as error:
+        raise RunFolderError(f"the file of --json must be writable: {error}") from error
 
 
 def _rules(options: jsonargparse.Namespace) -> BenchConfig:

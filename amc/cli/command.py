@@ -108,10 +108,11 @@ class Parser(jsonargparse.ArgumentParser):
 def _plain(message: str) -> str:
     """Rewords jsonargparse's messages for people who do not write Python."""
     message = re.sub(r"\s+", " ", message).strip()
-    message = re.sub(r'^Parser key "([^"]+)": ?', r"--\1: ", message)
+    message = re.sub(r'^Parser key "([^"]+)"((?: element \d+)?): ?', r"--\1\2: ", message)
     message = re.sub(r"Does not validate .* Subtypes: \[(.*)\] Errors: .* Given value: (.*)", _union, message)
     message = re.sub(r"Expected a typing.Literal\[(.*)\]\. Got value: (.*)", r"expected one of \1, got \2", message)
     message = re.sub(r"Expected a <class '(\w+)'>\. Got value: (.*)", r"expected \1, got \2", message)
+    message = message.replace("are required: out", "are required: --out")
     message = message.replace("--agent_options: expected dict", "--agent_options: expected --agent_options.KEY VALUE")
     return message[:1].lower() + message[1:] if not message.startswith("-") else message
 

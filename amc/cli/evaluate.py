@@ -50,7 +50,7 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.loading import load
     from amc.report.tables import networks_table, render
     from amc.task import example_of
-    from amc.training import evaluate, resolve_device
+    from amc.training import evaluate, is_chance, resolve_device
 
     config = run_config(options)
     if options.run is not None:
@@ -60,6 +60,8 @@ def run(options: jsonargparse.Namespace) -> None:
         (model, _), name = build_model(config, data.num_classes), config.model
     check_images(model, data)
     accuracy = evaluate(model, data.test, device=resolve_device(config.device)).accuracy
+    if is_chance(accuracy, data):
+        display().say("the accuracy is no more than chance: give trained weights with --weights")
     sparse = options.run is not None and is_sparse(Path(options.run), config)
     example = example_of(data, None)
     costs = costs_of(model.cpu(), example, sparse=sparse)

@@ -63,6 +63,8 @@ def run(options: jsonargparse.Namespace) -> None:
 
     if not options.batch_sizes or min(options.batch_sizes) < 1:
         raise ConfigurationError(f"--batch_sizes must be positive numbers, not {options.batch_sizes}")
+    if not options.seconds >= 0:
+        raise ConfigurationError(f"--seconds must be at least 0, not {options.seconds:g}")
     folder, name = Path(options.run), FORMATS.get(options.format).default_name
     device = resolve_device(options.device)
     out = Path(options.out) if options.out else folder / "export" / name

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import amc
 from amc.cli.command import Command, make_parser
-from amc.cli.terminal import write_plainly
+from amc.cli.terminal import warn_in_one_line, write_plainly
 from amc.errors import AmcError
 from amc.registry import Registry
 
@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     write_plainly()
+    warn_in_one_line()
     gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
     try:
         return _dispatch(words)

@@ -156,10 +156,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"the configuration file must be a readable YAML file: {error}") from error
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{path} is no valid YAML: {error}") from error
-    if record is None:
-        return {}
     if not isinstance(record, dict):
-        raise ConfigurationError(f"{path} must hold options by name ('episodes: 300'), not a {type(record).__name__}")
+        held = "and is empty" if record is None else f"not a {type(record).__name__}"
+        raise ConfigurationError(f"{path} must hold options by name ('episodes: 300'), {held}")
     return {str(name): value for name, value in record.items()}
 
 

@@ -110,7 +110,11 @@ COMMAND = Command(
     add_arguments,
     run,
     defaults=defaults,
-    description="Prunes a network as a policy.json says, and refits what reads the pruned layers; fine-tunes nothing.",
+    description=(
+        "Prunes a network as a policy.json says, and refits what reads the pruned layers; fine-tunes nothing. A\n"
+        "policy in a run's folder is carried out with the options of that run, on the dense network that it has\n"
+        "trained, unless --model or --config name another."
+    ),
     examples=(
         "  amc prune --policy runs/mine/policy.json\n"
         "  amc prune --policy policy.json --model resnet56 --weights FILE --data.name imagefolder --data.root DIR"

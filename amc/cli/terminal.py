@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import codecs
 import sys
+import warnings
+from pathlib import Path
+
+import amc
 
 _ERRORS = "amc.plain"
 _PLAIN = {
@@ -12,6 +16,7 @@ _PLAIN = {
     **dict.fromkeys("┌┏┍┎┐┓└┗┘┛├┝┡┢┣┤┥┩┨┪┫┬┳┯┰┴┻┷┸┼╇╈╋┿╂╞╡╪", "+"),
     "…": ".",
 }
+_USUAL_FORMAT = warnings.formatwarning
 
 
 def write_plainly() -> None:
@@ -23,6 +28,18 @@ def write_plainly() -> None:
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors=_ERRORS)
+
+
+def warn_in_one_line() -> None:
+    """Prints the project's own warnings as its errors are printed: without a place in the code."""
+    warnings.formatwarning = _formatted
+
+
+def _formatted(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    own = filename.startswith(str(Path(amc.__file__).parent))
+    return f"amc: warning: {message}\n" if own else _USUAL_FORMAT(message, category, filename, lineno, line)
 
 
 def _replace(error: UnicodeError) -> tuple[str, int]:

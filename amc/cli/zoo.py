@@ -7,7 +7,7 @@ from pathlib import Path
 import jsonargparse
 
 from amc.cli.command import Command
-from amc.errors import AmcError, ConfigurationError
+from amc.errors import AmcError, ConfigurationError, UnknownNameError
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         type=str | None,
         default=None,
         metavar="FILE",
-        help="JSON lines of what is found, one a network; networks that are in it already are not examined again.",
+        help="JSON lines of what is found, one a network; what is in it already is not examined again.",
     )
     parser.add_argument("--out", type=str | None, default=None, metavar="FILE", help="Markdown file for the table.")
     parser.add_argument(
@@ -47,15 +47,19 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.zoo.sweep import append_outcome, examine, read_outcomes
     from amc.zoo.table import write_table
 
+    if options.table_only and options.results is None:
+        raise ConfigurationError("--table_only makes the table of what --results FILE holds; give it")
     results = None if options.results is None else Path(options.results)
     known = {} if results is None else read_outcomes(results)
     contracts = _contracts(options.contracts)
     outcomes = []
     for name in sorted(known) if options.table_only else _models(options.models):
-        outcome = known.get(name) or examine(name, contracts, image_size=options.image_size)
+        outcome = known.get(name)
+        if outcome is None or not (options.table_only or outcome.covers(contracts)):
+            outcome = examine(name, contracts, image_size=options.image_size).joined(outcome)
+            if results is not None:
+                append_outcome(results, outcome)
         outcomes.append(outcome)
-        if results is not None and name not in known:
-            append_outcome(results, outcome)
         print(outcome.line(), flush=True)
     if options.out is not None:
         write_table(Path(options.out), outcomes)
@@ -81,17 +85,18 @@ def _models(patterns: str) -> list[str]:
             raise ConfigurationError(
                 f"a pattern must match a model, and {pattern!r} matches none; see amc inspect --list"
             )
+        if not matched and ":" not in pattern:
+            raise UnknownNameError("model", pattern, model_names())
         names += matched or [pattern]
     return list(dict.fromkeys(names))
 
 
-def _contracts(names: str) -> list[str] | None:
-    """Returns the contracts named, or None for all.
+def _contracts(names: str) -> list[str]:
+    """Returns the contracts named, all if none is.
 
     Raises:
         UnknownNameError: If one does not exist.
     """
-    from amc.errors import UnknownNameError
     from amc.task import split_list
     from amc.zoo.contracts import CONTRACTS
 
@@ -99,7 +104,7 @@ def _contracts(names: str) -> list[str] | None:
     for name in chosen:
         if name not in CONTRACTS:
             raise UnknownNameError("contract", name, CONTRACTS)
-    return chosen or None
+    return chosen or list(CONTRACTS)
 
 
 COMMAND = Command(

@@ -34,7 +34,7 @@ class Budget:
                 "for example Budget(flops=0.5)"
             )
         value = self.value
-        if isinstance(value, bool) or not isfinite(value) or value <= 0 or (value > 1 and value != int(value)):
+        if not _is_bound(value):
             raise BudgetError(
                 f"a budget is a share of the dense network in (0, 1] or a whole number above 1, "
                 f"not {self.metric}={value!r}"
@@ -70,6 +70,13 @@ class Budget:
                 f"choose less, or a share in (0, 1]"
             )
         return int(self.value)
+
+
+def _is_bound(value: object) -> bool:
+    """Tells whether a value is a share in (0, 1] or a whole number above 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        return False
+    return 0 < value <= 1 or (value > 1 and value == int(value))
 
 
 def feasible_share(cost: int, dense: int) -> float:

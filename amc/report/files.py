@@ -25,7 +25,7 @@ def write_report(folder: Path, result: CompressionResult) -> str:
     Returns:
         The summary table as text, as wide as stdout is.
     """
-    result.save(folder)
+    result.write(folder)
     widths = {name: result.problem.widths(found) for name, found in _allocations(result).items()}
     summary, allocations = summary_table(result.summary), allocation_table(result.problem, widths)
     write_text(folder / "summary.txt", "\n".join(render(table, FILE_WIDTH) for table in (summary, allocations)))

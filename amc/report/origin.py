@@ -10,9 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from amc.errors import RunFolderError
-from amc.records import write_json
+from amc.records import RUN, write_json
 
-ORIGIN = "run.json"
 _BLOCK = 1 << 20
 
 
@@ -49,7 +48,7 @@ class Origin:
 
     def write(self, folder: Path) -> None:
         """Writes the record into a run's folder."""
-        write_json(folder / ORIGIN, asdict(self))
+        write_json(folder / RUN, asdict(self))
 
     @staticmethod
     def read(folder: Path) -> Origin | None:
@@ -58,7 +57,7 @@ class Origin:
         Raises:
             RunFolderError: If the file is damaged.
         """
-        file = folder / ORIGIN
+        file = folder / RUN
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
             return Origin(str(record["command"]), dict(record["files"]), dict(record["digests"]))

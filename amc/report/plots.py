@@ -29,14 +29,21 @@ def plot_run(
     values = [episode.reward for episode in episodes]
     best = [max(values[: index + 1]) for index in range(len(values))]
     rewards.plot(values, ".", label="episode", alpha=0.6)
-    rewards.plot(best, "-", label="best so far")
+    rewards.plot(best, "-", label="best so far", drawstyle="steps-post")
+    rewards.xaxis.get_major_locator().set_params(integer=True)
     rewards.set(xlabel="episode", ylabel="reward", title="Search")
     rewards.legend()
     names = [decision.name for decision in problem.decisions]
-    for name, widths in allocations.items():
+    for index, (name, widths) in enumerate(allocations.items()):
         shares = [width / decision.size for width, decision in zip(widths, problem.decisions, strict=True)]
-        kept.plot(range(len(names)), shares, "o-", label=name, markersize=4)
+        kept.plot(range(len(names)), shares, "o-", label=name, **_band(index))
     kept.set(ylabel="share kept", ylim=(0, 1.05), title="What every layer keeps")
     kept.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
     kept.legend()
     figure.savefig(path, dpi=120)
+
+
+def _band(index: int) -> dict[str, float]:
+    """Returns the size of the line of a number: the first is the broadest, so that it shows under an equal one."""
+    breadth = max(1.0, 4.0 - index)
+    return {"linewidth": breadth, "markersize": 3.0 + breadth}

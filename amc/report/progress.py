@@ -67,6 +67,8 @@ class ProgressDisplay:
 
         yield advance
         done, note = last
+        if not done:  # nothing was left to do
+            return
         self.say(f"{title}: {done} of {total} {unit} in {duration(self._clock() - start)}{_after_comma(note)}")
 
 

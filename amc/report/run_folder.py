@@ -14,8 +14,8 @@ from agents.protocol import EpisodeResult
 from amc.config import RunConfig, as_mapping, budget_of, with_absolute_paths
 from amc.conversion import from_mapping
 from amc.errors import RunFolderError
-from amc.records import episode_from_record, episode_line, write_json, write_text
-from amc.report.origin import ORIGIN, Origin, resume_line
+from amc.records import RUN, episode_from_record, episode_line, write_json, write_text
+from amc.report.origin import Origin, resume_line
 
 CONFIG, EPISODES, PROGRESS, SUMMARY = "config.yaml", "episodes.jsonl", "progress.json", "summary.json"
 DENSE, TENSORBOARD = "dense.safetensors", "tensorboard"
@@ -78,7 +78,7 @@ class RunFolder:
 
     def discard_if_empty(self) -> None:
         """Deletes the folder if it holds what every run begins with and no more: for a run that failed at once."""
-        if {entry.name for entry in self.path.iterdir()} <= {CONFIG, ORIGIN, TENSORBOARD}:
+        if {entry.name for entry in self.path.iterdir()} <= {CONFIG, RUN, TENSORBOARD}:
             shutil.rmtree(self.path, ignore_errors=True)
 
     def read_episodes(self) -> list[EpisodeResult]:
@@ -146,9 +146,7 @@ def _check_command(path: Path, origin: Origin | None, command: str) -> None:
             f"go on with: {resume_line(origin.command, path)}"
         )
     if origin is None and not (path / EPISODES).is_file():
-        raise RunFolderError(
-            f"{path} must tell which command made it, but has no {ORIGIN}; start anew with another --out"
-        )
+        raise RunFolderError(f"{path} must tell which command made it, but has no {RUN}; start anew with another --out")
 
 
 def fresh_path(base: Path) -> Path:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from amc.structure.running import inference
-from amc.training.adapters import as_source, roles_from_loaders
+from amc.training.adapters import as_source, roles_from_loaders, roles_of_pair
 from amc.training.config import FineTuneConfig, TrainConfig
 from amc.training.data import DataConfig, load_data
 from amc.training.device import autocast, bfloat16_pays, device_of, resolve_device, resolve_dtype
-from amc.training.evaluate import evaluate, predict, score_logits
+from amc.training.evaluate import evaluate, is_chance, predict, score_logits
 from amc.training.image_set import BatchSource, ImageSet
 from amc.training.progress import EpochRecord, TrainingHooks, TrainingProgress, TrainingResult
 from amc.training.score import Evaluator, Score
@@ -34,11 +34,13 @@ __all__ = [
     "evaluate",
     "fine_tune",
     "inference",
+    "is_chance",
     "load_data",
     "predict",
     "resolve_device",
     "resolve_dtype",
     "roles_from_loaders",
+    "roles_of_pair",
     "score_logits",
     "split_roles",
     "train_model",

@@ -132,6 +132,20 @@ def roles_from_loaders(
     return DataRoles(train_source, _in_memory(sample, calibration_images, seed), held_out, test_source)
 
 
+def roles_of_pair(data: Any, *, seed: int) -> DataRoles:
+    """Makes the four roles of a pair (training, test).
+
+    Raises:
+        DataError: If it is no pair, or its parts are no data.
+    """
+    if not isinstance(data, tuple | list) or len(data) != 2 or any(isinstance(part, Tensor) for part in data):
+        raise DataError(
+            "data must be a pair (training, test), each two tensors (inputs, classes), a Dataset or a DataLoader, "
+            f"not {'a pair of tensors' if isinstance(data, tuple | list) and len(data) == 2 else type(data).__name__}"
+        )
+    return roles_from_loaders(*data, seed=seed)
+
+
 def as_source(data: DataLike) -> BatchSource:
     """Makes a split of the user's data; see `roles_from_loaders`.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from amc.errors import ConfigurationError
@@ -28,7 +28,7 @@ class FineTuneConfig:
         feature_distillation: Weight of the dense network's features in the loss, beside labels and outputs; 0 leaves
             them out. 50 at a learning rate of 0.02 did well on residual networks with batch norms; others may diverge.
         dtype: Number format of the computation: float32, bfloat16, or auto for bfloat16 where the device gains from it.
-        keep: Which epoch's weights are kept: the last, or the best on the search split.
+        keep: Which epoch's weights are kept: the last, or the best on the search split, the start being one of them.
     """
 
     epochs: int = 10
@@ -53,6 +53,12 @@ class FineTuneConfig:
         Raises:
             ConfigurationError: If a setting is out of its range.
         """
+        for name in ("epochs", "batch_size"):
+            if not isinstance(getattr(self, name), int):
+                raise ConfigurationError(f"{name} must be a whole number, not {getattr(self, name)!r}")
+        for entry in fields(self):
+            if isinstance(entry.default, float) and not isinstance(getattr(self, entry.name), int | float):
+                raise ConfigurationError(f"{entry.name} must be a number, not {getattr(self, entry.name)!r}")
         rules = {
             "epochs": (self.epochs >= 0, "at least 0"),
             "learning_rate": (self.learning_rate > 0, "positive"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -12,6 +14,7 @@ from amc.training.device import DeviceLike, autocast, device_of, resolve_device,
 from amc.training.image_set import BatchSource
 from amc.training.layout import AnyLayout
 from amc.training.score import Score
+from amc.training.splits import DataRoles
 
 
 def evaluate(
@@ -39,6 +42,12 @@ def evaluate(
     """
     logits, targets = predict(model, data, batch_size=batch_size, device=device, dtype=dtype)
     return score_logits(logits, targets, reference)
+
+
+def is_chance(accuracy: float, data: DataRoles) -> bool:
+    """Tells whether a test accuracy, in percent, is within two standard errors of that of guessing, or below."""
+    chance = 1 / max(1, data.num_classes)
+    return chance < 1 and accuracy / 100 <= chance + 2 * math.sqrt(chance * (1 - chance) / len(data.test))
 
 
 def score_logits(logits: Tensor, targets: Tensor, reference: Tensor | None = None) -> Score:

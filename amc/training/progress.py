@@ -38,8 +38,8 @@ class EpochRecord:
     """What an epoch came to.
 
     Attributes:
-        epoch: From 1.
-        loss: Mean training loss.
+        epoch: From 1; 0 is the network before its training.
+        loss: Mean training loss; NaN in epoch 0.
         accuracy: Top-1 on the search split, in percent.
         cross_entropy: On the search split, in nats.
         learning_rate: Of the last step.
@@ -66,7 +66,7 @@ class TrainingResult:
 
     Attributes:
         epochs: One record an epoch, those before a resumption included.
-        kept_epoch: The epoch whose weights the network has, from 1; 0 if none ran.
+        kept_epoch: The epoch whose weights the network has, from 1; 0 if none ran, or none was better than the start.
     """
 
     epochs: tuple[EpochRecord, ...]

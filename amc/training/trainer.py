@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
@@ -118,6 +119,7 @@ class _Trainer:
         self.steps = steps_per_epoch(len(data.train), config.batch_size)
         self.optimizer = _optimizer(model, config)
         self.generator = torch.Generator().manual_seed(seed)
+        self.start: EpochRecord | None = None
         self.history: list[EpochRecord] = []
         self.best: dict[str, Any] | None = None
         self.settings = {
@@ -132,6 +134,8 @@ class _Trainer:
         """Trains all epochs that are not done yet, and leaves the chosen weights in the network."""
         if checkpoint is not None:
             self._restore(read_checkpoint(checkpoint, self.settings))
+        if self.start is None and self.config.epochs > 0:
+            self.start = self._before()
         while len(self.history) < self.config.epochs:
             record = self._epoch(len(self.history) + 1)
             self._remember(record)
@@ -143,7 +147,20 @@ class _Trainer:
         if self.best is not None:
             self.model.load_state_dict(self.best["model"])
             kept = self.best["epoch"]
+        if self.start is not None and kept > 0:
+            _warn_if_worse(self.start, self.history[kept - 1], len(self.search))
         return TrainingResult(tuple(self.history), kept)
+
+    def _before(self) -> EpochRecord:
+        """Scores the network before its training: that is epoch 0, and may be the best."""
+        score = evaluate(self.model, self.search, device=self.device, dtype=self.dtype)
+        if self.config.keep == "best":
+            self.best = {"epoch": 0, "model": self._weights()}
+        return EpochRecord(0, math.nan, score.accuracy, score.cross_entropy, 0.0, 0.0, 0.0)
+
+    def _weights(self) -> dict[str, Tensor]:
+        """Returns a copy of the network's weights on the CPU."""
+        return {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
 
     def _epoch(self, epoch: int) -> EpochRecord:
         """Trains one epoch and scores the network on the search split."""
@@ -200,11 +217,11 @@ class _Trainer:
 
     def _remember(self, record: EpochRecord) -> None:
         """Adds an epoch to the history, and keeps its weights if they are the best so far and the best are wanted."""
-        is_best = all(record.rank() > earlier.rank() for earlier in self.history)
+        earlier = self.history if self.start is None else [self.start, *self.history]
+        is_best = all(record.rank() > other.rank() for other in earlier)
         self.history.append(record)
         if self.config.keep == "best" and is_best:
-            weights = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
-            self.best = {"epoch": record.epoch, "model": weights}
+            self.best = {"epoch": record.epoch, "model": self._weights()}
 
     def _state(self) -> dict[str, Any]:
         """Returns all that the rest of the training depends on."""
@@ -213,6 +230,7 @@ class _Trainer:
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
             "global_generators": random_states(),
+            "start": None if self.start is None else asdict(self.start),
             "history": [asdict(record) for record in self.history],
             "best": self.best,
         }
@@ -225,6 +243,7 @@ class _Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
         set_random_states(state["global_generators"])
+        self.start = None if state["start"] is None else EpochRecord(**state["start"])
         self.history = [EpochRecord(**record) for record in state["history"]]
         self.best = state["best"]
 
@@ -251,6 +270,19 @@ def _optimizer(model: nn.Module, config: FineTuneConfig) -> torch.optim.SGD:
         momentum=config.momentum,
         nesterov=config.nesterov,
     )
+
+
+def _warn_if_worse(start: EpochRecord, end: EpochRecord, images: int) -> None:
+    """Says so where a network is worse after its training than before, by more than the search split may err."""
+    before, after = start.accuracy / 100, end.accuracy / 100
+    error = math.sqrt((before * (1 - before) + after * (1 - after)) / images)
+    if after < before - 3 * error:
+        warnings.warn(
+            f"training made the network worse: from {start.accuracy:.2f} % to {end.accuracy:.2f} % on the search "
+            "split; choose a smaller learning_rate, keep 'best', or no epochs",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def _finite(loss: float, epoch: int, rate: float) -> float:

@@ -6,14 +6,14 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from amc.structure.running import first_line
 from amc.zoo.cases import Case, Cut, cuts_of, open_case
 from amc.zoo.contracts import CONTRACTS
 
-OK = "ok"
+OK, TRACING = "ok", "tracing"
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,22 @@ class Outcome:
         """Whether all contracts hold."""
         return all(result == OK for result in self.contracts.values())
 
+    def covers(self, contracts: Sequence[str]) -> bool:
+        """Whether these contracts were checked, as far as the network could be traced."""
+        return TRACING in self.contracts or set(contracts) <= set(self.contracts)
+
+    def joined(self, earlier: Outcome | None) -> Outcome:
+        """Returns the outcome with contracts that were checked earlier and not now."""
+        if earlier is None or TRACING in {**earlier.contracts, **self.contracts}:
+            return self
+        return replace(self, contracts={**earlier.contracts, **self.contracts})
+
     def line(self) -> str:
         """Words the outcome in one line, failures included."""
         broken = "; ".join(f"{name}: {result}" for name, result in self.contracts.items() if result != OK)
         found = f"{self.prunable} of {self.groups} groups prunable, {self.share:.1%} of the FLOPs can go"
-        return f"{self.model}: {found}; {broken or 'all contracts hold'}"
+        held = "all contracts hold" if set(CONTRACTS) <= set(self.contracts) else f"held: {', '.join(self.contracts)}"
+        return f"{self.model}: {found}; {broken or held}"
 
 
 def examine(
@@ -72,7 +83,7 @@ def examine(
     try:
         case = open_case(name, image_size=image_size, seed=seed)
     except Exception as error:
-        return Outcome(name, contracts={"tracing": _words(error)})
+        return Outcome(name, contracts={TRACING: _words(error)})
     seconds = time.perf_counter() - started
     chosen = {contract: CONTRACTS[contract] for contract in contracts or CONTRACTS}
     results = dict.fromkeys(chosen, OK)

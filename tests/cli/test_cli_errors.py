@@ -85,6 +85,12 @@ def error_of(words, capsys):
         (["bench", "--curve", "resnet20", "--rounds", "0"], "rounds and reference_rows must be at least 1"),
         (["study", "--out", "study", "--budgets", "0.5", "--finetuned", "0.4"], "must be among --budgets [0.5]"),
         (["study", "--out", "study", "--agents", "random", "--seeds", "-1"], "a seed must be from 0"),
+        (["bench", "--curve", "resnet20,resnte56"], "did you mean 'resnet56'"),
+        (["export", "run", "--seconds", "-1"], "--seconds must be at least 0, not -1"),
+        (["study", "--agents", "random"], "required: --out"),
+        (["study", "--out", "study", "--seeds", "a"], "--seeds element 1: expected int, got a"),
+        (["zoo", "--models", "resnet20,resnte21"], "unknown model 'resnte21'; did you mean"),
+        (["zoo", "--table_only"], "--results FILE"),
         (["inspect", "--shape", "3,x,3"], "--shape must be three positive numbers"),
     ],
 )
@@ -100,6 +106,26 @@ def test_unknown_option_in_a_file(here, capsys):
     assert "unknown option 'data.nam'; did you mean 'data.name'" in error_of(
         ["compress", "--config", "run.yaml"], capsys
     )
+
+
+def test_an_empty_file(here, capsys):
+    (here / "run.yaml").write_text("# nothing yet\n")
+    assert "must hold options by name ('episodes: 300'), and is empty" in error_of(
+        ["compress", "--config", "run.yaml"], capsys
+    )
+
+
+@pytest.mark.parametrize("command", ["evaluate", "finetune", "export"])
+def test_the_folder_of_a_search_tells_how_to_go_on(here, capsys, command):
+    (here / "searched").mkdir()
+    (here / "searched" / "policy.json").write_text("{}")
+    assert "amc prune --policy searched/policy.json" in error_of([command, "searched"], capsys)
+
+
+def test_what_cannot_be_written_is_told_before_anything_is_measured(here, capsys, monkeypatch):
+    (here / "taken").write_text("a file")
+    monkeypatch.setattr("amc.cli.bench._speed", lambda *arguments: pytest.fail("measured first"))
+    assert "--json must be writable" in error_of(["bench", "--json", "taken/bench.json"], capsys)
 
 
 def test_wrong_type_in_a_file(here, capsys):

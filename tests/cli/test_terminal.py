@@ -2,11 +2,14 @@
 
 import io
 import sys
+import warnings
+from pathlib import Path
 
 import pytest
 
+import amc
 from amc.cli.main import main
-from amc.cli.terminal import write_plainly
+from amc.cli.terminal import warn_in_one_line, write_plainly
 
 
 @pytest.mark.parametrize(("encoding", "shown"), [("cp1252", "|"), ("ascii", "|"), ("cp437", "│"), ("utf-8", "│")])
@@ -19,6 +22,14 @@ def test_tables_are_drawn_with_what_the_terminal_has(encoding, shown, monkeypatc
     (row,) = (line for line in text.splitlines() if "digits_resnet" in line)
     assert row.count(shown) == 5
     assert "?" not in text
+
+
+def test_own_warnings_are_one_line_and_others_as_ever(monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    warn_in_one_line()
+    own = warnings.formatwarning("look out", RuntimeWarning, str(Path(amc.__file__).parent / "search.py"), 3)
+    assert own == "amc: warning: look out\n"
+    assert "other.py:3: RuntimeWarning: look out" in warnings.formatwarning("look out", RuntimeWarning, "other.py", 3)
 
 
 def test_other_characters_are_marked_and_widths_stay(monkeypatch):

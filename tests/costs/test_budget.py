@@ -30,7 +30,7 @@ def test_exactly_one_metric_is_bounded(values, shown):
         Budget(**values)
 
 
-@pytest.mark.parametrize("value", [0, 0.0, -0.5, -100, 1.5, float("nan"), float("inf"), True])
+@pytest.mark.parametrize("value", [0, 0.0, -0.5, -100, 1.5, float("nan"), float("inf"), True, "half"])
 def test_numbers_that_mean_nothing_are_refused(value):
     with pytest.raises(BudgetError, match="a share of the dense network"):
         Budget(flops=value)

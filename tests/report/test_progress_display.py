@@ -49,6 +49,13 @@ def test_a_quick_stage_is_one_line(clock):
     assert lines_of(stream) == ["prune: 2 of 2 layers in 1.5 s"]
 
 
+def test_a_stage_that_an_earlier_start_has_done_is_not_shown(clock):
+    stream = io.StringIO()
+    with ProgressDisplay(stream, live=False, clock=clock).stage("train", 48, "steps"):
+        pass
+    assert lines_of(stream) == []
+
+
 def test_a_failed_stage_claims_no_end(clock):
     stream = io.StringIO()
     display = ProgressDisplay(stream, live=False, clock=clock)

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
 
 import amc
-from amc.errors import AmcError, ConfigurationError, DataError, ModelError
+from amc.errors import AmcError, ConfigurationError, DataError, ModelError, RunFolderError
 from amc.preparation import prepare
 from amc.structure.running import on_device
 from amc.training import train_model
@@ -167,6 +168,10 @@ def test_networks_that_cannot_be_worked_on_are_refused_at_once(network, message)
         ({"budget": 0.5}, ConfigurationError, r"must be an amc.Budget, such as amc.Budget\(flops=0.5\), not 0.5"),
         ({"finetune": {"epochs": 0}}, ConfigurationError, r"finetune must be .* or a function of the network, not {"),
         ({"finetune": amc.FineTuneConfig}, ConfigurationError, "finetune must be an amc.FineTuneConfig"),
+        ({"finetune": amc.FineTuneConfig(learning_rate="x")}, ConfigurationError, "must be a number, not 'x'"),
+        ({"finetune": amc.FineTuneConfig(epochs=1.5)}, ConfigurationError, "epochs must be a whole number, not 1.5"),
+        ({"episodes": 2.5}, ConfigurationError, "episodes must be a whole number, not 2.5"),
+        ({"compare_with": "uniform,erk"}, ConfigurationError, r"must be a list, such as \['uniform', 'erk'\]"),
         ({"pruning": "l1"}, ConfigurationError, "pruning must be an amc.PruningConfig"),
         ({"evaluate": lambda network: 1.0, "reward": "agreement"}, ConfigurationError, "must be 'accuracy'"),
         ({"data": (images()[0], functional.one_hot(images()[1]))}, DataError, "argmax of one-hot"),
@@ -184,6 +189,55 @@ def test_arguments_of_the_wrong_kind_are_refused_at_once(options, error, message
     data = (arguments.pop("data"), images(40, seed=1))
     with pytest.raises(error, match=message):
         amc.compress(ConvNet(), data, **{**QUICK, **arguments})
+
+
+@pytest.mark.parametrize("network", [ConvNet, "resnet20"], ids=["class", "name"])
+def test_only_modules_are_networks(network):
+    with pytest.raises(ModelError, match=r"must be a torch\.nn\.Module"):
+        amc.compress(network, (images(), images(40, seed=1)), **QUICK)
+
+
+def test_a_loader_alone_is_no_data():
+    two_batches = DataLoader(TensorDataset(*images()), batch_size=60)
+    for data in (two_batches, images(), [images()], 7):
+        with pytest.raises(DataError, match=r"must be a pair \(training, test\)"):
+            amc.compress(ConvNet(), data, **QUICK)
+
+
+@pytest.mark.parametrize("role", ["training", "test"])
+def test_inputs_that_are_not_finite_are_found_before_work_starts(role):
+    data = {"training": images(), "test": images(40, seed=1)}
+    data[role][0][3, 1, 2, 2] = float("nan")
+    with pytest.raises(DataError, match="must be finite, but 1 of the"):
+        amc.compress(ConvNet(), (data["training"], data["test"]), **QUICK)
+
+
+@pytest.mark.parametrize("figure", [float("nan"), "good", None])
+def test_a_measure_that_is_no_number_is_named(figure):
+    with pytest.raises(ConfigurationError, match=r"evaluate\(model\) must return a finite number"):
+        amc.compress(ConvNet(), None, example_input=images(1)[0], **{**QUICK, "evaluate": lambda network: figure})
+
+
+def test_a_fine_tuning_that_returns_another_network_is_refused():
+    own = {"evaluate": lambda network: 1.0, "finetune": lambda network: ConvNet()}
+    with pytest.raises(ConfigurationError, match="must train the network in place"):
+        amc.compress(ConvNet(), None, example_input=images(1)[0], **{**QUICK, **own})
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_dense_network_is_left_in_its_mode(training):
+    model = ConvNet().train(training)
+    amc.compress(model, (images(), images(40, seed=1)), **QUICK)
+    assert all(module.training == training for module in model.modules())
+
+
+def test_results_are_not_saved_over_a_run(tmp_path):
+    result = amc.compress(ConvNet(), (images(), images(40, seed=1)), **QUICK)
+    result.save(tmp_path / "mine")
+    result.save(tmp_path / "mine")  # its own folder may be written again
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(RunFolderError, match="holds a run of the command line"):
+        result.save(tmp_path)
 
 
 @pytest.mark.parametrize("own", ["evaluate", "tune"])

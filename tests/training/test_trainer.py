@@ -229,6 +229,25 @@ def test_training_leaves_contiguous_weights_in_evaluation_mode(data):
     assert not model.training
 
 
+RUINOUS = replace(QUICK, epochs=1, learning_rate=3.0, warmup=0.0)
+
+
+def test_a_training_that_ruins_the_network_says_so(data):
+    model = small_network()
+    fine_tune(model, data, replace(QUICK, epochs=8))
+    with pytest.warns(RuntimeWarning, match=r"made the network worse: from \d\d\.\d\d % to"):
+        fine_tune(model, data, RUINOUS)
+
+
+def test_the_best_epoch_may_be_the_start(data):
+    model = small_network()
+    fine_tune(model, data, replace(QUICK, epochs=8))
+    trained = copy.deepcopy(model)
+    result = fine_tune(model, data, replace(RUINOUS, keep="best"))
+    assert result.kept_epoch == 0
+    assert same(model, trained)
+
+
 def test_divergence_is_named(data):
     with pytest.raises(ModelError, match=r"diverged: the loss is (nan|inf) in epoch \d; choose a learning_rate below"):
         fine_tune(small_network(), data, replace(QUICK, learning_rate=1e20, warmup=0.0))
