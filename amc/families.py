@@ -24,7 +24,7 @@ from amc.pruning import (
 )
 from amc.pruning.steps import Progress, silent
 from amc.structure import Allocation
-from amc.structure.running import first_line, on_device
+from amc.structure.running import first_line, move, on_device
 from amc.task import Task
 from amc.training import evaluate, predict, resolve_device, resolve_dtype, score_logits
 from amc.training.score import Score
@@ -70,7 +70,7 @@ def create_family(task: Task, advance: Progress = silent) -> Family:
         task: What is to be pruned.
         advance: Takes the share that is done, 0 to 1, as it grows.
     """
-    task.model.to(resolve_device(task.device)).eval()
+    move(task.model.eval(), device=resolve_device(task.device))
     return WeightFamily(task) if task.problem.kind == "weight" else FilterFamily(task, advance)
 
 

@@ -65,6 +65,11 @@ class PruningConfig:
         ):
             if name not in known:
                 raise UnknownNameError(kind, name, known)
+        for option in ("exclude", "bounds"):
+            if not isinstance(getattr(self, option), str):
+                raise ConfigurationError(
+                    f"pruning.{option} must be a text with commas between the patterns, not {getattr(self, option)!r}"
+                )
         if self.recalibration_images < 0:
             raise ConfigurationError(
                 f"pruning.recalibration_images must not be negative, not {self.recalibration_images}; 0 turns it off"

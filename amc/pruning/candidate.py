@@ -15,6 +15,7 @@ from amc.pruning.folding import find_folds, fold_in_place
 from amc.pruning.recalibration import batch_statistics
 from amc.pruning.regressions import BATCH_NORMS, has_running_mean
 from amc.structure import Allocation
+from amc.structure.running import move
 from amc.structure.slicing import attribute_values, set_attributes, set_tensors
 
 ScoreT = TypeVar("ScoreT")
@@ -56,8 +57,8 @@ class CandidateNetwork:
         self._network = copy.deepcopy(pruner.model).eval().requires_grad_(False)
         fold_in_place(self._network, self._folds)
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
-        self._network.to(device=device, dtype=dtype)
-        self._network.to(memory_format=self._layout)
+        move(self._network, device=device, dtype=dtype)
+        move(self._network, memory_format=self._layout)
         norms = [module for module in self._network.modules() if isinstance(module, BATCH_NORMS)]
         for module in norms:
             module.float()

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from amc.pruning.folding import Fold
 from amc.pruning.regressions import BATCH_NORMS, has_running_mean
+from amc.structure.running import input_of
 
 Lookup = Callable[[str], Tensor | None]
 """Returns a tensor of the candidate by name, as it is without folding; None where there is none."""
@@ -49,7 +50,7 @@ def batch_statistics(
         network.get_submodule(layer).register_forward_hook(_behind(fold, normalised)) for layer, fold in folds.items()
     ]
     hooks += [
-        module.register_forward_hook(_in_place_of(name, module.eps, normalised))
+        module.register_forward_hook(_in_place_of(name, module.eps, normalised), with_kwargs=True)
         for name, module in network.named_modules()
         if isinstance(module, BATCH_NORMS) and has_running_mean(module)
     ]
@@ -66,9 +67,11 @@ def _behind(fold: Fold, normalised: _Take) -> Callable[[nn.Module, object, Tenso
     return lambda module, inputs, output: normalised(fold.norm, output, fold.eps)
 
 
-def _in_place_of(norm: str, eps: float, normalised: _Take) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+def _in_place_of(
+    norm: str, eps: float, normalised: _Take
+) -> Callable[[nn.Module, tuple[Tensor, ...], dict[str, Tensor], Tensor], Tensor]:
     """Returns the hook that replaces the output of a batch norm."""
-    return lambda module, inputs, output: normalised(norm, inputs[0], eps)
+    return lambda module, inputs, named, output: normalised(norm, input_of(inputs, named), eps)
 
 
 def _on(tensor: Tensor | None, device: torch.device) -> Tensor | None:

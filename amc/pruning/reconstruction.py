@@ -32,7 +32,7 @@ from amc.pruning.residual_sums import (
 )
 from amc.pruning.steps import Progress, silent, steps_of
 from amc.structure import LayerSpec, ModelStructure
-from amc.structure.running import evaluation_mode
+from amc.structure.running import evaluation_mode, input_of
 from amc.structure.slicing import kept_positions
 
 _BATCH = 250
@@ -300,19 +300,22 @@ def _refit(
     summands = Summands([job.residual for job in jobs.values() if job.residual])
     watch = OperatorWatch(summands.report)
 
-    def refitter(job: _Job) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def refitter(job: _Job) -> Callable[[nn.Module, tuple[Tensor, ...], dict[str, Tensor]], None]:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
             assert isinstance(module, READER_TYPES)
             norm = pruned.get_submodule(job.layer.batch_norm) if job.layer.batch_norm else None
             with watch.pause():
                 other = summands.take(job.residual) if job.residual else None
                 target = _target(norm, job, targets[job.layer.name], other, module)
-                _solve(norm, job, module, inputs[0], target, options)
+                _solve(norm, job, module, input_of(inputs, named), target, options)
             step()
 
         return hook
 
-    hooks = [pruned.get_submodule(name).register_forward_pre_hook(refitter(job)) for name, job in jobs.items()]
+    hooks = [
+        pruned.get_submodule(name).register_forward_pre_hook(refitter(job), with_kwargs=True)
+        for name, job in jobs.items()
+    ]
     try:
         with watch:
             pruned(images)

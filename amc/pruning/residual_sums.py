@@ -85,10 +85,12 @@ class OperatorWatch(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-
         output = func(*args, **(kwargs or {}))
         if not self.paused:
             self.paused = True
-            self._report(Step(func, self._counts[func]), args, output)
+            # A scaled summand is not the layer's output as it is: no plain addition.
+            operator = func if not kwargs or kwargs.get("alpha", 1) == 1 else (func, "scaled")
+            self._report(Step(operator, self._counts[operator]), args, output)
             self.paused = False
             self.count += 1
-            self._counts[func] += 1
+            self._counts[operator] += 1
         return output
 
     @contextmanager

@@ -6,14 +6,14 @@ normal equations need nothing but `X^T X`: the cross term is `X^T X W`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from amc.pruning.patches import READER_TYPES, Reader, conv_groups, input_rows, is_reader, sample_rows
-from amc.structure.running import inference
+from amc.structure.running import inference, input_of
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def gather_grams(
         module = model.get_submodule(name)
         if is_reader(module):
             accumulators[name] = _Accumulator(options, images, options.seed * 100_003 + index)
-            hooks.append(module.register_forward_hook(accumulators[name].hook))
+            hooks.append(module.register_forward_hook(accumulators[name].hook, with_kwargs=True))
     try:
         with inference(model):
             for batch in batches:
@@ -110,14 +110,15 @@ class _Accumulator:
         self._sum: Tensor | None = None
         self.rows = 0
 
-    def hook(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def hook(self, module: nn.Module, inputs: tuple[Tensor, ...], named: Mapping[str, Tensor], output: Tensor) -> None:
         """Takes the layer's share of rows from one batch."""
         assert isinstance(module, READER_TYPES)
+        read = input_of(inputs, named)
         total = output.numel() // output.shape[-1 if isinstance(module, nn.Linear) else 1]
         # Rounded up, so that a layer with one position an image still uses every image.
-        share = -(-self._options.rows * len(inputs[0]) // self._images)
+        share = -(-self._options.rows * len(read) // self._images)
         rows = sample_rows(total, share, self._generator)
-        features = input_rows(inputs[0].float(), tuple(output.shape[2:]), module, rows)
+        features = input_rows(read.float(), tuple(output.shape[2:]), module, rows)
         self._add(features, module.weight[0, 0].numel())
 
     def _add(self, features: Tensor, positions: int) -> None:

@@ -53,7 +53,7 @@ class FunctionMode(TorchFunctionMode):
         """Creates the mode.
 
         Args:
-            trace: Where `in_adaptive_pool` and `in_uncounted` are set while such functions run.
+            trace: Where `in_adaptive_pool`, `in_uncounted` and `in_instance_norm` are set while such functions run.
         """
         super().__init__()
         self.trace = trace
@@ -61,13 +61,14 @@ class FunctionMode(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs a function of PyTorch."""
         trace, name = self.trace, getattr(func, "__name__", "")
-        outer = trace.in_adaptive_pool, trace.in_uncounted
+        outer = trace.in_adaptive_pool, trace.in_uncounted, trace.in_instance_norm
         trace.in_adaptive_pool = outer[0] or name == "adaptive_avg_pool2d"
         trace.in_uncounted = outer[1] or name in UNCOUNTED
+        trace.in_instance_norm = outer[2] or name == "instance_norm"
         try:
             return func(*args, **(kwargs or {}))
         finally:
-            trace.in_adaptive_pool, trace.in_uncounted = outer
+            trace.in_adaptive_pool, trace.in_uncounted, trace.in_instance_norm = outer
 
 
 @contextmanager

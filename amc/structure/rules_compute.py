@@ -36,7 +36,11 @@ def channels_of(trace: Trace, shadow: Shadow, axis: int, reader: str) -> Factor:
 
 def _computed_weight(trace: Trace, source: Tensor, weight: Tensor, output: Tensor) -> None:
     """A layer whose weight is computed at run time (weight standardisation, parametrisations) stays as it is."""
-    reason = "the layer's weight is computed at run time"
+    _left_alone(trace, source, weight, output, "the layer's weight is computed at run time")
+
+
+def _left_alone(trace: Trace, source: Tensor, weight: Tensor, output: Tensor, reason: str) -> None:
+    """Freezes what a layer reads and writes."""
     trace.freeze_input(source, reason)
     trace.freeze_input(weight, reason)
     trace.set_shadow(output, Shadow.constant(trace.units.new_fixed(reason), output.shape))
@@ -58,7 +62,8 @@ def convolution(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Te
         trace.tie(view, read_axis, read, "read")
         trace.cost(kernel * positions * source.shape[0], written, read)
     elif transposed:
-        return _computed_weight(trace, source, weight, outputs)
+        trace.cost(prod(weight.shape) * positions * source.shape[0])
+        return _left_alone(trace, source, weight, outputs, "a transposed convolution in groups")
     else:
         written = _grouped(trace, view, weight, read, groups, kernel * positions * source.shape[0])
     settle_weight(trace, weight, view, read, written)
@@ -263,13 +268,14 @@ def batch_norm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any
     output = outputs[0] if isinstance(outputs, (tuple, list)) else outputs
     trace.set_shadow(output, shadow.with_shape(output.shape))
     trains = next((value for value in args[3:] if isinstance(value, bool)), False)
-    trace.cost_per_element((4 if trains else 1) + (weight is not None), shadow)
+    trace.cost_per_element((4 if trains or trace.in_instance_norm else 1) + (weight is not None), shadow)
     trace.attribute(trace.modules[-1], "num_features", vector)
     view = trace.view_of(weight) if weight is not None else None
     if view is not None:
-        producer = trace.producer(source)
+        name, producer = view.name.rpartition(".")[0], trace.producer(source)
+        trace.norm_calls[name] += trace.counting
         if producer is not None:
-            producer.batch_norm = view.name.rpartition(".")[0]
+            producer.batch_norm = name
 
 
 def layer_norm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:

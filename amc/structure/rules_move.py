@@ -70,7 +70,7 @@ def _move_view(trace: Trace, name: str, view: ParameterView, args: Args, outputs
 
 def _slice_view(trace: Trace, name: str, view: ParameterView, args: Args, outputs: Any) -> None:
     axis = (args[2] if name != "slice" else args[1] if len(args) > 1 else 0) if len(args) > 2 or name == "slice" else 0
-    start = (args[2] or 0) % (args[0].shape[axis] + 1) if name == "slice" and len(args) > 2 else 0
+    start = _start(args, args[0].shape[axis]) if name == "slice" else 0
     for tensor in tensors_in(outputs):
         offsets = [offset + (start if a == axis % args[0].dim() else 0) for a, offset in enumerate(view.offsets)]
         trace.set_view(tensor, ParameterView(view.name, view.axes, tuple(offsets)))
@@ -144,7 +144,7 @@ def _on_cpu(values: Any) -> Any:
 def _slice_channels(trace: Trace, shadow: Shadow, axis: int, args: Args, outputs: Tensor) -> None:
     """Slices of the channels: one of several equal pieces loses the same places as the others."""
     length, piece = shadow.shape[axis], outputs.shape[axis]
-    start = (args[2] or 0) % (length + 1) if len(args) > 2 else 0
+    start = _start(args, length)
     if piece == length:
         return
     step = args[4] if len(args) > 4 else 1
@@ -152,6 +152,12 @@ def _slice_channels(trace: Trace, shadow: Shadow, axis: int, args: Args, outputs
         _couple_pieces(trace, shadow, axis, length // piece)
     else:
         trace.units.freeze(shadow.labels(), "addressed by position (slice)")
+
+
+def _start(args: Args, length: int) -> int:
+    """Returns where a slice begins on an axis; negative places count from the end."""
+    start = (args[2] or 0) if len(args) > 2 else 0
+    return max(start + length, 0) if start < 0 else min(start, length)
 
 
 def _couple_pieces(trace: Trace, shadow: Shadow, axis: int, count: int) -> None:
@@ -180,7 +186,11 @@ def pad(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) ->
         before, after = args[1][2 * index : 2 * index + 2]
         if core.size(axis) > 1 and (before or after):
             label = trace.units.new_fixed("padded with a fixed number of channels")
-            pieces = [_filled(core, axis, before, label), core, _filled(core, axis, after, label)]
+            first, last = max(-before, 0), core.size(axis) + min(after, 0)  # negative padding crops
+            if (first, last) != (0, core.size(axis)):
+                trace.units.freeze(shadow.labels(), "cropped to a fixed number of channels")
+            inner = core.narrow(axis, first, last - first)
+            pieces = [_filled(core, axis, before, label), inner, _filled(core, axis, after, label)]
             core = torch.cat(pieces, axis)
     trace.set_shadow(outputs, Shadow(core, tuple(outputs.shape)).resolved(trace.units))
 

@@ -23,6 +23,12 @@ def call(model: nn.Module, example_input: ExampleInput) -> Any:
     return model(*example_input)
 
 
+def input_of(inputs: Sequence[Any], named: Mapping[str, Any]) -> Tensor:
+    """Returns what a layer such as a convolution is called with, by place or by name, as its hooks see it."""
+    tensor: Tensor = inputs[0] if inputs else named["input"]
+    return tensor
+
+
 def on_device(value: Any, device: torch.device) -> Any:
     """Returns an example input with all its tensors on a device."""
     return tree_map(lambda item: item.to(device) if isinstance(item, Tensor) else item, value)
@@ -48,6 +54,19 @@ def _walk(value: Any, seen: set[int]) -> Iterator[Tensor]:
         children = list(getattr(value, "__dict__", {}).values())
     for child in children:
         yield from _walk(child, seen)
+
+
+def move(model: nn.Module, **where: Any) -> None:
+    """Moves a network in place, as `nn.Module.to` does, but buffers that several modules share stay shared."""
+    holders: dict[int, list[tuple[nn.Module, str]]] = {}
+    for module in model.modules():
+        for key, buffer in module._buffers.items():
+            if buffer is not None:
+                holders.setdefault(id(buffer), []).append((module, key))
+    model.to(**where)
+    for (first, name), *others in holders.values():
+        for module, key in others:
+            module._buffers[key] = first._buffers[name]
 
 
 def first_line(error: BaseException) -> str:

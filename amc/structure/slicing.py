@@ -94,8 +94,9 @@ def set_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
     Args:
         model: The network, changed in place.
-        tensors: New values by name; parameters keep whether they require gradients.
+        tensors: New values by name; parameters keep whether they require gradients. Buffers that are shared stay so.
     """
+    holders = _buffer_holders(model)
     for name, value in tensors.items():
         parent_name, _, leaf = name.rpartition(".")
         parent = model.get_submodule(parent_name)
@@ -105,7 +106,19 @@ def set_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             parameter.grad = None
             parameter.data = value
         else:
-            parent._buffers[leaf] = value
+            for module, key in holders.get(id(parent._buffers[leaf]), [(parent, leaf)]):
+                module._buffers[key] = value
+
+
+def _buffer_holders(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
+    """Returns where each buffer is held, by its identity: several modules may share one."""
+    holders: dict[int, list[tuple[nn.Module, str]]] = {}
+    for module in model.modules():
+        for key, buffer in module._buffers.items():
+            if buffer is None:
+                continue
+            holders.setdefault(id(buffer), []).append((module, key))
+    return holders
 
 
 def attribute_values(structure: ModelStructure, widths: Sequence[int]) -> list[tuple[str, str, int]]:

@@ -147,7 +147,8 @@ def _run_training(trace: Trace, example_input: ExampleInput, run_operator: Compu
 
 
 def _resolve_readers(trace: Trace) -> None:
-    """Keeps the batch norms that alone read a layer's output."""
+    """Keeps the batch norms that alone read a layer's output, and read no other's."""
     for producer in trace.all_producers:
-        if producer.layer.calls == 1 and producer.uses == 1:
+        alone = producer.batch_norm is not None and trace.norm_calls[producer.batch_norm] == 1
+        if producer.layer.calls == 1 and producer.uses == 1 and alone:
             producer.layer.batch_norm = producer.batch_norm

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -93,6 +94,8 @@ class Trace:
         modules: The modules that are running, by name, the innermost last.
         in_adaptive_pool: Whether adaptive average pooling runs.
         in_uncounted: Whether a function runs that fvcore counts as nothing.
+        in_instance_norm: Whether instance norm runs, which fvcore counts alike with statistics of its own and without.
+        norm_calls: How often each batch norm has run, by name.
         derived: What was computed from parameters alone, by the identity of the tensor.
         users: The modules that were running when a parameter or buffer was used, by its name.
     """
@@ -109,6 +112,8 @@ class Trace:
     modules: list[str] = field(default_factory=list)
     in_adaptive_pool: bool = False
     in_uncounted: bool = False
+    in_instance_norm: bool = False
+    norm_calls: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         """Indexes the parameters and buffers."""

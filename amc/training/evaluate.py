@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from amc.errors import DataError, ModelError
-from amc.structure.running import inference
+from amc.structure.running import inference, move
 from amc.training.device import DeviceLike, autocast, device_of, resolve_device, resolve_dtype
 from amc.training.image_set import BatchSource
 from amc.training.layout import AnyLayout
@@ -97,7 +97,7 @@ def predict(
     """
     place = device_of(model) if device is None else resolve_device(device)
     number_format = resolve_dtype(dtype, place)
-    model.to(place)
+    move(model, device=place)
     outputs, classes, run = [], [], AnyLayout(model)
     with inference(model), autocast(number_format, place):
         for images, targets in data.batches(batch_size, device=place, channels_last=True):

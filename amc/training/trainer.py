@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from amc.errors import ModelError
 from amc.random_state import isolated_random_state, random_states, set_random_states
-from amc.structure.running import evaluation_mode
+from amc.structure.running import evaluation_mode, move
 from amc.training.checkpoint import read_checkpoint, save_checkpoint
 from amc.training.config import FineTuneConfig, TrainConfig
 from amc.training.device import DeviceLike, autocast, resolve_device, resolve_dtype
@@ -307,7 +307,7 @@ def _ready(model: nn.Module, teacher: nn.Module | None, images: Tensor) -> Itera
     """
     networks = [model] if teacher is None else [model, teacher]
     for network in networks:
-        network.to(images.device)
+        move(network, device=images.device)
     try:
         with nullcontext() if teacher is None else evaluation_mode(teacher):
             yield all(lay_out(network, images) for network in networks)

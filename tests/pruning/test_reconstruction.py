@@ -119,24 +119,24 @@ def test_sums_are_found_where_a_layer_alone_can_set_them_right(net):
 class Downsampling(nn.Module):
     """The shortcut has a convolution of its own, which runs last; the sum is made in place."""
 
-    def __init__(self):
+    def __init__(self, scale=1):
         super().__init__()
         self.conv = nn.Conv2d(3, 3, 3, padding=1)
         self.shortcut = nn.Conv2d(3, 3, 1)
+        self.scale = scale
 
     def forward(self, x):
-        out = self.conv(x)
-        out += self.shortcut(x)
-        return out
+        return self.conv(x).add_(self.shortcut(x), alpha=self.scale)
 
 
-def test_the_layer_that_runs_last_sets_the_sum_right(net):
-    model = Downsampling().eval()
+@pytest.mark.parametrize(("scale", "found"), [(1, ["shortcut"]), (3, [])])
+def test_the_layer_that_runs_last_sets_the_sum_right_unless_it_is_scaled(net, scale, found):
+    model = Downsampling(scale).eval()
     layers = [
         replace(net.structure.layers[0], name=name, weight=f"{name}.weight", weight_shape=tuple(shape))
         for name, shape in (("conv", model.conv.weight.shape), ("shortcut", model.shortcut.weight.shape))
     ]
-    assert list(find_residual_sums(model, layers, net.images[:2])) == ["shortcut"]
+    assert list(find_residual_sums(model, layers, net.images[:2])) == found
 
 
 class Building(nn.Module):

@@ -28,7 +28,7 @@ def reasons_of(structure):
 def cut_half(model, structure, groups=None):
     """Returns a copy of a network cut at groups (all prunable ones if None), and the kept channels."""
     chosen = structure.prunable if groups is None else groups
-    kept = {index: half_of(structure.groups[index].channels) for index in chosen}
+    kept = {index: half_of(structure.groups[index].channels, index) for index in chosen}
     small = copy.deepcopy(model)
     cut(small, structure, kept)
     return small, kept

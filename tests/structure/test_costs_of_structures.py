@@ -151,5 +151,5 @@ MASK = torch.zeros(1, 64, 64)  # of three axes: attention then runs as plain pro
 )
 def test_what_fvcore_does_not_count_is_not_predicted(tools, model):
     structure, small = tools.traced(model, IMAGE)
-    assert small.stem.out_channels == 5
+    assert small.stem.out_channels < 8
     assert sum(layer.flops for layer in structure.layers if layer.name == "recurrent") == 0
