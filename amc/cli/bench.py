@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import jsonargparse
@@ -61,24 +63,36 @@ def run(options: jsonargparse.Namespace) -> None:
     Raises:
         AmcError: If an option, the data or the network cannot be used.
     """
-    config = run_config(options)
-    _rules(options).check()
-    if options.json:  # before hours of measuring
-        _write(Path(options.json), {})
-    figures = _curve(config, options) if options.curve else _speed(config, options)
-    if options.json:
-        _write(Path(options.json), figures)
-
-
-def _write(file: Path, figures: dict[str, Any]) -> None:
-    """Writes the figures, in a new folder if need be."""
     from amc.records import write_json
 
+    config = run_config(options)
+    _rules(options).check()
+    file = Path(options.json) if options.json else None
+    with _naming_the_file():  # before hours of measuring
+        if file is not None:
+            _check_writable(file)
+    figures = _curve(config, options) if options.curve else _speed(config, options)
+    with _naming_the_file():
+        if file is not None:
+            write_json(file, figures)
+
+
+@contextmanager
+def _naming_the_file() -> Iterator[None]:
+    """Words the system's errors as one of the option."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, figures)
+        yield
     except OSError as error:
         raise RunFolderError(f"the file of --json must be writable: {error}") from error
+
+
+def _check_writable(file: Path) -> None:
+    """Tries the folder of a file out, a new one if need be; what the file holds already stays until it is replaced."""
+    if file.is_dir():
+        raise IsADirectoryError(f"{file} is a folder")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=file.parent):
+        pass
 
 
 def _rules(options: jsonargparse.Namespace) -> BenchConfig:

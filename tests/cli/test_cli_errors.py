@@ -128,6 +128,17 @@ def test_what_cannot_be_written_is_told_before_anything_is_measured(here, capsys
     assert "--json must be writable" in error_of(["bench", "--json", "taken/bench.json"], capsys)
 
 
+def test_a_bench_that_fails_leaves_the_figures_of_an_earlier_one(here, capsys, monkeypatch):
+    def fail(*arguments):
+        raise ModelError("out of luck")
+
+    monkeypatch.setattr("amc.cli.bench._speed", fail)
+    (here / "bench.json").write_text("earlier")
+    assert "out of luck" in error_of(["bench", "--json", "bench.json"], capsys)
+    assert [file.name for file in here.iterdir()] == ["bench.json"]
+    assert (here / "bench.json").read_text() == "earlier"
+
+
 def test_wrong_type_in_a_file(here, capsys):
     (here / "run.yaml").write_text("episodes: many\n")
     assert "episodes must be a whole number, not 'many'" in error_of(["compress", "--config", "run.yaml"], capsys)
