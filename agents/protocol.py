@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from amc.conversion import convert
 from amc.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -131,9 +131,6 @@ def check_episodes(episodes: int) -> None:
     Raises:
         ConfigurationError: If it is no whole number, or less than 1.
     """
-    try:
-        operator.index(episodes)
-    except TypeError as error:
-        raise ConfigurationError(f"episodes must be a whole number, not {episodes!r}") from error
+    convert(int, episodes, "episodes")
     if episodes < 1:
         raise ConfigurationError(f"a search needs at least 1 episode, not {episodes}; raise --episodes")

@@ -150,13 +150,7 @@ def compress(
     """
     recorder = recorder or Recorder()
     _check_options(model, budget, pruning, finetune, train)
-    if data is None and evaluate is None:
-        raise ConfigurationError("without data your own evaluate must be given: compress(..., evaluate=...)")
-    if evaluate is not None and isinstance(reward, str) and reward != "accuracy":
-        raise ConfigurationError(
-            f"with an evaluate of your own the reward must be 'accuracy', which is then a hundredth of its value, or a "
-            f"function of an envs.rewards.Outcome; {reward!r} is made of classifications"
-        )
+    _check_judge(data, evaluate, reward)
     roles = data if data is None or isinstance(data, DataRoles) else roles_of_pair(data, seed=seed)
     settings = finetune if isinstance(finetune, FineTuneConfig) else FineTuneConfig()
     search = SearchConfig(agent, agent_options or {}, episodes, reward, allocation_mode, seed, first_images)
@@ -192,6 +186,17 @@ def _check_options(model: object, budget: object, pruning: object, finetune: obj
         is_function = name == "finetune" and callable(given) and not isinstance(given, type)
         if not (given is None or isinstance(given, wanted) or is_function):
             raise ConfigurationError(f"{name} must be an amc.{wanted.__name__}, such as amc.{example}, not {given!r}")
+
+
+def _check_judge(data: object, evaluate: object, reward: object) -> None:
+    """Refuses a search that nothing judges, or whose reward is not what the user's own function gives."""
+    if data is None and evaluate is None:
+        raise ConfigurationError("without data your own evaluate must be given: compress(..., evaluate=...)")
+    if evaluate is not None and isinstance(reward, str) and reward != "accuracy":
+        raise ConfigurationError(
+            f"with an evaluate of your own the reward must be 'accuracy', which is then a hundredth of its value, or a "
+            f"function of an envs.rewards.Outcome; {reward!r} is made of classifications"
+        )
 
 
 def _carry_out(

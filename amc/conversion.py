@@ -82,6 +82,17 @@ def convert(hint: Any, value: Any, name: str) -> Any:
     return _plain(allowed, value, name)
 
 
+def check_numbers(options: Any) -> None:
+    """Checks that the fields of a dataclass that hold numbers do.
+
+    Raises:
+        ConfigurationError: If one has another type, or is not finite.
+    """
+    for name, hint in typing.get_type_hints(type(options)).items():
+        if hint in (int, float):
+            convert(hint, getattr(options, name), name)
+
+
 def _plain(allowed: Mapping[Any, Any], value: Any, name: str) -> Any:
     """Returns a value as one of the types allowed; a list is none of them."""
     is_switch = isinstance(value, bool)

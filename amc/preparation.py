@@ -12,6 +12,7 @@ from amc.costs import Budget
 from amc.errors import ConfigurationError, DataError, ModelError
 from amc.recorder import Recorder
 from amc.recorder_hooks import training_hooks
+from amc.structure.finite import all_finite
 from amc.structure.running import failure_of, on_device
 from amc.structure.trace import trace_structure
 from amc.task import PruningConfig, Task, build_problem, example_of
@@ -84,7 +85,7 @@ def _check_finite(data: DataRoles) -> None:
     """
     for role in ("train", "calibration", "search", "test"):
         split = getattr(data, role)
-        if not isinstance(split, ImageSet) or not split.images.is_floating_point():
+        if not isinstance(split, ImageSet) or not split.images.is_floating_point() or all_finite(split.images):
             continue
         wrong = split.images.flatten(1).isfinite().all(dim=1).logical_not().nonzero().flatten().tolist()
         if wrong:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from amc.conversion import convert
 from amc.costs import Budget, PruningProblem, filter_problem, weight_problem
 from amc.errors import ConfigurationError, UnknownNameError
 from amc.structure import ModelStructure
@@ -66,10 +67,7 @@ class PruningConfig:
             if name not in known:
                 raise UnknownNameError(kind, name, known)
         for option in ("exclude", "bounds"):
-            if not isinstance(getattr(self, option), str):
-                raise ConfigurationError(
-                    f"pruning.{option} must be a text with commas between the patterns, not {getattr(self, option)!r}"
-                )
+            convert(str, getattr(self, option), f"pruning.{option}")
         if self.recalibration_images < 0:
             raise ConfigurationError(
                 f"pruning.recalibration_images must not be negative, not {self.recalibration_images}; 0 turns it off"

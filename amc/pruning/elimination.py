@@ -72,11 +72,6 @@ class Elimination:
     intercepts: Mapping[int, tuple[Tensor | None, ...]]
 
 
-def kept_at(order: Tensor, width: int) -> Tensor:
-    """Returns the channels kept at a width, in rising order, of the order in which they go, `(C,)`."""
-    return order[len(order) - width :].sort().values
-
-
 def eliminate(
     regressions: Sequence[Regression],
     *,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from amc.errors import ConfigurationError
-from amc.pruning.elimination import CHUNK, Elimination, eliminate, kept_at
+from amc.pruning.elimination import CHUNK, Elimination, eliminate
 from amc.pruning.importance import CRITERIA
 from amc.pruning.patches import READER_TYPES
 from amc.pruning.regressions import ReadCut, group_regressions, read_cuts
@@ -61,7 +61,7 @@ class GroupTable:
 
     def kept(self, width: int) -> Tensor:
         """Returns the channels kept at a width, in rising order."""
-        return kept_at(self.order, width)
+        return self.order[len(self.order) - width :].sort().values
 
     def lookup(self, tensor: str, width: int) -> tuple[Tensor | None, Tensor | None]:
         """Looks up what a reader gets at a width.

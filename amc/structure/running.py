@@ -58,15 +58,21 @@ def _walk(value: Any, seen: set[int]) -> Iterator[Tensor]:
 
 def move(model: nn.Module, **where: Any) -> None:
     """Moves a network in place, as `nn.Module.to` does, but buffers that several modules share stay shared."""
-    holders: dict[int, list[tuple[nn.Module, str]]] = {}
+    places = buffer_places(model).values()
+    model.to(**where)
+    for (first, name), *others in places:
+        for module, key in others:
+            module._buffers[key] = first._buffers[name]
+
+
+def buffer_places(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
+    """Returns which modules hold each buffer, and as what, by the identity of the buffer."""
+    places: dict[int, list[tuple[nn.Module, str]]] = {}
     for module in model.modules():
         for key, buffer in module._buffers.items():
             if buffer is not None:
-                holders.setdefault(id(buffer), []).append((module, key))
-    model.to(**where)
-    for (first, name), *others in holders.values():
-        for module, key in others:
-            module._buffers[key] = first._buffers[name]
+                places.setdefault(id(buffer), []).append((module, key))
+    return places
 
 
 def first_line(error: BaseException) -> str:

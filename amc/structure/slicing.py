@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from amc.errors import StructureError
 from amc.structure.model_structure import ModelStructure
+from amc.structure.running import buffer_places
 from amc.structure.selection import Slicer
 from amc.structure.substitution import Substitute
 
@@ -96,7 +97,7 @@ def set_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         model: The network, changed in place.
         tensors: New values by name; parameters keep whether they require gradients. Buffers that are shared stay so.
     """
-    holders = _buffer_holders(model)
+    places: dict[int, list[tuple[nn.Module, str]]] = {}  # looked up once, if there are buffers to set
     for name, value in tensors.items():
         parent_name, _, leaf = name.rpartition(".")
         parent = model.get_submodule(parent_name)
@@ -106,19 +107,9 @@ def set_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             parameter.grad = None
             parameter.data = value
         else:
-            for module, key in holders.get(id(parent._buffers[leaf]), [(parent, leaf)]):
+            places = places or buffer_places(model)
+            for module, key in places[id(parent._buffers[leaf])]:
                 module._buffers[key] = value
-
-
-def _buffer_holders(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
-    """Returns where each buffer is held, by its identity: several modules may share one."""
-    holders: dict[int, list[tuple[nn.Module, str]]] = {}
-    for module in model.modules():
-        for key, buffer in module._buffers.items():
-            if buffer is None:
-                continue
-            holders.setdefault(id(buffer), []).append((module, key))
-    return holders
 
 
 def attribute_values(structure: ModelStructure, widths: Sequence[int]) -> list[tuple[str, str, int]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
+from amc.conversion import check_numbers
 from amc.errors import ConfigurationError
 
 
@@ -53,12 +54,7 @@ class FineTuneConfig:
         Raises:
             ConfigurationError: If a setting is out of its range.
         """
-        for name in ("epochs", "batch_size"):
-            if not isinstance(getattr(self, name), int):
-                raise ConfigurationError(f"{name} must be a whole number, not {getattr(self, name)!r}")
-        for entry in fields(self):
-            if isinstance(entry.default, float) and not isinstance(getattr(self, entry.name), int | float):
-                raise ConfigurationError(f"{entry.name} must be a number, not {getattr(self, entry.name)!r}")
+        check_numbers(self)
         rules = {
             "epochs": (self.epochs >= 0, "at least 0"),
             "learning_rate": (self.learning_rate > 0, "positive"),

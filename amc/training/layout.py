@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from amc.structure.running import inference
+from amc.structure.running import inference, move
 
 
 class AnyLayout:
@@ -41,11 +41,11 @@ def lay_out(model: nn.Module, images: Tensor) -> bool:
     """
     if images.dim() != 4:
         return False
-    model.to(memory_format=torch.channels_last)
+    move(model, memory_format=torch.channels_last)
     try:
         with inference(model):
             model(images.contiguous(memory_format=torch.channels_last))
     except RuntimeError:
-        model.to(memory_format=torch.contiguous_format)
+        move(model, memory_format=torch.contiguous_format)
         return False
     return True

@@ -313,5 +313,5 @@ def _ready(model: nn.Module, teacher: nn.Module | None, images: Tensor) -> Itera
             yield all(lay_out(network, images) for network in networks)
     finally:
         for network in networks:
-            network.to(memory_format=torch.contiguous_format)
+            move(network, memory_format=torch.contiguous_format)
         model.eval()

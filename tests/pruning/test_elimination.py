@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amc.pruning.elimination import Regression, eliminate, kept_at
+from amc.pruning.elimination import Regression, eliminate
+from amc.pruning.tables import GroupTable
 
 RIDGE = 1e-3
 
@@ -52,7 +53,7 @@ def test_refit_and_error_of_every_width_equal_a_direct_solution(intercept):
     found = eliminate([regression], widths=range(1, 6), ridge=RIDGE)
     energy = (rows @ regression.weight).square().sum() / len(rows)
     for width in range(1, 6):
-        weight, cost = direct_refit(rows, regression, kept_at(found.order, width))
+        weight, cost = direct_refit(rows, regression, GroupTable(found.order).kept(width))
         if intercept:
             torch.testing.assert_close(found.intercepts[width][0], weight[-1].float(), rtol=1e-4, atol=1e-5)
             weight = weight[:-1]
@@ -78,7 +79,7 @@ def test_a_channel_that_is_a_copy_goes_without_error():
     found = eliminate([Regression(rows.T @ rows / 200, rows.mean(0), weight, 1)], widths=[4], ridge=1e-9)
     assert int(found.order[0]) in (2, 4)
     assert float(found.errors[4]) < 1e-6
-    survivor = kept_at(found.order, 4).tolist().index(6 - int(found.order[0]))
+    survivor = GroupTable(found.order).kept(4).tolist().index(6 - int(found.order[0]))
     torch.testing.assert_close(found.weights[4][0][survivor, 0], (weight[2] + weight[4]).float(), rtol=1e-4, atol=1e-4)
 
 
@@ -135,7 +136,7 @@ def test_order_is_a_permutation_errors_fall_with_width_and_kept_sets_are_nested(
     assert float(found.errors[channels]) == 0
     assert bool((found.errors.diff() <= 1e-12).all())
     for small, large in itertools.pairwise(range(1, channels + 1)):
-        assert set(kept_at(found.order, small).tolist()) < set(kept_at(found.order, large).tolist())
+        assert set(GroupTable(found.order).kept(small).tolist()) < set(GroupTable(found.order).kept(large).tolist())
 
 
 def test_a_dead_input_does_not_break_the_solution():

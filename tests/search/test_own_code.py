@@ -172,6 +172,11 @@ def test_networks_that_cannot_be_worked_on_are_refused_at_once(network, message)
         ({"finetune": amc.FineTuneConfig(epochs=1.5)}, ConfigurationError, "epochs must be a whole number, not 1.5"),
         ({"episodes": 2.5}, ConfigurationError, "episodes must be a whole number, not 2.5"),
         ({"compare_with": "uniform,erk"}, ConfigurationError, r"must be a list, such as \['uniform', 'erk'\]"),
+        (
+            {"pruning": amc.PruningConfig(exclude=["head"])},
+            ConfigurationError,
+            r"pruning\.exclude must be text, not \[",
+        ),
         ({"pruning": "l1"}, ConfigurationError, "pruning must be an amc.PruningConfig"),
         ({"evaluate": lambda network: 1.0, "reward": "agreement"}, ConfigurationError, "must be 'accuracy'"),
         ({"data": (images()[0], functional.one_hot(images()[1]))}, DataError, "argmax of one-hot"),
