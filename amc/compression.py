@@ -143,7 +143,7 @@ def compress(
         recorder: Hears what happens; see `amc.recorder`.
 
     Returns:
-        The smaller network, its policy and the figures.
+        The smaller network, on the CPU; its policy and the figures.
 
     Raises:
         AmcError: If anything given cannot be used; nothing has been written or trained then.

@@ -14,6 +14,7 @@ from amc.families import create_family
 from amc.recorder import Recorder
 from amc.recorder_hooks import share_of, training_hooks
 from amc.structure import Allocation
+from amc.structure.running import move
 from amc.task import Task
 from amc.training import fine_tune
 from amc.training.score import Score
@@ -102,14 +103,16 @@ class Workshop:
         self._finetune(name, finished, allocation, recorder)
         problem = self.task.problem
         widths = problem.widths(allocation)
+        before, after = self.task.test(pruned), self.task.test(finished)
+        move(finished.eval(), device="cpu")
         return Delivered(
             name=name,
             allocation=allocation,
             flops=problem.cost(widths, "flops"),
             params=problem.cost(widths, "params"),
-            pruned=self.task.test(pruned),
-            finetuned=self.task.test(finished),
-            model=finished.cpu().eval(),
+            pruned=before,
+            finetuned=after,
+            model=finished,
             kept=self._family.kept(allocation),
         )
 

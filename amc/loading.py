@@ -12,6 +12,7 @@ from torch import nn
 
 from amc.architecture import rebuild
 from amc.errors import CheckpointError, RunFolderError
+from amc.structure.running import move
 
 ARCHITECTURE, WEIGHTS, POLICY = "architecture.json", "model.safetensors", "policy.json"
 
@@ -36,7 +37,8 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Mod
     file = folder / WEIGHTS
     if not file.is_file():
         raise RunFolderError(f"{folder} must hold {WEIGHTS}; finish the run with --resume first")
-    _load_weights(network.cpu(), file)
+    move(network, device="cpu")
+    _load_weights(network, file)
     return network.eval()
 
 

@@ -1,0 +1,137 @@
+"""All that computes, on a stand-in for CUDA: nothing is left on the wrong device."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import amc
+from amc.models import create_model
+from amc.training import DataConfig, FineTuneConfig, TrainConfig, TrainingHooks, evaluate, fine_tune, load_data
+
+SMALL = DataConfig(train_images=400, search_images=120, test_images=60, calibration_images=60)
+
+
+def test_the_stand_in_refuses_what_cuda_refuses(cuda):
+    here, there = torch.ones(2), torch.ones(2, device=cuda)
+    assert there.is_cuda
+    assert there.device == cuda
+    assert (there + there).cpu().tolist() == [2.0, 2.0]
+    with pytest.raises(RuntimeError, match="given tensors on the CPU and on CUDA"):
+        here + there
+    with pytest.raises(TypeError, match="can't convert cuda"):
+        np.asarray(there)
+    with pytest.raises(RuntimeError, match="a generator of the CPU"):
+        torch.randperm(3, generator=torch.Generator(), device=cuda)
+
+
+def test_parameters_keep_their_identity_and_learn_on_the_stand_in(cuda):
+    layer = nn.Linear(3, 2)
+    parameters = list(layer.parameters())
+    layer.to(cuda)
+    assert all(a is b and a.is_cuda for a, b in zip(layer.parameters(), parameters, strict=True))
+    before = layer.weight.detach().cpu().clone()
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    layer(torch.ones(1, 3, device=cuda)).sum().backward()
+    optimizer.step()
+    torch.testing.assert_close(layer.cpu().weight, before - 0.1)
+
+
+def compressed(family, device):
+    model = create_model("digits_resnet", seed=0)
+    result = amc.compress(
+        model,
+        load_data(SMALL),
+        amc.Budget(flops=0.5) if family == "filter" else amc.Budget(params=0.4),
+        agent_options={"warmup_episodes": 4, "environments": 2} if family == "filter" else {},
+        episodes=8,
+        first_images=30,
+        pruning=amc.PruningConfig(family=family),
+        train=TrainConfig(epochs=2, dtype="float32"),
+        finetune=FineTuneConfig(epochs=1, batch_size=50, distillation=0.5, feature_distillation=1.0, dtype="float32"),
+        compare_with=("uniform",),
+        device=device,
+        dtype="float32",
+    )
+    return model, result
+
+
+@pytest.mark.parametrize("family", ["filter", "weight"])
+def test_a_run_on_cuda_is_that_on_the_cpu(family, cuda, monkeypatch):
+    monkeypatch.setattr("amc.pruning.candidate.images_at_once", lambda *_: 30)  # else batches depend on the device
+    dense, there = compressed(family, "cuda")
+    _, here = compressed(family, "cpu")
+    assert all(parameter.is_cuda for parameter in dense.parameters())
+    assert not any(tensor.is_cuda for tensor in there.model.state_dict().values())
+    assert there.allocation == here.allocation
+    assert there.summary["accuracy"] == here.summary["accuracy"]
+
+
+class Rescaled(nn.Module):
+    """Two modules that share a buffer, each with a convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Module(), nn.Module()
+        self.first.register_buffer("scale", torch.full((1,), 0.5))
+        self.second.register_buffer("scale", self.first.scale)
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU()
+        )
+        self.classifier = nn.Linear(8, 10)
+
+    def forward(self, x):
+        return self.classifier((self.convolutions(x * self.first.scale) * self.second.scale).mean((2, 3)))
+
+
+def test_a_network_and_loaders_of_ones_own_stay_where_they_are(cuda):
+    roles = load_data(SMALL)
+    train, test = ((part.inputs(), part.targets) for part in (roles.train, roles.test))
+    loaders = [
+        torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*part), batch_size=40) for part in (train, test)
+    ]
+    model = Rescaled().cuda()
+    model.second.scale = model.first.scale  # `nn.Module.to` makes two of one
+    result = amc.compress(model, loaders, episodes=3, agent="random", finetune=FineTuneConfig(epochs=1, batch_size=40))
+    assert model.classifier.weight.is_cuda
+    assert not result.model.classifier.weight.is_cuda
+    assert result.model.first.scale is result.model.second.scale
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_training_goes_on_to_the_same_end(cuda, tmp_path):
+    roles = load_data(SMALL)
+    start = create_model("digits_resnet", seed=0)
+
+    def tuned(on_epoch=None, checkpoint=None):
+        model, config = copy.deepcopy(start), FineTuneConfig(epochs=2, batch_size=50)
+        fine_tune(
+            model,
+            roles,
+            config,
+            teacher=start,
+            device="cuda",
+            hooks=TrainingHooks(on_epoch=on_epoch),
+            checkpoint=checkpoint,
+        )
+        return model
+
+    def kill(record):
+        raise Killed
+
+    expected = tuned()
+    with pytest.raises(Killed):
+        tuned(kill, tmp_path / "state.pt")
+    seen = []
+    resumed = tuned(lambda record: seen.append(record.epoch), tmp_path / "state.pt")
+    assert seen == [2]
+    for name, tensor in resumed.state_dict().items():
+        assert torch.equal(tensor, expected.state_dict()[name]), name
+    assert evaluate(resumed, roles.test).accuracy == evaluate(expected, roles.test, device="cpu").accuracy
