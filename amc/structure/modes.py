@@ -36,39 +36,26 @@ class ShadowMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return outputs
 
 
-_RECURRENT, _POWERS = ("lstm", "gru", "rnn_tanh", "rnn_relu"), ("linalg_matrix_power", "matrix_power")
-_PRODUCTS = ("tensordot", "inner", "linalg_multi_dot", "chain_matmul", "scaled_dot_product_attention")
-UNCOUNTED = frozenset({*_RECURRENT, *_POWERS, *_PRODUCTS})
-"""Functions of PyTorch that fvcore sees as one operator, and counts as nothing, though they run matrix products."""
-
-
 class FunctionMode(TorchFunctionMode):
-    """Notes which functions run operators that fvcore counts otherwise than by themselves.
-
-    Adaptive pooling counts and a plain mean does not, though both run `aten.mean`; the products inside of `UNCOUNTED`
-    do not count.
-    """
+    """Notes which functions of PyTorch run: fvcore counts some as a whole, and not by the operators that they run."""
 
     def __init__(self, trace: Trace) -> None:
         """Creates the mode.
 
         Args:
-            trace: Where `in_adaptive_pool`, `in_uncounted` and `in_instance_norm` are set while such functions run.
+            trace: Where the functions are noted while they run.
         """
         super().__init__()
         self.trace = trace
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs a function of PyTorch."""
-        trace, name = self.trace, getattr(func, "__name__", "")
-        outer = trace.in_adaptive_pool, trace.in_uncounted, trace.in_instance_norm
-        trace.in_adaptive_pool = outer[0] or name == "adaptive_avg_pool2d"
-        trace.in_uncounted = outer[1] or name in UNCOUNTED
-        trace.in_instance_norm = outer[2] or name == "instance_norm"
+        running = self.trace.functions
+        running.append(getattr(func, "__name__", ""))
         try:
             return func(*args, **(kwargs or {}))
         finally:
-            trace.in_adaptive_pool, trace.in_uncounted, trace.in_instance_norm = outer
+            running.pop()
 
 
 @contextmanager

@@ -178,7 +178,7 @@ def _record_layer(trace: Trace, record: LayerRecord, output: Tensor) -> None:
     """Writes down a layer, or another call of it."""
     if not trace.counting:
         return
-    if trace.in_uncounted:
+    if trace.uncounted:
         record.flops = 0
     seen = trace.layers.setdefault(record.weight, record)
     if seen is not record:
@@ -268,7 +268,8 @@ def batch_norm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any
     output = outputs[0] if isinstance(outputs, (tuple, list)) else outputs
     trace.set_shadow(output, shadow.with_shape(output.shape))
     trains = next((value for value in args[3:] if isinstance(value, bool)), False)
-    trace.cost_per_element((4 if trains or trace.in_instance_norm else 1) + (weight is not None), shadow)
+    own_statistics = trains or "instance_norm" in trace.functions  # fvcore counts instance norms alike with either
+    trace.cost_per_element((4 if own_statistics else 1) + (weight is not None), shadow)
     trace.attribute(trace.modules[-1], "num_features", vector)
     view = trace.view_of(weight) if weight is not None else None
     if view is not None:
@@ -339,7 +340,7 @@ def adaptive_or_mean(rule: Callable[..., None]) -> Callable[..., None]:
 
     def wrapped(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
         rule(trace, func, args, kwargs, outputs)
-        if trace.in_adaptive_pool:
+        if "adaptive_avg_pool2d" in trace.functions:
             trace.cost_per_element(1, trace.shadow(args[0]))
 
     return wrapped

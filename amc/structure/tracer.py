@@ -21,6 +21,11 @@ HEAD_ATTRIBUTES = ("num_heads", "n_heads", "nhead", "n_head", "num_attention_hea
 WIDTH_ATTRIBUTES = ("attn_dim", "inner_dim", "key_attn_dim", "val_attn_dim", "all_head_size", "hidden_dim")
 """Where modules remember a width that they give to `reshape`: that of all heads together, or of the tokens."""
 
+_RECURRENT, _POWERS = ("lstm", "gru", "rnn_tanh", "rnn_relu"), ("linalg_matrix_power", "matrix_power")
+_PRODUCTS = ("tensordot", "inner", "linalg_multi_dot", "chain_matmul", "scaled_dot_product_attention")
+_UNCOUNTED = frozenset({*_RECURRENT, *_POWERS, *_PRODUCTS})
+"""Functions of PyTorch that fvcore sees as one operator, and counts as nothing, though they run matrix products."""
+
 
 @dataclass(frozen=True)
 class ParameterView:
@@ -92,9 +97,7 @@ class Trace:
         attributes: Numbers that modules remember, as `(module, attribute, labels)`.
         counting: Whether layers and FLOPs are recorded (only in the first of several runs).
         modules: The modules that are running, by name, the innermost last.
-        in_adaptive_pool: Whether adaptive average pooling runs.
-        in_uncounted: Whether a function runs that fvcore counts as nothing.
-        in_instance_norm: Whether instance norm runs, which fvcore counts alike with statistics of its own and without.
+        functions: The functions of PyTorch that are running, by name, the innermost last.
         norm_calls: How often each batch norm has run, by name.
         derived: What was computed from parameters alone, by the identity of the tensor.
         users: The modules that were running when a parameter or buffer was used, by its name.
@@ -110,9 +113,7 @@ class Trace:
     attributes: list[tuple[str, str, Labels]] = field(default_factory=list)
     counting: bool = True
     modules: list[str] = field(default_factory=list)
-    in_adaptive_pool: bool = False
-    in_uncounted: bool = False
-    in_instance_norm: bool = False
+    functions: list[str] = field(default_factory=list)
     norm_calls: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -132,6 +133,11 @@ class Trace:
     def module(self) -> nn.Module:
         """The module that is running."""
         return self.model.get_submodule(self.modules[-1])
+
+    @property
+    def uncounted(self) -> bool:
+        """Whether a function is running that fvcore counts as nothing."""
+        return not _UNCOUNTED.isdisjoint(self.functions)
 
     def forget_activations(self) -> None:
         """Lets the activations of a finished run go."""
@@ -232,7 +238,7 @@ class Trace:
 
     def cost(self, coefficient: int, *factors: Factor) -> None:
         """Records FLOPs: the coefficient times the lengths of the axes."""
-        if self.counting and not self.in_uncounted:
+        if self.counting and not self.uncounted:
             self.costs.append((coefficient, factors))
 
     def cost_per_element(self, coefficient: int, shadow: Shadow) -> None:
