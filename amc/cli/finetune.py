@@ -55,6 +55,7 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.report.run_recorder import RunRecorder
     from amc.report.tables import networks_table, render
     from amc.save import save_network
+    from amc.structure.running import move
     from amc.task import example_of
     from amc.training import evaluate
 
@@ -75,7 +76,8 @@ def run(options: jsonargparse.Namespace) -> None:
         sparse = is_sparse(folder, config)
         _train(model, teacher, data, config, recorder, sparse=sparse)
         after = evaluate(model, data.test, device=config.device).accuracy
-        save_network(path, model.cpu(), architecture)
+        move(model, device="cpu")
+        save_network(path, model, architecture)
         flops, params = costs_of(model, example_of(data, None), sparse=sparse)
         figures = {"pruned": before, "finetuned": after}
         write_json(path / "summary.json", _summary(config, flops, params, figures))
