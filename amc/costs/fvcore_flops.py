@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from amc.structure.running import evaluation_mode, without_fused_attention
+from amc.structure.running import evaluation_mode, tensors_in, without_fused_attention
 
 if TYPE_CHECKING:
     from fvcore.nn import FlopCountAnalysis
@@ -31,16 +31,20 @@ _ARITHMETIC_PREFIXES = ("fft_", "linalg_")
 _ELEMENT_WISE = frozenset({"linalg_vector_norm", "linalg_cross", "linalg_diagonal", "linalg_vecdot"})
 
 
-class _KeywordInputs(nn.Module):
-    """Calls a network with keyword arguments, as fvcore passes positional ones only."""
+class _Traceable(nn.Module):
+    """Calls a network on any example with positional tensors, and returns the tensors in its output, as tracing wants.
 
-    def __init__(self, model: nn.Module, names: tuple[str, ...]) -> None:
+    Tracing knows neither keyword arguments nor outputs that are objects, such as data classes.
+    """
+
+    def __init__(self, model: nn.Module, names: tuple[str, ...] | None) -> None:
         super().__init__()
         self.model = model
         self.names = names
 
-    def forward(self, *values: Tensor) -> Any:
-        return self.model(**dict(zip(self.names, values, strict=True)))
+    def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
+        output = self.model(*values) if self.names is None else self.model(**dict(zip(self.names, values, strict=True)))
+        return tuple(tensors_in(output))
 
 
 def count_flops(model: nn.Module, example_input: Tensor | tuple[Any, ...] | Mapping[str, Tensor]) -> int:
@@ -104,10 +108,12 @@ def _analysis(
 ) -> Iterator[tuple[FlopCountAnalysis, Counter[str]]]:
     """Prepares fvcore's analysis of a network, for use within the context, and a list of what our rules leave out."""
     left_out: Counter[str] = Counter()
+    names = None
     if isinstance(example_input, Mapping):
-        model, inputs = _KeywordInputs(model, tuple(example_input)), tuple(example_input.values())
+        names, inputs = tuple(example_input), tuple(example_input.values())
     else:
         inputs = example_input if isinstance(example_input, tuple) else (example_input,)
+    model = _Traceable(model, names)
     with evaluation_mode(model), torch.no_grad(), _quiet(), without_fused_attention():
         from fvcore.nn import FlopCountAnalysis
 

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -204,7 +205,7 @@ def _group(
     if reason is None and len(members) < 2:
         reason = "a single channel once coupled"
     if reason is None and not any(_owner(weight) in writers for weight in trace.layers):
-        reason = "part of an auxiliary head, which runs in training mode only"
+        reason = "part of an auxiliary head, which the output in evaluation mode does not depend on"
     return ChannelGroup(
         name=writers[0] + suffix,
         channels=len(members),
@@ -239,12 +240,17 @@ def _layer(trace: Trace, grouping: Grouping, record: LayerRecord) -> LayerSpec:
         stride=record.stride,
         input_size=record.input_size,
         calls=record.calls,
-        flops=record.flops,
+        flops=sum(_dense(*trace.costs[place]) for place in record.costs),
         params=params,
         writes=written[0] if written else None,
         reads=tuple(_groups_of(trace, grouping, record.in_labels)),
         batch_norm=record.batch_norm,
     )
+
+
+def _dense(coefficient: int, factors: Sequence[Factor]) -> int:
+    """Returns FLOPs at the dense widths."""
+    return coefficient * prod(factor if isinstance(factor, int) else len(factor) for factor in factors)
 
 
 def _groups_of(trace: Trace, grouping: Grouping, labels: Factor) -> list[int]:

@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from amc.structure.liveness import memory_of
 from amc.structure.rules import apply_rule
 from amc.structure.skipping import Compute
 from amc.structure.tracer import Trace
+
+_SHAPES = (Tensor.shape.__get__, Tensor.size)  # type: ignore[attr-defined]
 
 
 class ShadowMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -37,7 +40,10 @@ class ShadowMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class FunctionMode(TorchFunctionMode):
-    """Notes which functions of PyTorch run: fvcore counts some as a whole, and not by the operators that they run."""
+    """Notes which functions of PyTorch run, and which tensors are asked for their shapes.
+
+    fvcore counts some functions as a whole, and not by the operators that they run.
+    """
 
     def __init__(self, trace: Trace) -> None:
         """Creates the mode.
@@ -50,6 +56,8 @@ class FunctionMode(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs a function of PyTorch."""
+        if func in _SHAPES:
+            self.trace.measured |= memory_of(args)
         running = self.trace.functions
         running.append(getattr(func, "__name__", ""))
         try:

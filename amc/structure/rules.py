@@ -16,6 +16,7 @@ from torch import Tensor
 
 from amc.structure import rules_compute, rules_move
 from amc.structure.derived import origin
+from amc.structure.liveness import step
 from amc.structure.running import first_line, tensors_in
 from amc.structure.shadow import Shadow
 from amc.structure.tracer import Trace
@@ -42,6 +43,8 @@ def apply_rule(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str,
     _give_shadows(trace, func, args, kwargs, outputs, of_parameters=source is not None)
     if name.endswith("_"):
         trace.overwritten(args[0])
+    if trace.counting:
+        trace.ran(step(func, args, kwargs, outputs, range(costs, len(trace.costs))), tensors_in(outputs))
     if source is not None:
         derived = replace(source, costs=(*source.costs, *range(costs, len(trace.costs))))
         trace.derived.update({id(tensor): derived for tensor in tensors_in(outputs) if trace.view_of(tensor) is None})

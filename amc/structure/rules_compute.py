@@ -49,6 +49,7 @@ def _left_alone(trace: Trace, source: Tensor, weight: Tensor, output: Tensor, re
 def convolution(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
     """Convolutions of any dimension, grouped, depthwise and transposed ones included."""
     source, weight, bias, stride, _, _, transposed, _, groups = args[:9]
+    costs = len(trace.costs)
     view = weight_view(trace, weight)
     positions = prod(source.shape[2:]) if transposed else prod(outputs.shape[2:])
     kernel = prod(weight.shape[2:])
@@ -79,7 +80,7 @@ def convolution(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Te
         input_size=_pair(source.shape[2:]),
         in_channels=source.shape[1],
         out_channels=len(written),
-        flops=prod(weight.shape) * positions * source.shape[0],
+        costs=[*range(costs, len(trace.costs))],
     )
     _record_layer(trace, record, outputs)
     if isinstance(trace.module, nn.modules.conv._ConvNd):
@@ -148,7 +149,7 @@ def _linear(trace: Trace, source: Tensor, weight: Tensor, outputs: Tensor) -> La
     if view is None:
         product(trace, None, (source, weight), {}, outputs)
         return None
-    shadow = trace.shadow(source)
+    costs, shadow = len(trace.costs), trace.shadow(source)
     rows = [shadow.vector(axis) for axis in range(source.dim() - 1)]
     read = channels_of(trace, shadow, source.dim() - 1, view.name)
     written = trace.written_by(view, 1, weight.shape[1])
@@ -165,7 +166,7 @@ def _linear(trace: Trace, source: Tensor, weight: Tensor, outputs: Tensor) -> La
         input_size=_pair(source.shape[:-1]),
         in_channels=source.shape[-1],
         out_channels=len(written),
-        flops=outputs.numel() * source.shape[-1],
+        costs=[*range(costs, len(trace.costs))],
     )
     _record_layer(trace, record, outputs)
     if isinstance(trace.module, nn.Linear):
@@ -178,12 +179,10 @@ def _record_layer(trace: Trace, record: LayerRecord, output: Tensor) -> None:
     """Writes down a layer, or another call of it."""
     if not trace.counting:
         return
-    if trace.uncounted:
-        record.flops = 0
     seen = trace.layers.setdefault(record.weight, record)
     if seen is not record:
         seen.calls += 1
-        seen.flops += record.flops
+        seen.costs += record.costs
     else:
         trace.produced(output, Producer(record))
 

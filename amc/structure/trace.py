@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from amc.errors import ModelError, StructureError
 from amc.structure import skipping
 from amc.structure.assemble import assemble
 from amc.structure.finite import all_finite
+from amc.structure.liveness import without_dead_ends
 from amc.structure.model_structure import ModelStructure
 from amc.structure.modes import FunctionMode, ShadowMode, module_names
 from amc.structure.running import ExampleInput, call, first_line, tensors_in, undisturbed, without_fused_attention
@@ -28,9 +29,9 @@ def trace_structure(
 ) -> ModelStructure:
     """Traces a network's structure.
 
-    The network runs in evaluation mode. A second run, in training mode, follows where some parameters took no
-    part in the first (auxiliary heads). Attention modules of PyTorch and torchvision are replaced in place by twins
-    that compute the same and can lose heads (see `make_sliceable`).
+    The network runs in evaluation mode. A second run, in training mode, follows where some parameters were not
+    needed for the output of the first (auxiliary heads). Attention modules of PyTorch and torchvision are replaced in
+    place by twins that compute the same and can lose heads (see `make_sliceable`).
 
     Args:
         model: The network; its weights, buffers and mode are left as they are.
@@ -90,19 +91,20 @@ def _traced_for_shapes(model: nn.Module, example_input: ExampleInput) -> Trace |
 
 
 def _traced(model: nn.Module, example_input: ExampleInput, run_operator: Compute) -> Trace:
-    """Runs the network, and once more in training mode if parameters took no part."""
+    """Runs the network, and once more in training mode if the output does not depend on some parameters."""
     trace = Trace(model)
     with undisturbed(model):
         model.eval()
-        _run(trace, example_input, run_operator)
+        outputs = _run(trace, example_input, run_operator)
         _resolve_readers(trace)
-        if any(name not in trace.users for name, _ in model.named_parameters()):
+        thrown_away = without_dead_ends(trace, [*outputs, *tensors_in(example_input)])
+        if thrown_away or any(name not in trace.users for name, _ in model.named_parameters()):
             _run_training(trace, example_input, run_operator)
     return trace
 
 
-def _run(trace: Trace, example_input: ExampleInput, run_operator: Compute) -> None:
-    """Runs the network under the shadow mode and freezes what feeds its outputs."""
+def _run(trace: Trace, example_input: ExampleInput, run_operator: Compute) -> list[Tensor]:
+    """Runs the network under the shadow mode and freezes what feeds its outputs, which it returns."""
     trace.forget_activations()
     label = trace.units.new_fixed("summed with the network's input")
     for tensor in tensors_in(example_input):
@@ -124,6 +126,7 @@ def _run(trace: Trace, example_input: ExampleInput, run_operator: Compute) -> No
     for tensor in outputs:
         trace.units.freeze(trace.shadow(tensor).labels(), "the network's output")
     trace.forget_activations()
+    return outputs
 
 
 def _run_training(trace: Trace, example_input: ExampleInput, run_operator: Compute) -> None:

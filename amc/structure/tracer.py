@@ -55,9 +55,28 @@ class Derived:
     costs: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Step:
+    """What an operator depended on, and what depends on it; see `amc.structure.liveness`.
+
+    Attributes:
+        reads: The memory of its inputs.
+        writes: The memory of its outputs, and of the inputs that it changed.
+        costs: Places in `Trace.costs` of what it cost.
+    """
+
+    reads: frozenset[int]
+    writes: frozenset[int]
+    costs: range
+
+
 @dataclass
 class LayerRecord:
-    """What was seen of a layer with a weight, before groups are known; see `LayerSpec`."""
+    """What was seen of a layer with a weight, before groups are known; see `LayerSpec`.
+
+    Attributes:
+        costs: Places in `Trace.costs` of what it costs.
+    """
 
     weight: str
     kind: str
@@ -68,7 +87,7 @@ class LayerRecord:
     out_channels: int
     kernel_size: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
-    flops: int = 0
+    costs: list[int] = field(default_factory=list)
     calls: int = 1
     batch_norm: str | None = None
 
@@ -94,6 +113,8 @@ class Trace:
         roles: `"write"`, `"read"` or `"follow"` for every axis in `axis_labels`.
         layers: Layers with weights by the name of the weight, in the order of execution.
         costs: FLOPs as `(coefficient, factors)`.
+        steps: The operators that have run, as far as it matters what depends on what.
+        measured: The memory of tensors that were asked for their shapes.
         attributes: Numbers that modules remember, as `(module, attribute, labels)`.
         counting: Whether layers and FLOPs are recorded (only in the first of several runs).
         modules: The modules that are running, by name, the innermost last.
@@ -110,6 +131,8 @@ class Trace:
     roles: dict[tuple[str, int], str] = field(default_factory=dict)
     layers: dict[str, LayerRecord] = field(default_factory=dict)
     costs: list[tuple[int, tuple[Factor, ...]]] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    measured: set[int] = field(default_factory=set)
     attributes: list[tuple[str, str, Labels]] = field(default_factory=list)
     counting: bool = True
     modules: list[str] = field(default_factory=list)
@@ -317,6 +340,11 @@ class Trace:
                 self.units.freeze(self.written_by(view, axis, tensor.shape[axis]), reason)
         else:
             self.units.freeze(self.shadow(tensor).labels(), reason)
+
+    def ran(self, step: Step, outputs: Sequence[Tensor]) -> None:
+        """Notes an operator that has run, and keeps all that it returned, so that the memory is not used again."""
+        self.steps.append(step)
+        self._alive += outputs
 
     def note_uses(self, tensors: Sequence[Tensor]) -> None:
         """Counts who reads the outputs of layers."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import logging
 
 import pytest
@@ -32,6 +33,20 @@ def test_tuples_and_keyword_inputs_are_passed_on():
     expected = 4 * 6 + 3 * 6
     assert count_flops(TwoInputs(), (left, right)) == expected
     assert count_flops(TwoInputs(), {"right": right, "left": left}) == expected
+
+
+@dataclasses.dataclass
+class Output:
+    logits: torch.Tensor
+    features: torch.Tensor | None = None
+
+
+def test_networks_may_return_objects():
+    class Wrapped(nn.Linear):
+        def forward(self, x):
+            return Output(super().forward(x), x)
+
+    assert count_flops(Wrapped(4, 6), torch.zeros(1, 4)) == 24
 
 
 def test_counting_is_silent_and_leaves_the_network_as_it_was(caplog):
