@@ -295,10 +295,8 @@ def reduce(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) ->
     dims = _reduced_axes(name, args)
     shadow = trace.shadow(args[0])
     crossed = [axis for axis in shadow.varying if axis in dims]
-    if crossed and name in ("argmax", "argmin", "max", "min"):
-        trace.units.freeze(shadow.labels(), f"the network tells the positions of its channels ({name})")
-    elif crossed:
-        trace.units.mark(shadow.labels(), "normalised")
+    if crossed:
+        _note_statistic(trace, name, shadow, crossed[-1], outputs)
     core = shadow.core
     for axis in crossed:
         core = core.amax(axis, keepdim=True) * NEUTRAL
@@ -306,6 +304,19 @@ def reduce(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) ->
         keep = tensor.dim() == args[0].dim()
         kept = core if keep else core.reshape([size for axis, size in enumerate(core.shape) if axis not in dims])
         trace.set_shadow(tensor, Shadow(kept, tuple(tensor.shape)).resolved(trace.units))
+
+
+def _note_statistic(trace: Trace, name: str, shadow: Shadow, axis: int, outputs: Any) -> None:
+    """Notes what a statistic over channels means for them: it changes when some go, and positions may be read."""
+    reason = f"the network tells the positions of its channels ({name})"
+    if name in ("argmax", "argmin"):
+        trace.units.freeze(shadow.labels(), reason)
+        return
+    trace.units.mark(shadow.labels(), "normalised")
+    if name in ("max", "min") and isinstance(outputs, (tuple, list)):  # values, and where they are found
+        trace.freeze_if_read(outputs[1], shadow.labels(), reason)
+    # A root-mean-square norm runs as a mean, and compares the width with the one that it remembers.
+    trace.attribute(trace.modules[-1], "normalized_shape", shadow.vector(axis))
 
 
 def _reduced_axes(name: str, args: Args) -> list[int]:

@@ -147,6 +147,7 @@ class Trace:
         self._views: dict[int, ParameterView] = {}
         self._shadows: dict[int, Shadow] = {}
         self._producers: dict[int, Producer] = {}
+        self._positions: dict[int, tuple[Labels, str]] = {}
         self._alive: list[Tensor] = []
         self.derived: dict[int, Derived] = {}
         self.all_producers: list[Producer] = []
@@ -166,6 +167,7 @@ class Trace:
         """Lets the activations of a finished run go."""
         self._shadows.clear()
         self._producers.clear()
+        self._positions.clear()
         self._views.clear()
         self.derived.clear()
         self._alive.clear()
@@ -346,9 +348,22 @@ class Trace:
         self.steps.append(step)
         self._alive += outputs
 
+    def freeze_if_read(self, positions: Tensor, labels: Labels, reason: str) -> None:
+        """Freezes channels as soon as an operator reads a tensor that tells their positions, or the network returns it.
+
+        Args:
+            positions: The tensor.
+            labels: Labels of the channels.
+            reason: Why they are frozen then.
+        """
+        self._alive.append(positions)
+        self._positions[id(positions)] = (labels, reason)
+
     def note_uses(self, tensors: Sequence[Tensor]) -> None:
-        """Counts who reads the outputs of layers."""
+        """Counts who reads the outputs of layers, and freezes channels whose positions are read."""
         for tensor in tensors:
+            if id(tensor) in self._positions:
+                self.units.freeze(*self._positions[id(tensor)])
             if id(tensor) in self._producers:
                 self._producers[id(tensor)].uses += 1
 

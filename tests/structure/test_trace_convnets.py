@@ -232,10 +232,31 @@ def test_statistics_over_channels_leave_them_prunable_and_are_noted(tools):
     assert groups["b"].normalised is False
 
 
-def test_positions_of_channels_in_the_output_are_left_alone(tools):
-    model = Lambda(lambda m, x: m.a(x).argmax(1), a=conv(3, 6))
-    structure, _ = tools.traced(model, IMAGE)
-    assert "positions of its channels" in tools.reasons_of(structure)["a"]
+@pytest.mark.parametrize(
+    "positions",
+    [
+        lambda x: x.argmax(1),
+        lambda x: x.max(1)[1],
+        lambda x: x.gather(1, x.max(1, keepdim=True)[1]),
+        lambda x: x.median(1)[1],
+        lambda x: x.sort(1)[1],
+        lambda x: x.topk(2, 1)[1],
+    ],
+)
+def test_channels_whose_positions_are_told_are_left_alone(tools, positions):
+    structure, _ = tools.traced(Lambda(lambda m, x: positions(m.a(x)), a=conv(3, 6)), IMAGE)
+    assert tools.reasons_of(structure).keys() == {"a"}
+
+
+def test_the_greatest_channel_leaves_all_prunable_where_nobody_asks_which_it_is(tools):
+    def attend(m, x):
+        x = m.a(x)
+        return m.b(x * m.spatial(x.max(1, keepdim=True)[0]).sigmoid())
+
+    structure, _ = tools.traced(Lambda(attend, a=conv(3, 6), spatial=conv(1, 1), b=conv(6, 2)), IMAGE)
+    groups = tools.groups_of(structure)
+    assert groups["a"].prunable
+    assert groups["a"].normalised
 
 
 def test_pixel_shuffle_takes_four_channels_for_one(tools):
@@ -291,6 +312,23 @@ def test_norms_over_channels(tools):
     assert [(group.channels, group.normalised) for group in structure.groups] == [(4, True), (6, False), (2, False)]
     assert small[1].num_channels == small[0].out_channels
     assert small[3].num_features == small[2].out_channels
+
+
+def test_root_mean_square_norms_remember_the_width_that_is_left(tools):
+    model = nn.Sequential(nn.Linear(4, 12), nn.RMSNorm(12), nn.Linear(12, 2))
+    structure, small = tools.traced(model, torch.ones(1, 3, 4))
+    assert structure.groups[0].prunable
+    assert structure.groups[0].normalised
+    assert small[1].normalized_shape == (small[0].out_features,)
+
+
+def test_variance_and_mean_over_channels_leave_them_prunable(tools):
+    def normalise(m, x):
+        variance, mean = torch.var_mean(m.a(x), 1, keepdim=True)
+        return m.b((m.a(x) - mean) * variance.rsqrt())
+
+    structure, _ = tools.traced(Lambda(normalise, a=conv(3, 6), b=conv(6, 2)), IMAGE)
+    assert tools.groups_of(structure)["a"].prunable
 
 
 @pytest.mark.parametrize("activation", [nn.PReLU(6), nn.LeakyReLU(), nn.Hardswish(), nn.SiLU(), nn.Dropout2d()])
