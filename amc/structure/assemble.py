@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from amc.structure.entries import Factor, LayerRecord
 from amc.structure.extents import CostTerm, Extent
 from amc.structure.model_structure import (
     ChannelGroup,
@@ -22,7 +23,7 @@ from amc.structure.model_structure import (
     TensorCut,
 )
 from amc.structure.shadow import Shadow
-from amc.structure.tracer import Factor, LayerRecord, Trace
+from amc.structure.tracer import Trace
 from amc.structure.units import NEUTRAL, ChannelUnits, Labels
 
 AxisKey = tuple[str, int]

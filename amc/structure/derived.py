@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from amc.structure.tracer import Derived, ParameterView, Trace
+from amc.structure.entries import Derived, ParameterView
+from amc.structure.tracer import Trace
 from amc.structure.units import Labels
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from torch import Tensor
 
+from amc.structure.entries import Step
 from amc.structure.running import tensors_in
-from amc.structure.tracer import Step, Trace
+from amc.structure.tracer import Trace
 
 
 def step(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any, costs: range) -> Step:

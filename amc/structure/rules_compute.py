@@ -13,10 +13,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from amc.structure.derived import settle_weight, weight_view
+from amc.structure.entries import Factor, LayerRecord, ParameterView, Producer
 from amc.structure.rules_move import combined, reduce, spatial
 from amc.structure.running import tensors_in
 from amc.structure.shadow import Shadow, merged_along
-from amc.structure.tracer import Factor, LayerRecord, ParameterView, Producer, Trace
+from amc.structure.tracer import Trace
 from amc.structure.units import Labels
 
 Args = tuple[Any, ...]

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from amc.structure.entries import ParameterView
 from amc.structure.running import tensors_in
 from amc.structure.shadow import Shadow, merged_along, moved, of_full
-from amc.structure.tracer import ParameterView, Trace
+from amc.structure.tracer import Trace
 from amc.structure.units import NEUTRAL
 
 Args = tuple[Any, ...]

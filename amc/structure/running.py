@@ -92,6 +92,19 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = flag
 
 
+def forget_computed(model: nn.Module) -> None:
+    """Lets modules drop what they have computed from their weights and keep for evaluation, such as attention biases.
+
+    That they do when they are put into training mode, by a method of their own; all flags are left as they are.
+    """
+    for module in model.modules():
+        if type(module).train is not nn.Module.train:
+            flags = [(each, each.training) for each in module.modules()]
+            module.train()
+            for each, flag in flags:
+                each.training = flag
+
+
 @contextmanager
 def inference(model: nn.Module) -> Iterator[None]:
     """Runs a network in evaluation mode and without gradients; see `evaluation_mode`.

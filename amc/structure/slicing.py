@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from amc.errors import StructureError
 from amc.structure.model_structure import ModelStructure
-from amc.structure.running import buffer_places
+from amc.structure.running import buffer_places, forget_computed
 from amc.structure.selection import Slicer
 from amc.structure.substitution import Substitute
 
@@ -93,6 +93,8 @@ def sliced(model: nn.Module, structure: ModelStructure, kept: Kept) -> dict[str,
 def set_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Replaces parameters and buffers by tensors of other shapes; a shared parameter stays shared.
 
+    What modules have computed from the old ones is dropped, see `forget_computed`.
+
     Args:
         model: The network, changed in place.
         tensors: New values by name; parameters keep whether they require gradients. Buffers that are shared stay so.
@@ -110,6 +112,7 @@ def set_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             places = places or buffer_places(model)
             for module, key in places[id(parent._buffers[leaf])]:
                 module._buffers[key] = value
+    forget_computed(model)
 
 
 def attribute_values(structure: ModelStructure, widths: Sequence[int]) -> list[tuple[str, str, int]]:

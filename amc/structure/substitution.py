@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from amc.structure.running import forget_computed
+
 Users = Mapping[str, Collection[str]]
 """The modules that use a parameter or buffer while they run, by its name."""
 
@@ -49,7 +51,9 @@ def substituted(model: nn.Module, substitutes: Mapping[str, Substitute], users: 
     """
     state = dict(model.named_parameters()) | dict(model.named_buffers())
     before = {name: state[name].data for name in substitutes}
+    forget_computed(model)
     with ExitStack() as stack:
+        stack.callback(forget_computed, model)
         stack.callback(_restore, state, before)
         on_demand = {name for name in substitutes if users is not None and is_large(before[name])}
         for name in substitutes.keys() - on_demand:

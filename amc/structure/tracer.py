@@ -10,95 +10,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from amc.structure.entries import Derived, Factor, LayerRecord, ParameterView, Producer, Step
 from amc.structure.shadow import Shadow, merged_along
 from amc.structure.units import ChannelUnits, Labels
 
-Factor = Labels | int
-"""An axis in a cost: its labels where they vary along it, else its length."""
-
 HEAD_ATTRIBUTES = ("num_heads", "n_heads", "nhead", "n_head", "num_attention_heads", "heads")
 
-WIDTH_ATTRIBUTES = ("attn_dim", "inner_dim", "key_attn_dim", "val_attn_dim", "all_head_size", "hidden_dim")
+_WIDTHS = "attn_dim inner_dim out_dim dh key_attn_dim val_attn_dim all_head_size hidden_dim"
+WIDTH_ATTRIBUTES = tuple(_WIDTHS.split())
 """Where modules remember a width that they give to `reshape`: that of all heads together, or of the tokens."""
+
+LAYER_SIZES = ("normalized_shape", "kernel_size", "stride", "padding", "dilation", "output_size")
+"""Where layers remember sizes that they do not give to `reshape`."""
 
 _RECURRENT, _POWERS = ("lstm", "gru", "rnn_tanh", "rnn_relu"), ("linalg_matrix_power", "matrix_power")
 _PRODUCTS = ("tensordot", "inner", "linalg_multi_dot", "chain_matmul", "scaled_dot_product_attention")
 _UNCOUNTED = frozenset({*_RECURRENT, *_POWERS, *_PRODUCTS})
 """Functions of PyTorch that fvcore sees as one operator, and counts as nothing, though they run matrix products."""
-
-
-@dataclass(frozen=True)
-class ParameterView:
-    """A parameter or buffer seen through transpositions and slices.
-
-    Attributes:
-        name: Its name in the network.
-        axes: For every axis of the view, the axis of the parameter.
-        offsets: For every axis of the view, where it starts.
-    """
-
-    name: str
-    axes: tuple[int, ...]
-    offsets: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Derived:
-    """Where a tensor that was computed from parameters alone comes from; see `amc.structure.derived`.
-
-    Attributes:
-        names: The parameters and buffers.
-        costs: Places in `Trace.costs` of what the computation costs.
-    """
-
-    names: frozenset[str]
-    costs: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Step:
-    """What an operator depended on, and what depends on it; see `amc.structure.liveness`.
-
-    Attributes:
-        reads: The memory of its inputs.
-        writes: The memory of its outputs, and of the inputs that it changed.
-        costs: Places in `Trace.costs` of what it cost.
-    """
-
-    reads: frozenset[int]
-    writes: frozenset[int]
-    costs: range
-
-
-@dataclass
-class LayerRecord:
-    """What was seen of a layer with a weight, before groups are known; see `LayerSpec`.
-
-    Attributes:
-        costs: Places in `Trace.costs` of what it costs.
-    """
-
-    weight: str
-    kind: str
-    in_labels: Factor
-    out_labels: Factor
-    input_size: tuple[int, int]
-    in_channels: int
-    out_channels: int
-    kernel_size: tuple[int, int] = (1, 1)
-    stride: tuple[int, int] = (1, 1)
-    costs: list[int] = field(default_factory=list)
-    calls: int = 1
-    batch_norm: str | None = None
-
-
-@dataclass
-class Producer:
-    """Which layer an activation comes from, how many operators read it, and the batch norm among them."""
-
-    layer: LayerRecord
-    uses: int = 0
-    batch_norm: str | None = None
 
 
 @dataclass
@@ -314,8 +242,8 @@ class Trace:
             # A module may have its child's method do the work.
             for child, module in (("", self.module), *self.module.named_children()):
                 for name, held in vars(module).items():
-                    if isinstance(held, (tuple, list)) and tuple(held) == shadow.shape[len(shadow.shape) - len(held) :]:
-                        place = axis - len(shadow.shape) + len(held)
+                    place = axis - len(shadow.shape) + len(held) if isinstance(held, (tuple, list)) else -1
+                    if place >= 0 and name not in LAYER_SIZES and tuple(held) == shadow.shape[axis - place :]:
                         path = ".".join(filter(None, (self.modules[-1], child)))
                         self._element_attribute(path, f"{name}[{place}]", shadow.vector(axis))
 

@@ -43,6 +43,7 @@ class Trial:
     values: bool = True
     failures: dict[int, str] = field(default_factory=dict)
     _last_fails: dict[tuple[str, ...], bool] = field(default_factory=dict)
+    _dense_outputs: list[Tensor] | None = None
 
     def accept(self, accepted: list[int], groups: Sequence[int]) -> list[int]:
         """Returns the accepted groups with those of `groups` that can be cut together with them.
@@ -90,7 +91,8 @@ class Trial:
     def _failure_with(self, groups: Sequence[int], users: Users | None) -> str | None:
         kept = {index: half_of(self.structure.groups[index].channels, index) for index in groups}
         # Of normalised channels, what is left is scaled by other statistics, so there is nothing to compare with.
-        comparable = self.values and not any(self.structure.groups[index].normalised for index in groups)
+        normalised = [index for index in groups if self.structure.groups[index].normalised]
+        comparable = self.values and not normalised
         narrow = sliced(self.model, self.structure, kept)
         with self._attributes(kept):
             try:
@@ -98,11 +100,19 @@ class Trial:
             except Exception as error:
                 return f"the network's code counts on its width: {first_line(error)}"
         if not comparable:
-            return None
+            return self._failure_reordered(normalised, users) if self.values else None
         for roles in (("read",), ("read", "write", "follow")):
             if agree(outputs, self._run(ignoring(self.model, self.structure, kept, roles), users)):
                 return None
         return "the network computes something else when it is narrower"
+
+    def _failure_reordered(self, groups: Sequence[int], users: Users | None) -> str | None:
+        """Returns why channels in another order are not the same to the network, or None if they are."""
+        if self._dense_outputs is None:
+            self._dense_outputs = self._run({}, users)
+        outputs = self._run(reordered(self.model, self.structure, groups), users)
+        same = agree(outputs, self._dense_outputs)
+        return None if same else "the network computes something else when its channels change places"
 
     def _run(self, substitutes: Mapping[str, Substitute], users: Users | None) -> list[Tensor]:
         # The same random numbers in every run, for networks that draw some.
@@ -202,6 +212,33 @@ def ignoring(model: nn.Module, structure: ModelStructure, kept: Kept, roles: Seq
         name: Substitute(tuple(tensors[name].shape), partial(_zeroed, tensors[name].detach(), places))
         for name, places in gone.items()
     }
+
+
+def reordered(model: nn.Module, structure: ModelStructure, groups: Sequence[int]) -> dict[str, Substitute]:
+    """Returns the tensors with the channels of some groups in another order, an irregular one for each group.
+
+    To a network that may lose any of them, that order does not matter.
+    """
+    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+    moved: dict[str, list[tuple[int, Tensor]]] = {}
+    for index in groups:
+        group = structure.groups[index]
+        order = torch.randperm(group.channels, generator=torch.Generator().manual_seed(index))
+        for entry in group.cuts:
+            positions, sources = torch.tensor(entry.positions), torch.arange(tensors[entry.tensor].shape[entry.axis])
+            sources[positions] = positions[order]
+            moved.setdefault(entry.tensor, []).append((entry.axis, sources))
+    return {
+        name: Substitute(tuple(tensors[name].shape), partial(_picked, tensors[name].detach(), places))
+        for name, places in moved.items()
+    }
+
+
+def _picked(tensor: Tensor, places: Sequence[tuple[int, Tensor]]) -> Tensor:
+    """Returns a copy whose positions on axes are taken from others."""
+    for axis, sources in places:
+        tensor = tensor.index_select(axis, sources.to(tensor.device))
+    return tensor
 
 
 def _zeroed(tensor: Tensor, places: Sequence[tuple[int, Tensor]]) -> Tensor:

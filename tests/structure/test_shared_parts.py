@@ -97,3 +97,27 @@ def test_a_shared_buffer_and_layers_called_by_name_go_through_the_whole_job():
     result = amc.compress(Shared(), (data, data), amc.Budget(flops=0.6), **options)
     assert result.model.scale is result.model.shift.scale
     assert len(result.model.scale) == result.model.stem.out_channels < 8
+
+
+def ramped(net, x):
+    return x * torch.linspace(0.0, 1.0, x.shape[1]).view(1, -1, 1, 1)
+
+
+def numbered(net, x):
+    return x + torch.arange(x.shape[1])[:, None, None]
+
+
+@pytest.mark.parametrize("by_place", [ramped, numbered])
+def test_code_that_tells_normalised_channels_apart_by_their_place_is_left_alone(tools, by_place):
+    net = Net(lambda net, x: by_place(net, net.norm(x)), norm=nn.GroupNorm(1, 8))
+    structure, _ = tools.traced(net, IMAGE)
+    assert tools.reasons_of(structure)["stem"] == "the network computes something else when its channels change places"
+    assert "next" not in tools.reasons_of(structure)
+
+
+def test_a_scale_of_every_normalised_channel_goes_along(tools):
+    scale = nn.Parameter(torch.linspace(0.0, 1.0, 8).view(1, 8, 1, 1))
+    net = Net(lambda net, x: net.norm(x) * net.scale, norm=nn.GroupNorm(1, 8), scale=scale)
+    structure, small = tools.traced(net, IMAGE)
+    assert tools.reasons_of(structure).keys() == {"head"}
+    assert small.scale.shape[1] == small.stem.out_channels

@@ -286,3 +286,45 @@ def test_attention_whose_sizes_are_attributes_loses_heads(tools):
     assert (small[1].attn_dim, small[1].bias.shape) == (3 * kept, (5, 5, kept))
     assert kept < 4
     assert model[1].bias.shape == (5, 5, 4)
+
+
+class Biased(nn.Module):
+    """Attention with a norm of its own and a bias of every head, kept for evaluation as LeViT and TinyViT do."""
+
+    def __init__(self, width=12, heads=3):
+        super().__init__()
+        self.num_heads, self.key_dim, self.out_dim, self.resolution = heads, 4, 12, (2, 2)
+        self.norm, self.qkv, self.proj = nn.LayerNorm(width), nn.Linear(width, 36), nn.Linear(12, width)
+        self.biases = nn.Parameter(torch.randn(heads, 4))
+        self.kept = {}
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.kept = {}
+        return self
+
+    def biases_of_heads(self):
+        if not self.training and "biases" not in self.kept:
+            self.kept["biases"] = self.biases[:, (torch.arange(4)[:, None] - torch.arange(4)).abs()]
+        return self.kept.get("biases", self.biases[:, (torch.arange(4)[:, None] - torch.arange(4)).abs()])
+
+    def forward(self, x):
+        parts = self.qkv(self.norm(x)).view(*x.shape[:2], self.num_heads, -1).split(self.key_dim, 3)
+        query, key, value = (part.transpose(1, 2) for part in parts)
+        scores = (query @ key.transpose(-2, -1) + self.biases_of_heads()).softmax(-1)
+        image = (scores @ value).transpose(2, 3).reshape(len(x), self.out_dim, *self.resolution)
+        return self.proj(image.flatten(2).transpose(1, 2))
+
+
+def test_attention_that_keeps_its_biases_loses_heads(tools):
+    model = nn.Sequential(nn.Linear(6, 12), Biased(), nn.Linear(12, 2)).eval()
+    example = TOKENS[:, :4, :6]
+    model(example)  # its biases are kept from here on
+    structure, small = tools.traced(model, example)
+    groups = tools.groups_of(structure)
+    assert groups["1.qkv"].channels == 3
+    assert groups["1.qkv"].prunable
+    assert small[1].out_dim == small[1].proj.in_features < 12
+    assert small[1].norm.normalized_shape == (small[0].out_features,)
+    assert small[1].resolution == (2, 2)
+    assert not model[1].training
