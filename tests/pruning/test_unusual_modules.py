@@ -88,3 +88,39 @@ def test_a_sum_behind_an_activation_cannot_be_set_right_by_the_layer_before(imag
         model = randomised(Residual(act))
         structure = trace_structure(model, images[:1])
         assert list(find_residual_sums(model, structure.layers, images)) == found
+
+
+class KeptBiases(nn.Module):
+    """Heads that are scaled by what is computed from a parameter once in evaluation mode and kept from then on."""
+
+    def __init__(self):
+        super().__init__()
+        self.num_heads = 4
+        self.into, self.out = nn.Linear(6, 12), nn.Linear(12, 3)
+        self.scales = nn.Parameter(torch.linspace(0.5, 2.0, 4)[:, None])
+        self.kept = None
+
+    def train(self, mode=True):
+        self.kept = None
+        return super().train(mode)
+
+    def forward(self, x):
+        if self.kept is None or self.training:
+            self.kept = self.scales.exp()
+        x = self.into(x).view(len(x), self.num_heads, -1) * self.kept
+        return self.out(x.flatten(1))
+
+
+def test_what_modules_keep_of_their_weights_follows_every_candidate():
+    torch.manual_seed(0)
+    model, rows = KeptBiases().eval(), torch.randn(20, 6)
+    model(rows)
+    structure = trace_structure(model, rows[:1])
+    pruner = FilterPruner(model, structure, build_tables(model, structure, [rows], TableOptions()))
+    assert structure.groups[0].channels == 4
+    candidate = CandidateNetwork(pruner)
+    for heads in (4, 1, 3):
+        allocation = Allocation("filter", {"into": heads})
+        with torch.no_grad():
+            expected = pruner.prune(allocation).eval()(rows)
+        torch.testing.assert_close(candidate.logits(allocation, [candidate.prepare(rows)]), expected)
