@@ -100,7 +100,7 @@ def forget_computed(model: nn.Module) -> None:
     for module in model.modules():
         if type(module).train is not nn.Module.train:
             flags = [(each, each.training) for each in module.modules()]
-            module.train()
+            module.train(True)
             for each, flag in flags:
                 each.training = flag
 
