@@ -54,7 +54,7 @@ def read_architecture(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         remedy = "give the folder that --out named, or finish the run with --resume"
         if (folder / POLICY).is_file():
-            remedy = f"it holds a policy: amc prune --policy {folder / POLICY}, or finish an amc compress with --resume"
+            remedy = f"it holds a policy: amc prune {folder}, or finish an amc compress with --resume"
         raise RunFolderError(
             f"{folder} must be a finished run's folder, but has no {ARCHITECTURE}; {remedy}"
         ) from error

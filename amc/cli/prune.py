@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 import jsonargparse
 
 from amc.cli.command import Command
-from amc.cli.options import add_output_options, add_run_options, option_value, options_of_run, run_config
+from amc.cli.options import (
+    add_output_options,
+    add_run_options,
+    find_run,
+    option_value,
+    options_of_run,
+    run_config,
+)
 from amc.cli.resume import input_of, options_to_resume, output_of
 from amc.config import BudgetConfig, RunConfig, budget_of
 from amc.errors import ConfigurationError
@@ -29,8 +36,11 @@ _UNUSED = (
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Adds the options that say which network, which policy, and where to write."""
+    parser.add_argument("run", nargs="?", type=str | None, metavar="RUN", help="Folder with the policy of a search.")
     add_run_options(parser, hide=_UNUSED)
-    parser.add_argument("--policy", type=str | None, default=None, metavar="FILE", help="The policy.json of a search.")
+    parser.add_argument(
+        "--policy", type=str | None, default=None, metavar="FILE", help="A policy.json that lies elsewhere."
+    )
     add_output_options(parser, "Folder for the pruned network; unset: a new one in runs/.")
 
 
@@ -42,10 +52,11 @@ def defaults(words: Sequence[str]) -> list[str]:
     resumed = options_to_resume(words, "prune")
     if resumed is not None:
         return resumed
-    policy = option_value(words, "--policy")
-    if policy is None or any(option_value(words, name) is not None for name in ("--config", "--model")):
+    if any(option_value(words, name) is not None for name in ("--config", "--model")):
         return []
-    return options_of_run(Path(policy).parent)
+    policy = option_value(words, "--policy")
+    folder = find_run(words) if policy is None else Path(policy).parent
+    return [] if folder is None else options_of_run(folder)
 
 
 def run(options: jsonargparse.Namespace) -> None:
@@ -61,9 +72,7 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.report.run_recorder import RunRecorder
     from amc.summary import policy_record
 
-    file = input_of(options.out, options.resume, "prune", "policy", options.policy)
-    if file is None:
-        raise ConfigurationError("amc prune needs a policy: give the policy.json of a search with --policy")
+    file = _policy_file(options)
     allocation = read_policy(file)
     config = run_config(options)
     config = replace(config, finetune=replace(config.finetune, epochs=0))
@@ -84,6 +93,19 @@ def run(options: jsonargparse.Namespace) -> None:
         delivered = Workshop(task, recorder).deliver("policy", allocation, recorder)
         print(write_network(path, task, source, delivered))
     print(f"The pruned network: {path}  (go on with: amc finetune {shlex.quote(str(path))})")
+
+
+def _policy_file(options: jsonargparse.Namespace) -> Path:
+    """Returns the policy: that of RUN, the file that is named, or that of the run that is resumed."""
+    from amc.loading import POLICY
+
+    if options.run is not None and options.policy is not None:
+        raise ConfigurationError("amc prune carries out one policy: give the folder of a run, or --policy FILE")
+    given = options.policy if options.run is None else str(Path(options.run) / POLICY)
+    file = input_of(options.out, options.resume, "prune", "policy", given)
+    if file is None:
+        raise ConfigurationError("amc prune needs a policy: give the folder of a search, or --policy FILE")
+    return file
 
 
 def _has_budget(config: RunConfig, policy: Path) -> bool:
@@ -110,13 +132,14 @@ COMMAND = Command(
     add_arguments,
     run,
     defaults=defaults,
+    usage="[RUN] [options]",
     description=(
         "Prunes a network as a policy.json says, and refits what reads the pruned layers; fine-tunes nothing. A\n"
         "policy in a run's folder is carried out with the options of that run, on the dense network that it has\n"
         "trained, unless --model or --config name another."
     ),
     examples=(
-        "  amc prune --policy runs/mine/policy.json\n"
+        "  amc prune runs/mine\n"
         "  amc prune --policy policy.json --model resnet56 --weights FILE --data.name imagefolder --data.root DIR"
     ),
 )

@@ -59,8 +59,7 @@ def run(options: jsonargparse.Namespace) -> None:
         plot_run(path / "report.png", task.problem, outcome.episodes, widths)
     print(render(allocation_table(task.problem, widths)))
     print(f"reward {outcome.best.reward:.4f}, search accuracy {outcome.best.score.accuracy:.2f} percent")
-    policy = path / "policy.json"
-    print(f"The policy: {policy}  (go on with: amc prune --policy {shlex.quote(str(policy))})")
+    print(f"The policy: {path / 'policy.json'}  (go on with: amc prune {shlex.quote(str(path))})")
 
 
 COMMAND = Command(

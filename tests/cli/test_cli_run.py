@@ -127,7 +127,7 @@ def test_search_prune_finetune_evaluate(tmp_path, capsys):
     searched, pruned, tuned = (tmp_path / name for name in ("searched", "pruned", "tuned"))
     options = [option for option in QUICK if option not in ("--finetune.epochs", "1")]
     assert main(["search", *options, "--episodes", "2", "--out", str(searched)]) == 0
-    assert main(["prune", "--policy", str(searched / "policy.json"), "--out", str(pruned)]) == 0
+    assert main(["prune", str(searched), "--out", str(pruned)]) == 0
     assert main(["finetune", str(pruned), "--finetune.epochs", "1", "--out", str(tuned)]) == 0
     capsys.readouterr()
     assert main(["evaluate", str(tuned)]) == 0

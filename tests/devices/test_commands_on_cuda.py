@@ -22,7 +22,7 @@ def by_commands(folder, device):
     searched, pruned, finetuned = folder / "searched", folder / "pruned", folder / "finetuned"
     for words in (
         ["search", *SMALL, *SEARCH, "--device", device, "--out", str(searched)],
-        ["prune", "--policy", str(searched / "policy.json"), "--out", str(pruned)],
+        ["prune", str(searched), "--out", str(pruned)],
         ["finetune", str(pruned), *FINETUNE, "--out", str(finetuned)],
         ["evaluate", str(finetuned)],
     ):
