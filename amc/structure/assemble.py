@@ -7,13 +7,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from amc.structure.entries import Factor, LayerRecord
+from amc.structure.entries import Factor, LayerRecord, dense_flops
 from amc.structure.extents import CostTerm, Extent
 from amc.structure.model_structure import (
     ChannelGroup,
@@ -241,17 +240,12 @@ def _layer(trace: Trace, grouping: Grouping, record: LayerRecord) -> LayerSpec:
         stride=record.stride,
         input_size=record.input_size,
         calls=record.calls,
-        flops=sum(_dense(*trace.costs[place]) for place in record.costs),
+        flops=sum(dense_flops(*trace.costs[place]) for place in record.costs),
         params=params,
         writes=written[0] if written else None,
         reads=tuple(_groups_of(trace, grouping, record.in_labels)),
         batch_norm=record.batch_norm,
     )
-
-
-def _dense(coefficient: int, factors: Sequence[Factor]) -> int:
-    """Returns FLOPs at the dense widths."""
-    return coefficient * prod(factor if isinstance(factor, int) else len(factor) for factor in factors)
 
 
 def _groups_of(trace: Trace, grouping: Grouping, labels: Factor) -> list[int]:

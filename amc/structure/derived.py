@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from amc.structure.entries import Derived, ParameterView
+from amc.structure.entries import Derived, ParameterView, dense_flops
 from amc.structure.tracer import Trace
 from amc.structure.units import Labels
 
@@ -72,8 +72,6 @@ def settle_weight(trace: Trace, weight: Tensor, view: ParameterView, read: Label
     shape = trace.tensors[view.name].shape
     axes = tuple(trace.axis_labels.get((view.name, axis), size) for axis, size in enumerate(shape))
     for place in derived.costs:
-        coefficient, factors = trace.costs[place]
-        for factor in factors:
-            coefficient *= factor if isinstance(factor, int) else len(factor)
-        assert coefficient % weight.numel() == 0
-        trace.costs[place] = (coefficient // weight.numel(), axes)
+        flops = dense_flops(*trace.costs[place])
+        assert flops % weight.numel() == 0
+        trace.costs[place] = (flops // weight.numel(), axes)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 from amc.structure.units import Labels
 
 Factor = Labels | int
 """An axis in a cost: its labels where they vary along it, else its length."""
+
+
+def dense_flops(coefficient: int, factors: Sequence[Factor]) -> int:
+    """Returns what an entry of `Trace.costs` comes to at the dense widths."""
+    return coefficient * prod(factor if isinstance(factor, int) else len(factor) for factor in factors)
 
 
 @dataclass(frozen=True)

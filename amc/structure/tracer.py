@@ -284,7 +284,6 @@ class Trace:
             labels: Labels of the channels.
             reason: Why they are frozen then.
         """
-        self._alive.append(positions)
         self._positions[id(positions)] = (labels, reason)
 
     def note_uses(self, tensors: Sequence[Tensor]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,6 +17,9 @@ from amc.structure.running import ExampleInput, call, first_line, tensors_in
 from amc.structure.skipping import SkippingMode, ValuesNeeded, for_shapes, reading
 from amc.structure.slicing import Kept, attribute_name, attribute_values, set_attributes, sliced, widths_of
 from amc.structure.substitution import Substitute, Users, is_large, substituted
+
+Places = Sequence[tuple[int, Tensor]]
+"""Axes of a tensor, with positions on them."""
 
 TOLERANCE = 1e-3
 """Largest difference, relative to the largest output, between a cut network and the dense one that ignores the same
@@ -208,10 +211,7 @@ def ignoring(model: nn.Module, structure: ModelStructure, kept: Kept, roles: Seq
             if entry.tensor in tensors and entry.role in roles:
                 positions = torch.tensor([position for channel in removed for position in entry.positions[channel]])
                 gone.setdefault(entry.tensor, []).append((entry.axis, positions))
-    return {
-        name: Substitute(tuple(tensors[name].shape), partial(_zeroed, tensors[name].detach(), places))
-        for name, places in gone.items()
-    }
+    return _changed(_zeroed, tensors, gone)
 
 
 def reordered(model: nn.Module, structure: ModelStructure, groups: Sequence[int]) -> dict[str, Substitute]:
@@ -228,20 +228,27 @@ def reordered(model: nn.Module, structure: ModelStructure, groups: Sequence[int]
             positions, sources = torch.tensor(entry.positions), torch.arange(tensors[entry.tensor].shape[entry.axis])
             sources[positions] = positions[order]
             moved.setdefault(entry.tensor, []).append((entry.axis, sources))
+    return _changed(_picked, tensors, moved)
+
+
+def _changed(
+    change: Callable[[Tensor, Places], Tensor], tensors: Mapping[str, Tensor], places: Mapping[str, Places]
+) -> dict[str, Substitute]:
+    """Returns the tensors that have places, with values that are changed there when they are asked for."""
     return {
-        name: Substitute(tuple(tensors[name].shape), partial(_picked, tensors[name].detach(), places))
-        for name, places in moved.items()
+        name: Substitute(tuple(tensors[name].shape), partial(change, tensors[name].detach(), where))
+        for name, where in places.items()
     }
 
 
-def _picked(tensor: Tensor, places: Sequence[tuple[int, Tensor]]) -> Tensor:
+def _picked(tensor: Tensor, places: Places) -> Tensor:
     """Returns a copy whose positions on axes are taken from others."""
     for axis, sources in places:
         tensor = tensor.index_select(axis, sources.to(tensor.device))
     return tensor
 
 
-def _zeroed(tensor: Tensor, places: Sequence[tuple[int, Tensor]]) -> Tensor:
+def _zeroed(tensor: Tensor, places: Places) -> Tensor:
     """Returns a copy with zeros at positions on axes; multiplying is faster than writing them one by one."""
     result = tensor
     for axis, positions in places:

@@ -304,9 +304,8 @@ class Biased(nn.Module):
         return self
 
     def biases_of_heads(self):
-        if not self.training and "biases" not in self.kept:
-            self.kept["biases"] = self.biases[:, (torch.arange(4)[:, None] - torch.arange(4)).abs()]
-        return self.kept.get("biases", self.biases[:, (torch.arange(4)[:, None] - torch.arange(4)).abs()])
+        biases = self.biases[:, (torch.arange(4)[:, None] - torch.arange(4)).abs()]
+        return biases if self.training else self.kept.setdefault("biases", biases)
 
     def forward(self, x):
         parts = self.qkv(self.norm(x)).view(*x.shape[:2], self.num_heads, -1).split(self.key_dim, 3)

@@ -232,19 +232,23 @@ def test_statistics_over_channels_leave_them_prunable_and_are_noted(tools):
     assert groups["b"].normalised is False
 
 
+@pytest.mark.parametrize("positions", [lambda x: x.argmax(1), lambda x: x.max(1)[1], lambda x: x.min(1)[1] + 1])
+def test_positions_of_channels_in_the_output_are_left_alone(tools, positions):
+    structure, _ = tools.traced(Lambda(lambda m, x: positions(m.a(x)), a=conv(3, 6)), IMAGE)
+    assert "positions of its channels" in tools.reasons_of(structure)["a"]
+
+
 @pytest.mark.parametrize(
-    "positions",
+    "order",
     [
-        lambda x: x.argmax(1),
-        lambda x: x.max(1)[1],
         lambda x: x.gather(1, x.max(1, keepdim=True)[1]),
         lambda x: x.median(1)[1],
         lambda x: x.sort(1)[1],
         lambda x: x.topk(2, 1)[1],
     ],
 )
-def test_channels_whose_positions_are_told_are_left_alone(tools, positions):
-    structure, _ = tools.traced(Lambda(lambda m, x: positions(m.a(x)), a=conv(3, 6)), IMAGE)
+def test_other_functions_that_order_channels_leave_them_alone(tools, order):
+    structure, _ = tools.traced(Lambda(lambda m, x: order(m.a(x)), a=conv(3, 6)), IMAGE)
     assert tools.reasons_of(structure).keys() == {"a"}
 
 
