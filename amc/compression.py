@@ -129,7 +129,7 @@ def compress(
         finetune: Settings of the fine-tuning, or a function that fine-tunes a network in place.
         evaluate: Figure of merit of a network, higher is better, in place of the accuracy on `data`: for tasks other
             than classification. It serves the search AND the report, so let it read no test data. Networks come on
-            `device`.
+            `device`, in their own number format, and their batch norms are not re-estimated for it.
         train: Settings to train the dense network with first; None if it is trained.
         compare_with: Names of agents that do the same job under the same rules.
         example_input: One input of the network (a tensor with a batch axis, a tuple, or a mapping of keyword
@@ -151,6 +151,7 @@ def compress(
     recorder = recorder or Recorder()
     _check_options(model, budget, pruning, finetune, train)
     _check_judge(data, evaluate, reward)
+    _check_heard(data, evaluate, finetune, first_images)
     roles = data if data is None or isinstance(data, DataRoles) else roles_of_pair(data, seed=seed)
     settings = finetune if isinstance(finetune, FineTuneConfig) else FineTuneConfig()
     search = SearchConfig(agent, agent_options or {}, episodes, reward, allocation_mode, seed, first_images)
@@ -162,6 +163,7 @@ def compress(
         finetune=settings,
         evaluate=evaluate,
         tune=finetune if callable(finetune) else None,
+        train=train,
         example_input=example_input,
         seed=seed,
         device=device,
@@ -197,6 +199,14 @@ def _check_judge(data: object, evaluate: object, reward: object) -> None:
             f"with an evaluate of your own the reward must be 'accuracy', which is then a hundredth of its value, or a "
             f"function of an envs.rewards.Outcome; {reward!r} is made of classifications"
         )
+
+
+def _check_heard(data: object, evaluate: object, finetune: object, first_images: object) -> None:
+    """Refuses arguments that nothing would hear."""
+    if data is None and isinstance(finetune, FineTuneConfig) and finetune.epochs:
+        raise ConfigurationError("fine-tuning by settings needs data; give finetune=a function of the network instead")
+    if evaluate is not None and first_images is not None:
+        raise ConfigurationError("an evaluate of your own sees all that it needs at once; leave first_images out")
 
 
 def _carry_out(

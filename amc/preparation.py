@@ -37,6 +37,7 @@ def prepare(
     finetune: FineTuneConfig,
     evaluate: Callable[[nn.Module], float] | None = None,
     tune: Callable[[nn.Module], object] | None = None,
+    train: TrainConfig | None = None,
     example_input: Any | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -48,7 +49,9 @@ def prepare(
         AmcError: If an option, the budget, the network or its weights cannot be used.
     """
     check_seed(seed)
-    finetune.check()
+    for training in (finetune, train):
+        if training is not None:
+            training.check()
     pruning.check()
     resolve_dtype(dtype, resolve_device(device))
     if data is not None and tune is None and finetune.epochs and not any(p.requires_grad for p in model.parameters()):

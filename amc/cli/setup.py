@@ -118,6 +118,7 @@ def open_task(config: RunConfig, data: DataRoles, *, budget: Budget | None = Non
         budget,
         pruning=config.pruning,
         finetune=config.finetune,
+        train=config.train if config.trains_first else None,
         seed=config.seed,
         device=config.device,
         dtype=config.dtype,

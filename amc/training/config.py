@@ -54,7 +54,10 @@ class FineTuneConfig:
         Raises:
             ConfigurationError: If a setting is out of its range.
         """
+        from amc.training.device import resolve_device, resolve_dtype  # import PyTorch, which --help does without
+
         check_numbers(self)
+        resolve_dtype(self.dtype, resolve_device("cpu"))
         rules = {
             "epochs": (self.epochs >= 0, "at least 0"),
             "learning_rate": (self.learning_rate > 0, "positive"),

@@ -220,7 +220,17 @@ def test_inputs_that_are_not_finite_are_found_before_work_starts(role):
 @pytest.mark.parametrize("figure", [float("nan"), "good", None])
 def test_a_measure_that_is_no_number_is_named(figure):
     with pytest.raises(ConfigurationError, match=r"evaluate\(model\) must return a finite number"):
-        amc.compress(ConvNet(), None, example_input=images(1)[0], **{**QUICK, "evaluate": lambda network: figure})
+        amc.compress(ConvNet(), None, example_input=images(1)[0], agent="uniform", evaluate=lambda network: figure)
+
+
+def test_settings_that_nothing_would_hear_are_refused():
+    own = {"evaluate": lambda network: 1.0, "example_input": images(1)[0]}
+    with pytest.raises(ConfigurationError, match="fine-tuning by settings needs data"):
+        amc.compress(ConvNet(), None, **own, finetune=amc.FineTuneConfig(epochs=1))
+    with pytest.raises(ConfigurationError, match="leave first_images out"):
+        amc.compress(ConvNet(), (images(), images(40, seed=1)), **own, first_images=10)
+    with pytest.raises(ConfigurationError, match="learning_rate must be positive, not 0"):
+        amc.compress(ConvNet(), (images(), images(40, seed=1)), train=amc.TrainConfig(learning_rate=0))
 
 
 def test_a_fine_tuning_that_returns_another_network_is_refused():
