@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jsonargparse
 
+from amc.cli.agents_help import agents_help
 from amc.cli.command import Command
 from amc.cli.options import add_run_options, run_config
 from amc.errors import ConfigurationError
@@ -96,15 +98,14 @@ def _agents(config: RunConfig, folder: Path, options: jsonargparse.Namespace) ->
     study.check(cells)
     open_folder(folder, config, {"metric": options.metric})
     ensure_trained(task, config, folder, shown)
-    records: list[dict[str, Any]] = []
+    done = count(1)
     with shown.stage("study", len(cells), "searches") as advance:
 
         def on_cell(record: dict[str, Any]) -> None:
-            records.append(record)
-            advance(len(records), f"{record['agent']} at {record['budget']:g}: reward {record['reward']:.4f}")
+            advance(next(done), f"{record['agent']} at {record['budget']:g}: reward {record['reward']:.4f}")
 
         study.play(cells, on_cell)
-    return agents_table(records)
+    return agents_table(study.lines.records)
 
 
 def _rewards(config: RunConfig, folder: Path, options: jsonargparse.Namespace) -> str:
@@ -135,6 +136,7 @@ COMMAND = Command(
         "with --rewards, compares the rewards with what fine-tuned networks reach. A study that was killed, or is to\n"
         "have more cells, goes on from what its folder has."
     ),
+    notes=agents_help,
     examples=(
         "  amc study --out studies/digits --agents ddpg random uniform --counts 30\n"
         "  amc study --out studies/r20 --config configs/cifar10_resnet20.yaml --data.root DIR --weights FILE \\\n"

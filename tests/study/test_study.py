@@ -96,6 +96,18 @@ def test_counts_that_an_agent_cannot_play_are_refused_before_anything_takes_time
     assert not (tmp_path / "study").exists()
 
 
+def test_the_table_shows_what_earlier_commands_have_played(tmp_path, capsys):
+    words = ["study", *QUICK, "--out", str(tmp_path / "study")]
+    assert main([*words, "--agents", "uniform"]) == 0
+    alone = capsys.readouterr().out
+    assert main([*words, "--agents", "erk"]) == 0
+    both = capsys.readouterr().out
+    assert "`erk`" in both
+    assert "`erk`" not in alone
+    assert set(alone.splitlines()) < set(both.splitlines())
+    assert (tmp_path / "study" / "study.md").read_text() == both
+
+
 def test_cells_that_were_played_are_fine_tuned_later(tmp_path, capsys):
     words = ["study", *QUICK, "--out", str(tmp_path / "study"), "--agents", "uniform", "--budgets", "0.5", "0.503"]
     assert main(words) == 0
