@@ -27,16 +27,17 @@ class PruningConfig:
     Attributes:
         family: filter removes whole channels (a smaller network); weight zeroes single weights (the same shapes).
         criterion: How channels are ranked: elimination, l1, l2 or random; single weights always go by magnitude.
-        reconstruction: Least-squares refit of the layers that read a cut one: sequential, once or none.
+        reconstruction: Least-squares refit of the layers that read a cut one: sequential, once or none (filter).
         recalibration_images: Calibration images on which the batch norms of a candidate are re-estimated before it is
-            scored; 0 scores it as it was cut.
+            scored; 0 scores it as it was cut (filter).
         min_keep_ratio: Smallest share that every layer keeps, 0 to 1; unset: 0.1 of the channels, 0.01 of the weights.
         max_keep_ratio: Largest share that every layer keeps, 0 to 1.
         round_to: Kept channels are a multiple of this; 8 or 16 suits most hardware.
-        exclude: Layers left alone: name patterns, comma-separated, such as 'conv1,layer1.*'.
-        bounds: Smallest and largest pruning ratio by name pattern, such as 'layer1.*=0:0.5,fc=0.2:0.9'; of several
-            patterns that match a layer, the first counts.
-        residual: Whether the channels of residual streams are pruned too.
+        exclude: Layers whose outputs stay whole: name patterns, comma-separated, such as 'conv1,layer1.*'. What they
+            read may be pruned.
+        bounds: Smallest and largest pruning ratio by name pattern, such as 'layer1.*=0:0.5,layer2.*=0.2:0.9'; of
+            several patterns that match a layer, the first counts.
+        residual: Whether the channels of residual streams are pruned too (filter).
     """
 
     family: str = "filter"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from amc.costs.budget import Budget
 from amc.costs.decision import Decision, bounded_decision
 from amc.costs.patterns import check_patterns, keep_bounds, matches
 from amc.costs.polynomial_cost import PolynomialCost
 from amc.costs.problem import PruningProblem
-from amc.errors import ModelError
+from amc.errors import ConfigurationError, ModelError
 from amc.structure import ChannelGroup, CostTerm, Extent, LayerSpec, ModelStructure
 
 
@@ -35,20 +35,21 @@ def filter_problem(
         max_keep_ratio: Share of its channels that every group keeps at most.
         round_to: Kept channels are a multiple of this, or all channels (8 or 16 suits most hardware).
         bounds: Smallest and largest pruning ratio by name pattern, in place of the two ratios above.
-        exclude: Name patterns of groups to leave alone.
+        exclude: Name patterns of groups to leave whole.
         residual: Whether to prune residual streams too.
 
     Patterns are shell-style (`"layer1.*"`) and are matched with a group's name and the names of its writers.
 
     Raises:
         BudgetError: If no allocation meets the budget.
-        ConfigurationError: If the ratios leave a group no width.
+        ConfigurationError: If the ratios leave a group no width, or bounds are given for layers that are not pruned.
         ModelError: If there is nothing to prune.
         UnknownNameError: If a pattern matches neither a group nor a layer.
     """
     bounds = bounds or {}
     group_names = [name for group in structure.groups for name in _names(group)]
     check_patterns([*exclude, *bounds], [*group_names, *(layer.name for layer in structure.layers)])
+    _check_bounds(bounds, structure, residual)
     decisions: list[Decision] = []
     for index in structure.prunable:
         group = structure.groups[index]
@@ -76,6 +77,21 @@ def filter_problem(
 
 def _names(group: ChannelGroup) -> list[str]:
     return [group.name, *group.writers]
+
+
+def _check_bounds(patterns: Iterable[str], structure: ModelStructure, residual: bool) -> None:
+    """Refuses bounds that would go unheard, since nothing that their pattern names is pruned."""
+    for pattern in patterns:
+        reasons = []
+        for group in structure.groups:
+            if matches(_names(group), pattern):
+                stream = "it writes a residual stream, which pruning.residual true prunes"
+                reasons.append(group.reason or (stream if group.residual and not residual else None))
+        if None not in reasons:
+            reason = next(iter(reasons), "no channels go by that name")
+            raise ConfigurationError(
+                f"the bounds of {pattern!r} reach nothing that is pruned ({reason}); leave them out"
+            )
 
 
 def _nothing_to_prune(structure: ModelStructure) -> str:

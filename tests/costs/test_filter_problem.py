@@ -128,3 +128,20 @@ def test_patterns_that_match_nothing_are_errors(structure, options):
 def test_ratios_out_of_order_are_errors(structure, options):
     with pytest.raises(ConfigurationError, match="stem: the ratios to keep must satisfy"):
         filter_problem(structure, None, **options)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "reason"),
+    [
+        ("body.1", "writes a residual stream, which pruning.residual true prunes"),
+        ("head", "no channels go by that name"),
+    ],
+)
+def test_bounds_that_nothing_hears_are_errors(structure, pattern, reason):
+    with pytest.raises(ConfigurationError, match=rf"bounds of '{pattern}' reach nothing that is pruned \(.*{reason}\)"):
+        filter_problem(structure, None, bounds={"stem": (0.0, 0.5), pattern: (0.0, 0.5)})
+
+
+def test_bounds_of_a_residual_stream_are_heard_where_it_is_pruned(structure):
+    problem = filter_problem(structure, None, bounds={"body.1": (0.0, 0.5)}, residual=True)
+    assert [decision.smallest for decision in problem.decisions if decision.name == "body.1"] == [5]
