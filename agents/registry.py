@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
+
+from docstring_parser import parse
 
 from agents.protocol import Agent
 from amc.conversion import convert
@@ -49,6 +52,37 @@ def create_agent(name: str, **options: Any) -> Agent:
         option: convert(known[option].annotation, value, f"{name}: {option}") for option, value in options.items()
     }
     return factory(**values)
+
+
+@dataclass(frozen=True)
+class AgentOption:
+    """An option of an agent.
+
+    Attributes:
+        name: As it is written.
+        default: What holds where it is not given.
+        summary: What it says.
+    """
+
+    name: str
+    default: object
+    summary: str
+
+
+def options_of(name: str) -> list[AgentOption]:
+    """Returns the options of an agent, explained as in its docstrings.
+
+    Raises:
+        UnknownNameError: If no agent has that name.
+    """
+    factory = AGENTS.get(name)
+    told: dict[str, str] = {}
+    for source in (factory, getattr(factory, "__init__", None), getattr(factory, "settings", None)):
+        told |= {entry.arg_name: entry.description or "" for entry in parse(inspect.getdoc(source) or "").params}
+    return [
+        AgentOption(option.name, option.default, " ".join(told.get(option.name, "").split()))
+        for option in _parameters(factory).values()
+    ]
 
 
 def _parameters(factory: Callable[..., Agent]) -> Mapping[str, inspect.Parameter]:

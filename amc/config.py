@@ -41,7 +41,8 @@ class RunConfig:
         weights: Checkpoint with the trained weights.
         train_first: Whether to train the network first; unset: unless --weights or package.module:factory is given.
         agent: What looks for the policy: ddpg, random, cem, cmaes, tpe, greedy, uniform, erk, shallow, deep.
-        agent_options: Options of the agent by name, such as --agent_options.warmup_episodes 20.
+        agent_options: Options of the agent by name, such as --agent_options.warmup_episodes 20; explained by
+            'amc search --agent NAME --help'.
         episodes: Candidates that the agent may try.
         reward: What the agent maximises: accuracy, cross_entropy, agreement, or the paper's flops and params.
         first_images: Images that score a candidate first; it sees the rest only while it can still win. Unset: all.

@@ -19,7 +19,7 @@ class Entry(Generic[T]):
     Attributes:
         name: The name users write.
         target: The thing itself, or `"package.module:attribute"` to import it at first use.
-        summary: One line for `--help`.
+        summary: One line that says what it is.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Registry(Generic[T]):
         Args:
             name: The name users will write.
             target: The object, or `"package.module:attribute"`.
-            summary: One line for `--help`.
+            summary: One line that says what it is.
 
         Raises:
             ConfigurationError: If the name is taken.

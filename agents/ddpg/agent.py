@@ -168,7 +168,7 @@ def create(preset: Literal["default", "paper"] = "default", **options: Any) -> D
     """Creates an agent from the fields of `DDPGConfig`.
 
     Args:
-        preset: What the options change: `"default"` is `DDPGConfig()`, `"paper"` is `DDPGConfig.paper()`.
+        preset: What the options change: `"default"` for short searches, or `"paper"` for the settings of the AMC paper.
         **options: Fields of `DDPGConfig`.
 
     Raises:
@@ -179,7 +179,8 @@ def create(preset: Literal["default", "paper"] = "default", **options: Any) -> D
     return DDPGAgent(replace(DDPGConfig.paper() if preset == "paper" else DDPGConfig(), **options))
 
 
-# Option checks and help see every option by name.
+# Option checks and help see every option by name, and help what it says.
+create.settings = DDPGConfig  # type: ignore[attr-defined]
 create.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
     [
         inspect.signature(create, eval_str=True).parameters["preset"],

@@ -33,7 +33,7 @@ class DDPGConfig:
     ones within 0.003, and gradient steps are taken when an episode has ended, which is when its reward is known.
 
     Attributes:
-        hidden: Widths of the hidden layers of actor and critic.
+        hidden: Widths of the hidden layers of the actor, and of the step critic.
         actor_lr: Adam's learning rate for the actor.
         critic_lr: Adam's learning rate for the critic.
         tau: Share of the online networks that the target networks take over at each gradient step (step critic).

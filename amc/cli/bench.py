@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import jsonargparse
 
+from amc.cli.agents_help import agents_help
 from amc.cli.command import Command
 from amc.cli.options import add_run_options, run_config
 from amc.errors import RunFolderError
@@ -26,6 +27,7 @@ _CURVE_IMAGES = 1000
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Adds the options of a search, and how it is measured."""
     add_run_options(parser, hide=_UNUSED)
+    parser.set_defaults(episodes=_EPISODES)  # a run's would take long
     add = parser.add_argument
     add("--rounds", metavar="N", type=int, default=3, help="How often search and reference take turns.")
     add(
@@ -50,11 +52,6 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         help="Time these networks instead, comma-separated, with random weights and images.",
     )
     add("--json", metavar="FILE", type=str | None, default=None, help="File for the figures as JSON.")
-
-
-def defaults(words: Sequence[str]) -> list[str]:
-    """Times shorter searches than a run's."""
-    return ["--episodes", str(_EPISODES)]
 
 
 def run(options: jsonargparse.Namespace) -> None:
@@ -147,15 +144,16 @@ def _curve(config: RunConfig, options: jsonargparse.Namespace) -> dict[str, Any]
 COMMAND = Command(
     add_arguments,
     run,
-    defaults=defaults,
     description=(
         "Times the search on a network and data, splits the time, and compares it with a straightforward reading of\n"
         "the reference procedure, in turns in the same process. The weights need not be trained, unless\n"
         "--first_images is given: how many images candidates then see depends on them."
     ),
+    notes=agents_help,
     examples=(
         "  amc bench\n"
-        "  amc bench --config configs/cifar10_resnet56.yaml --data.root DIR --weights FILE --json bench.json\n"
+        "  amc bench --config configs/cifar10_resnet56.yaml --data.root DIR --weights FILE --episodes 60 \\\n"
+        "      --json bench.json\n"
         "  amc bench --curve resnet20,resnet32,resnet44,resnet56,resnet110"
     ),
 )

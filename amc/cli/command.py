@@ -25,6 +25,7 @@ class Command:
         description: The first lines of `--help`.
         usage: What follows the name on the usage line.
         examples: Command lines shown at the end of `--help`, one a line.
+        notes: Given the words of the command line, returns what `--help` shows below the examples.
         defaults: Given the words of the command line, returns words that are parsed before them.
     """
 
@@ -33,6 +34,7 @@ class Command:
     description: str
     usage: str = "[options]"
     examples: str = ""
+    notes: Callable[[Sequence[str]], str] = lambda words: ""
     defaults: Callable[[Sequence[str]], list[str]] = lambda words: []
 
 
@@ -125,14 +127,15 @@ def _union(found: re.Match[str]) -> str:
     return f"expected {wanted}, got {found[2]}" + (f"; write {float(share[1]) / 100:g}" if share else "")
 
 
-def make_parser(name: str, command: Command) -> Parser:
-    """Builds the parser of a subcommand."""
-    examples = f"examples:\n{command.examples}" if command.examples else None
+def make_parser(name: str, command: Command, words: Sequence[str] = ()) -> Parser:
+    """Builds the parser of a subcommand, for the words of a command line."""
+    asked = not {"-h", "--help"}.isdisjoint(words)
+    parts = (f"examples:\n{command.examples}" if command.examples else "", command.notes(words) if asked else "")
     parser = Parser(
         prog=f"amc {name}",
         usage=f"amc {name} {command.usage}".rstrip(),
         description=command.description,
-        epilog=examples,
+        epilog="\n\n".join(filter(None, parts)) or None,
         formatter_class=HelpFormatter,
         exit_on_error=False,
     )

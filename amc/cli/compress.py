@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import jsonargparse
 
+from amc.cli.agents_help import agents_help
 from amc.cli.command import Command
 from amc.cli.options import add_output_options, add_run_options, run_config
 from amc.cli.resume import options_to_resume, output_of
@@ -76,6 +77,7 @@ COMMAND = Command(
         "fine-tuned, and what simple rules reach under the same budget is put beside it.\n"
         "Without options: a small network on handwritten digits, half the FLOPs, no download."
     ),
+    notes=agents_help,
     examples=(
         "  amc compress\n"
         "  amc compress --budget.params 0.3 --episodes 300\n"

@@ -13,7 +13,7 @@ from amc.errors import ConfigurationError
 
 _UNUSED = (
     "agent", "agent_options", "episodes", "reward", "first_images", "allocation_mode", "compare", "budget", "pruning",
-    "train", "train_first", "finetune",
+    "train", "train_first", "dtype", "finetune",
 )  # fmt: skip
 
 

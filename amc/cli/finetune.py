@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _UNUSED = (
     "agent", "agent_options", "episodes", "reward", "first_images", "allocation_mode", "compare", "budget", "pruning",
-    "train", "train_first",
+    "train", "train_first", "dtype",
 )  # fmt: skip
 
 

@@ -8,9 +8,11 @@ import jsonargparse
 
 from amc.cli.command import Command
 from amc.cli.options import add_run_options, run_config
-from amc.errors import AmcError
+from amc.errors import ConfigurationError, ModelError
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from amc.costs import Budget, PruningProblem
 
 _UNUSED = (
@@ -24,6 +26,8 @@ _UNUSED = (
     "train",
     "train_first",
     "finetune",
+    "device",
+    "dtype",
 )
 
 _LEFT_OUT = (
@@ -50,8 +54,8 @@ def run(options: jsonargparse.Namespace) -> None:
     """Prints the table of channel groups.
 
     Raises:
-        AmcError: If the network cannot be built or traced, or the budget makes no sense. That the budget cannot be
-            reached is among what is printed.
+        AmcError: If the network cannot be built or traced, or the budget or a rule makes no sense. That there is
+            nothing to prune, or the budget cannot be reached, is among what is printed.
     """
     from rich.console import Console
 
@@ -61,7 +65,7 @@ def run(options: jsonargparse.Namespace) -> None:
         print("\n".join(model_names()))
         return
     from amc.cli.setup import build_model, example_for
-    from amc.config import budget_of
+    from amc.config import budget_of, is_own_code
     from amc.costs.fvcore_flops import uncounted_operators
     from amc.models.quick_weights import QuickWeights
     from amc.report.tables import obstacles, structure_table, uncounted_note
@@ -74,11 +78,13 @@ def run(options: jsonargparse.Namespace) -> None:
     example, classes = example_for(config, options.shape)
     with QuickWeights():
         model, _ = build_model(config, classes)
+    if options.shape is None and config.data.root is None and is_own_code(config.model):
+        _check_guess(model, example)
     large = worthwhile(model)
     structure = trace_structure(model, example, verify="shapes" if large else "values")
     try:
         problem, obstacle = build_problem(structure, None, config.pruning), None
-    except AmcError as error:
+    except ModelError as error:
         problem, obstacle = None, error
     Console().print(structure_table(structure, problem))
     for letter, reason in obstacles(structure, problem).items():
@@ -93,6 +99,22 @@ def run(options: jsonargparse.Namespace) -> None:
     smallest = problem.cost(problem.min_widths, "flops")
     print(f"smallest reachable: {smallest:,} FLOPs ({smallest / structure.dense_flops:.1%} of the dense network)")
     print(f"budget: {_budget_line(problem, budget)}")
+
+
+def _check_guess(model: nn.Module, example: Tensor) -> None:
+    """Asks for the shape of an image where the one that was taken for lack of any does not fit.
+
+    Raises:
+        ConfigurationError: If the network fails on it.
+    """
+    from amc.structure.running import failure_of, first_line
+
+    failure = failure_of(model, example)
+    if failure is not None:
+        raise ConfigurationError(
+            f"the shape of an image must be known, and the network fails on {tuple(example.shape[1:])}, that of the "
+            f"default data: {first_line(failure)}; give --shape C,H,W, or the data with --data.name and --data.root"
+        )
 
 
 def _budget_line(problem: PruningProblem, budget: Budget | None) -> str:

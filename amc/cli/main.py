@@ -80,7 +80,7 @@ def _dispatch(words: list[str]) -> int:
         return 0
     command = COMMANDS.get(words[0])
     try:
-        options = make_parser(words[0], command).parse(words[1:], command.defaults(words[1:]))
+        options = make_parser(words[0], command, words[1:]).parse(words[1:], command.defaults(words[1:]))
     except SystemExit as finished:  # --help and --print_config print and leave
         return int(finished.code or 0)
     command.run(options)

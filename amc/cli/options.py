@@ -41,6 +41,8 @@ _METAVARS = {
     "train.keep": "NAME",
     "train.dtype": "NAME",
 }
+_WITHOUT_EFFECT = ("train.distillation", "train.temperature", "train.feature_distillation")
+"""Options that training from scratch inherits, and has no teacher for."""
 
 
 def add_run_options(parser: jsonargparse.ArgumentParser, hide: Collection[str] = ()) -> None:
@@ -53,6 +55,7 @@ def add_run_options(parser: jsonargparse.ArgumentParser, hide: Collection[str] =
     """
     parser.add_argument("--config", action="config", metavar="FILE", help="YAML file with any of the options below.")
     parser.add_class_arguments(RunConfig, as_group=True)
+    hide = {*hide, *_WITHOUT_EFFECT}
     for action in parser._actions:
         if action.dest in hide or action.dest.partition(".")[0] in hide:
             action.help = argparse.SUPPRESS

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _UNUSED = (
     "agent", "agent_options", "episodes", "reward", "first_images", "allocation_mode", "compare", "budget",
-    "finetune",
+    "finetune", "dtype",
 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import jsonargparse
 
+from amc.cli.agents_help import agents_help
 from amc.cli.command import Command
 from amc.cli.options import add_output_options, add_run_options, run_config
 from amc.cli.resume import options_to_resume, output_of
@@ -67,6 +68,7 @@ COMMAND = Command(
     run,
     defaults=defaults,
     description="Looks for the layer-wise pruning ratios and writes them to policy.json; nothing is pruned for good.",
+    notes=agents_help,
     examples=(
         "  amc search --episodes 50\n"
         "  amc search --agent cem --budget.params 0.4 --out runs/cem\n"
