@@ -24,7 +24,7 @@ def speed_table(report: BenchReport) -> Table:
     search, reference = report.search, report.reference
     table = Table(
         title=f"{report.device}, {report.dtype}, {report.threads} CPU threads, {len(search.seconds)} rounds",
-        caption="reference: float32, masked network, least squares solved in every episode; medians of the rounds",
+        caption="reference: float32, masked network, least squares solved in every episode; seconds: medians of rounds",
     )
     table.add_column("")
     table.add_column("amc", justify="right")
