@@ -133,6 +133,8 @@ class FilterFamily:
         network = self._candidate_network(search.take(range(min(2, len(search)))).inputs())
         count = self._task.pruning.recalibration_images
         few = self._images[:count] if self._images is not None and count else None
+        if few is not None and len(few) < 2:
+            few = None  # of one image a channel may be a single value, which has no variance
         return CandidateScorer(network, search.inputs(), search.targets, score_logits, calibration=few)
 
     def _candidate_network(self, images: Tensor) -> CandidateNetwork:

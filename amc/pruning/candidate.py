@@ -163,7 +163,9 @@ class CandidateNetwork:
         parent, _, leaf = name.rpartition(".")
         place = getattr(self._network.get_submodule(parent), leaf)
         value = value.to(device=self.device, dtype=place.dtype)
-        return value.contiguous(memory_format=self._layout) if value.dim() == 4 else value
+        # Not contiguous(): that leaves the strides of an axis of length one as they are, and with other strides than
+        # those of the untouched copy another kernel may run, so that a score would depend on what was scored before.
+        return value.clone(memory_format=self._layout) if value.dim() == 4 else value
 
 
 def images_at_once(device: torch.device, values: int) -> int:

@@ -124,3 +124,32 @@ def test_what_modules_keep_of_their_weights_follows_every_candidate():
         with torch.no_grad():
             expected = pruner.prune(allocation).eval()(rows)
         torch.testing.assert_close(candidate.logits(allocation, [candidate.prepare(rows)]), expected)
+
+
+class OneChannel(nn.Module):
+    """A stem that reads a single channel, with no norm right behind it to be folded into it."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.second = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 6, 3, padding=1)
+        self.norm, self.head = nn.BatchNorm2d(14), nn.Linear(14, 4)
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.head(self.norm(torch.cat([x, self.second(x)], 1)).mean((2, 3)))
+
+
+def test_a_candidate_has_the_same_layout_whatever_was_scored_before():
+    model = OneChannel().eval()
+    structure = trace_structure(model, torch.zeros(1, 1, 6, 6))
+    pruner = FilterPruner(model, structure, build_tables(model, structure, [], TableOptions("l1", refit=False)))
+    network = CandidateNetwork(pruner, device=torch.device("cpu"), dtype=torch.float32, channels_last=True)
+
+    def strides():
+        return {name: value.stride() for name, value in network._network.named_parameters()}
+
+    untouched = strides()
+    widths = {structure.groups[index].name: 3 for index in structure.prunable}
+    for allocation in (Allocation("filter", widths), Allocation("filter", {})):
+        network.load(allocation)
+    assert strides() == untouched
