@@ -112,16 +112,17 @@ def _rewards(config: RunConfig, folder: Path, options: jsonargparse.Namespace) -
     """Compares rewards."""
     from amc.cli.setup import display, load_roles, open_task
     from amc.costs import Budget
-    from amc.study import measure_rewards, rewards_table
+    from amc.study import allocations_to_compare, measure_rewards, rewards_table
     from amc.study.study_folder import ensure_trained, open_folder
 
     shown, budget = display(), Budget(**{options.metric: options.budgets[0]})
     task, _ = open_task(config, load_roles(config.data, config.seed, shown), budget=budget)
+    allocations = allocations_to_compare(task, options.rewards, config.seed)
     open_folder(folder, config, {"metric": options.metric})
     ensure_trained(task, config, folder, shown)
     records = []
     with shown.stage("rewards", options.rewards, "allocations") as advance:
-        for record in measure_rewards(task, folder, options.rewards, config.seed):
+        for record in measure_rewards(task, folder, allocations):
             records.append(record)
             advance(len(records), f"{record['finetuned_search']:.2f} after fine-tuning")
     return rewards_table(records)

@@ -43,7 +43,9 @@ class Origin:
         """
         paths = {name: path.absolute() for name, path in files.items()}
         return Origin(
-            command, {name: str(path) for name, path in paths.items()}, {name: _digest(p) for name, p in paths.items()}
+            command,
+            {name: str(path) for name, path in paths.items()},
+            {name: digest_of(p) for name, p in paths.items()},
         )
 
     def write(self, folder: Path) -> None:
@@ -76,7 +78,7 @@ class Origin:
         """
         for name, path in self.files.items():
             try:
-                same = _digest(Path(path)) == self.digests.get(name)
+                same = digest_of(Path(path)) == self.digests.get(name)
             except OSError as error:
                 raise RunFolderError(f"the {name} that the run was started with must be readable: {error}") from error
             if not same:
@@ -91,7 +93,7 @@ def resume_line(command: str, folder: Path) -> str:
     return f"amc {command} --out {shlex.quote(str(folder))} --resume"
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
     """Returns the SHA-256 of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:

@@ -2,7 +2,7 @@
 
 from amc.study.agents_study import AgentsStudy, StudyRules
 from amc.study.cells import Cell, plan
-from amc.study.rewards import measure_rewards, rewards_table
+from amc.study.rewards import allocations_to_compare, measure_rewards, rewards_table
 from amc.study.tables import agents_table
 from amc.study.variants import Variant
 
@@ -12,6 +12,7 @@ __all__ = [
     "StudyRules",
     "Variant",
     "agents_table",
+    "allocations_to_compare",
     "measure_rewards",
     "plan",
     "rewards_table",

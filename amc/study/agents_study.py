@@ -13,13 +13,17 @@ from agents import Agent, check_plan
 from amc.conversion import check_seed
 from amc.costs import Budget, PruningProblem
 from amc.delivery import Workshop
+from amc.errors import RunFolderError
 from amc.recorder import Recorder
+from amc.report.origin import digest_of
 from amc.search import SearchConfig, check_search, search_policy
 from amc.structure import Allocation
 from amc.study.cells import Cell, Lines
 from amc.task import Task, build_problem
 from amc.training.score import Score
 
+_LONGEST_NAME = 100
+"""Letters of an agent in the name of its file: file systems take 255 bytes in all."""
 IDENTITY = ("agent", "budget", "episodes", "seed")
 
 
@@ -63,8 +67,18 @@ class AgentsStudy:
         for cell in cells:
             check_seed(cell.seed)
             check_plan(cell.variant.create(), cell.episodes)
+            self._check_source(cell)
         for budget in dict.fromkeys(cell.budget for cell in cells):
             check_search(self._problem(budget), replace(self._rules.search, agent="uniform", agent_options={}))
+
+    def _check_source(self, cell: Cell) -> None:
+        """Refuses a trained agent that is not the one that the cell was played with."""
+        known, digest = self.lines.find(cell.key) or {}, _source(cell).get("digest")
+        if known.get("digest", digest) != digest:
+            raise RunFolderError(
+                f"{cell.variant.file} must be what the cells of {self._folder} have started from, but has changed "
+                "since; put the old file back, or give another --out"
+            )
 
     def play(self, cells: Sequence[Cell], on_cell: Callable[[dict[str, Any]], None]) -> None:
         """Plays the cells that have no line yet, and fine-tunes those that are to be and were not.
@@ -74,14 +88,10 @@ class AgentsStudy:
             on_cell: Told of every record, old ones included.
         """
         for cell in cells:
-            known = self.lines.find(cell.key)
-            if known is None:
-                known = self._play(cell)
-                self.lines.add(known)
-            elif known["finetuned"] is None and self._finetunes(cell):
+            known = self.lines.find(cell.key) or self.lines.add(self._play(cell))
+            if known["finetuned"] is None and self._finetunes(cell):
                 tuned = {**known, **self._accuracies(Allocation.from_dict(known["allocation"]), finetune=True)}
-                self.lines.replace(known, tuned)
-                known = tuned
+                known = self.lines.replace(known, tuned)
             on_cell(known)
 
     def _finetunes(self, cell: Cell) -> bool:
@@ -102,7 +112,8 @@ class AgentsStudy:
             "flops": outcome.best.flops,
             "params": outcome.best.params,
             "allocation": outcome.best.allocation.as_dict(),
-            **self._accuracies(outcome.best.allocation, finetune=self._finetunes(cell)),
+            **self._accuracies(outcome.best.allocation, finetune=False),
+            **_source(cell),
         }
 
     def _accuracies(self, allocation: Allocation, *, finetune: bool) -> dict[str, Any]:
@@ -141,8 +152,8 @@ class AgentsStudy:
             return
         label = cell.variant.label
         name = re.sub(r"[^A-Za-z0-9_.=-]+", "_", Path(label).name)
-        if cell.variant.file is not None:  # files of the same name may lie in several folders
-            name = f"{name}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
+        if cell.variant.file is not None or len(name) > _LONGEST_NAME:  # files of one name may lie in several folders
+            name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
         folder = self._folder / "agents"
         folder.mkdir(exist_ok=True)
         file = f"{name}-{self._rules.metric}{cell.budget:.15g}-{cell.episodes}-seed{cell.seed}.safetensors"
@@ -154,3 +165,8 @@ class AgentsStudy:
         if self._workshop is None:
             self._workshop = Workshop(self._task)
         return self._workshop
+
+
+def _source(cell: Cell) -> dict[str, str]:
+    """Returns the digest of the trained agent that a cell starts from, as an entry of its record; empty for none."""
+    return {} if cell.variant.file is None else {"digest": digest_of(Path(cell.variant.file))}

@@ -78,14 +78,17 @@ class Lines:
         wanted = list(values)
         return next((found for found in self.records if [found[name] for name in self._identity] == wanted), None)
 
-    def replace(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-        """Puts a record in the place of one that is there, without losing any on the way."""
-        self.records[self.records.index(dict(old))] = without_nan(new)
+    def replace(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+        """Puts a record in the place of one that is there, without losing any on the way; returns it as kept."""
+        kept: dict[str, Any] = without_nan(new)
+        self.records[self.records.index(dict(old))] = kept
         write_text(self._path, "".join(json.dumps(record) + "\n" for record in self.records))
+        return kept
 
-    def add(self, record: Mapping[str, Any]) -> None:
-        """Appends a record."""
-        kept = without_nan(record)
+    def add(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Appends a record; returns it as kept."""
+        kept: dict[str, Any] = without_nan(record)
         self.records.append(kept)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(kept) + "\n")
+        return kept

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,27 +69,31 @@ def diverse_allocations(problem: PruningProblem, count: int, seed: int) -> list[
     raise ConfigurationError(f"the network has only {len(found)} different allocations at this budget, not {count}")
 
 
-def measure_rewards(task: Task, folder: Path, count: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Scores allocations in each of the `STATES`, and fine-tunes each from the reconstructed network.
-
-    Allocations that the folder has a record of are not measured again.
-
-    Args:
-        task: The trained network, its data, its budget, and the fine-tuning.
-        folder: Where the records are kept.
-        count: How many allocations.
-        seed: Seed of the allocations.
-
-    Yields:
-        One record an allocation.
+def allocations_to_compare(task: Task, count: int, seed: int) -> list[Allocation]:
+    """Returns the allocations that rewards are compared on; see `diverse_allocations`.
 
     Raises:
         ConfigurationError: If there is no fine-tuning or no data, or the problem has too few allocations.
     """
     if task.data is None or task.finetune.epochs < 1:
         raise ConfigurationError("rewards are compared with fine-tuned networks; give --finetune.epochs of at least 1")
+    return diverse_allocations(task.problem, count, seed)
+
+
+def measure_rewards(task: Task, folder: Path, allocations: Iterable[Allocation]) -> Iterator[dict[str, Any]]:
+    """Scores allocations in each of the task's `STATES`, and fine-tunes each from the reconstructed network.
+
+    Allocations that the folder has a record of are not measured again.
+
+    Args:
+        task: The trained network, its data, its budget, and the fine-tuning.
+        folder: Where the records are kept.
+        allocations: From `allocations_to_compare`.
+
+    Yields:
+        One record an allocation.
+    """
     lines = Lines(folder / "rewards.jsonl", ("allocation",))
-    allocations = diverse_allocations(task.problem, count, seed)
     measure: Callable[[Allocation], dict[str, Any]] | None = None
     for allocation in allocations:
         known = lines.find([allocation.as_dict()])
@@ -105,7 +109,7 @@ def _measurer(task: Task) -> Callable[[Allocation], dict[str, Any]]:
     assert task.data is not None
     search = task.data.search
     shop = Workshop(task)
-    scorers = {state: scorer(task, *rules) for state, rules in STATES.items()}
+    scorers = {state: scorer(task, *rules) for state, rules in states_of(task).items()}
     values = {name: reward_of(task.problem, name) for name in REWARDS.names()}
 
     def measure(allocation: Allocation) -> dict[str, Any]:
@@ -123,6 +127,17 @@ def _measurer(task: Task) -> Callable[[Allocation], dict[str, Any]]:
         }
 
     return measure
+
+
+def states_of(task: Task) -> dict[str, tuple[str, bool]]:
+    """Returns those of the `STATES` that differ in a task.
+
+    Weight pruning has no refit, and neither it nor a task without recalibration images re-estimates batch norms.
+    """
+    if task.problem.kind == "weight":
+        return {"cut": STATES["cut"]}
+    recalibrates = task.pruning.recalibration_images > 0
+    return {state: rules for state, rules in STATES.items() if recalibrates or not rules[1]}
 
 
 def scorer(task: Task, reconstruction: str, recalibrated: bool) -> Callable[[Allocation], Score]:

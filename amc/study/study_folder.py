@@ -13,17 +13,26 @@ from amc.errors import RunFolderError
 from amc.models.weights import load_weights
 from amc.preparation import train_dense
 from amc.recorder import Advance, Recorder
+from amc.records import write_text
+from amc.report.origin import digest_of
 from amc.report.progress import ProgressDisplay
 from amc.report.run_folder import CONFIG, DENSE
 from amc.save import save_weights
+from amc.study.cells import Lines
 from amc.task import Task
 
 _FREE = ("agent", "agent_options", "episodes", "compare", "budget")
 """Options that may differ between starts of one study: the cells say them themselves."""
+_DIGEST = "weights_sha256"
+_OF_TRAINING = ("model", "weights", _DIGEST, "train_first", "data", "train", "seed", "device")
+"""What decides what the dense network is."""
 
 
 def open_folder(path: Path, config: RunConfig, rules: dict[str, Any]) -> None:
-    """Makes the folder of a study, or checks that it is one under the same rules.
+    """Makes the folder of a study, or checks that it is one under the same rules and from the same weights.
+
+    Rules under which no figure in the folder was measured may change: all of them before the first figure, and those
+    of fine-tuning before the first fine-tuned network. So the same folder does after a start that failed.
 
     Args:
         path: The folder.
@@ -31,20 +40,47 @@ def open_folder(path: Path, config: RunConfig, rules: dict[str, Any]) -> None:
         rules: Further rules, JSON-able.
 
     Raises:
-        RunFolderError: If the folder holds another study, or cannot be written.
+        RunFolderError: If the folder holds another study, the weights have changed, or it cannot be written.
     """
-    record = {name: value for name, value in as_mapping(with_absolute_paths(config)).items() if name not in _FREE}
-    text = yaml.safe_dump(_plain({**record, **rules}), sort_keys=False)
+    given = {name: value for name, value in as_mapping(with_absolute_paths(config)).items() if name not in _FREE}
     file = path / CONFIG
-    if file.is_file():
-        if file.read_text(encoding="utf-8") != text:
-            raise RunFolderError(f"{path} holds a study under other rules (see {file}); choose another --out")
-        return
     try:
+        if config.weights:
+            rules = {**rules, _DIGEST: digest_of(Path(config.weights).expanduser())}
+        record: dict[str, Any] = _plain({**given, **rules})
+        if file.is_file() and not _check_rules(path, record):
+            return
         path.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
+        write_text(file, yaml.safe_dump(record, sort_keys=False))
+    except (OSError, yaml.YAMLError) as error:
         raise RunFolderError(f"the folder of the study must be writable: {error}; choose another --out") from error
+
+
+def _check_rules(path: Path, new: dict[str, Any]) -> bool:
+    """Refuses other rules where figures were measured under the old ones.
+
+    Returns:
+        Whether the rules are others; a network that was trained under them is then forgotten.
+    """
+    old: dict[str, Any] = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8")) or {}
+    differing = {name for name in old | new if old.get(name) != new.get(name)}
+    if _DIGEST not in old:
+        differing.discard(_DIGEST)  # of a study that an earlier version began
+    figures = _figures(path)
+    tuned = any(figure.get("finetuned", True) is not None for figure in figures)
+    if figures and differing - (set() if tuned else {"finetune"}):
+        raise RunFolderError(
+            f"{path} holds a study under other rules ({', '.join(sorted(differing))}; see {path / CONFIG}); "
+            "choose another --out"
+        )
+    if not differing.isdisjoint(_OF_TRAINING):
+        (path / DENSE).unlink(missing_ok=True)
+    return bool(differing)
+
+
+def _figures(path: Path) -> list[dict[str, Any]]:
+    """Returns what the folder has measured; the comparison of rewards fine-tunes whatever it measures."""
+    return [line for name in ("study.jsonl", "rewards.jsonl") for line in Lines(path / name, ()).records]
 
 
 def ensure_trained(task: Task, config: RunConfig, path: Path, display: ProgressDisplay) -> None:

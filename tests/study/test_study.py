@@ -84,6 +84,7 @@ def test_the_same_words_in_another_place_mean_other_data(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / "here")
     open_folder(tmp_path / "study", config, {})
+    (tmp_path / "study" / "study.jsonl").write_text('{"finetuned": null}\n')
     open_folder(tmp_path / "study", config, {})
     monkeypatch.chdir(tmp_path / "there")
     with pytest.raises(RunFolderError, match="under other rules"):
