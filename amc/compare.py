@@ -7,11 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from agents import AGENTS
+from amc.conversion import convert
 from amc.costs import PruningProblem
 from amc.delivery import Workshop
 from amc.errors import ConfigurationError
 from amc.recorder import Recorder
 from amc.search import SearchConfig, search_policy
+from amc.structure import Allocation
 
 
 def check_baselines(names: Sequence[str]) -> None:
@@ -21,12 +23,12 @@ def check_baselines(names: Sequence[str]) -> None:
         ConfigurationError: If it is one text in place of a list.
         UnknownNameError: If one does not exist.
     """
-    if isinstance(names, str):
+    if isinstance(names, str) or not isinstance(names, Sequence):
         raise ConfigurationError(
             f"the agents to compare with must be a list, such as ['uniform', 'erk'], not {names!r}"
         )
     for name in names:
-        AGENTS.get(name)
+        AGENTS.get(convert(str, name, "each agent to compare with"))
 
 
 def compare(
@@ -56,6 +58,11 @@ def compare(
 
 def _baseline(workshop: Workshop, problem: PruningProblem, config: SearchConfig, recorder: Recorder) -> dict[str, Any]:
     """Searches and delivers for one agent."""
-    outcome = search_policy(problem, workshop.score, config, stages=workshop.stages)
-    delivered = workshop.deliver(config.agent, outcome.best.allocation, recorder)
-    return {**delivered.figures(), "reward": outcome.best.reward, "episodes": len(outcome.episodes)}
+    found = recorder.recall(f"search of {config.agent}")
+    if found is None:
+        outcome = search_policy(problem, workshop.score, config, stages=workshop.stages)
+        best = outcome.best
+        found = {"allocation": best.allocation.as_dict(), "reward": best.reward, "episodes": len(outcome.episodes)}
+        recorder.remember(f"search of {config.agent}", found)  # the fine-tuning that follows takes long
+    delivered = workshop.deliver(config.agent, Allocation.from_dict(found["allocation"]), recorder)
+    return {**delivered.figures(), "reward": found["reward"], "episodes": found["episodes"]}

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
+import pytest
+
+from amc.compare import compare
 from amc.recorder import Recorder
+from amc.search import SearchConfig
 from amc.structure import Allocation
 
 
@@ -27,3 +33,37 @@ def test_a_stopped_fine_tuning_is_not_gone_on_with_for_another_allocation(weight
         }
         assert all(counts[f"{layer}.weight"] == allocation.widths[layer] for layer in layers)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+class Remembering(Recorder):
+    """Keeps the records of finished stages."""
+
+    def __init__(self):
+        self.records = {}
+
+    def recall(self, name):
+        return self.records.get(name)
+
+    def remember(self, name, record):
+        self.records[name] = json.loads(json.dumps(record))
+
+
+def test_a_compared_agent_does_not_search_again_after_its_fine_tuning_was_stopped(weight_workshop, monkeypatch):
+    problem, recorder, scored = weight_workshop.task.problem, Remembering(), []
+    score = weight_workshop.score
+    monkeypatch.setattr(weight_workshop, "score", lambda allocation: scored.append(allocation) or score(allocation))
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    config = SearchConfig("ddpg", episodes=3)
+    with monkeypatch.context() as stopped:
+        stopped.setattr(weight_workshop, "deliver", stop)
+        with pytest.raises(KeyboardInterrupt):
+            compare(weight_workshop, problem, ["random"], config, recorder)
+    assert len(scored) == 3
+    found = compare(weight_workshop, problem, ["random"], config, recorder)
+    assert len(scored) == 3
+    fresh = compare(weight_workshop, problem, ["random"], config, Recorder())
+    assert found == fresh
+    assert found["random"]["episodes"] == 3
