@@ -29,7 +29,7 @@ AGENTS.register("shallow", "agents.heuristics.profiles:Shallow", "shallow layers
 AGENTS.register("deep", "agents.heuristics.profiles:Deep", "deep layers are pruned more")
 
 
-def create_agent(name: str, **options: Any) -> Agent:
+def create_agent(name: str, /, **options: Any) -> Agent:
     """Creates an agent by name.
 
     Args:

@@ -45,7 +45,8 @@ class RunConfig:
             'amc search --agent NAME --help'.
         episodes: Candidates that the agent may try.
         reward: What the agent maximises: accuracy, cross_entropy, agreement, or the paper's flops and params.
-        first_images: Images that score a candidate first; it sees the rest only while it can still win. Unset: all.
+        first_images: Images that score a candidate first, rounded up to whole batches (on a CPU of 250); it sees the
+            rest only while it can still win. Unset: all.
         allocation_mode: How candidates are kept within the budget: clip (the paper's) or project.
         compare: Agents to compare with under the same budget, comma-separated; none for no comparison.
         seed: Seed of everything random.

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 from amc.errors import ConfigurationError, UnknownNameError
 
 T = TypeVar("T")
-_SEEDS = 2**32  # NumPy's generators take no others
+SEEDS = 2**32
+"""Seeds are below it: NumPy's generators take no others."""
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 """Numbers such as 1e-3: PyYAML takes those without a dot, or without a sign, for text."""
 _WORDS = {
@@ -82,15 +83,19 @@ def convert(hint: Any, value: Any, name: str) -> Any:
     return _plain(allowed, value, name)
 
 
-def check_numbers(options: Any) -> None:
-    """Checks that the fields of a dataclass that hold numbers do.
+def check_types(options: Any, path: str = "") -> None:
+    """Checks that every field of a dataclass has its type.
+
+    Args:
+        options: The dataclass.
+        path: Where it stands, for messages; ends with a dot unless empty.
 
     Raises:
-        ConfigurationError: If one has another type, or is not finite.
+        UnknownNameError: If a name is none of the valid ones.
+        ConfigurationError: If a field has another type, or is a number that is not finite.
     """
     for name, hint in typing.get_type_hints(type(options)).items():
-        if hint in (int, float):
-            convert(hint, getattr(options, name), name)
+        convert(hint, getattr(options, name), f"{path}{name}")
 
 
 def _plain(allowed: Mapping[Any, Any], value: Any, name: str) -> Any:
@@ -121,5 +126,6 @@ def check_seed(seed: int) -> None:
     Raises:
         ConfigurationError: If it is not from 0 to 2**32 - 1.
     """
-    if not 0 <= seed < _SEEDS:
-        raise ConfigurationError(f"a seed must be from 0 to {_SEEDS - 1}, not {seed}")
+    convert(int, seed, "a seed")
+    if not 0 <= seed < SEEDS:
+        raise ConfigurationError(f"a seed must be from 0 to {SEEDS - 1}, not {seed}")

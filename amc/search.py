@@ -11,6 +11,7 @@ import gymnasium
 
 import envs
 from agents import Agent, EpisodeResult, SearchOutcome, check_plan, create_agent
+from amc.conversion import check_seed, convert
 from amc.costs import Budget, PruningProblem
 from amc.errors import ConfigurationError
 from amc.random_state import kept_random_state
@@ -80,6 +81,11 @@ def make_env(problem: PruningProblem, evaluate: Evaluator, config: SearchConfig)
 
 def check_search(problem: PruningProblem, config: SearchConfig) -> None:
     """Raises what `search_policy` would raise for a wrong name or option, before anything takes time."""
+    convert(str, config.agent, "the agent")
+    check_seed(config.seed)
+    if not isinstance(config.agent_options, Mapping) or not all(isinstance(name, str) for name in config.agent_options):
+        raise ConfigurationError(f"agent_options must be values by name, not {config.agent_options!r}")
+    convert(int | None, config.first_images, "first_images")
     if config.first_images is not None and config.first_images < 1:
         raise ConfigurationError(f"first_images must be at least 1, not {config.first_images}; leave it out for all")
     check_plan(create_agent(config.agent, **config.agent_options), config.episodes)

@@ -8,7 +8,7 @@ from amc.costs import PruningProblem
 from amc.structure import Allocation
 from amc.training.score import Score
 from amc.training.staged_score import Stage
-from envs.rewards import Outcome, Reward, resolve_reward
+from envs.rewards import Outcome, Reward, paid, resolve_reward
 
 Stages = Callable[[Allocation, int], Iterator[Stage]]
 """Scores an allocation on so many images first, then on ever more of them, as far as the iterator is advanced."""
@@ -26,7 +26,7 @@ def reward_of(problem: PruningProblem, reward: str | Reward) -> Value:
     formula = resolve_reward(reward, has_budget=problem.budget is not None)
 
     def value(allocation: Allocation, score: Score) -> float:
-        return float(formula(Outcome.of(problem, problem.widths(allocation), score)))
+        return paid(formula, Outcome.of(problem, problem.widths(allocation), score))
 
     return value
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from amc.conversion import convert
+from amc.conversion import check_types
 from amc.costs import Budget, PruningProblem, filter_problem, weight_problem
 from amc.errors import ConfigurationError, UnknownNameError
 from amc.structure import ModelStructure
@@ -56,10 +56,11 @@ class PruningConfig:
 
         Raises:
             UnknownNameError: If the family, criterion or reconstruction does not exist.
-            ConfigurationError: If `recalibration_images` is negative.
+            ConfigurationError: If an option has another type, or `recalibration_images` is negative or 1.
         """
         from amc.pruning.importance import CRITERIA
 
+        check_types(self, "pruning.")
         for kind, name, known in (
             ("pruning family", self.family, FAMILIES),
             ("criterion", self.criterion, CRITERIA.names()),
@@ -67,11 +68,9 @@ class PruningConfig:
         ):
             if name not in known:
                 raise UnknownNameError(kind, name, known)
-        for option in ("exclude", "bounds"):
-            convert(str, getattr(self, option), f"pruning.{option}")
-        if self.recalibration_images < 0:
+        if self.recalibration_images < 0 or self.recalibration_images == 1:
             raise ConfigurationError(
-                f"pruning.recalibration_images must not be negative, not {self.recalibration_images}; 0 turns it off"
+                f"pruning.recalibration_images must be at least 2, or 0 for none, not {self.recalibration_images}"
             )
 
 

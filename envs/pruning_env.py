@@ -17,7 +17,7 @@ from amc.structure import Allocation
 from amc.training.score import Evaluator, Score
 from envs.observation import FEATURES, ObservationEncoder
 from envs.rendering import render_widths
-from envs.rewards import Outcome, Reward, resolve_reward
+from envs.rewards import Outcome, Reward, name_of, paid, resolve_reward
 
 Observation = NDArray[np.float32]
 Action = NDArray[np.float32]
@@ -82,7 +82,7 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
         self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (len(FEATURES),), np.float32)
         self.action_space = gymnasium.spaces.Box(0.0, 1.0, (1,), np.float32)
         self._evaluate = evaluate
-        self.reward_name = reward if isinstance(reward, str) else getattr(reward, "__qualname__", repr(reward))
+        self.reward_name = reward if isinstance(reward, str) else name_of(reward)
         self._reward = resolve_reward(reward, has_budget=problem.budget is not None)
         self._encoder = ObservationEncoder(problem)
         self._walk: Walk | None = None
@@ -149,7 +149,7 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
         allocation: Allocation = self.problem.allocation(widths)
         score: Score = self._evaluate(allocation)
         outcome = Outcome.of(self.problem, widths, score)
-        reward = float(self._reward(outcome))
+        reward = paid(self._reward, outcome)
         if not math.isfinite(reward):
             raise ModelError(
                 f"a reward must be a finite number, not {reward} for {score}; check the network's weights "

@@ -123,14 +123,35 @@ def is_budget_free(reward: str | Reward) -> bool:
     return isinstance(reward, str) and REWARDS.get(reward).budget_free
 
 
+def paid(reward: Reward, outcome: Outcome) -> float:
+    """Returns what a reward pays for an outcome.
+
+    Raises:
+        ConfigurationError: If that is no number.
+    """
+    value = reward(outcome)
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"a reward must return a number, higher is better, not {value!r}") from error
+
+
+def name_of(reward: Reward) -> str:
+    """Returns a name that no other function of the process has: two lambdas are two rewards."""
+    name = getattr(reward, "__qualname__", "<")
+    return repr(reward) if "<" in name else f"{reward.__module__}.{name}"
+
+
 def resolve_reward(reward: str | Reward, *, has_budget: bool) -> Reward:
     """Returns the reward that a name stands for; a callable is returned as it is.
 
     Raises:
         UnknownNameError: If no reward has the name.
-        ConfigurationError: If the named reward needs a budget and there is none.
+        ConfigurationError: If the named reward needs a budget and there is none, or it is neither name nor function.
     """
     if not isinstance(reward, str):
+        if not callable(reward):
+            raise ConfigurationError(f"the reward must be a name or a function of an Outcome, not {reward!r}")
         return reward
     named = REWARDS.get(reward)
     if not has_budget and not named.budget_free:

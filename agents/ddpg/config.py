@@ -130,6 +130,9 @@ class DDPGConfig:
         for name in _POSITIVE:
             if not 0 < getattr(self, name) < inf:
                 raise ConfigurationError(f"ddpg: {name} must be positive, not {getattr(self, name)}")
+        for name in ("sigma", "final_sigma", "continued_sigma"):
+            if getattr(self, name) > _LARGEST_SIGMA:
+                raise ConfigurationError(f"ddpg: {name} must be at most {_LARGEST_SIGMA}, not {getattr(self, name)}")
         for name in ("tau", "discount", "elite_share", "warmup_fraction", "baseline_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigurationError(f"ddpg: {name} must be in [0, 1], not {getattr(self, name)}")
@@ -157,6 +160,8 @@ class DDPGConfig:
         return min(1.0, float((self.final_sigma / sigma) ** (1 / max(1, steps)))), min(sigma, self.final_sigma)
 
 
+_LARGEST_SIGMA = 10
+"""On [0, 1] the truncated normal is as good as uniform long before, and ever fewer draws would fall inside."""
 _POSITIVE = (
     "actor_lr",
     "critic_lr",

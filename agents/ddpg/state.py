@@ -14,7 +14,8 @@ from torch import nn
 
 from agents.ddpg.config import DDPGConfig
 from agents.ddpg.learnt_task import LearntTask
-from amc.errors import CheckpointError
+from amc.conversion import convert
+from amc.errors import AmcError, CheckpointError
 
 if TYPE_CHECKING:
     from agents.ddpg.algorithm import AllocationDDPG
@@ -66,6 +67,8 @@ class TrainedState:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         except (OSError, SafetensorError, json.JSONDecodeError) as error:
             raise CheckpointError(f"cannot read the agent {str(path)!r}: {error}") from error
+        if not isinstance(record, dict):
+            record = {}
         if record.get("format") != FORMAT:
             raise CheckpointError(
                 f"{str(path)!r} must be an agent of format {FORMAT!r}, not {record.get('format')!r}; "
@@ -73,8 +76,14 @@ class TrainedState:
             )
         try:
             task = LearntTask.from_dict(record["task"])
-            return TrainedState(_config(record["config"]), task, record["updates"], record["baseline"], tensors)
-        except (KeyError, TypeError, ValueError) as error:
+            baseline = convert(float | None, record["baseline"], "baseline")
+            missing = {f"replay.{name}" for name in _ARRAYS} - tensors.keys()
+            if missing:
+                raise KeyError(*missing)
+            return TrainedState(
+                _config(record["config"]), task, convert(int, record["updates"], "updates"), baseline, tensors
+            )
+        except (AmcError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"the header of the agent {str(path)!r} must hold what DDPGAgent.save writes, but: {error!r}"
             ) from error
@@ -121,9 +130,8 @@ def restore(algorithm: AllocationDDPG, state: TrainedState) -> None:
                 module.load_state_dict(_part(state.tensors, f"{name}."))
     except RuntimeError as error:
         raise CheckpointError(
-            f"the agent's networks must have hidden layers {state.config.hidden} and its critic be of kind "
-            f"{state.config.critic!r}, not {algorithm.config.hidden} and {algorithm.config.critic!r}; "
-            "use the options that it was trained with"
+            f"the agent's networks must be those that it was trained with, {_networks(state.config)}, "
+            f"not {_networks(algorithm.config)}; use the same options"
         ) from error
     for name, optimizer in _optimizers(algorithm).items():
         if same or not name.startswith(_EPISODE):
@@ -131,6 +139,13 @@ def restore(algorithm: AllocationDDPG, state: TrainedState) -> None:
     if state.task == algorithm.task:
         algorithm._n_updates = state.updates
         _restore_replay(algorithm, state)
+
+
+def _networks(config: DDPGConfig) -> str:
+    """Names the options that the networks are built of."""
+    return ", ".join(
+        f"{name}={getattr(config, name)!r}" for name in ("hidden", "critic", "ensemble", "ensemble_hidden")
+    )
 
 
 def _modules(algorithm: AllocationDDPG) -> dict[str, nn.Module]:

@@ -15,6 +15,7 @@ from agents import Agent, EpisodeResult, create_agent
 from amc.bench.clock import SectionClock
 from amc.bench.memory import peak_device_memory, peak_memory
 from amc.bench.reference import ROWS, ReferenceProcedure
+from amc.conversion import SEEDS
 from amc.delivery import Workshop
 from amc.errors import ConfigurationError
 from amc.pruning import CandidateNetwork
@@ -201,7 +202,7 @@ class SearchWatch:
 
     def play(self, turn: int) -> None:
         """Plays one search, with a seed of its own."""
-        config = replace(self._search, seed=self._search.seed + turn)
+        config = replace(self._search, seed=(self._search.seed + turn) % SEEDS)
         agent = _TimedAgent(create_agent(config.agent, **config.agent_options), self._clock)
         before = self._clock.total
         with self._sections(), self._clock.running():

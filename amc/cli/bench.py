@@ -13,7 +13,7 @@ import jsonargparse
 from amc.cli.agents_help import agents_help
 from amc.cli.command import Command
 from amc.cli.options import add_run_options, run_config
-from amc.errors import RunFolderError
+from amc.errors import ConfigurationError, RunFolderError
 
 if TYPE_CHECKING:
     from amc.bench import BenchConfig
@@ -124,13 +124,18 @@ def _curve(config: RunConfig, options: jsonargparse.Namespace) -> dict[str, Any]
     from amc.report.tables import render
 
     names, shown, points = split_names(options.curve), display(), []
+    if not names:
+        raise ConfigurationError(f"--curve must name networks, comma-separated, not {options.curve!r}")
+    images = _CURVE_IMAGES if config.data.search_images is None else config.data.search_images
+    if images < 1:
+        raise ConfigurationError(f"data.search_images must be at least 1, not {images}")
     with shown.stage("curve", len(names), "networks") as advance:
         for point in measure_curve(
             names,
             search_of(config),
             budget=budget_of(config),
             pruning=config.pruning,
-            images=config.data.search_images or _CURVE_IMAGES,
+            images=images,
             rounds=options.rounds,
             device=config.device,
             dtype=config.dtype,

@@ -89,7 +89,7 @@ class RunFolder:
         for line in lines:
             try:
                 episodes.append(episode_from_record(json.loads(line)))
-            except (json.JSONDecodeError, KeyError):
+            except (ValueError, KeyError, TypeError):
                 break
         return episodes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from amc.conversion import check_numbers
+from amc.conversion import check_types
 from amc.errors import ConfigurationError
 
 
@@ -52,16 +52,16 @@ class FineTuneConfig:
         """Refuses settings that cannot train.
 
         Raises:
-            ConfigurationError: If a setting is out of its range.
+            UnknownNameError: If the schedule, or what to keep, does not exist.
+            ConfigurationError: If a setting has another type, or is out of its range.
         """
         from amc.training.device import resolve_device, resolve_dtype  # import PyTorch, which --help does without
 
-        check_numbers(self)
+        check_types(self)
         resolve_dtype(self.dtype, resolve_device("cpu"))
         rules = {
             "epochs": (self.epochs >= 0, "at least 0"),
             "learning_rate": (self.learning_rate > 0, "positive"),
-            "schedule": (self.schedule in ("one_cycle", "cosine"), "one_cycle or cosine"),
             "warmup": (0 <= self.warmup < 1, "in [0, 1)"),
             "batch_size": (self.batch_size >= 1, "at least 1"),
             "momentum": (0 <= self.momentum < 1, "in [0, 1)"),
@@ -71,7 +71,6 @@ class FineTuneConfig:
             "distillation": (0 <= self.distillation <= 1, "in [0, 1]"),
             "temperature": (self.temperature > 0, "positive"),
             "feature_distillation": (self.feature_distillation >= 0, "at least 0"),
-            "keep": (self.keep in ("last", "best"), "last or best"),
         }
         for name, (holds, rule) in rules.items():
             if not holds:

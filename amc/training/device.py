@@ -33,7 +33,7 @@ def resolve_device(device: DeviceLike = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         resolved = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise ConfigurationError(f"device must be auto, cpu or cuda, not {device!r}") from error
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise ConfigurationError(f"device {str(device)!r} is not available on this machine; use device cpu or auto")

@@ -26,6 +26,8 @@ from amc.errors import ConfigurationError, UnknownNameError
         ("cmaes", {"population": "many"}, "cmaes: population must be a whole number or unset, not 'many'"),
         ("tpe", {"multivariate": 1}, "tpe: multivariate must be true or false, not 1"),
         ("greedy", {"factors": "ab"}, "greedy: factors must be a list"),
+        ("cem", {"name": 1}, "agent 'cem' has no option 'name'"),
+        ("ddpg", {"sigma": 1e6}, "ddpg: sigma must be at most 10, not 1000000.0"),
     ],
 )
 def test_values_of_the_wrong_type_are_refused(name, options, message):

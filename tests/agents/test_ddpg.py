@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -183,10 +184,40 @@ def test_files_that_hold_no_agent_are_refused(tmp_path):
         DDPGAgent.load(path)
 
 
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda record: [], "must be an agent of format"),
+        (lambda record: {**record, "config": None}, "must hold what DDPGAgent.save writes"),
+        (lambda record: {**record, "updates": "many"}, "updates must be a whole number"),
+        (lambda record: {**record, "baseline": "x"}, "baseline must be a number"),
+    ],
+)
+def test_damaged_headers_are_refused(toys, tmp_path, damage, message):
+    path = tmp_path / "agent.safetensors"
+    agent = create_agent("ddpg", **SHORT)
+    agent.search(toys.small_env(), 4, seed=0)
+    agent.save(path)
+    with safe_open(str(path), framework="pt") as file:
+        record = json.loads(file.metadata()["agent"])
+    save_file(agent.trained.tensors, str(path), metadata={"agent": json.dumps(damage(record))})
+    with pytest.raises(CheckpointError, match=message):
+        DDPGAgent.load(path)
+
+
+def test_an_agent_without_its_replay_is_refused(toys, tmp_path):
+    agent = create_agent("ddpg", **SHORT)
+    agent.search(toys.small_env(), 4, seed=0)
+    tensors = {name: value for name, value in agent.trained.tensors.items() if name != "replay.rewards"}
+    replace(agent.trained, tensors=tensors).save(tmp_path / "agent.safetensors")
+    with pytest.raises(CheckpointError, match=r"replay\.rewards"):
+        DDPGAgent.load(tmp_path / "agent.safetensors")
+
+
 def test_a_state_of_other_networks_is_refused(toys):
     agent = create_agent("ddpg", **SHORT)
     agent.search(toys.small_env(), 4, seed=0)
-    with pytest.raises(CheckpointError, match=r"hidden layers \(16, 16\) .* not \(8,\)"):
+    with pytest.raises(CheckpointError, match=r"hidden=\(16, 16\), .* not hidden=\(8,\)"):
         DDPGAgent(DDPGConfig(hidden=(8,)), agent.trained).search(toys.small_env(), 1, seed=0)
 
 

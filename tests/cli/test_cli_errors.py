@@ -69,7 +69,10 @@ def error_of(words, capsys):
             ["compress", "--pruning.bounds", "linear=0:0.5"],
             "bounds of 'linear' reach nothing that is pruned (the network's",
         ),
-        (["compress", "--pruning.recalibration_images", "-1"], "recalibration_images must not be negative, not -1"),
+        (
+            ["compress", "--pruning.recalibration_images", "-1"],
+            "recalibration_images must be at least 2, or 0 for none, not -1",
+        ),
         (["compress", "--budget.flops", "0.001"], "smallest feasible budget is flops=0."),
         (["compress", "--budget.flops", "0.5", "--budget.params", "0.5"], "exactly one of flops and params"),
         (["compress", "--budget.flops", "-1"], "a budget is a share"),
@@ -94,6 +97,9 @@ def error_of(words, capsys):
         (["study", "--out", "study", "--budgets", "0.5", "--finetuned", "0.4"], "must be among --budgets [0.5]"),
         (["study", "--out", "study", "--agents", "random", "--seeds", "-1"], "a seed must be from 0"),
         (["bench", "--curve", "resnet20,resnte56"], "did you mean 'resnet56'"),
+        (["bench", "--curve", ","], "--curve must name networks, comma-separated"),
+        (["bench", "--curve", "resnet20", "--data.search_images", "0"], "search_images must be at least 1, not 0"),
+        (["search", "--agent", "cem", "--agent_options.name", "1"], "agent 'cem' has no option 'name'"),
         (["export", "run", "--seconds", "-1"], "--seconds must be at least 0, not -1"),
         (["study", "--agents", "random"], "required: --out"),
         (

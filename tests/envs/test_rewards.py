@@ -6,7 +6,7 @@ import pytest
 
 from amc.errors import ConfigurationError, UnknownNameError
 from amc.training.score import Score
-from envs.rewards import REWARDS, Outcome, resolve_reward
+from envs.rewards import REWARDS, Outcome, name_of, paid, resolve_reward
 
 OUTCOME = Outcome(Score(75.0, 0.8, agreement=90.0), flops=1000, params=200, dense_flops=4000, dense_params=500)
 
@@ -57,3 +57,24 @@ def test_agreement_must_have_been_measured():
 
 def test_functions_are_rewards_too():
     assert resolve_reward(lambda outcome: outcome.flops / outcome.dense_flops, has_budget=False)(OUTCOME) == 0.25
+
+
+@pytest.mark.parametrize("value", [None, "much", [1.0]])
+def test_what_a_reward_returns_must_be_a_number(value):
+    with pytest.raises(ConfigurationError, match="a reward must return a number"):
+        paid(lambda outcome: value, OUTCOME)
+
+
+def test_a_reward_is_a_name_or_a_function():
+    with pytest.raises(ConfigurationError, match="a name or a function of an Outcome, not 123"):
+        resolve_reward(123, has_budget=True)
+
+
+def some_reward(outcome):
+    return outcome.score.accuracy
+
+
+def test_functions_have_names_that_no_other_has():
+    first, second = (lambda outcome: 1.0), (lambda outcome: 2.0)
+    assert name_of(first) == name_of(first) != name_of(second)
+    assert name_of(some_reward) == f"{__name__}.some_reward"

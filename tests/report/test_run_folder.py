@@ -41,11 +41,12 @@ def test_configuration_survives_the_folder(tmp_path):
     assert RunFolder.open(tmp_path / "run", "compress").config == config
 
 
-def test_a_line_that_was_cut_off_is_left_out(tmp_path):
+@pytest.mark.parametrize("line", [episode_line(episode(1))[:30], "null\n", "[]\n", '{"reward": null}\n'])
+def test_a_line_that_was_cut_off_or_damaged_is_left_out(tmp_path, line):
     folder = RunFolder.create(tmp_path / "run", RunConfig(), Origin("compress"))
     folder.append_episode(episode(0))
     with (tmp_path / "run" / "episodes.jsonl").open("a") as file:
-        file.write(episode_line(episode(1))[:30])
+        file.write(line)
     assert [read.episode for read in folder.read_episodes()] == [0]
 
 
