@@ -115,8 +115,8 @@ def reconstruct(
     options = options or ReconstructionOptions()
     with evaluation_mode(dense), evaluation_mode(pruned), torch.no_grad():
         layers = [layer for layer in structure.layers if _can_be_refit(dense, layer, options)]
-        sizes = _output_sizes(dense, layers, images[:2])
-        layers = [layer for layer in layers if layer.name in sizes]  # some weights are used without their module
+        sizes = _output_sizes(dense, layers, images[:3])
+        layers = [layer for layer in layers if layer.name in sizes]
         images = images[: _affordable(layers, sizes, options)]
         sums = _residual_sums(dense, pruned, structure, images[:2])
         jobs = _plan_jobs(dense, structure, layers, sizes, sums, kept, images, options)
@@ -180,12 +180,17 @@ def _can_be_refit(dense: nn.Module, layer: LayerSpec, options: ReconstructionOpt
 
 
 def _output_sizes(dense: nn.Module, layers: Sequence[LayerSpec], images: Tensor) -> dict[str, tuple[int, ...]]:
-    """Returns the sizes of every layer's output but for images and channels."""
+    """Returns the sizes of every layer's output but for images and channels.
+
+    Left out are layers that are not called, as their weights are used otherwise, and those whose first axis holds other
+    things than the images, such as windows or tokens: which rows belong to which image is then not known.
+    """
     sizes: dict[str, tuple[int, ...]] = {}
 
     def noter(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            sizes[name] = tuple(output.shape[1:-1] if isinstance(module, nn.Linear) else output.shape[2:])
+            if len(output) == len(images):
+                sizes[name] = tuple(output.shape[1:-1] if isinstance(module, nn.Linear) else output.shape[2:])
 
         return hook
 
@@ -307,7 +312,8 @@ def _refit(
             with watch.pause():
                 other = summands.take(job.residual) if job.residual else None
                 target = _target(norm, job, targets[job.layer.name], other, module)
-                _solve(norm, job, module, input_of(inputs, named), target, options)
+                if target is not None:
+                    _solve(norm, job, module, input_of(inputs, named), target, options)
             step()
 
         return hook
@@ -324,14 +330,20 @@ def _refit(
             hook.remove()
 
 
-def _target(norm: nn.Module | None, job: _Job, target: Tensor, other: Tensor | None, module: Reader) -> Tensor:
-    """Turns a dense sum into the target of the layer's own output, given the pruned network's other summand."""
+def _target(norm: nn.Module | None, job: _Job, target: Tensor, other: Tensor | None, module: Reader) -> Tensor | None:
+    """Turns a dense sum into the target of the layer's own output, given the pruned network's other summand.
+
+    None where the batch norm silences the layer altogether, as in residual branches that begin with gains of zero: no
+    output is better than another then.
+    """
     if other is None:
         return target
     target = target - output_rows(other, module, job.rows)
     if not isinstance(norm, BATCH_NORMS):
         return target
     scale, shift = _affine(norm)
+    if not scale.any():
+        return None
     # A batch norm that nearly silences a channel would have the weights grow without bound.
     scale = torch.where(scale.abs() < 1e-3 * scale.abs().max(), torch.inf, scale)
     return (target - shift) / scale

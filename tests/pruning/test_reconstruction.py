@@ -298,3 +298,40 @@ def test_layers_that_are_never_called_stay_as_they_are():
     reconstruct(pruned, model, structure, {0: torch.arange(8)}, images, ReconstructionOptions(ridge=1e-9))
     assert torch.equal(pruned.conv2.weight, model.conv2.weight)
     torch.testing.assert_close(pruned(images), model(images), rtol=1e-2, atol=1e-2)
+
+
+class Windows(nn.Module):
+    """Folds four patches of an image into the first axis."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(12, 32), nn.Linear(32, 12), nn.Linear(12, 3)
+
+    def forward(self, x):
+        patches = x.reshape(len(x) * 4, 4, 12)
+        patches = patches + self.second(torch.relu(self.first(patches)))
+        return self.head(patches.reshape(len(x), 16, 12).mean(1))
+
+
+@torch.no_grad()
+def test_layers_whose_first_axis_is_not_the_images_keep_the_refit_of_the_tables():
+    images = torch.randn(600, 192, generator=torch.Generator().manual_seed(0))  # more than are run at once
+    model = Windows().eval()
+    structure = trace_structure(model, images[:1])
+    pruner = FilterPruner(model, structure, build_tables(model, structure, [images], TableOptions()))
+    allocation = Allocation("filter", {"first": 24})
+    pruned, before = pruner.prune(allocation), pruner.prune(allocation)
+    reconstruct(pruned, model, structure, pruner.kept(allocation), images)
+    assert torch.equal(pruned.second.weight, before.second.weight)
+    far, near = ((network(images) - model(images)).square().mean() for network in (before, pruned))
+    assert near <= far
+
+
+@torch.no_grad()
+def test_a_branch_that_its_batch_norm_silences_is_left_alone(net):
+    net.model.block1.bn2.weight.zero_()
+    pruned, kept = pruned_of(net, 3, 4, 5)
+    before = copy.deepcopy(pruned.block1.conv2.weight)
+    reconstruct(pruned, net.model, net.structure, kept, fresh_images(100))
+    assert torch.equal(pruned.block1.conv2.weight, before)
+    assert all(value.isfinite().all() for value in pruned.state_dict().values())
