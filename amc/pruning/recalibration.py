@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from amc.pruning.folding import Fold
-from amc.pruning.regressions import BATCH_NORMS, has_running_mean
+from amc.pruning.regressions import BATCH_NORMS, has_running_mean, is_affine
 from amc.structure.running import input_of
 
 Lookup = Callable[[str], Tensor | None]
@@ -49,11 +49,13 @@ def batch_statistics(
     hooks = [
         network.get_submodule(layer).register_forward_hook(_behind(fold, normalised)) for layer, fold in folds.items()
     ]
-    hooks += [
-        module.register_forward_hook(_in_place_of(name, module.eps, normalised), with_kwargs=True)
-        for name, module in network.named_modules()
-        if isinstance(module, BATCH_NORMS) and has_running_mean(module)
-    ]
+    for name, module in network.named_modules():
+        if not isinstance(module, BATCH_NORMS) or not has_running_mean(module):
+            continue
+        if is_affine(module):
+            hooks.append(module.register_forward_hook(_in_place_of(name, module.eps, normalised), with_kwargs=True))
+        else:
+            hooks.append(module.register_forward_pre_hook(_ahead_of(name, normalised, found), with_kwargs=True))
     try:
         network(images)
     finally:
@@ -72,6 +74,24 @@ def _in_place_of(
 ) -> Callable[[nn.Module, tuple[Tensor, ...], dict[str, Tensor], Tensor], Tensor]:
     """Returns the hook that replaces the output of a batch norm."""
     return lambda module, inputs, named, output: normalised(norm, input_of(inputs, named), eps)
+
+
+def _ahead_of(
+    norm: str, normalised: _Take, found: Mapping[str, Tensor]
+) -> Callable[[nn.Module, tuple[Tensor, ...], dict[str, Tensor]], None]:
+    """Returns the hook that gives a batch norm which does more than that, such as an activation, its new statistics."""
+
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+        assert isinstance(module, BATCH_NORMS)
+        assert module.running_mean is not None
+        values = input_of(inputs, named)
+        normalised(norm, values, module.eps)  # for the statistics alone
+        count = values.numel() / values.shape[1]
+        biased = found[f"{norm}.running_var"] * ((count - 1) / count)  # what training mode divides by
+        dtype = module.running_mean.dtype
+        module.running_mean, module.running_var = found[f"{norm}.running_mean"].to(dtype), biased.to(dtype)
+
+    return hook
 
 
 def _on(tensor: Tensor | None, device: torch.device) -> Tensor | None:

@@ -73,6 +73,23 @@ def test_the_candidate_is_the_pruned_network(images, refit):
     torch.testing.assert_close(found, expected)
 
 
+def test_a_norm_that_does_more_is_recalibrated_with_what_it_does(images):
+    model = randomised(Residual(nn.ReLU()))
+    structure = trace_structure(model, images[:1])
+    pruner = FilterPruner(model, structure, build_tables(model, structure, [images], TableOptions("l2", refit=False)))
+    allocation = Allocation("filter", {"inner": 6, "stem": 5})
+    candidate, expected = CandidateNetwork(pruner), pruner.prune(allocation)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for norm in (expected.first, expected.last):
+        norm.momentum = 1.0
+    with torch.no_grad():
+        expected.train()(images)
+        candidate.load(allocation)
+        candidate.recalibrate(images)
+        torch.testing.assert_close(candidate.run(images), expected.eval()(images), rtol=1e-4, atol=1e-4)
+    assert all(value.equal(before[name]) for name, value in model.state_dict().items())
+
+
 def test_what_is_a_plain_layer_or_norm():
     assert is_reader(nn.Conv2d(3, 4, 1))
     assert not is_reader(PaddedConv(3, 4, 1))
