@@ -11,7 +11,7 @@ import jsonargparse
 from amc.cli.command import Command
 from amc.cli.options import add_output_options, add_run_options, find_run, options_of_run, run_config
 from amc.cli.resume import input_of, options_to_resume, output_of
-from amc.config import RunConfig
+from amc.config import RunConfig, is_own_code
 from amc.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ def run(options: jsonargparse.Namespace) -> None:
     file, config, shown = _network_file(options), run_config(options), display()
     folder = file.parent
     config.finetune.check()
+    if config.finetune.epochs < 1:
+        raise ConfigurationError("amc finetune trains for at least one epoch; give --finetune.epochs")
     named = folder if folder.name.strip(".") else folder.resolve()  # "." and ".." have no name of their own
     path = output_of(config, options.out, options.resume, "finetune", named.with_name(f"{named.name}-finetuned"))
     model, architecture = load(folder), read_architecture(folder)
@@ -69,8 +71,10 @@ def run(options: jsonargparse.Namespace) -> None:
     with RunRecorder(path, config, shown, command="finetune", inputs=inputs, resume=options.resume) as recorder:
         data = load_roles(config.data, config.seed, shown)
         check_images(model, data)
-        # Without the trained dense network, the labels alone teach.
-        teacher = build_model(config, data.num_classes)[0] if config.weights else None
+        has_teacher = bool(config.weights) or (is_own_code(config.model) and not config.trains_first)
+        teacher = build_model(config, data.num_classes)[0] if has_teacher else None
+        if teacher is None and (config.finetune.distillation or config.finetune.feature_distillation):
+            shown.say("without the trained dense network (--weights FILE) the labels alone teach")
         before = evaluate(model, data.test, device=config.device).accuracy
         recorder.begin()
         sparse = is_sparse(folder, config)

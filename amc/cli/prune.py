@@ -75,14 +75,14 @@ def run(options: jsonargparse.Namespace) -> None:
     file = _policy_file(options)
     allocation = read_policy(file)
     config = run_config(options)
-    config = replace(config, finetune=replace(config.finetune, epochs=0))
     path = output_of(
         config, options.out, options.resume, "prune", Path("runs") / f"{file.resolve().parent.name}-pruned"
     )
     shown = display()
     inputs = {"policy": file}
     with RunRecorder(path, config, shown, command="prune", inputs=inputs, resume=options.resume) as recorder:
-        task, source = open_task(config, load_roles(config.data, config.seed, shown))
+        untuned = replace(config, finetune=replace(config.finetune, epochs=0))
+        task, source = open_task(untuned, load_roles(config.data, config.seed, shown))
         policy = policy_record(task.problem, allocation)
         if _has_budget(config, file):
             _tell_excess(budget_of(config), task.problem, allocation, recorder.say)

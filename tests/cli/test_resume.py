@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import torch
+import yaml
 
 import amc
 from amc.cli.main import main
@@ -74,6 +75,23 @@ def test_an_interrupted_finetune_goes_on_to_the_same_network(pruned, tmp_path, m
     assert all(found[name].equal(tensor) for name, tensor in expected.items())
     figures = [json.loads((tmp_path / name / "summary.json").read_text()) for name in ("whole", "in two")]
     assert figures[0]["accuracy"] == figures[1]["accuracy"]
+
+
+def test_finetune_takes_the_epochs_of_the_search_that_its_network_was_pruned_from(searched, tmp_path, capsys):
+    folder = tmp_path / "pruned"
+    words = ["prune", str(searched), "--config", str(searched / "config.yaml"), "--out", str(folder)]
+    record = yaml.safe_load((searched / "config.yaml").read_text())
+    record["finetune"]["epochs"] = 3
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(record))
+    words[3] = str(tmp_path / "config.yaml")
+    assert main(words) == 0
+    assert yaml.safe_load((folder / "config.yaml").read_text())["finetune"]["epochs"] == 3
+    assert main(["finetune", str(folder), "--out", str(tmp_path / "tuned"), "--device", "cpu"]) == 0
+    assert yaml.safe_load((tmp_path / "tuned" / "config.yaml").read_text())["finetune"]["epochs"] == 3
+    before, after = (amc.load(path).state_dict() for path in (folder, tmp_path / "tuned"))
+    assert any(not before[name].equal(value) for name, value in after.items())
+    line = error_of(["finetune", str(folder), "--finetune.epochs", "0", "--out", str(tmp_path / "none")], capsys)
+    assert "at least one epoch" in line
 
 
 @pytest.mark.parametrize(
