@@ -156,12 +156,12 @@ def as_source(data: DataLike) -> BatchSource:
         return data
     if isinstance(data, tuple | list) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):
         return ImageSet(data[0], data[1].long(), as_given=True)
-    if isinstance(data, TensorDataset):
+    if type(data) is TensorDataset:  # one derived from it may change its items
         return as_source(data.tensors)
     if isinstance(data, DataLoader):
         if not _reads_whole_data_set(data):
             return _collect(data, None)
-        if isinstance(data.dataset, TensorDataset):
+        if type(data.dataset) is TensorDataset and data.collate_fn is default_collate:
             return as_source(data.dataset)
         assert isinstance(data.dataset, Sized)
         positions = torch.arange(len(data.dataset))

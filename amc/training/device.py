@@ -35,7 +35,10 @@ def resolve_device(device: DeviceLike = "auto") -> torch.device:
         resolved = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise ConfigurationError(f"device must be auto, cpu or cuda, not {device!r}") from error
-    if resolved.type == "cuda" and not torch.cuda.is_available():
+    if resolved.type not in ("cpu", "cuda"):
+        raise ConfigurationError(f"device must be auto, cpu or cuda, not {str(device)!r}")
+    here = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if resolved.type == "cuda" and not (resolved.index or 0) < here:
         raise ConfigurationError(f"device {str(device)!r} is not available on this machine; use device cpu or auto")
     return resolved
 

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,19 +142,20 @@ def decode_cached(
     if cache is None:
         return decode(files, image_size, progress)
     entry = cache / f"images-{_fingerprint(files, image_size)}.safetensors"
-    if entry.is_file():
-        try:
+    try:
+        if entry.is_file():
             return load_file(entry)["images"]
-        except (SafetensorError, OSError, KeyError):
-            pass  # A damaged entry is decoded anew and replaced.
+    except (SafetensorError, OSError, KeyError):
+        pass  # A damaged entry is decoded anew and replaced.
     images = decode(files, image_size, progress)
+    unfinished = entry.with_suffix(f".{os.getpid()}")
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        unfinished = entry.with_suffix(f".{os.getpid()}")
         save_file({"images": images}, unfinished)
         unfinished.replace(entry)
-    except OSError:
-        pass  # A full disk or a read-only home costs time in the next run, and nothing else.
+    except (SafetensorError, OSError):  # A full disk or a read-only home costs time in the next run, and nothing else.
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
     return images
 
 
@@ -235,6 +237,9 @@ def _fingerprint(files: LabelledFiles, image_size: int | None) -> str:
     """Identifies the decoded tensor by what it is decoded from."""
     digest = hashlib.sha256(json.dumps([_DECODING, str(files.root.resolve()), image_size]).encode())
     for path in files.paths:
-        state = (files.root / path).stat()
+        try:
+            state = (files.root / path).stat()
+        except OSError as error:
+            raise DataError(f"cannot read the image {files.root / path}: {error}; replace or remove it") from error
         digest.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:20]

@@ -209,6 +209,7 @@ def install(patch) -> None:
     patch.setattr(torch, "autocast", _Autocast)
     patch.setattr(torch.utils, "swap_tensors", _swap)
     patch.setattr(torch.cuda, "is_available", lambda: True)
+    patch.setattr(torch.cuda, "device_count", lambda: 1)
     patch.setattr(torch.cuda, "get_device_capability", lambda device=None: (8, 0))
     for name in ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check"):
         patch.setattr(torch.optim.Optimizer, name, lambda self: None, raising=False)

@@ -14,6 +14,7 @@ from torch.utils.data import (
     SubsetRandomSampler,
     TensorDataset,
     WeightedRandomSampler,
+    default_collate,
 )
 
 from amc.errors import DataError
@@ -88,6 +89,32 @@ def test_every_kind_of_data_is_split_into_disjoint_roles(maker):
     assert set(calibration) <= set(train)
     assert values(roles.test) == [100, 101, 102, 103, 104]
     assert (roles.num_classes, roles.input_shape) == (3, (1, 1, 1))
+
+
+class Shifted(TensorDataset):
+    """Changes its items, as data sets that augment do."""
+
+    def __getitem__(self, index):
+        image, target = super().__getitem__(index)
+        return image + 100, target
+
+
+def shifting(items):
+    images, targets = default_collate(items)
+    return images + 100, targets
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        Shifted(*tensors(20)),
+        DataLoader(Shifted(*tensors(20)), batch_size=4),
+        DataLoader(TensorDataset(*tensors(20)), batch_size=4, collate_fn=shifting),
+    ],
+    ids=["data set", "loader", "collate_fn"],
+)
+def test_what_a_data_set_or_a_loader_does_to_its_items_is_kept(data):
+    assert sorted(values(as_source(data))) == list(range(100, 120))
 
 
 SUBSETS = {

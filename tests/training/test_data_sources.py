@@ -9,6 +9,7 @@ import numpy
 import pytest
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 
 from amc.errors import ConfigurationError, DataError, UnknownNameError
 from amc.training import DataConfig, load_data
@@ -118,6 +119,24 @@ def test_decoded_images_are_cached_until_a_file_changes(tmp_path, own_cache):
         entry.write_bytes(b"damaged")
     load()
     assert calls
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_else(tmp_path, own_cache, monkeypatch):
+    def full(*arguments):
+        raise SafetensorError("I/O error: no space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    write_images(tmp_path / "data", 10)
+    roles = load_data(folder_config(tmp_path / "data"))
+    assert len(roles.train) > 0
+    assert not list(own_cache.iterdir())
+
+
+def test_a_link_to_nothing_is_named(tmp_path, own_cache):
+    write_images(tmp_path / "data", 10)
+    (tmp_path / "data" / "cat" / "lost.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(DataError, match=r"cannot read the image .*lost\.png"):
+        load_data(folder_config(tmp_path / "data"))
 
 
 def test_cache_can_be_left_out(tmp_path, own_cache):
