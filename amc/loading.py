@@ -13,6 +13,7 @@ from torch import nn
 from amc.architecture import rebuild
 from amc.errors import CheckpointError, RunFolderError
 from amc.structure.running import move
+from amc.structure.slicing import set_tensors
 
 ARCHITECTURE, WEIGHTS, POLICY = "architecture.json", "model.safetensors", "policy.json"
 
@@ -73,6 +74,9 @@ def _load_weights(network: nn.Module, file: Path) -> None:
     own = network.state_dict()
     try:
         stored = OrderedDict(load_file(file))
+        # A network in another number format than its class builds comes back in that of the file.
+        set_tensors(network, {name: own[name].to(value.dtype) for name, value in stored.items() if name in own})
+        own = network.state_dict()
         # Some networks (MNASNet) read the version of their modules, which safetensors does not keep.
         stored._metadata = own._metadata  # type: ignore[attr-defined]
         missing, unexpected = network.load_state_dict(stored, strict=False)

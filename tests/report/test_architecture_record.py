@@ -131,3 +131,22 @@ def test_a_module_that_fails_to_import_is_told(saved, tmp_path, monkeypatch):
     edit(saved[0], source={"kind": "class", "reference": "broken_networks:Net", "options": {}})
     with pytest.raises(ModelError, match=r"must be importable: no such camera"):
         amc.load(saved[0])
+
+
+def test_the_number_format_of_a_network_is_kept(tmp_path):
+    result = amc.compress(
+        amc.create_model("digits_resnet", seed=0).double(),
+        None,
+        amc.Budget(flops=0.5),
+        agent="uniform",
+        evaluate=lambda network: 1.0,
+        finetune=lambda network: None,
+        example_input=torch.zeros(1, 1, 8, 8, dtype=torch.float64),
+        source=ModelSource("name", "digits_resnet"),
+    )
+    result.save(tmp_path / "double")
+    loaded = amc.load(tmp_path / "double")
+    assert {value.dtype for value in loaded.parameters()} == {torch.float64}
+    images = torch.rand(2, 1, 8, 8, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(images), result.model.eval()(images))
