@@ -148,7 +148,7 @@ def example_for(config: RunConfig, shape: str | None) -> tuple[Tensor, int | Non
     """Returns an example input `(1, C, H, W)` for a network, and the number of classes where data decides it.
 
     Args:
-        config: Model and data; the data is read only if a root is given, or the network's input is not known.
+        config: Model and data; the data is read only if one is named, or the network's input is not known.
         shape: `"C,H,W"` as the user wrote it, or None.
 
     Raises:
@@ -159,7 +159,8 @@ def example_for(config: RunConfig, shape: str | None) -> tuple[Tensor, int | Non
         if len(sizes) != 3 or not all(part.isdigit() and int(part) > 0 for part in sizes):
             raise ConfigurationError(f"--shape must be three positive numbers such as 3,32,32, not {shape!r}")
         return torch.zeros(1, *(int(part) for part in sizes)), None
-    if config.data.root is None and not is_own_code(config.model):
+    given = config.data.root is not None or config.data.name != DataConfig().name
+    if not given and not is_own_code(config.model):
         return torch.zeros(1, *example_input_shape(config.model)), None
     roles = load_data(config.data, seed=config.seed)
     return torch.zeros(1, *roles.input_shape), roles.num_classes

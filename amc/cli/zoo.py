@@ -51,12 +51,19 @@ def run(options: jsonargparse.Namespace) -> None:
         raise ConfigurationError("--table_only makes the table of what --results FILE holds; give it")
     results = None if options.results is None else Path(options.results)
     known = {} if results is None else read_outcomes(results)
-    contracts = _contracts(options.contracts)
+    if options.table_only and not known:
+        raise ConfigurationError(f"--results must hold outcomes to make a table of, and {results} holds none")
+    contracts, size = _contracts(options.contracts), options.image_size
+    chosen = sorted(known) if options.table_only and not options.models else _models(options.models)
     outcomes = []
-    for name in sorted(known) if options.table_only else _models(options.models):
+    for name in chosen:
         outcome = known.get(name)
+        if outcome is None and options.table_only:
+            continue
+        if outcome is not None and size is not None and outcome.image_size != size:
+            outcome = None  # of other images
         if outcome is None or not (options.table_only or outcome.covers(contracts)):
-            outcome = examine(name, contracts, image_size=options.image_size).joined(outcome)
+            outcome = examine(name, contracts, image_size=size).joined(outcome)
             if results is not None:
                 append_outcome(results, outcome)
         outcomes.append(outcome)

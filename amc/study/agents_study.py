@@ -14,11 +14,12 @@ from amc.conversion import check_seed
 from amc.costs import Budget, PruningProblem
 from amc.delivery import Workshop
 from amc.errors import RunFolderError
+from amc.json_lines import Lines
 from amc.recorder import Recorder
 from amc.report.origin import digest_of
 from amc.search import SearchConfig, check_search, search_policy
 from amc.structure import Allocation
-from amc.study.cells import Cell, Lines
+from amc.study.cells import Cell
 from amc.task import Task, build_problem
 from amc.training.score import Score
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from amc.costs import PruningProblem
 from amc.delivery import Workshop
 from amc.errors import ConfigurationError
+from amc.json_lines import Lines
 from amc.recorder import Recorder
 from amc.staging import reward_of
 from amc.structure import Allocation
-from amc.study.cells import Lines
 from amc.study.tables import markdown
 from amc.task import Task
 from amc.training import evaluate

@@ -10,6 +10,7 @@ import yaml
 
 from amc.config import RunConfig, as_mapping, with_absolute_paths
 from amc.errors import RunFolderError
+from amc.json_lines import Lines
 from amc.models.weights import load_weights
 from amc.preparation import train_dense
 from amc.recorder import Advance, Recorder
@@ -18,7 +19,6 @@ from amc.report.origin import digest_of
 from amc.report.progress import ProgressDisplay
 from amc.report.run_folder import CONFIG, DENSE
 from amc.save import save_weights
-from amc.study.cells import Lines
 from amc.task import Task
 
 _FREE = ("agent", "agent_options", "episodes", "compare", "budget")

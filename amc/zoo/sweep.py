@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from amc.errors import RunFolderError
+from amc.json_lines import Lines
 from amc.structure.running import first_line
 from amc.zoo.cases import Case, Cut, cuts_of, open_case
 from amc.zoo.contracts import CONTRACTS
@@ -122,11 +124,17 @@ def _words(error: Exception) -> str:
 
 
 def read_outcomes(file: Path) -> dict[str, Outcome]:
-    """Reads what earlier sweeps found, by model; of several outcomes the last counts."""
-    if not file.exists():
-        return {}
-    records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return {record["model"]: Outcome(**record) for record in records}
+    """Reads what earlier sweeps found, by model; of several outcomes the last counts.
+
+    A last line that was cut off by a kill is dropped, from the file too.
+
+    Raises:
+        RunFolderError: If the file holds something else.
+    """
+    try:
+        return {record["model"]: Outcome(**record) for record in Lines(file, ()).records}
+    except (OSError, KeyError, TypeError) as error:
+        raise RunFolderError(f"{file} must hold what amc zoo has found: {error!r}; give another --results") from error
 
 
 def append_outcome(file: Path, outcome: Outcome) -> None:

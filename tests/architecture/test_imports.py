@@ -21,7 +21,7 @@ ORDER = [
     ("amc.architecture", "amc.versions"),
     ("amc.loading",),
     ("amc.records", "amc.save"),
-    ("amc.recorder",),
+    ("amc.json_lines", "amc.recorder"),
     ("amc.recorder_hooks",),
     ("amc.staging", "amc.task"),
     ("amc.search",),

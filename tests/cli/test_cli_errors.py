@@ -84,6 +84,7 @@ def error_of(words, capsys):
         (["compress", "--weights", "missing.pt"], "no file at missing.pt"),
         (["compress", "--config", "missing.yaml"], "missing.yaml"),
         (["compress", "--device", "tpu"], "device must be"),
+        (["compress", "--device", "meta"], "device must be auto, cpu or cuda, not 'meta'"),
         (["compress", "--resume"], "--resume needs the run's folder"),
         (["compress", "--resume", "--out", "nothing"], "must hold a run"),
         (["compress", "--allocation_mode", "clap"], "allocation mode"),

@@ -180,6 +180,15 @@ def test_inspect_lists_groups_and_reasons(capsys, monkeypatch):
     assert ") the network's output" in printed
 
 
+def test_inspect_takes_images_and_classes_of_data_that_is_named(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "140")
+    command = ["inspect", "--model", "resnet20"]
+    assert main([*command, "--data.name", "fake", "--data.image_size", "16"]) == 0
+    small = capsys.readouterr().out
+    assert main([*command, "--shape", "3,16,16"]) == 0
+    assert capsys.readouterr().out.splitlines()[3:] == small.splitlines()[3:]
+
+
 def test_inspect_says_what_it_leaves_out_of_a_large_network(capsys, monkeypatch):
     command = ["inspect", "--model", "digits_resnet"]
     assert main(command) == 0

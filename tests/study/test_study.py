@@ -10,7 +10,8 @@ import pytest
 from amc.cli.main import main
 from amc.config import RunConfig
 from amc.errors import ConfigurationError, RunFolderError, UnknownNameError
-from amc.study.cells import Lines, plan
+from amc.json_lines import Lines
+from amc.study.cells import plan
 from amc.study.rewards import correlations, diverse_allocations, kendall
 from amc.study.study_folder import open_folder
 from amc.study.tables import agents_table, half_width, mean_with_interval, share_or_count

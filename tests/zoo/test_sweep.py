@@ -20,3 +20,27 @@ def test_contracts_that_were_not_checked_are_examined_and_joined(tmp_path, capsy
     assert zoo("costs", file) == 0
     records = [json.loads(line) for line in file.read_text().splitlines()]
     assert [list(record["contracts"]) for record in records] == [["costs"], ["costs", "training"]]
+
+
+def test_a_line_that_was_cut_off_is_examined_again(tmp_path, capsys):
+    file = tmp_path / "zoo.jsonl"
+    assert zoo("costs", file) == 0
+    file.write_text(file.read_text() + '{"model": "resn')
+    assert zoo("costs", file) == 0
+    assert len(file.read_text().splitlines()) == 1
+
+
+def test_other_images_are_another_outcome(tmp_path, capsys):
+    file = tmp_path / "zoo.jsonl"
+    words = ["zoo", "--models", "digits_resnet", "--contracts", "costs", "--results", str(file)]
+    for size in (8, 12, 12):
+        assert main([*words, "--image_size", str(size)]) == 0
+    assert [json.loads(line)["image_size"] for line in file.read_text().splitlines()] == [8, 12]
+
+
+def test_a_table_is_not_made_of_nothing(tmp_path, capsys):
+    table = tmp_path / "zoo.md"
+    table.write_text("of an earlier sweep")
+    assert main(["zoo", "--table_only", "--results", str(tmp_path / "typo.jsonl"), "--out", str(table)]) == 2
+    assert "typo.jsonl holds none" in capsys.readouterr().err
+    assert table.read_text() == "of an earlier sweep"
