@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from amc.errors import CheckpointError, ConfigurationError, ModelError
+from amc.errors import CheckpointError, ConfigurationError, ModelError, UnknownNameError
 from amc.models import create_model
 from amc.training import (
     DataConfig,
@@ -338,14 +338,24 @@ def test_output_that_is_no_logits_is_named():
     [
         {"epochs": -1},
         {"learning_rate": 0.0},
-        {"schedule": "step"},
         {"warmup": 1.0},
         {"batch_size": 0},
         {"momentum": 0.0},
         {"distillation": 1.5},
-        {"keep": "first"},
     ],
 )
 def test_settings_out_of_range_are_named(data, options):
     with pytest.raises(ConfigurationError, match="must be"):
+        fine_tune(small_network(), data, replace(QUICK, **options))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"schedule": "step"}, "unknown schedule 'step'; valid names: cosine, one_cycle"),
+        ({"keep": "first"}, "unknown keep 'first'; valid names: best, last"),
+    ],
+)
+def test_names_that_do_not_exist_are_told_those_that_do(data, options, message):
+    with pytest.raises(UnknownNameError, match=message):
         fine_tune(small_network(), data, replace(QUICK, **options))
