@@ -14,12 +14,12 @@ from amc.records import without_nan, write_text
 class Lines:
     """A JSON Lines file that grows by one record at a time and survives being cut off within one."""
 
-    def __init__(self, path: Path, identity: Sequence[str]) -> None:
+    def __init__(self, path: Path, identity: Sequence[str] = ()) -> None:
         """Reads what is there.
 
         Args:
             path: The file.
-            identity: Fields of a record that tell it from the others.
+            identity: Fields of a record that tell it from the others; needed to find one.
 
         Raises:
             RunFolderError: If the file is not what was written.
@@ -33,7 +33,7 @@ class Lines:
         try:
             self.records = [json.loads(line) for line in lines]
         except ValueError as error:
-            raise RunFolderError(f"{path} must hold one JSON record a line: {error}; give another --out") from error
+            raise RunFolderError(f"{path} must hold one JSON record a line: {error}; put it right or aside") from error
 
     def find(self, values: Iterable[Any]) -> dict[str, Any] | None:
         """Returns the record with these values in its identifying fields."""

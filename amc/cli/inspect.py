@@ -64,7 +64,7 @@ def run(options: jsonargparse.Namespace) -> None:
     if options.list:
         print("\n".join(model_names()))
         return
-    from amc.cli.setup import build_model, example_for
+    from amc.cli.setup import build_model, example_for, names_data
     from amc.config import budget_of, is_own_code
     from amc.costs.fvcore_flops import uncounted_operators
     from amc.models.quick_weights import QuickWeights
@@ -78,7 +78,7 @@ def run(options: jsonargparse.Namespace) -> None:
     example, classes = example_for(config, options.shape)
     with QuickWeights():
         model, _ = build_model(config, classes)
-    if options.shape is None and config.data.root is None and is_own_code(config.model):
+    if options.shape is None and is_own_code(config.model) and not names_data(config):
         _check_guess(model, example)
     large = worthwhile(model)
     structure = trace_structure(model, example, verify="shapes" if large else "values")

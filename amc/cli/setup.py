@@ -144,6 +144,11 @@ def display() -> ProgressDisplay:
     return ProgressDisplay(sys.stderr)
 
 
+def names_data(config: RunConfig) -> bool:
+    """Tells whether a configuration says which data it is about, rather than leaving it at the digits."""
+    return config.data.root is not None or config.data.name != DataConfig().name
+
+
 def example_for(config: RunConfig, shape: str | None) -> tuple[Tensor, int | None]:
     """Returns an example input `(1, C, H, W)` for a network, and the number of classes where data decides it.
 
@@ -159,8 +164,7 @@ def example_for(config: RunConfig, shape: str | None) -> tuple[Tensor, int | Non
         if len(sizes) != 3 or not all(part.isdigit() and int(part) > 0 for part in sizes):
             raise ConfigurationError(f"--shape must be three positive numbers such as 3,32,32, not {shape!r}")
         return torch.zeros(1, *(int(part) for part in sizes)), None
-    given = config.data.root is not None or config.data.name != DataConfig().name
-    if not given and not is_own_code(config.model):
+    if not names_data(config) and not is_own_code(config.model):
         return torch.zeros(1, *example_input_shape(config.model)), None
     roles = load_data(config.data, seed=config.seed)
     return torch.zeros(1, *roles.input_shape), roles.num_classes

@@ -80,7 +80,7 @@ def _check_rules(path: Path, new: dict[str, Any]) -> bool:
 
 def _figures(path: Path) -> list[dict[str, Any]]:
     """Returns what the folder has measured; the comparison of rewards fine-tunes whatever it measures."""
-    return [line for name in ("study.jsonl", "rewards.jsonl") for line in Lines(path / name, ()).records]
+    return [line for name in ("study.jsonl", "rewards.jsonl") for line in Lines(path / name).records]
 
 
 def ensure_trained(task: Task, config: RunConfig, path: Path, display: ProgressDisplay) -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from amc.conversion import check_types
 from amc.errors import ConfigurationError
+from amc.training.device import resolve_device, resolve_dtype
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,6 @@ class FineTuneConfig:
             UnknownNameError: If the schedule, or what to keep, does not exist.
             ConfigurationError: If a setting has another type, or is out of its range.
         """
-        from amc.training.device import resolve_device, resolve_dtype  # import PyTorch, which --help does without
-
         check_types(self)
         resolve_dtype(self.dtype, resolve_device("cpu"))
         rules = {

@@ -132,7 +132,7 @@ def read_outcomes(file: Path) -> dict[str, Outcome]:
         RunFolderError: If the file holds something else.
     """
     try:
-        return {record["model"]: Outcome(**record) for record in Lines(file, ()).records}
+        return {record["model"]: Outcome(**record) for record in Lines(file).records}
     except (OSError, KeyError, TypeError) as error:
         raise RunFolderError(f"{file} must hold what amc zoo has found: {error!r}; give another --results") from error
 
