@@ -6,17 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from amc.conversion import convert
 from amc.errors import ConfigurationError
+from amc.utils.conversion import convert
 
 if TYPE_CHECKING:
     import gymnasium
     import numpy as np
     from numpy.typing import NDArray
 
-    from amc.costs import PruningProblem
+    from amc.problem import PruningProblem
+    from amc.problem.score import Score
     from amc.structure import Allocation
-    from amc.training.score import Score
 
     AllocationEnv: TypeAlias = gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]
 

@@ -10,9 +10,9 @@ from typing import Any
 from docstring_parser import parse
 
 from agents.protocol import Agent
-from amc.conversion import convert
 from amc.errors import ConfigurationError, suggest
-from amc.registry import Registry
+from amc.utils.conversion import convert
+from amc.utils.registry import Registry
 
 AGENTS: Registry[Callable[..., Agent]] = Registry("agent")
 """Every agent's factory by name; options are the factory's keyword arguments."""

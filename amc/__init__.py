@@ -15,16 +15,16 @@ _PUBLIC = {
     "AmcError": "amc.errors",
     "Allocation": "amc.structure",
     "Budget": "amc.costs",
-    "CompressionResult": "amc.compression",
-    "DataRoles": "amc.training",
+    "CompressionResult": "amc.pipeline.result",
+    "DataRoles": "amc.data",
     "FineTuneConfig": "amc.training",
-    "PruningConfig": "amc.task",
+    "PruningConfig": "amc.pruning.config",
     "TrainConfig": "amc.training",
-    "compress": "amc.compression",
+    "compress": "amc.pipeline.compress",
     "create_model": "amc.models",
-    "load": "amc.loading",
-    "roles_from_loaders": "amc.training",
-    "trace_structure": "amc.structure.trace",
+    "load": "amc.storage.load",
+    "roles_from_loaders": "amc.data",
+    "trace_structure": "amc.tracing.trace",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

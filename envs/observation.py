@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from amc.costs import PruningProblem, Walk
+from amc.problem import PruningProblem, Walk
 from amc.structure import LayerSpec
 
 

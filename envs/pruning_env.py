@@ -11,10 +11,10 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
-from amc.costs import PruningProblem, Walk
 from amc.errors import ConfigurationError, ModelError
+from amc.problem import PruningProblem, Walk
+from amc.problem.score import Evaluator, Score
 from amc.structure import Allocation
-from amc.training.score import Evaluator, Score
 from envs.observation import FEATURES, ObservationEncoder
 from envs.rendering import render_widths
 from envs.rewards import Outcome, Reward, name_of, paid, resolve_reward

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amc.costs import PruningProblem
+from amc.problem import PruningProblem
 
 
 def render_widths(problem: PruningProblem, widths: Sequence[int]) -> str:

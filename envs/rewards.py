@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from amc.errors import ConfigurationError
-from amc.registry import Registry
-from amc.training.score import Score
+from amc.problem.score import Score
+from amc.utils.registry import Registry
 
 if TYPE_CHECKING:
-    from amc.costs import PruningProblem
+    from amc.problem import PruningProblem
 
 
 @dataclass(frozen=True)

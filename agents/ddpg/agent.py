@@ -17,7 +17,7 @@ from agents.ddpg.state import TrainedState, capture, restore
 from agents.episodes import Recorder, ratios_of
 from agents.protocol import EpisodeResult, OnEpisode, SearchOutcome, check_episodes, problem_of
 from amc.errors import ConfigurationError
-from amc.random_state import isolated_random_state
+from amc.utils.random_state import isolated_random_state
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

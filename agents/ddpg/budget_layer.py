@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from amc.costs import PruningProblem
+    from amc.problem import PruningProblem
 
 _CLAMPING_ROUNDS = 3
 

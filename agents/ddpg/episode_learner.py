@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stable_baselines3.td3.policies import Actor
 
     from agents.ddpg.replay import SharedRewardReplayBuffer
-    from amc.costs import PruningProblem
+    from amc.problem import PruningProblem
 
 _FIRST_STEPS = 10  # times as many gradient steps when nothing is learnt yet
 _ACTOR_EPISODES = 8  # episodes whose observations a gradient step of the actor sees, half of them among the best

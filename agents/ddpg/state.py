@@ -14,8 +14,8 @@ from torch import nn
 
 from agents.ddpg.config import DDPGConfig
 from agents.ddpg.learnt_task import LearntTask
-from amc.conversion import convert
 from amc.errors import AmcError, CheckpointError
+from amc.utils.conversion import convert
 
 if TYPE_CHECKING:
     from agents.ddpg.algorithm import AllocationDDPG

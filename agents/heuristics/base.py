@@ -10,7 +10,7 @@ from agents.protocol import OnEpisode, SearchOutcome, check_episodes, problem_of
 
 if TYPE_CHECKING:
     from agents.protocol import AllocationEnv
-    from amc.costs import PruningProblem
+    from amc.problem import PruningProblem
 
 
 class Heuristic(ABC):

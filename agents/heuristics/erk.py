@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from agents.heuristics.base import Heuristic
 
 if TYPE_CHECKING:
-    from amc.costs import PruningProblem
+    from amc.problem import PruningProblem
     from amc.structure.model_structure import LayerSpec
 
 

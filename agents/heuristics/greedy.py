@@ -13,7 +13,7 @@ from amc.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from agents.protocol import AllocationEnv, EpisodeResult
-    from amc.costs import PruningProblem
+    from amc.problem import PruningProblem
 
 Vector = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ from agents.heuristics.base import Heuristic
 from amc.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from amc.costs import PruningProblem
+    from amc.problem import PruningProblem
 
 
 class LinearProfile(Heuristic):

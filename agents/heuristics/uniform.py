@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from agents.heuristics.base import Heuristic
 
 if TYPE_CHECKING:
-    from amc.costs import PruningProblem
+    from amc.problem import PruningProblem
 
 
 class Uniform(Heuristic):

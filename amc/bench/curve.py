@@ -9,12 +9,14 @@ import torch
 
 from amc.bench.speed import SearchWatch
 from amc.costs import Budget
+from amc.data import DataRoles
+from amc.data.image_set import ImageSet
 from amc.models import create_model, example_input_shape
-from amc.preparation import prepare
-from amc.search import SearchConfig, check_search
-from amc.task import PruningConfig, Task
-from amc.training import DataRoles, FineTuneConfig
-from amc.training.image_set import ImageSet
+from amc.pipeline.prepare import prepare
+from amc.pipeline.search import SearchConfig, check_search
+from amc.pipeline.task import Task
+from amc.pruning import PruningConfig
+from amc.training import FineTuneConfig
 
 CLASSES = 10
 _CALIBRATION = 100

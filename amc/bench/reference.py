@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from amc.errors import ConfigurationError
-from amc.pruning.patches import READER_TYPES, input_rows, output_rows, sample_rows
-from amc.pruning.regressions import ReadCut, read_cuts
+from amc.pipeline.task import Task
+from amc.problem.score import Score
+from amc.pruning.regression.patches import READER_TYPES, input_rows, output_rows, sample_rows
+from amc.pruning.regression.regressions import ReadCut, read_cuts
+from amc.runtime import resolve_device
 from amc.structure import Allocation
-from amc.task import Task
-from amc.training import evaluate, resolve_device
-from amc.training.score import Score
+from amc.training import evaluate
 
 ROWS = 30_000
 """Positions sampled in every layer: the authors' code takes 10 in each of 3,000 images."""

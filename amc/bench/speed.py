@@ -15,15 +15,15 @@ from agents import Agent, EpisodeResult, create_agent
 from amc.bench.clock import SectionClock
 from amc.bench.memory import peak_device_memory, peak_memory
 from amc.bench.reference import ROWS, ReferenceProcedure
-from amc.conversion import SEEDS
-from amc.delivery import Workshop
 from amc.errors import ConfigurationError
+from amc.pipeline.deliver import Workshop
+from amc.pipeline.search import SearchConfig, search_policy
+from amc.pipeline.staged_search import StagedEvaluator
+from amc.pipeline.task import Task
 from amc.pruning import CandidateNetwork
-from amc.search import SearchConfig, search_policy
-from amc.staging import StagedEvaluator
+from amc.runtime import resolve_device, resolve_dtype
 from amc.structure import Allocation
-from amc.task import Task
-from amc.training import resolve_device, resolve_dtype
+from amc.utils.conversion import SEEDS
 from envs.pruning_env import PruningEnv
 
 SECTIONS = ("forward", "recalibration", "assembly", "agent", "environment", "rest")

@@ -17,7 +17,7 @@ from amc.errors import ConfigurationError, RunFolderError
 
 if TYPE_CHECKING:
     from amc.bench import BenchConfig
-    from amc.config import RunConfig
+    from amc.pipeline.config import RunConfig
 
 _UNUSED = ("compare", "finetune", "train", "train_first")
 _EPISODES = 20
@@ -60,7 +60,7 @@ def run(options: jsonargparse.Namespace) -> None:
     Raises:
         AmcError: If an option, the data or the network cannot be used.
     """
-    from amc.records import write_json
+    from amc.utils.json_files import write_json
 
     config = run_config(options)
     _rules(options).check()
@@ -102,9 +102,9 @@ def _speed(config: RunConfig, options: jsonargparse.Namespace) -> dict[str, Any]
     """Measures one network on its data."""
     from amc.bench import measure_speed, speed_table
     from amc.cli.setup import display, load_roles, open_task, search_of
-    from amc.config import budget_of
+    from amc.pipeline.config import budget_of
+    from amc.pipeline.search import check_search
     from amc.report.tables import render
-    from amc.search import check_search
 
     task, _ = open_task(config, load_roles(config.data, config.seed, display()), budget=budget_of(config))
     search = search_of(config)
@@ -120,7 +120,7 @@ def _curve(config: RunConfig, options: jsonargparse.Namespace) -> dict[str, Any]
 
     from amc.bench import curve_table, measure_curve
     from amc.cli.setup import display, search_of
-    from amc.config import budget_of, split_names
+    from amc.pipeline.config import budget_of, split_names
     from amc.report.tables import render
 
     names, shown, points = split_names(options.curve), display(), []

@@ -31,8 +31,8 @@ def run(options: jsonargparse.Namespace) -> None:
     """
     # Here, so that --help does not wait for them.
     from amc.cli.setup import build_model, display, load_roles
-    from amc.compression import compress
-    from amc.config import budget_of
+    from amc.pipeline.compress import compress
+    from amc.pipeline.config import budget_of
     from amc.report.files import write_report
     from amc.report.run_recorder import RunRecorder
 

@@ -46,11 +46,12 @@ def run(options: jsonargparse.Namespace) -> None:
     """
     from amc.cli.setup import build_model, check_images, display, load_roles
     from amc.cli.sparsity import costs_of, is_sparse
-    from amc.costs.fvcore_flops import uncounted_operators
-    from amc.loading import load
+    from amc.costs.counting import uncounted_operators
+    from amc.pipeline.task import example_of
     from amc.report.tables import networks_table, render
-    from amc.task import example_of
-    from amc.training import evaluate, is_chance, resolve_device
+    from amc.runtime import resolve_device
+    from amc.storage.load import load
+    from amc.training import evaluate, is_chance
 
     config = run_config(options)
     if options.run is not None:

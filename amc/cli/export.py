@@ -59,7 +59,7 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.export.exporting import check_target
     from amc.export.run_networks import open_run
     from amc.report.tables import render
-    from amc.training import resolve_device
+    from amc.runtime import resolve_device
 
     if not options.batch_sizes or min(options.batch_sizes) < 1:
         raise ConfigurationError(f"--batch_sizes must be positive numbers, not {options.batch_sizes}")

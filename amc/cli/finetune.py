@@ -11,14 +11,14 @@ import jsonargparse
 from amc.cli.command import Command
 from amc.cli.options import add_output_options, add_run_options, find_run, options_of_run, run_config
 from amc.cli.resume import input_of, options_to_resume, output_of
-from amc.config import RunConfig, is_own_code
 from amc.errors import ConfigurationError
+from amc.pipeline.config import RunConfig, is_own_code
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from amc.recorder import Recorder
-    from amc.training import DataRoles
+    from amc.data import DataRoles
+    from amc.pipeline.recorder import Recorder
 
 _UNUSED = (
     "agent", "agent_options", "episodes", "reward", "first_images", "allocation_mode", "compare", "budget", "pruning",
@@ -50,14 +50,14 @@ def run(options: jsonargparse.Namespace) -> None:
     """
     from amc.cli.setup import build_model, check_images, display, load_roles
     from amc.cli.sparsity import costs_of, is_sparse
-    from amc.loading import load, read_architecture
-    from amc.records import write_json
+    from amc.pipeline.task import example_of
     from amc.report.run_recorder import RunRecorder
     from amc.report.tables import networks_table, render
-    from amc.save import save_network
-    from amc.structure.running import move
-    from amc.task import example_of
+    from amc.runtime.call import move
+    from amc.storage.load import load, read_architecture
+    from amc.storage.save import save_network
     from amc.training import evaluate
+    from amc.utils.json_files import write_json
 
     file, config, shown = _network_file(options), run_config(options), display()
     folder = file.parent
@@ -91,7 +91,7 @@ def run(options: jsonargparse.Namespace) -> None:
 
 def _network_file(options: jsonargparse.Namespace) -> Path:
     """Returns the weights of the network to train further: those of RUN, or of the run that is resumed."""
-    from amc.loading import WEIGHTS
+    from amc.storage.load import WEIGHTS
 
     given = None if options.run is None else str(Path(options.run) / WEIGHTS)
     file = input_of(options.out, options.resume, "finetune", "network", given)
@@ -111,7 +111,7 @@ def _train(
 ) -> None:
     """Fine-tunes a network in place; goes on where an earlier start was stopped."""
     from amc.cli.sparsity import zeros_kept
-    from amc.recorder_hooks import training_hooks
+    from amc.pipeline.recorder import training_hooks
     from amc.training import fine_tune
 
     after_step = zeros_kept(model) if sparse else None
@@ -130,7 +130,7 @@ def _train(
 
 def _summary(config: RunConfig, flops: int, params: int, accuracy: dict[str, float]) -> dict[str, Any]:
     """Returns the figures of a network that was trained further; what its dense one costs is in the run it is from."""
-    from amc.versions import versions
+    from amc.utils.versions import versions
 
     return {
         "model": config.model,

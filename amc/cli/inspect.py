@@ -13,7 +13,8 @@ from amc.errors import ConfigurationError, ModelError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from amc.costs import Budget, PruningProblem
+    from amc.costs import Budget
+    from amc.problem import PruningProblem
 
 _UNUSED = (
     "agent",
@@ -65,13 +66,13 @@ def run(options: jsonargparse.Namespace) -> None:
         print("\n".join(model_names()))
         return
     from amc.cli.setup import build_model, example_for, names_data
-    from amc.config import budget_of, is_own_code
-    from amc.costs.fvcore_flops import uncounted_operators
+    from amc.costs.counting import uncounted_operators
     from amc.models.quick_weights import QuickWeights
+    from amc.pipeline.config import budget_of, is_own_code
+    from amc.pipeline.task import build_problem
     from amc.report.tables import obstacles, structure_table, uncounted_note
-    from amc.structure.skipping import worthwhile
-    from amc.structure.trace import trace_structure
-    from amc.task import build_problem
+    from amc.tracing.skipping import worthwhile
+    from amc.tracing.trace import trace_structure
 
     config = run_config(options)
     budget = budget_of(config)
@@ -107,7 +108,7 @@ def _check_guess(model: nn.Module, example: Tensor) -> None:
     Raises:
         ConfigurationError: If the network fails on it.
     """
-    from amc.structure.running import failure_of, first_line
+    from amc.runtime.call import failure_of, first_line
 
     failure = failure_of(model, example)
     if failure is not None:

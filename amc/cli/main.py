@@ -11,7 +11,7 @@ import amc
 from amc.cli.command import Command, make_parser
 from amc.cli.terminal import warn_in_one_line, write_plainly
 from amc.errors import AmcError
-from amc.registry import Registry
+from amc.utils.registry import Registry
 
 _ALLOCATIONS_BETWEEN_COLLECTIONS = 100_000
 """Objects made before Python looks for garbage; with its own 700 it looks hundreds of times during imports."""

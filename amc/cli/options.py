@@ -11,11 +11,11 @@ import jsonargparse
 import yaml
 
 from amc.cli.command import Parser
-from amc.config import RunConfig
-from amc.conversion import from_mapping
 from amc.errors import ConfigurationError
-from amc.loading import ARCHITECTURE
+from amc.pipeline.config import RunConfig
 from amc.report.run_folder import CONFIG, DENSE
+from amc.storage.load import ARCHITECTURE
+from amc.utils.conversion import from_mapping
 
 _METAVARS = {
     "model": "NAME",

@@ -20,12 +20,13 @@ from amc.cli.options import (
     run_config,
 )
 from amc.cli.resume import input_of, options_to_resume, output_of
-from amc.config import BudgetConfig, RunConfig, budget_of
 from amc.errors import ConfigurationError
+from amc.pipeline.config import BudgetConfig, RunConfig, budget_of
 from amc.report.run_folder import CONFIG
 
 if TYPE_CHECKING:
-    from amc.costs import Budget, PruningProblem
+    from amc.costs import Budget
+    from amc.problem import PruningProblem
     from amc.structure import Allocation
 
 _UNUSED = (
@@ -66,11 +67,11 @@ def run(options: jsonargparse.Namespace) -> None:
         AmcError: If an option, the policy, the data, the network or the folder cannot be used.
     """
     from amc.cli.setup import display, load_roles, open_task, read_policy
-    from amc.delivery import Workshop
-    from amc.preparation import train_dense
+    from amc.pipeline.deliver import Workshop
+    from amc.pipeline.prepare import train_dense
+    from amc.pipeline.summary import policy_record
     from amc.report.files import write_network
     from amc.report.run_recorder import RunRecorder
-    from amc.summary import policy_record
 
     file = _policy_file(options)
     allocation = read_policy(file)
@@ -97,7 +98,7 @@ def run(options: jsonargparse.Namespace) -> None:
 
 def _policy_file(options: jsonargparse.Namespace) -> Path:
     """Returns the policy: that of RUN, the file that is named, or that of the run that is resumed."""
-    from amc.loading import POLICY
+    from amc.storage.load import POLICY
 
     if options.run is not None and options.policy is not None:
         raise ConfigurationError("amc prune carries out one policy: give the folder of a run, or --policy FILE")

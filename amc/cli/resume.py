@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from amc.cli.options import option_value
-from amc.config import RunConfig, as_mapping, with_absolute_paths
 from amc.errors import ConfigurationError, RunFolderError
+from amc.pipeline.config import RunConfig, as_mapping, with_absolute_paths
 from amc.report.run_folder import CONFIG, RunFolder, default_path, fresh_path
 
 _FREE = ("device",)

@@ -33,14 +33,14 @@ def run(options: jsonargparse.Namespace) -> None:
         AmcError: If an option, the data, the network or the folder cannot be used.
     """
     from amc.cli.setup import display, load_roles, open_task, search_of
-    from amc.config import budget_of
-    from amc.delivery import Workshop
-    from amc.preparation import train_dense
+    from amc.pipeline.config import budget_of
+    from amc.pipeline.deliver import Workshop
+    from amc.pipeline.prepare import train_dense
+    from amc.pipeline.search import check_search, search_policy
+    from amc.pipeline.summary import policy_record
     from amc.report.plots import plot_run
     from amc.report.run_recorder import RunRecorder
     from amc.report.tables import allocation_table, render
-    from amc.search import check_search, search_policy
-    from amc.summary import policy_record
 
     config = run_config(options)
     path = output_of(config, options.out, options.resume, "search")

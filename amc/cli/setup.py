@@ -10,19 +10,19 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from amc.architecture import ModelSource
-from amc.config import RunConfig, is_own_code
 from amc.costs import Budget
+from amc.data import DataConfig, DataRoles, load_data
 from amc.errors import ConfigurationError, DataError
 from amc.models import create_model, example_input_shape, load_weights
-from amc.preparation import prepare
-from amc.recorder import Advance
+from amc.pipeline.config import RunConfig, is_own_code
+from amc.pipeline.prepare import prepare
+from amc.pipeline.recorder import Advance
+from amc.pipeline.search import SearchConfig
+from amc.pipeline.task import Task, example_of
 from amc.report.progress import ProgressDisplay
-from amc.search import SearchConfig
+from amc.runtime.call import failure_of
+from amc.storage.architecture import ModelSource
 from amc.structure import Allocation
-from amc.structure.running import failure_of
-from amc.task import Task, example_of
-from amc.training import DataConfig, DataRoles, load_data
 
 _SMALL_IMAGE = 16
 """On images below this height or width networks are too small to share among cores: threads would only wait."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from amc.config import RunConfig
+from amc.pipeline.config import RunConfig
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,8 +32,8 @@ def zeros_kept(model: nn.Module) -> Callable[[nn.Module], None]:
 
 def costs_of(model: nn.Module, example_input: Any, *, sparse: bool) -> tuple[int, int]:
     """Counts FLOPs and parameters, without those of zeros if the network is sparse."""
-    from amc.costs.effective import effective_costs
-    from amc.costs.fvcore_flops import count_flops, count_params
+    from amc.costs.counting import count_flops, count_params
+    from amc.problem.effective import effective_costs
 
     if sparse:
         return effective_costs(model, example_input)

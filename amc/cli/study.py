@@ -14,7 +14,7 @@ from amc.cli.options import add_run_options, run_config
 from amc.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from amc.config import RunConfig
+    from amc.pipeline.config import RunConfig
 
 _UNUSED = ("agent", "agent_options", "episodes", "compare", "budget")
 _AGENTS = ["ddpg", "random", "cem", "cmaes", "tpe", "greedy", "uniform", "erk", "shallow", "deep"]
@@ -53,9 +53,9 @@ def run(options: jsonargparse.Namespace) -> None:
     Raises:
         AmcError: If an option, the data, the network or the folder cannot be used.
     """
-    from amc.records import write_text
     from amc.report.origin import RunInterrupted
     from amc.report.run_folder import CONFIG
+    from amc.utils.json_files import write_text
 
     _check(options)
     config, folder = run_config(options), Path(options.out)

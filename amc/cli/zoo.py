@@ -81,7 +81,7 @@ def _models(patterns: str) -> list[str]:
 
     from amc.models import model_names
     from amc.models.sources import torchvision_names
-    from amc.task import split_list
+    from amc.pruning.config import split_list
 
     if not patterns:
         return torchvision_names()
@@ -104,7 +104,7 @@ def _contracts(names: str) -> list[str]:
     Raises:
         UnknownNameError: If one does not exist.
     """
-    from amc.task import split_list
+    from amc.pruning.config import split_list
     from amc.zoo.contracts import CONTRACTS
 
     chosen = list(split_list(names))

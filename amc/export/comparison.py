@@ -21,7 +21,7 @@ from amc.export.formats import FORMATS, Runner
 from amc.export.latency import Latency, measure_latency, part
 from amc.export.onnx_format import open_session
 from amc.export.run_networks import RunNetworks
-from amc.structure.trace import call
+from amc.runtime.call import call
 
 EAGER, ONNX = "PyTorch", "onnxruntime"
 

@@ -18,7 +18,7 @@ from amc.errors import ExportError
 from amc.export.formats import FORMATS, Exportable
 from amc.export.inputs import fresh_input
 from amc.export.verify import largest_difference
-from amc.structure.trace import call, first_line
+from amc.runtime.call import call, first_line
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from amc.registry import Registry
+from amc.utils.registry import Registry
 
 Runner = Callable[[Any], list[Tensor]]
 """Runs a network that was read back: takes an input like the example, returns the output's tensors in order."""

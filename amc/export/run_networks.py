@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from amc.architecture import ModelSource
 from amc.errors import AmcError, ConfigurationError, RunFolderError
-from amc.loading import load, read_architecture
 from amc.models import example_input_shape
-from amc.structure.example_input import random_input
+from amc.storage.architecture import ModelSource
+from amc.storage.example_input import random_input
+from amc.storage.load import load, read_architecture
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from torch import Tensor
 from amc.errors import ExportError
 from amc.export.formats import Exportable, Runner
 from amc.export.inputs import tensors_in
-from amc.loading import load
-from amc.save import save_network
-from amc.structure.trace import call
+from amc.runtime.call import call
+from amc.storage.load import load
+from amc.storage.save import save_network
 
 
 class SafetensorsFormat:

@@ -13,7 +13,7 @@ from amc.models import sources
 from amc.models.cifar_convnets import mobilenet_cifar, vgg16_cifar
 from amc.models.cifar_resnet import digits_resnet, plain, resnet
 from amc.models.sources import ModelFactory
-from amc.registry import Registry
+from amc.utils.registry import Registry
 
 _DEPTHS = (20, 32, 44, 56, 110)
 

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from amc.errors import ConfigurationError, UnknownNameError
-from amc.registry import import_object
+from amc.utils.registry import import_object
 
 ModelFactory = Callable[..., nn.Module]
 

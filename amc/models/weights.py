@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from amc.errors import CheckpointError, ModelError
-from amc.structure.finite import all_finite
+from amc.runtime.finite import all_finite
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 _PREFIX = "module."

@@ -1,14 +1,14 @@
 """Pruning: importance criteria, elimination and refit, surgery, sequential reconstruction, masks."""
 
 from amc.pruning.candidate import CandidateNetwork, CandidateScorer
+from amc.pruning.config import PruningConfig
+from amc.pruning.criteria.norms import CRITERIA
 from amc.pruning.filter_pruner import FilterPruner, PrunePlan
-from amc.pruning.importance import CRITERIA
-from amc.pruning.magnitude_pruner import WeightPruner
 from amc.pruning.masks import apply_masks
-from amc.pruning.reconstruction import ReconstructionOptions, reconstruct
-from amc.pruning.statistics import SamplingOptions
+from amc.pruning.recovery.reconstruction import ReconstructionOptions, reconstruct
+from amc.pruning.regression.statistics import SamplingOptions
 from amc.pruning.tables import RefitTable, TableOptions, build_tables
-from amc.structure.slicing import cut
+from amc.pruning.weight_pruner import WeightPruner
 
 __all__ = [
     "CRITERIA",
@@ -16,6 +16,7 @@ __all__ = [
     "CandidateScorer",
     "FilterPruner",
     "PrunePlan",
+    "PruningConfig",
     "ReconstructionOptions",
     "RefitTable",
     "SamplingOptions",
@@ -23,6 +24,5 @@ __all__ = [
     "WeightPruner",
     "apply_masks",
     "build_tables",
-    "cut",
     "reconstruct",
 ]

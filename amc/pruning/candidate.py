@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from amc.errors import ConfigurationError
 from amc.pruning.filter_pruner import FilterPruner, PrunePlan
 from amc.pruning.folding import find_folds, fold_in_place
-from amc.pruning.recalibration import batch_statistics
-from amc.pruning.regressions import BATCH_NORMS, has_running_mean
+from amc.pruning.recovery.recalibration import batch_statistics
+from amc.pruning.regression.regressions import BATCH_NORMS, has_running_mean
+from amc.runtime.call import move
 from amc.structure import Allocation
-from amc.structure.running import move
 from amc.structure.slicing import attribute_values, set_attributes, set_tensors
 
 ScoreT = TypeVar("ScoreT")
@@ -108,7 +108,7 @@ class CandidateNetwork:
 
     @torch.inference_mode()
     def recalibrate(self, images: Tensor) -> None:
-        """Re-estimates the batch norms of the network that was loaded last; see `amc.pruning.recalibration`.
+        """Re-estimates the batch norms of the network that was loaded last; see `amc.pruning.recovery.recalibration`.
 
         Args:
             images: Calibration images as `prepare` returns them.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from amc.errors import ConfigurationError
-from amc.pruning.regressions import ReadCut, read_cuts
+from amc.pruning.regression.regressions import ReadCut, read_cuts
 from amc.pruning.tables import RefitTable
 from amc.structure import Allocation, ModelStructure
 from amc.structure.selection import Selection, Slicer

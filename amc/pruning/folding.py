@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from amc.pruning.patches import is_reader
-from amc.pruning.regressions import BATCH_NORMS, has_running_mean, is_affine
+from amc.pruning.regression.patches import is_reader
+from amc.pruning.regression.regressions import BATCH_NORMS, has_running_mean, is_affine
 from amc.structure import LayerSpec
 
 

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from amc.errors import ConfigurationError
-from amc.pruning.elimination import CHUNK, Elimination, eliminate
-from amc.pruning.importance import CRITERIA
-from amc.pruning.patches import READER_TYPES
-from amc.pruning.regressions import ReadCut, group_regressions, read_cuts
-from amc.pruning.statistics import Gram, SamplingOptions, gather_grams, gram_bytes
-from amc.pruning.steps import Progress, silent, steps_of
+from amc.pruning.criteria.norms import CRITERIA
+from amc.pruning.regression.elimination import CHUNK, Elimination, eliminate
+from amc.pruning.regression.patches import READER_TYPES
+from amc.pruning.regression.regressions import ReadCut, group_regressions, read_cuts
+from amc.pruning.regression.statistics import Gram, SamplingOptions, gather_grams, gram_bytes
 from amc.structure import ChannelGroup, ModelStructure
+from amc.utils.progress import Progress, silent, steps_of
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class TableOptions:
     """How channels are chosen and their readers refit.
 
     Attributes:
-        criterion: Name in `amc.pruning.importance.CRITERIA`.
+        criterion: Name in `amc.pruning.criteria.norms.CRITERIA`.
         refit: Whether the readers are refit by least squares; without, they are only sliced.
         ridge: Ridge of the refit, relative to the mean of the Gram matrix's diagonal; features per row are added.
         memory: Bound on the tables, in bytes. Where every width does not fit, widths are tabulated on a grid.

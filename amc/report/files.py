@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from amc.architecture import ModelSource, describe
-from amc.compression import CompressionResult
-from amc.delivery import Delivered
-from amc.records import write_json, write_text
+from amc.pipeline.deliver import Delivered
+from amc.pipeline.result import CompressionResult
+from amc.pipeline.summary import flops_record
+from amc.pipeline.task import Task
 from amc.report.plots import plot_run
 from amc.report.tables import FILE_WIDTH, allocation_table, networks_table, render, summary_table
-from amc.save import save_network
+from amc.storage.architecture import ModelSource, describe
+from amc.storage.save import save_network
 from amc.structure import Allocation
-from amc.summary import flops_record
-from amc.task import Task
-from amc.versions import versions
+from amc.utils.json_files import write_json, write_text
+from amc.utils.versions import versions
 
 
 def write_report(folder: Path, result: CompressionResult) -> str:

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from amc.errors import RunFolderError
-from amc.records import RUN, write_json
+from amc.pipeline.episodes import RUN
+from amc.utils.json_files import write_json
 
 _BLOCK = 1 << 20
 

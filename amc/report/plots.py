@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agents.protocol import EpisodeResult
-from amc.costs import PruningProblem
+from amc.problem import PruningProblem
 
 
 def plot_run(

@@ -11,7 +11,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import Progress
 
-from amc.recorder import Advance
+from amc.pipeline.recorder import Advance
 from amc.report.bar import StageColumn
 
 _SECONDS_BETWEEN_LINES = 5.0

@@ -11,11 +11,12 @@ from typing import Any
 import yaml
 
 from agents.protocol import EpisodeResult
-from amc.config import RunConfig, as_mapping, budget_of, with_absolute_paths
-from amc.conversion import from_mapping
 from amc.errors import RunFolderError
-from amc.records import RUN, episode_from_record, episode_line, write_json, write_text
+from amc.pipeline.config import RunConfig, as_mapping, budget_of, with_absolute_paths
+from amc.pipeline.episodes import RUN, episode_from_record, episode_line
 from amc.report.origin import Origin, resume_line
+from amc.utils.conversion import from_mapping
+from amc.utils.json_files import write_json, write_text
 
 CONFIG, EPISODES, PROGRESS, SUMMARY = "config.yaml", "episodes.jsonl", "progress.json", "summary.json"
 DENSE, TENSORBOARD = "dense.safetensors", "tensorboard"

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from agents.protocol import EpisodeResult
-from amc.config import RunConfig
 from amc.errors import RunFolderError
-from amc.recorder import Advance, Recorder
-from amc.records import write_json
+from amc.pipeline.config import RunConfig
+from amc.pipeline.recorder import Advance, Recorder
 from amc.report.origin import Origin, RunInterrupted, resume_line
 from amc.report.progress import ProgressDisplay
 from amc.report.run_folder import DENSE, EPISODES, TENSORBOARD, RunFolder, check_free
-from amc.save import save_weights
+from amc.storage.save import save_weights
+from amc.utils.json_files import write_json
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from amc.costs import PruningProblem
+from amc.problem import PruningProblem
 from amc.structure import ChannelGroup, ModelStructure
 
 FILE_WIDTH = 100

@@ -9,10 +9,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from amc.errors import StructureError
+from amc.runtime.call import buffer_places
 from amc.structure.model_structure import ModelStructure
-from amc.structure.running import buffer_places, forget_computed
 from amc.structure.selection import Slicer
-from amc.structure.substitution import Substitute
+from amc.structure.substitution import Substitute, forget_computed
 
 Kept = Mapping[int, Tensor]
 """For every group that is cut, by its index in `ModelStructure.groups`: the kept channels, int64 and rising."""

@@ -15,8 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from amc.structure.running import forget_computed
-
 Users = Mapping[str, Collection[str]]
 """The modules that use a parameter or buffer while they run, by its name."""
 
@@ -121,3 +119,16 @@ def _without_arguments(action: Callable[[Sequence[str]], None], names: Sequence[
         action(names)
 
     return hook
+
+
+def forget_computed(model: nn.Module) -> None:
+    """Lets modules drop what they have computed from their weights and keep for evaluation, such as attention biases.
+
+    That they do when they are put into training mode, by a method of their own; all flags are left as they are.
+    """
+    for module in model.modules():
+        if type(module).train is not nn.Module.train:
+            flags = [(each, each.training) for each in module.modules()]
+            module.train(True)
+            for each, flag in flags:
+                each.training = flag

@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from agents import Agent, check_plan
-from amc.conversion import check_seed
-from amc.costs import Budget, PruningProblem
-from amc.delivery import Workshop
+from amc.costs import Budget
 from amc.errors import RunFolderError
-from amc.json_lines import Lines
-from amc.recorder import Recorder
+from amc.pipeline.deliver import Workshop
+from amc.pipeline.recorder import Recorder
+from amc.pipeline.search import SearchConfig, check_search, search_policy
+from amc.pipeline.task import Task, build_problem
+from amc.problem import PruningProblem
+from amc.problem.score import Score
 from amc.report.origin import digest_of
-from amc.search import SearchConfig, check_search, search_policy
 from amc.structure import Allocation
 from amc.study.cells import Cell
-from amc.task import Task, build_problem
-from amc.training.score import Score
+from amc.utils.conversion import check_seed
+from amc.utils.json_files import Lines
 
 _LONGEST_NAME = 100
 """Letters of an agent in the name of its file: file systems take 255 bytes in all."""

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from amc.costs import PruningProblem
-from amc.delivery import Workshop
 from amc.errors import ConfigurationError
-from amc.json_lines import Lines
-from amc.recorder import Recorder
-from amc.staging import reward_of
+from amc.pipeline.deliver import Workshop
+from amc.pipeline.recorder import Recorder
+from amc.pipeline.staged_search import reward_of
+from amc.pipeline.task import Task
+from amc.problem import PruningProblem
+from amc.problem.score import Score
 from amc.structure import Allocation
 from amc.study.tables import markdown
-from amc.task import Task
 from amc.training import evaluate
-from amc.training.score import Score
+from amc.utils.json_files import Lines
 from envs.rewards import REWARDS
 
 Vector = NDArray[np.float64]

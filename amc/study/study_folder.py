@@ -8,18 +8,17 @@ from typing import Any
 
 import yaml
 
-from amc.config import RunConfig, as_mapping, with_absolute_paths
 from amc.errors import RunFolderError
-from amc.json_lines import Lines
 from amc.models.weights import load_weights
-from amc.preparation import train_dense
-from amc.recorder import Advance, Recorder
-from amc.records import write_text
+from amc.pipeline.config import RunConfig, as_mapping, with_absolute_paths
+from amc.pipeline.prepare import train_dense
+from amc.pipeline.recorder import Advance, Recorder
+from amc.pipeline.task import Task
 from amc.report.origin import digest_of
 from amc.report.progress import ProgressDisplay
 from amc.report.run_folder import CONFIG, DENSE
-from amc.save import save_weights
-from amc.task import Task
+from amc.storage.save import save_weights
+from amc.utils.json_files import Lines, write_text
 
 _FREE = ("agent", "agent_options", "episodes", "compare", "budget")
 """Options that may differ between starts of one study: the cells say them themselves."""

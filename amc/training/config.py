@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from amc.conversion import check_types
 from amc.errors import ConfigurationError
-from amc.training.device import resolve_device, resolve_dtype
+from amc.runtime.device import resolve_device, resolve_dtype
+from amc.utils.conversion import check_types
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from amc.data.image_set import BatchSource
+from amc.data.splits import DataRoles
 from amc.errors import DataError, ModelError
-from amc.structure.running import inference, move
-from amc.training.device import DeviceLike, autocast, device_of, resolve_device, resolve_dtype
-from amc.training.image_set import BatchSource
-from amc.training.layout import AnyLayout
-from amc.training.score import Score
-from amc.training.splits import DataRoles
+from amc.problem.score import Score
+from amc.runtime.call import inference, move
+from amc.runtime.device import DeviceLike, autocast, device_of, resolve_device, resolve_dtype
+from amc.runtime.layout import AnyLayout
 
 
 def evaluate(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from amc.structure.running import inference
+from amc.runtime.call import inference
 
 _OF_EACH_SHAPE = 4
 """Features of one shape that are compared; more of them cost time and tell little that these do not."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
+from amc.problem.score import Score
 from amc.training.evaluate import score_logits
-from amc.training.score import Score
 
 STANDARD_ERRORS = 2.0
 """How far above its measured value a candidate's score on the whole split is thought possible."""

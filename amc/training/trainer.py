@@ -14,20 +14,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from amc.data.image_set import ImageSet, steps_per_epoch
+from amc.data.splits import DataRoles
 from amc.errors import ModelError
-from amc.random_state import isolated_random_state, random_states, set_random_states
-from amc.structure.running import evaluation_mode, move
+from amc.runtime.call import evaluation_mode, move
+from amc.runtime.device import DeviceLike, autocast, resolve_device, resolve_dtype
+from amc.runtime.layout import lay_out
 from amc.training.checkpoint import read_checkpoint, save_checkpoint
 from amc.training.config import FineTuneConfig, TrainConfig
-from amc.training.device import DeviceLike, autocast, resolve_device, resolve_dtype
 from amc.training.evaluate import evaluate
 from amc.training.features import FeatureDistillation
-from amc.training.image_set import ImageSet, steps_per_epoch
-from amc.training.layout import lay_out
 from amc.training.losses import training_loss
 from amc.training.progress import EpochRecord, TrainingHooks, TrainingProgress, TrainingResult
 from amc.training.schedule import learning_rate
-from amc.training.splits import DataRoles
+from amc.utils.random_state import isolated_random_state, random_states, set_random_states
 
 _REPORTS = 100  # progress reports an epoch; each waits for the device
 

@@ -11,15 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from amc.architecture import ModelSource
-from amc.costs import Budget, PruningProblem, filter_problem
-from amc.costs.fvcore_flops import count_flops
+from amc.costs import Budget
+from amc.costs.counting import count_flops
 from amc.errors import BudgetError, ModelError
 from amc.models import create_model
 from amc.models.factory import example_input_shape
+from amc.problem import PruningProblem, filter_problem
 from amc.pruning import CandidateNetwork, FilterPruner, TableOptions, build_tables
+from amc.storage.architecture import ModelSource
 from amc.structure import Allocation, ModelStructure
-from amc.structure.trace import trace_structure
+from amc.tracing.trace import trace_structure
 
 KEEP = 0.5
 """Share of the FLOPs that the allocations keep."""

@@ -9,14 +9,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from amc.architecture import describe
-from amc.costs.fvcore_flops import count_params
+from amc.costs.counting import count_params
 from amc.errors import AmcError
 from amc.export import export_model
 from amc.export.verify import relative_difference
-from amc.loading import WEIGHTS, load
-from amc.save import save_network
-from amc.structure.running import tensors_in
+from amc.runtime.call import tensors_in
+from amc.storage.architecture import describe
+from amc.storage.load import WEIGHTS, load
+from amc.storage.save import save_network
 from amc.zoo.cases import Cut
 
 UNUSED = 0.01

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from amc.errors import RunFolderError
-from amc.json_lines import Lines
-from amc.structure.running import first_line
+from amc.runtime.call import first_line
+from amc.utils.json_files import Lines
 from amc.zoo.cases import Case, Cut, cuts_of, open_case
 from amc.zoo.contracts import CONTRACTS
 

@@ -6,7 +6,7 @@ import pytest
 
 import envs  # noqa: F401 - registers the environments
 from agents import AGENTS, create_agent
-from amc.training.score import Score
+from amc.problem.score import Score
 
 
 @pytest.mark.parametrize("mode", ["clip", "project"])

@@ -14,7 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from agents import create_agent
-from agents.ddpg import DDPGAgent, DDPGConfig
+from agents.ddpg import DDPGConfig
+from agents.ddpg.agent import DDPGAgent
 from amc.costs import Budget
 from amc.errors import CheckpointError, ConfigurationError, UnknownNameError
 

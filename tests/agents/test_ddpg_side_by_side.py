@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from agents import create_agent
-from agents.ddpg import DDPGAgent, DDPGConfig
+from agents.ddpg import DDPGConfig
+from agents.ddpg.agent import DDPGAgent
 from agents.ddpg.algorithm import AllocationDDPG
 from agents.ddpg.exploration import Schedule
 from amc.errors import ConfigurationError

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import gymnasium
 import numpy as np
 
-from amc.costs import Budget, Decision, PolynomialCost, PruningProblem
+from amc.costs import Budget, PolynomialCost
+from amc.problem import Decision, PruningProblem
 from amc.structure import CostTerm, Extent, LayerSpec
 
 

@@ -11,11 +11,12 @@ from amc.bench.reference import ReferenceProcedure
 from amc.bench.speed import BenchConfig
 from amc.cli.main import main
 from amc.costs import Budget
+from amc.data import DataConfig, load_data
 from amc.errors import ConfigurationError
 from amc.models import create_model
-from amc.preparation import prepare
-from amc.task import PruningConfig
-from amc.training import DataConfig, FineTuneConfig, evaluate, load_data
+from amc.pipeline.prepare import prepare
+from amc.pruning import PruningConfig
+from amc.training import FineTuneConfig, evaluate
 
 QUICK = ["--data.train_images", "300", "--data.calibration_images", "40", "--device", "cpu", "--episodes", "2"]
 

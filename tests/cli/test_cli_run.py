@@ -8,8 +8,8 @@ import yaml
 
 import amc
 from amc.cli.main import main
-from amc.structure import skipping
-from amc.training import DataConfig, load_data
+from amc.data import DataConfig, load_data
+from amc.tracing import skipping
 
 QUICK = [
     "--data.train_images", "400", "--data.test_images", "100", "--data.calibration_images", "64",
@@ -98,7 +98,7 @@ def test_killed_run_resumes_to_the_same_policy(run_folder, tmp_path):
 
 
 def test_resuming_answers_recorded_episodes_without_the_network(run_folder, tmp_path, monkeypatch):
-    from amc.delivery import Workshop
+    from amc.pipeline.deliver import Workshop
 
     folder = tmp_path / "killed"
     copy_started_run(run_folder, folder, episodes=4)

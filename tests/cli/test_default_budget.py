@@ -2,9 +2,9 @@
 
 import pytest
 
-from amc.config import BudgetConfig, RunConfig, budget_of
 from amc.costs import Budget
 from amc.errors import BudgetError, UnknownNameError
+from amc.pipeline.config import BudgetConfig, RunConfig, budget_of
 from amc.report.run_folder import default_path
 
 

@@ -11,11 +11,11 @@ import yaml
 
 import amc
 from amc.cli.main import main
-from amc.config import RunConfig
+from amc.data import DataConfig
 from amc.models import create_model
+from amc.pipeline.config import RunConfig
 from amc.report.origin import Origin
 from amc.report.run_folder import RunFolder
-from amc.training import DataConfig
 from amc.training.checkpoint import save_checkpoint
 
 DATA = ["--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "64"]
@@ -153,7 +153,7 @@ def test_an_interrupted_prune_goes_on(searched, tmp_path, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("amc.delivery.Workshop.deliver", stop)
+        patch.setattr("amc.pipeline.deliver.Workshop.deliver", stop)
         assert main(words) == 130
     assert main(hint_of(capsys)) == 0
     assert json.loads((tmp_path / "pruned" / "summary.json").read_text())["accuracy"]["pruned"] > 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import strategies as st
 
-from amc.costs import Budget, Decision, PolynomialCost, PruningProblem
+from amc.costs import Budget, PolynomialCost
+from amc.problem import Decision, PruningProblem
 from amc.structure import CostTerm, Extent, LayerSpec
 
 

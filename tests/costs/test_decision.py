@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amc.costs import Decision
 from amc.errors import ConfigurationError
+from amc.problem import Decision
 
 
 def allowed(decision):

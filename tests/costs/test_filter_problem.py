@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from torch import nn, zeros
 
-from amc.costs import Budget, filter_problem
-from amc.costs.fvcore_flops import count_flops, count_params
+from amc.costs import Budget
+from amc.costs.counting import count_flops, count_params
 from amc.errors import ConfigurationError, ModelError, UnknownNameError
+from amc.problem import filter_problem
 from amc.structure import ChannelGroup, CostTerm, Extent, ModelStructure
 
 SIZES = (16, 12, 10)

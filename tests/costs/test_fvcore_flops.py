@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from amc.costs.fvcore_flops import count_flops, count_params, uncounted_operators
+from amc.costs.counting import count_flops, count_params, uncounted_operators
 
 
 class TwoInputs(nn.Module):

@@ -5,8 +5,9 @@ import pickle
 
 import pytest
 
-from amc.costs import Budget, Decision, PolynomialCost, PruningProblem
+from amc.costs import Budget, PolynomialCost
 from amc.errors import BudgetError, ConfigurationError, ModelError, UnknownNameError
+from amc.problem import Decision, PruningProblem
 from amc.structure import Allocation, CostTerm, Extent
 
 

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from amc.costs import Budget, weight_problem
+from amc.costs import Budget
 from amc.errors import ModelError, UnknownNameError
+from amc.problem import weight_problem
 from amc.structure import CostTerm, ModelStructure
 
 

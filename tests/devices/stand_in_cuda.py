@@ -218,7 +218,7 @@ def install(patch) -> None:
 
 def _count_flops_on_cpu(patch) -> None:
     """Lets fvcore count a copy on the CPU: it reads graphs of TorchScript, which does not see the stand-in."""
-    from amc.costs import fvcore_flops
+    from amc.costs import counting
 
-    analysis = fvcore_flops._analysis
-    patch.setattr(fvcore_flops, "_analysis", lambda model, inputs: analysis(copy.deepcopy(model).cpu(), _held(inputs)))
+    analysis = counting._analysis
+    patch.setattr(counting, "_analysis", lambda model, inputs: analysis(copy.deepcopy(model).cpu(), _held(inputs)))

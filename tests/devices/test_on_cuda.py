@@ -8,17 +8,9 @@ import torch
 from torch import nn
 
 import amc
+from amc.data import DataConfig, load_data
 from amc.models import create_model
-from amc.training import (
-    DataConfig,
-    FineTuneConfig,
-    TrainConfig,
-    TrainingHooks,
-    evaluate,
-    fine_tune,
-    load_data,
-    train_model,
-)
+from amc.training import FineTuneConfig, TrainConfig, TrainingHooks, evaluate, fine_tune, train_model
 
 SMALL = DataConfig(train_images=400, search_images=120, test_images=60, calibration_images=60)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from amc.costs import Budget, Decision, PolynomialCost, PruningProblem
+from amc.costs import Budget, PolynomialCost
+from amc.problem import Decision, PruningProblem
+from amc.problem.score import Score
 from amc.structure import CostTerm, Extent, LayerSpec
-from amc.training.score import Score
 
 
 def layer(name, channels, reads, side, stride, kernel, flops, kind="conv"):

@@ -15,8 +15,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from amc.costs import Budget
 from amc.errors import ConfigurationError, ModelError, UnknownNameError
+from amc.problem.score import Score
 from amc.structure import Allocation
-from amc.training.score import Score
 from envs import FILTER_PRUNING, WEIGHT_PRUNING
 from envs.pruning_env import FilterPruningEnv
 

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from amc.errors import ConfigurationError, UnknownNameError
-from amc.training.score import Score
+from amc.problem.score import Score
 from envs.rewards import REWARDS, Outcome, name_of, paid, resolve_reward
 
 OUTCOME = Outcome(Score(75.0, 0.8, agreement=90.0), flops=1000, params=200, dense_flops=4000, dense_params=500)

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from amc.architecture import ModelSource, describe
-from amc.save import save_network
+from amc.storage.architecture import ModelSource, describe
+from amc.storage.save import save_network
 from amc.structure.slicing import cut
-from amc.structure.trace import trace_structure
+from amc.tracing.trace import trace_structure
 
 
 class ResidualNet(nn.Module):

@@ -8,15 +8,15 @@ import shutil
 import pytest
 import torch
 
-from amc.architecture import ModelSource, describe
 from amc.cli.main import main
 from amc.export import Latency
 from amc.export.comparison import Comparison, latency_table
 from amc.export.run_networks import open_run
-from amc.loading import load
 from amc.models import create_model
 from amc.report.tables import render
-from amc.save import save_network
+from amc.storage.architecture import ModelSource, describe
+from amc.storage.load import load
+from amc.storage.save import save_network
 
 
 def rows(text):

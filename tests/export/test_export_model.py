@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from amc.architecture import ModelSource, describe
 from amc.errors import CheckpointError, ExportError, UnknownNameError
 from amc.export import FORMATS, export_model
 from amc.export.formats import Exportable
 from amc.export.graph import arguments
 from amc.export.inputs import fresh_input, tensors_in
 from amc.export.torch_format import TorchExportFormat
-from amc.loading import load, read_architecture
 from amc.models import create_model
-from amc.structure.trace import call
+from amc.runtime.call import call
+from amc.storage.architecture import ModelSource, describe
+from amc.storage.load import load, read_architecture
 
 GRAPH_BYTES = 60_000  # what a graph takes besides its weights; dense weights would take more
 

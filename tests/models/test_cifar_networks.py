@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from amc.costs.fvcore_flops import count_flops
+from amc.costs.counting import count_flops
 from amc.models import create_model
 from amc.models.cifar_resnet import PaddedShortcut
 

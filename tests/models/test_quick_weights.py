@@ -8,7 +8,7 @@ from torch import nn
 
 from amc.models import create_model
 from amc.models.quick_weights import QuickWeights
-from amc.structure.trace import trace_structure
+from amc.tracing.trace import trace_structure
 
 
 @pytest.mark.parametrize("fill", [lambda tensor: tensor.normal_(0.5, 2.0), lambda tensor: tensor.uniform_(-1.0, 2.0)])

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amc.pruning.elimination import Regression, eliminate
+from amc.pruning.regression.elimination import Regression, eliminate
 from amc.pruning.tables import GroupTable
 
 RIDGE = 1e-3

@@ -48,7 +48,7 @@ def test_masks_hold_through_training_steps(net):
 def test_weights_are_sorted_once(net, monkeypatch):
     sorted_weights = []
     monkeypatch.setattr(
-        "amc.pruning.magnitude_pruner.magnitude_ranks",
+        "amc.pruning.weight_pruner.magnitude_ranks",
         lambda weight: sorted_weights.append(weight) or magnitude_ranks(weight),
     )
     pruner = WeightPruner(net.model, net.structure)

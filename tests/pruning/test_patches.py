@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from amc.pruning.patches import conv_groups, input_rows, output_rows, sample_rows
+from amc.pruning.regression.patches import conv_groups, input_rows, output_rows, sample_rows
 
 LAYERS = {
     "plain": (nn.Conv2d(4, 6, 3), (5, 4, 9, 8)),

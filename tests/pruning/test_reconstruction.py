@@ -10,11 +10,11 @@ from torch.nn import functional
 
 from amc.errors import StructureError
 from amc.pruning import FilterPruner, ReconstructionOptions, TableOptions, build_tables, reconstruct
-from amc.pruning.least_squares import Moments
-from amc.pruning.patches import input_rows
-from amc.pruning.residual_sums import OperatorWatch, confirm_residual_sums, find_residual_sums
+from amc.pruning.recovery.residual_sums import OperatorWatch, confirm_residual_sums, find_residual_sums
+from amc.pruning.regression.least_squares import Moments
+from amc.pruning.regression.patches import input_rows
 from amc.structure import Allocation
-from amc.structure.trace import trace_structure
+from amc.tracing.trace import trace_structure
 
 
 def pruned_of(case, *widths):

@@ -7,7 +7,7 @@ import torch
 
 from amc.errors import ConfigurationError, UnknownNameError
 from amc.pruning import TableOptions, build_tables
-from amc.pruning.statistics import SamplingOptions, gather_grams
+from amc.pruning.regression.statistics import SamplingOptions, gather_grams
 from amc.pruning.tables import width_grids
 
 

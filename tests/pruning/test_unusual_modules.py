@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from amc.pruning import CandidateNetwork, FilterPruner, TableOptions, build_tables
-from amc.pruning.patches import is_reader
-from amc.pruning.regressions import is_affine
-from amc.pruning.residual_sums import find_residual_sums
+from amc.pruning.recovery.residual_sums import find_residual_sums
+from amc.pruning.regression.patches import is_reader
+from amc.pruning.regression.regressions import is_affine
 from amc.structure import Allocation
-from amc.structure.trace import trace_structure
+from amc.tracing.trace import trace_structure
 
 
 class NormAct(nn.BatchNorm2d):

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 import amc
-from amc.architecture import ModelSource, describe, format_positions, parse_positions
 from amc.errors import CheckpointError, ModelError, RunFolderError
-from amc.save import save_network
+from amc.storage.architecture import ModelSource, describe, format_positions, parse_positions
+from amc.storage.save import save_network
 from amc.structure.slicing import cut
-from amc.structure.trace import trace_structure
+from amc.tracing.trace import trace_structure
 
 
 @given(st.sets(st.integers(0, 200), min_size=1))

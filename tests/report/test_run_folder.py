@@ -9,15 +9,15 @@ import pytest
 from torch import nn
 
 from agents.protocol import EpisodeResult
-from amc.config import BudgetConfig, RunConfig
 from amc.errors import ConfigurationError, RunFolderError, UnknownNameError
-from amc.records import episode_from_record, episode_line
+from amc.pipeline.config import BudgetConfig, RunConfig
+from amc.pipeline.episodes import episode_from_record, episode_line
+from amc.problem.score import Score
 from amc.report.origin import Origin
 from amc.report.progress import ProgressDisplay
 from amc.report.run_folder import RunFolder, check_free, default_path
 from amc.report.run_recorder import RunRecorder
 from amc.structure import Allocation
-from amc.training.score import Score
 
 
 def episode(number=0, reward=0.5):

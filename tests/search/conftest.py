@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from amc.costs import Budget
-from amc.delivery import Workshop
+from amc.data import DataConfig, load_data
 from amc.models import create_model
-from amc.preparation import prepare, train_dense
-from amc.recorder import Recorder
-from amc.task import PruningConfig
-from amc.training import DataConfig, FineTuneConfig, TrainConfig, load_data
+from amc.pipeline.deliver import Workshop
+from amc.pipeline.prepare import prepare, train_dense
+from amc.pipeline.recorder import Recorder
+from amc.pruning import PruningConfig
+from amc.training import FineTuneConfig, TrainConfig
 
 
 def make_workshop(family):

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from amc.compare import compare
-from amc.recorder import Recorder
-from amc.search import SearchConfig
+from amc.pipeline.compare import compare
+from amc.pipeline.recorder import Recorder
+from amc.pipeline.search import SearchConfig
 from amc.structure import Allocation
 
 

@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import amc
 from amc.errors import AmcError, ConfigurationError, DataError, ModelError, RunFolderError
-from amc.preparation import prepare
-from amc.structure.running import on_device
+from amc.pipeline.prepare import prepare
+from amc.runtime.call import on_device
 from amc.training import train_model
 
 QUICK = {"agent": "random", "episodes": 3, "finetune": amc.FineTuneConfig(epochs=1, batch_size=20), "device": "cpu"}

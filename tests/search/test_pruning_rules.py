@@ -6,8 +6,9 @@ import torch
 
 from amc.costs import Budget
 from amc.models import create_model
-from amc.structure.trace import trace_structure
-from amc.task import PruningConfig, build_problem
+from amc.pipeline.task import build_problem
+from amc.pruning import PruningConfig
+from amc.tracing.trace import trace_structure
 
 
 def problem(**rules):

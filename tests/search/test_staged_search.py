@@ -8,11 +8,11 @@ import torch
 
 from agents.protocol import EpisodeResult
 from amc.errors import ConfigurationError
-from amc.recorder import Recorder
-from amc.search import SearchConfig, check_search, search_policy
-from amc.staging import StagedEvaluator, reward_of
+from amc.pipeline.recorder import Recorder
+from amc.pipeline.search import SearchConfig, check_search, search_policy
+from amc.pipeline.staged_search import StagedEvaluator, reward_of
+from amc.problem.score import Score
 from amc.structure import Allocation
-from amc.training.score import Score
 from amc.training.staged_score import Stage, stage_of, stage_sizes
 
 AGENTS = ["cem", "ddpg"]

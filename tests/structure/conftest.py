@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from amc.costs.fvcore_flops import count_flops, count_params
-from amc.structure.running import call, tensors_in
+from amc.costs.counting import count_flops, count_params
+from amc.runtime.call import call, tensors_in
 from amc.structure.slicing import cut, widths_of
-from amc.structure.trace import trace_structure
-from amc.structure.trial import half_of
+from amc.tracing.trace import trace_structure
+from amc.tracing.trial import half_of
 
 
 def groups_of(structure):

@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from amc.costs.fvcore_flops import count_flops, count_params
+from amc.costs.counting import count_flops, count_params
 from amc.structure import CostTerm, Extent
 from amc.structure.slicing import cut, widths_of
-from amc.structure.trace import trace_structure
-from amc.structure.trial import frozen
+from amc.tracing.trace import trace_structure
+from amc.tracing.trial import frozen
 
 IMAGE = torch.randn(1, 3, 8, 8)
 

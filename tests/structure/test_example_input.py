@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.utils._pytree import tree_flatten
 
 from amc.errors import ConfigurationError
-from amc.structure.example_input import describe_input, random_input
+from amc.storage.example_input import describe_input, random_input
 
 tensors = st.builds(
     lambda shape, dtype, low: (torch.rand(shape) * 9 + low).to(dtype),

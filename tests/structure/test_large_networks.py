@@ -8,11 +8,12 @@ import torchvision
 from torch import nn
 
 from amc.errors import StructureError
-from amc.structure import skipping, substitution
-from amc.structure.finite import all_finite
-from amc.structure.skipping import SkippingMode, ValuesNeeded, for_shapes, reading
+from amc.runtime.finite import all_finite
+from amc.structure import substitution
 from amc.structure.substitution import Substitute, substituted
-from amc.structure.trace import trace_structure
+from amc.tracing import skipping
+from amc.tracing.skipping import SkippingMode, ValuesNeeded, for_shapes, reading
+from amc.tracing.trace import trace_structure
 
 IMAGE = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 

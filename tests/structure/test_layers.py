@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from amc.structure.trace import trace_structure
+from amc.tracing.trace import trace_structure
 
 IMAGE = torch.randn(1, 3, 8, 8)
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import amc
-from amc.structure.trace import trace_structure
+from amc.tracing.trace import trace_structure
 
 IMAGE = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 HEAD = "part of an auxiliary head, which the output in evaluation mode does not depend on"

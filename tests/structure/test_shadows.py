@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amc.structure.shadow import Shadow, merged_along, moved
-from amc.structure.units import NEUTRAL, ChannelUnits
+from amc.tracing.shadow import Shadow, merged_along, moved
+from amc.tracing.units import NEUTRAL, ChannelUnits
 
 
 @settings(deadline=None)

@@ -8,7 +8,7 @@ from torch import nn
 
 from amc.errors import StructureError
 from amc.structure.slicing import attribute_values, cut, kept_positions, set_attributes, set_tensors, slice_tensor
-from amc.structure.trace import trace_structure
+from amc.tracing.trace import trace_structure
 
 
 @pytest.fixture

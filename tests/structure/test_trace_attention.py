@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from amc.structure.sliceable import SliceableMultiheadAttention, make_sliceable
-from amc.structure.trace import trace_structure
+from amc.tracing.trace import trace_structure
 
 TOKENS = torch.randn(2, 5, 12, generator=torch.Generator().manual_seed(1))
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from amc.errors import ModelError, StructureError
-from amc.structure.trace import trace_structure
+from amc.tracing.trace import trace_structure
 
 IMAGE = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
@@ -40,7 +40,7 @@ def test_an_unknown_operator_freezes_what_it_reads_and_is_named(tools):
 
 
 def test_an_operator_used_in_an_unforeseen_way_freezes_what_it_reads(tools, monkeypatch):
-    from amc.structure.rules import RULES
+    from amc.tracing.rules import RULES
 
     def fails(*_):
         raise IndexError("tuple index out of range")

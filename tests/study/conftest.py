@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from amc.costs import Budget, Decision, PolynomialCost, PruningProblem
+from amc.costs import Budget, PolynomialCost
+from amc.problem import Decision, PruningProblem
 from amc.structure import CostTerm, Extent, LayerSpec
 
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from amc.cli.main import main
-from amc.config import RunConfig
+from amc.data import DataConfig
 from amc.errors import ConfigurationError, RunFolderError, UnknownNameError
-from amc.json_lines import Lines
+from amc.pipeline.config import RunConfig
 from amc.study.cells import plan
 from amc.study.rewards import correlations, diverse_allocations, kendall
 from amc.study.study_folder import open_folder
 from amc.study.tables import agents_table, half_width, mean_with_interval, share_or_count
 from amc.study.variants import Variant
-from amc.training import DataConfig
+from amc.utils.json_files import Lines
 
 QUICK = [
     "--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "32",

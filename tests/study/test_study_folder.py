@@ -7,9 +7,9 @@ import pytest
 
 from amc.cli.main import main
 from amc.models import create_model
-from amc.save import save_weights
+from amc.pruning import PruningConfig
+from amc.storage.save import save_weights
 from amc.study.rewards import STATES, states_of
-from amc.task import PruningConfig
 
 QUICK = ["--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "32", "--device", "cpu"]
 

@@ -17,8 +17,8 @@ from torch.utils.data import (
     default_collate,
 )
 
+from amc.data import DataConfig, DataRoles, as_source, load_data, roles_from_loaders
 from amc.errors import DataError
-from amc.training import DataConfig, DataRoles, as_source, load_data, roles_from_loaders
 
 
 class Numbers(Dataset):

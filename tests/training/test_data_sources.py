@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 
+from amc.data import DataConfig, load_data
+from amc.data.image_folder import fit_size
 from amc.errors import ConfigurationError, DataError, UnknownNameError
-from amc.training import DataConfig, load_data
-from amc.training.image_folder import fit_size
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from amc.data import ImageSet
 from amc.errors import ConfigurationError, DataError, ModelError
-from amc.training import ImageSet, evaluate, predict, resolve_device, resolve_dtype, score_logits
+from amc.runtime import resolve_device, resolve_dtype
+from amc.training import evaluate, predict, score_logits
 
 
 def one_hot_images(classes, scale=1.0):

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from amc.training import DataConfig, FineTuneConfig, fine_tune, load_data
+from amc.data import DataConfig, load_data
+from amc.training import FineTuneConfig, fine_tune
 from amc.training.features import FeatureDistillation, _spread
 
 IMAGES = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))

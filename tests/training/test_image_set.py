@@ -6,9 +6,9 @@ import pytest
 import torch
 from torchvision.transforms import functional as reference
 
+from amc.data import ImageSet
+from amc.data.augment import augmentation, crop_and_flip, random_flip, random_shift, small_shift
 from amc.errors import DataError, UnknownNameError
-from amc.training import ImageSet
-from amc.training.augment import augmentation, crop_and_flip, random_flip, random_shift, small_shift
 
 
 def images_of(count=10, size=8, **options):

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amc.data import ImageSet, split_roles
+from amc.data.splits import default_search_images
+from amc.data.stratified import stratified_order
 from amc.errors import DataError
-from amc.training import ImageSet, split_roles
-from amc.training.splits import default_search_images
-from amc.training.stratified import stratified_order
 
 
 def numbered(count, classes=4, start=0):

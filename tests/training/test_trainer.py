@@ -17,20 +17,10 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
+from amc.data import DataConfig, DataRoles, as_source, load_data
 from amc.errors import CheckpointError, ConfigurationError, ModelError, UnknownNameError
 from amc.models import create_model
-from amc.training import (
-    DataConfig,
-    DataRoles,
-    FineTuneConfig,
-    TrainConfig,
-    TrainingHooks,
-    as_source,
-    evaluate,
-    fine_tune,
-    load_data,
-    train_model,
-)
+from amc.training import FineTuneConfig, TrainConfig, TrainingHooks, evaluate, fine_tune, train_model
 from amc.training.checkpoint import read_checkpoint, save_checkpoint
 from amc.training.losses import distillation_loss, training_loss
 from amc.training.schedule import learning_rate

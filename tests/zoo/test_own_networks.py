@@ -13,12 +13,12 @@ import torchvision
 from torch import nn
 
 import amc
-from amc.architecture import ModelSource, describe
-from amc.costs import filter_problem
-from amc.costs.fvcore_flops import count_flops, count_params
+from amc.costs.counting import count_flops, count_params
+from amc.problem import filter_problem
 from amc.pruning import FilterPruner, TableOptions, build_tables
-from amc.save import save_network
-from amc.structure.running import call, tensors_in
+from amc.runtime.call import call, tensors_in
+from amc.storage.architecture import ModelSource, describe
+from amc.storage.save import save_network
 from amc.zoo.cases import vary_constants
 
 IMAGE = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))

@@ -1,0 +1,164 @@
+"""Images held in memory, and batches of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from amc.data.augment import augmentation
+from amc.data.stratified import stratified_order
+from amc.errors import DataError
+
+Batch = tuple[Tensor, Tensor]
+"""Normalised images `(B, C, H, W)` and their classes `(B,)`, int64."""
+
+
+class BatchSource(Protocol):
+    """What training and evaluation read: a labelled data split that yields batches."""
+
+    def __len__(self) -> int:
+        """Returns the number of images."""
+
+    def batches(
+        self,
+        size: int,
+        *,
+        device: torch.device | None = None,
+        generator: torch.Generator | None = None,
+        channels_last: bool = False,
+    ) -> Iterator[Batch]:
+        """Iterates once over the images.
+
+        Args:
+            size: Images in a batch.
+            device: Where the batches are put.
+            generator: If given, this is training: the order is shuffled, images are augmented, and a last batch that
+                is not full is left out. If not, the images come in order and as they are, to the last one.
+            channels_last: Whether the batches are laid out channels-last.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """A labelled split of images of one size, normalised as they are read.
+
+    Attributes:
+        images: `(N, C, H, W)`; uint8 from 0 to 255, or floating point as the network takes them up to `mean` and `std`.
+        targets: `(N,)`, int64: the class of each image.
+        mean: One number a channel, subtracted after uint8 images were scaled to [0, 1]; empty leaves images unchanged.
+        std: One number a channel, divided by after that.
+        class_names: Names of the classes, where known.
+        augment: Name of the augmentation for training, one of `augment.AUGMENTATIONS`.
+        as_given: Whether the images are handed out in their own number format and scale, whatever it is: for inputs
+            that their owner has prepared, tokens among them.
+    """
+
+    images: Tensor
+    targets: Tensor
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    class_names: tuple[str, ...] = ()
+    augment: str = "none"
+    as_given: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks that the parts fit each other.
+
+        Raises:
+            DataError: If images and targets differ in number, targets are no numbers of classes, or mean and std do not
+                fit the channels.
+        """
+        if self.targets.dim() != 1:
+            raise DataError(
+                f"targets must be one number of a class an image, (N,), not {tuple(self.targets.shape)}; "
+                "take the argmax of one-hot targets"
+            )
+        if len(self.images) != len(self.targets):
+            raise DataError(f"there must be one class an image: {len(self.images)} images, {len(self.targets)} classes")
+        channels = self.images.shape[1] if self.images.dim() > 1 else 0
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values and len(values) not in (1, channels):
+                raise DataError(f"{name} must have one number for each of the {channels} channels, not {len(values)}")
+
+    def __len__(self) -> int:
+        """Returns the number of images."""
+        return len(self.images)
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes, named or seen."""
+        seen = int(self.targets.max()) + 1 if len(self) else 0
+        return max(seen, len(self.class_names))
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape `(C, H, W)` of one image."""
+        return tuple(self.images.shape[1:])
+
+    def take(self, indices: Tensor | Sequence[int]) -> ImageSet:
+        """Returns the images at some positions, in that order."""
+        index = torch.as_tensor(indices, dtype=torch.int64)
+        return replace(self, images=self.images[index], targets=self.targets[index])
+
+    def subset(self, count: int, *, seed: int = 0) -> ImageSet:
+        """Returns `count` images (all, if there are fewer), of the same shares of classes, drawn by the seed."""
+        return self.take(stratified_order(self.targets, seed)[:count])
+
+    def to(self, device: torch.device) -> ImageSet:
+        """Returns the same images on another device."""
+        return replace(self, images=self.images.to(device), targets=self.targets.to(device))
+
+    def inputs(self, *, channels_last: bool = False) -> Tensor:
+        """Returns all images normalised, `(N, C, H, W)` in float32; as they are if `as_given`."""
+        return self._normalised(self.images, channels_last)
+
+    def batches(
+        self,
+        size: int,
+        *,
+        device: torch.device | None = None,
+        generator: torch.Generator | None = None,
+        channels_last: bool = False,
+    ) -> Iterator[Batch]:
+        """Iterates once over the images; see `BatchSource.batches`."""
+        if generator is not None:
+            yield from self._training_batches(size, device, generator, channels_last)
+            return
+        for images, targets in zip(torch.split(self.images, size), torch.split(self.targets, size), strict=True):
+            yield self._normalised(images.to(device), channels_last), targets.to(device)
+
+    def _training_batches(
+        self, size: int, device: torch.device | None, generator: torch.Generator, channels_last: bool
+    ) -> Iterator[Batch]:
+        """Shuffles and augments; the last batch is left out unless it is full or the only one."""
+        change = augmentation(self.augment)
+        size = min(size, len(self))
+        order = torch.randperm(len(self), generator=generator)
+        for start in range(0, len(self) - size + 1, size):
+            index = order[start : start + size].to(self.images.device)
+            images = change(self.images[index].to(device), generator)
+            yield self._normalised(images, channels_last), self.targets[index].to(device)
+
+    def _normalised(self, images: Tensor, channels_last: bool) -> Tensor:
+        """Scales to [0, 1] if uint8, then subtracts the mean and divides by the standard deviation, in float32."""
+        if self.as_given:
+            plain = not channels_last or images.dim() != 4
+            return images if plain else images.contiguous(memory_format=torch.channels_last)
+        unit = 255.0 if images.dtype == torch.uint8 else 1.0
+        images = images.float()
+        if channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        if not self.mean and not self.std:
+            return images / unit if unit != 1.0 else images
+        mean = images.new_tensor(self.mean or (0.0,)).view(-1, 1, 1)
+        std = images.new_tensor(self.std or (1.0,)).view(-1, 1, 1)
+        return (images - mean * unit) / (std * unit)
+
+
+def steps_per_epoch(images: int, batch_size: int) -> int:
+    """Returns how many batches of training images an epoch has."""
+    return max(1, images // batch_size)

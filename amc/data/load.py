@@ -1,0 +1,101 @@
+"""From options to the four roles of data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from amc.data.augment import augmentation
+from amc.data.datasets import LOADERS, SourceOptions
+from amc.data.image_folder import DecodeProgress
+from amc.data.image_set import ImageSet
+from amc.data.splits import DataRoles, split_roles
+from amc.errors import ConfigurationError, DataError, UnknownNameError
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which data, and how it is split.
+
+    Attributes:
+        name: digits, imagefolder, fake, or a torchvision data set such as cifar10 or mnist.
+        root: Folder of the data. An imagefolder has root/train/CLASS/FILE and root/test/CLASS/FILE (or root/val).
+        image_size: Height and width that images are resized and cropped to; needed where their sizes differ.
+        search_images: Training images held out to score candidates; a fifth of them, at most 5000, if not set.
+        calibration_images: Training images for statistics and reconstruction.
+        train_images: Limit on the training images that are read, the search split included; all if not set.
+        test_images: Limit on the test images; all if not set.
+        mean: One number a channel, for images scaled to [0, 1]; ImageNet's for colour images if not set.
+        std: One number a channel; likewise.
+        augment: Random changes in training: crop_flip, shift, none, or auto for what fits the data.
+        download: Whether a torchvision data set that is not at root may be downloaded.
+        cache: Whether decoded images are kept in the user's cache folder.
+    """
+
+    name: str = "digits"
+    root: str | None = None
+    image_size: int | None = None
+    search_images: int | None = None
+    calibration_images: int = 1000
+    train_images: int | None = None
+    test_images: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    augment: str = "auto"
+    download: bool = False
+    cache: bool = True
+
+
+def load_data(config: DataConfig, *, seed: int = 0, progress: DecodeProgress | None = None) -> DataRoles:
+    """Loads a data set and splits it into its four roles.
+
+    Args:
+        config: Which data.
+        seed: Decides which training images are held out for the search, and which calibrate. The test split does not
+            depend on it.
+        progress: Told (images decoded so far, images in all) while a folder is decoded.
+
+    Raises:
+        UnknownNameError: If the data set or augmentation is not known.
+        ConfigurationError: If a number is out of range.
+        DataError: If the data cannot be found, read or split.
+    """
+    _check(config)
+    options = SourceOptions(
+        name=config.name,
+        root=None if config.root is None else Path(config.root).expanduser(),
+        image_size=config.image_size,
+        train_images=config.train_images,
+        test_images=config.test_images,
+        download=config.download,
+        cache=config.cache,
+        progress=progress,
+    )
+    train, test = (_adjusted(split, config) for split in LOADERS[config.name](options))
+    return split_roles(
+        train, test, search_images=config.search_images, calibration_images=config.calibration_images, seed=seed
+    )
+
+
+def _check(config: DataConfig) -> None:
+    """Refuses options that no data set can fulfil."""
+    if config.name not in LOADERS:
+        raise UnknownNameError("data set", config.name, LOADERS)
+    if config.augment != "auto":
+        augmentation(config.augment)
+    for name in ("image_size", "search_images", "calibration_images", "train_images", "test_images"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise ConfigurationError(f"data.{name} must be at least 1, not {value}")
+    if config.std is not None and min(config.std, default=0.0) <= 0:
+        raise ConfigurationError(f"data.std must be positive numbers, one a channel, not {list(config.std)}")
+    if config.name == "digits" and config.image_size not in (None, 8):
+        raise DataError(f"the digits have 8x8 pixels; leave data.image_size out instead of {config.image_size}")
+
+
+def _adjusted(images: ImageSet, config: DataConfig) -> ImageSet:
+    """Replaces the statistics and the augmentation of a data set where the user set them."""
+    mean = images.mean if config.mean is None else tuple(config.mean)
+    std = images.std if config.std is None else tuple(config.std)
+    augment = images.augment if config.augment == "auto" else config.augment
+    return replace(images, mean=mean, std=std, augment=augment)

@@ -1,0 +1,86 @@
+"""The four disjoint roles of data, and how they are split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from amc.data.image_set import BatchSource, ImageSet
+from amc.data.stratified import stratified_order
+from amc.errors import DataError
+from amc.utils.conversion import check_seed
+
+
+@dataclass(frozen=True, eq=False)
+class DataRoles:
+    """The data of a run, by what it is used for. No image has two roles, but calibration is drawn from train.
+
+    Of `calibration` and `search` every beginning must be a fair sample, as `ImageSet.subset` makes it: in the order of
+    the classes, a candidate would be recalibrated and first scored on one class alone. `split_roles` and
+    `roles_from_loaders` see to that.
+
+    Attributes:
+        train: Training and fine-tuning.
+        calibration: A part of the training images: statistics and reconstruction.
+        search: Held out from training: the reward, and the choice of an epoch.
+        test: Read once, for the report.
+    """
+
+    train: BatchSource
+    calibration: ImageSet
+    search: ImageSet
+    test: BatchSource
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return max(self.calibration.num_classes, self.search.num_classes)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape `(C, H, W)` of one image."""
+        return self.calibration.input_shape
+
+
+def split_roles(
+    train: ImageSet,
+    test: BatchSource,
+    *,
+    search_images: int | None = None,
+    calibration_images: int = 1000,
+    seed: int = 0,
+) -> DataRoles:
+    """Holds the search split out from the training images and draws the calibration images from the rest.
+
+    Both are stratified by class and depend on the seed alone.
+
+    Args:
+        train: All images that may be trained on.
+        test: The test split, passed through.
+        search_images: Images held out; a fifth of them and at most 5,000 if not given.
+        calibration_images: Images of the training split that also serve as calibration images (all, if fewer).
+        seed: Seed of the split.
+
+    Raises:
+        ConfigurationError: If the seed is out of range.
+        DataError: If too few images are there to split.
+    """
+    check_seed(seed)
+    held_out = default_search_images(len(train)) if search_images is None else search_images
+    if not 0 < held_out < len(train):
+        raise DataError(
+            f"the search split takes {held_out} of the {len(train)} training images; "
+            "it must leave some: give more images or a smaller data.search_images"
+        )
+    order = stratified_order(train.targets, seed)
+    search, rest = order[:held_out], order[held_out:]
+    return DataRoles(
+        train=train.take(rest.sort().values),
+        calibration=train.take(rest[:calibration_images]),
+        search=train.take(search),
+        test=test,
+    )
+
+
+def default_search_images(train_images: int) -> int:
+    """Returns how many images are held out unless asked otherwise: a fifth, at most 5,000 (as in the AMC paper)."""
+    return min(5000, train_images // 5)

@@ -1,0 +1,1 @@
+"""The wiring: prepare, search, deliver, compare, summarise."""

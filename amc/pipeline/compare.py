@@ -1,0 +1,68 @@
+"""What other agents make of the same task: same budget, evaluator, data, reconstruction, fine-tuning and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from agents import AGENTS
+from amc.errors import ConfigurationError
+from amc.pipeline.deliver import Workshop
+from amc.pipeline.recorder import Recorder
+from amc.pipeline.search import SearchConfig, search_policy
+from amc.problem import PruningProblem
+from amc.structure import Allocation
+from amc.utils.conversion import convert
+
+
+def check_baselines(names: Sequence[str]) -> None:
+    """Checks the names of the agents to compare with.
+
+    Raises:
+        ConfigurationError: If it is one text in place of a list.
+        UnknownNameError: If one does not exist.
+    """
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise ConfigurationError(
+            f"the agents to compare with must be a list, such as ['uniform', 'erk'], not {names!r}"
+        )
+    for name in names:
+        AGENTS.get(convert(str, name, "each agent to compare with"))
+
+
+def compare(
+    workshop: Workshop, problem: PruningProblem, names: Sequence[str], config: SearchConfig, recorder: Recorder
+) -> dict[str, dict[str, Any]]:
+    """Lets every named agent do the same job.
+
+    Args:
+        workshop: Scores and finishes the candidates.
+        problem: The decisions and the budget that everyone has to meet.
+        names: The agents, each with its default options.
+        config: The search that they are compared with: the same episodes, reward and seed.
+        recorder: Remembers what is finished.
+
+    Returns:
+        The figures of each agent's network, by its name.
+    """
+    figures = {}
+    for name in names:
+        known = recorder.recall(f"baseline {name}")
+        if known is None:
+            known = _baseline(workshop, problem, replace(config, agent=name, agent_options={}), recorder)
+            recorder.remember(f"baseline {name}", known)
+        figures[name] = known
+    return figures
+
+
+def _baseline(workshop: Workshop, problem: PruningProblem, config: SearchConfig, recorder: Recorder) -> dict[str, Any]:
+    """Searches and delivers for one agent."""
+    found = recorder.recall(f"search of {config.agent}")
+    if found is None:
+        outcome = search_policy(problem, workshop.score, config, stages=workshop.stages)
+        best = outcome.best
+        found = {"allocation": best.allocation.as_dict(), "reward": best.reward, "episodes": len(outcome.episodes)}
+        recorder.remember(f"search of {config.agent}", found)  # the fine-tuning that follows takes long
+    delivered = workshop.deliver(config.agent, Allocation.from_dict(found["allocation"]), recorder)
+    return {**delivered.figures(), "reward": found["reward"], "episodes": found["episodes"]}

@@ -1,0 +1,137 @@
+"""The options of a run, as the command line, a YAML file and Python share them.
+
+The docstrings below are what `--help` prints, one line an option. Values are checked where they are used, by the
+part that owns the rule, so that Python callers get the same messages.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from amc.costs import Budget
+from amc.data.load import DataConfig
+from amc.pruning import PruningConfig
+from amc.pruning.config import split_list
+from amc.training.config import FineTuneConfig, TrainConfig
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """Budget: what the smaller network may cost; give exactly one.
+
+    Where neither is set it is half the FLOPs, or no bound for the rewards flops and params.
+
+    Attributes:
+        flops: FLOPs kept, as a share of the dense network's (if neither is set: 0.5) or a count; a multiply-add is one.
+        params: Parameters kept, as a share of the dense network's (0.5) or a count (400000).
+    """
+
+    flops: float | None = None
+    params: float | None = None
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The run.
+
+    Attributes:
+        model: Built-in or torchvision name, or package.module:factory; 'amc inspect --list' prints the names.
+        weights: Checkpoint with the trained weights.
+        train_first: Whether to train the network first; unset: unless --weights or package.module:factory is given.
+        agent: What looks for the policy: ddpg, random, cem, cmaes, tpe, greedy, uniform, erk, shallow, deep.
+        agent_options: Options of the agent by name, such as --agent_options.warmup_episodes 20; explained by
+            'amc search --agent NAME --help'.
+        episodes: Candidates that the agent may try.
+        reward: What the agent maximises: accuracy, cross_entropy, agreement, or the paper's flops and params.
+        first_images: Images that score a candidate first, rounded up to whole batches (on a CPU of 250); it sees the
+            rest only while it can still win. Unset: all.
+        allocation_mode: How candidates are kept within the budget: clip (the paper's) or project.
+        compare: Agents to compare with under the same budget, comma-separated; none for no comparison.
+        seed: Seed of everything random.
+        device: auto, cpu or cuda.
+        dtype: Number format in which candidates are scored: float32, bfloat16, or auto for what the device does best.
+        data: The data.
+        budget: The budget.
+        pruning: The pruning.
+        train: The training.
+        finetune: The fine-tuning.
+    """
+
+    model: str = "digits_resnet"
+    weights: str | None = None
+    train_first: bool | None = None
+    agent: str = "ddpg"
+    agent_options: dict[str, Any] = field(default_factory=dict)
+    episodes: int = 100
+    reward: str = "accuracy"
+    first_images: int | None = None
+    allocation_mode: str = "clip"
+    compare: str = "uniform,erk"
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "auto"
+    data: DataConfig = field(default_factory=DataConfig)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    pruning: PruningConfig = field(default_factory=PruningConfig)
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=20))
+    finetune: FineTuneConfig = field(default_factory=FineTuneConfig)
+
+    @property
+    def trains_first(self) -> bool:
+        """Whether the dense network is trained by the run itself."""
+        return not (self.weights or is_own_code(self.model)) if self.train_first is None else self.train_first
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """Names of the agents to compare with."""
+        return split_names(self.compare)
+
+
+def is_own_code(model: str) -> bool:
+    """Tells whether a model's name is `package.module:factory`, the user's own code."""
+    prefix, separator, _ = model.partition(":")
+    return bool(separator) and prefix not in ("torchvision", "timm")
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Splits a comma-separated list; `"none"` and `""` are empty."""
+    names = split_list(text)
+    return () if names == ("none",) else names
+
+
+def as_mapping(config: Any) -> dict[str, Any]:
+    """Returns a configuration as nested dictionaries, for YAML."""
+    return dataclasses.asdict(config)
+
+
+def with_absolute_paths(config: RunConfig) -> RunConfig:
+    """Returns a configuration that means the same files in any folder."""
+    root = config.data.root
+    data = config.data if root is None else replace(config.data, root=_absolute(root))
+    return replace(config, data=data, weights=_absolute(config.weights) if config.weights else config.weights)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
+
+
+def budget_of(config: RunConfig) -> Budget | None:
+    """Returns the budget; see `amc.pipeline.search.default_budget` for what holds if none is set.
+
+    Raises:
+        BudgetError: If it is malformed.
+    """
+    from amc.pipeline.search import default_budget
+
+    flops, params = (_whole(value) for value in (config.budget.flops, config.budget.params))
+    if flops is None and params is None:
+        return default_budget(config.reward)
+    return Budget(flops=flops, params=params)
+
+
+def _whole(value: float | None) -> float | int | None:
+    """Returns counts as integers; shares stay as they are."""
+    return int(value) if value is not None and value > 1 and float(value).is_integer() else value

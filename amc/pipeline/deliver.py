@@ -1,0 +1,137 @@
+"""From an allocation to a network that can be handed over: prune, refit, fine-tune, measure."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from amc.errors import ConfigurationError
+from amc.pipeline.families import create_family
+from amc.pipeline.recorder import Recorder, share_of, training_hooks
+from amc.pipeline.task import Task
+from amc.problem.score import Score
+from amc.runtime.call import move
+from amc.structure import Allocation
+from amc.training import fine_tune
+from amc.training.staged_score import Stage
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A finished network and its figures.
+
+    Attributes:
+        name: Who chose the allocation.
+        allocation: What is kept.
+        model: The network, in evaluation mode on the CPU.
+        flops: FLOPs as fvcore counts them on the network (weight pruning: effective FLOPs).
+        params: Parameters (weight pruning: those that are not zero).
+        pruned: Test top-1 in percent before fine-tuning, or the user's own measure.
+        finetuned: The same after fine-tuning.
+        kept: Kept channels of every group that was cut, by its index in the structure.
+    """
+
+    name: str
+    allocation: Allocation
+    model: nn.Module
+    flops: int
+    params: int
+    pruned: float
+    finetuned: float
+    kept: Mapping[int, Tensor] = field(default_factory=dict)
+
+    def figures(self) -> dict[str, Any]:
+        """Returns the figures, for JSON."""
+        return {
+            "flops": self.flops,
+            "params": self.params,
+            "pruned": self.pruned,
+            "finetuned": self.finetuned,
+            "allocation": self.allocation.as_dict(),
+        }
+
+
+class Workshop:
+    """Scores and finishes the candidates of one task, all by the same rules."""
+
+    def __init__(self, task: Task, recorder: Recorder | None = None) -> None:
+        """Gathers statistics of the trained dense network; do not change its weights afterwards.
+
+        Args:
+            task: What is to be pruned.
+            recorder: Is told how far that is.
+        """
+        self.task = task
+        with share_of(recorder or Recorder(), "statistics and tables") as advance:
+            self._family = create_family(task, advance)
+
+    def score(self, allocation: Allocation) -> Score:
+        """Scores the network that an allocation describes, on the search split: the evaluator of the search."""
+        return self._family.score(allocation)
+
+    def stages(self, allocation: Allocation, first: int) -> Iterator[Stage]:
+        """Scores on the first images of the search split, then on ever more; see `amc.pipeline.staged_search`."""
+        return self._family.stages(allocation, first)
+
+    def prune(self, allocation: Allocation) -> nn.Module:
+        """Returns the network of an allocation, refit as the task says, before fine-tuning.
+
+        Raises:
+            StructureError: If the pruned network does not cost what was predicted.
+        """
+        return self._family.prune(allocation)
+
+    def deliver(self, name: str, allocation: Allocation, recorder: Recorder) -> Delivered:
+        """Makes the network of an allocation, fine-tunes it and measures it on the test split.
+
+        Args:
+            name: Who chose the allocation.
+            allocation: What to keep.
+            recorder: Is told of the fine-tuning, and keeps its state.
+
+        Raises:
+            StructureError: If the pruned network does not cost what was predicted.
+        """
+        with share_of(recorder, f"prune and refit ({name})") as advance:
+            pruned = self._family.prune(allocation, advance)
+        finished = copy.deepcopy(pruned)
+        self._finetune(name, finished, allocation, recorder)
+        problem = self.task.problem
+        widths = problem.widths(allocation)
+        before, after = self.task.test(pruned), self.task.test(finished)
+        move(finished.eval(), device="cpu")
+        return Delivered(
+            name=name,
+            allocation=allocation,
+            flops=problem.cost(widths, "flops"),
+            params=problem.cost(widths, "params"),
+            pruned=before,
+            finetuned=after,
+            model=finished,
+            kept=self._family.kept(allocation),
+        )
+
+    def _finetune(self, name: str, model: nn.Module, allocation: Allocation, recorder: Recorder) -> None:
+        """Fine-tunes a pruned network in place, as the task says."""
+        task, keep = self.task, self._family.keeper(allocation)
+        if task.tune is not None:
+            returned = task.tune(model)
+            if isinstance(returned, nn.Module) and returned is not model:
+                raise ConfigurationError("finetune(model) must train the network in place; it returned another one")
+            keep(model)
+        elif task.data is not None and task.finetune.epochs > 0:
+            with training_hooks(recorder, name, len(task.data.train), task.finetune, keep) as hooks:
+                fine_tune(
+                    model,
+                    task.data,
+                    task.finetune,
+                    teacher=task.model,
+                    seed=task.seed,
+                    device=task.device,
+                    hooks=hooks,
+                    checkpoint=recorder.checkpoint(f"{name}-{allocation.digest()}"),
+                )

@@ -1,0 +1,49 @@
+"""JSON records: an episode as a line, files that are replaced at once."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from agents.protocol import EpisodeResult
+from amc.problem.score import Score
+from amc.structure import Allocation
+from amc.utils.json_files import without_nan
+
+RUN = "run.json"
+"""What a folder that the command line works in tells of its beginning."""
+_SCORE_FIELDS = ("accuracy", "cross_entropy", "agreement", "images")
+
+
+def episode_record(episode: EpisodeResult) -> dict[str, Any]:
+    """Returns an episode as `episodes.jsonl` has it."""
+    return {
+        "episode": episode.episode,
+        "reward": episode.reward,
+        **episode.score.as_dict(),
+        "flops": episode.flops,
+        "params": episode.params,
+        "seconds": episode.seconds,
+        **episode.allocation.as_dict(),
+    }
+
+
+def episode_from_record(record: Mapping[str, Any]) -> EpisodeResult:
+    """Reads what `episode_record` wrote."""
+    score: dict[str, Any] = {name: math.nan if record[name] is None else record[name] for name in _SCORE_FIELDS}
+    return EpisodeResult(
+        episode=int(record["episode"]),
+        allocation=Allocation.from_dict(record),
+        reward=float(record["reward"]),
+        score=Score(**score),
+        flops=int(record["flops"]),
+        params=int(record["params"]),
+        seconds=float(record["seconds"]),
+    )
+
+
+def episode_line(episode: EpisodeResult) -> str:
+    """Returns an episode as a line of `episodes.jsonl`."""
+    return json.dumps(without_nan(episode_record(episode))) + "\n"

@@ -1,0 +1,123 @@
+"""What comes before a search: the network is traced and, if need be, trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from amc.costs import Budget
+from amc.data import DataRoles, ImageSet
+from amc.errors import ConfigurationError, DataError, ModelError
+from amc.pipeline.recorder import Recorder, training_hooks
+from amc.pipeline.task import Task, build_problem, example_of
+from amc.pruning import PruningConfig
+from amc.runtime import device_of, resolve_device, resolve_dtype
+from amc.runtime.call import failure_of, on_device
+from amc.runtime.finite import all_finite
+from amc.tracing.trace import trace_structure
+from amc.training import FineTuneConfig, TrainConfig, train_model
+from amc.utils.conversion import check_seed
+
+
+def prepare(
+    model: nn.Module,
+    data: DataRoles | None,
+    budget: Budget | None,
+    *,
+    pruning: PruningConfig,
+    finetune: FineTuneConfig,
+    evaluate: Callable[[nn.Module], float] | None = None,
+    tune: Callable[[nn.Module], object] | None = None,
+    train: TrainConfig | None = None,
+    example_input: Any | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    dtype: str = "auto",
+) -> Task:
+    """Traces a network and sets up its pruning problem, checking whatever can be checked before work starts.
+
+    Raises:
+        AmcError: If an option, the budget, the network or its weights cannot be used.
+    """
+    check_seed(seed)
+    for training in (finetune, train):
+        if training is not None:
+            training.check()
+    pruning.check()
+    resolve_dtype(dtype, resolve_device(device))
+    if data is not None and tune is None and finetune.epochs and not any(p.requires_grad for p in model.parameters()):
+        raise ModelError("fine-tuning needs parameters that require gradients; unfreeze some, or set finetune.epochs 0")
+    if device == "auto" and (evaluate is not None or tune is not None):
+        device = str(device_of(model))  # the user's own functions were written for it
+    if data is not None:
+        _check_finite(data)
+    example = on_device(example_of(data, example_input), device_of(model))
+    if example_input is None:
+        _check_number_format(model, example)
+    structure = trace_structure(model, example)
+    return Task(
+        model=model,
+        data=data,
+        structure=structure,
+        problem=build_problem(structure, budget, pruning),
+        example_input=example,
+        pruning=pruning,
+        finetune=finetune,
+        measure=evaluate,
+        tune=tune,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+    )
+
+
+def _check_finite(data: DataRoles) -> None:
+    """Refuses images with NaN or infinite values among those that are in memory: all that is computed would be NaN.
+
+    Raises:
+        DataError: If there are such images.
+    """
+    for role in ("train", "calibration", "search", "test"):
+        split = getattr(data, role)
+        if not isinstance(split, ImageSet) or not split.images.is_floating_point() or all_finite(split.images):
+            continue
+        wrong = split.images.flatten(1).isfinite().all(dim=1).logical_not().nonzero().flatten().tolist()
+        if wrong:
+            raise DataError(
+                f"the inputs must be finite, but {len(wrong)} of the {len(split)} in the {role} split hold NaN or "
+                f"infinite values, the first at {wrong[0]}; leave them out, or look at what makes them"
+            )
+
+
+def _check_number_format(model: nn.Module, image: Tensor) -> None:
+    """Tells what is wrong where a network fails on images of the data for their number format alone.
+
+    Raises:
+        DataError: If it runs on them in its own number format only.
+    """
+    wanted = next((p.dtype for p in model.parameters() if p.is_floating_point()), image.dtype)
+    if image.dtype == wanted or failure_of(model, image) is None or failure_of(model, image.to(wanted)) is not None:
+        return
+    raise DataError(
+        f"the data must be what the network takes, but is {image.dtype} where the network is {wanted}; convert it, "
+        "as in x.float(), and scale bytes, as in x / 255"
+    )
+
+
+def train_dense(task: Task, config: TrainConfig, recorder: Recorder) -> None:
+    """Trains the dense network in place; goes on where an earlier start was killed.
+
+    Raises:
+        ConfigurationError: If there is no data to train on.
+        ModelError: If the training diverges.
+    """
+    if task.data is None:
+        raise ConfigurationError("training the dense network needs data; give data, or a trained network")
+    with training_hooks(recorder, "dense", len(task.data.train), config) as hooks:
+        checkpoint = recorder.checkpoint("dense")
+        train_model(
+            task.model, task.data, config, seed=task.seed, device=task.device, hooks=hooks, checkpoint=checkpoint
+        )
+    recorder.on_dense(task.model)

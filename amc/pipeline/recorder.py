@@ -1,0 +1,119 @@
+"""How a run tells what it does, and what it remembers of an earlier start.
+
+The wiring in `amc.pipeline` reports to a `Recorder`. This one keeps nothing and prints nothing; `amc.report` has one
+that writes a run's folder and shows progress.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from agents.protocol import EpisodeResult
+from amc.data.image_set import steps_per_epoch
+from amc.training.config import FineTuneConfig
+from amc.training.progress import EpochRecord, TrainingHooks, TrainingProgress
+
+Advance = Callable[[int, str], None]
+"""Takes how much of a stage is done, in its unit, and a short note such as "loss 0.31"."""
+
+
+class Recorder:
+    """Listens to a run. Every method may be overridden; the defaults do nothing."""
+
+    def begin(self) -> None:
+        """Hears that everything was checked and that the work starts."""
+
+    def stage(self, title: str, total: int, unit: str) -> AbstractContextManager[Advance]:
+        """Announces a stage that takes a while.
+
+        Args:
+            title: What is done, for people.
+            total: How many units it has.
+            unit: The unit, in the plural ("episodes").
+
+        Returns:
+            A context whose value is to be called as the stage advances.
+        """
+        return contextlib.nullcontext(lambda done, note: None)
+
+    def say(self, line: str) -> None:
+        """Tells one line to whoever watches."""
+
+    def recorded_episodes(self) -> Sequence[EpisodeResult]:
+        """Returns the episodes of an earlier start of the same run, in order."""
+        return ()
+
+    def on_episode(self, result: EpisodeResult) -> None:
+        """Takes an episode as it ends; episodes that are played again are reported again."""
+
+    def on_epoch(self, network: str, epoch: int, figures: Mapping[str, float]) -> None:
+        """Takes the figures of an epoch of (fine-)training.
+
+        Args:
+            network: Whose: `"dense"`, or the name of the agent that chose its allocation.
+            epoch: Number of the epoch, from 1.
+            figures: Numbers by name, such as the loss.
+        """
+
+    def on_dense(self, model: nn.Module) -> None:
+        """Takes the dense network that the run has trained."""
+
+    def on_policy(self, record: Mapping[str, Any]) -> None:
+        """Takes the policy that the search has found, as soon as it is known."""
+
+    def recall(self, name: str) -> dict[str, Any] | None:
+        """Returns what an earlier start remembered under a name, or None."""
+        return None
+
+    def remember(self, name: str, record: Mapping[str, Any]) -> None:
+        """Keeps a JSON-able record of something finished, for a later start."""
+
+    def checkpoint(self, name: str) -> Path | None:
+        """Returns the file that keeps a network's training from being lost, or None to keep none."""
+        return None
+
+
+@contextmanager
+def share_of(recorder: Recorder, title: str) -> Iterator[Callable[[float], None]]:
+    """Announces a stage, and yields the function that takes the share of it that is done, 0 to 1."""
+    with recorder.stage(title, 100, "%") as advance:
+        yield lambda share: advance(round(100 * share), "")
+
+
+@contextmanager
+def training_hooks(
+    recorder: Recorder,
+    network: str,
+    images: int,
+    config: FineTuneConfig,
+    after_step: Callable[[nn.Module], object] | None = None,
+) -> Iterator[TrainingHooks]:
+    """Announces a training as a stage, and yields the hooks that report it.
+
+    Args:
+        recorder: Is told.
+        network: Whose training it is: `"dense"`, or who chose the allocation.
+        images: Number of training images.
+        config: The settings of the training.
+        after_step: Passed through.
+    """
+    steps = steps_per_epoch(images, config.batch_size)
+    title = "train the dense network" if network == "dense" else f"fine-tune ({network})"
+    with recorder.stage(title, steps * config.epochs, "steps") as advance:
+
+        def on_step(progress: TrainingProgress) -> None:
+            done = (progress.epoch - 1) * progress.steps + progress.step
+            note = f"epoch {progress.epoch}, loss {progress.loss:.3f}, {progress.images_per_second:,.0f} images/s"
+            advance(done, note)
+
+        def on_epoch(record: EpochRecord) -> None:
+            recorder.on_epoch(network, record.epoch, asdict(record))
+
+        yield TrainingHooks(after_step=after_step, on_step=on_step, on_epoch=on_epoch)

@@ -1,0 +1,72 @@
+"""What a compression returns."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from agents import EpisodeResult
+from amc.errors import RunFolderError
+from amc.pipeline.episodes import RUN, episode_line
+from amc.pipeline.summary import policy_record
+from amc.problem import PruningProblem
+from amc.storage.save import save_network
+from amc.structure import Allocation
+from amc.utils.json_files import write_json, write_text
+
+
+@dataclass(frozen=True)
+class CompressionResult:
+    """What `compress` returns.
+
+    Attributes:
+        model: The smaller network, fine-tuned, in evaluation mode on the CPU.
+        allocation: What every layer keeps.
+        summary: The figures, as `summary.json` holds them.
+        episodes: The search, episode by episode.
+        baselines: Figures of the agents compared with, by name, their allocations included.
+        problem: The decisions and the budget.
+        architecture: How the dense network was cut, as `architecture.json` holds it.
+    """
+
+    model: nn.Module
+    allocation: Allocation
+    summary: dict[str, Any]
+    episodes: list[EpisodeResult]
+    baselines: dict[str, dict[str, Any]]
+    problem: PruningProblem
+    architecture: dict[str, Any]
+
+    @property
+    def policy(self) -> dict[str, Any]:
+        """The allocation with its pruning ratios (fractions removed), as `policy.json` holds it."""
+        return policy_record(self.problem, self.allocation)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes network, policy, episodes and figures into a folder; `amc.load` reads the network.
+
+        Raises:
+            RunFolderError: If the folder cannot be written, or holds a run of the command line.
+        """
+        if (Path(path) / RUN).exists():
+            raise RunFolderError(f"{path} holds a run of the command line, to be resumed; save in another folder")
+        self.write(Path(path))
+
+    def write(self, folder: Path) -> None:
+        """Writes the same files into any folder; what it has of them is replaced.
+
+        Raises:
+            RunFolderError: If the folder cannot be written.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            save_network(folder, self.model, self.architecture)
+            write_json(folder / "policy.json", self.policy)
+            write_text(folder / "episodes.jsonl", "".join(episode_line(episode) for episode in self.episodes))
+            write_json(folder / "summary.json", self.summary)
+        except OSError as error:
+            raise RunFolderError(f"the folder to save in must be writable: {error}") from error

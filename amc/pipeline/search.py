@@ -1,0 +1,207 @@
+"""The search: an agent plays the environment, over the episodes of an earlier start where there are some."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+
+import envs
+from agents import Agent, EpisodeResult, SearchOutcome, check_plan, create_agent
+from amc.costs import Budget
+from amc.errors import ConfigurationError
+from amc.pipeline.recorder import Recorder
+from amc.pipeline.staged_search import StagedEvaluator, Stages, Value, reward_of
+from amc.problem import PruningProblem
+from amc.problem.score import Evaluator, Score
+from amc.structure import Allocation
+from amc.utils.conversion import check_seed, convert
+from amc.utils.random_state import kept_random_state
+from envs.rewards import is_budget_free
+
+if TYPE_CHECKING:
+    from envs.rewards import Outcome
+
+FINALISTS = 5
+"""Candidates that are scored on the whole search split before the best is chosen."""
+_ENVIRONMENTS = {"filter": envs.FILTER_PRUNING, "weight": envs.WEIGHT_PRUNING}
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """How a policy is looked for.
+
+    Attributes:
+        agent: Name of the agent.
+        agent_options: Options of the agent by name.
+        episodes: Candidates that the agent may try.
+        reward: Name of the reward, or a function of an `envs.rewards.Outcome`.
+        allocation_mode: `"clip"` or `"project"`; see `envs.pruning_env`.
+        seed: Seed of the agent.
+        first_images: Images of the search split that score a candidate first; it sees the rest only while it can still
+            be the best (see `amc.pipeline.staged_search`). None scores every candidate on all.
+    """
+
+    agent: str = "ddpg"
+    agent_options: Mapping[str, Any] = field(default_factory=dict)
+    episodes: int = 100
+    reward: str | Callable[[Outcome], float] = "accuracy"
+    allocation_mode: str = "clip"
+    seed: int = 0
+    first_images: int | None = None
+
+
+def default_budget(reward: str | Callable[[Outcome], float]) -> Budget | None:
+    """Returns the budget where none is given: half the FLOPs, or no bound for the accuracy-guaranteed rewards.
+
+    Raises:
+        UnknownNameError: If the reward does not exist.
+    """
+    return None if is_budget_free(reward) else Budget(flops=0.5)
+
+
+def make_env(problem: PruningProblem, evaluate: Evaluator, config: SearchConfig) -> gymnasium.Env[Any, Any]:
+    """Builds the environment of a problem.
+
+    Raises:
+        UnknownNameError: If the reward does not exist.
+        ConfigurationError: If the mode does not exist, or the reward needs a budget and there is none.
+    """
+    return gymnasium.make(
+        _ENVIRONMENTS[problem.kind],
+        problem=problem,
+        evaluate=evaluate,
+        reward=config.reward,
+        allocation_mode=config.allocation_mode,
+        disable_env_checker=True,
+    )
+
+
+def check_search(problem: PruningProblem, config: SearchConfig) -> None:
+    """Raises what `search_policy` would raise for a wrong name or option, before anything takes time."""
+    convert(str, config.agent, "the agent")
+    check_seed(config.seed)
+    if not isinstance(config.agent_options, Mapping) or not all(isinstance(name, str) for name in config.agent_options):
+        raise ConfigurationError(f"agent_options must be values by name, not {config.agent_options!r}")
+    convert(int | None, config.first_images, "first_images")
+    if config.first_images is not None and config.first_images < 1:
+        raise ConfigurationError(f"first_images must be at least 1, not {config.first_images}; leave it out for all")
+    check_plan(create_agent(config.agent, **config.agent_options), config.episodes)
+    make_env(problem, _no_score, config)
+
+
+def search_policy(
+    problem: PruningProblem,
+    evaluate: Evaluator,
+    config: SearchConfig,
+    recorder: Recorder | None = None,
+    *,
+    stages: Stages | None = None,
+    agent: Agent | None = None,
+) -> SearchOutcome:
+    """Lets an agent look for the allocation with the highest reward.
+
+    Episodes that the recorder remembers are played again with the scores that they had, without running the network,
+    so that a killed search goes on as if nothing had happened. Where candidates are scored in stages, the best few are
+    scored on the whole search split before the best of them is returned.
+
+    Args:
+        problem: Decisions, costs and budget.
+        evaluate: Scores the network that an allocation describes, on the whole search split.
+        config: Agent, reward and seed.
+        recorder: Is told of every episode.
+        stages: Scores in stages, for `config.first_images`; without it every candidate is scored on all images.
+        agent: Plays in place of a new agent of the name that `config` gives.
+
+    Raises:
+        ConfigurationError: If the agent or the reward, or an option of theirs, cannot be used.
+    """
+    recorder = recorder or Recorder()
+    agent = agent or create_agent(config.agent, **config.agent_options)
+    value = reward_of(problem, config.reward)
+    staged = None
+    if stages is not None and config.first_images is not None:
+        staged = StagedEvaluator(stages, value, config.first_images)
+    replay = _Replay(staged or evaluate, recorder.recorded_episodes(), staged)
+    env = make_env(problem, replay, config)
+    best = float("-inf")
+    with recorder.stage(f"search ({config.agent})", config.episodes, "episodes") as advance:
+
+        def on_episode(result: EpisodeResult) -> None:
+            nonlocal best
+            best = max(best, result.reward)
+            recorder.on_episode(replay.as_recorded(result))
+            advance(result.episode + 1, f"reward {result.reward:.4f}, best {best:.4f}")
+
+        outcome = agent.search(env, config.episodes, seed=config.seed, on_episode=on_episode)
+    episodes = [replay.as_recorded(result) for result in outcome.episodes]
+    known = SearchOutcome(episodes[outcome.best.episode], episodes)
+    return known if staged is None else replace(known, best=_best_on_all(known, evaluate, value))
+
+
+def best_candidates(outcome: SearchOutcome, count: int) -> list[Allocation]:
+    """Returns the different allocations with the highest rewards, best first."""
+    ranked = sorted(outcome.episodes, key=lambda result: -result.reward)
+    distinct = {result.allocation.key(): result.allocation for result in reversed(ranked)}
+    order = list(dict.fromkeys(result.allocation.key() for result in ranked))
+    return [distinct[key] for key in order[:count]]
+
+
+def _best_on_all(outcome: SearchOutcome, evaluate: Evaluator, value: Value) -> EpisodeResult:
+    """Scores the best few on the whole split where they were not, and returns the best of them."""
+    whole = max(result.score.images for result in outcome.episodes)
+    first = {result.allocation.key(): result for result in reversed(outcome.episodes)}
+    finalists = []
+    for allocation in best_candidates(outcome, FINALISTS):
+        result = first[allocation.key()]
+        if result.score.images < whole:
+            score = evaluate(allocation)
+            result = replace(result, score=score, reward=value(allocation, score))
+        finalists.append(result)
+    return max(finalists, key=lambda result: result.reward)
+
+
+class _Replay:
+    """Answers for the network where an earlier start has measured an allocation already."""
+
+    def __init__(
+        self, evaluate: Evaluator, recorded: Sequence[EpisodeResult], staged: StagedEvaluator | None = None
+    ) -> None:
+        self._evaluate, self._staged = evaluate, staged
+        self._recorded = list(recorded)
+        self._scores = {result.allocation.key(): result.score for result in recorded}
+
+    def __call__(self, allocation: Allocation) -> Score:
+        """Scores an allocation, from memory if possible."""
+        known = self._scores.get(allocation.key())
+        if known is None:
+            # What an evaluator draws must not shift what the agent draws, or a resumed search, which does not ask it
+            # again, would take another way.
+            with kept_random_state():
+                return self._evaluate(allocation)
+        if self._staged is not None:
+            self._staged.observe(allocation, known)
+        return known
+
+    def as_recorded(self, result: EpisodeResult) -> EpisodeResult:
+        """Returns an episode with the time that it took at first; warns once if the search takes another way."""
+        if result.episode >= len(self._recorded):
+            return result
+        earlier = self._recorded[result.episode]
+        if earlier.allocation.key() == result.allocation.key():
+            return replace(result, seconds=earlier.seconds)
+        warnings.warn(
+            f"episode {result.episode} differs from the recorded one (another version or device?); "
+            "the search goes on from there without the record",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        del self._recorded[result.episode :]
+        return result
+
+
+def _no_score(allocation: Allocation) -> Score:
+    raise AssertionError("nothing is scored while options are checked")

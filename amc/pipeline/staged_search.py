@@ -1,0 +1,78 @@
+"""Fewer images for poor candidates: a candidate sees the whole search split only while it can still be the best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from amc.problem import PruningProblem
+from amc.problem.score import Score
+from amc.structure import Allocation
+from amc.training.staged_score import Stage
+from envs.rewards import Outcome, Reward, paid, resolve_reward
+
+Stages = Callable[[Allocation, int], Iterator[Stage]]
+"""Scores an allocation on so many images first, then on ever more of them, as far as the iterator is advanced."""
+Value = Callable[[Allocation, Score], float]
+"""The reward of an allocation with a score."""
+
+
+def reward_of(problem: PruningProblem, reward: str | Reward) -> Value:
+    """Returns the function that computes the rewards that the environment gives.
+
+    Raises:
+        UnknownNameError: If the reward does not exist.
+        ConfigurationError: If the reward needs a budget and there is none.
+    """
+    formula = resolve_reward(reward, has_budget=problem.budget is not None)
+
+    def value(allocation: Allocation, score: Score) -> float:
+        return paid(formula, Outcome.of(problem, problem.widths(allocation), score))
+
+    return value
+
+
+class StagedEvaluator:
+    """Scores candidates in stages and gives up those that cannot beat the best any more.
+
+    After every stage a candidate goes on only if its optimistic reward reaches the highest reward that the run has
+    measured on the whole split. The agent gets the reward of the images seen. All candidates see the same images in
+    the same order, and these are stratified by class: rewards of any number of images estimate the same thing without
+    bias, and a candidate that was given up has a lower reward than the best, as its optimistic one is lower already.
+    An allocation keeps its score for the whole run.
+    """
+
+    def __init__(self, stages: Stages, value: Value, first: int) -> None:
+        """Starts with no candidates.
+
+        Args:
+            stages: Scores in stages.
+            value: The reward; it must not fall with accuracy or agreement, nor rise with cross-entropy.
+            first: Images of the first stage.
+        """
+        self._stages, self._value, self._first = stages, value, first
+        self._scores: dict[tuple[int, ...], Score] = {}
+        self._best = float("-inf")
+        self._whole = 0
+
+    def __call__(self, allocation: Allocation) -> Score:
+        """Scores an allocation on as many images as it deserves."""
+        known = self._scores.get(allocation.key())
+        if known is None:
+            known = self._score(allocation)
+            self.observe(allocation, known)
+        return known
+
+    def observe(self, allocation: Allocation, score: Score) -> None:
+        """Takes a score that an earlier start of the run has measured, in the order of the episodes."""
+        self._scores[allocation.key()] = score
+        # The first candidate of a run sees the whole split, which tells how large it is.
+        self._whole = max(self._whole, score.images)
+        if score.images == self._whole:
+            self._best = max(self._best, self._value(allocation, score))
+
+    def _score(self, allocation: Allocation) -> Score:
+        for stage in self._stages(allocation, self._first):
+            score = stage.score
+            if self._value(allocation, stage.optimistic) < self._best:
+                break
+        return score

@@ -1,0 +1,111 @@
+"""What a run works on: a network, its data, what may be cut, and how candidates are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import isfinite, nan
+from typing import Any
+
+from torch import Tensor, nn
+
+from amc.costs import Budget
+from amc.data import DataRoles
+from amc.errors import ConfigurationError
+from amc.problem import PruningProblem, filter_problem, weight_problem
+from amc.pruning.config import PruningConfig, ratio_bounds, split_list
+from amc.structure import ModelStructure
+from amc.training import evaluate
+from amc.training.config import FineTuneConfig
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything about a run that does not change while it works.
+
+    Attributes:
+        model: The dense network.
+        data: Its data in four roles; None where `measure` and `tune` replace it.
+        structure: The traced network.
+        problem: The decisions, what they cost, and the budget.
+        example_input: One input of the network, for counting FLOPs.
+        pruning: How it is pruned.
+        finetune: How the pruned networks are fine-tuned.
+        measure: The user's own figure of merit of a network (higher is better), in place of the accuracy.
+        tune: The user's own fine-tuning, in place.
+        seed: Seed of everything random.
+        device: Where to compute.
+        dtype: Number format in which candidates are scored: auto, float32 or bfloat16.
+    """
+
+    model: nn.Module
+    data: DataRoles | None
+    structure: ModelStructure
+    problem: PruningProblem
+    example_input: Any
+    pruning: PruningConfig = field(default_factory=PruningConfig)
+    finetune: FineTuneConfig = field(default_factory=FineTuneConfig)
+    measure: Callable[[nn.Module], float] | None = None
+    tune: Callable[[nn.Module], object] | None = None
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "auto"
+
+    def test(self, model: nn.Module) -> float:
+        """Returns the figure to report of a network: top-1 on the test split in percent, or the user's own."""
+        if self.measure is not None:
+            return self.measured(model)
+        assert self.data is not None
+        return evaluate(model, self.data.test, device=self.device).accuracy
+
+    def measured(self, model: nn.Module) -> float:
+        """Returns the user's own figure of merit of a network.
+
+        Raises:
+            ConfigurationError: If the user's function returns no finite number.
+        """
+        assert self.measure is not None
+        value = self.measure(model)
+        try:
+            figure = float(value)
+        except (TypeError, ValueError):
+            figure = nan
+        if not isfinite(figure):
+            raise ConfigurationError(f"evaluate(model) must return a finite number, higher is better, not {value!r}")
+        return figure
+
+
+def build_problem(structure: ModelStructure, budget: Budget | None, pruning: PruningConfig) -> PruningProblem:
+    """Builds the pruning problem of a network under the user's rules.
+
+    Raises:
+        BudgetError: If no allocation meets the budget.
+        ModelError: If there is nothing to prune.
+        UnknownNameError: If a pattern of `exclude` or `bounds` matches no layer.
+        ConfigurationError: If the bounds are malformed or leave no width.
+    """
+    least = {} if pruning.min_keep_ratio is None else {"min_keep_ratio": pruning.min_keep_ratio}
+    rules: dict[str, Any] = {
+        **least,
+        "max_keep_ratio": pruning.max_keep_ratio,
+        "round_to": pruning.round_to,
+        "exclude": split_list(pruning.exclude),
+        "bounds": ratio_bounds(pruning.bounds),
+    }
+    if pruning.family == "weight":
+        return weight_problem(structure, budget, **rules)
+    return filter_problem(structure, budget, residual=pruning.residual, **rules)
+
+
+def example_of(data: DataRoles | None, example_input: Any | None) -> Any:
+    """Returns the example input: the user's, or one image of the data, `(1, C, H, W)`.
+
+    Raises:
+        ConfigurationError: If there is neither.
+    """
+    if example_input is not None:
+        return example_input
+    if data is None:
+        raise ConfigurationError("without data an example input must be given: compress(..., example_input=...)")
+    image: Tensor = data.calibration.take([0]).inputs()
+    return image

@@ -1,0 +1,30 @@
+"""What a network with zeros among its weights costs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from amc.problem.weight_problem import weight_problem
+from amc.tracing.trace import trace_structure
+
+
+def effective_costs(model: nn.Module, example_input: Any) -> tuple[int, int]:
+    """Counts FLOPs and parameters without those of weights that are zero, as weight pruning counts them.
+
+    Args:
+        model: The network, in evaluation mode.
+        example_input: One input of the network.
+
+    Returns:
+        Effective FLOPs, and the parameters that are not zero, biases and normalisation counted in full.
+
+    Raises:
+        ModelError: If no layer has weights.
+        StructureError: If the network does not run on the input.
+    """
+    problem = weight_problem(trace_structure(model, example_input, verify="nothing"), None)
+    weights = dict(model.named_parameters())
+    widths = [int(weights[layer.weight].count_nonzero()) for layer in problem.layers]
+    return problem.cost(widths, "flops"), problem.cost(widths, "params")

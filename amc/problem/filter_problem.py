@@ -1,0 +1,127 @@
+"""The decisions and costs of filter pruning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from amc.costs.budget import Budget
+from amc.costs.polynomial_cost import PolynomialCost
+from amc.errors import ConfigurationError, ModelError
+from amc.problem.decision import Decision, bounded_decision
+from amc.problem.patterns import check_patterns, keep_bounds, matches
+from amc.problem.problem import PruningProblem
+from amc.structure import ChannelGroup, CostTerm, Extent, LayerSpec, ModelStructure
+
+
+def filter_problem(
+    structure: ModelStructure,
+    budget: Budget | None,
+    *,
+    min_keep_ratio: float = 0.1,
+    max_keep_ratio: float = 1.0,
+    round_to: int = 1,
+    bounds: Mapping[str, tuple[float, float]] | None = None,
+    exclude: Sequence[str] = (),
+    residual: bool = False,
+) -> PruningProblem:
+    """Builds the problem of pruning channel groups: one decision a group, a unit is a channel.
+
+    Groups that are excluded, or too narrow for `round_to`, stay dense.
+
+    Args:
+        structure: The traced network.
+        budget: What the pruned network may cost, or None for no bound.
+        min_keep_ratio: Share of its channels that every group keeps at least; one channel at least is kept.
+        max_keep_ratio: Share of its channels that every group keeps at most.
+        round_to: Kept channels are a multiple of this, or all channels (8 or 16 suits most hardware).
+        bounds: Smallest and largest pruning ratio by name pattern, in place of the two ratios above.
+        exclude: Name patterns of groups to leave whole.
+        residual: Whether to prune residual streams too.
+
+    Patterns are shell-style (`"layer1.*"`) and are matched with a group's name and the names of its writers.
+
+    Raises:
+        BudgetError: If no allocation meets the budget.
+        ConfigurationError: If the ratios leave a group no width, or bounds are given for layers that are not pruned.
+        ModelError: If there is nothing to prune.
+        UnknownNameError: If a pattern matches neither a group nor a layer.
+    """
+    bounds = bounds or {}
+    group_names = [name for group in structure.groups for name in _names(group)]
+    check_patterns([*exclude, *bounds], [*group_names, *(layer.name for layer in structure.layers)])
+    _check_bounds(bounds, structure, residual)
+    decisions: list[Decision] = []
+    for index in structure.prunable:
+        group = structure.groups[index]
+        if (group.residual and not residual) or any(matches(_names(group), pattern) for pattern in exclude):
+            continue
+        low, high = keep_bounds(_names(group), bounds, (min_keep_ratio, max_keep_ratio))
+        decision = bounded_decision(
+            group.name, group.channels, min_keep_ratio=low, max_keep_ratio=high, step=round_to, group=index
+        )
+        if decision.smallest < decision.size:
+            decisions.append(decision)
+    if not decisions:
+        raise ModelError(_nothing_to_prune(structure))
+    return PruningProblem(
+        decisions=tuple(decisions),
+        costs={
+            "flops": _by_decision("flops", structure.flops_terms, structure, decisions),
+            "params": _by_decision("params", structure.params_terms, structure, decisions),
+        },
+        layers=tuple(_writing_layer(structure, decision.group) for decision in decisions),
+        budget=budget,
+        kind="filter",
+    )
+
+
+def _names(group: ChannelGroup) -> list[str]:
+    return [group.name, *group.writers]
+
+
+def _check_bounds(patterns: Iterable[str], structure: ModelStructure, residual: bool) -> None:
+    """Refuses bounds that would go unheard, since nothing that their pattern names is pruned."""
+    for pattern in patterns:
+        reasons = []
+        for group in structure.groups:
+            if matches(_names(group), pattern):
+                stream = "it writes a residual stream, which pruning.residual true prunes"
+                reasons.append(group.reason or (stream if group.residual and not residual else None))
+        if None not in reasons:
+            reason = next(iter(reasons), "no channels go by that name")
+            raise ConfigurationError(
+                f"the bounds of {pattern!r} reach nothing that is pruned ({reason}); leave them out"
+            )
+
+
+def _nothing_to_prune(structure: ModelStructure) -> str:
+    message = "the network has no channel group that may be pruned under these rules"
+    reasons = [f"{group.name}: {group.reason}" for group in structure.groups if group.reason]
+    if reasons:
+        message += f" ({'; '.join(reasons[:3])}{'; ...' if len(reasons) > 3 else ''})"
+    return message + "; exclude fewer layers, allow residual streams, or round widths to a smaller number"
+
+
+def _writing_layer(structure: ModelStructure, group: int) -> LayerSpec:
+    """Returns the first layer that writes the group's channels."""
+    writers = structure.groups[group].writers
+    # A layer names one group that it writes, and it may write several.
+    layer = next((layer for layer in structure.layers if layer.writes == group or layer.name in writers), None)
+    assert layer is not None, f"no layer writes the group {structure.groups[group].name}"
+    return layer
+
+
+def _by_decision(
+    name: str, terms: Sequence[CostTerm], structure: ModelStructure, decisions: Sequence[Decision]
+) -> PolynomialCost:
+    """Re-indexes terms from groups to decisions; groups that are not decided count with their dense width."""
+    position = {decision.group: index for index, decision in enumerate(decisions)}
+    dense = structure.dense_widths
+
+    def reindexed(extent: Extent) -> Extent:
+        fixed = sum(count * dense[group] for group, count in extent.counts if group not in position)
+        counts = tuple((position[group], count) for group, count in extent.counts if group in position)
+        return Extent(extent.constant + fixed, counts)
+
+    decided = [CostTerm(term.coefficient, tuple(reindexed(factor) for factor in term.factors)) for term in terms]
+    return PolynomialCost(name, decided, [decision.size for decision in decisions])

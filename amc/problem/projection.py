@@ -1,0 +1,110 @@
+"""Bringing an allocation to the budget: never over it, and with nothing left that could be spent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from amc.costs.cost_model import CostTracker
+from amc.problem.decision import highest_level
+
+if TYPE_CHECKING:
+    from amc.problem.problem import PruningProblem
+
+
+def project(problem: PruningProblem, targets: Sequence[float], limit: int) -> tuple[int, ...]:
+    """Scales targets by the largest common factor that meets the limit, then spends what is left.
+
+    Args:
+        problem: Whose decisions and budget metric count.
+        targets: Units that each decision would like to keep, above 0, before scaling.
+        limit: Largest cost; the smallest widths meet it.
+
+    Returns:
+        Allowed widths within the limit, none of which can rise by a step without exceeding it.
+    """
+    factor, widths = _scale(problem, targets, limit, 0.0, problem.min_widths)
+    return _spend(problem, widths, [factor * target for target in targets], limit)
+
+
+def fill(problem: PruningProblem, widths: Sequence[int], limit: int) -> tuple[int, ...]:
+    """Raises widths in proportion, then by single steps, until none can rise.
+
+    Args:
+        problem: Whose decisions and budget metric count.
+        widths: Allowed widths within the limit.
+        limit: Largest cost.
+
+    Returns:
+        Allowed widths within the limit, none of which can rise by a step without exceeding it.
+    """
+    factor, scaled = _scale(problem, widths, limit, 1.0, tuple(widths))
+    return _spend(problem, scaled, [factor * width for width in widths], limit)
+
+
+def _scale(
+    problem: PruningProblem, targets: Sequence[float], limit: int, low: float, below: tuple[int, ...]
+) -> tuple[float, tuple[int, ...]]:
+    """Bisects the largest common factor whose rounded widths meet the limit; `low` with widths `below` does.
+
+    Stops where the widths on both sides differ by one level of one decision, or where the factors are so near that
+    the difference is due to decisions that round at the same factor.
+    """
+    decisions = problem.decisions
+    high = max(decision.largest / target for decision, target in zip(decisions, targets, strict=True))
+    above = problem.max_widths
+    if problem.cost(above) <= limit:
+        return max(low, high), above
+    while high - low > 1e-9 * high and _levels_between(problem, below, above) > 1:
+        middle = (low + high) / 2
+        widths = tuple(decision.nearest(middle * target) for decision, target in zip(decisions, targets, strict=True))
+        if problem.cost(widths) <= limit:
+            low, below = middle, widths
+        else:
+            high, above = middle, widths
+    return low, below
+
+
+def _levels_between(problem: PruningProblem, below: Sequence[int], above: Sequence[int]) -> int:
+    return sum(d.level(b) - d.level(a) for d, a, b in zip(problem.decisions, below, above, strict=True))
+
+
+def _affordable(tracker: CostTracker, index: int, limit: int, width: int) -> bool:
+    return tracker.cost_with(index, width) <= limit
+
+
+def _spend(problem: PruningProblem, widths: Sequence[int], targets: Sequence[float], limit: int) -> tuple[int, ...]:
+    """Raises widths until none can rise by a step within the limit.
+
+    Decisions below their target rise first, by one step, those that miss the largest share of their units before
+    the others. What remains goes to the decision whose next step is the dearest that fits, as far as it reaches,
+    and so on. A step that does not fit will not fit later, as costs never fall, so it is asked for only once.
+    """
+    decisions, result = problem.decisions, list(widths)
+    tracker = problem.cost_model.track(result)
+
+    def reach(index: int, level: int) -> None:
+        result[index] = decisions[index].width(level)
+        tracker.set_width(index, result[index])
+
+    def step_cost(index: int) -> int | None:
+        """The cost after the next step of a decision; None if there is no step, or it does not fit."""
+        level = decisions[index].level(result[index]) + 1
+        if level == decisions[index].levels:
+            return None
+        cost = tracker.cost_with(index, decisions[index].width(level))
+        return cost if cost <= limit else None
+
+    shortfalls = [(target - width) / d.size for d, width, target in zip(decisions, widths, targets, strict=True)]
+    for index in sorted(range(len(result)), key=lambda i: -shortfalls[i]):
+        if shortfalls[index] > 0 and step_cost(index) is not None:
+            reach(index, decisions[index].level(result[index]) + 1)
+    candidates = list(range(len(result)))
+    while steps := [(cost, -index) for index in candidates if (cost := step_cost(index)) is not None]:
+        index = -max(steps)[1]
+        level = highest_level(decisions[index], partial(_affordable, tracker, index, limit))
+        assert level is not None
+        reach(index, level)
+        candidates = sorted(-negative for _, negative in steps)
+    return tuple(result)

@@ -1,0 +1,90 @@
+"""Deciding one width after another under a budget."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from amc.problem.decision import highest_level
+
+if TYPE_CHECKING:
+    from amc.problem.problem import PruningProblem
+
+
+class Walk:
+    """One pass over the decisions of a problem, in order.
+
+    Two costs are tracked as the widths are chosen: one with all that is open at its smallest width, one with all
+    that is open at its largest. A step costs time in proportion to the terms that its decision touches.
+    """
+
+    def __init__(self, problem: PruningProblem) -> None:
+        """Starts at the first decision of `problem`."""
+        self._problem = problem
+        self._chosen: list[int] = []
+        model = problem.cost_model
+        self._small = model.track(problem.min_widths)
+        self._large = model.track(problem.max_widths)
+
+    @property
+    def index(self) -> int:
+        """Index of the open decision; the number of decisions once all are made."""
+        return len(self._chosen)
+
+    @property
+    def done(self) -> bool:
+        """Whether all decisions are made."""
+        return self.index == len(self._problem.decisions)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The widths chosen so far."""
+        return tuple(self._chosen)
+
+    @property
+    def reduced(self) -> int:
+        """What the choices so far save of the dense cost, all that is open being as large as it may be."""
+        return self._problem.cost_model.dense - self._large.cost
+
+    @property
+    def removable_later(self) -> int:
+        """What the decisions after the open one could still save, the open one being as large as it may be."""
+        if self.done:
+            return 0
+        largest = self._problem.decisions[self.index].largest
+        return self._large.cost - self._small.cost_with(self.index, largest)
+
+    def bounds(self) -> tuple[int, int]:
+        """Returns the smallest and largest width allowed for the open decision.
+
+        The largest is the one with which the later decisions, at their smallest, still meet the limit. The smallest is
+        the largest width with which even the largest later widths do not exceed the limit, so that no budget is wasted;
+        the decision's smallest width if there is none.
+
+        Raises:
+            ValueError: If the choices so far cannot meet the budget.
+        """
+        index, limit = self.index, self._problem.limit
+        decision = self._problem.decisions[index]
+        if limit is None:
+            return decision.smallest, decision.largest
+        high = highest_level(decision, lambda width: self._small.cost_with(index, width) <= limit)
+        if high is None:
+            raise ValueError(f"the widths {self._chosen} leave no way to meet the budget of {limit}")
+        low = highest_level(decision, lambda width: self._large.cost_with(index, width) <= limit)
+        return decision.width(low or 0), decision.width(high)
+
+    def choose(self, width: int) -> None:
+        """Decides the open decision.
+
+        Args:
+            width: One of its allowed widths. It may lie outside the bounds: whoever passes over the budget must
+                bring the allocation back under it in the end (`PruningProblem.project`).
+
+        Raises:
+            ValueError: If the width is not allowed.
+        """
+        index = self.index
+        self._problem.decisions[index].level(width)
+        self._small.set_width(index, width)
+        self._large.set_width(index, width)
+        self._chosen.append(width)

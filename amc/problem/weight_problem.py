@@ -1,0 +1,90 @@
+"""The decisions and costs of weight (fine-grained) pruning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+
+from amc.costs.budget import Budget
+from amc.costs.polynomial_cost import PolynomialCost
+from amc.errors import ModelError
+from amc.problem.decision import Decision, bounded_decision
+from amc.problem.patterns import check_patterns, keep_bounds, matches
+from amc.problem.problem import PruningProblem
+from amc.structure import CostTerm, Extent, LayerSpec, ModelStructure
+
+_MOST_LEVELS = 2**22
+"""A float32 action tells this many widths of a layer apart; a larger layer is pruned in steps of several weights."""
+
+
+def weight_problem(
+    structure: ModelStructure,
+    budget: Budget | None,
+    *,
+    min_keep_ratio: float = 0.01,
+    max_keep_ratio: float = 1.0,
+    round_to: int = 1,
+    bounds: Mapping[str, tuple[float, float]] | None = None,
+    exclude: Sequence[str] = (),
+) -> PruningProblem:
+    """Builds the problem of pruning single weights: one decision a convolution or linear layer, a unit is a weight.
+
+    The cost `"params"` counts the parameters that are not zero, biases and normalisation included. The cost
+    `"flops"` counts effective FLOPs: a weight costs what it is multiplied with (the output positions of a
+    convolution), a zero costs nothing.
+
+    Args:
+        structure: The traced network.
+        budget: What the pruned network may cost, or None for no bound.
+        min_keep_ratio: Share of its weights that every layer keeps at least; one weight at least is kept.
+        max_keep_ratio: Share of its weights that every layer keeps at most.
+        round_to: Kept weights are a multiple of this, or all weights. Layers of more than 2^22 weights are rounded
+            so that they have no more widths than that.
+        bounds: Smallest and largest pruning ratio by pattern (`"layer1.*"`) of layer names, in place of the two above.
+        exclude: Patterns of layers to leave alone.
+
+    Raises:
+        BudgetError: If no allocation meets the budget.
+        ConfigurationError: If the ratios leave a layer no width.
+        ModelError: If there is nothing to prune.
+        UnknownNameError: If a pattern matches no layer.
+    """
+    bounds = bounds or {}
+    check_patterns([*exclude, *bounds], [layer.name for layer in structure.layers])
+    decisions: list[Decision] = []
+    for index, layer in enumerate(structure.layers):
+        if layer.kind in ("attention", "embedding") or any(matches([layer.name], pattern) for pattern in exclude):
+            continue
+        low, high = keep_bounds([layer.name], bounds, (min_keep_ratio, max_keep_ratio))
+        size = prod(layer.weight_shape)
+        step = max(round_to, -(-size // _MOST_LEVELS))
+        decision = bounded_decision(layer.name, size, min_keep_ratio=low, max_keep_ratio=high, step=step, group=index)
+        if decision.smallest < decision.size:
+            decisions.append(decision)
+    if not decisions:
+        raise ModelError("the network has no layer whose weights may be pruned under these rules; exclude fewer layers")
+    layers = tuple(structure.layers[decision.group] for decision in decisions)
+    return PruningProblem(
+        decisions=tuple(decisions),
+        costs={
+            "flops": _linear("flops", structure.dense_flops, decisions, [_flops_per_weight(la) for la in layers]),
+            "params": _linear("params", structure.dense_params, decisions, [1] * len(layers)),
+        },
+        layers=layers,
+        budget=budget,
+        kind="weight",
+    )
+
+
+def _flops_per_weight(layer: LayerSpec) -> int:
+    """Returns how often one forward pass multiplies each weight: in a convolution, once an output position."""
+    per_weight, remainder = divmod(layer.flops, prod(layer.weight_shape))
+    assert remainder == 0, f"{layer.name}: every weight must be used equally often"
+    return per_weight
+
+
+def _linear(name: str, dense: int, decisions: Sequence[Decision], unit_costs: Sequence[int]) -> PolynomialCost:
+    """Builds the cost that falls by a layer's unit cost with every weight that goes."""
+    constant = dense - sum(cost * decision.size for decision, cost in zip(decisions, unit_costs, strict=True))
+    terms = [CostTerm(cost, (Extent(0, ((index, 1),)),)) for index, cost in enumerate(unit_costs)]
+    return PolynomialCost(name, [CostTerm(constant), *terms], [decision.size for decision in decisions])

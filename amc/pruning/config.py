@@ -1,0 +1,96 @@
+"""The options of pruning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from amc.errors import ConfigurationError, UnknownNameError
+from amc.pruning.criteria.norms import CRITERIA
+from amc.utils.conversion import check_types
+
+FAMILIES = ("filter", "weight")
+
+
+RECONSTRUCTIONS = ("sequential", "once", "none")
+
+
+@dataclass(frozen=True)
+class PruningConfig:
+    """Pruning: what is removed, and how the rest makes up for it.
+
+    Attributes:
+        family: filter removes whole channels (a smaller network); weight zeroes single weights (the same shapes).
+        criterion: How channels are ranked: elimination, l1, l2 or random; single weights always go by magnitude.
+        reconstruction: Least-squares refit of the layers that read a cut one: sequential, once or none (filter).
+        recalibration_images: Calibration images on which the batch norms of a candidate are re-estimated before it is
+            scored; 0 scores it as it was cut (filter).
+        min_keep_ratio: Smallest share that every layer keeps, 0 to 1; unset: 0.1 of the channels, 0.01 of the weights.
+        max_keep_ratio: Largest share that every layer keeps, 0 to 1.
+        round_to: Kept channels are a multiple of this; 8 or 16 suits most hardware.
+        exclude: Layers whose outputs stay whole: name patterns, comma-separated, such as 'conv1,layer1.*'. What they
+            read may be pruned.
+        bounds: Smallest and largest pruning ratio by name pattern, such as 'layer1.*=0:0.5,layer2.*=0.2:0.9'; of
+            several patterns that match a layer, the first counts.
+        residual: Whether the channels of residual streams are pruned too (filter).
+    """
+
+    family: str = "filter"
+    criterion: str = "elimination"
+    reconstruction: str = "sequential"
+    recalibration_images: int = 100
+    min_keep_ratio: float | None = None
+    max_keep_ratio: float = 1.0
+    round_to: int = 1
+    exclude: str = ""
+    bounds: str = ""
+    residual: bool = False
+
+    def check(self) -> None:
+        """Refuses unknown names and numbers that mean nothing.
+
+        Raises:
+            UnknownNameError: If the family, criterion or reconstruction does not exist.
+            ConfigurationError: If an option has another type, or `recalibration_images` is negative or 1.
+        """
+        check_types(self, "pruning.")
+        for kind, name, known in (
+            ("pruning family", self.family, FAMILIES),
+            ("criterion", self.criterion, CRITERIA.names()),
+            ("reconstruction", self.reconstruction, RECONSTRUCTIONS),
+        ):
+            if name not in known:
+                raise UnknownNameError(kind, name, known)
+        if self.recalibration_images < 0 or self.recalibration_images == 1:
+            raise ConfigurationError(
+                f"pruning.recalibration_images must be at least 2, or 0 for none, not {self.recalibration_images}"
+            )
+
+
+def split_list(text: str) -> tuple[str, ...]:
+    """Splits a comma-separated list."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def ratio_bounds(text: str) -> dict[str, tuple[float, float]]:
+    """Reads the smallest and the largest pruning ratio by name pattern.
+
+    Args:
+        text: `"PATTERN=MIN:MAX"`, several with commas between them.
+
+    Raises:
+        ConfigurationError: If it is written differently, or not 0 <= MIN <= MAX <= 1.
+    """
+    found = {}
+    for part in split_list(text):
+        pattern, _, ratios = part.rpartition("=")
+        try:
+            smallest, largest = (float(ratio) for ratio in ratios.split(":"))
+        except ValueError:
+            smallest, largest = 1.0, 0.0
+        if not pattern or not 0 <= smallest <= largest <= 1:
+            raise ConfigurationError(
+                f"pruning.bounds must be PATTERN=MIN:MAX with 0 <= MIN <= MAX <= 1, not {part!r}; "
+                "for example layer1.*=0:0.5"
+            )
+        found[pattern] = (smallest, largest)
+    return found

@@ -1,0 +1,98 @@
+"""Batch norms of a candidate, re-estimated on a few calibration images before it is scored.
+
+What is cut early shifts what all later layers see, and the statistics of the dense network's batch norms no longer fit.
+The sequential reconstruction of the chosen policy makes up for that; a candidate that is scored without it looks worse
+than it is, and most of all where the cuts are spread unevenly. One pass over a few hundred images brings the ranking of
+candidates close to that of the delivered networks (Li et al., *EagleEye*, ECCV 2020, arXiv:2007.02491).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from amc.pruning.folding import Fold
+from amc.pruning.regression.regressions import BATCH_NORMS, has_running_mean, is_affine
+from amc.runtime.call import input_of
+
+Lookup = Callable[[str], Tensor | None]
+"""Returns a tensor of the candidate by name, as it is without folding; None where there is none."""
+_Take = Callable[[str, Tensor, float], Tensor]
+
+
+def batch_statistics(
+    network: nn.Module, folds: Mapping[str, Fold], tensor: Lookup, images: Tensor
+) -> dict[str, Tensor]:
+    """Runs a candidate once, every batch norm with the statistics of these images, and returns them.
+
+    Args:
+        network: The candidate. Where a batch norm was folded into the layer ahead of it, that layer has its own weights
+            again, but the batch norm is still missing.
+        folds: The folded batch norms, by layer.
+        tensor: Looks up the gains and shifts of batch norms.
+        images: Normalised calibration images `(N, C, H, W)`, in the network's form.
+
+    Returns:
+        Running means and (unbiased) variances by name, in float32.
+    """
+    found: dict[str, Tensor] = {}
+
+    def normalised(norm: str, values: Tensor, eps: float) -> Tensor:
+        mean, variance = (torch.zeros(values.shape[1], device=values.device) for _ in range(2))
+        gain, shift = (_on(tensor(f"{norm}.{name}"), values.device) for name in ("weight", "bias"))
+        found[f"{norm}.running_mean"], found[f"{norm}.running_var"] = mean, variance
+        return functional.batch_norm(values, mean, variance, gain, shift, training=True, momentum=1.0, eps=eps)
+
+    hooks = [
+        network.get_submodule(layer).register_forward_hook(_behind(fold, normalised)) for layer, fold in folds.items()
+    ]
+    for name, module in network.named_modules():
+        if not isinstance(module, BATCH_NORMS) or not has_running_mean(module):
+            continue
+        if is_affine(module):
+            hooks.append(module.register_forward_hook(_in_place_of(name, module.eps, normalised), with_kwargs=True))
+        else:
+            hooks.append(module.register_forward_pre_hook(_ahead_of(name, normalised, found), with_kwargs=True))
+    try:
+        network(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def _behind(fold: Fold, normalised: _Take) -> Callable[[nn.Module, object, Tensor], Tensor]:
+    """Returns the hook that does the work of a batch norm that was folded away."""
+    return lambda module, inputs, output: normalised(fold.norm, output, fold.eps)
+
+
+def _in_place_of(
+    norm: str, eps: float, normalised: _Take
+) -> Callable[[nn.Module, tuple[Tensor, ...], dict[str, Tensor], Tensor], Tensor]:
+    """Returns the hook that replaces the output of a batch norm."""
+    return lambda module, inputs, named, output: normalised(norm, input_of(inputs, named), eps)
+
+
+def _ahead_of(
+    norm: str, normalised: _Take, found: Mapping[str, Tensor]
+) -> Callable[[nn.Module, tuple[Tensor, ...], dict[str, Tensor]], None]:
+    """Returns the hook that gives a batch norm which does more than that, such as an activation, its new statistics."""
+
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+        assert isinstance(module, BATCH_NORMS)
+        assert module.running_mean is not None
+        values = input_of(inputs, named)
+        normalised(norm, values, module.eps)  # for the statistics alone
+        count = values.numel() / values.shape[1]
+        biased = found[f"{norm}.running_var"] * ((count - 1) / count)  # what training mode divides by
+        dtype = module.running_mean.dtype
+        module.running_mean, module.running_var = found[f"{norm}.running_mean"].to(dtype), biased.to(dtype)
+
+    return hook
+
+
+def _on(tensor: Tensor | None, device: torch.device) -> Tensor | None:
+    return None if tensor is None else tensor.to(device=device, dtype=torch.float32)

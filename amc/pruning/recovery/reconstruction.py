@@ -1,0 +1,384 @@
+"""Sequential reconstruction of a pruned network.
+
+The layers are refit by least squares in the order of execution, each on what the pruned network, refit so far,
+feeds it, toward what the dense network computes there. Errors of earlier layers are thus made up for by later ones.
+Where a layer's output enters a residual sum, its target is the dense network's sum less the pruned network's other
+summand, so that the layer makes up for the error of the whole stream. One forward pass of the pruned network over all
+calibration images does it all: each layer's weights are solved for just before the layer runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from amc.pruning.recovery.residual_sums import (
+    OperatorWatch,
+    ResidualSum,
+    Step,
+    Summands,
+    confirm_residual_sums,
+    find_residual_sums,
+)
+from amc.pruning.regression.least_squares import Moments
+from amc.pruning.regression.patches import READER_TYPES, Reader, input_rows, is_reader, output_rows, sample_rows
+from amc.pruning.regression.regressions import BATCH_NORMS, has_running_mean
+from amc.runtime.call import evaluation_mode, input_of
+from amc.structure import LayerSpec, ModelStructure
+from amc.structure.slicing import kept_positions
+from amc.utils.progress import Progress, silent, steps_of
+
+_BATCH = 250
+_ACTIVATIONS_HELD = 4  # a layer's input and output, its unfolded or reordered copy, and a residual stream
+
+
+@dataclass(frozen=True)
+class ReconstructionOptions:
+    """How the layers of the pruned network are refit.
+
+    Attributes:
+        rows: Output positions sampled for each layer.
+        ridge: Ridge toward the weights as they are, relative to the mean of the Gram matrix's diagonal; features per
+            row are added.
+        memory: Bound on the dense network's outputs held, in bytes; fewer rows are sampled where it binds.
+        activation_memory: Bound on the activations that live at once while all images pass through the pruned network,
+            in bytes, estimated from the largest; fewer images are used where it binds.
+        max_features: Layers with more inputs than this (channels / groups * kernel positions) are left as they are.
+        seed: Seed of the sampling.
+    """
+
+    rows: int = 100_000
+    ridge: float = 1e-3
+    memory: int = 2 << 30
+    activation_memory: int = 6 << 30
+    max_features: int = 4608
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One layer to refit.
+
+    Attributes:
+        layer: The layer.
+        outputs: Which of the dense layer's outputs the pruned layer has.
+        output_size: Height and width (or length) of the output; for linear layers, all axes but the first and last.
+        rows: Sampled output positions over all images, rising.
+        residual: The sum that the layer's output enters, or None.
+    """
+
+    layer: LayerSpec
+    outputs: Tensor
+    output_size: tuple[int, ...]
+    rows: Tensor
+    residual: ResidualSum | None
+
+    @property
+    def image_rows(self) -> int:
+        """Output positions of one image."""
+        return prod(self.output_size)
+
+    def rows_of(self, first: int, count: int) -> tuple[slice, Tensor]:
+        """Returns which of the rows lie in images `first` to `first + count`, and where within those images."""
+        low, high = torch.searchsorted(self.rows, torch.tensor([first, first + count]) * self.image_rows).tolist()
+        return slice(low, high), self.rows[low:high] - first * self.image_rows
+
+
+def reconstruct(
+    pruned: nn.Module,
+    dense: nn.Module,
+    structure: ModelStructure,
+    kept: Mapping[int, Tensor],
+    images: Tensor,
+    options: ReconstructionOptions | None = None,
+    advance: Progress = silent,
+) -> None:
+    """Refits the layers of a pruned network in sequence, in place.
+
+    Args:
+        pruned: The network after `FilterPruner.prune`.
+        dense: The dense network.
+        structure: Its structure.
+        kept: Kept channels of every group that was cut, as `FilterPruner.kept` returns them.
+        images: Normalised calibration images `(N, C, H, W)`, on the networks' device. All go through the pruned network
+            at once; `options.activation_memory` bounds how many are used.
+        options: How to refit.
+        advance: Takes the share that is done, 0 to 1, as it grows.
+    """
+    options = options or ReconstructionOptions()
+    with evaluation_mode(dense), evaluation_mode(pruned), torch.no_grad():
+        layers = [layer for layer in structure.layers if _can_be_refit(dense, layer, options)]
+        sizes = _output_sizes(dense, layers, images[:3])
+        layers = [layer for layer in layers if layer.name in sizes]
+        images = images[: _affordable(layers, sizes, options)]
+        sums = _residual_sums(dense, pruned, structure, images[:2])
+        jobs = _plan_jobs(dense, structure, layers, sizes, sums, kept, images, options)
+        step = steps_of(-(-len(images) // _BATCH) + len(jobs), advance)
+        targets = _dense_targets(dense, jobs, images, step)
+        _reset_means(pruned, dense, jobs)
+        _refit(pruned, jobs, targets, images, options, step)
+
+
+def _affordable(
+    layers: Sequence[LayerSpec], sizes: Mapping[str, tuple[int, ...]], options: ReconstructionOptions
+) -> int:
+    """Returns how many images' activations the memory holds at once."""
+    largest = max((prod(sizes[layer.name]) * layer.weight_shape[0] for layer in layers), default=1)
+    return max(1, options.activation_memory // (4 * _ACTIVATIONS_HELD * largest))
+
+
+def _residual_sums(
+    dense: nn.Module, pruned: nn.Module, structure: ModelStructure, images: Tensor
+) -> dict[str, ResidualSum]:
+    """Finds the sums that layers enter, in both networks; a layer without one is refit to its own output."""
+    sums = find_residual_sums(dense, structure.layers, images)
+    for network in (dense, pruned):
+        sums = confirm_residual_sums(sums, network, images)
+    return sums
+
+
+def _plan_jobs(
+    dense: nn.Module,
+    structure: ModelStructure,
+    layers: Sequence[LayerSpec],
+    sizes: Mapping[str, tuple[int, ...]],
+    sums: Mapping[str, ResidualSum],
+    kept: Mapping[int, Tensor],
+    images: Tensor,
+    options: ReconstructionOptions,
+) -> dict[str, _Job]:
+    """Decides which layers are refit, and on which rows."""
+    state = dense.state_dict()
+    stays = kept_positions(structure, kept, {name: tuple(tensor.shape) for name, tensor in state.items()})
+    first = next((place for place, layer in enumerate(layers) if layer.weight in stays), len(layers))
+    layers = layers[first:]  # nothing ahead of the first cut has an error
+    channels = sum(layer.weight_shape[0] for layer in layers)
+    limit = min(options.rows, max(1, options.memory // (4 * max(channels, 1))))
+    jobs = {}
+    for place, layer in enumerate(layers):
+        outputs = stays.get(layer.weight, {}).get(0, torch.arange(layer.weight_shape[0]))
+        total = prod(sizes[layer.name]) * len(images)
+        rows = sample_rows(total, limit, torch.Generator().manual_seed(options.seed * 100_003 + place))
+        rows = torch.arange(total) if rows is None else rows
+        jobs[layer.name] = _Job(layer, outputs, sizes[layer.name], rows, sums.get(layer.name))
+    return jobs
+
+
+def _can_be_refit(dense: nn.Module, layer: LayerSpec, options: ReconstructionOptions) -> bool:
+    """Tells whether a layer is one regression from its input to its output."""
+    if layer.weight != f"{layer.name}.weight" or layer.kind == "attention" or layer.calls != 1:
+        return False
+    module = dense.get_submodule(layer.name)
+    return is_reader(module) and module.weight[0].numel() <= options.max_features
+
+
+def _output_sizes(dense: nn.Module, layers: Sequence[LayerSpec], images: Tensor) -> dict[str, tuple[int, ...]]:
+    """Returns the sizes of every layer's output but for images and channels.
+
+    Left out are layers that are not called, as their weights are used otherwise, and those whose first axis holds other
+    things than the images, such as windows or tokens: which rows belong to which image is then not known.
+    """
+    sizes: dict[str, tuple[int, ...]] = {}
+
+    def noter(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            if len(output) == len(images):
+                sizes[name] = tuple(output.shape[1:-1] if isinstance(module, nn.Linear) else output.shape[2:])
+
+        return hook
+
+    hooks = [dense.get_submodule(layer.name).register_forward_hook(noter(layer.name)) for layer in layers]
+    try:
+        dense(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return sizes
+
+
+def _dense_targets(
+    dense: nn.Module, jobs: Mapping[str, _Job], images: Tensor, step: Callable[[], None]
+) -> dict[str, Tensor]:
+    """Notes what the dense network computes at the sampled rows.
+
+    Returns:
+        By layer, `(rows, outputs)`: its output, or the residual sum that it enters.
+    """
+    noter = _Noter(dense, jobs, images.device)
+    hooks = noter.hooks()
+    try:
+        for first in range(0, len(images), _BATCH):
+            part = images[first : first + _BATCH]
+            with noter.batch(first, len(part)):  # nothing but the forward pass may run here: operators are counted
+                dense(part)
+            step()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return noter.targets
+
+
+class _Noter:
+    """Notes outputs of layers, and sums that they enter, as a network computes them.
+
+    Attributes:
+        targets: What was noted, by layer.
+    """
+
+    def __init__(self, dense: nn.Module, jobs: Mapping[str, _Job], device: torch.device) -> None:
+        """Starts with nothing noted."""
+        self._dense, self._jobs = dense, jobs
+        self._by_addition = {job.residual.addition: (name, job.residual) for name, job in jobs.items() if job.residual}
+        self._outlets: dict[str, Tensor] = {}
+        self.targets = {name: torch.empty(len(job.rows), len(job.outputs), device=device) for name, job in jobs.items()}
+
+    def hooks(self) -> list[RemovableHandle]:
+        """Hooks up to the layers without a sum, and to the outlets of those with one."""
+        plain = [name for name, job in self._jobs.items() if job.residual is None]
+        outlets = [residual.outlet for _, residual in self._by_addition.values()]
+        return [
+            *(self._dense.get_submodule(name).register_forward_hook(self._takes(name)) for name in plain),
+            *(self._dense.get_submodule(name).register_forward_hook(self._holds(name)) for name in outlets),
+        ]
+
+    @contextmanager
+    def batch(self, first: int, count: int) -> Iterator[None]:
+        """Watches the forward pass of the images from `first` on; every sum must come up in it."""
+        self._first, self._count, self._watch = first, count, OperatorWatch(self._report)
+        with self._watch:
+            yield
+        for _, residual in self._by_addition.values():
+            residual.check(residual.outlet not in self._outlets)
+
+    def _takes(self, name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            with self._watch.pause():
+                self._note(name, output)
+
+        return hook
+
+    def _holds(self, outlet: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            self._outlets[outlet] = output
+
+        return hook
+
+    def _report(self, step: Step, args: Sequence[Any], output: Any) -> None:
+        if step in self._by_addition:
+            name, residual = self._by_addition[step]
+            outlet = self._outlets.pop(residual.outlet, None)
+            residual.check(any(one is outlet for one in args[:2]))
+            self._note(name, output)
+
+    def _note(self, name: str, output: Tensor) -> None:
+        job, module = self._jobs[name], self._dense.get_submodule(name)
+        assert isinstance(module, READER_TYPES)
+        place, rows = job.rows_of(self._first, self._count)
+        self.targets[name][place] = output_rows(output, module, rows)[:, job.outputs.to(output.device)]
+
+
+def _reset_means(pruned: nn.Module, dense: nn.Module, jobs: Mapping[str, _Job]) -> None:
+    """Takes back the intercepts of an earlier refit, so that the dense layer's output is the target as it stands."""
+    for job in jobs.values():
+        norm = dense.get_submodule(job.layer.batch_norm) if job.layer.batch_norm else None
+        if isinstance(norm, BATCH_NORMS) and norm.running_mean is not None:
+            mean = norm.running_mean[job.outputs.to(norm.running_mean.device)]
+            pruned.get_submodule(str(job.layer.batch_norm)).running_mean = mean
+
+
+def _refit(
+    pruned: nn.Module,
+    jobs: Mapping[str, _Job],
+    targets: Mapping[str, Tensor],
+    images: Tensor,
+    options: ReconstructionOptions,
+    step: Callable[[], None],
+) -> None:
+    """Runs the pruned network once and solves for each layer's weights just before it runs."""
+    summands = Summands([job.residual for job in jobs.values() if job.residual])
+    watch = OperatorWatch(summands.report)
+
+    def refitter(job: _Job) -> Callable[[nn.Module, tuple[Tensor, ...], dict[str, Tensor]], None]:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+            assert isinstance(module, READER_TYPES)
+            norm = pruned.get_submodule(job.layer.batch_norm) if job.layer.batch_norm else None
+            with watch.pause():
+                other = summands.take(job.residual) if job.residual else None
+                target = _target(norm, job, targets[job.layer.name], other, module)
+                if target is not None:
+                    _solve(norm, job, module, input_of(inputs, named), target, options)
+            step()
+
+        return hook
+
+    hooks = [
+        pruned.get_submodule(name).register_forward_pre_hook(refitter(job), with_kwargs=True)
+        for name, job in jobs.items()
+    ]
+    try:
+        with watch:
+            pruned(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _target(norm: nn.Module | None, job: _Job, target: Tensor, other: Tensor | None, module: Reader) -> Tensor | None:
+    """Turns a dense sum into the target of the layer's own output, given the pruned network's other summand.
+
+    None where the batch norm silences the layer altogether, as in residual branches that begin with gains of zero: no
+    output is better than another then.
+    """
+    if other is None:
+        return target
+    target = target - output_rows(other, module, job.rows)
+    if not isinstance(norm, BATCH_NORMS):
+        return target
+    scale, shift = _affine(norm)
+    if not scale.any():
+        return None
+    # A batch norm that nearly silences a channel would have the weights grow without bound.
+    scale = torch.where(scale.abs() < 1e-3 * scale.abs().max(), torch.inf, scale)
+    return (target - shift) / scale
+
+
+def _affine(norm: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> tuple[Tensor, Tensor]:
+    """Returns the scale and the shift that a batch norm applies in evaluation mode."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = (norm.running_var + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight
+    shift = -norm.running_mean * scale
+    return scale, shift if norm.bias is None else shift + norm.bias
+
+
+def _solve(
+    norm: nn.Module | None,
+    job: _Job,
+    module: Reader,
+    inputs: Tensor,
+    target: Tensor,
+    options: ReconstructionOptions,
+) -> None:
+    """Refits one layer and writes its weights and what takes the intercept."""
+    intercept = module.bias is not None or has_running_mean(norm)
+    moments = Moments(module)
+    for first in range(0, len(inputs), _BATCH):
+        part = inputs[first : first + _BATCH]
+        place, rows = job.rows_of(first, len(part))
+        if len(rows):
+            moments.add(input_rows(part, job.output_size, module, rows), target[place])
+    weight, constant = moments.solve(options.ridge + moments.scarcity, intercept)
+    module.weight.copy_(weight)
+    if module.bias is not None:
+        module.bias.copy_(constant)
+    elif isinstance(norm, BATCH_NORMS) and norm.running_mean is not None:
+        norm.running_mean -= constant

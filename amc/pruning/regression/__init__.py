@@ -1,0 +1,1 @@
+"""Least squares: statistics of layers, normal equations, elimination."""

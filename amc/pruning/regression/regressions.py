@@ -1,0 +1,141 @@
+"""The regressions by which layers read a channel group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from amc.pruning.regression.elimination import Regression
+from amc.pruning.regression.patches import READER_TYPES, Reader, conv_groups, is_reader
+from amc.pruning.regression.statistics import Gram
+from amc.structure import ChannelGroup, ModelStructure
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def is_affine(norm: nn.Module) -> bool:
+    """Tells whether a module is a batch norm and nothing more: some have an activation of their own."""
+    if not isinstance(norm, BATCH_NORMS):
+        return False
+    children = list(norm.children())
+    extended = type(norm).forward is not nn.modules.batchnorm._BatchNorm.forward
+    return not extended or (bool(children) and all(type(child) is nn.Identity for child in children))
+
+
+def has_running_mean(module: nn.Module | None) -> bool:
+    """Tells whether a module is a batch norm whose running mean can take an intercept."""
+    return isinstance(module, BATCH_NORMS) and module.running_mean is not None
+
+
+@dataclass(frozen=True)
+class ReadCut:
+    """How a layer that can be refit reads a channel group.
+
+    Attributes:
+        layer: Name of the layer.
+        tensor: Name of its weight.
+        positions: Positions on the weight's axis 1 by channel, `(C, q)`.
+        shape: Shape of the dense weight.
+        conv_groups: Into how many regressions the layer falls.
+        sink: What takes an intercept: `("bias", tensor)` adds it, `("mean", tensor)` subtracts it (the running mean of
+            the batch norm behind the layer); None if nothing can.
+        norm: Name of the batch norm behind the layer, or None.
+    """
+
+    layer: str
+    tensor: str
+    positions: Tensor
+    shape: tuple[int, ...]
+    conv_groups: int
+    sink: tuple[str, str] | None
+    norm: str | None
+
+    @property
+    def values_a_channel(self) -> int:
+        """How many weights one channel takes."""
+        out, _, *kernel = self.shape
+        return out * self.positions.shape[1] * _product(kernel)
+
+    def layout(self, parts: Sequence[Tensor | None]) -> Tensor:
+        """Joins the weights of the regressions, each `(w, q * kernel, O / groups)`, to `(O, w, q, *kernel)`."""
+        joined = torch.cat([part for part in parts if part is not None], 2).permute(2, 0, 1)
+        return joined.reshape(*joined.shape[:2], self.positions.shape[1], *self.shape[2:]).contiguous().cpu()
+
+
+def read_cuts(model: nn.Module, structure: ModelStructure, group: ChannelGroup) -> list[ReadCut]:
+    """Returns how the convolutions and linear layers read a group; other readers are left without refit."""
+    norms = {layer.weight: layer.batch_norm for layer in structure.layers}
+    found = []
+    for cut in group.cuts:
+        layer, _, attribute = cut.tensor.rpartition(".")
+        module = model.get_submodule(layer)
+        if cut.role != "read" or cut.axis != 1 or attribute != "weight" or not is_reader(module):
+            continue
+        norm = norms.get(cut.tensor)
+        sink: tuple[str, str] | None = None
+        if module.bias is not None:
+            sink = ("bias", f"{layer}.bias")
+        elif norm is not None and has_running_mean(model.get_submodule(norm)):
+            sink = ("mean", f"{norm}.running_mean")
+        positions, shape = torch.tensor(cut.positions), tuple(module.weight.shape)
+        found.append(ReadCut(layer, cut.tensor, positions, shape, conv_groups(module), sink, norm))
+    return found
+
+
+def group_regressions(model: nn.Module, cut: ReadCut, gram: Gram, scale_outputs: bool) -> list[Regression]:
+    """Sets up the regressions of one reader: one, or one for each group of a grouped convolution.
+
+    Args:
+        model: The dense network.
+        cut: How the reader reads the channel group.
+        gram: Second moments of the reader's input.
+        scale_outputs: Whether errors count by the scale of the batch norm behind the reader.
+    """
+    module = model.get_submodule(cut.layer)
+    assert isinstance(module, READER_TYPES)
+    kernel = _product(cut.shape[2:])
+    positions = cut.positions.to(gram.mean.device)
+    features = (positions[:, :, None] * kernel + torch.arange(kernel, device=positions.device)).flatten()
+    weights = module.weight.detach().flatten(1).chunk(cut.conv_groups)
+    scales = _output_scale(model, cut, module).chunk(cut.conv_groups) if scale_outputs else None
+    return [
+        Regression(
+            gram=gram.matrix[part][features][:, features] if gram.full else _join(gram.matrix[part], positions),
+            mean=gram.mean[part][features],
+            weight=weights[part].T[features],
+            positions=positions.shape[1] * kernel,
+            intercept=cut.sink is not None,
+            scale=None if scales is None else scales[part],
+            scarcity=len(features) / gram.rows,
+        )
+        for part in range(cut.conv_groups)
+    ]
+
+
+def _join(blocks: Tensor, positions: Tensor) -> Tensor:
+    """Joins diagonal blocks `(positions, k, k)` to one block a channel, `(C, q * k, q * k)`, zero between positions."""
+    count, kernel = positions.shape[1], blocks.shape[-1]
+    joined = blocks.new_zeros(len(positions), count, kernel, count, kernel)
+    place = torch.arange(count, device=blocks.device)
+    joined[:, place, :, place] = blocks[positions].transpose(0, 1)
+    return joined.flatten(3).flatten(1, 2)
+
+
+def _output_scale(model: nn.Module, cut: ReadCut, module: Reader) -> Tensor:
+    """Returns the scale that the batch norm behind a reader gives its outputs, relative to their mean; else ones."""
+    norm = model.get_submodule(cut.norm) if cut.norm else None
+    if not isinstance(norm, BATCH_NORMS) or norm.weight is None or norm.running_var is None:
+        return torch.ones(module.weight.shape[0], device=module.weight.device)
+    scale = (norm.weight.detach().abs() / (norm.running_var + norm.eps).sqrt()).float()
+    return scale / scale.mean().clamp_min(1e-12)
+
+
+def _product(sizes: Sequence[int]) -> int:
+    """Returns the product of sizes, 1 of none."""
+    result = 1
+    for size in sizes:
+        result *= size
+    return result

@@ -1,0 +1,150 @@
+"""Second moments of what the readers of pruned channels read, from calibration images.
+
+The refit of a reader solves a least-squares problem whose target is the dense reader's own output, `Y = X W`, so the
+normal equations need nothing but `X^T X`: the cross term is `X^T X W`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from amc.pruning.regression.patches import READER_TYPES, Reader, conv_groups, input_rows, is_reader, sample_rows
+from amc.runtime.call import inference, input_of
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How much of the calibration images enters the statistics.
+
+    Attributes:
+        rows: Output positions sampled for each layer, over all images; layers with fewer use all they have.
+        max_features: Readers with more inputs than this (channels / groups * kernel positions) get the diagonal
+            blocks of the Gram matrix only, one a channel: they are not refit.
+        seed: Seed of the sampling.
+    """
+
+    rows: int = 60_000
+    max_features: int = 4608
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Gram:
+    """Second moments of a layer's input rows, averaged over the rows.
+
+    Attributes:
+        matrix: `(groups, d, d)` with d = channels / groups * kernel positions; or, where d is too large, the
+            diagonal blocks alone, `(groups, channels / groups, positions, positions)`.
+        mean: Mean row, `(groups, d)`: the Gram matrix's column for a constant input, which an intercept needs.
+        rows: How many rows were averaged.
+    """
+
+    matrix: Tensor
+    mean: Tensor
+    rows: int
+
+    @property
+    def full(self) -> bool:
+        """Whether the whole matrix is known, not only its diagonal blocks."""
+        return self.matrix.dim() == 3
+
+
+def gram_bytes(module: Reader, max_features: int) -> int:
+    """Returns the memory that a layer's Gram matrix takes in float32, in bytes."""
+    features = module.weight[0].numel()
+    positions = module.weight[0, 0].numel()
+    size = features * features if features <= max_features else features * positions
+    return 4 * conv_groups(module) * size
+
+
+def gather_grams(
+    model: nn.Module,
+    layers: Iterable[str],
+    batches: Sequence[Tensor],
+    options: SamplingOptions,
+    after_batch: Callable[[], object] = lambda: None,
+) -> dict[str, Gram]:
+    """Runs the network once over the calibration images and gathers the Gram matrices of some layers.
+
+    Args:
+        model: The dense network, on the device of the batches; put into evaluation mode for the pass.
+        layers: Names of the layers; those that are neither convolution nor linear layer are passed over.
+        batches: Normalised images, each `(N, C, H, W)`.
+        options: How many rows to sample.
+        after_batch: Called after each batch.
+
+    Returns:
+        The Gram matrices by layer; layers that the forward pass does not call as modules have none.
+    """
+    images = sum(len(batch) for batch in batches)
+    accumulators: dict[str, _Accumulator] = {}
+    hooks = []
+    for index, name in enumerate(dict.fromkeys(layers)):
+        module = model.get_submodule(name)
+        if is_reader(module):
+            accumulators[name] = _Accumulator(options, images, options.seed * 100_003 + index)
+            hooks.append(module.register_forward_hook(accumulators[name].hook, with_kwargs=True))
+    try:
+        with inference(model):
+            for batch in batches:
+                model(batch)
+                after_batch()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {name: found.result() for name, found in accumulators.items() if found.rows}
+
+
+class _Accumulator:
+    """Sums the outer products of one layer's sampled rows."""
+
+    def __init__(self, options: SamplingOptions, images: int, seed: int) -> None:
+        """Starts empty; `images` is how many images the whole pass will show."""
+        self._options, self._images = options, images
+        self._generator = torch.Generator().manual_seed(seed)
+        self._matrix: Tensor | None = None
+        self._sum: Tensor | None = None
+        self.rows = 0
+
+    def hook(self, module: nn.Module, inputs: tuple[Tensor, ...], named: Mapping[str, Tensor], output: Tensor) -> None:
+        """Takes the layer's share of rows from one batch."""
+        assert isinstance(module, READER_TYPES)
+        read = input_of(inputs, named)
+        total = output.numel() // output.shape[-1 if isinstance(module, nn.Linear) else 1]
+        # Rounded up, so that a layer with one position an image still uses every image.
+        share = -(-self._options.rows * len(read) // self._images)
+        rows = sample_rows(total, share, self._generator)
+        features = input_rows(read.float(), tuple(output.shape[2:]), module, rows)
+        self._add(features, module.weight[0, 0].numel())
+
+    def _add(self, features: Tensor, positions: int) -> None:
+        """Adds rows of shape `(groups, rows, d)`."""
+        product = _products(positions, features.shape[2] <= self._options.max_features)(features)
+        total = features.sum(1)
+        self._matrix = product if self._matrix is None else self._matrix.add_(product)
+        self._sum = total if self._sum is None else self._sum.add_(total)
+        self.rows += features.shape[1]
+
+    def result(self) -> Gram:
+        """Returns the averages."""
+        assert self._matrix is not None
+        assert self._sum is not None
+        return Gram(self._matrix / self.rows, self._sum / self.rows, self.rows)
+
+
+def _products(positions: int, full: bool) -> Callable[[Tensor], Tensor]:
+    """Returns the function that sums outer products of rows: all of them, or the diagonal blocks."""
+    if full:
+        return lambda rows: rows.transpose(1, 2) @ rows
+
+    def blocks(rows: Tensor) -> Tensor:
+        if positions == 1:  # linear layers: thousands of 1 x 1 products are slow as a batched product
+            return rows.square().sum(1)[..., None, None]
+        split = rows.reshape(*rows.shape[:2], -1, positions).permute(0, 2, 3, 1)  # (groups, channels, positions, rows)
+        return split @ split.transpose(2, 3)
+
+    return blocks

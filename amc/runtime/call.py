@@ -1,0 +1,123 @@
+"""Running a network on an example of any form: a tensor, a tuple of positional or a mapping of keyword arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+ExampleInput = Tensor | Sequence[Any] | Mapping[str, Any]
+"""One input of the network: a tensor, a tuple of positional or a mapping of keyword arguments."""
+
+
+def call(model: nn.Module, example_input: ExampleInput) -> Any:
+    """Runs a network on an example."""
+    if isinstance(example_input, Tensor):
+        return model(example_input)
+    if isinstance(example_input, Mapping):
+        return model(**example_input)
+    return model(*example_input)
+
+
+def input_of(inputs: Sequence[Any], named: Mapping[str, Any]) -> Tensor:
+    """Returns what a layer such as a convolution is called with, by place or by name, as its hooks see it."""
+    tensor: Tensor = inputs[0] if inputs else named["input"]
+    return tensor
+
+
+def on_device(value: Any, device: torch.device) -> Any:
+    """Returns an example input with all its tensors on a device."""
+    return tree_map(lambda item: item.to(device) if isinstance(item, Tensor) else item, value)
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """Returns all tensors in nested tuples, lists, mappings and plain objects, such as a network's output."""
+    return list(_walk(value, set()))
+
+
+def _walk(value: Any, seen: set[int]) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+        return
+    if id(value) in seen or isinstance(value, (str, bytes, type, nn.Module)):
+        return
+    seen.add(id(value))
+    if isinstance(value, Mapping):
+        children = list(value.values())
+    elif isinstance(value, (tuple, list, set, frozenset)):
+        children = list(value)
+    else:
+        children = list(getattr(value, "__dict__", {}).values())
+    for child in children:
+        yield from _walk(child, seen)
+
+
+def move(model: nn.Module, **where: Any) -> None:
+    """Moves a network in place, as `nn.Module.to` does, but buffers that several modules share stay shared."""
+    places = buffer_places(model).values()
+    model.to(**where)
+    for (first, name), *others in places:
+        for module, key in others:
+            module._buffers[key] = first._buffers[name]
+
+
+def buffer_places(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
+    """Returns which modules hold each buffer, and as what, by the identity of the buffer."""
+    places: dict[int, list[tuple[nn.Module, str]]] = {}
+    for module in model.modules():
+        for key, buffer in module._buffers.items():
+            if buffer is not None:
+                places.setdefault(id(buffer), []).append((module, key))
+    return places
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of an error's message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Puts a network into evaluation mode, and restores the training flag of each of its modules."""
+    flags = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, flag in flags:
+            module.training = flag
+
+
+@contextmanager
+def inference(model: nn.Module) -> Iterator[None]:
+    """Runs a network in evaluation mode and without gradients; see `evaluation_mode`.
+
+    Not in PyTorch's inference mode: what the network makes on first use and keeps must do for training too.
+    """
+    with evaluation_mode(model), torch.no_grad():
+        yield
+
+
+def failure_of(model: nn.Module, example_input: ExampleInput) -> Exception | None:
+    """Runs a network once; returns what its layers raise, None if it runs."""
+    try:
+        with inference(model):
+            call(model, example_input)
+    except Exception as error:  # whatever the network's layers raise
+        return error
+    return None
+
+
+@contextmanager
+def without_fused_attention() -> Iterator[None]:
+    """Keeps PyTorch from running whole transformer layers as one operator."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)

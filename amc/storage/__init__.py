@@ -1,0 +1,1 @@
+"""Files that hold networks: written and read without pickle, and without any agent."""

@@ -1,0 +1,94 @@
+"""Loading what a run delivered: no search machinery, no pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from amc.errors import CheckpointError, RunFolderError
+from amc.runtime.call import move
+from amc.storage.architecture import rebuild
+from amc.structure.slicing import set_tensors
+
+ARCHITECTURE, WEIGHTS, POLICY = "architecture.json", "model.safetensors", "policy.json"
+
+
+def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Module:
+    """Loads the network that a run or `CompressionResult.save` wrote.
+
+    Args:
+        path: The folder with `architecture.json` and `model.safetensors`.
+        model: The dense network, needed if its class cannot be imported or takes arguments; it is changed in place.
+
+    Returns:
+        The pruned network in evaluation mode, on the CPU.
+
+    Raises:
+        RunFolderError: If the folder does not hold a network.
+        CheckpointError: If its files do not fit each other or the network.
+        ModelError: If the dense network cannot be built.
+    """
+    folder = Path(path)
+    network = rebuild(read_architecture(folder), model)
+    file = folder / WEIGHTS
+    if not file.is_file():
+        raise RunFolderError(f"{folder} must hold {WEIGHTS}; finish the run with --resume first")
+    move(network, device="cpu")
+    _load_weights(network, file)
+    return network.eval()
+
+
+def read_architecture(folder: Path) -> dict[str, Any]:
+    """Reads `architecture.json`.
+
+    Raises:
+        RunFolderError: If it is missing, or holds no JSON object.
+    """
+    file = folder / ARCHITECTURE
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        remedy = "give the folder that --out named, or finish the run with --resume"
+        if (folder / POLICY).is_file():
+            remedy = f"it holds a policy: amc prune {folder}, or finish an amc compress with --resume"
+        raise RunFolderError(
+            f"{folder} must be a finished run's folder, but has no {ARCHITECTURE}; {remedy}"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{file} must be readable JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise RunFolderError(f"{file} must hold a JSON object, not a {type(record).__name__}; save the network again")
+    return dict(record)
+
+
+def _load_weights(network: nn.Module, file: Path) -> None:
+    """Loads a safetensors file strictly; of tensors that are shared, one is stored."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    own = network.state_dict()
+    try:
+        stored = OrderedDict(load_file(file))
+        # A network in another number format than its class builds comes back in that of the file.
+        set_tensors(network, {name: own[name].to(value.dtype) for name, value in stored.items() if name in own})
+        own = network.state_dict()
+        # Some networks (MNASNet) read the version of their modules, which safetensors does not keep.
+        stored._metadata = own._metadata  # type: ignore[attr-defined]
+        missing, unexpected = network.load_state_dict(stored, strict=False)
+    except (RuntimeError, SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{file} does not fit its architecture.json: {error}; if the network that was compressed is "
+            "not what its class builds (it was pruned before, say), give it: amc.load(folder, model=...)"
+        ) from error
+    filled = {own[name].data_ptr() for name in stored if name in own}
+    missing = [name for name in missing if own[name].data_ptr() not in filled]
+    if missing or unexpected:
+        raise CheckpointError(
+            f"{file} does not fit its architecture.json: it lacks {missing[:1]} and others, {len(missing)} in all, "
+            f"and {unexpected[:1]} and others, {len(unexpected)} in all, are unknown"
+        )

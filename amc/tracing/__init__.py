@@ -1,0 +1,1 @@
+"""How the structure of a network is found."""

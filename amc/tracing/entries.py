@@ -1,0 +1,91 @@
+"""What a trace writes down of single parameters, operators and layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+from amc.tracing.units import Labels
+
+Factor = Labels | int
+"""An axis in a cost: its labels where they vary along it, else its length."""
+
+
+def dense_flops(coefficient: int, factors: Sequence[Factor]) -> int:
+    """Returns what an entry of `Trace.costs` comes to at the dense widths."""
+    return coefficient * prod(factor if isinstance(factor, int) else len(factor) for factor in factors)
+
+
+@dataclass(frozen=True)
+class ParameterView:
+    """A parameter or buffer seen through transpositions and slices.
+
+    Attributes:
+        name: Its name in the network.
+        axes: For every axis of the view, the axis of the parameter.
+        offsets: For every axis of the view, where it starts.
+    """
+
+    name: str
+    axes: tuple[int, ...]
+    offsets: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Derived:
+    """Where a tensor that was computed from parameters alone comes from; see `amc.tracing.derived`.
+
+    Attributes:
+        names: The parameters and buffers.
+        costs: Places in `Trace.costs` of what the computation costs.
+    """
+
+    names: frozenset[str]
+    costs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an operator depended on, and what depends on it; see `amc.tracing.liveness`.
+
+    Attributes:
+        reads: The memory of its inputs.
+        writes: The memory of its outputs, and of the inputs that it changed.
+        costs: Places in `Trace.costs` of what it cost.
+    """
+
+    reads: frozenset[int]
+    writes: frozenset[int]
+    costs: range
+
+
+@dataclass
+class LayerRecord:
+    """What was seen of a layer with a weight, before groups are known; see `LayerSpec`.
+
+    Attributes:
+        costs: Places in `Trace.costs` of what it costs.
+    """
+
+    weight: str
+    kind: str
+    in_labels: Factor
+    out_labels: Factor
+    input_size: tuple[int, int]
+    in_channels: int
+    out_channels: int
+    kernel_size: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    costs: list[int] = field(default_factory=list)
+    calls: int = 1
+    batch_norm: str | None = None
+
+
+@dataclass
+class Producer:
+    """Which layer an activation comes from, how many operators read it, and the batch norm among them."""
+
+    layer: LayerRecord
+    uses: int = 0
+    batch_norm: str | None = None

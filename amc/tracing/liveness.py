@@ -1,0 +1,73 @@
+"""What a network's output depends on: FLOPs of what is computed and thrown away do not count, as in fvcore.
+
+A network may run its auxiliary head in evaluation mode too and return the result in training mode only. PyTorch's
+graphs, which fvcore counts on, leave such operators out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from amc.runtime.call import tensors_in
+from amc.tracing.entries import Step
+from amc.tracing.record import Trace
+
+
+def step(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any, costs: range) -> Step:
+    """Returns what an operator that has run reads and writes.
+
+    Args:
+        func: The operator (an `OpOverload`).
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        outputs: What it returned.
+        costs: Places in `Trace.costs` of what it cost.
+    """
+    changed: list[Any] = []
+    if func._schema.is_mutable:
+        given = {**dict(zip((each.name for each in func._schema.arguments), args, strict=False)), **kwargs}
+        changed = [given.get(each.name) for each in func._schema.arguments if each.is_write]
+    return Step(memory_of((args, kwargs)), memory_of((outputs, changed)), costs)
+
+
+def memory_of(value: Any) -> frozenset[int]:
+    """Returns what tells the memory of tensors apart, shared by those that are views of each other."""
+    return frozenset(_memory(tensor) for tensor in tensors_in(value))
+
+
+def _memory(tensor: Tensor) -> int:
+    try:
+        return int(tensor.untyped_storage()._cdata)
+    except (NotImplementedError, RuntimeError):  # sparse tensors have no storage
+        return id(tensor)
+
+
+def without_dead_ends(trace: Trace, kept: Sequence[Tensor]) -> bool:
+    """Takes the costs of operators that nothing depends on out of a trace, and layers all of whose calls are such.
+
+    What is read by no operator, but was asked for its shape, is taken to have been computed for that.
+
+    Args:
+        trace: A finished run; its costs keep their places.
+        kept: What may be read after the run, beside parameters and buffers: its inputs and outputs.
+
+    Returns:
+        Whether layers were taken out.
+    """
+    read = frozenset[int]().union(*(each.reads for each in trace.steps))
+    alive = {*memory_of([*kept, *trace.tensors.values()]), *(trace.measured - read)}
+    dead: set[int] = set()
+    for each in reversed(trace.steps):
+        if each.writes.isdisjoint(alive):
+            dead.update(each.costs)
+        else:
+            alive |= each.reads
+    for place in dead:
+        trace.costs[place] = (0, ())
+    thrown_away = [name for name, layer in trace.layers.items() if layer.costs and dead.issuperset(layer.costs)]
+    for name in thrown_away:
+        del trace.layers[name]
+    return bool(thrown_away)

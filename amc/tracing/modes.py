@@ -1,0 +1,86 @@
+"""What watches a network while it is traced: its operators, its functions and its modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from amc.tracing.liveness import memory_of
+from amc.tracing.record import Trace
+from amc.tracing.rules import apply_rule
+from amc.tracing.skipping import Compute
+
+_SHAPES = (Tensor.shape.__get__, Tensor.size)  # type: ignore[attr-defined]
+
+
+class ShadowMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Applies the coupling rule of every operator that runs."""
+
+    def __init__(self, trace: Trace, run_operator: Compute) -> None:
+        """Creates the mode.
+
+        Args:
+            trace: Where the rules write down what they see.
+            run_operator: Runs an operator, or skips it.
+        """
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.trace, self._run_operator = trace, run_operator
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Runs an operator, then its rule."""
+        kwargs = kwargs or {}
+        outputs = self._run_operator(func, args, kwargs)
+        apply_rule(self.trace, func, args, kwargs, outputs)
+        return outputs
+
+
+class FunctionMode(TorchFunctionMode):
+    """Notes which functions of PyTorch run, and which tensors are asked for their shapes.
+
+    fvcore counts some functions as a whole, and not by the operators that they run.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        """Creates the mode.
+
+        Args:
+            trace: Where the functions are noted while they run.
+        """
+        super().__init__()
+        self.trace = trace
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Runs a function of PyTorch."""
+        if func in _SHAPES:
+            self.trace.measured |= memory_of(args)
+        running = self.trace.functions
+        running.append(getattr(func, "__name__", ""))
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            running.pop()
+
+
+@contextmanager
+def module_names(trace: Trace) -> Iterator[None]:
+    """Keeps the stack of running modules in `trace.modules`."""
+
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        trace.modules.pop()
+
+    handles = []
+    for name, module in trace.model.named_modules():
+        handles.append(module.register_forward_pre_hook(lambda _module, _args, name=name: trace.modules.append(name)))
+        handles.append(module.register_forward_hook(leave))
+    trace.modules.append("")
+    try:
+        yield
+    finally:
+        trace.modules.clear()
+        for handle in handles:
+            handle.remove()

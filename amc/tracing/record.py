@@ -1,0 +1,308 @@
+"""What is known of a network while it is traced: the shadows of its activations, and what the rules write down."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from amc.tracing.entries import Derived, Factor, LayerRecord, ParameterView, Producer, Step
+from amc.tracing.shadow import Shadow, merged_along
+from amc.tracing.units import ChannelUnits, Labels
+
+HEAD_ATTRIBUTES = ("num_heads", "n_heads", "nhead", "n_head", "num_attention_heads", "heads")
+
+_WIDTHS = "attn_dim inner_dim out_dim dh key_attn_dim val_attn_dim all_head_size hidden_dim"
+WIDTH_ATTRIBUTES = tuple(_WIDTHS.split())
+"""Where modules remember a width that they give to `reshape`: that of all heads together, or of the tokens."""
+
+LAYER_SIZES = ("normalized_shape", "kernel_size", "stride", "padding", "dilation", "output_size")
+"""Where layers remember sizes that they do not give to `reshape`."""
+
+_RECURRENT, _POWERS = ("lstm", "gru", "rnn_tanh", "rnn_relu"), ("linalg_matrix_power", "matrix_power")
+_PRODUCTS = ("tensordot", "inner", "linalg_multi_dot", "chain_matmul", "scaled_dot_product_attention")
+_UNCOUNTED = frozenset({*_RECURRENT, *_POWERS, *_PRODUCTS})
+"""Functions of PyTorch that fvcore sees as one operator, and counts as nothing, though they run matrix products."""
+
+
+@dataclass
+class Trace:
+    """Everything that the operators' rules write down.
+
+    Attributes:
+        model: The network that is traced.
+        units: The channel units.
+        axis_labels: Labels along the axes of parameters and buffers.
+        element_labels: Labels of the elements of parameters that take part in arithmetic.
+        roles: `"write"`, `"read"` or `"follow"` for every axis in `axis_labels`.
+        layers: Layers with weights by the name of the weight, in the order of execution.
+        costs: FLOPs as `(coefficient, factors)`.
+        steps: The operators that have run, as far as it matters what depends on what.
+        measured: The memory of tensors that were asked for their shapes.
+        attributes: Numbers that modules remember, as `(module, attribute, labels)`.
+        counting: Whether layers and FLOPs are recorded (only in the first of several runs).
+        modules: The modules that are running, by name, the innermost last.
+        functions: The functions of PyTorch that are running, by name, the innermost last.
+        norm_calls: How often each batch norm has run, by name.
+        derived: What was computed from parameters alone, by the identity of the tensor.
+        users: The modules that were running when a parameter or buffer was used, by its name.
+    """
+
+    model: nn.Module
+    units: ChannelUnits = field(default_factory=ChannelUnits)
+    axis_labels: dict[tuple[str, int], Labels] = field(default_factory=dict)
+    element_labels: dict[str, Labels] = field(default_factory=dict)
+    roles: dict[tuple[str, int], str] = field(default_factory=dict)
+    layers: dict[str, LayerRecord] = field(default_factory=dict)
+    costs: list[tuple[int, tuple[Factor, ...]]] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    measured: set[int] = field(default_factory=set)
+    attributes: list[tuple[str, str, Labels]] = field(default_factory=list)
+    counting: bool = True
+    modules: list[str] = field(default_factory=list)
+    functions: list[str] = field(default_factory=list)
+    norm_calls: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        """Indexes the parameters and buffers."""
+        named = [*self.model.named_parameters(), *self.model.named_buffers()]
+        self.tensors: dict[str, Tensor] = dict(named)
+        self._names = {id(tensor): name for name, tensor in named}
+        self._views: dict[int, ParameterView] = {}
+        self._shadows: dict[int, Shadow] = {}
+        self._producers: dict[int, Producer] = {}
+        self._positions: dict[int, tuple[Labels, str]] = {}
+        self._alive: list[Tensor] = []
+        self.derived: dict[int, Derived] = {}
+        self.all_producers: list[Producer] = []
+        self.users: dict[str, set[str]] = {}
+
+    @property
+    def module(self) -> nn.Module:
+        """The module that is running."""
+        return self.model.get_submodule(self.modules[-1])
+
+    @property
+    def uncounted(self) -> bool:
+        """Whether a function is running that fvcore counts as nothing."""
+        return not _UNCOUNTED.isdisjoint(self.functions)
+
+    def forget_activations(self) -> None:
+        """Lets the activations of a finished run go."""
+        self._shadows.clear()
+        self._producers.clear()
+        self._positions.clear()
+        self._views.clear()
+        self.derived.clear()
+        self._alive.clear()
+
+    def view_of(self, tensor: Tensor) -> ParameterView | None:
+        """Returns how a tensor shows a parameter or buffer, or None if it is an activation."""
+        name = self._names.get(id(tensor))
+        if name is not None:
+            self.users.setdefault(name, set()).add(self.modules[-1] if self.modules else "")
+            axes = tuple(range(tensor.dim()))
+            return ParameterView(name, axes, (0,) * tensor.dim())
+        return self._views.get(id(tensor))
+
+    def set_view(self, tensor: Tensor, view: ParameterView) -> None:
+        """Notes that a tensor shows a parameter."""
+        self._alive.append(tensor)
+        self._views[id(tensor)] = view
+
+    def shadow(self, tensor: Tensor) -> Shadow:
+        """Returns the shadow of an activation or, element by element, of a parameter."""
+        if id(tensor) in self._shadows:
+            return self._shadows[id(tensor)].resolved(self.units)
+        view = self.view_of(tensor)
+        if view is None:
+            return Shadow.neutral(tensor.shape)
+        return Shadow(self._element_view(view, tensor), tuple(tensor.shape)).resolved(self.units)
+
+    def _element_view(self, view: ParameterView, tensor: Tensor) -> Tensor:
+        shape = self.tensors[view.name].shape
+        if view.name not in self.element_labels:
+            self.element_labels[view.name] = self.units.new(int(np.prod(shape))).reshape(tuple(shape))
+        labels = torch.from_numpy(self.element_labels[view.name])
+        labels = labels.permute(view.axes)
+        for axis, offset in enumerate(view.offsets):
+            labels = labels.narrow(axis, offset, tensor.shape[axis])
+        return labels
+
+    def set_shadow(self, tensor: Tensor, shadow: Shadow) -> None:
+        """Gives an activation its shadow."""
+        assert tuple(tensor.shape) == shadow.shape, (tensor.shape, shadow.shape)
+        self._alive.append(tensor)
+        self._views.pop(id(tensor), None)
+        self._shadows[id(tensor)] = shadow
+
+    def written_by(self, view: ParameterView, axis: int, length: int) -> Labels:
+        """Returns the labels of the channels that a layer writes, making them at first use.
+
+        Args:
+            view: The layer's weight.
+            axis: The view's axis along which the channels lie.
+            length: Its length.
+        """
+        key = (view.name, view.axes[axis])
+        if key not in self.axis_labels:
+            self.axis_labels[key] = self.units.new(self.tensors[view.name].shape[view.axes[axis]])
+        self._strengthen(key, "write")
+        labels = self.axis_labels[key][view.offsets[axis] : view.offsets[axis] + length]
+        self.units.mark(labels, "written")
+        return labels
+
+    def tie(self, view: ParameterView, axis: int, labels: Factor, role: str) -> None:
+        """Lets an axis of a parameter go along with channels.
+
+        Args:
+            view: The parameter.
+            axis: The view's axis.
+            labels: Labels of the channels along that axis; nothing happens where they do not vary.
+            role: `"read"` or `"follow"`.
+        """
+        if isinstance(labels, int):
+            return
+        key = (view.name, view.axes[axis])
+        start, whole = view.offsets[axis], self.tensors[view.name].shape[view.axes[axis]]
+        if key not in self.axis_labels:
+            self.axis_labels[key] = labels.copy() if len(labels) == whole else self.units.new(whole)
+        self._strengthen(key, role)
+        self.units.union(self.axis_labels[key][start : start + len(labels)], labels)
+
+    def _strengthen(self, key: tuple[str, int], role: str) -> None:
+        """Notes the role of an axis; of several uses the strongest role stays."""
+        order = ("follow", "read", "write")
+        self.roles[key] = max(self.roles.get(key, "follow"), role, key=order.index)
+
+    def follow(self, tensor: Tensor | None, labels: Factor) -> None:
+        """Ties axis 0 of a parameter (a bias, a batch norm's statistics) to channels."""
+        if tensor is None or isinstance(labels, int):
+            return
+        view = self.view_of(tensor)
+        if view is None:
+            self.units.union(self.shadow(tensor).labels(), labels)
+        else:
+            self.tie(view, 0, labels, "follow")
+
+    def cost(self, coefficient: int, *factors: Factor) -> None:
+        """Records FLOPs: the coefficient times the lengths of the axes."""
+        if self.counting and not self.uncounted:
+            self.costs.append((coefficient, factors))
+
+    def cost_per_element(self, coefficient: int, shadow: Shadow) -> None:
+        """Records FLOPs proportional to the number of elements of a tensor."""
+        self.cost(coefficient, *[shadow.vector(axis) for axis in range(len(shadow.shape))])
+
+    def attribute(self, module: str, name: str, labels: Factor) -> None:
+        """Notes that a module remembers how many channels there are.
+
+        Args:
+            module: Name of the module.
+            name: Name of its attribute; nothing happens if there is none.
+            labels: Labels of the channels; those beyond the dense number are repetitions (of a batch).
+        """
+        remembered = getattr(self.model.get_submodule(module), name, None)
+        size = remembered[0] if isinstance(remembered, tuple) and len(remembered) == 1 else remembered
+        if isinstance(size, int) and not isinstance(labels, int) and len(labels) >= size:
+            self.attributes.append((module, name, labels[:size]))
+
+    def settled(self, shadow: Shadow) -> Shadow:
+        """Couples labels until they vary along one axis only, so that what is left after a cut is still a box.
+
+        Of several axes the one that counts attention heads is kept (a module's own number of heads tells), else the
+        last one.
+        """
+        varying = shadow.varying
+        if len(varying) < 2:
+            return shadow
+        heads = self._heads_axis(shadow)
+        keep = varying[-1] if heads is None else heads
+        shadow = merged_along(shadow, [axis for axis in varying if axis != keep], self.units)
+        if heads is not None:
+            vector = shadow.vector(heads)
+            self.units.mark(shadow.labels(), "heads")
+            for attribute in self._head_attributes(shadow.shape[heads]):
+                self.attribute(self.modules[-1], attribute, vector)
+        return shadow
+
+    def note_shape(self, shadow: Shadow) -> None:
+        """Notes what the running module remembers of the shape that it has just given to a tensor.
+
+        That is a width under one of the usual names, or a tuple with the shape itself.
+        """
+        for axis in shadow.varying:
+            for name in WIDTH_ATTRIBUTES:
+                if getattr(self.module, name, None) == shadow.shape[axis]:
+                    self.attribute(self.modules[-1], name, shadow.vector(axis))
+            # A module may have its child's method do the work.
+            for child, module in (("", self.module), *self.module.named_children()):
+                for name, held in vars(module).items():
+                    place = axis - len(shadow.shape) + len(held) if isinstance(held, (tuple, list)) else -1
+                    if place >= 0 and name not in LAYER_SIZES and tuple(held) == shadow.shape[axis - place :]:
+                        path = ".".join(filter(None, (self.modules[-1], child)))
+                        self._element_attribute(path, f"{name}[{place}]", shadow.vector(axis))
+
+    def _element_attribute(self, module: str, name: str, labels: Factor) -> None:
+        if not isinstance(labels, int):
+            self.attributes.append((module, name, labels))
+
+    def _head_attributes(self, heads: int) -> list[str]:
+        module = self.module
+        return [name for name in HEAD_ATTRIBUTES if getattr(module, name, None) == heads]
+
+    def _heads_axis(self, shadow: Shadow) -> int | None:
+        """Returns the axis that counts heads; where the width of a head is the same number, it comes last."""
+        axes = [axis for axis in shadow.varying if self._head_attributes(shadow.shape[axis])]
+        if len(axes) > 1 and axes[-1] == shadow.varying[-1]:
+            axes.pop()
+        return axes[-1] if axes and len(shadow.shape) > 2 else None
+
+    def freeze_input(self, tensor: Tensor, reason: str) -> None:
+        """Freezes the channels of an operator's input, and a parameter along all its axes."""
+        view = self.view_of(tensor)
+        if view is not None and id(tensor) not in self._shadows:
+            for axis in range(tensor.dim()):
+                self.units.freeze(self.written_by(view, axis, tensor.shape[axis]), reason)
+        else:
+            self.units.freeze(self.shadow(tensor).labels(), reason)
+
+    def ran(self, step: Step, outputs: Sequence[Tensor]) -> None:
+        """Notes an operator that has run, and keeps all that it returned, so that the memory is not used again."""
+        self.steps.append(step)
+        self._alive += outputs
+
+    def freeze_if_read(self, positions: Tensor, labels: Labels, reason: str) -> None:
+        """Freezes channels as soon as an operator reads a tensor that tells their positions, or the network returns it.
+
+        Args:
+            positions: The tensor.
+            labels: Labels of the channels.
+            reason: Why they are frozen then.
+        """
+        self._positions[id(positions)] = (labels, reason)
+
+    def note_uses(self, tensors: Sequence[Tensor]) -> None:
+        """Counts who reads the outputs of layers, and freezes channels whose positions are read."""
+        for tensor in tensors:
+            if id(tensor) in self._positions:
+                self.units.freeze(*self._positions[id(tensor)])
+            if id(tensor) in self._producers:
+                self._producers[id(tensor)].uses += 1
+
+    def overwritten(self, tensor: Tensor) -> None:
+        """Notes that an operator has changed a tensor in place: it no longer is the output of a layer."""
+        self._producers.pop(id(tensor), None)
+
+    def produced(self, tensor: Tensor, producer: Producer) -> None:
+        """Notes which layer an activation comes from."""
+        self._producers[id(tensor)] = producer
+        self.all_producers.append(producer)
+
+    def producer(self, tensor: Tensor) -> Producer | None:
+        """Returns which layer an activation comes from, if it comes straight from one."""
+        return self._producers.get(id(tensor))

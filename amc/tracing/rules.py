@@ -1,0 +1,93 @@
+"""Which rule each operator follows.
+
+Operators fall into a few families: those that only move elements apply to the shadow as they are, element-wise ones
+couple their operands, and the few that compute across channels have a small rule each in `rules_compute`. An operator
+that no rule knows freezes what it reads, with its name as the reason: such a network is cut less, never wrongly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from amc.runtime.call import first_line, tensors_in
+from amc.tracing import rules_compute, rules_move
+from amc.tracing.derived import origin
+from amc.tracing.liveness import step
+from amc.tracing.record import Trace
+from amc.tracing.shadow import Shadow
+
+Rule = Callable[[Trace, Any, tuple[Any, ...], dict[str, Any], Any], None]
+
+RULES: dict[str, Rule] = rules_move.RULES | rules_compute.RULES
+
+
+def apply_rule(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any) -> None:
+    """Gives the outputs of an operator their shadows.
+
+    Args:
+        trace: What is known so far.
+        func: The operator (an `OpOverload`) that has just run.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        outputs: What it returned.
+    """
+    name = func.overloadpacket.__name__
+    inputs = tensors_in((args, kwargs))
+    trace.note_uses(inputs)
+    source, costs = origin(trace, inputs), len(trace.costs)
+    _give_shadows(trace, func, args, kwargs, outputs, of_parameters=source is not None)
+    if name.endswith("_"):
+        trace.overwritten(args[0])
+    if trace.counting:
+        trace.ran(step(func, args, kwargs, outputs, range(costs, len(trace.costs))), tensors_in(outputs))
+    if source is not None:
+        derived = replace(source, costs=(*source.costs, *range(costs, len(trace.costs))))
+        trace.derived.update({id(tensor): derived for tensor in tensors_in(outputs) if trace.view_of(tensor) is None})
+
+
+def _give_shadows(
+    trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any, *, of_parameters: bool
+) -> None:
+    """Applies the rule; what has none is frozen, unless it concerns constants or parameters only."""
+    name, inputs, rule = func.overloadpacket.__name__, tensors_in((args, kwargs)), _rule_of(func)
+    known = any(trace.view_of(tensor) is not None or not trace.shadow(tensor).is_neutral for tensor in inputs)
+    if (not known and name not in rules_compute.RULES) or (rule is None and of_parameters):
+        for tensor in tensors_in(outputs):
+            trace.set_shadow(tensor, Shadow.neutral(tensor.shape))
+    elif rule is None:
+        unknown(trace, f"read by the operator {name!r}, which has no coupling rule", inputs, outputs)
+    else:
+        _apply_or_freeze(trace, rule, func, args, kwargs, outputs)
+
+
+def _rule_of(func: Any) -> Rule | None:
+    name = func.overloadpacket.__name__
+    rule = RULES.get(name) or RULES.get(name.removesuffix("_"))
+    return rules_move.pointwise if rule is None and torch.Tag.pointwise in func.tags else rule
+
+
+def _apply_or_freeze(
+    trace: Trace, rule: Rule, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any
+) -> None:
+    """Applies a rule; an operator used in a way that its rule does not foresee is treated as an unknown one."""
+    costs = len(trace.costs)
+    try:
+        rule(trace, func, args, kwargs, outputs)
+    except Exception as error:
+        del trace.costs[costs:]
+        reason = f"read by the operator {func.overloadpacket.__name__!r} in a way that its coupling rule does not cover"
+        unknown(trace, f"{reason} ({first_line(error)})", tensors_in((args, kwargs)), outputs)
+
+
+def unknown(trace: Trace, reason: str, inputs: list[Tensor], outputs: Any) -> None:
+    """Freezes what an operator without a rule reads; nothing behind it counts as a channel."""
+    for tensor in inputs:
+        trace.freeze_input(tensor, reason)
+    label = trace.units.new_fixed(reason)
+    for tensor in tensors_in(outputs):
+        trace.set_shadow(tensor, Shadow.constant(label, tensor.shape))

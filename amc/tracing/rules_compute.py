@@ -1,0 +1,383 @@
+"""Rules of the operators that compute across channels: convolutions, linear layers, products, norms, attention.
+
+Each rule also writes down the FLOPs that fvcore counts for the operator (one fused multiply-add is one), as a product
+of axes, so that the count can be predicted for any widths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+from torch import Tensor, nn
+
+from amc.runtime.call import tensors_in
+from amc.tracing.derived import settle_weight, weight_view
+from amc.tracing.entries import Factor, LayerRecord, ParameterView, Producer
+from amc.tracing.record import Trace
+from amc.tracing.rules_move import combined, reduce, spatial
+from amc.tracing.shadow import Shadow, merged_along
+from amc.tracing.units import Labels
+
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
+
+
+def channels_of(trace: Trace, shadow: Shadow, axis: int, reader: str) -> Factor:
+    """Returns the labels that a layer reads along its channel axis, freezing channels that lie on another axis."""
+    others = [other for other in shadow.varying if other != axis]
+    if others:
+        trace.units.freeze(shadow.labels(), f"lies on another axis than the one that {reader} reads as channels")
+        return shadow.shape[axis]
+    if shadow.core.size(axis) == 1 and int(shadow.core.reshape(-1)[0]) > 0:
+        trace.units.freeze(shadow.labels(), f"one channel for all that {reader} reads")
+    return trace.units.find(vector) if not isinstance(vector := shadow.vector(axis), int) else vector
+
+
+def _computed_weight(trace: Trace, source: Tensor, weight: Tensor, output: Tensor) -> None:
+    """A layer whose weight is computed at run time (weight standardisation, parametrisations) stays as it is."""
+    _left_alone(trace, source, weight, output, "the layer's weight is computed at run time")
+
+
+def _left_alone(trace: Trace, source: Tensor, weight: Tensor, output: Tensor, reason: str) -> None:
+    """Freezes what a layer reads and writes."""
+    trace.freeze_input(source, reason)
+    trace.freeze_input(weight, reason)
+    trace.set_shadow(output, Shadow.constant(trace.units.new_fixed(reason), output.shape))
+
+
+def convolution(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
+    """Convolutions of any dimension, grouped, depthwise and transposed ones included."""
+    source, weight, bias, stride, _, _, transposed, _, groups = args[:9]
+    costs = len(trace.costs)
+    view = weight_view(trace, weight)
+    positions = prod(source.shape[2:]) if transposed else prod(outputs.shape[2:])
+    kernel = prod(weight.shape[2:])
+    if view is None:
+        trace.cost(prod(weight.shape) * positions * source.shape[0])
+        return _computed_weight(trace, source, weight, outputs)
+    read = channels_of(trace, trace.shadow(source), 1, view.name)
+    if groups == 1:
+        read_axis, write_axis = (0, 1) if transposed else (1, 0)
+        written = trace.written_by(view, write_axis, weight.shape[write_axis])
+        trace.tie(view, read_axis, read, "read")
+        trace.cost(kernel * positions * source.shape[0], written, read)
+    elif transposed:
+        trace.cost(prod(weight.shape) * positions * source.shape[0])
+        return _left_alone(trace, source, weight, outputs, "a transposed convolution in groups")
+    else:
+        written = _grouped(trace, view, weight, read, groups, kernel * positions * source.shape[0])
+    settle_weight(trace, weight, view, read, written)
+    trace.follow(bias, written)
+    trace.set_shadow(outputs, Shadow.along(trace.units.find(written), 1, outputs.shape))
+    record = LayerRecord(
+        weight=view.name,
+        kind="depthwise" if groups > 1 and weight.shape[1] == 1 else "conv",
+        in_labels=read,
+        out_labels=written,
+        kernel_size=_pair(weight.shape[2:]),
+        stride=_pair(stride),
+        input_size=_pair(source.shape[2:]),
+        in_channels=source.shape[1],
+        out_channels=len(written),
+        costs=[*range(costs, len(trace.costs))],
+    )
+    _record_layer(trace, record, outputs)
+    if isinstance(trace.module, nn.modules.conv._ConvNd):
+        trace.attribute(trace.modules[-1], "in_channels", read)
+        trace.attribute(trace.modules[-1], "out_channels", written)
+    return None
+
+
+def _grouped(trace: Trace, view: ParameterView, weight: Tensor, read: Factor, groups: int, cost: int) -> Labels:
+    """Couples the channels of a grouped convolution and returns the labels that it writes.
+
+    With many small groups whole groups are the unit (depthwise convolutions are the extreme); with few large ones
+    every group loses channels at the same places.
+    """
+    out_channels, in_per_group = weight.shape[:2]
+    written = trace.written_by(view, 0, out_channels)
+    by_group = written.reshape(groups, -1)
+    if isinstance(read, int):
+        trace.units.freeze(written, "convolution in groups over channels that stay")
+        trace.cost(cost * in_per_group, written)
+        return written
+    read_by_group = read.reshape(groups, -1)
+    if groups >= max(in_per_group, out_channels // groups):
+        for block in (by_group, read_by_group):
+            trace.units.union(block, by_group[:, :1])
+        trace.roles[view.name, 0] = "follow" if in_per_group == 1 else "write"
+        trace.cost(cost * in_per_group, written)
+        trace.attribute(trace.modules[-1], "groups", by_group[:, 0])
+        return written
+    for block in (by_group, read_by_group):
+        trace.units.union(block, block[:1])
+    trace.tie(view, 1, read_by_group[0], "read")
+    trace.cost(cost, written, read_by_group[0])
+    return written
+
+
+def addmm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
+    """Linear layers with a bias, on `(rows, features)`."""
+    bias, source, weight = args[:3]
+    written = _linear(trace, source, weight, outputs)
+    if written is not None and bias.dim() == 1:
+        trace.follow(bias, written)
+    else:
+        result = combined(trace, [trace.shadow(outputs), trace.shadow(bias)], tuple(outputs.shape))
+        trace.set_shadow(outputs, trace.settled(result))
+
+
+def mm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
+    """Linear layers without a bias, and plain matrix products."""
+    _linear(trace, args[0], args[1], outputs)
+
+
+def linear(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
+    """`aten.linear` where PyTorch does not decompose it."""
+    weight = args[1].t()
+    view = trace.view_of(args[1])
+    if view is not None:
+        trace.set_view(weight, ParameterView(view.name, view.axes[::-1], view.offsets[::-1]))
+    written = _linear(trace, args[0], weight, outputs)
+    if written is not None and len(args) > 2:
+        trace.follow(args[2], written)
+
+
+def _linear(trace: Trace, source: Tensor, weight: Tensor, outputs: Tensor) -> Labels | None:
+    view = weight_view(trace, weight, transposed=True)
+    if view is None:
+        product(trace, None, (source, weight), {}, outputs)
+        return None
+    costs, shadow = len(trace.costs), trace.shadow(source)
+    rows = [shadow.vector(axis) for axis in range(source.dim() - 1)]
+    read = channels_of(trace, shadow, source.dim() - 1, view.name)
+    written = trace.written_by(view, 1, weight.shape[1])
+    trace.tie(view, 0, read, "read")
+    settle_weight(trace, weight, view, read, written)
+    trace.cost(1, *rows, read, written)
+    trace.set_shadow(outputs, Shadow.along(trace.units.find(written), outputs.dim() - 1, outputs.shape))
+    whole = trace.tensors[view.name].numel() == weight.numel()
+    record = LayerRecord(
+        weight=view.name,
+        kind="linear" if whole else "attention",
+        in_labels=read,
+        out_labels=written,
+        input_size=_pair(source.shape[:-1]),
+        in_channels=source.shape[-1],
+        out_channels=len(written),
+        costs=[*range(costs, len(trace.costs))],
+    )
+    _record_layer(trace, record, outputs)
+    if isinstance(trace.module, nn.Linear):
+        trace.attribute(trace.modules[-1], "in_features", read)
+        trace.attribute(trace.modules[-1], "out_features", written)
+    return written
+
+
+def _record_layer(trace: Trace, record: LayerRecord, output: Tensor) -> None:
+    """Writes down a layer, or another call of it."""
+    if not trace.counting:
+        return
+    seen = trace.layers.setdefault(record.weight, record)
+    if seen is not record:
+        seen.calls += 1
+        seen.costs += record.costs
+    else:
+        trace.produced(output, Producer(record))
+
+
+def _pair(sizes: Any) -> tuple[int, int]:
+    """Returns height and width; sequences are (length, 1)."""
+    numbers = [int(size) for size in sizes]
+    return (numbers[-2], numbers[-1]) if len(numbers) > 1 else (numbers[0] if numbers else 1, 1)
+
+
+def product(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
+    """Matrix products of two activations, `(b, i, k)` by `(b, k, j)` or without `b`."""
+    left, right = trace.shadow(args[0]), trace.shadow(args[1])
+    rank = len(left.shape)
+    batch, i, k, j = left.shape[:-2], rank - 2, rank - 1, rank - 1
+    read_left, read_right = left.vector(k), right.vector(rank - 2)
+    factors = [left.vector(axis) for axis in range(rank)] + [right.vector(j)]
+    trace.cost(1, *factors)
+    contracted = [vector for vector in (read_left, read_right) if not isinstance(vector, int)]
+    if len(contracted) == 2:
+        trace.units.union(contracted[0], contracted[1])
+    elif contracted:
+        trace.units.freeze(contracted[0], "multiplied with a matrix of fixed size")
+    result = Shadow.neutral(outputs.shape)
+    kept_left = _without(left, k, isinstance(read_left, int))
+    kept_right = _without(right, rank - 2, isinstance(read_right, int))
+    if i in kept_left.varying and j in kept_right.varying:
+        trace.units.freeze(kept_left.labels(), "outer product of two activations")
+        trace.units.freeze(kept_right.labels(), "outer product of two activations")
+    else:
+        for kept in (kept_left, kept_right):
+            trace.units.union(result.core.numpy(), kept.core.numpy())
+            core = (result.core == 0) * kept.core + result.core
+            result = Shadow(core, tuple(outputs.shape)).resolved(trace.units)
+    assert len(batch) == rank - 2
+    trace.set_shadow(outputs, trace.settled(result))
+
+
+def _without(shadow: Shadow, axis: int, keep: bool) -> Shadow:
+    """Returns a shadow with an axis summed away; its labels are gone if they varied along that axis."""
+    return shadow if keep else Shadow.neutral(shadow.shape)
+
+
+def baddbmm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
+    """Matrix products plus a mask; fvcore does not count them."""
+    counting, trace.counting = trace.counting, False
+    product(trace, func, args[1:3], {}, outputs)
+    trace.counting = counting
+    result = combined(trace, [trace.shadow(outputs), trace.shadow(args[0])], tuple(outputs.shape))
+    trace.set_shadow(outputs, trace.settled(result))
+
+
+def attention(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
+    """Scaled dot-product attention on `(batch, heads, length, width)`; fvcore does not count it."""
+    query, key, value = (trace.shadow(tensor) for tensor in args[:3])
+    for shadow in (query, key):
+        if len(shadow.shape) - 1 in shadow.varying:
+            trace.units.freeze(shadow.labels(), "the scale of attention depends on the width of a head")
+    heads = len(query.shape) - 3
+    masks = [trace.shadow(tensor) for tensor in tensors_in((args[3:], kwargs)) if tensor.dim() == len(query.shape)]
+    vectors = [vector for s in (query, key, value, *masks) if not isinstance(vector := s.vector(heads), int)]
+    for vector in vectors[1:]:
+        trace.units.union(vectors[0], vector)
+    output = outputs[0] if isinstance(outputs, tuple) else outputs
+    result = value.resolved(trace.units)
+    if isinstance(value.vector(heads), int) and vectors:
+        result = Shadow.along(trace.units.find(vectors[0]), heads, output.shape)
+    trace.set_shadow(output, result.with_shape(output.shape))
+
+
+def batch_norm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
+    """Batch norm: its parameters and statistics go along with the channels.
+
+    Instance norm runs as a batch norm too, with the images as further channels.
+    """
+    source, weight = args[0], args[1]
+    shadow = trace.shadow(source)
+    vector = channels_of(trace, shadow, 1, "a batch norm")
+    for tensor in args[1:5]:
+        if isinstance(tensor, Tensor):
+            trace.follow(tensor, vector)
+    output = outputs[0] if isinstance(outputs, (tuple, list)) else outputs
+    trace.set_shadow(output, shadow.with_shape(output.shape))
+    trains = next((value for value in args[3:] if isinstance(value, bool)), False)
+    own_statistics = trains or "instance_norm" in trace.functions  # fvcore counts instance norms alike with either
+    trace.cost_per_element((4 if own_statistics else 1) + (weight is not None), shadow)
+    trace.attribute(trace.modules[-1], "num_features", vector)
+    view = trace.view_of(weight) if weight is not None else None
+    if view is not None:
+        name, producer = view.name.rpartition(".")[0], trace.producer(source)
+        trace.norm_calls[name] += trace.counting
+        if producer is not None:
+            producer.batch_norm = name
+
+
+def layer_norm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
+    """Layer norm over the last axis: a statistic over all channels, so what is left changes when some go."""
+    source, normalized_shape, weight, bias = args[:4]
+    trace.cost_per_element(5 if weight is not None else 4, trace.shadow(source))
+    _normalise_last(trace, source, normalized_shape, [weight, bias])
+    trace.set_shadow(outputs[0], trace.shadow(source))
+
+
+def rms_norm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
+    """Root-mean-square norm over the last axis, as layer norm; fvcore does not count it."""
+    _normalise_last(trace, args[0], args[1], [args[2]])
+    trace.set_shadow(outputs[0], trace.shadow(args[0]))
+
+
+def _normalise_last(trace: Trace, source: Tensor, normalized_shape: Any, affine: list[Tensor | None]) -> None:
+    shadow = trace.shadow(source)
+    if len(normalized_shape) != 1:
+        trace.units.freeze(shadow.labels(), "layer norm over several axes")
+    elif not isinstance(vector := shadow.vector(source.dim() - 1), int):
+        trace.units.mark(vector, "normalised")
+        for tensor in affine:
+            trace.follow(tensor, vector)
+        trace.attribute(trace.modules[-1], "normalized_shape", vector)
+
+
+def group_norm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
+    """Group norm: every group loses channels at the same places."""
+    source, weight, bias, groups = args[0], args[1], args[2], int(args[6])
+    shadow = trace.shadow(source)
+    vector = channels_of(trace, shadow, 1, "a group norm")
+    if not isinstance(vector, int):
+        by_group = vector.reshape(groups, -1)
+        trace.units.union(by_group, by_group[:1])
+        trace.units.mark(vector, "normalised")
+        for tensor in (weight, bias):
+            trace.follow(tensor, vector)
+        trace.attribute(trace.modules[-1], "num_channels", vector)
+    trace.cost_per_element(5 if weight is not None else 4, trace.shadow(source))
+    trace.set_shadow(outputs[0], merged_along(shadow, [], trace.units))
+
+
+def embedding(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
+    """Embeddings: a layer that writes channels and reads none."""
+    view = trace.view_of(args[0])
+    if view is None:
+        return _computed_weight(trace, args[1], args[0], outputs)
+    written = trace.written_by(view, 1, args[0].shape[1])
+    trace.set_shadow(outputs, Shadow.along(trace.units.find(written), outputs.dim() - 1, outputs.shape))
+    trace.attribute(view.name.rpartition(".")[0], "embedding_dim", written)
+    numbers, width = args[0].shape
+    size = _pair(args[1].shape)
+    record = LayerRecord(view.name, "embedding", numbers, written, size, in_channels=numbers, out_channels=width)
+    _record_layer(trace, record, outputs)
+    return None
+
+
+def adaptive_or_mean(rule: Callable[..., None]) -> Callable[..., None]:
+    """Adds the FLOPs of adaptive average pooling to the rule of the operator that it runs."""
+
+    def wrapped(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
+        rule(trace, func, args, kwargs, outputs)
+        if "adaptive_avg_pool2d" in trace.functions:
+            trace.cost_per_element(1, trace.shadow(args[0]))
+
+    return wrapped
+
+
+def upsample(factor: int, rule: Callable[..., None]) -> Callable[..., None]:
+    """Adds the FLOPs of resizing, `factor` per element of the output."""
+
+    def wrapped(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
+        rule(trace, func, args, kwargs, outputs)
+        trace.cost_per_element(factor, trace.shadow(outputs))
+
+    return wrapped
+
+
+BATCH_NORMS = """native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training cudnn_batch_norm
+    miopen_batch_norm _batch_norm_with_update _batch_norm_no_update"""
+ATTENTIONS = """_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention
+    _scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention
+    _scaled_dot_product_fused_attention_overrideable scaled_dot_product_attention"""
+
+RULES: dict[str, Callable[..., None]] = {
+    **dict.fromkeys(BATCH_NORMS.split(), batch_norm),
+    **dict.fromkeys(ATTENTIONS.split(), attention),
+    "convolution": convolution,
+    "_convolution": convolution,
+    "addmm": addmm,
+    "mm": mm,
+    "linear": linear,
+    "bmm": product,
+    "baddbmm": baddbmm,
+    "native_layer_norm": layer_norm,
+    "_fused_rms_norm": rms_norm,
+    "native_group_norm": group_norm,
+    "embedding": embedding,
+    "mean": adaptive_or_mean(reduce),
+    "_adaptive_avg_pool2d": adaptive_or_mean(spatial),
+    "upsample_nearest2d": upsample(1, spatial),
+    "upsample_bilinear2d": upsample(4, spatial),
+}

@@ -1,0 +1,371 @@
+"""Rules of operators that move elements, combine them one by one, or reduce them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from amc.runtime.call import tensors_in
+from amc.tracing.entries import ParameterView
+from amc.tracing.record import Trace
+from amc.tracing.shadow import Shadow, merged_along, moved, of_full
+from amc.tracing.units import NEUTRAL
+
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
+
+
+def move(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
+    """Any operator that only moves elements: it is applied to the shadows of its operands."""
+    view = trace.view_of(args[0]) if isinstance(args[0], Tensor) else None
+    if view is not None and _move_view(trace, func.overloadpacket.__name__, view, args, outputs):
+        return
+
+    def labels_of(value: Any) -> Any:
+        return trace.shadow(value).full() if isinstance(value, Tensor) else value
+
+    _moved_together(trace, func, tree_map(labels_of, args), kwargs, outputs)
+
+
+def _moved_together(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
+    """Applies an operator to shadows in place of its operands."""
+    for tensor, label in zip(tensors_in(outputs), tensors_in(func(*args, **kwargs)), strict=True):
+        trace.set_shadow(tensor, trace.settled(of_full(label, trace.units)))
+
+
+def concatenate(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
+    """Concatenation: channels stay what they are; constants among them keep their places."""
+    operands, axis = args[0], (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % outputs.dim()
+    shadows = [trace.shadow(operand) for operand in operands if operand.dim() == outputs.dim()]
+    if any(axis in shadow.varying for shadow in shadows):
+        constant = trace.units.new_fixed("concatenated with a constant along the channels")
+        shadows = [Shadow.constant(constant, shadow.shape) if shadow.is_neutral else shadow for shadow in shadows]
+    _moved_together(trace, func, ([shadow.full() for shadow in shadows], axis), {}, outputs)
+
+
+def _move_view(trace: Trace, name: str, view: ParameterView, args: Args, outputs: Any) -> bool:
+    """Follows a parameter through transpositions and slices; False if the operator does more than that."""
+    source: Tensor = args[0]
+    axes = torch.arange(source.dim())
+    if name in ("t", "transpose", "permute"):
+        order = axes.tolist()
+        if name == "permute":
+            order = [axis % source.dim() for axis in args[1]]
+        else:
+            first, second = (0, source.dim() - 1) if name == "t" else (args[1] % source.dim(), args[2] % source.dim())
+            order[first], order[second] = order[second], order[first]
+        moved_view = ParameterView(view.name, tuple(view.axes[a] for a in order), tuple(view.offsets[a] for a in order))
+        trace.set_view(outputs, moved_view)
+    elif name in ("detach", "alias", "_to_copy", "clone"):
+        trace.set_view(outputs, view)
+    elif name in ("split", "split_with_sizes", "slice") and not (name == "slice" and len(args) > 4 and args[4] != 1):
+        _slice_view(trace, name, view, args, outputs)
+    else:
+        return False
+    return True
+
+
+def _slice_view(trace: Trace, name: str, view: ParameterView, args: Args, outputs: Any) -> None:
+    axis = (args[2] if name != "slice" else args[1] if len(args) > 1 else 0) if len(args) > 2 or name == "slice" else 0
+    start = _start(args, args[0].shape[axis]) if name == "slice" else 0
+    for tensor in tensors_in(outputs):
+        offsets = [offset + (start if a == axis % args[0].dim() else 0) for a, offset in enumerate(view.offsets)]
+        trace.set_view(tensor, ParameterView(view.name, view.axes, tuple(offsets)))
+        start += tensor.shape[axis]
+
+
+def reshape(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
+    """Views and reshapes, also of shadows whose repeated axes have no memory of their own."""
+    shadow = trace.settled(moved(trace.shadow(args[0]), lambda labels: labels.reshape(outputs.shape), trace.units))
+    trace.note_shape(shadow)
+    trace.set_shadow(outputs, shadow)
+
+
+def pixel_shuffle(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
+    """Pixel shuffle: the r*r input channels of an output channel go together."""
+    factor = int(args[1]) ** 2
+    vector = trace.shadow(args[0]).vector(1)
+    if not isinstance(vector, int):
+        grouped = vector.reshape(-1, factor)
+        trace.units.union(grouped, grouped[:, :1])
+        vector = grouped[:, 0]
+        trace.set_shadow(outputs, Shadow.along(trace.units.find(vector), 1, outputs.shape))
+    else:
+        trace.set_shadow(outputs, trace.shadow(args[0]).with_shape(outputs.shape))
+
+
+def split(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
+    """Splits: equal pieces of the channels lose the same positions; unequal ones count on fixed sizes."""
+    view = trace.view_of(args[0])
+    if view is not None and _move_view(trace, func.overloadpacket.__name__, view, args, outputs):
+        return
+    axis = (args[2] if len(args) > 2 else kwargs.get("dim", 0)) % args[0].dim()
+    shadow = trace.shadow(args[0])
+    if axis in shadow.varying and len(outputs) > 1:
+        if len({tensor.shape[axis] for tensor in outputs}) == 1:
+            _couple_pieces(trace, shadow, axis, len(outputs))
+            for name in PIECE_ATTRIBUTES:
+                if getattr(trace.module, name, None) == args[1]:
+                    trace.attribute(trace.modules[-1], name, shadow.vector(axis))
+        else:
+            trace.units.freeze(shadow.vector(axis), "split into pieces of fixed, unequal sizes")
+    move(trace, func, args, kwargs, outputs)
+
+
+PIECE_ATTRIBUTES = ("width", "split_size", "chunk_size")
+"""Where modules remember the size of the pieces into which they split their channels (Res2Net)."""
+
+
+def positional(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
+    """Operators that address positions on one axis (select, slice, unbind, roll, flip, index along channels)."""
+    name = func.overloadpacket.__name__
+    view = trace.view_of(args[0])
+    if view is not None and name == "slice" and _move_view(trace, name, view, args, outputs):
+        return
+    shadow = trace.shadow(args[0])
+    addressed = {axis % args[0].dim() for axis in _addressed_axes(name, args, kwargs)} & set(shadow.varying)
+    if name == "slice" and addressed:
+        _slice_channels(trace, shadow, addressed.pop(), args, outputs)
+    elif set(shadow.varying) - addressed:
+        merged_along(shadow, sorted(addressed), trace.units)
+    elif addressed:
+        trace.units.freeze(shadow.labels(), f"addressed by position ({name})")
+    _moved_together(trace, func, (trace.shadow(args[0]).full(), *_on_cpu(args[1:])), kwargs, outputs)
+
+
+def _on_cpu(values: Any) -> Any:
+    """Moves index tensors to where shadows are."""
+    return tree_map(lambda value: value.cpu() if isinstance(value, Tensor) else value, values)
+
+
+def _slice_channels(trace: Trace, shadow: Shadow, axis: int, args: Args, outputs: Tensor) -> None:
+    """Slices of the channels: one of several equal pieces loses the same places as the others."""
+    length, piece = shadow.shape[axis], outputs.shape[axis]
+    start = _start(args, length)
+    if piece == length:
+        return
+    step = args[4] if len(args) > 4 else 1
+    if step == 1 and piece and length % piece == 0 and start % piece == 0:
+        _couple_pieces(trace, shadow, axis, length // piece)
+    else:
+        trace.units.freeze(shadow.labels(), "addressed by position (slice)")
+
+
+def _start(args: Args, length: int) -> int:
+    """Returns where a slice begins on an axis; negative places count from the end."""
+    start = (args[2] or 0) if len(args) > 2 else 0
+    return max(start + length, 0) if start < 0 else min(start, length)
+
+
+def _couple_pieces(trace: Trace, shadow: Shadow, axis: int, count: int) -> None:
+    """Couples equal pieces of the channels, so that each loses the same places."""
+    vector = shadow.vector(axis)
+    if not isinstance(vector, int):
+        pieces = vector.reshape(count, -1)
+        trace.units.union(pieces, pieces[:1])
+
+
+def _addressed_axes(name: str, args: Args, kwargs: Kwargs) -> Sequence[int]:
+    if name == "index":
+        return [axis for axis, index in enumerate(args[1]) if index is not None]
+    if name in ("roll", "flip"):
+        axes = (args[2] if len(args) > 2 else kwargs.get("dims", ())) if name == "roll" else args[1]
+        return list(axes) or list(range(args[0].dim()))
+    return [args[1] if len(args) > 1 else kwargs.get("dim", 0)]
+
+
+def pad(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
+    """Padding: of an axis without channels it changes nothing; along channels the new positions are fixed."""
+    shadow = trace.shadow(args[0])
+    core = shadow.core
+    for index in range(len(args[1]) // 2):
+        axis = args[0].dim() - 1 - index
+        before, after = args[1][2 * index : 2 * index + 2]
+        if core.size(axis) > 1 and (before or after):
+            label = trace.units.new_fixed("padded with a fixed number of channels")
+            first, last = max(-before, 0), core.size(axis) + min(after, 0)  # negative padding crops
+            if (first, last) != (0, core.size(axis)):
+                trace.units.freeze(shadow.labels(), "cropped to a fixed number of channels")
+            inner = core.narrow(axis, first, last - first)
+            pieces = [_filled(core, axis, before, label), inner, _filled(core, axis, after, label)]
+            core = torch.cat(pieces, axis)
+    trace.set_shadow(outputs, Shadow(core, tuple(outputs.shape)).resolved(trace.units))
+
+
+def _filled(core: Tensor, axis: int, length: int, label: int) -> Tensor:
+    shape = list(core.shape)
+    shape[axis] = max(length, 0)
+    return torch.full(shape, label, dtype=torch.int64)
+
+
+def pointwise(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
+    """Element-wise operators: elements that meet go together."""
+    output: Tensor = tensors_in(outputs)[0]
+    result = combined(trace, [trace.shadow(tensor) for tensor in tensors_in((args, kwargs))], tuple(output.shape))
+    if func.overloadpacket.__name__.removesuffix("_") in ("add", "sub"):
+        _mark_sum(trace, [trace.shadow(tensor) for tensor in tensors_in(args)])
+    for tensor in tensors_in(outputs):
+        trace.set_shadow(tensor, trace.settled(result.with_shape(tensor.shape)))
+
+
+def combined(trace: Trace, operands: Sequence[Shadow], shape: tuple[int, ...]) -> Shadow:
+    """Couples the elements of several shadows that meet when they are broadcast to a shape."""
+    shadows = [_broadcast(operand, shape) for operand in operands]
+    varying = {axis for shadow, _ in shadows for axis in shadow.varying}
+    result = Shadow.neutral(shape)
+    for shadow, repeated in shadows:
+        if repeated & varying and not shadow.is_neutral:
+            trace.units.freeze(shadow.labels(), "broadcast over the channels of another activation")
+            continue
+        trace.units.union(result.core.numpy(), shadow.core.numpy())
+        labels = torch.where(result.core != NEUTRAL, result.core, shadow.core)
+        result = Shadow(labels, shape).resolved(trace.units)
+    return result
+
+
+def _broadcast(shadow: Shadow, shape: tuple[int, ...]) -> tuple[Shadow, set[int]]:
+    """Aligns a shadow with the shape of the result; also returns the axes along which its tensor is repeated."""
+    missing = len(shape) - len(shadow.shape)
+    core = shadow.core.reshape((1,) * missing + tuple(shadow.core.shape))
+    own = (1,) * missing + shadow.shape
+    return Shadow(core, shape), {axis for axis, size in enumerate(shape) if own[axis] == 1 and size > 1}
+
+
+def _mark_sum(trace: Trace, shadows: list[Shadow]) -> None:
+    """Marks channels that are summed from two layers as a residual stream (a bias per attention head is none)."""
+    units = trace.units
+    written = [shadow for shadow in shadows if units.marked(shadow.labels(), "written")]
+    if len(written) > 1 and not any(units.marked(shadow.labels(), "heads") for shadow in written):
+        units.mark(written[0].labels(), "residual")
+
+
+def written_in_place(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
+    """Writing into a part of another tensor: its positions are fixed by the code."""
+    trace.units.freeze(trace.shadow(args[1]).labels(), "written into a tensor of fixed size")
+    trace.set_shadow(args[0], Shadow.neutral(args[0].shape))
+
+
+def created(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
+    """Operators that make a new tensor with the shape of another (`zeros_like`): it belongs to no channel."""
+    trace.set_shadow(outputs, Shadow.neutral(outputs.shape))
+
+
+def restrided(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
+    """Changes of the memory layout alone; anything else that `as_strided` can do counts on fixed positions."""
+    shadow = trace.shadow(args[0])
+    if outputs.shape != torch.Size(shadow.shape):
+        trace.units.freeze(shadow.labels(), "addressed by position (as_strided)")
+        shadow = Shadow.neutral(outputs.shape)
+    trace.set_shadow(outputs, shadow)
+
+
+def shuffle(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
+    """Channel shuffle: each of its groups loses the same places."""
+    _couple_pieces(trace, trace.shadow(args[0]), 1, int(args[1]))
+    move(trace, func, args, kwargs, outputs)
+
+
+def gated(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
+    """Gated linear units: each half of the channels loses the same places."""
+    axis = (args[1] if len(args) > 1 else -1) % args[0].dim()
+    if axis in trace.shadow(args[0]).varying:
+        _couple_pieces(trace, trace.shadow(args[0]), axis, 2)
+    halves = [Shadow(half, tuple(outputs.shape)) for half in trace.shadow(args[0]).full().chunk(2, axis)]
+    trace.set_shadow(outputs, trace.settled(combined(trace, [half.compacted() for half in halves], halves[0].shape)))
+
+
+def spatial(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
+    """Pooling and resizing: everything but the last axes stays."""
+    shadow = trace.shadow(args[0])
+    output: Tensor = tensors_in(outputs)[0]
+    kept_axes = min(2, args[0].dim() - 1)
+    if any(axis >= kept_axes for axis in shadow.varying):
+        trace.units.freeze(shadow.labels(), "pooled or resized along the channels")
+        shadow = Shadow.constant(trace.units.new_fixed("pooled or resized along the channels"), shadow.shape)
+    for tensor in tensors_in(outputs):
+        trace.set_shadow(tensor, shadow.with_shape(output.shape))
+
+
+def reduce(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
+    """Reductions: over axes without channels they keep the labels; over channels they are a statistic of all."""
+    name = func.overloadpacket.__name__
+    dims = _reduced_axes(name, args)
+    shadow = trace.shadow(args[0])
+    crossed = [axis for axis in shadow.varying if axis in dims]
+    if crossed:
+        _note_statistic(trace, name, shadow, crossed[-1], outputs)
+    core = shadow.core
+    for axis in crossed:
+        core = core.amax(axis, keepdim=True) * NEUTRAL
+    for tensor in tensors_in(outputs):
+        keep = tensor.dim() == args[0].dim()
+        kept = core if keep else core.reshape([size for axis, size in enumerate(core.shape) if axis not in dims])
+        trace.set_shadow(tensor, Shadow(kept, tuple(tensor.shape)).resolved(trace.units))
+
+
+def _note_statistic(trace: Trace, name: str, shadow: Shadow, axis: int, outputs: Any) -> None:
+    """Notes what a statistic over channels means for them: it changes when some go, and positions may be read."""
+    reason = f"the network tells the positions of its channels ({name})"
+    if name in ("argmax", "argmin"):
+        trace.units.freeze(shadow.labels(), reason)
+        return
+    trace.units.mark(shadow.labels(), "normalised")
+    if name in ("max", "min") and isinstance(outputs, (tuple, list)):  # values, and where they are found
+        trace.freeze_if_read(outputs[1], shadow.labels(), reason)
+    # A root-mean-square norm runs as a mean, and compares the width with the one that it remembers.
+    trace.attribute(trace.modules[-1], "normalized_shape", shadow.vector(axis))
+
+
+def _reduced_axes(name: str, args: Args) -> list[int]:
+    rank = args[0].dim()
+    position = 2 if name in ("linalg_vector_norm", "norm") else 1
+    dims = args[position] if len(args) > position else None
+    if isinstance(dims, int):
+        dims = [dims]
+    return [axis % rank for axis in dims] if dims else list(range(rank))
+
+
+def softmax(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
+    """Softmax: fine along axes without channels."""
+    shadow = trace.shadow(args[0])
+    axis = args[1] % args[0].dim()
+    if axis in shadow.varying:
+        trace.units.freeze(shadow.labels(), "normalised by a softmax over the channels")
+    trace.set_shadow(outputs, shadow)
+
+
+Rule = Callable[[Trace, Any, Args, Kwargs, Any], None]
+
+
+MOVES = """permute transpose t expand unsqueeze squeeze stack detach alias repeat _to_copy clone contiguous
+    lift_fresh repeat_interleave unfold pixel_unshuffle"""
+POOLS = """max_pool2d_with_indices avg_pool2d _adaptive_avg_pool2d adaptive_max_pool2d max_pool1d avg_pool1d
+    max_pool3d_with_indices avg_pool3d _adaptive_avg_pool3d adaptive_max_pool3d adaptive_avg_pool1d reflection_pad1d
+    reflection_pad2d replication_pad1d replication_pad2d upsample_nearest2d upsample_bilinear2d upsample_bicubic2d
+    _upsample_nearest_exact2d upsample_nearest1d upsample_linear1d upsample_trilinear3d upsample_nearest3d"""
+REDUCTIONS = "mean sum amax amin var std var_mean linalg_vector_norm norm argmax argmin max min"
+POINTWISE = "hardswish hardsigmoid leaky_relu elu rrelu_with_noise _prelu_kernel rsub fill zero native_dropout"
+CREATORS = "empty_like zeros_like ones_like rand_like randn_like full_like new_zeros new_empty new_ones new_full"
+
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(MOVES.split(), move),
+    **dict.fromkeys(POOLS.split(), spatial),
+    **dict.fromkeys(REDUCTIONS.split(), reduce),
+    **dict.fromkeys(POINTWISE.split(), pointwise),
+    **dict.fromkeys(CREATORS.split(), created),
+    **dict.fromkeys(("view", "_unsafe_view", "reshape", "_reshape_alias"), reshape),
+    **dict.fromkeys(("select", "slice", "unbind", "roll", "flip", "index", "index_select"), positional),
+    **dict.fromkeys(("split", "split_with_sizes", "chunk"), split),
+    **dict.fromkeys(("_softmax", "_log_softmax", "_safe_softmax", "cumsum"), softmax),
+    **dict.fromkeys(("channel_shuffle", "native_channel_shuffle"), shuffle),
+    "as_strided": restrided,
+    "cat": concatenate,
+    "constant_pad_nd": pad,
+    "copy": written_in_place,
+    "glu": gated,
+    "pixel_shuffle": pixel_shuffle,
+}

@@ -1,0 +1,158 @@
+"""Finds a network's channel groups and costs by running it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from amc.errors import ModelError, StructureError
+from amc.runtime.call import ExampleInput, call, first_line, tensors_in, without_fused_attention
+from amc.runtime.finite import all_finite
+from amc.structure.model_structure import ModelStructure
+from amc.structure.sliceable import make_sliceable
+from amc.tracing import skipping
+from amc.tracing.assemble import assemble
+from amc.tracing.liveness import without_dead_ends
+from amc.tracing.modes import FunctionMode, ShadowMode, module_names
+from amc.tracing.record import Trace
+from amc.tracing.shadow import Shadow
+from amc.tracing.skipping import Compute, compute
+from amc.tracing.trial import without_failing_groups
+from amc.tracing.undisturbed import undisturbed
+
+__all__ = ["ExampleInput", "call", "check_weights", "first_line", "trace_structure"]
+
+
+def trace_structure(
+    model: nn.Module, example_input: ExampleInput, *, verify: Literal["values", "shapes", "nothing"] = "values"
+) -> ModelStructure:
+    """Traces a network's structure.
+
+    The network runs in evaluation mode. A second run, in training mode, follows where some parameters were not
+    needed for the output of the first (auxiliary heads). Attention modules of PyTorch and torchvision are replaced in
+    place by twins that compute the same and can lose heads (see `make_sliceable`).
+
+    Args:
+        model: The network; its weights, buffers and mode are left as they are.
+        example_input: One example, with a batch axis of length 1 where the network has one.
+        verify: What is tried out of every group: half of its channels are cut, the network is run, and groups with
+            which it fails, or does not compute what it should (`values`), are left alone with the reason. With
+            `shapes`, a large network that fails is noticed, not one that computes something else; that saves the time
+            of two forward passes.
+
+    Returns:
+        The structure: layers, groups, and costs as functions of the widths.
+
+    Raises:
+        ModelError: If a weight is not finite, or the network has parameters that are not initialised.
+        StructureError: If the network does not run on the example input.
+    """
+    check_weights(model)
+    make_sliceable(model)
+    trace = _traced_for_shapes(model, example_input) or _traced(model, example_input, compute)
+    structure = assemble(trace)
+    if verify == "nothing":
+        return structure
+    with undisturbed(model):
+        model.eval()
+        return without_failing_groups(model, structure, example_input, trace.users, values=verify == "values")
+
+
+def check_weights(model: nn.Module) -> None:
+    """Checks that a network is one of plain modules, all of whose weights are there and finite.
+
+    Raises:
+        ModelError: If it is compiled or scripted, or a tensor is missing or not finite, naming it.
+    """
+    if hasattr(model, "_orig_mod"):
+        raise ModelError("the network must not be compiled yet; give model._orig_mod, and compile the smaller network")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ModelError("the network must be a Python module, not a scripted or traced one; give what was scripted")
+    for name, parameter in [*model.named_parameters(), *model.named_buffers()]:
+        if nn.parameter.is_lazy(parameter):
+            raise ModelError(f"weights must exist before tracing: {name!r} is lazy; run the network once before")
+        if parameter.is_meta:
+            raise ModelError(f"weights must exist before tracing: {name!r} is on the meta device; load the weights")
+        if parameter.is_floating_point() and not all_finite(parameter):
+            raise ModelError(f"weights must be finite: {name!r} holds NaN or infinity; check the weights file")
+
+
+def _traced_for_shapes(model: nn.Module, example_input: ExampleInput) -> Trace | None:
+    """Traces a large network for its shapes; None if that saves nothing, or its values are needed after all."""
+    if not skipping.worthwhile(model):
+        return None
+    try:
+        with skipping.for_shapes(model) as run_operator:
+            trace = _traced(model, example_input, run_operator)
+    except (skipping.ValuesNeeded, StructureError):  # the true run tells better what is wrong
+        return None
+    return None if run_operator.values_needed else trace
+
+
+def _traced(model: nn.Module, example_input: ExampleInput, run_operator: Compute) -> Trace:
+    """Runs the network, and once more in training mode if the output does not depend on some parameters."""
+    trace = Trace(model)
+    with undisturbed(model):
+        model.eval()
+        outputs = _run(trace, example_input, run_operator)
+        _resolve_readers(trace)
+        thrown_away = without_dead_ends(trace, [*outputs, *tensors_in(example_input)])
+        if thrown_away or any(name not in trace.users for name, _ in model.named_parameters()):
+            _run_training(trace, example_input, run_operator)
+    return trace
+
+
+def _run(trace: Trace, example_input: ExampleInput, run_operator: Compute) -> list[Tensor]:
+    """Runs the network under the shadow mode and freezes what feeds its outputs, which it returns."""
+    trace.forget_activations()
+    label = trace.units.new_fixed("summed with the network's input")
+    for tensor in tensors_in(example_input):
+        if tensor.is_floating_point():
+            trace.set_shadow(tensor, Shadow.constant(label, tensor.shape))
+    modes = (torch.no_grad(), module_names(trace), without_fused_attention(), FunctionMode(trace))
+    try:
+        with modes[0], modes[1], modes[2], modes[3], skipping.reading(run_operator), ShadowMode(trace, run_operator):
+            output = call(trace.model, example_input)
+    except skipping.ValuesNeeded:
+        raise
+    except Exception as error:
+        remedy = "give an example of the shape and form that its forward method takes"
+        raise StructureError(
+            f"the network must run on the example input, but fails: {first_line(error)}; {remedy}"
+        ) from error
+    outputs = tensors_in(output)
+    trace.note_uses(outputs)
+    for tensor in outputs:
+        trace.units.freeze(trace.shadow(tensor).labels(), "the network's output")
+    trace.forget_activations()
+    return outputs
+
+
+def _run_training(trace: Trace, example_input: ExampleInput, run_operator: Compute) -> None:
+    """Runs once more in training mode, so that parts seen in training only (auxiliary heads) are coupled too.
+
+    Batch norms stay in evaluation mode: a batch of one has no variance. A network that cannot be run so (it wants
+    targets, say) is left as its evaluation mode shows it.
+    """
+    trace.counting = False
+    trace.model.train()
+    for module in trace.model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            _run(trace, example_input, run_operator)
+    except StructureError:
+        if run_operator is not compute:
+            raise  # its zeros may be why
+        trace.forget_activations()
+
+
+def _resolve_readers(trace: Trace) -> None:
+    """Keeps the batch norms that alone read a layer's output, and read no other's."""
+    for producer in trace.all_producers:
+        alone = producer.batch_norm is not None and trace.norm_calls[producer.batch_norm] == 1
+        if producer.layer.calls == 1 and producer.uses == 1 and alone:
+            producer.layer.batch_norm = producer.batch_norm

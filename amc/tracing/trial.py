@@ -1,0 +1,280 @@
+"""Tries every cut out before it is offered: groups with which the cut network fails are left alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from amc.runtime.call import ExampleInput, call, first_line, tensors_in
+from amc.structure.extents import CostTerm, Extent
+from amc.structure.model_structure import ModelStructure, ModuleAttribute
+from amc.structure.slicing import Kept, attribute_name, attribute_values, set_attributes, sliced, widths_of
+from amc.structure.substitution import Substitute, Users, is_large, substituted
+from amc.tracing.skipping import SkippingMode, ValuesNeeded, for_shapes, reading
+
+Places = Sequence[tuple[int, Tensor]]
+"""Axes of a tensor, with positions on them."""
+
+TOLERANCE = 1e-3
+"""Largest difference, relative to the largest output, between a cut network and the dense one that ignores the same
+channels."""
+
+
+@dataclass
+class Trial:
+    """Cuts half of the channels of several groups at once and runs the network, whose own tensors stay as they are.
+
+    Attributes:
+        model: The dense network, in evaluation mode.
+        structure: Its structure as traced.
+        example_input: One example input.
+        users: The modules that use each tensor, where some are large enough to be made on demand.
+        values: Whether the outputs are compared, or the network only has to run.
+        failures: Why groups cannot be cut, by index; filled in by `accept`.
+    """
+
+    model: nn.Module
+    structure: ModelStructure
+    example_input: ExampleInput
+    users: Users | None
+    values: bool = True
+    failures: dict[int, str] = field(default_factory=dict)
+    _last_fails: dict[tuple[str, ...], bool] = field(default_factory=dict)
+    _dense_outputs: list[Tensor] | None = None
+
+    def accept(self, accepted: list[int], groups: Sequence[int]) -> list[int]:
+        """Returns the accepted groups with those of `groups` that can be cut together with them.
+
+        Halves `groups` until each failure is pinned on one, so that few failures take few runs. Once two groups of a
+        kind and its last one have failed, all of that kind are left alone: networks repeat their blocks.
+        """
+        groups = [index for index in groups if not self._condemned(index)]
+        failure = self._failure([*accepted, *groups]) if groups else None
+        if failure is None:
+            return [*accepted, *groups]
+        if len(groups) == 1:
+            self.failures[groups[0]] = failure
+            return accepted
+        middle = len(groups) // 2
+        return self.accept(self.accept(accepted, groups[:middle]), groups[middle:])
+
+    def _condemned(self, index: int) -> bool:
+        """Tells whether two groups of the same kind have failed, and the last one does too; notes the reason if so."""
+        kind = self._kind(index)
+        alike = [failed for failed in self.failures if self._kind(failed) == kind]
+        if len(alike) < 2:
+            return False
+        if kind not in self._last_fails:
+            last = max(other for other in self.structure.prunable if self._kind(other) == kind)
+            self._last_fails[kind] = last in self.failures or self._failure([last]) is not None
+        if self._last_fails[kind]:
+            self.failures[index] = f"like {self.structure.groups[alike[0]].name!r}: {self.failures[alike[0]]}"
+        return self._last_fails[kind]
+
+    def _kind(self, index: int) -> tuple[str, ...]:
+        """Returns the names of a group's tensors without numbers, the same for groups of repeated blocks."""
+        return tuple(sorted({re.sub(r"\d+", "#", cut.tensor) for cut in self.structure.groups[index].cuts}))
+
+    def _failure(self, groups: Sequence[int]) -> str | None:
+        """Returns why a network cut at these groups is wrong, or None.
+
+        What fails with tensors made on demand is tried again with all of them in place: its code may look at them from
+        elsewhere.
+        """
+        if self.users is not None and self._failure_with(groups, self.users) is None:
+            return None
+        return self._failure_with(groups, None)
+
+    def _failure_with(self, groups: Sequence[int], users: Users | None) -> str | None:
+        kept = {index: half_of(self.structure.groups[index].channels, index) for index in groups}
+        # Of normalised channels, what is left is scaled by other statistics, so there is nothing to compare with.
+        normalised = [index for index in groups if self.structure.groups[index].normalised]
+        comparable = self.values and not normalised
+        narrow = sliced(self.model, self.structure, kept)
+        with self._attributes(kept):
+            try:
+                outputs = self._run(narrow, users) if comparable else self._run_for_shapes(narrow, users)
+            except Exception as error:
+                return f"the network's code counts on its width: {first_line(error)}"
+        if not comparable:
+            return self._failure_reordered(normalised, users) if self.values else None
+        for roles in (("read",), ("read", "write", "follow")):
+            if agree(outputs, self._run(ignoring(self.model, self.structure, kept, roles), users)):
+                return None
+        return "the network computes something else when it is narrower"
+
+    def _failure_reordered(self, groups: Sequence[int], users: Users | None) -> str | None:
+        """Returns why channels in another order are not the same to the network, or None if they are."""
+        if self._dense_outputs is None:
+            self._dense_outputs = self._run({}, users)
+        outputs = self._run(reordered(self.model, self.structure, groups), users)
+        same = agree(outputs, self._dense_outputs)
+        return None if same else "the network computes something else when its channels change places"
+
+    def _run(self, substitutes: Mapping[str, Substitute], users: Users | None) -> list[Tensor]:
+        # The same random numbers in every run, for networks that draw some.
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), substituted(self.model, substitutes, users):
+            torch.default_generator.manual_seed(0)
+            output = call(self.model, self.example_input)
+        return [tensor.detach() for tensor in tensors_in(output) if tensor.is_floating_point()]
+
+    def _run_for_shapes(self, substitutes: Mapping[str, Substitute], users: Users | None) -> list[Tensor]:
+        """Runs the network where its outputs do not count, if it can do without the values of its activations."""
+        if users is None:
+            return self._run(substitutes, None)
+        try:
+            with for_shapes(self.model) as run_operator, reading(run_operator), SkippingMode(run_operator):
+                outputs = self._run(substitutes, {})
+        except ValuesNeeded:
+            return self._run(substitutes, users)
+        return self._run(substitutes, users) if run_operator.values_needed else outputs
+
+    @contextmanager
+    def _attributes(self, kept: Kept) -> Iterator[None]:
+        """Lets the modules remember the widths of the cut network for a while."""
+        values = attribute_values(self.structure, widths_of(self.structure, kept))
+        before = [(self.model.get_submodule(module), attribute_name(name)) for module, name, _ in values]
+        dense = [(module, name, getattr(module, name)) for module, name in before]
+        set_attributes(self.model, values)
+        try:
+            yield
+        finally:
+            for module, name, value in dense:
+                setattr(module, name, value)
+
+
+def without_failing_groups(
+    model: nn.Module, structure: ModelStructure, example_input: ExampleInput, users: Users, *, values: bool = True
+) -> ModelStructure:
+    """Cuts half of every group and runs the network; groups with which that fails are marked with the reason.
+
+    Args:
+        model: The dense network, in evaluation mode; it is left as it is.
+        structure: Its structure as traced.
+        example_input: One example input.
+        users: The modules that use each parameter and buffer, as a trace saw it.
+        values: Whether what the cut network computes is compared, or it only has to run.
+
+    Returns:
+        The structure, with a reason on every group that cannot be cut after all.
+    """
+    large = any(is_large(parameter) for parameter in model.parameters())
+    trial = Trial(model, structure, example_input, users if large else None, values)
+    normalised = [index for index in structure.prunable if structure.groups[index].normalised]
+    others = [index for index in structure.prunable if not structure.groups[index].normalised]
+    trial.accept(trial.accept([], others), normalised)
+    return frozen(structure, trial.failures) if trial.failures else structure
+
+
+def half_of(channels: int, group: int) -> Tensor:
+    """Returns an irregular half of the channels, at least one and not all.
+
+    Groups of the same width keep shares of their own, from 4 to 7 of 11: code that takes one's width for another's
+    would pass if both were cut alike.
+    """
+    chosen = [channel for channel in range(channels) if (channel * 7919 + 3) % 11 < 4 + group % 4]
+    return torch.tensor(chosen if 0 < len(chosen) < channels else [channels - 1], dtype=torch.int64)
+
+
+def agree(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
+    """Tells whether outputs have the same shapes and, relative to the largest, the same values."""
+    if [tensor.shape for tensor in outputs] != [tensor.shape for tensor in expected]:
+        return False
+    filled = [(a, b) for a, b in zip(outputs, expected, strict=True) if b.numel()]
+    scale = max((float(b.abs().max()) for _, b in filled), default=0.0)
+    tolerance = max([TOLERANCE, *(4 * torch.finfo(b.dtype).eps for _, b in filled)])
+    return all(float((a - b).abs().max()) <= tolerance * (scale + 1e-6) for a, b in filled)
+
+
+def ignoring(model: nn.Module, structure: ModelStructure, kept: Kept, roles: Sequence[str]) -> dict[str, Substitute]:
+    """Returns the parameters that belong to removed channels, zeroed there, so that the dense network ignores them.
+
+    Args:
+        model: The dense network.
+        structure: Its structure.
+        kept: The kept channels.
+        roles: Which parameters. Zeroed where they are read, channels have no effect whatever lies between; those that
+            meet others in a product of two activations are read by no parameter and have to be zeroed where written.
+    """
+    tensors = dict(model.named_parameters())
+    gone: dict[str, list[tuple[int, Tensor]]] = {}
+    for index, channels in kept.items():
+        group = structure.groups[index]
+        removed = sorted(set(range(group.channels)) - set(channels.tolist()))
+        for entry in group.cuts:
+            if entry.tensor in tensors and entry.role in roles:
+                positions = torch.tensor([position for channel in removed for position in entry.positions[channel]])
+                gone.setdefault(entry.tensor, []).append((entry.axis, positions))
+    return _changed(_zeroed, tensors, gone)
+
+
+def reordered(model: nn.Module, structure: ModelStructure, groups: Sequence[int]) -> dict[str, Substitute]:
+    """Returns the tensors with the channels of some groups in another order, an irregular one for each group.
+
+    To a network that may lose any of them, that order does not matter.
+    """
+    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+    moved: dict[str, list[tuple[int, Tensor]]] = {}
+    for index in groups:
+        group = structure.groups[index]
+        order = torch.randperm(group.channels, generator=torch.Generator().manual_seed(index))
+        for entry in group.cuts:
+            positions, sources = torch.tensor(entry.positions), torch.arange(tensors[entry.tensor].shape[entry.axis])
+            sources[positions] = positions[order]
+            moved.setdefault(entry.tensor, []).append((entry.axis, sources))
+    return _changed(_picked, tensors, moved)
+
+
+def _changed(
+    change: Callable[[Tensor, Places], Tensor], tensors: Mapping[str, Tensor], places: Mapping[str, Places]
+) -> dict[str, Substitute]:
+    """Returns the tensors that have places, with values that are changed there when they are asked for."""
+    return {
+        name: Substitute(tuple(tensors[name].shape), partial(change, tensors[name].detach(), where))
+        for name, where in places.items()
+    }
+
+
+def _picked(tensor: Tensor, places: Places) -> Tensor:
+    """Returns a copy whose positions on axes are taken from others."""
+    for axis, sources in places:
+        tensor = tensor.index_select(axis, sources.to(tensor.device))
+    return tensor
+
+
+def _zeroed(tensor: Tensor, places: Places) -> Tensor:
+    """Returns a copy with zeros at positions on axes; multiplying is faster than writing them one by one."""
+    result = tensor
+    for axis, positions in places:
+        mask = tensor.new_ones([size if other == axis else 1 for other, size in enumerate(tensor.shape)])
+        result = result * mask.index_fill_(axis, positions.to(tensor.device), 0.0)
+    return result
+
+
+def frozen(structure: ModelStructure, reasons: dict[int, str]) -> ModelStructure:
+    """Returns the structure with some groups marked as not to be cut, their widths substituted in all costs."""
+    groups = tuple(
+        replace(group, reason=reasons.get(index, group.reason)) for index, group in enumerate(structure.groups)
+    )
+
+    def closed(extent: Extent) -> Extent:
+        added = sum(count * groups[index].channels for index, count in extent.counts if index in reasons)
+        return Extent(extent.constant + added, tuple(pair for pair in extent.counts if pair[0] not in reasons))
+
+    def terms(old: tuple[CostTerm, ...]) -> tuple[CostTerm, ...]:
+        return tuple(CostTerm(term.coefficient, tuple(closed(factor) for factor in term.factors)) for term in old)
+
+    attributes = [ModuleAttribute(a.module, a.attribute, closed(a.value)) for a in structure.attributes]
+    return replace(
+        structure,
+        groups=groups,
+        flops_terms=terms(structure.flops_terms),
+        params_terms=terms(structure.params_terms),
+        attributes=tuple(a for a in attributes if a.value.counts),
+    )
