@@ -8,42 +8,40 @@ from functools import cached_property
 
 from amc.costs.budget import Budget, feasible_share
 from amc.costs.cost_model import CostModel
-from amc.errors import BudgetError, ConfigurationError, ModelError, UnknownNameError
+from amc.errors import BudgetError, ModelError
 from amc.problem import projection
-from amc.problem.decision import Decision
+from amc.problem.space import DecisionSpace
 from amc.problem.walk import Walk
-from amc.structure import Allocation, LayerSpec
+from amc.structure import LayerSpec
 
 _LEAST_WISH = 1e-6
 """What a wish to keep nothing counts as: it needs some proportion to the others."""
 
 
 @dataclass(frozen=True)
-class PruningProblem:
+class PruningProblem(DecisionSpace):
     """What an agent has to decide, and the rules that every agent works under.
 
-    A width is how many units a decision keeps. All methods on the budget are exact on rounded widths.
+    All methods on the budget are exact on rounded widths.
 
     Attributes:
         decisions: The decisions, in the order of execution.
+        kind: `"filter"` (a unit is a channel) or `"weight"` (a unit is a weight).
         costs: Cost models by metric; always `"flops"` and `"params"`.
         layers: The layer that the observation describes, one per decision.
         budget: What the pruned network may cost, or None for no bound.
-        kind: `"filter"` (a unit is a channel) or `"weight"` (a unit is a weight).
 
     Raises:
         BudgetError: If even the smallest widths exceed the budget, or the budget is above the dense cost.
         ModelError: If there is nothing to decide.
     """
 
-    decisions: tuple[Decision, ...]
     costs: Mapping[str, CostModel]
     layers: tuple[LayerSpec, ...]
     budget: Budget | None
-    kind: str
 
     def __post_init__(self) -> None:
-        assert self.kind in ("filter", "weight"), self.kind
+        super().__post_init__()
         assert len(self.layers) == len(self.decisions)
         assert {"flops", "params"} <= set(self.costs)
         if not self.decisions:
@@ -72,21 +70,6 @@ class PruningProblem:
         return self.budget.limit(self.cost_model.dense) if self.budget else None
 
     @cached_property
-    def dense_widths(self) -> tuple[int, ...]:
-        """Units of every decision in the dense network."""
-        return tuple(decision.size for decision in self.decisions)
-
-    @cached_property
-    def min_widths(self) -> tuple[int, ...]:
-        """The smallest allowed width of every decision."""
-        return tuple(decision.smallest for decision in self.decisions)
-
-    @cached_property
-    def max_widths(self) -> tuple[int, ...]:
-        """The largest allowed width of every decision; the dense one unless the decision is bounded."""
-        return tuple(decision.largest for decision in self.decisions)
-
-    @cached_property
     def smallest_cost(self) -> int:
         """Cost in the budget's metric with every decision at its smallest width."""
         return self.cost(self.min_widths)
@@ -94,10 +77,6 @@ class PruningProblem:
     def cost(self, widths: Sequence[int], metric: str | None = None) -> int:
         """Returns what widths cost, in the budget's metric unless another is named."""
         return self.costs[metric or self.metric].cost(widths)
-
-    def keep_ratios(self, widths: Sequence[int]) -> tuple[float, ...]:
-        """Returns widths as shares of the dense ones, one a decision."""
-        return tuple(width / size for width, size in zip(widths, self.dense_widths, strict=True))
 
     def cost_slopes(self, widths: Sequence[int], others: Sequence[int]) -> tuple[float, ...]:
         """Returns what each decision costs per unit of its keep ratio, all other widths as they are.
@@ -118,11 +97,7 @@ class PruningProblem:
 
     def walk(self) -> Walk:
         """Starts to decide one width after another."""
-        return Walk(self)
-
-    def round_width(self, index: int, pruning_ratio: float) -> int:
-        """Returns the allowed width nearest to what a pruning ratio leaves, the larger of two equally near."""
-        return self.decisions[index].nearest(self.decisions[index].size * (1.0 - pruning_ratio))
+        return Walk(self, self.cost_model, self.limit)
 
     def project(self, keep_ratios: Sequence[float]) -> tuple[int, ...]:
         """Brings wishes to the budget.
@@ -141,7 +116,7 @@ class PruningProblem:
         targets = [decision.size * max(ratio, _LEAST_WISH) for decision, ratio in wishes]
         if self.limit is None:
             return tuple(d.nearest(target) for d, target in zip(self.decisions, targets, strict=True))
-        return projection.project(self, targets, self.limit)
+        return projection.project(self, self.cost_model, self.limit, targets)
 
     def fill(self, widths: Sequence[int]) -> tuple[int, ...]:
         """Spends what a budget leaves: raises widths in proportion, then by single steps, until none can rise.
@@ -159,26 +134,4 @@ class PruningProblem:
             return tuple(widths)
         if self.cost(widths) > self.limit:
             raise ValueError(f"widths that cost {self.cost(widths)} are over the limit of {self.limit}; project them")
-        return projection.fill(self, widths, self.limit)
-
-    def allocation(self, widths: Sequence[int]) -> Allocation:
-        """Names the widths."""
-        names = (decision.name for decision in self.decisions)
-        return Allocation(self.kind, dict(zip(names, (int(width) for width in widths), strict=True)))
-
-    def widths(self, allocation: Allocation) -> tuple[int, ...]:
-        """Returns the widths of an allocation in the order of the decisions; what it does not name stays dense.
-
-        Raises:
-            ConfigurationError: If it is of the other kind, or keeps fewer than one or more than all units.
-            UnknownNameError: If it names what is not a decision of this problem.
-        """
-        if allocation.kind != self.kind:
-            raise ConfigurationError(f"the allocation must be of kind {self.kind!r}, not {allocation.kind!r}")
-        sizes = {decision.name: decision.size for decision in self.decisions}
-        for name, width in allocation.widths.items():
-            if name not in sizes:
-                raise UnknownNameError("decision", name, sizes)
-            if not 1 <= width <= sizes[name]:
-                raise ConfigurationError(f"{name}: kept units must be from 1 to {sizes[name]}, not {width}")
-        return tuple(allocation.widths.get(name, size) for name, size in sizes.items())
+        return projection.fill(self, self.cost_model, self.limit, widths)

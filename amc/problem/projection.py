@@ -4,85 +4,91 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
-from amc.costs.cost_model import CostTracker
+from amc.costs.cost_model import CostModel, CostTracker
 from amc.problem.decision import highest_level
-
-if TYPE_CHECKING:
-    from amc.problem.problem import PruningProblem
+from amc.problem.space import DecisionSpace
 
 
-def project(problem: PruningProblem, targets: Sequence[float], limit: int) -> tuple[int, ...]:
+def project(space: DecisionSpace, cost_model: CostModel, limit: int, targets: Sequence[float]) -> tuple[int, ...]:
     """Scales targets by the largest common factor that meets the limit, then spends what is left.
 
     Args:
-        problem: Whose decisions and budget metric count.
-        targets: Units that each decision would like to keep, above 0, before scaling.
+        space: The decisions.
+        cost_model: What the widths cost.
         limit: Largest cost; the smallest widths meet it.
+        targets: Units that each decision would like to keep, above 0, before scaling.
 
     Returns:
         Allowed widths within the limit, none of which can rise by a step without exceeding it.
     """
-    factor, widths = _scale(problem, targets, limit, 0.0, problem.min_widths)
-    return _spend(problem, widths, [factor * target for target in targets], limit)
+    factor, widths = _scale(space, cost_model, limit, targets, 0.0, space.min_widths)
+    return _spend(space, cost_model, limit, widths, [factor * target for target in targets])
 
 
-def fill(problem: PruningProblem, widths: Sequence[int], limit: int) -> tuple[int, ...]:
+def fill(space: DecisionSpace, cost_model: CostModel, limit: int, widths: Sequence[int]) -> tuple[int, ...]:
     """Raises widths in proportion, then by single steps, until none can rise.
 
     Args:
-        problem: Whose decisions and budget metric count.
-        widths: Allowed widths within the limit.
+        space: The decisions.
+        cost_model: What the widths cost.
         limit: Largest cost.
+        widths: Allowed widths within the limit.
 
     Returns:
         Allowed widths within the limit, none of which can rise by a step without exceeding it.
     """
-    factor, scaled = _scale(problem, widths, limit, 1.0, tuple(widths))
-    return _spend(problem, scaled, [factor * width for width in widths], limit)
+    factor, scaled = _scale(space, cost_model, limit, widths, 1.0, tuple(widths))
+    return _spend(space, cost_model, limit, scaled, [factor * width for width in widths])
 
 
 def _scale(
-    problem: PruningProblem, targets: Sequence[float], limit: int, low: float, below: tuple[int, ...]
+    space: DecisionSpace,
+    cost_model: CostModel,
+    limit: int,
+    targets: Sequence[float],
+    low: float,
+    below: tuple[int, ...],
 ) -> tuple[float, tuple[int, ...]]:
     """Bisects the largest common factor whose rounded widths meet the limit; `low` with widths `below` does.
 
     Stops where the widths on both sides differ by one level of one decision, or where the factors are so near that
     the difference is due to decisions that round at the same factor.
     """
-    decisions = problem.decisions
+    decisions = space.decisions
     high = max(decision.largest / target for decision, target in zip(decisions, targets, strict=True))
-    above = problem.max_widths
-    if problem.cost(above) <= limit:
+    above = space.max_widths
+    if cost_model.cost(above) <= limit:
         return max(low, high), above
-    while high - low > 1e-9 * high and _levels_between(problem, below, above) > 1:
+    while high - low > 1e-9 * high and _levels_between(space, below, above) > 1:
         middle = (low + high) / 2
         widths = tuple(decision.nearest(middle * target) for decision, target in zip(decisions, targets, strict=True))
-        if problem.cost(widths) <= limit:
+        if cost_model.cost(widths) <= limit:
             low, below = middle, widths
         else:
             high, above = middle, widths
     return low, below
 
 
-def _levels_between(problem: PruningProblem, below: Sequence[int], above: Sequence[int]) -> int:
-    return sum(d.level(b) - d.level(a) for d, a, b in zip(problem.decisions, below, above, strict=True))
+def _levels_between(space: DecisionSpace, below: Sequence[int], above: Sequence[int]) -> int:
+    return sum(d.level(b) - d.level(a) for d, a, b in zip(space.decisions, below, above, strict=True))
 
 
 def _affordable(tracker: CostTracker, index: int, limit: int, width: int) -> bool:
     return tracker.cost_with(index, width) <= limit
 
 
-def _spend(problem: PruningProblem, widths: Sequence[int], targets: Sequence[float], limit: int) -> tuple[int, ...]:
+def _spend(
+    space: DecisionSpace, cost_model: CostModel, limit: int, widths: Sequence[int], targets: Sequence[float]
+) -> tuple[int, ...]:
     """Raises widths until none can rise by a step within the limit.
 
     Decisions below their target rise first, by one step, those that miss the largest share of their units before
     the others. What remains goes to the decision whose next step is the dearest that fits, as far as it reaches,
     and so on. A step that does not fit will not fit later, as costs never fall, so it is asked for only once.
     """
-    decisions, result = problem.decisions, list(widths)
-    tracker = problem.cost_model.track(result)
+    decisions, result = space.decisions, list(widths)
+    tracker = cost_model.track(result)
 
     def reach(index: int, level: int) -> None:
         result[index] = decisions[index].width(level)

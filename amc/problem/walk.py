@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from amc.costs.cost_model import CostModel
 from amc.problem.decision import highest_level
-
-if TYPE_CHECKING:
-    from amc.problem.problem import PruningProblem
+from amc.problem.space import DecisionSpace
 
 
 class Walk:
-    """One pass over the decisions of a problem, in order.
+    """One pass over all decisions, in order.
 
     Two costs are tracked as the widths are chosen: one with all that is open at its smallest width, one with all
     that is open at its largest. A step costs time in proportion to the terms that its decision touches.
     """
 
-    def __init__(self, problem: PruningProblem) -> None:
-        """Starts at the first decision of `problem`."""
-        self._problem = problem
+    def __init__(self, space: DecisionSpace, cost_model: CostModel, limit: int | None) -> None:
+        """Starts at the first decision.
+
+        Args:
+            space: The decisions.
+            cost_model: What the widths cost.
+            limit: Largest cost, or None for no bound.
+        """
+        self._decisions, self._limit = space.decisions, limit
+        self._dense = cost_model.dense
         self._chosen: list[int] = []
-        model = problem.cost_model
-        self._small = model.track(problem.min_widths)
-        self._large = model.track(problem.max_widths)
+        self._small = cost_model.track(space.min_widths)
+        self._large = cost_model.track(space.max_widths)
 
     @property
     def index(self) -> int:
@@ -33,7 +36,7 @@ class Walk:
     @property
     def done(self) -> bool:
         """Whether all decisions are made."""
-        return self.index == len(self._problem.decisions)
+        return self.index == len(self._decisions)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -43,14 +46,14 @@ class Walk:
     @property
     def reduced(self) -> int:
         """What the choices so far save of the dense cost, all that is open being as large as it may be."""
-        return self._problem.cost_model.dense - self._large.cost
+        return self._dense - self._large.cost
 
     @property
     def removable_later(self) -> int:
         """What the decisions after the open one could still save, the open one being as large as it may be."""
         if self.done:
             return 0
-        largest = self._problem.decisions[self.index].largest
+        largest = self._decisions[self.index].largest
         return self._large.cost - self._small.cost_with(self.index, largest)
 
     def bounds(self) -> tuple[int, int]:
@@ -63,8 +66,8 @@ class Walk:
         Raises:
             ValueError: If the choices so far cannot meet the budget.
         """
-        index, limit = self.index, self._problem.limit
-        decision = self._problem.decisions[index]
+        index, limit = self.index, self._limit
+        decision = self._decisions[index]
         if limit is None:
             return decision.smallest, decision.largest
         high = highest_level(decision, lambda width: self._small.cost_with(index, width) <= limit)
@@ -84,7 +87,7 @@ class Walk:
             ValueError: If the width is not allowed.
         """
         index = self.index
-        self._problem.decisions[index].level(width)
+        self._decisions[index].level(width)
         self._small.set_width(index, width)
         self._large.set_width(index, width)
         self._chosen.append(width)

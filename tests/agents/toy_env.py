@@ -38,7 +38,7 @@ def toy_problem(costs, size=16, budget=0.5, step=1):
         for i, name in enumerate(names)
     )
     decisions = tuple(Decision(name, size, min_width=max(step, size // 8), step=step) for name in names)
-    return PruningProblem(decisions, model, layers, Budget(flops=budget) if budget else None, "filter")
+    return PruningProblem(decisions, "filter", model, layers, Budget(flops=budget) if budget else None)
 
 
 class ToyEnv(gymnasium.Env):

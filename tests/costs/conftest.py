@@ -61,7 +61,7 @@ def random_problems(draw):
     smallest = flops.cost([decision.smallest for decision in chosen])
     budget = Budget(flops=max(2, draw(st.integers(smallest, flops.dense)))) if flops.dense > 2 else None
     layers = (plain_layer(),) * count
-    return PruningProblem(chosen, {"flops": flops, "params": params}, layers, budget, "filter")
+    return PruningProblem(chosen, "filter", {"flops": flops, "params": params}, layers, budget)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ def make(make_layer, budget, sizes=(10, 10), terms=None, **fields):
     params = PolynomialCost("params", [CostTerm(1, (axis,)) for axis in axes], sizes)
     decisions = tuple(Decision(name, size, **fields) for name, size in zip("abc", sizes, strict=False))
     layers = (make_layer(),) * len(sizes)
-    return PruningProblem(decisions, {"flops": cost, "params": params}, layers, budget, "filter")
+    return PruningProblem(decisions, "filter", {"flops": cost, "params": params}, layers, budget)
 
 
 def test_limits_and_costs(make_layer):

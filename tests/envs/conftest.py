@@ -28,7 +28,7 @@ def three_decisions(budget=Budget(flops=0.5), kind="filter", **fields):  # noqa:
         layer("c", 5, 10, side=8, stride=1, kernel=3, flops=100),
     )
     decisions = tuple(Decision(name, size, **fields) for name, size in zip("abc", sizes, strict=True))
-    return PruningProblem(decisions, {"flops": flops, "params": params}, layers, budget, kind)
+    return PruningProblem(decisions, kind, {"flops": flops, "params": params}, layers, budget)
 
 
 class Formula:

@@ -19,7 +19,7 @@ def even_problem(count=4):
         LayerSpec(name, "conv", f"{name}.weight", (8, 8, 3, 3), 8, 8, *shape, 1, 8, 8, None, ()) for name in names
     )
     decisions = tuple(Decision(name, 8) for name in names)
-    return PruningProblem(decisions, {"flops": cost, "params": cost}, layers, Budget(flops=0.5), "filter")
+    return PruningProblem(decisions, "filter", {"flops": cost, "params": cost}, layers, Budget(flops=0.5))
 
 
 @pytest.fixture
