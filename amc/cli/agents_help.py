@@ -6,8 +6,9 @@ import re
 import textwrap
 from collections.abc import Sequence
 
-from agents.registry import AGENTS, AgentOption, options_of
+from agents.registry import AGENTS
 from amc.cli.options import option_value
+from amc.utils.options import Option, options_of
 
 _WIDTH = 80
 _INDENT = " " * 6
@@ -24,12 +25,12 @@ def agents_help(words: Sequence[str]) -> str:
     agent = option_value(words, "--agent")
     if agent is None:
         return "\n".join([*lines, "'amc search --agent NAME --help' explains the options of an agent."])
-    options = options_of(agent)
+    options = options_of(AGENTS, agent)
     heading = f"options of {agent}, each as --agent_options.KEY VALUE:" if options else f"{agent} has no options."
     return "\n".join([*lines, heading, *map(_explained, options)])
 
 
-def _explained(option: AgentOption) -> str:
+def _explained(option: Option) -> str:
     """Words one option: docstrings without what is there for readers of Python."""
     text = re.sub(r"\bNone\b", "unset", re.sub(r'`"?|"?`', "", option.summary)).rstrip(".")
     filled = textwrap.fill(

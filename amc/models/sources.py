@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 
 from amc.errors import ConfigurationError, UnknownNameError
-from amc.utils.registry import import_object
+from amc.utils.registry import import_own
 
 ModelFactory = Callable[..., nn.Module]
 
@@ -73,22 +70,10 @@ def imported_factory(reference: str) -> ModelFactory:
     Raises:
         ConfigurationError: If the reference is malformed, cannot be imported, or is not callable.
     """
-    with _current_folder_on_path():
-        factory: object = import_object(reference)
+    factory: object = import_own(reference)
     if not callable(factory):
         raise ConfigurationError(f"{reference!r} must name a function or class, not a {type(factory).__name__}")
     return factory
-
-
-@contextmanager
-def _current_folder_on_path() -> Iterator[None]:
-    """Lets modules of the current folder be imported, as `python -m` does and an installed command does not."""
-    folder = str(Path.cwd())
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)
 
 
 def _import_timm() -> Any:

@@ -27,6 +27,8 @@ _WORDS = {
     str: "text",
     tuple: "a list such as [a, b]",
     Sequence: "a list such as [a, b]",
+    Mapping: "values by name such as {a: 1}",
+    dict: "values by name such as {a: 1}",
 }
 
 
@@ -55,8 +57,8 @@ def convert(hint: Any, value: Any, name: str) -> Any:
     """Returns a value as the type that an option asks for.
 
     Args:
-        hint: The type: a class, a union of classes, a `Literal`, `tuple[X, ...]`, `Sequence[X]` or a dataclass. Values
-            for any other are returned as they are.
+        hint: The type: a class, a union of classes, a `Literal`, `tuple[X, ...]`, `tuple[X, Y]`, `Sequence[X]`,
+            `Mapping[str, X]` or a dataclass. Values for any other are returned as they are.
         value: What the user wrote, as YAML or Python have it.
         name: The option, for messages.
 
@@ -78,8 +80,14 @@ def convert(hint: Any, value: Any, name: str) -> Any:
         return value
     several = allowed.get(tuple) or allowed.get(Sequence)
     if several is not None and isinstance(value, list | tuple):
-        inner = (*typing.get_args(several), Any)[0]
-        return tuple(convert(inner, item, f"each of {name}") for item in value)
+        return _sequence(typing.get_args(several) or (Any, ...), value, name)
+    by_name = allowed.get(Mapping) or allowed.get(dict)
+    if by_name is not None and isinstance(value, Mapping):
+        inner = (*typing.get_args(by_name), Any, Any)[1]
+        return {
+            _plain({str: str}, key, f"each name in {name}"): convert(inner, item, f"{name} of {key}")
+            for key, item in value.items()
+        }
     return _plain(allowed, value, name)
 
 
@@ -96,6 +104,15 @@ def check_types(options: Any, path: str = "") -> None:
     """
     for name, hint in typing.get_type_hints(type(options)).items():
         convert(hint, getattr(options, name), f"{path}{name}")
+
+
+def _sequence(inner: Sequence[Any], value: Sequence[Any], name: str) -> tuple[Any, ...]:
+    """Returns a list with every item as the type that its place asks for."""
+    if (len(inner) == 2 and inner[1] is Ellipsis) or len(inner) == 1:
+        return tuple(convert(inner[0], item, f"each of {name}") for item in value)
+    if len(value) != len(inner):
+        raise ConfigurationError(f"{name} must have {len(inner)} values, not {list(value)!r}")
+    return tuple(convert(hint, item, f"each of {name}") for hint, item in zip(inner, value, strict=True))
 
 
 def _plain(allowed: Mapping[Any, Any], value: Any, name: str) -> Any:

@@ -1,10 +1,15 @@
-"""A table of named things that are imported only when they are asked for."""
+"""Tables of named things that are imported only when they are asked for."""
 
 from __future__ import annotations
 
 import importlib
+import sys
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Generic, TypeVar, cast
 
 from amc.errors import ConfigurationError, UnknownNameError
@@ -18,26 +23,38 @@ class Entry(Generic[T]):
 
     Attributes:
         name: The name users write.
-        target: The thing itself, or `"package.module:attribute"` to import it at first use.
+        target: The thing itself, `"package.module:attribute"` to import it at first use, or an entry point.
         summary: One line that says what it is.
     """
 
     name: str
-    target: T | str
+    target: T | str | EntryPoint
     summary: str
 
 
 class Registry(Generic[T]):
-    """Maps names to objects, with lazy imports and suggestions for misspelt names."""
+    """Maps names to objects, with lazy imports and suggestions for misspelt names.
 
-    def __init__(self, kind: str) -> None:
+    A public registry has a group of entry points: what installed packages declare there is found under its name, and
+    `"package.module:attribute"` stands for the user's own code, modules in the current folder included.
+
+    Example:
+        A package that brings an agent says so in its pyproject.toml:
+
+            [project.entry-points."amc.agents"]
+            mine = "my_package.agent:MyAgent"
+    """
+
+    def __init__(self, kind: str, group: str | None = None) -> None:
         """Creates an empty table.
 
         Args:
             kind: What the names stand for, as it should read in messages ("agent", "model").
+            group: The group of entry points that add to the table; None for none.
         """
-        self.kind = kind
+        self.kind, self.group = kind, group
         self._entries: dict[str, Entry[T]] = {}
+        self._looked = group is None
 
     def register(self, name: str, target: T | str, summary: str = "") -> None:
         """Adds an entry.
@@ -48,10 +65,12 @@ class Registry(Generic[T]):
             summary: One line that says what it is.
 
         Raises:
-            ConfigurationError: If the name is taken.
+            ConfigurationError: If the name is taken, or could not be told from `NAME:KEY=VALUE` or a list of names.
         """
         if name in self._entries:
             raise ConfigurationError(f"{self.kind} names must be unique: {name!r} is registered already")
+        if not name or set(name) & set(":;=,[]{} "):
+            raise ConfigurationError(f"{self.kind} names must be plain words, not {name!r}")
         self._entries[name] = Entry(name, target, summary)
 
     def get(self, name: str) -> T:
@@ -59,23 +78,47 @@ class Registry(Generic[T]):
 
         Raises:
             UnknownNameError: If the name is not registered.
+            ConfigurationError: If what it names cannot be imported.
         """
-        if name not in self._entries:
+        if name not in self:
+            if self.group is not None and ":" in name:
+                return import_own(name)
             raise UnknownNameError(self.kind, name, self._entries)
         target = self._entries[name].target
+        if isinstance(target, EntryPoint):
+            return _loaded(target, self.kind)
         return import_object(target) if isinstance(target, str) else target
 
     def names(self) -> list[str]:
-        """Returns all names, in the order of registration."""
-        return list(self._entries)
+        """Returns all names, in the order of registration, those of installed packages last."""
+        return [entry.name for entry in self.entries()]
 
     def entries(self) -> Iterator[Entry[T]]:
-        """Iterates over the entries, in the order of registration."""
-        return iter(self._entries.values())
+        """Iterates over the entries, in the order of registration, those of installed packages last."""
+        self._look_for_packages()
+        return iter(list(self._entries.values()))
 
     def __contains__(self, name: object) -> bool:
         """Tells whether a name is registered."""
+        if name not in self._entries:
+            self._look_for_packages()
         return name in self._entries
+
+    def _look_for_packages(self) -> None:
+        """Adds what installed packages declare, once; a name that is taken stays what it was."""
+        if self._looked:
+            return
+        self._looked = True
+        for point in entry_points(group=cast(str, self.group)):
+            package = point.dist.name if point.dist is not None else "a package"
+            if point.name in self._entries:
+                warnings.warn(
+                    f"the {self.kind} {point.name!r} of {package} is left out: the name is taken",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+            else:
+                self._entries[point.name] = Entry(point.name, point, f"from {package}")
 
 
 def import_object(reference: str) -> T:  # type: ignore[type-var]
@@ -94,3 +137,37 @@ def import_object(reference: str) -> T:  # type: ignore[type-var]
     if not hasattr(module, attribute):
         raise ConfigurationError(f"module {module_name!r} has no attribute {attribute!r}")
     return cast(T, getattr(module, attribute))
+
+
+def import_own(reference: str) -> T:  # type: ignore[type-var]
+    """Imports the user's own code as `import_object` does; modules in the current folder are found too.
+
+    Raises:
+        ConfigurationError: If the reference is malformed, or the module or attribute does not exist.
+    """
+    with _current_folder_on_path():
+        return import_object(reference)
+
+
+@contextmanager
+def _current_folder_on_path() -> Iterator[None]:
+    """Lets modules of the current folder be imported, as `python -m` does and an installed command does not."""
+    folder = str(Path.cwd())
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+
+
+def _loaded(point: EntryPoint, kind: str) -> T:  # type: ignore[type-var]
+    """Loads an entry point.
+
+    Raises:
+        ConfigurationError: If the package that declares it cannot be imported.
+    """
+    try:
+        return cast(T, point.load())
+    except (ImportError, AttributeError) as error:
+        package = point.dist.name if point.dist is not None else point.value
+        raise ConfigurationError(f"the {kind} {point.name!r} of {package} cannot be imported: {error}") from error

@@ -4,8 +4,9 @@ import re
 
 import pytest
 
-from agents.registry import AGENTS, create_agent, options_of
+from agents.registry import AGENTS, create_agent
 from amc.cli.main import COMMANDS, main
+from amc.utils.options import options_of
 
 
 def help_of(capsys, *words):
@@ -47,14 +48,14 @@ def test_help_explains_every_option_of_an_agent(name, capsys):
     printed = help_of(capsys, "search", "--agent", name).partition("\nagents:\n")[2]
     assert f"  {name} " in printed
     explained = re.findall(r"^  (\w+)\n((?:      .*\n?)+)", printed, re.MULTILINE)
-    assert [option for option, _ in explained] == [option.name for option in options_of(name)]
+    assert [option for option, _ in explained] == [option.name for option in options_of(AGENTS, name)]
     for _, text in explained:
         assert re.search(r"\w\w.* \(default:", " ".join(text.split()))
     assert ("has no options" in printed) == (not explained)
 
 
 def test_the_defaults_of_an_agent_are_those_shown(capsys):
-    shown = {option.name: option.default for option in options_of("ddpg")}
+    shown = {option.name: option.default for option in options_of(AGENTS, "ddpg")}
     config = create_agent("ddpg").config
     assert {name: getattr(config, name) for name in shown if name != "preset"} == {
         name: default for name, default in shown.items() if name != "preset"
