@@ -1,7 +1,7 @@
 """The Gymnasium environments of `amc`: importing this package registers them.
 
     import envs
-    env = gymnasium.make("AMC/FilterPruning-v0", problem=problem, evaluate=evaluate)
+    env = gymnasium.make("AMC/FilterPruning-v0", problem=problem, evaluator=evaluator)
 
 `gymnasium.make("envs:AMC/FilterPruning-v0", ...)` imports the package by itself.
 """

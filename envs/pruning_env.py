@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 
 from amc.errors import ConfigurationError, ModelError
 from amc.problem import PruningProblem, Walk
-from amc.problem.score import Evaluator, Score
+from amc.problem.evaluator import Evaluator, EvaluatorProxy, as_evaluator
+from amc.problem.score import Score
 from amc.structure import Allocation
 from envs.observation import FEATURES, ObservationEncoder
 from envs.rendering import render_widths
@@ -50,7 +52,7 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
     def __init__(
         self,
         problem: PruningProblem,
-        evaluate: Evaluator,
+        evaluator: Evaluator | Callable[[Allocation], Score],
         reward: str | Reward = "accuracy",
         allocation_mode: str = "clip",
         render_mode: str | None = None,
@@ -59,7 +61,8 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
 
         Args:
             problem: Decisions, costs and budget.
-            evaluate: Scores the network that an allocation describes; called once an episode.
+            evaluator: Scores the network that an allocation describes, once an episode; a function of the allocation
+                does too. Agents find it as `env.unwrapped.evaluator`.
             reward: Name of a reward (`envs.rewards`), or a function of an `Outcome`.
             allocation_mode: `"clip"` or `"project"`.
             render_mode: `"ansi"` for text from `render`, or None.
@@ -81,7 +84,7 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
         self.render_mode = render_mode
         self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (len(FEATURES),), np.float32)
         self.action_space = gymnasium.spaces.Box(0.0, 1.0, (1,), np.float32)
-        self._evaluate = evaluate
+        self.evaluator = as_evaluator(evaluator)
         self.reward_name = reward if isinstance(reward, str) else name_of(reward)
         self._reward = resolve_reward(reward, has_budget=problem.budget is not None)
         self._encoder = ObservationEncoder(problem)
@@ -147,7 +150,7 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
     def _outcome_info(self, widths: tuple[int, ...]) -> dict[str, Any]:
         """Scores the final widths."""
         allocation: Allocation = self.problem.allocation(widths)
-        score: Score = self._evaluate(allocation)
+        score: Score = self.evaluator.score(allocation)
         outcome = Outcome.of(self.problem, widths, score)
         reward = paid(self._reward, outcome)
         if not math.isfinite(reward):
@@ -166,8 +169,8 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
     @spec.setter
     def spec(self, spec: EnvSpec | None) -> None:
         # Gymnasium's wrappers deep-copy the specification, and with it the evaluator's network and images.
-        if spec is not None and "evaluate" in spec.kwargs:
-            spec = replace(spec, kwargs={**spec.kwargs, "evaluate": _Shared(spec.kwargs["evaluate"])})
+        if spec is not None and "evaluator" in spec.kwargs:
+            spec = replace(spec, kwargs={**spec.kwargs, "evaluator": _Shared(spec.kwargs["evaluator"])})
         self._spec = spec
 
 
@@ -183,14 +186,11 @@ class WeightPruningEnv(PruningEnv):
     kind = "weight"
 
 
-class _Shared:
+class _Shared(EvaluatorProxy):
     """An evaluator that is not copied along with what refers to it."""
 
-    def __init__(self, evaluate: Evaluator) -> None:
-        self._evaluate = evaluate
-
-    def __call__(self, allocation: Allocation) -> Score:
-        return self._evaluate(allocation)
+    def __init__(self, evaluator: Evaluator | Callable[[Allocation], Score]) -> None:
+        super().__init__(as_evaluator(evaluator))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Shared:
         return self

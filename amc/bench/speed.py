@@ -17,8 +17,9 @@ from amc.bench.memory import peak_device_memory, peak_memory
 from amc.bench.reference import ROWS, ReferenceProcedure
 from amc.errors import ConfigurationError
 from amc.pipeline.deliver import Workshop
+from amc.pipeline.evaluators import FilterEvaluator
+from amc.pipeline.racing import RacingEvaluator
 from amc.pipeline.search import SearchConfig, search_policy
-from amc.pipeline.staged_search import StagedEvaluator
 from amc.pipeline.task import Task
 from amc.pruning import CandidateNetwork
 from amc.runtime import resolve_device, resolve_dtype
@@ -196,7 +197,9 @@ class SearchWatch:
         start = time.perf_counter()
         self._workshop = Workshop(task)
         self._setup = time.perf_counter() - start
-        self._workshop.score(task.problem.allocation(task.problem.project([1.0] * len(task.problem.decisions))))
+        self._workshop.evaluator.score(
+            task.problem.allocation(task.problem.project([1.0] * len(task.problem.decisions)))
+        )
         self._seconds: list[float] = []
         self._episodes: list[EpisodeResult] = []
 
@@ -206,9 +209,7 @@ class SearchWatch:
         agent = _TimedAgent(create_agent(config.agent, **config.agent_options), self._clock)
         before = self._clock.total
         with self._sections(), self._clock.running():
-            outcome = search_policy(
-                self._task.problem, self._workshop.score, config, stages=self._workshop.stages, agent=agent
-            )
+            outcome = search_policy(self._task.problem, self._workshop.evaluator, config, agent=agent)
         self._seconds.append((self._clock.total - before) / len(outcome.episodes))
         self._episodes += outcome.episodes
 
@@ -238,8 +239,8 @@ class SearchWatch:
             (CandidateNetwork, "load", "assembly"),
             (PruningEnv, "step", "environment"),
             (PruningEnv, "reset", "environment"),
-            (Workshop, "score", "rest"),
-            (StagedEvaluator, "__call__", "rest"),
+            (FilterEvaluator, "score", "rest"),
+            (RacingEvaluator, "score", "rest"),
         )
         with ExitStack() as stack:
             for owner, attribute, name in places:

@@ -53,7 +53,7 @@ def run(options: jsonargparse.Namespace) -> None:
         if config.trains_first:
             train_dense(task, config.train, recorder)
         workshop = Workshop(task, recorder)
-        outcome = search_policy(task.problem, workshop.score, search, recorder, stages=workshop.stages)
+        outcome = search_policy(task.problem, workshop.evaluator, search, recorder)
         best = outcome.best.allocation
         recorder.on_policy(policy_record(task.problem, best))
         widths = {config.agent: task.problem.widths(best)}

@@ -60,7 +60,7 @@ def _baseline(workshop: Workshop, problem: PruningProblem, config: SearchConfig,
     """Searches and delivers for one agent."""
     found = recorder.recall(f"search of {config.agent}")
     if found is None:
-        outcome = search_policy(problem, workshop.score, config, stages=workshop.stages)
+        outcome = search_policy(problem, workshop.evaluator, config)
         best = outcome.best
         found = {"allocation": best.allocation.as_dict(), "reward": best.reward, "episodes": len(outcome.episodes)}
         recorder.remember(f"search of {config.agent}", found)  # the fine-tuning that follows takes long

@@ -172,7 +172,7 @@ def _carry_out(
             f"the dense network is right on {dense:.2f} % of the test images, no more than chance: is it trained?"
         )
     workshop = Workshop(task, recorder)
-    outcome = search_policy(task.problem, workshop.score, search, recorder, stages=workshop.stages)
+    outcome = search_policy(task.problem, workshop.evaluator, search, recorder)
     recorder.on_policy(policy_record(task.problem, outcome.best.allocation))
     delivered = workshop.deliver(search.agent, outcome.best.allocation, recorder)
     names = [name for name in compare_with if name != search.agent]

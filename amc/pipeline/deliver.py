@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
 from amc.errors import ConfigurationError
-from amc.pipeline.families import create_family
+from amc.pipeline.families import Family, create_family
 from amc.pipeline.recorder import Recorder, share_of, training_hooks
 from amc.pipeline.task import Task
-from amc.problem.score import Score
+from amc.problem.evaluator import Evaluator
 from amc.runtime.call import move
 from amc.structure import Allocation
 from amc.training import fine_tune
-from amc.training.staged_score import Stage
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,12 @@ class Delivered:
 
 
 class Workshop:
-    """Scores and finishes the candidates of one task, all by the same rules."""
+    """Finishes the networks of one task, all by the same rules.
+
+    Attributes:
+        task: What is pruned.
+        family: Prunes, and scores candidates.
+    """
 
     def __init__(self, task: Task, recorder: Recorder | None = None) -> None:
         """Gathers statistics of the trained dense network; do not change its weights afterwards.
@@ -67,23 +71,12 @@ class Workshop:
         """
         self.task = task
         with share_of(recorder or Recorder(), "statistics and tables") as advance:
-            self._family = create_family(task, advance)
+            self.family: Family = create_family(task, advance)
 
-    def score(self, allocation: Allocation) -> Score:
-        """Scores the network that an allocation describes, on the search split: the evaluator of the search."""
-        return self._family.score(allocation)
-
-    def stages(self, allocation: Allocation, first: int) -> Iterator[Stage]:
-        """Scores on the first images of the search split, then on ever more; see `amc.pipeline.staged_search`."""
-        return self._family.stages(allocation, first)
-
-    def prune(self, allocation: Allocation) -> nn.Module:
-        """Returns the network of an allocation, refit as the task says, before fine-tuning.
-
-        Raises:
-            StructureError: If the pruned network does not cost what was predicted.
-        """
-        return self._family.prune(allocation)
+    @property
+    def evaluator(self) -> Evaluator:
+        """Scores the candidates of a search."""
+        return self.family.evaluator
 
     def deliver(self, name: str, allocation: Allocation, recorder: Recorder) -> Delivered:
         """Makes the network of an allocation, fine-tunes it and measures it on the test split.
@@ -97,7 +90,7 @@ class Workshop:
             StructureError: If the pruned network does not cost what was predicted.
         """
         with share_of(recorder, f"prune and refit ({name})") as advance:
-            pruned = self._family.prune(allocation, advance)
+            pruned = self.family.prune(allocation, advance)
         finished = copy.deepcopy(pruned)
         self._finetune(name, finished, allocation, recorder)
         problem = self.task.problem
@@ -112,12 +105,12 @@ class Workshop:
             pruned=before,
             finetuned=after,
             model=finished,
-            kept=self._family.kept(allocation),
+            kept=self.family.kept(allocation),
         )
 
     def _finetune(self, name: str, model: nn.Module, allocation: Allocation, recorder: Recorder) -> None:
         """Fine-tunes a pruned network in place, as the task says."""
-        task, keep = self.task, self._family.keeper(allocation)
+        task, keep = self.task, self.family.keeper(allocation)
         if task.tune is not None:
             returned = task.tune(model)
             if isinstance(returned, nn.Module) and returned is not model:

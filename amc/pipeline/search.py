@@ -13,10 +13,11 @@ import envs
 from agents import Agent, EpisodeResult, SearchOutcome, check_plan, create_agent
 from amc.costs import Budget
 from amc.errors import ConfigurationError
+from amc.pipeline.racing import RacingEvaluator, Value, reward_of
 from amc.pipeline.recorder import Recorder
-from amc.pipeline.staged_search import StagedEvaluator, Stages, Value, reward_of
 from amc.problem import PruningProblem
-from amc.problem.score import Evaluator, Score
+from amc.problem.evaluator import Evaluator, EvaluatorProxy, as_evaluator
+from amc.problem.score import Score
 from amc.structure import Allocation
 from amc.utils.conversion import check_seed, convert
 from amc.utils.random_state import kept_random_state
@@ -42,7 +43,7 @@ class SearchConfig:
         allocation_mode: `"clip"` or `"project"`; see `envs.pruning_env`.
         seed: Seed of the agent.
         first_images: Images of the search split that score a candidate first; it sees the rest only while it can still
-            be the best (see `amc.pipeline.staged_search`). None scores every candidate on all.
+            be the best (see `amc.pipeline.racing`). None scores every candidate on all.
     """
 
     agent: str = "ddpg"
@@ -63,7 +64,7 @@ def default_budget(reward: str | Callable[[Outcome], float]) -> Budget | None:
     return None if is_budget_free(reward) else Budget(flops=0.5)
 
 
-def make_env(problem: PruningProblem, evaluate: Evaluator, config: SearchConfig) -> gymnasium.Env[Any, Any]:
+def make_env(problem: PruningProblem, evaluator: Evaluator, config: SearchConfig) -> gymnasium.Env[Any, Any]:
     """Builds the environment of a problem.
 
     Raises:
@@ -73,7 +74,7 @@ def make_env(problem: PruningProblem, evaluate: Evaluator, config: SearchConfig)
     return gymnasium.make(
         _ENVIRONMENTS[problem.kind],
         problem=problem,
-        evaluate=evaluate,
+        evaluator=evaluator,
         reward=config.reward,
         allocation_mode=config.allocation_mode,
         disable_env_checker=True,
@@ -90,30 +91,28 @@ def check_search(problem: PruningProblem, config: SearchConfig) -> None:
     if config.first_images is not None and config.first_images < 1:
         raise ConfigurationError(f"first_images must be at least 1, not {config.first_images}; leave it out for all")
     check_plan(create_agent(config.agent, **config.agent_options), config.episodes)
-    make_env(problem, _no_score, config)
+    make_env(problem, as_evaluator(_no_score), config)
 
 
 def search_policy(
     problem: PruningProblem,
-    evaluate: Evaluator,
+    evaluator: Evaluator,
     config: SearchConfig,
     recorder: Recorder | None = None,
     *,
-    stages: Stages | None = None,
     agent: Agent | None = None,
 ) -> SearchOutcome:
     """Lets an agent look for the allocation with the highest reward.
 
     Episodes that the recorder remembers are played again with the scores that they had, without running the network,
-    so that a killed search goes on as if nothing had happened. Where candidates are scored in stages, the best few are
-    scored on the whole search split before the best of them is returned.
+    so that a killed search ends as it would have undisturbed. Where candidates race (`config.first_images`), the best
+    few are scored on the whole search split before the best of them is returned.
 
     Args:
         problem: Decisions, costs and budget.
-        evaluate: Scores the network that an allocation describes, on the whole search split.
+        evaluator: Scores the networks that allocations describe.
         config: Agent, reward and seed.
         recorder: Is told of every episode.
-        stages: Scores in stages, for `config.first_images`; without it every candidate is scored on all images.
         agent: Plays in place of a new agent of the name that `config` gives.
 
     Raises:
@@ -122,10 +121,8 @@ def search_policy(
     recorder = recorder or Recorder()
     agent = agent or create_agent(config.agent, **config.agent_options)
     value = reward_of(problem, config.reward)
-    staged = None
-    if stages is not None and config.first_images is not None:
-        staged = StagedEvaluator(stages, value, config.first_images)
-    replay = _Replay(staged or evaluate, recorder.recorded_episodes(), staged)
+    race = None if config.first_images is None else RacingEvaluator(evaluator, value, config.first_images)
+    replay = _Replay(race or evaluator, recorder.recorded_episodes(), race)
     env = make_env(problem, replay, config)
     best = float("-inf")
     with recorder.stage(f"search ({config.agent})", config.episodes, "episodes") as advance:
@@ -139,7 +136,7 @@ def search_policy(
         outcome = agent.search(env, config.episodes, seed=config.seed, on_episode=on_episode)
     episodes = [replay.as_recorded(result) for result in outcome.episodes]
     known = SearchOutcome(episodes[outcome.best.episode], episodes)
-    return known if staged is None else replace(known, best=_best_on_all(known, evaluate, value))
+    return known if race is None else replace(known, best=_best_on_all(known, evaluator, value))
 
 
 def best_candidates(outcome: SearchOutcome, count: int) -> list[Allocation]:
@@ -150,7 +147,7 @@ def best_candidates(outcome: SearchOutcome, count: int) -> list[Allocation]:
     return [distinct[key] for key in order[:count]]
 
 
-def _best_on_all(outcome: SearchOutcome, evaluate: Evaluator, value: Value) -> EpisodeResult:
+def _best_on_all(outcome: SearchOutcome, evaluator: Evaluator, value: Value) -> EpisodeResult:
     """Scores the best few on the whole split where they were not, and returns the best of them."""
     whole = max(result.score.images for result in outcome.episodes)
     first = {result.allocation.key(): result for result in reversed(outcome.episodes)}
@@ -158,32 +155,33 @@ def _best_on_all(outcome: SearchOutcome, evaluate: Evaluator, value: Value) -> E
     for allocation in best_candidates(outcome, FINALISTS):
         result = first[allocation.key()]
         if result.score.images < whole:
-            score = evaluate(allocation)
+            score = evaluator.score(allocation)
             result = replace(result, score=score, reward=value(allocation, score))
         finalists.append(result)
     return max(finalists, key=lambda result: result.reward)
 
 
-class _Replay:
+class _Replay(EvaluatorProxy):
     """Answers for the network where an earlier start has measured an allocation already."""
 
     def __init__(
-        self, evaluate: Evaluator, recorded: Sequence[EpisodeResult], staged: StagedEvaluator | None = None
+        self, evaluator: Evaluator, recorded: Sequence[EpisodeResult], race: RacingEvaluator | None = None
     ) -> None:
-        self._evaluate, self._staged = evaluate, staged
+        super().__init__(evaluator)
+        self._race = race
         self._recorded = list(recorded)
         self._scores = {result.allocation.key(): result.score for result in recorded}
 
-    def __call__(self, allocation: Allocation) -> Score:
+    def score(self, allocation: Allocation) -> Score:
         """Scores an allocation, from memory if possible."""
         known = self._scores.get(allocation.key())
         if known is None:
             # What an evaluator draws must not shift what the agent draws, or a resumed search, which does not ask it
             # again, would take another way.
             with kept_random_state():
-                return self._evaluate(allocation)
-        if self._staged is not None:
-            self._staged.observe(allocation, known)
+                return self.inner.score(allocation)
+        if self._race is not None:
+            self._race.observe(allocation, known)
         return known
 
     def as_recorded(self, result: EpisodeResult) -> EpisodeResult:

@@ -1,12 +1,9 @@
-"""What scoring a network on a data split yields."""
+"""What scoring a network on a data split yields, on all of it or on a part."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-
-from amc.structure.allocation import Allocation
 
 
 @dataclass(frozen=True)
@@ -30,5 +27,15 @@ class Score:
         return asdict(self)
 
 
-Evaluator = Callable[[Allocation], Score]
-"""Scores the network that an allocation describes; injected into the environments."""
+@dataclass(frozen=True)
+class Stage:
+    """A candidate after some of the images.
+
+    Attributes:
+        score: Measured on the images seen. They are stratified, so it estimates the score of the whole split without
+            bias.
+        optimistic: The score of the whole split if luck was bad so far; equals `score` when all images were seen.
+    """
+
+    score: Score
+    optimistic: Score

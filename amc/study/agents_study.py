@@ -17,6 +17,7 @@ from amc.pipeline.recorder import Recorder
 from amc.pipeline.search import SearchConfig, check_search, search_policy
 from amc.pipeline.task import Task, build_problem
 from amc.problem import PruningProblem
+from amc.problem.evaluator import Evaluator, EvaluatorProxy
 from amc.problem.score import Score
 from amc.report.origin import digest_of
 from amc.structure import Allocation
@@ -102,7 +103,7 @@ class AgentsStudy:
     def _play(self, cell: Cell) -> dict[str, Any]:
         problem, agent = self._problem(cell.budget), cell.variant.create()
         config = replace(self._rules.search, agent=cell.variant.label, episodes=cell.episodes, seed=cell.seed)
-        outcome = search_policy(problem, self._score, config, stages=self._shop.stages, agent=agent)
+        outcome = search_policy(problem, _Remembering(self._shop.evaluator, self._scores), config, agent=agent)
         self._keep(cell, agent)
         return {
             **dict(zip(IDENTITY, cell.key, strict=True)),
@@ -124,7 +125,7 @@ class AgentsStudy:
         if known is not None:
             return known
         if not finetune:
-            return {"pruned": self._task.test(self._shop.prune(allocation)), "finetuned": None}
+            return {"pruned": self._task.test(self._shop.family.prune(allocation)), "finetuned": None}
         delivered = self._shop.deliver("study", allocation, Recorder())
         return {"pruned": delivered.pruned, "finetuned": delivered.finetuned}
 
@@ -136,13 +137,6 @@ class AgentsStudy:
             ):
                 return {"pruned": record["pruned"], "finetuned": record["finetuned"] if finetune else None}
         return None
-
-    def _score(self, allocation: Allocation) -> Score:
-        """Scores an allocation on the whole search split, once in a study."""
-        key = allocation.key()
-        if key not in self._scores:
-            self._scores[key] = self._shop.score(allocation)
-        return self._scores[key]
 
     def _problem(self, budget: float) -> PruningProblem:
         metric = {self._rules.metric: budget}
@@ -167,6 +161,20 @@ class AgentsStudy:
         if self._workshop is None:
             self._workshop = Workshop(self._task)
         return self._workshop
+
+
+class _Remembering(EvaluatorProxy):
+    """Scores an allocation on the whole search split once in a study."""
+
+    def __init__(self, evaluator: Evaluator, scores: dict[tuple[int, ...], Score]) -> None:
+        super().__init__(evaluator)
+        self._scores = scores
+
+    def score(self, allocation: Allocation) -> Score:
+        key = allocation.key()
+        if key not in self._scores:
+            self._scores[key] = self.inner.score(allocation)
+        return self._scores[key]
 
 
 def _source(cell: Cell) -> dict[str, str]:

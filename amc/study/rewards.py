@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from amc.errors import ConfigurationError
 from amc.pipeline.deliver import Workshop
+from amc.pipeline.racing import reward_of
 from amc.pipeline.recorder import Recorder
-from amc.pipeline.staged_search import reward_of
 from amc.pipeline.task import Task
 from amc.problem import PruningProblem
 from amc.problem.score import Score
@@ -150,7 +150,7 @@ def scorer(task: Task, reconstruction: str, recalibrated: bool) -> Callable[[All
     """
     images = task.pruning.recalibration_images if recalibrated else 0
     rules = replace(task.pruning, reconstruction=reconstruction, recalibration_images=images)
-    return Workshop(replace(task, pruning=rules)).score
+    return Workshop(replace(task, pruning=rules)).evaluator.score
 
 
 def correlations(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

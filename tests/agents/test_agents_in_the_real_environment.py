@@ -19,7 +19,7 @@ def test_every_agent_plays_the_real_environment(toys, name, mode):
         evaluated.append(allocation)
         return Score(accuracy=toy.reward_of(toy.problem.widths(allocation)), cross_entropy=1.0)
 
-    env = gymnasium.make("AMC/FilterPruning-v0", problem=toy.problem, evaluate=evaluate, allocation_mode=mode)
+    env = gymnasium.make("AMC/FilterPruning-v0", problem=toy.problem, evaluator=evaluate, allocation_mode=mode)
     outcome = create_agent(name).search(env, 6, seed=0)
     assert [episode.allocation for episode in outcome.episodes] == evaluated
     assert outcome.best.reward == max(episode.reward for episode in outcome.episodes)

@@ -98,14 +98,14 @@ def test_killed_run_resumes_to_the_same_policy(run_folder, tmp_path):
 
 
 def test_resuming_answers_recorded_episodes_without_the_network(run_folder, tmp_path, monkeypatch):
-    from amc.pipeline.deliver import Workshop
+    from amc.pipeline.evaluators import FilterEvaluator
 
     folder = tmp_path / "killed"
     copy_started_run(run_folder, folder, episodes=4)
     scored = []
-    score = Workshop.score
+    score = FilterEvaluator.score
     monkeypatch.setattr(
-        Workshop, "score", lambda self, allocation: scored.append(allocation) or score(self, allocation)
+        FilterEvaluator, "score", lambda self, allocation: scored.append(allocation) or score(self, allocation)
     )
     assert main(["compress", "--resume", "--out", str(folder)]) == 0
     assert len(scored) == 2  # one for each baseline

@@ -36,7 +36,7 @@ class TestCheckers:
 
     def make(self, name, kind, mode, make_problem, evaluate, **options):
         problem = make_problem(kind=kind)
-        return gymnasium.make(name, problem=problem, evaluate=evaluate, allocation_mode=mode, **options)
+        return gymnasium.make(name, problem=problem, evaluator=evaluate, allocation_mode=mode, **options)
 
     def test_gymnasium_finds_no_fault(self, name, kind, mode, make_problem, evaluate):
         env = self.make(name, kind, mode, make_problem, evaluate, render_mode="ansi")
@@ -53,7 +53,7 @@ class TestCheckers:
 
 
 def test_the_package_is_imported_by_gymnasium_make(make_problem, evaluate):
-    env = gymnasium.make(f"envs:{FILTER_PRUNING}", problem=make_problem(), evaluate=evaluate)
+    env = gymnasium.make(f"envs:{FILTER_PRUNING}", problem=make_problem(), evaluator=evaluate)
     assert isinstance(env.unwrapped, FilterPruningEnv)
 
 
@@ -148,7 +148,7 @@ def test_environments_share_problem_and_evaluator_but_not_episodes(make_problem,
     problem = make_problem()
 
     def make():
-        return Monitor(gymnasium.make(FILTER_PRUNING, problem=problem, evaluate=evaluate))
+        return Monitor(gymnasium.make(FILTER_PRUNING, problem=problem, evaluator=evaluate))
 
     both = DummyVecEnv([make, make])
     both.reset()
@@ -160,7 +160,7 @@ def test_environments_share_problem_and_evaluator_but_not_episodes(make_problem,
 
 
 def test_specifications_do_not_copy_the_evaluator(make_problem, evaluate):
-    env = gymnasium.make(FILTER_PRUNING, problem=make_problem(), evaluate=evaluate)
+    env = gymnasium.make(FILTER_PRUNING, problem=make_problem(), evaluator=evaluate)
     play(env.spec.make(), (0.5, 0.5, 0.5))
     assert len(evaluate.calls) == 1
 

@@ -50,8 +50,9 @@ class Remembering(Recorder):
 
 def test_a_compared_agent_does_not_search_again_after_its_fine_tuning_was_stopped(weight_workshop, monkeypatch):
     problem, recorder, scored = weight_workshop.task.problem, Remembering(), []
-    score = weight_workshop.score
-    monkeypatch.setattr(weight_workshop, "score", lambda allocation: scored.append(allocation) or score(allocation))
+    evaluator = weight_workshop.evaluator
+    score = evaluator.score
+    monkeypatch.setattr(evaluator, "score", lambda allocation: scored.append(allocation) or score(allocation))
 
     def stop(*arguments):
         raise KeyboardInterrupt

@@ -1,17 +1,15 @@
-"""Fewer images for poor candidates: a candidate sees the whole search split only while it can still be the best."""
+"""Racing: a candidate sees the whole search split only while it can still be the best, so that poor ones cost less."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from amc.problem import PruningProblem
+from amc.problem.evaluator import Evaluator, EvaluatorProxy
 from amc.problem.score import Score
 from amc.structure import Allocation
-from amc.training.staged_score import Stage
 from envs.rewards import Outcome, Reward, paid, resolve_reward
 
-Stages = Callable[[Allocation, int], Iterator[Stage]]
-"""Scores an allocation on so many images first, then on ever more of them, as far as the iterator is advanced."""
 Value = Callable[[Allocation, Score], float]
 """The reward of an allocation with a score."""
 
@@ -31,7 +29,7 @@ def reward_of(problem: PruningProblem, reward: str | Reward) -> Value:
     return value
 
 
-class StagedEvaluator:
+class RacingEvaluator(EvaluatorProxy):
     """Scores candidates in stages and gives up those that cannot beat the best any more.
 
     After every stage a candidate goes on only if its optimistic reward reaches the highest reward that the run has
@@ -41,24 +39,25 @@ class StagedEvaluator:
     An allocation keeps its score for the whole run.
     """
 
-    def __init__(self, stages: Stages, value: Value, first: int) -> None:
+    def __init__(self, evaluator: Evaluator, value: Value, first: int) -> None:
         """Starts with no candidates.
 
         Args:
-            stages: Scores in stages.
+            evaluator: Scores in stages.
             value: The reward; it must not fall with accuracy or agreement, nor rise with cross-entropy.
             first: Images of the first stage.
         """
-        self._stages, self._value, self._first = stages, value, first
+        super().__init__(evaluator)
+        self._value, self._first = value, first
         self._scores: dict[tuple[int, ...], Score] = {}
         self._best = float("-inf")
         self._whole = 0
 
-    def __call__(self, allocation: Allocation) -> Score:
+    def score(self, allocation: Allocation) -> Score:
         """Scores an allocation on as many images as it deserves."""
         known = self._scores.get(allocation.key())
         if known is None:
-            known = self._score(allocation)
+            known = self._race(allocation)
             self.observe(allocation, known)
         return known
 
@@ -70,8 +69,8 @@ class StagedEvaluator:
         if score.images == self._whole:
             self._best = max(self._best, self._value(allocation, score))
 
-    def _score(self, allocation: Allocation) -> Score:
-        for stage in self._stages(allocation, self._first):
+    def _race(self, allocation: Allocation) -> Score:
+        for stage in self.stages(allocation, self._first):
             score = stage.score
             if self._value(allocation, stage.optimistic) < self._best:
                 break

@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from torch import Tensor
 from torch.nn import functional
 
-from amc.problem.score import Score
+from amc.problem.score import Score, Stage
 from amc.training.evaluate import score_logits
 
 STANDARD_ERRORS = 2.0
 """How far above its measured value a candidate's score on the whole split is thought possible."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A candidate after some of the images.
-
-    Attributes:
-        score: Measured on the images seen. They are stratified, so it estimates the score of the whole split without
-            bias.
-        optimistic: The score of the whole split if luck was bad so far; equals `score` when all images were seen.
-    """
-
-    score: Score
-    optimistic: Score
 
 
 def stage_sizes(first: int, images: int) -> list[int]:

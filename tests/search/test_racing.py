@@ -8,12 +8,13 @@ import torch
 
 from agents.protocol import EpisodeResult
 from amc.errors import ConfigurationError
+from amc.pipeline.racing import RacingEvaluator, reward_of
 from amc.pipeline.recorder import Recorder
 from amc.pipeline.search import SearchConfig, check_search, search_policy
-from amc.pipeline.staged_search import StagedEvaluator, reward_of
-from amc.problem.score import Score
+from amc.problem.evaluator import Evaluator, as_evaluator
+from amc.problem.score import Score, Stage
 from amc.structure import Allocation
-from amc.training.staged_score import Stage, stage_of, stage_sizes
+from amc.training.stages import stage_of, stage_sizes
 
 AGENTS = ["cem", "ddpg"]
 
@@ -32,7 +33,7 @@ class Remembering(Recorder):
 
 
 def search(workshop, config, recorder=None):
-    return search_policy(workshop.task.problem, workshop.score, config, recorder, stages=workshop.stages)
+    return search_policy(workshop.task.problem, workshop.evaluator, config, recorder)
 
 
 @pytest.mark.parametrize(("first", "images", "sizes"), [(10, 50, [10, 20, 40, 50]), (50, 50, [50]), (99, 50, [50])])
@@ -45,8 +46,8 @@ def test_the_last_stage_is_the_score_on_all_images(fixture, request):
     workshop = request.getfixturevalue(fixture)
     problem = workshop.task.problem
     allocation = problem.allocation(problem.project([0.5] * len(problem.decisions)))
-    stages = list(workshop.stages(allocation, 30))
-    score = workshop.score(allocation)
+    stages = list(workshop.evaluator.stages(allocation, 30))
+    score = workshop.evaluator.score(allocation)
     assert [stage.score.images for stage in stages] == [30, 60, 120, 240]
     assert stages[-1].score.accuracy == score.accuracy
     assert stages[-1].score.cross_entropy == pytest.approx(score.cross_entropy, abs=1e-5)
@@ -80,15 +81,19 @@ def test_only_hopeless_candidates_are_given_up():
     """The best has 80 percent; an optimistic 79 is hopeless, an optimistic 81 is not."""
     asked = []
 
-    def stages(allocation, first):
-        for images in (10, 20, 40):
-            asked.append((allocation.widths["a"], images))
-            at_best = {1: 80.0, 2: 79.0, 3: 81.0}[allocation.widths["a"]]
-            yield Stage(Score(70.0, 1.0, images=images), Score(at_best, 1.0, images=images))
+    class Stages(Evaluator):
+        def score(self, allocation):
+            raise AssertionError("candidates are scored in stages")
 
-    evaluator = StagedEvaluator(stages, lambda allocation, score: score.accuracy, 10)
+        def stages(self, allocation, first):
+            for images in (10, 20, 40):
+                asked.append((allocation.widths["a"], images))
+                at_best = {1: 80.0, 2: 79.0, 3: 81.0}[allocation.widths["a"]]
+                yield Stage(Score(70.0, 1.0, images=images), Score(at_best, 1.0, images=images))
+
+    evaluator = RacingEvaluator(Stages(), lambda allocation, score: score.accuracy, 10)
     evaluator.observe(Allocation("filter", {"a": 9}), Score(80.0, 1.0, images=40))
-    images = {width: evaluator(Allocation("filter", {"a": width})).images for width in (1, 2, 3, 2)}
+    images = {width: evaluator.score(Allocation("filter", {"a": width})).images for width in (1, 2, 3, 2)}
     assert images == {1: 40, 2: 10, 3: 40}
     assert asked.count((2, 10)) == 1  # an allocation keeps its score
 
@@ -98,7 +103,8 @@ def test_the_best_has_seen_all_images(workshop, agent):
     outcome = search(workshop, SearchConfig(agent, episodes=24, reward="cross_entropy", first_images=30))
     value = reward_of(workshop.task.problem, "cross_entropy")
     assert outcome.best.score.images == 240
-    assert outcome.best.reward == pytest.approx(value(outcome.best.allocation, workshop.score(outcome.best.allocation)))
+    best = outcome.best.allocation
+    assert outcome.best.reward == pytest.approx(value(best, workshop.evaluator.score(best)))
     assert outcome.episodes[0].score.images == 240
 
 
@@ -107,17 +113,18 @@ def test_a_finalist_that_was_given_up_can_still_win(workshop):
     problem = workshop.task.problem
     keys = []
 
-    def stages(allocation, first):
-        keys.append(allocation.key())
-        early = Score(50.0, 1.0, images=10)
-        yield Stage(early, Score(60.0, 1.0, images=10))
-        yield Stage(Score(70.0, 1.0, images=40), Score(70.0, 1.0, images=40))
+    class Unlucky(Evaluator):
+        def stages(self, allocation, first):
+            keys.append(allocation.key())
+            early = Score(50.0, 1.0, images=10)
+            yield Stage(early, Score(60.0, 1.0, images=10))
+            yield Stage(Score(70.0, 1.0, images=40), Score(70.0, 1.0, images=40))
 
-    def evaluate(allocation):
-        return Score(75.0 if allocation.key() == keys[2] else 65.0, 1.0, images=40)
+        def score(self, allocation):
+            return Score(75.0 if allocation.key() == keys[2] else 65.0, 1.0, images=40)
 
     config = SearchConfig("random", episodes=4, first_images=10)
-    outcome = search_policy(problem, evaluate, config, stages=stages)
+    outcome = search_policy(problem, Unlucky(), config)
     assert [result.score.images for result in outcome.episodes] == [40, 10, 10, 10]
     assert outcome.best.episode == 2
     assert outcome.best.score.accuracy == 75.0
@@ -132,8 +139,8 @@ def test_an_evaluator_that_draws_random_numbers_does_not_shift_the_search(worksh
         torch.rand(3), np.random.rand(3)  # as a DataLoader does that shuffles
         return Score(100.0 * sum(allocation.key()[1:]) / sum(problem.dense_widths), 1.0, images=40)
 
-    whole = search_policy(problem, evaluate, config)
-    resumed = search_policy(problem, evaluate, config, Remembering(whole.episodes[:17]))
+    whole = search_policy(problem, as_evaluator(evaluate), config)
+    resumed = search_policy(problem, as_evaluator(evaluate), config, Remembering(whole.episodes[:17]))
     assert [e.allocation for e in resumed.episodes] == [e.allocation for e in whole.episodes]
 
 

@@ -1,0 +1,136 @@
+"""The evaluators of a search, one a family of pruning: the candidate's figures, and what its units are worth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from amc.errors import ConfigurationError, UnknownNameError
+from amc.pipeline.task import Task
+from amc.problem.evaluator import Evaluator, Saliencies
+from amc.problem.score import Score, Stage
+from amc.pruning import CandidateNetwork, CandidateScorer, FilterPruner, WeightPruner
+from amc.pruning.criteria.norms import writer_norms
+from amc.runtime import resolve_device, resolve_dtype
+from amc.runtime.call import first_line
+from amc.structure import Allocation
+from amc.training import evaluate, predict, score_logits
+from amc.training.stages import stage_of, stage_sizes
+
+_NORMS = {"l1": 1.0, "l2": 2.0}
+
+
+class FilterEvaluator(Evaluator):
+    """Scores networks that have lost channels, on one working copy that takes every candidate's shape."""
+
+    def __init__(self, task: Task, pruner: FilterPruner, images: Tensor | None) -> None:
+        """Gets the working copy and the images of the search split ready.
+
+        Args:
+            task: What is to be pruned.
+            pruner: Looks the candidates' weights up.
+            images: Calibration images, `(N, C, H, W)`, to re-estimate batch norms on; None for no data.
+        """
+        self._task, self._pruner, self._images = task, pruner, images
+        self._scorer = None if task.measure is not None else self._build_scorer()
+
+    def score(self, allocation: Allocation) -> Score:
+        """Scores an allocation; see `Evaluator`."""
+        if self._scorer is not None:
+            return self._scorer(allocation)
+        return Score(self._task.measured(self._pruner.prune(allocation)), cross_entropy=math.nan)
+
+    def stages(self, allocation: Allocation, first: int) -> Iterator[Stage]:
+        """Scores in stages; see `Evaluator`. A measure of the user's own has one stage."""
+        if self._scorer is None or self._task.data is None:
+            yield from super().stages(allocation, first)
+            return
+        images = len(self._task.data.search)
+        for seen in self._scorer.stages(allocation, stage_sizes(first, images)):
+            yield stage_of(*seen, images)
+
+    def saliency(self, criterion: str) -> Saliencies:
+        """Scores the channels of every decision; see `Evaluator`."""
+        if criterion not in _NORMS:
+            raise UnknownNameError("saliency", criterion, _NORMS)
+        tensors, groups = self._task.model.state_dict(), self._task.structure.groups
+        return {
+            decision.name: writer_norms(groups[decision.group], tensors, _NORMS[criterion]).numpy()
+            for decision in self._task.problem.decisions
+        }
+
+    def _build_scorer(self) -> CandidateScorer[Score]:
+        assert self._task.data is not None
+        search = self._task.data.search
+        network = self._candidate_network(search.take(range(min(2, len(search)))).inputs())
+        count = self._task.pruning.recalibration_images
+        few = self._images[:count] if self._images is not None and count else None
+        if few is not None and len(few) < 2:
+            few = None  # of one image a channel may be a single value, which has no variance
+        return CandidateScorer(network, search.inputs(), search.targets, score_logits, calibration=few)
+
+    def _candidate_network(self, images: Tensor) -> CandidateNetwork:
+        """Returns the working copy in the fastest form in which the network's own code runs on the images.
+
+        Raises:
+            ConfigurationError: If it does not run in the number format that was asked for.
+        """
+        dense, failure, device = Allocation("filter", {}), "", resolve_device(self._task.device)
+        wanted = resolve_dtype(self._task.dtype, device)
+        for dtype in dict.fromkeys([wanted, torch.float32] if self._task.dtype == "auto" else [wanted]):
+            for channels_last in (True, False):
+                network = CandidateNetwork(self._pruner, device=device, dtype=dtype, channels_last=channels_last)
+                try:
+                    network.logits(dense, [network.prepare(images)])
+                except RuntimeError as error:
+                    failure = first_line(error)
+                else:
+                    return network
+        raise ConfigurationError(
+            f"the network must run in {wanted} to be scored so, but fails: {failure}; choose the dtype 'float32'"
+        )
+
+
+class WeightEvaluator(Evaluator):
+    """Scores networks that have lost single weights."""
+
+    def __init__(self, task: Task, pruner: WeightPruner) -> None:
+        """Finds the classes that the dense network assigns."""
+        self._task, self._pruner, self._device = task, pruner, resolve_device(task.device)
+        self._reference: Tensor | None = None
+        if task.measure is None and task.data is not None:
+            self._reference = predict(task.model, task.data.search, device=self._device)[0].argmax(1)
+
+    def score(self, allocation: Allocation) -> Score:
+        """Scores an allocation; see `Evaluator`."""
+        model, task = self._pruner.prune(allocation), self._task
+        if task.measure is not None:
+            return Score(task.measured(model), cross_entropy=math.nan)
+        assert task.data is not None
+        return evaluate(model, task.data.search, device=self._device, dtype=task.dtype, reference=self._reference)
+
+    def stages(self, allocation: Allocation, first: int) -> Iterator[Stage]:
+        """Scores in stages; see `Evaluator`. A measure of the user's own has one stage."""
+        if self._reference is None or self._task.data is None:
+            yield from super().stages(allocation, first)
+            return
+        model, search, seen, outputs = self._pruner.prune(allocation), self._task.data.search, 0, []
+        for size in stage_sizes(first, len(search)):
+            part = search.take(range(seen, size))
+            outputs.append(predict(model, part, device=self._device, dtype=self._task.dtype)[0])
+            logits, seen = torch.cat(outputs), size
+            targets = search.targets[:seen].to(logits.device)
+            yield stage_of(logits, targets, self._reference[:seen], len(search))
+
+    def saliency(self, criterion: str) -> Saliencies:
+        """Scores the weights of every decision; see `Evaluator`."""
+        if criterion != "magnitude":
+            raise UnknownNameError("saliency", criterion, ["magnitude"])
+        parameters, layers = dict(self._task.model.named_parameters()), self._task.structure.layers
+        return {
+            decision.name: parameters[layers[decision.group].weight].detach().abs().double().flatten().cpu().numpy()
+            for decision in self._task.problem.decisions
+        }

@@ -1,0 +1,100 @@
+"""What judges allocations: one object, handed to searches and environments, shown to agents."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amc.errors import ConfigurationError
+from amc.problem.score import Score, Stage
+from amc.structure.allocation import Allocation
+
+Saliencies: TypeAlias = Mapping[str, NDArray[np.float64]]
+"""By the name of each decision, the scores of its units, shape `(units,)`; higher stays."""
+
+
+class Evaluator(ABC):
+    """Scores the networks that allocations describe, and tells how much each unit matters.
+
+    An evaluator of your own needs `score` alone: it then has one stage, and knows no saliencies.
+    """
+
+    @abstractmethod
+    def score(self, allocation: Allocation) -> Score:
+        """Scores the network that an allocation describes, on the whole search split."""
+
+    def stages(self, allocation: Allocation, first: int) -> Iterator[Stage]:
+        """Scores on the first images of the search split, then on ever more, as far as the iterator is advanced.
+
+        Score no other allocation before the iterator is done with.
+
+        Args:
+            allocation: What is kept.
+            first: Images of the first stage; each further stage has twice as many, the last one all.
+        """
+        score = self.score(allocation)
+        yield Stage(score, score)
+
+    def saliency(self, criterion: str) -> Saliencies:
+        """Scores the units of every decision in the dense network.
+
+        Args:
+            criterion: Name of the criterion.
+
+        Raises:
+            UnknownNameError: If no criterion has the name.
+            ConfigurationError: If the evaluator knows no saliencies, or not this one.
+        """
+        raise ConfigurationError(
+            f"this evaluator scores allocations only and knows no saliency by {criterion!r}; give amc the network and "
+            "its data (amc.compress), or choose an agent that needs none, such as 'uniform'"
+        )
+
+
+class FunctionEvaluator(Evaluator):
+    """An evaluator made of a function of the allocation."""
+
+    def __init__(self, function: Callable[[Allocation], Score]) -> None:
+        """Takes the function that scores an allocation."""
+        self._function = function
+
+    def score(self, allocation: Allocation) -> Score:
+        """Calls the function."""
+        return self._function(allocation)
+
+
+class EvaluatorProxy(Evaluator):
+    """An evaluator that passes everything on to another; subclasses change a part of it."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        """Takes the evaluator behind this one."""
+        self.inner = evaluator
+
+    def score(self, allocation: Allocation) -> Score:
+        """Scores an allocation; see `Evaluator`."""
+        return self.inner.score(allocation)
+
+    def stages(self, allocation: Allocation, first: int) -> Iterator[Stage]:
+        """Scores in stages; see `Evaluator`."""
+        return self.inner.stages(allocation, first)
+
+    def saliency(self, criterion: str) -> Saliencies:
+        """Scores the units; see `Evaluator`."""
+        return self.inner.saliency(criterion)
+
+
+def as_evaluator(given: Evaluator | Callable[[Allocation], Score]) -> Evaluator:
+    """Returns an evaluator as it is, and a function of the allocation as an evaluator.
+
+    Raises:
+        ConfigurationError: If it is neither.
+    """
+    if isinstance(given, Evaluator):
+        return given
+    if not callable(given):
+        raise ConfigurationError(f"an evaluator must be an Evaluator or a function of the allocation, not {given!r}")
+    return FunctionEvaluator(given)
