@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import amc
 from amc.cli.command import Command, make_parser
-from amc.cli.terminal import warn_in_one_line, write_plainly
+from amc.cli.terminal import open_closed_streams, warn_in_one_line, write_plainly
 from amc.errors import AmcError
 from amc.utils.registry import Registry
 
@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 when the work is done, 2 for anything the user can mend, 130 after Ctrl-C.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    open_closed_streams()
     write_plainly()
     warn_in_one_line()
     gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])

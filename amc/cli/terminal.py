@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -17,6 +18,22 @@ _PLAIN = {
     "…": ".",
 }
 _USUAL_FORMAT = warnings.formatwarning
+
+
+def open_closed_streams() -> None:
+    """Gives the process something to write to where stdout or stderr was closed, as by `>&-` in a shell.
+
+    Without it Python has no such stream at all, and the next file that is opened takes its number: what the system
+    prints would land in it.
+    """
+    for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is not None:
+            continue
+        opened = os.open(os.devnull, os.O_RDWR)
+        if opened != number:
+            os.dup2(opened, number)
+            os.close(opened)
+        setattr(sys, name, open(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def write_plainly() -> None:

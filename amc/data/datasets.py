@@ -11,14 +11,9 @@ import numpy
 import torch
 from torch import Tensor
 
-from amc.data.image_folder import (
-    DecodeProgress,
-    LabelledFiles,
-    decode_cached,
-    default_cache_folder,
-    fit_size,
-    list_images,
-)
+from amc.data.decoded_images import DecodeProgress, decode_cached, default_cache_folder
+from amc.data.decoding import fit_size
+from amc.data.image_folder import LabelledFiles, list_images
 from amc.data.image_set import ImageSet
 from amc.data.stratified import stratified_order
 from amc.errors import DataError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from amc.data.augment import augmentation
 from amc.data.datasets import LOADERS, SourceOptions
-from amc.data.image_folder import DecodeProgress
+from amc.data.decoded_images import DecodeProgress
 from amc.data.image_set import ImageSet
 from amc.data.splits import DataRoles, split_roles
 from amc.errors import ConfigurationError, DataError, UnknownNameError

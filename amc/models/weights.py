@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +15,49 @@ from torch import Tensor, nn
 from amc.errors import CheckpointError, ModelError
 from amc.runtime.finite import all_finite
 
-_WRAPPERS = ("state_dict", "model", "model_state_dict")
-_PREFIX = "module."
+_WRAPPERS = (
+    "state_dict", "model", "model_state_dict", "net", "network", "weights", "model_state", "params", "module",
+    "state_dict_ema", "model_ema", "params_ema", "ema",
+)  # fmt: skip
+"""Under what keys training scripts keep a state dict. Where a file has several, the first of them is taken."""
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.")
+"""What wrappers put before every name: `nn.DataParallel`, `torch.compile`, and modules that hold the network."""
+_BESIDE = {"scalar": "a NumPy number", "Namespace": "an argparse.Namespace", "_reconstruct": "a NumPy array"}
 _SHOWN = 4
 
 
-def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
+def load_weights(model: nn.Module, path: str | os.PathLike[str], *, replace_head: bool = False) -> tuple[str, ...]:
     """Loads a weights file into a network, in place and strictly.
+
+    Prefixes that wrappers put before all names are stripped where the names fit the network then.
 
     Args:
         model: The network.
         path: As for `read_state_dict`.
+        replace_head: Whether a last layer for another number of classes may stay as the network has it.
+
+    Returns:
+        Names of the layers that stay as they are because the file has them for another number of classes.
 
     Raises:
         CheckpointError: If the file cannot be read safely, or keys or shapes do not fit the network.
         ModelError: If a tensor holds NaN or infinite values.
     """
-    state = read_state_dict(path)
-    _check_fit(model, state, Path(path))
+    state = _without_prefixes(model, read_state_dict(path))
+    head = other_head(model, state) if replace_head else ()
+    state = {name: tensor for name, tensor in state.items() if name.rpartition(".")[0] not in head}
+    _check_fit(model, state, Path(path), head)
     check_finite(state)
     model.load_state_dict(state, strict=False)
+    return head
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Reads a state dict, without running any code that the file may hold.
 
     Args:
-        path: A `.safetensors` file, or one written by `torch.save` (`.th`, `.pt`, `.pth`, ...). A dict that wraps the
-            state dict as `state_dict`, `model` or `model_state_dict` is unwrapped, and the prefix `module.` of
-            `nn.DataParallel` is stripped from the names.
+        path: A `.safetensors` file, or one written by `torch.save` (`.th`, `.pt`, `.pth`, ...). Where a state dict lies
+            in another dict, as training scripts save it (`state_dict`, `model`, `ema`, ...), that is opened.
 
     Raises:
         CheckpointError: If the file is missing, unreadable, or holds anything else than tensors by name.
@@ -51,7 +66,32 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     if not file.is_file():
         raise CheckpointError(f"the weights file must exist: no file at {file}")
     loaded = _read_safetensors(file) if file.suffix == ".safetensors" else read_pickle(file)
-    return _strip_prefix(_unwrap(loaded, file))
+    return _unwrap(loaded, file)
+
+
+def other_head(model: nn.Module, state: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Returns the layers that a state dict has for another number of classes than the network.
+
+    They are those whose tensors differ in the length of their first axis, all of them by the same two numbers, and
+    auxiliary heads are among them; none if anything else differs.
+    """
+    own = model.state_dict()
+    differing = {name: (state[name], tensor) for name, tensor in own.items() if _differs(state.get(name), tensor)}
+    lengths = {(len(theirs), len(ours)) for theirs, ours in differing.values() if theirs.dim() and ours.dim()}
+    alike = all(theirs.shape[1:] == ours.shape[1:] for theirs, ours in differing.values())
+    if len(lengths) != 1 or not alike:
+        return ()
+    layers = tuple(dict.fromkeys(name.rpartition(".")[0] for name in differing))
+    return layers if layers and layers[-1] == _last_layer(model) else ()
+
+
+def _differs(theirs: Tensor | None, ours: Tensor) -> bool:
+    return theirs is not None and theirs.shape != ours.shape
+
+
+def _last_layer(model: nn.Module) -> str:
+    """Returns the name of the last module that has weights."""
+    return [name for name, module in model.named_modules() if isinstance(getattr(module, "weight", None), Tensor)][-1]
 
 
 def check_finite(state: Mapping[str, Tensor]) -> None:
@@ -86,37 +126,70 @@ def read_pickle(file: Path) -> Any:
         return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{file} holds more than tensors, or is no PyTorch file (a whole pickled module may run any code and is "
-            "refused); where you trust it, save its weights with torch.save(model.state_dict(), FILE) and load those"
+            f"{file} holds {_what_else(error)}, which may run any code and is refused; where you trust it, save its "
+            "weights with torch.save(model.state_dict(), FILE) and load those"
         ) from error
     except Exception as error:  # The reader meets arbitrary bytes with errors of any kind, IndexError among them.
         raise CheckpointError(f"{file} is not a readable PyTorch file: {type(error).__name__}: {error}") from error
 
 
+def _what_else(error: pickle.UnpicklingError) -> str:
+    """Words what a file holds that is neither tensor nor plain container, as PyTorch's reader names it."""
+    found = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if found is None:
+        return "more than tensors, or is no PyTorch file"
+    name = found[1].rpartition(".")[2]
+    return f"{_BESIDE.get(name, 'more than tensors: an object of another class')} ({found[1]}) beside its weights"
+
+
 def _unwrap(loaded: Any, file: Path) -> dict[str, Tensor]:
     """Finds the tensors by name in what a file held."""
-    if isinstance(loaded, Mapping):
-        for key in _WRAPPERS:
-            if isinstance(loaded.get(key), Mapping):
-                loaded = loaded[key]
-                break
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise CheckpointError(f"{file} must hold a state dict (tensors by name); save one with model.state_dict()")
-    return {str(name): tensor for name, tensor in loaded.items()}
+    content = loaded
+    while isinstance(content, Mapping) and not _is_state_dict(content):
+        inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    if not isinstance(content, Mapping) or not _is_state_dict(content):
+        raise CheckpointError(
+            f"{file} must hold a state dict (tensors by name), but holds {_content(content)}; save one with "
+            "torch.save(model.state_dict(), FILE)"
+        )
+    return {str(name): tensor for name, tensor in content.items()}
 
 
-def _strip_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Removes what `nn.DataParallel` puts before every name."""
-    if all(name.startswith(_PREFIX) for name in state):
-        return {name[len(_PREFIX) :]: tensor for name, tensor in state.items()}
-    return state
+def _is_state_dict(content: Mapping[Any, Any]) -> bool:
+    return all(isinstance(value, Tensor) for value in content.values())
 
 
-def _check_fit(model: nn.Module, state: Mapping[str, Tensor], file: Path) -> None:
-    """Compares names and shapes, and names the first that differ."""
-    own = model.state_dict()
-    # Files older than PyTorch 0.4 lack the counter of batches, which inference does not read.
-    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
+def _content(content: Any) -> str:
+    """Words what was found in place of a state dict."""
+    if not isinstance(content, Mapping):
+        return f"a {type(content).__name__}"
+    return _first([f"{key} ({type(value).__name__})" for key, value in content.items()])
+
+
+def _without_prefixes(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Strips what wrappers put before all names, if the names are the network's then; else they stay."""
+    wanted = _without_counters(model.state_dict())
+    stripped = state
+    while _without_counters(stripped) != wanted:
+        prefix = next((text for text in _PREFIXES if stripped and all(name.startswith(text) for name in stripped)), "")
+        if not prefix:
+            return state
+        stripped = {name[len(prefix) :]: tensor for name, tensor in stripped.items()}
+    return stripped
+
+
+def _without_counters(names: Iterable[str]) -> set[str]:
+    """Leaves out the counters of batches, which files older than PyTorch 0.4 lack and inference does not read."""
+    return {name for name in names if not name.endswith("num_batches_tracked")}
+
+
+def _check_fit(model: nn.Module, state: Mapping[str, Tensor], file: Path, head: Collection[str] = ()) -> None:
+    """Compares names and shapes, but those of a head that is replaced, and names the first that differ."""
+    own = {name: tensor for name, tensor in model.state_dict().items() if name.rpartition(".")[0] not in head}
+    missing = [name for name in own if name in _without_counters(own) and name not in state]
     unexpected = [name for name in state if name not in own]
     misshaped = [
         f"{name} {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"
@@ -131,7 +204,7 @@ def _check_fit(model: nn.Module, state: Mapping[str, Tensor], file: Path) -> Non
     if problems:
         raise CheckpointError(
             f"{file} does not fit {type(model).__name__}; {'; '.join(problems)}. "
-            "Choose the model and number of classes that the file was saved from"
+            "choose the model that the file was saved from, and its number of classes with --classes"
         )
 
 

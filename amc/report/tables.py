@@ -182,11 +182,11 @@ def _count(number: int) -> str:
 
 
 def _of(number: int, dense: int) -> str:
-    return f"{_count(number)} ({number / dense:.1%})"
+    return f"{_count(number)} ({_share(number, dense)})"
 
 
 def _share(target: int, dense: int) -> str:
-    return f"{target / dense:.1%}"
+    return f"{target / dense:.1%}" if dense else "-"  # of a network without such costs there are no shares
 
 
 def _percent(value: float | None) -> str:

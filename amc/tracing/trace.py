@@ -47,7 +47,7 @@ def trace_structure(
 
     Raises:
         ModelError: If a weight is not finite, or the network has parameters that are not initialised.
-        StructureError: If the network does not run on the example input.
+        StructureError: If the network does not run on the example input, or returns no tensor.
     """
     check_weights(model)
     make_sliceable(model)
@@ -97,6 +97,11 @@ def _traced(model: nn.Module, example_input: ExampleInput, run_operator: Compute
     with undisturbed(model):
         model.eval()
         outputs = _run(trace, example_input, run_operator)
+        if not outputs:
+            raise StructureError(
+                f"the network must return a tensor, or some in a tuple or a mapping; {type(model).__name__} returns "
+                "none: let its forward method return what it computes"
+            )
         _resolve_readers(trace)
         thrown_away = without_dead_ends(trace, [*outputs, *tensors_in(example_input)])
         if thrown_away or any(name not in trace.users for name, _ in model.named_parameters()):

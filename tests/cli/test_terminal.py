@@ -1,6 +1,8 @@
 """Terminals that cannot write every character get plain ones."""
 
 import io
+import os
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -39,3 +41,15 @@ def test_other_characters_are_marked_and_widths_stay(monkeypatch):
     print("┡━ runs/\N{GREEK SMALL LETTER MU} …┩")
     stdout.flush()
     assert stdout.buffer.getvalue() == b"+- runs/? .+\n"
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", ">&- 2>&- <&-"])
+def test_closed_streams_are_replaced_before_a_file_takes_their_number(closed, tmp_path):
+    code = (
+        "import sys; from amc.cli.terminal import open_closed_streams as go; go(); "
+        "f = open('out', 'w'); print('seen', file=sys.stderr); sys.stdout.isatty(); f.write(str(f.fileno())); f.close()"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(amc.__file__).parents[1])}
+    words = ["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, code]
+    subprocess.run(words, check=True, cwd=tmp_path, env=environment, capture_output=True)
+    assert int((tmp_path / "out").read_text()) > 2

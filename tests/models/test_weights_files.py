@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+
+import numpy
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -23,13 +26,22 @@ def assert_loads(path, trained):
     )
 
 
-@pytest.mark.parametrize("suffix", ["th", "pt", "pth", "bin"])
+@pytest.mark.parametrize("suffix", ["th", "bin"])
 @pytest.mark.parametrize(
     "wrap",
     [
         lambda state: state,
         lambda state: {"state_dict": state, "epoch": 3},
         lambda state: {"model": {f"module.{name}": tensor for name, tensor in state.items()}},
+        lambda state: {"ema": {"module": {f"module._orig_mod.net.{name}": t for name, t in state.items()}}, "args": 3},
+        *(
+            lambda state, key=key: {"epoch": 3, key: state}
+            for key in ("net", "state_dict_ema", "weights", "params_ema", "network", "model_state", "ema")
+        ),
+        *(
+            lambda state, prefix=prefix: {f"{prefix}{name}": tensor for name, tensor in state.items()}
+            for prefix in ("model.", "net.", "backbone.", "_orig_mod.", "module.model.")
+        ),
     ],
 )
 def test_pytorch_files_load(tmp_path, trained, wrap, suffix):
@@ -68,10 +80,59 @@ def test_missing_files_are_named(tmp_path):
         read_state_dict(tmp_path / "absent.pt")
 
 
-def test_other_contents_are_refused(tmp_path):
-    torch.save({"epoch": 3}, tmp_path / "odd.pt")
-    with pytest.raises(CheckpointError, match="must hold a state dict"):
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ({"epoch": 3, "best": "no"}, r"holds epoch \(int\), best \(str\); save one"),
+        ({"model": {"w": torch.ones(1), "step": 3}}, r"holds w \(Tensor\), step \(int\); save one"),
+        ([torch.ones(1)], "holds a list; save one"),
+    ],
+)
+def test_other_contents_are_refused_with_what_was_found(tmp_path, content, found):
+    torch.save(content, tmp_path / "odd.pt")
+    with pytest.raises(CheckpointError, match=f"must hold a state dict .*{found}"):
         read_state_dict(tmp_path / "odd.pt")
+
+
+@pytest.mark.parametrize(
+    ("beside", "named"),
+    [
+        (numpy.float64(0.5), r"a NumPy number \(numpy\S*scalar\) beside its weights"),
+        (argparse.Namespace(lr=0.1), r"an argparse.Namespace \(argparse.Namespace\) beside its weights"),
+    ],
+)
+def test_what_lies_beside_the_weights_is_named(tmp_path, trained, beside, named):
+    torch.save({"state_dict": trained.state_dict(), "args": beside}, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match=f"{named}.*save its weights with"):
+        read_state_dict(tmp_path / "w.pt")
+
+
+def test_prefixes_that_belong_to_the_names_stay(tmp_path):
+    model = torch.nn.Sequential()
+    model.add_module("net", torch.nn.Linear(2, 3))
+    torch.save(model.state_dict(), tmp_path / "w.pt")
+    load_weights(model, tmp_path / "w.pt")
+    torch.save({f"net.{name}": tensor for name, tensor in model.state_dict().items()}, tmp_path / "twice.pt")
+    load_weights(model, tmp_path / "twice.pt")
+
+
+def test_a_head_for_other_classes_stays_new_where_that_is_allowed(tmp_path, trained):
+    torch.save(trained.state_dict(), tmp_path / "w.pt")
+    model = create_model("digits_resnet", num_classes=3, seed=2)
+    head = model.linear.weight.clone()
+    with pytest.raises(CheckpointError, match=r"linear.weight \(10, 64\) instead of \(3, 64\).* with --classes"):
+        load_weights(model, tmp_path / "w.pt")
+    assert load_weights(model, tmp_path / "w.pt", replace_head=True) == ("linear",)
+    assert torch.equal(model.linear.weight, head)
+    assert torch.equal(model.conv1.weight, trained.conv1.weight)
+
+
+def test_other_differences_than_the_classes_are_no_new_head(tmp_path, trained):
+    state = {**trained.state_dict(), "conv1.weight": torch.zeros(16, 1, 5, 5)}
+    torch.save(state, tmp_path / "w.pt")
+    model = create_model("digits_resnet", num_classes=3)
+    with pytest.raises(CheckpointError, match=r"conv1.weight \(16, 1, 5, 5\) instead of"):
+        load_weights(model, tmp_path / "w.pt", replace_head=True)
 
 
 def test_the_first_keys_that_do_not_fit_are_named(tmp_path, trained):

@@ -390,3 +390,14 @@ def test_channels_that_meet_in_a_product_of_two_activations_go_together(tools):
     structure, _ = tools.traced(Similarity(), torch.randn(1, 97, 37))
     group = tools.groups_of(structure)["a"]
     assert (group.writers, group.channels, group.prunable) == (("a", "b"), 53, True)
+
+
+@pytest.mark.parametrize("returned", [None, 3, {"loss": None}])
+def test_a_network_that_returns_no_tensor_is_refused(returned):
+    class Silent(Net):
+        def forward(self, x):
+            super().forward(x)
+            return returned
+
+    with pytest.raises(StructureError, match=r"must return a tensor, .* Silent returns none: let its forward"):
+        trace_structure(Silent(), IMAGE)

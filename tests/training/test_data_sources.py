@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 
 import numpy
@@ -12,7 +13,8 @@ from PIL import Image
 from safetensors import SafetensorError
 
 from amc.data import DataConfig, load_data
-from amc.data.image_folder import fit_size
+from amc.data.decoding import fit_size
+from amc.data.image_folder import list_images
 from amc.errors import ConfigurationError, DataError, UnknownNameError
 
 
@@ -191,6 +193,62 @@ def test_larger_images_are_cropped_at_the_centre_and_fitting_ones_are_untouched(
 def test_unusable_folders_are_named_with_the_remedy(tmp_path, prepare, message):
     prepare(tmp_path / "data")
     with pytest.raises(DataError, match=message):
+        load_data(folder_config(tmp_path / "data"))
+
+
+def test_images_in_folders_within_a_class_count_as_torchvision_counts_them(tmp_path):
+    root = tmp_path / "data"
+    write_images(root, 5)
+    for index in range(4):
+        (root / "cat/s2/s3").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (6, 6), (90 + index, 0, 0)).save(root / "cat/s2/s3" / f"{index}.png")
+    from torchvision.datasets import ImageFolder
+
+    found, theirs = list_images(root), ImageFolder(root)
+    assert [(str(root / path), int(label)) for path, label in zip(found.paths, found.targets, strict=True)] == (
+        theirs.samples
+    )
+    assert len(found.paths) == 14
+
+
+def test_hidden_files_and_links_in_a_circle_are_passed_over(tmp_path):
+    root = tmp_path / "data"
+    write_images(root, 5)
+    (root / "__MACOSX/cat").mkdir(parents=True)
+    (root / "__MACOSX/cat/._000.png").write_bytes(b"no image")
+    (root / "cat/._000.png").write_bytes(b"no image")
+    (root / "cat/again").symlink_to(root / "cat")
+    found = list_images(root)
+    assert (found.class_names, len(found.paths)) == (("cat", "dog"), 10)
+
+
+def test_names_that_are_no_text_are_data_too(tmp_path, own_cache):
+    root = tmp_path / "data"
+    write_images(root, 9)
+    (root / "cat/000.png").rename(os.fsdecode(os.fsencode(root) + b"/cat/caf\xe9.png"))
+    (root / "dog").rename(os.fsdecode(os.fsencode(root) + b"/d\xf6g"))
+    roles = load_data(folder_config(root))
+    assert roles.test.class_names == ("cat", "d\N{REPLACEMENT CHARACTER}g")
+    assert len(list(own_cache.iterdir())) == 2
+
+
+def test_images_above_pillows_limit_are_named(tmp_path, monkeypatch):
+    write_images(tmp_path / "data", 9)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 17)  # 36 pixels are more than twice that
+    with pytest.raises(DataError, match=r"at most 34 pixels, and .*\.png has more; scale it down"):
+        load_data(folder_config(tmp_path / "data"))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)  # Pillow would warn of the file without naming it
+    assert len(load_data(folder_config(tmp_path / "data")).test) == 3
+
+
+@pytest.mark.parametrize("error", [EOFError, struct.error, KeyError, MemoryError])
+def test_whatever_pillow_meets_the_file_is_named(tmp_path, monkeypatch, error):
+    def fail(*arguments):
+        raise error("broken")
+
+    write_images(tmp_path / "data", 9)
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(DataError, match=r"cannot decode the image .*\.png"):
         load_data(folder_config(tmp_path / "data"))
 
 

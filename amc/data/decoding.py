@@ -1,0 +1,78 @@
+"""Decoding one image file to pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy
+from numpy.typing import NDArray
+from PIL import Image
+
+from amc.errors import DataError
+
+Pixels = NDArray[numpy.uint8]
+
+# ImageNet's convention: the shorter side is resized to 256 for a crop of 224.
+_CROP_SHARE = 224 / 256
+_WHITE = 65535
+_REMEDY = "scale it and save it with 8 or 16 bits"
+
+
+def decode_image(path: Path, image_size: int | None) -> Pixels:
+    """Decodes one image to `(3, H, W)`, uint8, RGB.
+
+    Args:
+        path: The file.
+        image_size: Height and width to resize and crop to; the image's own if None.
+
+    Raises:
+        DataError: If the file cannot be decoded; the message names it.
+    """
+    try:
+        with Image.open(path) as image:
+            rgb = _eight_bit(image, path).convert("RGB")
+    except DataError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise DataError(
+            f"images must have at most {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, and {path} has more; "
+            "scale it down or remove it"
+        ) from error
+    except Exception as error:  # Pillow meets damaged files with errors of any kind, struct.error among them
+        raise DataError(f"cannot decode the image {path}: {error}; replace or remove it") from error
+    if image_size is not None:
+        rgb = fit_size(rgb, image_size)
+    return numpy.ascontiguousarray(numpy.asarray(rgb).transpose(2, 0, 1))
+
+
+def fit_size(image: Image.Image, size: int) -> Image.Image:
+    """Resizes and centre-crops an image to a square; images of that size already are returned as they are."""
+    width, height = image.size
+    if (width, height) == (size, size):
+        return image
+    shorter = min(width, height)
+    target = round(size / _CROP_SHARE) if shorter > size else size
+    scaled = image.resize(
+        (round(width * target / shorter), round(height * target / shorter)), Image.Resampling.BILINEAR
+    )
+    left, top = (scaled.width - size) // 2, (scaled.height - size) // 2
+    return scaled.crop((left, top, left + size, top + size))
+
+
+def _eight_bit(image: Image.Image, path: Path) -> Image.Image:
+    """Scales a grey image of 16 bits to 8 bits, which Pillow would clip; leaves others as they are.
+
+    Pillow opens some images of 16 bits in mode `I`, which holds 32.
+
+    Raises:
+        DataError: If the image is of a kind that has no defined white.
+    """
+    if image.mode == "F":
+        raise DataError(f"images must hold whole numbers: {path} holds floating-point ones; {_REMEDY}")
+    if image.mode != "I" and not image.mode.startswith("I;16"):
+        return image
+    values = numpy.asarray(image).astype(numpy.int64)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > _WHITE:
+        raise DataError(f"grey values must lie in 0 to {_WHITE}: those of {path} go from {low} to {high}; {_REMEDY}")
+    return Image.fromarray(((values * 255 + _WHITE // 2) // _WHITE).astype(numpy.uint8))
