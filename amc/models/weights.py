@@ -91,7 +91,8 @@ def _differs(theirs: Tensor | None, ours: Tensor) -> bool:
 
 def _last_layer(model: nn.Module) -> str:
     """Returns the name of the last module that has weights."""
-    return [name for name, module in model.named_modules() if isinstance(getattr(module, "weight", None), Tensor)][-1]
+    weighted = [name for name, module in model.named_modules() if isinstance(getattr(module, "weight", None), Tensor)]
+    return str(weighted[-1])
 
 
 def check_finite(state: Mapping[str, Tensor]) -> None:
