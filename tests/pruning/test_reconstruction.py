@@ -242,6 +242,11 @@ def test_other_operators_on_more_images_are_an_error():
         reconstruct(pruned, model, structure, kept, images)
 
 
+def solved(moments, ridge, intercept):
+    equations = moments.equations(ridge, intercept)
+    return equations.solution.flatten(0, 1).float(), equations.constant(equations.solution).float()
+
+
 @torch.no_grad()
 def test_moments_solve_the_regression_of_a_grouped_layer():
     torch.manual_seed(0)
@@ -254,11 +259,11 @@ def test_moments_solve_the_regression_of_a_grouped_layer():
         images = torch.randn(10, 4, 8, 8) + 5  # far from zero: the sums must not cancel
         target = truth(images).movedim(1, -1).flatten(0, -2)
         moments.add(input_rows(images, (6, 6), layer, None), target)
-    weight, constant = moments.solve(1e-9, intercept=True)
-    torch.testing.assert_close(weight, truth.weight, rtol=1e-3, atol=1e-3)
+    weight, constant = solved(moments, 1e-9, intercept=True)
+    torch.testing.assert_close(weight.reshape(truth.weight.shape), truth.weight, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(constant, truth.bias, rtol=1e-2, atol=5e-2)
-    held, zero = moments.solve(1e9, intercept=False)
-    torch.testing.assert_close(held, layer.weight, rtol=1e-3, atol=1e-3)
+    held, zero = solved(moments, 1e9, intercept=False)
+    torch.testing.assert_close(held.reshape(layer.weight.shape), layer.weight, rtol=1e-3, atol=1e-3)
     assert not zero.any()
 
 
@@ -272,7 +277,7 @@ def test_few_rows_are_not_overfitted():
     moments.add(features[None, :60], target[:60])
     errors = {}
     for ridge in (1e-9, moments.scarcity):
-        weight, constant = moments.solve(ridge, intercept=True)
+        weight, constant = solved(moments, ridge, intercept=True)
         errors[ridge] = float((features[60:] @ weight.T + constant - target[60:]).square().mean())
     assert errors[moments.scarcity] < 0.6 * errors[1e-9]
 

@@ -9,25 +9,23 @@ calibration images does it all: each layer's weights are solved for just before 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
+from amc.pruning.recovery.dense_targets import BATCH, Job, dense_targets
 from amc.pruning.recovery.residual_sums import (
     OperatorWatch,
     ResidualSum,
-    Step,
     Summands,
     confirm_residual_sums,
     find_residual_sums,
 )
-from amc.pruning.regression.least_squares import Moments
+from amc.pruning.regression.least_squares import Moments, NormalEquations
 from amc.pruning.regression.patches import READER_TYPES, Reader, input_rows, is_reader, output_rows, sample_rows
 from amc.pruning.regression.regressions import BATCH_NORMS, has_running_mean
 from amc.runtime.call import evaluation_mode, input_of
@@ -35,8 +33,12 @@ from amc.structure import LayerSpec, ModelStructure
 from amc.structure.slicing import kept_positions
 from amc.utils.progress import Progress, silent, steps_of
 
-_BATCH = 250
 _ACTIVATIONS_HELD = 4  # a layer's input and output, its unfolded or reordered copy, and a residual stream
+
+
+LayerSolver = Callable[[str, NormalEquations, Tensor], Tensor]
+"""Chooses the weights of a layer, given its name, its normal equations, and what a squared error of each of its outputs
+counts, `(O,)`; returns them as rows, `(groups, O / groups, d)`."""
 
 
 @dataclass(frozen=True)
@@ -62,35 +64,6 @@ class ReconstructionOptions:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One layer to refit.
-
-    Attributes:
-        layer: The layer.
-        outputs: Which of the dense layer's outputs the pruned layer has.
-        output_size: Height and width (or length) of the output; for linear layers, all axes but the first and last.
-        rows: Sampled output positions over all images, rising.
-        residual: The sum that the layer's output enters, or None.
-    """
-
-    layer: LayerSpec
-    outputs: Tensor
-    output_size: tuple[int, ...]
-    rows: Tensor
-    residual: ResidualSum | None
-
-    @property
-    def image_rows(self) -> int:
-        """Output positions of one image."""
-        return prod(self.output_size)
-
-    def rows_of(self, first: int, count: int) -> tuple[slice, Tensor]:
-        """Returns which of the rows lie in images `first` to `first + count`, and where within those images."""
-        low, high = torch.searchsorted(self.rows, torch.tensor([first, first + count]) * self.image_rows).tolist()
-        return slice(low, high), self.rows[low:high] - first * self.image_rows
-
-
 def reconstruct(
     pruned: nn.Module,
     dense: nn.Module,
@@ -99,6 +72,9 @@ def reconstruct(
     images: Tensor,
     options: ReconstructionOptions | None = None,
     advance: Progress = silent,
+    *,
+    sparse: Collection[str] = (),
+    solver: LayerSolver | None = None,
 ) -> None:
     """Refits the layers of a pruned network in sequence, in place.
 
@@ -111,6 +87,8 @@ def reconstruct(
             at once; `options.activation_memory` bounds how many are used.
         options: How to refit.
         advance: Takes the share that is done, 0 to 1, as it grows.
+        sparse: Names of layers that have lost weights but no channels.
+        solver: Chooses the weights of every layer that is refit; those of least error if None.
     """
     options = options or ReconstructionOptions()
     with evaluation_mode(dense), evaluation_mode(pruned), torch.no_grad():
@@ -119,11 +97,13 @@ def reconstruct(
         layers = [layer for layer in layers if layer.name in sizes]
         images = images[: _affordable(layers, sizes, options)]
         sums = _residual_sums(dense, pruned, structure, images[:2])
-        jobs = _plan_jobs(dense, structure, layers, sizes, sums, kept, images, options)
-        step = steps_of(-(-len(images) // _BATCH) + len(jobs), advance)
-        targets = _dense_targets(dense, jobs, images, step)
+        jobs = _plan_jobs(dense, structure, layers, sizes, sums, kept, frozenset(sparse), images, options)
+        step = steps_of(-(-len(images) // BATCH) + len(jobs), advance)
+        targets = dense_targets(dense, jobs, images, step)
         _reset_means(pruned, dense, jobs)
-        _refit(pruned, jobs, targets, images, options, step)
+        if solver is not None:
+            _reset_weights(pruned, dense, jobs)
+        _refit(pruned, jobs, targets, images, options, solver, step)
 
 
 def _affordable(
@@ -151,13 +131,15 @@ def _plan_jobs(
     sizes: Mapping[str, tuple[int, ...]],
     sums: Mapping[str, ResidualSum],
     kept: Mapping[int, Tensor],
+    sparse: Collection[str],
     images: Tensor,
     options: ReconstructionOptions,
-) -> dict[str, _Job]:
+) -> dict[str, Job]:
     """Decides which layers are refit, and on which rows."""
     state = dense.state_dict()
     stays = kept_positions(structure, kept, {name: tuple(tensor.shape) for name, tensor in state.items()})
-    first = next((place for place, layer in enumerate(layers) if layer.weight in stays), len(layers))
+    cut = (place for place, layer in enumerate(layers) if layer.weight in stays or layer.name in sparse)
+    first = next(cut, len(layers))
     layers = layers[first:]  # nothing ahead of the first cut has an error
     channels = sum(layer.weight_shape[0] for layer in layers)
     limit = min(options.rows, max(1, options.memory // (4 * max(channels, 1))))
@@ -167,7 +149,7 @@ def _plan_jobs(
         total = prod(sizes[layer.name]) * len(images)
         rows = sample_rows(total, limit, torch.Generator().manual_seed(options.seed * 100_003 + place))
         rows = torch.arange(total) if rows is None else rows
-        jobs[layer.name] = _Job(layer, outputs, sizes[layer.name], rows, sums.get(layer.name))
+        jobs[layer.name] = Job(layer, outputs, sizes[layer.name], rows, sums.get(layer.name))
     return jobs
 
 
@@ -203,88 +185,7 @@ def _output_sizes(dense: nn.Module, layers: Sequence[LayerSpec], images: Tensor)
     return sizes
 
 
-def _dense_targets(
-    dense: nn.Module, jobs: Mapping[str, _Job], images: Tensor, step: Callable[[], None]
-) -> dict[str, Tensor]:
-    """Notes what the dense network computes at the sampled rows.
-
-    Returns:
-        By layer, `(rows, outputs)`: its output, or the residual sum that it enters.
-    """
-    noter = _Noter(dense, jobs, images.device)
-    hooks = noter.hooks()
-    try:
-        for first in range(0, len(images), _BATCH):
-            part = images[first : first + _BATCH]
-            with noter.batch(first, len(part)):  # nothing but the forward pass may run here: operators are counted
-                dense(part)
-            step()
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return noter.targets
-
-
-class _Noter:
-    """Notes outputs of layers, and sums that they enter, as a network computes them.
-
-    Attributes:
-        targets: What was noted, by layer.
-    """
-
-    def __init__(self, dense: nn.Module, jobs: Mapping[str, _Job], device: torch.device) -> None:
-        """Starts with nothing noted."""
-        self._dense, self._jobs = dense, jobs
-        self._by_addition = {job.residual.addition: (name, job.residual) for name, job in jobs.items() if job.residual}
-        self._outlets: dict[str, Tensor] = {}
-        self.targets = {name: torch.empty(len(job.rows), len(job.outputs), device=device) for name, job in jobs.items()}
-
-    def hooks(self) -> list[RemovableHandle]:
-        """Hooks up to the layers without a sum, and to the outlets of those with one."""
-        plain = [name for name, job in self._jobs.items() if job.residual is None]
-        outlets = [residual.outlet for _, residual in self._by_addition.values()]
-        return [
-            *(self._dense.get_submodule(name).register_forward_hook(self._takes(name)) for name in plain),
-            *(self._dense.get_submodule(name).register_forward_hook(self._holds(name)) for name in outlets),
-        ]
-
-    @contextmanager
-    def batch(self, first: int, count: int) -> Iterator[None]:
-        """Watches the forward pass of the images from `first` on; every sum must come up in it."""
-        self._first, self._count, self._watch = first, count, OperatorWatch(self._report)
-        with self._watch:
-            yield
-        for _, residual in self._by_addition.values():
-            residual.check(residual.outlet not in self._outlets)
-
-    def _takes(self, name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            with self._watch.pause():
-                self._note(name, output)
-
-        return hook
-
-    def _holds(self, outlet: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            self._outlets[outlet] = output
-
-        return hook
-
-    def _report(self, step: Step, args: Sequence[Any], output: Any) -> None:
-        if step in self._by_addition:
-            name, residual = self._by_addition[step]
-            outlet = self._outlets.pop(residual.outlet, None)
-            residual.check(any(one is outlet for one in args[:2]))
-            self._note(name, output)
-
-    def _note(self, name: str, output: Tensor) -> None:
-        job, module = self._jobs[name], self._dense.get_submodule(name)
-        assert isinstance(module, READER_TYPES)
-        place, rows = job.rows_of(self._first, self._count)
-        self.targets[name][place] = output_rows(output, module, rows)[:, job.outputs.to(output.device)]
-
-
-def _reset_means(pruned: nn.Module, dense: nn.Module, jobs: Mapping[str, _Job]) -> None:
+def _reset_means(pruned: nn.Module, dense: nn.Module, jobs: Mapping[str, Job]) -> None:
     """Takes back the intercepts of an earlier refit, so that the dense layer's output is the target as it stands."""
     for job in jobs.values():
         norm = dense.get_submodule(job.layer.batch_norm) if job.layer.batch_norm else None
@@ -293,19 +194,29 @@ def _reset_means(pruned: nn.Module, dense: nn.Module, jobs: Mapping[str, _Job]) 
             pruned.get_submodule(str(job.layer.batch_norm)).running_mean = mean
 
 
+def _reset_weights(pruned: nn.Module, dense: nn.Module, jobs: Mapping[str, Job]) -> None:
+    """Gives the layers the dense weights again, toward which the ridge draws, before a solver chooses among them."""
+    for name in jobs:
+        module, source = pruned.get_submodule(name), dense.get_submodule(name)
+        assert isinstance(module, READER_TYPES)
+        assert isinstance(source, READER_TYPES)
+        module.weight.copy_(source.weight)
+
+
 def _refit(
     pruned: nn.Module,
-    jobs: Mapping[str, _Job],
+    jobs: Mapping[str, Job],
     targets: Mapping[str, Tensor],
     images: Tensor,
     options: ReconstructionOptions,
+    solver: LayerSolver | None,
     step: Callable[[], None],
 ) -> None:
     """Runs the pruned network once and solves for each layer's weights just before it runs."""
     summands = Summands([job.residual for job in jobs.values() if job.residual])
     watch = OperatorWatch(summands.report)
 
-    def refitter(job: _Job) -> Callable[[nn.Module, tuple[Tensor, ...], dict[str, Tensor]], None]:
+    def refitter(job: Job) -> Callable[[nn.Module, tuple[Tensor, ...], dict[str, Tensor]], None]:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
             assert isinstance(module, READER_TYPES)
             norm = pruned.get_submodule(job.layer.batch_norm) if job.layer.batch_norm else None
@@ -313,7 +224,7 @@ def _refit(
                 other = summands.take(job.residual) if job.residual else None
                 target = _target(norm, job, targets[job.layer.name], other, module)
                 if target is not None:
-                    _solve(norm, job, module, input_of(inputs, named), target, options)
+                    _solve(norm, job, module, input_of(inputs, named), target, options, solver)
             step()
 
         return hook
@@ -330,7 +241,7 @@ def _refit(
             hook.remove()
 
 
-def _target(norm: nn.Module | None, job: _Job, target: Tensor, other: Tensor | None, module: Reader) -> Tensor | None:
+def _target(norm: nn.Module | None, job: Job, target: Tensor, other: Tensor | None, module: Reader) -> Tensor | None:
     """Turns a dense sum into the target of the layer's own output, given the pruned network's other summand.
 
     None where the batch norm silences the layer altogether, as in residual branches that begin with gains of zero: no
@@ -362,23 +273,35 @@ def _affine(norm: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> tuple[Ten
 
 def _solve(
     norm: nn.Module | None,
-    job: _Job,
+    job: Job,
     module: Reader,
     inputs: Tensor,
     target: Tensor,
     options: ReconstructionOptions,
+    solver: LayerSolver | None,
 ) -> None:
     """Refits one layer and writes its weights and what takes the intercept."""
     intercept = module.bias is not None or has_running_mean(norm)
     moments = Moments(module)
-    for first in range(0, len(inputs), _BATCH):
-        part = inputs[first : first + _BATCH]
+    for first in range(0, len(inputs), BATCH):
+        part = inputs[first : first + BATCH]
         place, rows = job.rows_of(first, len(part))
         if len(rows):
             moments.add(input_rows(part, job.output_size, module, rows), target[place])
-    weight, constant = moments.solve(options.ridge + moments.scarcity, intercept)
-    module.weight.copy_(weight)
+    equations = moments.equations(options.ridge + moments.scarcity, intercept)
+    weight = equations.solution
+    if solver is not None:
+        weight = solver(job.layer.name, equations, _importance(norm, weight))
+    module.weight.copy_(weight.reshape(module.weight.shape))
+    constant = equations.constant(weight).float()
     if module.bias is not None:
         module.bias.copy_(constant)
     elif isinstance(norm, BATCH_NORMS) and norm.running_mean is not None:
         norm.running_mean -= constant
+
+
+def _importance(norm: nn.Module | None, weight: Tensor) -> Tensor:
+    """Returns what a squared error of each output counts behind its batch norm, `(O,)`."""
+    if isinstance(norm, BATCH_NORMS) and norm.running_var is not None:
+        return _affine(norm)[0].square().to(weight.dtype)
+    return weight.new_ones(weight.shape[0] * weight.shape[1])

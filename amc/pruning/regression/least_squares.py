@@ -2,10 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from amc.pruning.regression.patches import Reader, conv_groups
+
+
+@dataclass(frozen=True)
+class NormalEquations:
+    """The least-squares problem of one layer, solved; a grouped convolution has one for each group.
+
+    Weights are laid out as rows, one an output, with the features in the order of `weight.flatten(1)`. What other
+    weights W cost is `(W - solution) gram (W - solution)^T` for each output, above what the solution costs.
+
+    Attributes:
+        gram: Second moments of the features with the ridge, `(groups, d, d)`; centred where there is an intercept.
+        solution: The weights of least error, `(groups, O / groups, d)`.
+        mean: Mean features, `(groups, d)`.
+        target_mean: Mean targets, `(groups, O / groups)`.
+        intercept: Whether a constant may be added to every output.
+    """
+
+    gram: Tensor
+    solution: Tensor
+    mean: Tensor
+    target_mean: Tensor
+    intercept: bool
+
+    def constant(self, weight: Tensor) -> Tensor:
+        """Returns the best constant, `(O,)`, for weights `(groups, O / groups, d)`; zeros without intercept."""
+        if not self.intercept:
+            return torch.zeros_like(self.target_mean).flatten()
+        return (self.target_mean - (weight @ self.mean[:, :, None])[:, :, 0]).flatten()
 
 
 class Moments:
@@ -50,15 +80,12 @@ class Moments:
         """Features per row: a ridge of this order keeps few rows from being overfitted."""
         return self._sum.shape[1] / max(self._rows, 1)
 
-    def solve(self, ridge: float, intercept: bool) -> tuple[Tensor, Tensor]:
-        """Minimises `|X W + b - T|^2 / rows + ridge * |W - W_now|^2`.
+    def equations(self, ridge: float, intercept: bool) -> NormalEquations:
+        """Sets up the minimisation of `|X W + b - T|^2 / rows + ridge * |W - W_now|^2`.
 
         Args:
             ridge: Relative to the mean of the features' second moments.
             intercept: Whether b may differ from zero.
-
-        Returns:
-            The weight in the layer's own shape, and b, `(O,)`.
         """
         assert self._shift is not None
         assert self._target_shift is not None
@@ -69,11 +96,10 @@ class Moments:
         if not intercept:
             gram = gram + mean[:, :, None] * mean[:, None]
             cross = cross + mean[:, :, None] * target_mean[:, None]
-        shape = self._module.weight.shape
-        now = self._module.weight.detach().double().reshape(self._groups, shape[0] // self._groups, -1).transpose(1, 2)
+        rows = self._module.weight.detach().double()
+        now = rows.reshape(self._groups, len(rows) // self._groups, -1)
         damping = ridge * gram.diagonal(dim1=1, dim2=2).mean(1) + torch.finfo(torch.float32).tiny
         regular = gram + damping[:, None, None] * torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
         factor = torch.linalg.cholesky(regular)
-        weight = now + torch.cholesky_solve(cross - gram @ now, factor)
-        constant = target_mean - (mean[:, None] @ weight)[:, 0] if intercept else torch.zeros_like(target_mean)
-        return weight.transpose(1, 2).reshape(shape).float(), constant.flatten().float()
+        step = torch.cholesky_solve(cross - gram @ now.transpose(1, 2), factor)
+        return NormalEquations(regular, now + step.transpose(1, 2), mean, target_mean, intercept)

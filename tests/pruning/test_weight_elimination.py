@@ -1,0 +1,111 @@
+"""The optimal brain surgeon on rows of weights, against closed forms and brute force."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from amc.pruning.regression.restricted import solve_restricted
+from amc.pruning.regression.weight_elimination import eliminate_weights
+
+
+def problem(outputs, features, seed, rows=200):
+    generator = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(features, features, generator=generator, dtype=torch.float64)
+    inputs = torch.randn(rows, features, generator=generator, dtype=torch.float64) @ mixing
+    weight = torch.randn(outputs, features, generator=generator, dtype=torch.float64)
+    return inputs, inputs.T @ inputs / rows, weight
+
+
+def measured_error(inputs, weight, other):
+    return (inputs @ (other - weight).T).square().sum() / len(inputs)
+
+
+def test_the_example_of_the_paper_comes_out():
+    gram, weight = torch.tensor([[2.0, 1.0], [1.0, 2.0]]), torch.tensor([[1.0, 2.0]])
+    traces = eliminate_weights(gram, weight)
+    assert traces.order.tolist() == [[0, 1]]
+    # Hassibi's saliency is of half the squared error: 0.75 there is 1.5 here; then 2.5^2 * 2 = 12.5 is left to lose.
+    torch.testing.assert_close(traces.costs, torch.tensor([[1.5, 12.5]], dtype=torch.float64))
+    kept = solve_restricted(gram, weight, torch.tensor([[False, True]]))
+    torch.testing.assert_close(kept, torch.tensor([[0.0, 2.5]]))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 70), st.integers(0, 1000), st.floats(0.0, 1.0))
+def test_the_costs_add_up_to_the_error_that_is_measured(outputs, features, seed, share):
+    inputs, gram, weight = problem(outputs, features, seed)
+    traces = eliminate_weights(gram, weight)
+    mask = traces.ranks() < round(share * weight.numel())
+    values = solve_restricted(gram, weight, mask)
+    gone = features - mask.sum(1)
+    predicted = sum(traces.costs[row, :count].sum() for row, count in enumerate(gone.tolist()))
+    assert not values[~mask].any()
+    torch.testing.assert_close(
+        measured_error(inputs, weight, values), torch.as_tensor(predicted, dtype=torch.float64), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_every_step_removes_the_weight_that_brute_force_would():
+    _, gram, weight = problem(1, 7, seed=3)
+    order = eliminate_weights(gram, weight).order[0].tolist()
+    for gone in range(7):
+        left = [feature for feature in range(7) if feature not in order[:gone]]
+        errors = {}
+        for feature in left:
+            mask = torch.zeros(1, 7, dtype=torch.bool)
+            mask[0, [other for other in left if other != feature]] = True
+            off = solve_restricted(gram, weight, mask) - weight
+            errors[feature] = float((off @ gram @ off.T).item())
+        assert order[gone] == min(errors, key=errors.get)
+
+
+def test_restricted_values_are_the_best_among_those_of_the_same_mask():
+    _, gram, weight = problem(3, 6, seed=5)
+    mask = torch.tensor([[1, 1, 0, 1, 0, 0], [0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1]], dtype=torch.bool)
+    values = solve_restricted(gram, weight, mask)
+    gradient = (values - weight) @ gram
+    torch.testing.assert_close(gradient[mask], torch.zeros(9, dtype=torch.float64), rtol=0, atol=1e-8)
+    assert not values[1].any()
+    torch.testing.assert_close(values[2], weight[2])
+
+
+def test_greedy_masks_are_near_the_best_of_all_masks():
+    _, gram, weight = problem(1, 8, seed=11)
+
+    def error(mask):
+        off = solve_restricted(gram, weight, mask) - weight
+        return float((off @ gram @ off.T).item())
+
+    chosen = error(eliminate_weights(gram, weight).ranks() < 4)
+    masks = []
+    for stays in combinations(range(8), 4):
+        mask = torch.zeros(1, 8, dtype=torch.bool)
+        mask[0, list(stays)] = True
+        masks.append(mask)
+    errors = sorted(error(mask) for mask in masks)
+    assert chosen <= errors[len(errors) // 20]
+
+
+def test_outputs_of_more_importance_keep_more_weights():
+    _, gram, weight = problem(2, 20, seed=2)
+    weight[1] = weight[0]
+    ranks = eliminate_weights(gram, weight, torch.tensor([1.0, 100.0])).ranks()
+    kept = (ranks < 20).sum(1)
+    assert kept[1] > kept[0]
+    assert sorted(ranks.flatten().tolist()) == list(range(40))
+
+
+@pytest.mark.parametrize("memory", [1, 1 << 12])
+def test_a_bound_on_the_memory_changes_nothing(memory):
+    _, gram, weight = problem(5, 40, seed=4)
+    free, bound = eliminate_weights(gram, weight), eliminate_weights(gram, weight, memory=memory)
+    assert torch.equal(free.order, bound.order)
+    mask = free.ranks() < 60
+    torch.testing.assert_close(
+        solve_restricted(gram, weight, mask), solve_restricted(gram, weight, mask, memory=memory)
+    )
