@@ -40,18 +40,17 @@ class BenchConfig:
         rounds: How often the search and the reference take turns.
         reference_episodes: Allocations that the reference scores in each round, taken from the search; 0 for none.
         reference_rows: Positions that the reference samples in every layer: rows of its least-squares problems.
+
+    Raises:
+        ConfigurationError: If there would be nothing to measure.
     """
 
     rounds: int = 3
     reference_episodes: int = 1
     reference_rows: int = ROWS
 
-    def check(self) -> None:
-        """Refuses numbers out of range.
-
-        Raises:
-            ConfigurationError: If there would be nothing to measure.
-        """
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
         if self.rounds < 1 or self.reference_episodes < 0 or self.reference_rows < 1:
             raise ConfigurationError(
                 "rounds and reference_rows must be at least 1 and reference_episodes at least 0, "
@@ -152,9 +151,8 @@ def measure_speed(task: Task, search: SearchConfig, config: BenchConfig) -> Benc
         config: How to measure.
 
     Raises:
-        ConfigurationError: If an option cannot be used.
+        ConfigurationError: If single weights are to be pruned.
     """
-    config.check()
     device = resolve_device(task.device)
     watch = SearchWatch(task, search)
     watch.play(0)

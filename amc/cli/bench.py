@@ -13,6 +13,7 @@ import jsonargparse
 from amc.cli.agents_help import agents_help
 from amc.cli.command import Command
 from amc.cli.options import add_run_options, run_config
+from amc.cli.spelling import listed
 from amc.errors import ConfigurationError, RunFolderError
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.utils.json_files import write_json
 
     config = run_config(options)
-    _rules(options).check()
+    _rules(options)  # refuses what is wrong before anything takes time
     file = Path(options.json) if options.json else None
     with _naming_the_file():  # before hours of measuring
         if file is not None:
@@ -120,10 +121,10 @@ def _curve(config: RunConfig, options: jsonargparse.Namespace) -> dict[str, Any]
 
     from amc.bench import curve_table, measure_curve
     from amc.cli.setup import display, search_of
-    from amc.pipeline.config import budget_of, split_names
+    from amc.pipeline.config import budget_of
     from amc.report.tables import render
 
-    names, shown, points = split_names(options.curve), display(), []
+    names, shown, points = listed(options.curve), display(), []
     if not names:
         raise ConfigurationError(f"--curve must name networks, comma-separated, not {options.curve!r}")
     images = _CURVE_IMAGES if config.data.search_images is None else config.data.search_images

@@ -53,8 +53,11 @@ class HelpFormatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHe
     def _get_help_string(self, action: argparse.Action) -> str:
         """Returns the text, with the default where there is one."""
         text = action.help or ""
-        if action.default in (None, argparse.SUPPRESS, "", {}) or action.nargs == 0:
+        if action.default in (None, argparse.SUPPRESS, "", {}, []) or action.nargs == 0:
             return text
+        if isinstance(action.default, list):
+            between = " " if action.nargs == "+" else ","
+            return f"{text.rstrip('.')} (default: {between.join(map(str, action.default))})"
         return f"{text.rstrip('.')} (default: %(default)s)"
 
 

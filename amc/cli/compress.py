@@ -56,7 +56,7 @@ def run(options: jsonargparse.Namespace) -> None:
             pruning=config.pruning,
             finetune=config.finetune,
             train=config.train if config.trains_first else None,
-            compare_with=config.baselines,
+            compare_with=config.compare,
             source=source,
             seed=config.seed,
             device=config.device,

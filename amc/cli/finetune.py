@@ -61,7 +61,6 @@ def run(options: jsonargparse.Namespace) -> None:
 
     file, config, shown = _network_file(options), run_config(options), display()
     folder = file.parent
-    config.finetune.check()
     if config.finetune.epochs < 1:
         raise ConfigurationError("amc finetune trains for at least one epoch; give --finetune.epochs")
     named = folder if folder.name.strip(".") else folder.resolve()  # "." and ".." have no name of their own

@@ -11,6 +11,7 @@ import jsonargparse
 import yaml
 
 from amc.cli.command import Parser
+from amc.cli.spelling import SPELLINGS, read_spellings
 from amc.errors import ConfigurationError
 from amc.pipeline.config import RunConfig
 from amc.report.run_folder import CONFIG, DENSE
@@ -23,14 +24,14 @@ _METAVARS = {
     "agent": "NAME",
     "reward": "NAME",
     "allocation_mode": "NAME",
-    "compare": "NAMES",
+    "compare": "NAME,NAME",
     "device": "NAME",
     "dtype": "NAME",
     "data.root": "DIR",
     "pruning.family": "NAME",
     "pruning.criterion": "NAME",
     "pruning.reconstruction": "NAME",
-    "pruning.exclude": "NAMES",
+    "pruning.exclude": "NAME,NAME",
     "pruning.bounds": "PATTERN=MIN:MAX",
     "data.name": "NAME",
     "data.augment": "NAME",
@@ -57,6 +58,8 @@ def add_run_options(parser: jsonargparse.ArgumentParser, hide: Collection[str] =
     parser.add_class_arguments(RunConfig, as_group=True)
     hide = {*hide, *_WITHOUT_EFFECT}
     for action in parser._actions:
+        if action.dest in SPELLINGS:
+            _take_spelling(action)
         if action.dest in hide or action.dest.partition(".")[0] in hide:
             action.help = argparse.SUPPRESS
         elif "CONFIG" in str(action.metavar) and action.dest in FIELDS:
@@ -74,6 +77,13 @@ def add_run_options(parser: jsonargparse.ArgumentParser, hide: Collection[str] =
         parser.check_config_file = check_config_file
 
 
+def _take_spelling(action: argparse.Action) -> None:
+    """Lets an option take any form: `read_spellings` reads and checks it."""
+    action._typehint = Any  # type: ignore[attr-defined]
+    if isinstance(action.default, tuple):
+        action.default = list(action.default)  # as YAML has it
+
+
 def _is_switch(action: argparse.Action) -> bool:
     """Tells whether an option is true or false."""
     return "bool" in str(getattr(action, "_typehint", "")) or isinstance(action.default, bool)
@@ -85,7 +95,7 @@ def run_config(options: jsonargparse.Namespace) -> RunConfig:
     Raises:
         ConfigurationError: If a value has the wrong type.
     """
-    record = options.as_dict()
+    record = read_spellings(options.as_dict())
     return from_mapping(RunConfig, {name: value for name, value in record.items() if name in FIELDS})
 
 
@@ -142,7 +152,7 @@ def check_config_file(path: str, options: Collection[str] = ()) -> None:
     Raises:
         ConfigurationError: If the file is missing, is no YAML, or holds an unknown option or a value of the wrong type.
     """
-    record = read_yaml(Path(path))
+    record = read_spellings(read_yaml(Path(path)))
     own = set(options) - FIELDS
     from_mapping(RunConfig, {name: value for name, value in record.items() if name not in own})
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import jsonargparse
 
 from amc.cli.command import Command
+from amc.cli.spelling import listed
 from amc.errors import AmcError, ConfigurationError, UnknownNameError
 
 
@@ -81,12 +82,11 @@ def _models(patterns: str) -> list[str]:
 
     from amc.models import model_names
     from amc.models.sources import torchvision_names
-    from amc.pruning.config import split_list
 
     if not patterns:
         return torchvision_names()
     names: list[str] = []
-    for pattern in split_list(patterns):
+    for pattern in listed(patterns):
         matched = [name for name in model_names() if fnmatchcase(name, pattern)]
         if not matched and "*" in pattern:
             raise ConfigurationError(
@@ -104,10 +104,9 @@ def _contracts(names: str) -> list[str]:
     Raises:
         UnknownNameError: If one does not exist.
     """
-    from amc.pruning.config import split_list
     from amc.zoo.contracts import CONTRACTS
 
-    chosen = list(split_list(names))
+    chosen = list(listed(names))
     for name in chosen:
         if name not in CONTRACTS:
             raise UnknownNameError("contract", name, CONTRACTS)

@@ -11,6 +11,7 @@ from amc.data.decoded_images import DecodeProgress
 from amc.data.image_set import ImageSet
 from amc.data.splits import DataRoles, split_roles
 from amc.errors import ConfigurationError, DataError, UnknownNameError
+from amc.utils.conversion import conform
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,11 @@ class DataConfig:
         augment: Random changes in training: crop_flip, shift, none, or auto for what fits the data.
         download: Whether a torchvision data set that is not at root may be downloaded.
         cache: Whether decoded images are kept in the user's cache folder.
+
+    Raises:
+        UnknownNameError: If the data set or augmentation does not exist.
+        ConfigurationError: If an option has another type or is out of its range.
+        DataError: If the data set cannot have images of that size.
     """
 
     name: str = "digits"
@@ -45,6 +51,22 @@ class DataConfig:
     download: bool = False
     cache: bool = True
 
+    def __post_init__(self) -> None:
+        """Checks the options."""
+        conform(self, "data.")
+        if self.name not in LOADERS:
+            raise UnknownNameError("data set", self.name, LOADERS)
+        if self.augment != "auto":
+            augmentation(self.augment)
+        for name in ("image_size", "search_images", "calibration_images", "train_images", "test_images"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigurationError(f"data.{name} must be at least 1, not {value}")
+        if self.std is not None and min(self.std, default=0.0) <= 0:
+            raise ConfigurationError(f"data.std must be positive numbers, one a channel, not {list(self.std)}")
+        if self.name == "digits" and self.image_size not in (None, 8):
+            raise DataError(f"the digits have 8x8 pixels; leave data.image_size out instead of {self.image_size}")
+
 
 def load_data(config: DataConfig, *, seed: int = 0, progress: DecodeProgress | None = None) -> DataRoles:
     """Loads a data set and splits it into its four roles.
@@ -56,11 +78,8 @@ def load_data(config: DataConfig, *, seed: int = 0, progress: DecodeProgress | N
         progress: Told (images decoded so far, images in all) while a folder is decoded.
 
     Raises:
-        UnknownNameError: If the data set or augmentation is not known.
-        ConfigurationError: If a number is out of range.
         DataError: If the data cannot be found, read or split.
     """
-    _check(config)
     options = SourceOptions(
         name=config.name,
         root=None if config.root is None else Path(config.root).expanduser(),
@@ -75,22 +94,6 @@ def load_data(config: DataConfig, *, seed: int = 0, progress: DecodeProgress | N
     return split_roles(
         train, test, search_images=config.search_images, calibration_images=config.calibration_images, seed=seed
     )
-
-
-def _check(config: DataConfig) -> None:
-    """Refuses options that no data set can fulfil."""
-    if config.name not in LOADERS:
-        raise UnknownNameError("data set", config.name, LOADERS)
-    if config.augment != "auto":
-        augmentation(config.augment)
-    for name in ("image_size", "search_images", "calibration_images", "train_images", "test_images"):
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise ConfigurationError(f"data.{name} must be at least 1, not {value}")
-    if config.std is not None and min(config.std, default=0.0) <= 0:
-        raise ConfigurationError(f"data.std must be positive numbers, one a channel, not {list(config.std)}")
-    if config.name == "digits" and config.image_size not in (None, 8):
-        raise DataError(f"the digits have 8x8 pixels; leave data.image_size out instead of {config.image_size}")
 
 
 def _adjusted(images: ImageSet, config: DataConfig) -> ImageSet:

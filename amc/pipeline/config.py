@@ -14,8 +14,8 @@ from typing import Any
 from amc.costs import Budget
 from amc.data.load import DataConfig
 from amc.pruning import PruningConfig
-from amc.pruning.config import split_list
 from amc.training.config import FineTuneConfig, TrainConfig
+from amc.utils.conversion import conform
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,23 @@ class BudgetConfig:
     Attributes:
         flops: FLOPs kept, as a share of the dense network's (if neither is set: 0.5) or a count; a multiply-add is one.
         params: Parameters kept, as a share of the dense network's (0.5) or a count (400000).
+
+    Raises:
+        BudgetError: If a bound is malformed.
     """
 
     flops: float | None = None
     params: float | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the bounds."""
+        conform(self, "budget.")
+        self.bound()
+
+    def bound(self) -> Budget | None:
+        """Returns the budget, None where nothing is set."""
+        given = {name: _whole(value) for name, value in dataclasses.asdict(self).items() if value is not None}
+        return Budget(**given) if given else None
 
 
 @dataclass(frozen=True)
@@ -49,7 +62,7 @@ class RunConfig:
         first_images: Images that score a candidate first, rounded up to whole batches (on a CPU of 250); it sees the
             rest only while it can still win. Unset: all.
         allocation_mode: How candidates are kept within the budget: clip (the paper's) or project.
-        compare: Agents to compare with under the same budget, comma-separated; none for no comparison.
+        compare: Agents to compare with under the same budget; none for no comparison.
         seed: Seed of everything random.
         device: auto, cpu or cuda.
         dtype: Number format in which candidates are scored: float32, bfloat16, or auto for what the device does best.
@@ -69,7 +82,7 @@ class RunConfig:
     reward: str = "accuracy"
     first_images: int | None = None
     allocation_mode: str = "clip"
-    compare: str = "uniform,erk"
+    compare: tuple[str, ...] = ("uniform", "erk")
     seed: int = 0
     device: str = "auto"
     dtype: str = "auto"
@@ -84,22 +97,11 @@ class RunConfig:
         """Whether the dense network is trained by the run itself."""
         return not (self.weights or is_own_code(self.model)) if self.train_first is None else self.train_first
 
-    @property
-    def baselines(self) -> tuple[str, ...]:
-        """Names of the agents to compare with."""
-        return split_names(self.compare)
-
 
 def is_own_code(model: str) -> bool:
     """Tells whether a model's name is `package.module:factory`, the user's own code."""
     prefix, separator, _ = model.partition(":")
     return bool(separator) and prefix not in ("torchvision", "timm")
-
-
-def split_names(text: str) -> tuple[str, ...]:
-    """Splits a comma-separated list; `"none"` and `""` are empty."""
-    names = split_list(text)
-    return () if names == ("none",) else names
 
 
 def as_mapping(config: Any) -> dict[str, Any]:
@@ -119,19 +121,12 @@ def _absolute(path: str) -> str:
 
 
 def budget_of(config: RunConfig) -> Budget | None:
-    """Returns the budget; see `amc.pipeline.search.default_budget` for what holds if none is set.
-
-    Raises:
-        BudgetError: If it is malformed.
-    """
+    """Returns the budget; see `amc.pipeline.search.default_budget` for what holds if none is set."""
     from amc.pipeline.search import default_budget
 
-    flops, params = (_whole(value) for value in (config.budget.flops, config.budget.params))
-    if flops is None and params is None:
-        return default_budget(config.reward)
-    return Budget(flops=flops, params=params)
+    return config.budget.bound() or default_budget(config.reward)
 
 
-def _whole(value: float | None) -> float | int | None:
+def _whole(value: float) -> float | int:
     """Returns counts as integers; shares stay as they are."""
-    return int(value) if value is not None and value > 1 and float(value).is_integer() else value
+    return int(value) if value > 1 and float(value).is_integer() else value

@@ -42,10 +42,6 @@ def prepare(
         AmcError: If an option, the budget, the network or its weights cannot be used.
     """
     check_seed(seed)
-    for training in (finetune, train):
-        if training is not None:
-            training.check()
-    pruning.check()
     resolve_dtype(dtype, resolve_device(device))
     if data is not None and tune is None and finetune.epochs and not any(p.requires_grad for p in model.parameters()):
         raise ModelError("fine-tuning needs parameters that require gradients; unfreeze some, or set finetune.epochs 0")

@@ -13,7 +13,7 @@ from amc.costs import Budget
 from amc.data import DataRoles
 from amc.errors import ConfigurationError
 from amc.problem import PruningProblem, filter_problem, weight_problem
-from amc.pruning.config import PruningConfig, ratio_bounds, split_list
+from amc.pruning.config import PruningConfig
 from amc.structure import ModelStructure
 from amc.training import evaluate
 from amc.training.config import FineTuneConfig
@@ -89,8 +89,8 @@ def build_problem(structure: ModelStructure, budget: Budget | None, pruning: Pru
         **least,
         "max_keep_ratio": pruning.max_keep_ratio,
         "round_to": pruning.round_to,
-        "exclude": split_list(pruning.exclude),
-        "bounds": ratio_bounds(pruning.bounds),
+        "exclude": pruning.exclude,
+        "bounds": pruning.bounds,
     }
     if pruning.family == "weight":
         return weight_problem(structure, budget, **rules)

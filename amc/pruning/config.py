@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from amc.errors import ConfigurationError, UnknownNameError
 from amc.pruning.criteria.norms import CRITERIA
-from amc.utils.conversion import check_types
+from amc.utils.conversion import conform
 
 FAMILIES = ("filter", "weight")
 
@@ -27,11 +28,14 @@ class PruningConfig:
         min_keep_ratio: Smallest share that every layer keeps, 0 to 1; unset: 0.1 of the channels, 0.01 of the weights.
         max_keep_ratio: Largest share that every layer keeps, 0 to 1.
         round_to: Kept channels are a multiple of this; 8 or 16 suits most hardware.
-        exclude: Layers whose outputs stay whole: name patterns, comma-separated, such as 'conv1,layer1.*'. What they
-            read may be pruned.
-        bounds: Smallest and largest pruning ratio by name pattern, such as 'layer1.*=0:0.5,layer2.*=0.2:0.9'; of
-            several patterns that match a layer, the first counts.
+        exclude: Layers whose outputs stay whole, as name patterns such as conv1 and layer1.*. What they read may be
+            pruned.
+        bounds: Smallest and largest pruning ratio by name pattern; of several that match a layer, the first counts.
         residual: Whether the channels of residual streams are pruned too (filter).
+
+    Raises:
+        UnknownNameError: If the family, criterion or reconstruction does not exist.
+        ConfigurationError: If an option has another type or is out of its range.
     """
 
     family: str = "filter"
@@ -41,18 +45,13 @@ class PruningConfig:
     min_keep_ratio: float | None = None
     max_keep_ratio: float = 1.0
     round_to: int = 1
-    exclude: str = ""
-    bounds: str = ""
+    exclude: tuple[str, ...] = ()
+    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     residual: bool = False
 
-    def check(self) -> None:
-        """Refuses unknown names and numbers that mean nothing.
-
-        Raises:
-            UnknownNameError: If the family, criterion or reconstruction does not exist.
-            ConfigurationError: If an option has another type, or `recalibration_images` is negative or 1.
-        """
-        check_types(self, "pruning.")
+    def __post_init__(self) -> None:
+        """Checks the options."""
+        conform(self, "pruning.")
         for kind, name, known in (
             ("pruning family", self.family, FAMILIES),
             ("criterion", self.criterion, CRITERIA.names()),
@@ -64,33 +63,9 @@ class PruningConfig:
             raise ConfigurationError(
                 f"pruning.recalibration_images must be at least 2, or 0 for none, not {self.recalibration_images}"
             )
-
-
-def split_list(text: str) -> tuple[str, ...]:
-    """Splits a comma-separated list."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def ratio_bounds(text: str) -> dict[str, tuple[float, float]]:
-    """Reads the smallest and the largest pruning ratio by name pattern.
-
-    Args:
-        text: `"PATTERN=MIN:MAX"`, several with commas between them.
-
-    Raises:
-        ConfigurationError: If it is written differently, or not 0 <= MIN <= MAX <= 1.
-    """
-    found = {}
-    for part in split_list(text):
-        pattern, _, ratios = part.rpartition("=")
-        try:
-            smallest, largest = (float(ratio) for ratio in ratios.split(":"))
-        except ValueError:
-            smallest, largest = 1.0, 0.0
-        if not pattern or not 0 <= smallest <= largest <= 1:
-            raise ConfigurationError(
-                f"pruning.bounds must be PATTERN=MIN:MAX with 0 <= MIN <= MAX <= 1, not {part!r}; "
-                "for example layer1.*=0:0.5"
-            )
-        found[pattern] = (smallest, largest)
-    return found
+        for pattern, (smallest, largest) in self.bounds.items():
+            if not 0 <= smallest <= largest <= 1:
+                raise ConfigurationError(
+                    f"pruning.bounds must be ratios with 0 <= smallest <= largest <= 1, not {smallest:g} and "
+                    f"{largest:g} for {pattern!r}; for example 0 and 0.5"
+                )

@@ -7,7 +7,7 @@ from typing import Literal
 
 from amc.errors import ConfigurationError
 from amc.runtime.device import resolve_device, resolve_dtype
-from amc.utils.conversion import check_types
+from amc.utils.conversion import conform
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,10 @@ class FineTuneConfig:
             them out. 50 at a learning rate of 0.02 did well on residual networks with batch norms; others may diverge.
         dtype: Number format of the computation: float32, bfloat16, or auto for bfloat16 where the device gains from it.
         keep: Which epoch's weights are kept: the last, or the best on the search split, the start being one of them.
+
+    Raises:
+        UnknownNameError: If the schedule, or what to keep, does not exist.
+        ConfigurationError: If a setting has another type, or is out of its range.
     """
 
     epochs: int = 10
@@ -49,14 +53,9 @@ class FineTuneConfig:
     dtype: str = "auto"
     keep: Literal["last", "best"] = "last"
 
-    def check(self) -> None:
-        """Refuses settings that cannot train.
-
-        Raises:
-            UnknownNameError: If the schedule, or what to keep, does not exist.
-            ConfigurationError: If a setting has another type, or is out of its range.
-        """
-        check_types(self)
+    def __post_init__(self) -> None:
+        """Checks the settings."""
+        conform(self)
         resolve_dtype(self.dtype, resolve_device("cpu"))
         rules = {
             "epochs": (self.epochs >= 0, "at least 0"),

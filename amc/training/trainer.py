@@ -60,12 +60,10 @@ def fine_tune(
         checkpoint: A file that the state is written to after every epoch, and that is gone on from where it exists.
 
     Raises:
-        ConfigurationError: If a setting is out of its range.
         CheckpointError: If the checkpoint cannot be read or belongs to other settings.
         ModelError: If the loss becomes NaN or infinite, or nothing can be trained.
     """
     config = config or FineTuneConfig()
-    config.check()
     place = resolve_device(device)
     few = data.search.take(range(min(2, len(data.search)))).inputs().to(place)
     with isolated_random_state(seed), torch.enable_grad(), _ready(model, teacher, few) as channels_last:

@@ -91,8 +91,8 @@ def convert(hint: Any, value: Any, name: str) -> Any:
     return _plain(allowed, value, name)
 
 
-def check_types(options: Any, path: str = "") -> None:
-    """Checks that every field of a dataclass has its type.
+def conform(options: Any, path: str = "") -> None:
+    """Converts every field of a dataclass to its type, in place; for `__post_init__`, frozen or not.
 
     Args:
         options: The dataclass.
@@ -103,7 +103,7 @@ def check_types(options: Any, path: str = "") -> None:
         ConfigurationError: If a field has another type, or is a number that is not finite.
     """
     for name, hint in typing.get_type_hints(type(options)).items():
-        convert(hint, getattr(options, name), f"{path}{name}")
+        object.__setattr__(options, name, convert(hint, getattr(options, name), f"{path}{name}"))
 
 
 def _sequence(inner: Sequence[Any], value: Sequence[Any], name: str) -> tuple[Any, ...]:

@@ -140,4 +140,4 @@ def test_curve_shows_a_row_for_every_network(tmp_path, capsys):
 
 def test_nothing_to_measure_is_refused():
     with pytest.raises(ConfigurationError, match="rounds and reference_rows must be at least 1"):
-        BenchConfig(rounds=0).check()
+        BenchConfig(rounds=0)

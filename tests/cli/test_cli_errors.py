@@ -63,7 +63,10 @@ def error_of(words, capsys):
         (["compress", "--pruning.exclude", "layer9.*"], "layer9"),
         (["compress", "--pruning.exclude", "*"], "prune"),
         (["compress", "--pruning.bounds", "layer1.*"], "pruning.bounds must be PATTERN=MIN:MAX"),
-        (["compress", "--pruning.bounds", "layer1.*=0.6:0.5"], "0 <= MIN <= MAX <= 1, not 'layer1.*=0.6:0.5'"),
+        (
+            ["compress", "--pruning.bounds", "layer1.*=0.6:0.5"],
+            "smallest <= largest <= 1, not 0.6 and 0.5 for 'layer1.*'",
+        ),
         (["compress", "--pruning.bounds", "layer9.*=0:0.5"], "layer9"),
         (
             ["compress", "--pruning.bounds", "linear=0:0.5"],

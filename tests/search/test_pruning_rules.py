@@ -17,7 +17,7 @@ def problem(**rules):
 
 
 def test_bounds_by_pattern_limit_what_an_allocation_may_remove():
-    bounded = problem(bounds="layer1.*=0:0.25, layer3.*=0.5:0.75")
+    bounded = problem(bounds={"layer1.*": (0, 0.25), "layer3.*": (0.5, 0.75)})
     for decision in bounded.decisions:
         removed = {1 - decision.largest / decision.size, 1 - decision.smallest / decision.size}
         if decision.name.startswith("layer1."):
@@ -35,6 +35,6 @@ def test_widths_are_multiples_of_round_to():
 
 
 def test_excluded_layers_are_no_decisions():
-    names = {decision.name for decision in problem(exclude="layer2.*").decisions}
+    names = {decision.name for decision in problem(exclude=("layer2.*",)).decisions}
     assert not any(name.startswith("layer2.") for name in names)
     assert any(name.startswith("layer1.") for name in names)

@@ -1,0 +1,73 @@
+"""How lists and bounds are written on the command line; a YAML file takes these forms and its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from amc.errors import ConfigurationError
+
+_OPENING, _CLOSING, _QUOTES = "[{(", "]})", "\"'"
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """Splits a comma-separated list; commas inside brackets and quotes do not separate. `none` is an empty list."""
+    parts, depth, quote = [""], 0, ""
+    for letter in text:
+        if letter in _QUOTES and quote in ("", letter):
+            quote = "" if quote else letter
+        elif not quote:
+            depth += (letter in _OPENING) - (letter in _CLOSING)
+        if letter == "," and depth <= 0 and not quote:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    names = tuple(part.strip() for part in parts if part.strip())
+    return () if names == ("none",) else names
+
+
+def ratio_bounds(text: str) -> dict[str, tuple[float, float]]:
+    """Reads the smallest and the largest pruning ratio by name pattern.
+
+    Args:
+        text: `"PATTERN=MIN:MAX"`, several with commas between them.
+
+    Raises:
+        ConfigurationError: If it is written differently.
+    """
+    found = {}
+    for part in listed(text):
+        pattern, _, ratios = part.rpartition("=")
+        try:
+            smallest, largest = (float(ratio) for ratio in ratios.split(":"))
+        except ValueError:
+            pattern = ""
+        if not pattern:
+            raise ConfigurationError(
+                f"pruning.bounds must be PATTERN=MIN:MAX with 0 <= MIN <= MAX <= 1, not {part!r}; "
+                "for example layer1.*=0:0.5"
+            )
+        found[pattern] = (smallest, largest)
+    return found
+
+
+SPELLINGS = {"compare": listed, "pruning.exclude": listed, "pruning.bounds": ratio_bounds}
+"""What reads an option's text, by its dotted name."""
+
+
+def read_spellings(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns nested options with every text that `SPELLINGS` knows read; other values stay as they are.
+
+    Raises:
+        ConfigurationError: If a text is malformed.
+    """
+    found: dict[str, Any] = {}
+    for name, value in record.items():
+        read = SPELLINGS.get(f"{prefix}{name}")
+        if read is not None and isinstance(value, str):
+            found[name] = read(value)
+        elif read is None and isinstance(value, Mapping):
+            found[name] = read_spellings(value, f"{prefix}{name}.")
+        else:
+            found[name] = value
+    return found
