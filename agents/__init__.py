@@ -7,7 +7,7 @@ load only where they are asked for.
 
 from __future__ import annotations
 
-from agents.protocol import Agent, EpisodeResult, SearchOutcome, check_plan
+from agents.protocol import Agent, EpisodeResult, SearchResult, check_plan
 from agents.registry import AGENTS, create_agent
 
-__all__ = ["AGENTS", "Agent", "EpisodeResult", "SearchOutcome", "check_plan", "create_agent"]
+__all__ = ["AGENTS", "Agent", "EpisodeResult", "SearchResult", "check_plan", "create_agent"]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.episodes import Recorder, applied_ratios, play_ratios
-from agents.protocol import OnEpisode, SearchOutcome, check_episodes, problem_of
+from agents.episodes import EpisodeLog, applied_ratios, play_ratios
+from agents.protocol import OnEpisode, SearchResult, check_episodes, problem_of
 
 if TYPE_CHECKING:
     from agents.protocol import AllocationEnv
@@ -56,13 +56,13 @@ class BlackBoxAgent(ABC):
 
     def search(
         self, env: AllocationEnv, episodes: int, *, seed: int, on_episode: OnEpisode | None = None
-    ) -> SearchOutcome:
+    ) -> SearchResult:
         """Plays `episodes` vectors; see `Agent.search`."""
         check_episodes(episodes)
-        recorder = Recorder(on_episode)
+        log = EpisodeLog(on_episode)
         strategy = self.strategy(len(problem_of(env).decisions), episodes, seed)
         for _ in range(episodes):
             asked = strategy.ask()
-            result = play_ratios(env, asked, recorder)
+            result = play_ratios(env, asked, log)
             strategy.tell(asked, applied_ratios(env, result), result.reward)
-        return recorder.outcome()
+        return log.result()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agents.protocol import EpisodeResult, OnEpisode, SearchOutcome, problem_of
+from agents.protocol import EpisodeResult, OnEpisode, SearchResult, problem_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from agents.protocol import AllocationEnv
 
 
-class Recorder:
+class EpisodeLog:
     """Collects the episodes of one search and reports each as it ends."""
 
     def __init__(self, on_episode: OnEpisode | None = None) -> None:
@@ -53,9 +53,9 @@ class Recorder:
         self._since = now if infos else self._since
         return results
 
-    def outcome(self) -> SearchOutcome:
+    def result(self) -> SearchResult:
         """Returns all episodes and the best; there must be one at least."""
-        return SearchOutcome(max(self.episodes, key=lambda result: result.reward), list(self.episodes))
+        return SearchResult(max(self.episodes, key=lambda result: result.reward), list(self.episodes))
 
 
 def _result(episode: int, info: Mapping[str, Any], seconds: float) -> EpisodeResult:
@@ -70,13 +70,13 @@ def _result(episode: int, info: Mapping[str, Any], seconds: float) -> EpisodeRes
     )
 
 
-def play_ratios(env: AllocationEnv, ratios: Sequence[float] | NDArray[Any], recorder: Recorder) -> EpisodeResult:
+def play_ratios(env: AllocationEnv, ratios: Sequence[float] | NDArray[Any], log: EpisodeLog) -> EpisodeResult:
     """Plays one episode with given pruning ratios; the environment bounds and rounds them.
 
     Args:
         env: The environment.
         ratios: One pruning ratio a decision, in [0, 1].
-        recorder: Takes the result.
+        log: Takes the result.
 
     Returns:
         The episode's result.
@@ -86,22 +86,22 @@ def play_ratios(env: AllocationEnv, ratios: Sequence[float] | NDArray[Any], reco
     for index, ratio in enumerate(ratios):
         _, _, terminated, truncated, info = env.step(np.array([ratio], dtype=np.float32))
         assert (terminated or truncated) == (index == len(ratios) - 1), "one step a decision"
-    return recorder.finish(info)
+    return log.finish(info)
 
 
-def play(env: AllocationEnv, widths: Sequence[int], recorder: Recorder | None = None) -> EpisodeResult:
+def play(env: AllocationEnv, widths: Sequence[int], log: EpisodeLog | None = None) -> EpisodeResult:
     """Plays one episode with given widths, as the pruning ratios `1 - width / size`.
 
     Args:
         env: The environment.
         widths: Kept units, one a decision.
-        recorder: Takes the result; a new one if None.
+        log: Takes the result; a new one if None.
 
     Returns:
         The episode's result; its allocation has exactly these widths where they meet the budget and leave no
         room for another step.
     """
-    return play_ratios(env, ratios_of(env, widths), Recorder() if recorder is None else recorder)
+    return play_ratios(env, ratios_of(env, widths), EpisodeLog() if log is None else log)
 
 
 def ratios_of(env: AllocationEnv, widths: Sequence[int]) -> NDArray[np.float64]:

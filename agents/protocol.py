@@ -46,7 +46,7 @@ class EpisodeResult:
 
 
 @dataclass(frozen=True)
-class SearchOutcome:
+class SearchResult:
     """Everything a search has seen.
 
     Attributes:
@@ -77,7 +77,7 @@ class Agent(Protocol):
 
     def search(
         self, env: AllocationEnv, episodes: int, *, seed: int, on_episode: OnEpisode | None = None
-    ) -> SearchOutcome:
+    ) -> SearchResult:
         """Plays episodes and returns them.
 
         Args:

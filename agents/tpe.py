@@ -13,7 +13,7 @@ import optuna
 from agents.black_box import AskTell, BlackBoxAgent, Vector
 
 if TYPE_CHECKING:
-    from agents.protocol import AllocationEnv, OnEpisode, SearchOutcome
+    from agents.protocol import AllocationEnv, OnEpisode, SearchResult
 
 
 class Tpe(BlackBoxAgent):
@@ -39,7 +39,7 @@ class Tpe(BlackBoxAgent):
 
     def search(
         self, env: AllocationEnv, episodes: int, *, seed: int, on_episode: OnEpisode | None = None
-    ) -> SearchOutcome:
+    ) -> SearchResult:
         """Plays `episodes` trials; see `Agent.search`."""
         with _quiet_optuna():
             return super().search(env, episodes, seed=seed, on_episode=on_episode)

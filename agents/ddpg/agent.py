@@ -14,8 +14,8 @@ from agents.ddpg.config import DDPGConfig
 from agents.ddpg.exploration import Schedule
 from agents.ddpg.learnt_task import LearntTask
 from agents.ddpg.state import TrainedState, capture, restore
-from agents.episodes import Recorder, ratios_of
-from agents.protocol import EpisodeResult, OnEpisode, SearchOutcome, check_episodes, problem_of
+from agents.episodes import EpisodeLog, ratios_of
+from agents.protocol import EpisodeResult, OnEpisode, SearchResult, check_episodes, problem_of
 from amc.errors import ConfigurationError
 from amc.utils.random_state import isolated_random_state
 
@@ -56,7 +56,7 @@ class DDPGAgent:
 
     def search(
         self, env: AllocationEnv, episodes: int, *, seed: int, on_episode: OnEpisode | None = None
-    ) -> SearchOutcome:
+    ) -> SearchResult:
         """Learns for `episodes` episodes; see `Agent.search`.
 
         Every call starts from `initial` again, so that the same seed plays the same episodes.
@@ -65,15 +65,15 @@ class DDPGAgent:
             ConfigurationError: If the episodes do not divide among the environments.
         """
         self.check_episodes(episodes)
-        recorder = Recorder(on_episode)
+        log = EpisodeLog(on_episode)
         with isolated_random_state(seed):
             algorithm = AllocationDDPG(env, self.config, self._schedule(env, episodes), seed)
             if self.initial is not None:
                 restore(algorithm, self.initial)
             steps = episodes * algorithm.decisions
-            algorithm.learn(steps, callback=EpisodeCallback(recorder), log_interval=None)  # type: ignore[arg-type]
+            algorithm.learn(steps, callback=EpisodeCallback(log), log_interval=None)  # type: ignore[arg-type]
             self.trained = capture(algorithm)
-        return recorder.outcome()
+        return log.result()
 
     def check_episodes(self, episodes: int) -> None:
         """Checks a number of episodes.
@@ -94,12 +94,12 @@ class DDPGAgent:
         start = Schedule.of_search if self.initial is None else Schedule.transferred
         return start(self.config, episodes, guides(env, self.config.warm_start))
 
-    def act(self, env: AllocationEnv, recorder: Recorder | None = None) -> EpisodeResult:
+    def act(self, env: AllocationEnv, log: EpisodeLog | None = None) -> EpisodeResult:
         """Plays one episode with the trained policy and no noise.
 
         Args:
             env: The environment: the one that the policy was learnt in, or that of another budget or network.
-            recorder: Takes the result; a new one if None.
+            log: Takes the result; a new one if None.
 
         Returns:
             The episode's result.
@@ -116,7 +116,7 @@ class DDPGAgent:
         for _ in range(algorithm.decisions):
             action = np.array([algorithm.ratio(observation)], dtype=np.float32)
             observation, _, _, _, info = env.step(action)
-        return (Recorder() if recorder is None else recorder).finish(info)
+        return (EpisodeLog() if log is None else log).finish(info)
 
     def save(self, path: str | Path) -> None:
         """Writes the trained agent with its replay and baseline to one safetensors file.

@@ -24,7 +24,7 @@ from agents.ddpg.exploration import Schedule
 from agents.ddpg.learnt_task import LearntTask
 from agents.ddpg.proposals import best_plan
 from agents.ddpg.replay import SharedRewardReplayBuffer
-from agents.episodes import Recorder
+from agents.episodes import EpisodeLog
 from agents.protocol import problem_of
 
 if TYPE_CHECKING:
@@ -153,14 +153,14 @@ class AllocationDDPG(DDPG):
 class EpisodeCallback(BaseCallback):
     """Records every episode as it ends."""
 
-    def __init__(self, recorder: Recorder) -> None:
-        """Takes the recorder."""
+    def __init__(self, log: EpisodeLog) -> None:
+        """Takes the log."""
         super().__init__()
-        self._recorder = recorder
+        self._log = log
 
     def _on_step(self) -> bool:
         finished = [info for done, info in zip(self.locals["dones"], self.locals["infos"], strict=True) if done]
-        self._recorder.finish_together(finished)
+        self._log.finish_together(finished)
         return True
 
 

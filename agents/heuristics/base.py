@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
-from agents.episodes import Recorder, play
-from agents.protocol import OnEpisode, SearchOutcome, check_episodes, problem_of
+from agents.episodes import EpisodeLog, play
+from agents.protocol import OnEpisode, SearchResult, check_episodes, problem_of
 
 if TYPE_CHECKING:
     from agents.protocol import AllocationEnv
@@ -31,9 +31,9 @@ class Heuristic(ABC):
 
     def search(
         self, env: AllocationEnv, episodes: int, *, seed: int, on_episode: OnEpisode | None = None
-    ) -> SearchOutcome:
+    ) -> SearchResult:
         """Plays one episode, whatever `episodes` and `seed` say; see `Agent.search`."""
         check_episodes(episodes)
-        recorder = Recorder(on_episode)
-        play(env, self.widths(problem_of(env)), recorder)
-        return recorder.outcome()
+        log = EpisodeLog(on_episode)
+        play(env, self.widths(problem_of(env)), log)
+        return log.result()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.episodes import Recorder, play
-from agents.protocol import OnEpisode, SearchOutcome, check_episodes, problem_of
+from agents.episodes import EpisodeLog, play
+from agents.protocol import OnEpisode, SearchResult, check_episodes, problem_of
 from amc.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -51,19 +51,19 @@ class Greedy:
 
     def search(
         self, env: AllocationEnv, episodes: int, *, seed: int, on_episode: OnEpisode | None = None
-    ) -> SearchOutcome:
+    ) -> SearchResult:
         """Measures and plays `episodes` allocations; see `Agent.search`."""
         check_episodes(episodes)
-        problem, recorder = problem_of(env), Recorder(on_episode)
+        problem, log = problem_of(env), EpisodeLog(on_episode)
         fit = _AdditiveFit(problem)
         centre = problem.project([1.0] * len(problem.decisions))
-        fit.add(play(env, centre, recorder))
-        while len(recorder.episodes) < episodes:
-            for widths in self._round(problem, centre)[: episodes - len(recorder.episodes) - 1]:
-                fit.add(play(env, widths, recorder))
+        fit.add(play(env, centre, log))
+        while len(log.episodes) < episodes:
+            for widths in self._round(problem, centre)[: episodes - len(log.episodes) - 1]:
+                fit.add(play(env, widths, log))
             centre = knapsack(problem, fit.gains(), centre)
-            fit.add(play(env, centre, recorder))
-        return recorder.outcome()
+            fit.add(play(env, centre, log))
+        return log.result()
 
     def _round(self, problem: PruningProblem, centre: tuple[int, ...]) -> list[tuple[int, ...]]:
         """Returns the allocations of one round: every decision less, then every decision more, and so on."""

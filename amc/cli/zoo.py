@@ -45,33 +45,33 @@ def run(options: jsonargparse.Namespace) -> None:
     Raises:
         AmcError: If an option cannot be used, or a contract is broken.
     """
-    from amc.zoo.sweep import append_outcome, examine, read_outcomes
+    from amc.zoo.sweep import append_examination, examine, read_examinations
     from amc.zoo.table import write_table
 
     if options.table_only and options.results is None:
         raise ConfigurationError("--table_only makes the table of what --results FILE holds; give it")
     results = None if options.results is None else Path(options.results)
-    known = {} if results is None else read_outcomes(results)
+    known = {} if results is None else read_examinations(results)
     if options.table_only and not known:
-        raise ConfigurationError(f"--results must hold outcomes to make a table of, and {results} holds none")
+        raise ConfigurationError(f"--results must hold examinations to make a table of, and {results} holds none")
     contracts, size = _contracts(options.contracts), options.image_size
     chosen = sorted(known) if options.table_only and not options.models else _models(options.models)
-    outcomes = []
+    examinations = []
     for name in chosen:
-        outcome = known.get(name)
-        if outcome is None and options.table_only:
+        examination = known.get(name)
+        if examination is None and options.table_only:
             continue
-        if outcome is not None and size is not None and outcome.image_size != size:
-            outcome = None  # of other images
-        if outcome is None or not (options.table_only or outcome.covers(contracts)):
-            outcome = examine(name, contracts, image_size=size).joined(outcome)
+        if examination is not None and size is not None and examination.image_size != size:
+            examination = None  # of other images
+        if examination is None or not (options.table_only or examination.covers(contracts)):
+            examination = examine(name, contracts, image_size=size).joined(examination)
             if results is not None:
-                append_outcome(results, outcome)
-        outcomes.append(outcome)
-        print(outcome.line(), flush=True)
+                append_examination(results, examination)
+        examinations.append(examination)
+        print(examination.line(), flush=True)
     if options.out is not None:
-        write_table(Path(options.out), outcomes)
-    broken = [outcome.model for outcome in outcomes if not outcome.holds]
+        write_table(Path(options.out), examinations)
+    broken = [examination.model for examination in examinations if not examination.holds]
     if broken:
         raise AmcError(f"contracts must hold on every network, and are broken on {', '.join(broken)}; see above")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 
 import envs
-from agents import Agent, EpisodeResult, SearchOutcome, check_plan, create_agent
+from agents import Agent, EpisodeResult, SearchResult, check_plan, create_agent
 from amc.costs import Budget
 from amc.errors import ConfigurationError
 from amc.pipeline.racing import RacingEvaluator, Value, reward_of
@@ -101,7 +101,7 @@ def search_policy(
     recorder: Recorder | None = None,
     *,
     agent: Agent | None = None,
-) -> SearchOutcome:
+) -> SearchResult:
     """Lets an agent look for the allocation with the highest reward.
 
     Episodes that the recorder remembers are played again with the scores that they had, without running the network,
@@ -135,11 +135,11 @@ def search_policy(
 
         outcome = agent.search(env, config.episodes, seed=config.seed, on_episode=on_episode)
     episodes = [replay.as_recorded(result) for result in outcome.episodes]
-    known = SearchOutcome(episodes[outcome.best.episode], episodes)
+    known = SearchResult(episodes[outcome.best.episode], episodes)
     return known if race is None else replace(known, best=_best_on_all(known, evaluator, value))
 
 
-def best_candidates(outcome: SearchOutcome, count: int) -> list[Allocation]:
+def best_candidates(outcome: SearchResult, count: int) -> list[Allocation]:
     """Returns the different allocations with the highest rewards, best first."""
     ranked = sorted(outcome.episodes, key=lambda result: -result.reward)
     distinct = {result.allocation.key(): result.allocation for result in reversed(ranked)}
@@ -147,7 +147,7 @@ def best_candidates(outcome: SearchOutcome, count: int) -> list[Allocation]:
     return [distinct[key] for key in order[:count]]
 
 
-def _best_on_all(outcome: SearchOutcome, evaluator: Evaluator, value: Value) -> EpisodeResult:
+def _best_on_all(outcome: SearchResult, evaluator: Evaluator, value: Value) -> EpisodeResult:
     """Scores the best few on the whole split where they were not, and returns the best of them."""
     whole = max(result.score.images for result in outcome.episodes)
     first = {result.allocation.key(): result for result in reversed(outcome.episodes)}

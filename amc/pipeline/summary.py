@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from agents import SearchOutcome
+from agents import SearchResult
 from amc.costs.counting import uncounted_operators
 from amc.pipeline.deliver import Delivered
 from amc.pipeline.search import SearchConfig
@@ -47,7 +47,7 @@ def summarise(
     task: Task,
     source: ModelSource,
     search: SearchConfig,
-    outcome: SearchOutcome,
+    outcome: SearchResult,
     dense: float,
     delivered: Delivered,
     baselines: Mapping[str, Mapping[str, Any]],

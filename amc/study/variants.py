@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import yaml
 
-from agents import Agent, EpisodeResult, SearchOutcome, create_agent
+from agents import Agent, EpisodeResult, SearchResult, create_agent
 from amc.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -77,12 +77,12 @@ class _Acting:
     def __init__(self, agent: DDPGAgent) -> None:
         self._agent = agent
 
-    def search(self, env: Any, episodes: int, *, seed: int, on_episode: Any | None = None) -> SearchOutcome:
+    def search(self, env: Any, episodes: int, *, seed: int, on_episode: Any | None = None) -> SearchResult:
         """Plays one episode without noise."""
-        from agents.episodes import Recorder
+        from agents.episodes import EpisodeLog
 
-        result: EpisodeResult = self._agent.act(env, recorder := Recorder(on_episode))
-        return SearchOutcome(result, recorder.episodes)
+        result: EpisodeResult = self._agent.act(env, log := EpisodeLog(on_episode))
+        return SearchResult(result, log.episodes)
 
 
 def _option(text: str, part: str) -> tuple[str, Any]:

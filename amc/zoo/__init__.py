@@ -2,6 +2,6 @@
 
 from amc.zoo.cases import Case, Cut, cuts_of, open_case
 from amc.zoo.contracts import CONTRACTS, ContractError
-from amc.zoo.sweep import Outcome, examine
+from amc.zoo.sweep import Examination, examine
 
-__all__ = ["CONTRACTS", "Case", "ContractError", "Cut", "Outcome", "cuts_of", "examine", "open_case"]
+__all__ = ["CONTRACTS", "Case", "ContractError", "Cut", "Examination", "cuts_of", "examine", "open_case"]

@@ -19,7 +19,7 @@ OK, TRACING = "ok", "tracing"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Examination:
     """How a network fared.
 
     Attributes:
@@ -53,14 +53,14 @@ class Outcome:
         """Whether these contracts were checked, as far as the network could be traced."""
         return TRACING in self.contracts or set(contracts) <= set(self.contracts)
 
-    def joined(self, earlier: Outcome | None) -> Outcome:
-        """Returns the outcome with contracts that were checked earlier and not now."""
+    def joined(self, earlier: Examination | None) -> Examination:
+        """Returns the examination with contracts that were checked earlier and not now."""
         if earlier is None or TRACING in {**earlier.contracts, **self.contracts}:
             return self
         return replace(self, contracts={**earlier.contracts, **self.contracts})
 
     def line(self) -> str:
-        """Words the outcome in one line, failures included."""
+        """Words the examination in one line, failures included."""
         broken = "; ".join(f"{name}: {result}" for name, result in self.contracts.items() if result != OK)
         found = f"{self.prunable} of {self.groups} groups prunable, {self.share:.1%} of the FLOPs can go"
         held = "all contracts hold" if set(CONTRACTS) <= set(self.contracts) else f"held: {', '.join(self.contracts)}"
@@ -69,7 +69,7 @@ class Outcome:
 
 def examine(
     name: str, contracts: Sequence[str] | None = None, *, image_size: int | None = None, seed: int = 0
-) -> Outcome:
+) -> Examination:
     """Cuts a network to half of its FLOPs in two ways and checks the contracts on both.
 
     Args:
@@ -85,7 +85,7 @@ def examine(
     try:
         case = open_case(name, image_size=image_size, seed=seed)
     except Exception as error:
-        return Outcome(name, contracts={TRACING: _words(error)})
+        return Examination(name, contracts={TRACING: _words(error)})
     seconds = time.perf_counter() - started
     chosen = {contract: CONTRACTS[contract] for contract in contracts or CONTRACTS}
     results = dict.fromkeys(chosen, OK)
@@ -96,9 +96,9 @@ def examine(
     return _outcome(case, results, seconds)
 
 
-def _outcome(case: Case, results: Mapping[str, str], seconds: float) -> Outcome:
+def _outcome(case: Case, results: Mapping[str, str], seconds: float) -> Examination:
     groups = case.structure.groups
-    return Outcome(
+    return Examination(
         model=case.name,
         image_size=case.example.shape[-1],
         groups=len(groups),
@@ -123,8 +123,8 @@ def _words(error: Exception) -> str:
     return f"{type(error).__name__}: {first_line(error)}"
 
 
-def read_outcomes(file: Path) -> dict[str, Outcome]:
-    """Reads what earlier sweeps found, by model; of several outcomes the last counts.
+def read_examinations(file: Path) -> dict[str, Examination]:
+    """Reads what earlier sweeps found, by model; of several examinations the last counts.
 
     A last line that was cut off by a kill is dropped, from the file too.
 
@@ -132,12 +132,12 @@ def read_outcomes(file: Path) -> dict[str, Outcome]:
         RunFolderError: If the file holds something else.
     """
     try:
-        return {record["model"]: Outcome(**record) for record in Lines(file).records}
+        return {record["model"]: Examination(**record) for record in Lines(file).records}
     except (OSError, KeyError, TypeError) as error:
         raise RunFolderError(f"{file} must hold what amc zoo has found: {error!r}; give another --results") from error
 
 
-def append_outcome(file: Path, outcome: Outcome) -> None:
-    """Adds one line to the file of outcomes."""
+def append_examination(file: Path, examination: Examination) -> None:
+    """Adds one line to the file of examinations."""
     with file.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(asdict(outcome)) + "\n")
+        stream.write(json.dumps(asdict(examination)) + "\n")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from amc.zoo.contracts import CONTRACTS
-from amc.zoo.sweep import OK, Outcome
+from amc.zoo.sweep import OK, Examination
 
 OUTPUT = "the network's output"
 
@@ -16,51 +16,51 @@ START, END = "<!-- table: amc zoo -->", "<!-- end of table -->"
 HEADINGS = ("model", "groups", "FLOPs that can go", *CONTRACTS)
 
 
-def markdown(outcomes: Sequence[Outcome]) -> str:
+def markdown(examinations: Sequence[Examination]) -> str:
     """Returns the table, what failed, and what is left alone with the reason."""
-    holding = sum(outcome.holds for outcome in outcomes)
-    parts = [f"All contracts hold for {holding} of {len(outcomes)} networks.", _table(outcomes)]
-    for title, lines in (("Failures", _failures(outcomes)), ("Left alone", _left_alone(outcomes))):
+    holding = sum(examination.holds for examination in examinations)
+    parts = [f"All contracts hold for {holding} of {len(examinations)} networks.", _table(examinations)]
+    for title, lines in (("Failures", _failures(examinations)), ("Left alone", _left_alone(examinations))):
         if lines:
             parts.append(f"## {title}\n\n" + "\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
 
-def write_table(file: Path, outcomes: Sequence[Outcome]) -> None:
+def write_table(file: Path, examinations: Sequence[Examination]) -> None:
     """Writes the table to a file; between the two marks if the file has them, so that its other text stays."""
     before, after = "", ""
     if file.exists() and START in (text := file.read_text(encoding="utf-8")) and END in text:
         before, after = text[: text.index(START)], text[text.index(END) + len(END) :]
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(f"{before}{START}\n\n{markdown(outcomes)}\n{END}{after or chr(10)}", encoding="utf-8")
+    file.write_text(f"{before}{START}\n\n{markdown(examinations)}\n{END}{after or chr(10)}", encoding="utf-8")
 
 
-def _table(outcomes: Sequence[Outcome]) -> str:
-    rows = [HEADINGS, ("---", "---:", "---:", *[":---:"] * len(CONTRACTS)), *map(_row, outcomes)]
+def _table(examinations: Sequence[Examination]) -> str:
+    rows = [HEADINGS, ("---", "---:", "---:", *[":---:"] * len(CONTRACTS)), *map(_row, examinations)]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def _row(outcome: Outcome) -> tuple[str, ...]:
-    name = outcome.model + ("*" if outcome.streams else "")
-    marks = {contract: "ok" if result == OK else "**no**" for contract, result in outcome.contracts.items()}
+def _row(examination: Examination) -> tuple[str, ...]:
+    name = examination.model + ("*" if examination.streams else "")
+    marks = {contract: "ok" if result == OK else "**no**" for contract, result in examination.contracts.items()}
     results = [marks.get(contract, "-") for contract in CONTRACTS]
-    return (name, f"{outcome.prunable}/{outcome.groups}", f"{100 * outcome.share:.1f}%", *results)
+    return (name, f"{examination.prunable}/{examination.groups}", f"{100 * examination.share:.1f}%", *results)
 
 
-def _failures(outcomes: Sequence[Outcome]) -> list[str]:
+def _failures(examinations: Sequence[Examination]) -> list[str]:
     return [
-        f"- {outcome.model}, {contract}: {result}"
-        for outcome in outcomes
-        for contract, result in outcome.contracts.items()
+        f"- {examination.model}, {contract}: {result}"
+        for examination in examinations
+        for contract, result in examination.contracts.items()
         if result != OK
     ]
 
 
-def _left_alone(outcomes: Sequence[Outcome]) -> list[str]:
+def _left_alone(examinations: Sequence[Examination]) -> list[str]:
     """Lists groups other than the output by reason and model."""
     return [
-        f"- {outcome.model}: {count} {'group' if count == 1 else 'groups'}, {reason}"
-        for outcome in outcomes
-        for reason, count in outcome.left_alone.items()
+        f"- {examination.model}: {count} {'group' if count == 1 else 'groups'}, {reason}"
+        for examination in examinations
+        for reason, count in examination.left_alone.items()
         if reason != OUTPUT
     ]
