@@ -14,7 +14,11 @@ from amc.pipeline.evaluators import FilterEvaluator, WeightEvaluator
 from amc.pipeline.task import Task
 from amc.problem.evaluator import Evaluator
 from amc.pruning import (
+    WEIGHT_CRITERIA,
+    Evidence,
+    EvidenceOptions,
     FilterPruner,
+    ReconstructionOptions,
     SamplingOptions,
     TableOptions,
     WeightPruner,
@@ -25,6 +29,7 @@ from amc.pruning import (
 from amc.runtime import resolve_device
 from amc.runtime.call import move, on_device
 from amc.structure import Allocation
+from amc.utils.options import create
 from amc.utils.progress import Progress, silent
 
 _BATCH = 250
@@ -80,11 +85,11 @@ class FilterFamily:
         self._images = task.data.calibration.inputs().to(self._device) if task.data is not None else None
         refit = has_images and task.pruning.reconstruction != "none"
         criterion = task.pruning.criterion
-        if not has_images and criterion == "elimination":
-            criterion = "l2"  # elimination needs activations
+        if criterion == "auto":
+            criterion = "elimination" if has_images else "l2"
         options = TableOptions(criterion=criterion, refit=refit, sampling=SamplingOptions(seed=task.seed))
-        batches = [] if self._images is None else list(torch.split(self._images, _BATCH))
-        tables = build_tables(task.model, task.structure, batches, options, advance)
+        batches, labels = _calibration(task, self._images)
+        tables = build_tables(task.model, task.structure, batches, options, advance, labels=labels)
         self._pruner = FilterPruner(task.model, task.structure, tables)
         self.evaluator: Evaluator = FilterEvaluator(task, self._pruner, self._images)
         # Of the dense network first: a wrong prediction should not come to light after the search.
@@ -96,7 +101,8 @@ class FilterFamily:
         self._check_costs(model, allocation)
         if self._task.pruning.reconstruction == "sequential" and self._images is not None:
             kept = self.kept(allocation)
-            reconstruct(model, self._task.model, self._task.structure, kept, self._images, advance=advance)
+            options = ReconstructionOptions(seed=self._task.seed)
+            reconstruct(model, self._task.model, self._task.structure, kept, self._images, options, advance)
         return model
 
     def kept(self, allocation: Allocation) -> dict[int, Tensor]:
@@ -122,12 +128,16 @@ class FilterFamily:
 
 
 class WeightFamily:
-    """The smallest weights become zero; shapes stay."""
+    """Single weights become zero; shapes stay."""
 
     def __init__(self, task: Task) -> None:
         """Finds the layers' weights, and the classes that the dense network assigns."""
         self._task = task
-        self._pruner = WeightPruner(task.model, task.structure)
+        name = "magnitude" if task.pruning.criterion == "auto" else task.pruning.criterion
+        images = task.data.calibration.inputs().to(resolve_device(task.device)) if task.data is not None else None
+        options = EvidenceOptions(sampling=SamplingOptions(seed=task.seed))
+        evidence = Evidence(task.model, task.structure, *_calibration(task, images), options)
+        self._pruner = WeightPruner(task.model, task.structure, create(WEIGHT_CRITERIA, name), evidence)
         self.evaluator: Evaluator = WeightEvaluator(task, self._pruner)
 
     def prune(self, allocation: Allocation, advance: Progress = silent) -> nn.Module:
@@ -149,3 +159,10 @@ class WeightFamily:
         """Returns what sets the pruned weights to zero again."""
         masks = self._pruner.masks(allocation)
         return lambda model: apply_masks(model, masks)
+
+
+def _calibration(task: Task, images: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
+    """Returns the calibration images in batches, and the batches' labels; nothing without data."""
+    if images is None or task.data is None:
+        return [], []
+    return list(torch.split(images, _BATCH)), list(torch.split(task.data.calibration.targets, _BATCH))

@@ -2,7 +2,8 @@
 
 from amc.pruning.candidate import CandidateNetwork, CandidateScorer
 from amc.pruning.config import PruningConfig
-from amc.pruning.criteria.norms import CRITERIA
+from amc.pruning.criteria.base import CRITERIA, FILTER_CRITERIA, WEIGHT_CRITERIA, FilterCriterion, WeightCriterion
+from amc.pruning.criteria.evidence import Evidence, EvidenceOptions
 from amc.pruning.filter_pruner import FilterPruner, PrunePlan
 from amc.pruning.masks import apply_masks
 from amc.pruning.recovery.reconstruction import ReconstructionOptions, reconstruct
@@ -12,8 +13,13 @@ from amc.pruning.weight_pruner import WeightPruner
 
 __all__ = [
     "CRITERIA",
+    "FILTER_CRITERIA",
+    "WEIGHT_CRITERIA",
     "CandidateNetwork",
     "CandidateScorer",
+    "Evidence",
+    "EvidenceOptions",
+    "FilterCriterion",
     "FilterPruner",
     "PrunePlan",
     "PruningConfig",
@@ -21,6 +27,7 @@ __all__ = [
     "RefitTable",
     "SamplingOptions",
     "TableOptions",
+    "WeightCriterion",
     "WeightPruner",
     "apply_masks",
     "build_tables",

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from amc.errors import ConfigurationError, UnknownNameError
-from amc.pruning.criteria.norms import CRITERIA
+from amc.pruning.criteria.base import CRITERIA
 from amc.utils.conversion import conform
+from amc.utils.options import create
 
 FAMILIES = ("filter", "weight")
 
@@ -21,7 +22,8 @@ class PruningConfig:
 
     Attributes:
         family: filter removes whole channels (a smaller network); weight zeroes single weights (the same shapes).
-        criterion: How channels are ranked: elimination, l1, l2 or random; single weights always go by magnitude.
+        criterion: What is removed first: NAME, or NAME:KEY=VALUE;... with options. auto takes elimination (l2 without
+            data) for channels and magnitude for weights.
         reconstruction: Least-squares refit of the layers that read a cut one: sequential, once or none (filter).
         recalibration_images: Calibration images on which the batch norms of a candidate are re-estimated before it is
             scored; 0 scores it as it was cut (filter).
@@ -39,7 +41,7 @@ class PruningConfig:
     """
 
     family: str = "filter"
-    criterion: str = "elimination"
+    criterion: str = "auto"
     reconstruction: str = "sequential"
     recalibration_images: int = 100
     min_keep_ratio: float | None = None
@@ -54,11 +56,12 @@ class PruningConfig:
         conform(self, "pruning.")
         for kind, name, known in (
             ("pruning family", self.family, FAMILIES),
-            ("criterion", self.criterion, CRITERIA.names()),
             ("reconstruction", self.reconstruction, RECONSTRUCTIONS),
         ):
             if name not in known:
                 raise UnknownNameError(kind, name, known)
+        if self.criterion != "auto":
+            create(CRITERIA[self.family], self.criterion)
         if self.recalibration_images < 0 or self.recalibration_images == 1:
             raise ConfigurationError(
                 f"pruning.recalibration_images must be at least 2, or 0 for none, not {self.recalibration_images}"

@@ -8,20 +8,20 @@ import torch
 from torch import Tensor, nn
 
 
-def magnitude_ranks(weight: Tensor) -> Tensor:
-    """Ranks weights by their magnitude, the largest first.
+def ranks(scores: Tensor) -> Tensor:
+    """Ranks weights by their scores, the highest first.
 
     Args:
-        weight: Any shape, of fewer than 2^31 elements.
+        scores: Any shape, of fewer than 2^31 elements.
 
     Returns:
-        The place of every weight, from 0, int32 of the weight's shape; among equal magnitudes, those first in memory
-        order come first. The `count` largest weights are those whose rank is below `count`.
+        The place of every weight, from 0, int32 of the same shape; among equal scores, those first in memory order come
+        first. The `count` weights that score highest are those whose rank is below `count`.
     """
-    order = weight.detach().abs().flatten().argsort(descending=True, stable=True)
-    ranks = torch.empty(weight.numel(), dtype=torch.int32, device=weight.device)
-    ranks[order] = torch.arange(weight.numel(), dtype=torch.int32, device=weight.device)
-    return ranks.reshape(weight.shape)
+    order = scores.detach().flatten().argsort(descending=True, stable=True)
+    places = torch.empty(scores.numel(), dtype=torch.int32, device=scores.device)
+    places[order] = torch.arange(scores.numel(), dtype=torch.int32, device=scores.device)
+    return places.reshape(scores.shape)
 
 
 def masks_of_zeros(model: nn.Module) -> dict[str, Tensor]:

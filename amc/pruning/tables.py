@@ -9,37 +9,28 @@ import torch
 from torch import Tensor, nn
 
 from amc.errors import ConfigurationError
-from amc.pruning.criteria.norms import CRITERIA
-from amc.pruning.regression.elimination import CHUNK, Elimination, eliminate
-from amc.pruning.regression.patches import READER_TYPES
-from amc.pruning.regression.regressions import ReadCut, group_regressions, read_cuts
-from amc.pruning.regression.statistics import Gram, SamplingOptions, gather_grams, gram_bytes
+from amc.pruning.criteria.base import FILTER_CRITERIA, FilterCriterion, removal_order
+from amc.pruning.criteria.evidence import GRAMS, Evidence, EvidenceOptions
+from amc.pruning.regression.elimination import CHUNK, Elimination, Regression
+from amc.pruning.regression.regressions import ReadCut, read_cuts
 from amc.structure import ChannelGroup, ModelStructure
+from amc.utils.options import create
 from amc.utils.progress import Progress, silent, steps_of
 
 
 @dataclass(frozen=True)
-class TableOptions:
-    """How channels are chosen and their readers refit.
+class TableOptions(EvidenceOptions):
+    """How channels are chosen and their readers refit; what is gathered for it as in `EvidenceOptions`.
 
     Attributes:
-        criterion: Name in `amc.pruning.criteria.norms.CRITERIA`.
+        criterion: A name in `amc.pruning.criteria.base.FILTER_CRITERIA`, with or without options, or a criterion.
         refit: Whether the readers are refit by least squares; without, they are only sliced.
-        ridge: Ridge of the refit, relative to the mean of the Gram matrix's diagonal; features per row are added.
         memory: Bound on the tables, in bytes. Where every width does not fit, widths are tabulated on a grid.
-        gram_memory: Bound on the Gram matrices held at once, in bytes; beyond it, the calibration images are shown
-            again for the next groups. A single reader's matrix may exceed it.
-        scale_outputs: Whether a reader's outputs count by the scale of the batch norm behind it.
-        sampling: How much of the calibration images is used.
     """
 
-    criterion: str = "elimination"
+    criterion: str | FilterCriterion = "elimination"
     refit: bool = True
-    ridge: float = 1e-3
     memory: int = 1 << 30
-    gram_memory: int = 1 << 30
-    scale_outputs: bool = True
-    sampling: SamplingOptions = field(default_factory=SamplingOptions)
 
 
 @dataclass(frozen=True)
@@ -48,6 +39,8 @@ class GroupTable:
 
     Attributes:
         order: Channels in the order in which they go, `(C,)`.
+        errors: Relative squared error of the readers' refit outputs at widths 0 to C, summed over the readers,
+            `(C + 1,)`; None where nothing was refit.
         grid: The widths that are tabulated, rising; empty without refit.
         blocks: By reader's weight and width, the refitted weights `(O, w, q, *kernel)`: q positions for each of the w
             kept channels, in rising order.
@@ -55,6 +48,7 @@ class GroupTable:
     """
 
     order: Tensor
+    errors: Tensor | None = None
     grid: tuple[int, ...] = ()
     blocks: Mapping[str, Mapping[int, Tensor]] = field(default_factory=dict)
     intercepts: Mapping[str, Mapping[int, Tensor]] = field(default_factory=dict)
@@ -109,48 +103,52 @@ def build_tables(
     batches: Sequence[Tensor],
     options: TableOptions | None = None,
     advance: Progress = silent,
+    *,
+    labels: Sequence[Tensor] = (),
 ) -> RefitTable:
     """Ranks the channels of every prunable group and refits their readers at every width.
 
     Args:
         model: The dense network, on the device of the batches.
         structure: Its structure.
-        batches: Normalised calibration images, each `(N, C, H, W)`; may be empty where norms decide
-            and nothing is refit.
+        batches: Normalised calibration images, each `(N, C, H, W)`; may be empty where the criterion looks at weights
+            alone and nothing is refit.
         options: How to choose and refit.
         advance: Takes the share that is done, 0 to 1, as it grows.
+        labels: The images' classes, each `(N,)`, for criteria that look at gradients.
 
     Returns:
         The tables, on the CPU.
 
     Raises:
         UnknownNameError: If the criterion does not exist.
-        ConfigurationError: If calibration images are needed and none are given.
+        ConfigurationError: If calibration images or labels are needed and none are given, or the network has not what
+            the criterion looks at.
     """
     options = options or TableOptions()
-    CRITERIA.get(options.criterion)
-    tensors = model.state_dict()
-    needs_images = options.refit or options.criterion == "elimination"
-    if not needs_images:
-        ranked = {index: _ranked(structure.groups[index], tensors, options) for index in structure.prunable}
-        return RefitTable(ranked, 0)
-    if not batches:
+    criterion = options.criterion
+    criterion = create(FILTER_CRITERIA, criterion) if isinstance(criterion, str) else criterion
+    needs = criterion.needs | {GRAMS} if options.refit else criterion.needs
+    if needs and not batches:
         raise ConfigurationError(
             "elimination and refit need calibration images and none were given; give some, or use l1 without refit"
         )
-    cuts = {index: read_cuts(model, structure, structure.groups[index]) for index in structure.prunable}
-    sizes = {index: _bytes_a_channel(structure.groups[index], found) for index, found in cuts.items()}
-    grids = width_grids(sizes, options)
-    tables: dict[int, GroupTable] = {}
-    parts = _passes(model, cuts, options)
-    step = steps_of(len(parts) * len(batches) + len(cuts), advance)
-    for part in parts:
-        layers = [cut.layer for index in part for cut in cuts[index]]
-        grams = gather_grams(model, layers, batches, options.sampling, after_batch=step)
-        for index in part:
-            group = structure.groups[index]
-            tables[index] = _tabulate(model, group, tensors, cuts[index], grams, grids[index], options)
-            step()
+    groups = {index: structure.groups[index] for index in structure.prunable}
+    cuts = {index: read_cuts(model, structure, group) for index, group in groups.items()}
+    sizes = {index: _bytes_a_channel(groups[index], found) for index, found in cuts.items()}
+    grids = width_grids(sizes, options) if options.refit else {}
+    widths = {groups[index].name: grid for index, grid in grids.items()}
+    evidence = Evidence(model, structure, batches, labels, options, widths=widths, after_batch=lambda: step())
+    step = steps_of(evidence.passes(needs) * len(batches) + len(cuts), advance)
+    tables = {}
+    for index, group in groups.items():
+        order = removal_order(criterion, group, evidence)
+        found = evidence.eliminate(group, order) if GRAMS in needs else None
+        if found is None or not options.refit:
+            tables[index] = GroupTable(order, None if found is None else found.errors)
+        else:
+            tables[index] = _tabulate(found, evidence.regressions(group), grids[index])
+        step()
     return RefitTable(tables, sum(_table_bytes(table) for table in tables.values()))
 
 
@@ -181,66 +179,21 @@ def width_grids(bytes_a_channel: Mapping[int, tuple[int, int]], options: TableOp
     return {index: grid(index) for index in bytes_a_channel}
 
 
-def _passes(model: nn.Module, cuts: Mapping[int, Sequence[ReadCut]], options: TableOptions) -> list[list[int]]:
-    """Splits the groups into runs whose readers' Gram matrices fit into memory together."""
-    parts: list[list[int]] = [[]]
-    held: dict[str, int] = {}
-    for index, found in cuts.items():
-        new = {}
-        for cut in found:
-            module = model.get_submodule(cut.layer)
-            assert isinstance(module, READER_TYPES)
-            new[cut.layer] = gram_bytes(module, options.sampling.max_features)
-        if parts[-1] and sum((held | new).values()) > options.gram_memory:
-            parts.append([])
-            held = {}
-        held |= new
-        parts[-1].append(index)
-    return parts
-
-
-def _ranked(group: ChannelGroup, tensors: Mapping[str, Tensor], options: TableOptions) -> GroupTable:
-    """Makes the table of a group that is not refit; without a ranking of its own, it goes by the Euclidean norm."""
-    order = CRITERIA.get(options.criterion)(group, tensors, options.sampling.seed)
-    if order is None:
-        order = CRITERIA.get("l2")(group, tensors, options.sampling.seed)
-    assert order is not None
-    return GroupTable(order)
-
-
 def _tabulate(
-    model: nn.Module,
-    group: ChannelGroup,
-    tensors: Mapping[str, Tensor],
-    cuts: Sequence[ReadCut],
-    grams: Mapping[str, Gram],
-    grid: tuple[int, ...],
-    options: TableOptions,
+    found: Elimination, readers: Sequence[tuple[ReadCut, Sequence[Regression]]], grid: tuple[int, ...]
 ) -> GroupTable:
-    """Eliminates one group's channels and keeps what the table needs."""
-    measured = [cut for cut in cuts if cut.layer in grams]
-    if not measured:  # the readers are not run as modules (fused attention): nothing to refit
-        return _ranked(group, tensors, options)
-    regressions = [group_regressions(model, cut, grams[cut.layer], options.scale_outputs) for cut in measured]
-    found = eliminate(
-        [regression for by_reader in regressions for regression in by_reader],
-        widths=frozenset(grid) if options.refit else (),
-        order=CRITERIA.get(options.criterion)(group, tensors, options.sampling.seed),
-        ridge=options.ridge,
-    )
-    if not options.refit:
-        return GroupTable(found.order)
+    """Lays out what the elimination of one group's channels leaves of its readers."""
     blocks: dict[str, dict[int, Tensor]] = {}
     intercepts: dict[str, dict[int, Tensor]] = {}
     start = 0
-    for cut, by_reader in zip(measured, regressions, strict=True):
+    for cut, by_reader in readers:
         parts = slice(start, start + len(by_reader))
         start = parts.stop
         if by_reader[0].refittable:
             blocks[cut.tensor] = {width: cut.layout(found.weights[width][parts]) for width in grid}
         if by_reader[0].intercept:
             intercepts[cut.tensor] = {width: torch.cat(_present(found, width, parts)).cpu() for width in grid}
-    return GroupTable(found.order, grid, blocks, intercepts)
+    return GroupTable(found.order, found.errors, grid, blocks, intercepts)
 
 
 def _present(found: Elimination, width: int, parts: slice) -> list[Tensor]:

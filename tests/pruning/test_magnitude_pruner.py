@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from amc.errors import ConfigurationError
 from amc.pruning import WeightPruner, apply_masks
-from amc.pruning.masks import magnitude_ranks
+from amc.pruning.masks import ranks
 from amc.structure import Allocation
 
 
@@ -16,7 +16,7 @@ def test_masks_keep_exactly_as_many_of_the_largest_and_break_ties_by_place(value
     weight = torch.tensor(values, dtype=torch.float32)
     count = data.draw(st.integers(0, len(values)))
     expected = sorted(range(len(values)), key=lambda i: (-abs(values[i]), i))[:count]
-    assert (magnitude_ranks(weight) < count).nonzero().flatten().tolist() == sorted(expected)
+    assert (ranks(weight.abs()) < count).nonzero().flatten().tolist() == sorted(expected)
 
 
 def test_pruned_network_has_exactly_the_weights_asked_for(net):
@@ -48,8 +48,8 @@ def test_masks_hold_through_training_steps(net):
 def test_weights_are_sorted_once(net, monkeypatch):
     sorted_weights = []
     monkeypatch.setattr(
-        "amc.pruning.weight_pruner.magnitude_ranks",
-        lambda weight: sorted_weights.append(weight) or magnitude_ranks(weight),
+        "amc.pruning.weight_pruner.ranks",
+        lambda scores: sorted_weights.append(scores) or ranks(scores),
     )
     pruner = WeightPruner(net.model, net.structure)
     for count in (50, 7):

@@ -1,44 +1,96 @@
-"""Criteria: which channels of a group go first.
-
-A criterion ranks the channels of a group once; the channels kept at any width are the last ones of that ranking, so
-the kept sets of different widths are nested.
-"""
+"""Criteria that look at the weights alone, or at nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from amc.structure import ChannelGroup
-from amc.utils.registry import Registry
+from amc.pruning.criteria.evidence import Evidence, Needs
+from amc.structure import ChannelGroup, LayerSpec
 
 
-class Criterion(Protocol):
-    """Ranks the channels of one group."""
+class L1Norm:
+    """Sum of the absolute weights of the filters that write a channel.
 
-    def __call__(self, group: ChannelGroup, tensors: Mapping[str, Tensor], seed: int) -> Tensor | None:
-        """Returns the channels in the order in which they go, least important first.
+    Li et al., *Pruning Filters for Efficient ConvNets* (arXiv:1608.08710), section 3.1: `s_j = sum |F_j|`. Where
+    several layers write the channels, their filters count together. Biases and the layers that read the channels do not
+    count.
+    """
 
-        Args:
-            group: The group.
-            tensors: The dense network's parameters and buffers by name.
-            seed: Seed for criteria that draw.
+    needs: ClassVar[Needs] = frozenset()
 
-        Returns:
-            Channel indices, int64, shape `(C,)`; None leaves the order to the elimination on the readers' normal
-            equations.
-        """
-        ...
+    def __call__(self, group: ChannelGroup, evidence: Evidence) -> Tensor:
+        """Scores the channels of a group, `(C,)`."""
+        return writer_norms(group, evidence.tensors, 1)
 
 
-CRITERIA: Registry[Criterion] = Registry("criterion")
+class L2Norm:
+    """Euclidean norm of the filters that write a channel; otherwise as `L1Norm`."""
+
+    needs: ClassVar[Needs] = frozenset()
+
+    def __call__(self, group: ChannelGroup, evidence: Evidence) -> Tensor:
+        """Scores the channels of a group, `(C,)`."""
+        return writer_norms(group, evidence.tensors, 2)
+
+
+class RandomChannels:
+    """Random scores, drawn by the seed and by the group: the control that a criterion has to beat."""
+
+    needs: ClassVar[Needs] = frozenset()
+
+    def __call__(self, group: ChannelGroup, evidence: Evidence) -> Tensor:
+        """Scores the channels of a group, `(C,)`."""
+        return torch.rand(group.channels, generator=evidence.generator(group.name), dtype=torch.float64)
+
+
+class Magnitude:
+    """Absolute value of each weight.
+
+    Han et al., *Learning both Weights and Connections* (arXiv:1506.02626), section 3; AMC's fine-grained pruning.
+    """
+
+    needs: ClassVar[Needs] = frozenset()
+
+    def __call__(self, layer: LayerSpec, evidence: Evidence) -> Tensor:
+        """Scores the weights of a layer, in the weight's shape."""
+        return evidence.tensors[layer.weight].abs()
+
+
+class RandomWeights:
+    """Random scores, drawn by the seed and by the layer (with good layer-wise ratios a strong control: 2202.02643)."""
+
+    needs: ClassVar[Needs] = frozenset()
+
+    def __call__(self, layer: LayerSpec, evidence: Evidence) -> Tensor:
+        """Scores the weights of a layer, in the weight's shape."""
+        weight = evidence.tensors[layer.weight]
+        drawn = torch.rand(weight.shape, generator=evidence.generator(layer.name), dtype=torch.float64)
+        return drawn.to(weight.device)
+
+
+def filters(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> Iterator[Tensor]:
+    """Yields the filters of each layer that writes a group's channels.
+
+    Args:
+        group: The group.
+        tensors: The dense network's parameters and buffers by name.
+
+    Yields:
+        For each writer the weights that go with a channel, `(C, n)`, in float64 on the CPU; biases are left out.
+    """
+    for cut in group.cuts:
+        tensor = tensors[cut.tensor]
+        if cut.role == "write" and tensor.dim() > 1:
+            rows = tensor.detach().double().movedim(cut.axis, 0).flatten(1).cpu()
+            yield rows[torch.tensor(cut.positions)].flatten(1)
 
 
 def writer_norms(group: ChannelGroup, tensors: Mapping[str, Tensor], order: float) -> Tensor:
-    """Returns the norm of the filters that write each channel, over all writers together, shape `(C,)`.
+    """Returns the norm of the filters that write each channel, over all writers together, `(C,)` in float64.
 
     Args:
         group: The group.
@@ -46,45 +98,6 @@ def writer_norms(group: ChannelGroup, tensors: Mapping[str, Tensor], order: floa
         order: 1 for the sum of absolute values, 2 for the Euclidean norm.
     """
     powers = torch.zeros(group.channels, dtype=torch.float64)
-    for cut in group.cuts:
-        tensor = tensors[cut.tensor]
-        if cut.role != "write" or tensor.dim() < 2:  # biases do not count: the criterion is on filters
-            continue
-        powers += (
-            tensor.detach()
-            .double()
-            .abs()
-            .pow(order)
-            .movedim(cut.axis, 0)
-            .flatten(1)
-            .sum(1)
-            .cpu()[torch.tensor(cut.positions)]
-            .sum(1)
-        )
+    for rows in filters(group, tensors):
+        powers += rows.abs().pow(order).sum(1)
     return powers.pow(1 / order)
-
-
-def _by_norm(order: float) -> Criterion:
-    """Makes the criterion that removes the filters of smallest norm first; ties go by channel index."""
-
-    def rank(group: ChannelGroup, tensors: Mapping[str, Tensor], seed: int) -> Tensor:
-        return writer_norms(group, tensors, order).argsort(stable=True)
-
-    return rank
-
-
-def _at_random(group: ChannelGroup, tensors: Mapping[str, Tensor], seed: int) -> Tensor:
-    """Ranks the channels at random, differently for each group: the control that a criterion has to beat."""
-    digest = sum((place + 1) * ord(letter) for place, letter in enumerate(group.name))
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + digest)
-    return torch.randperm(group.channels, generator=generator)
-
-
-def _by_elimination(group: ChannelGroup, tensors: Mapping[str, Tensor], seed: int) -> None:
-    """Leaves the order to `amc.pruning.regression.elimination.eliminate`."""
-
-
-CRITERIA.register("elimination", _by_elimination, "greedy backward elimination on the readers' normal equations")
-CRITERIA.register("l1", _by_norm(1), "sum of the absolute weights of the filters (the paper's)")
-CRITERIA.register("l2", _by_norm(2), "Euclidean norm of the filters")
-CRITERIA.register("random", _at_random, "random order, as a control")

@@ -1,0 +1,131 @@
+"""The seam of criteria: what scores the channels of a group, or the weights of a layer.
+
+A criterion looks at evidence and returns scores; what scores higher stays longer. The scores are taken once, on the
+dense network, so the sets that are kept at different widths are nested. A criterion does no more than score: the refit
+of what is left, the budget and the allocation are the same for all of them.
+
+One of your own is a callable with `needs`, registered by a name:
+
+    class Largest:
+        needs = frozenset()
+
+        def __call__(self, group, evidence):
+            return evidence.tensors[f"{group.name}.weight"].flatten(1).abs().amax(1)
+
+    FILTER_CRITERIA.register("largest", Largest, "largest absolute weight of the filters")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from amc.errors import ConfigurationError
+from amc.pruning.criteria.evidence import Evidence, Needs
+from amc.structure import ChannelGroup, LayerSpec
+from amc.utils.registry import Registry
+
+
+class FilterCriterion(Protocol):
+    """Scores the channels of one group at a time."""
+
+    @property
+    def needs(self) -> Needs:
+        """Returns what it asks of the evidence beside weights: any of `ACTIVATIONS`, `GRAMS` and `GRADIENTS`."""
+
+    def __call__(self, group: ChannelGroup, evidence: Evidence) -> Tensor:
+        """Scores the channels of a group.
+
+        Args:
+            group: The group.
+            evidence: What is known of the dense network; not to be changed.
+
+        Returns:
+            A finite score for each channel, `(C,)`, of any floating-point type; higher stays. Ties go by index, the
+            lower first. Scores of different groups need not be comparable. The same evidence and seed give the same
+            scores; what is drawn comes from `evidence.generator(group.name)`.
+
+        Raises:
+            ConfigurationError: If the network has not what the criterion looks at.
+        """
+
+
+class WeightCriterion(Protocol):
+    """Scores the weights of one layer at a time."""
+
+    @property
+    def needs(self) -> Needs:
+        """Returns what it asks of the evidence beside weights: any of `ACTIVATIONS`, `GRAMS` and `GRADIENTS`."""
+
+    def __call__(self, layer: LayerSpec, evidence: Evidence) -> Tensor:
+        """Scores the weights of a layer.
+
+        Args:
+            layer: The layer; its weight is `evidence.tensors[layer.weight]`.
+            evidence: What is known of the dense network; not to be changed.
+
+        Returns:
+            A finite score for each weight, of the weight's shape and device; higher stays. Among ties, what comes first
+            in memory stays. Otherwise as `FilterCriterion`.
+
+        Raises:
+            ConfigurationError: If the network has not what the criterion looks at.
+        """
+
+
+FILTER_CRITERIA: Registry[Callable[..., FilterCriterion]] = Registry("criterion", "amc.filter_criteria")
+"""By name, what makes a criterion for channels; its options are keyword arguments."""
+WEIGHT_CRITERIA: Registry[Callable[..., WeightCriterion]] = Registry("weight criterion", "amc.weight_criteria")
+"""By name, what makes a criterion for single weights; its options are keyword arguments."""
+
+_HERE = "amc.pruning.criteria"
+for _name, _target, _summary in (
+    ("elimination", "regression:GreedyElimination", "greedy backward elimination on the readers' normal equations"),
+    ("l1", "norms:L1Norm", "sum of the absolute weights of the filters (the paper's)"),
+    ("l2", "norms:L2Norm", "Euclidean norm of the filters"),
+    ("random", "norms:RandomChannels", "random order, as a control"),
+):
+    FILTER_CRITERIA.register(_name, f"{_HERE}.{_target}", _summary)
+for _name, _target, _summary in (
+    ("magnitude", "norms:Magnitude", "absolute value (the paper's)"),
+    ("random", "norms:RandomWeights", "random order, as a control"),
+):
+    WEIGHT_CRITERIA.register(_name, f"{_HERE}.{_target}", _summary)
+CRITERIA: Mapping[str, Registry[Any]] = {"filter": FILTER_CRITERIA, "weight": WEIGHT_CRITERIA}
+"""The registries by pruning family."""
+
+
+def removal_order(criterion: FilterCriterion, group: ChannelGroup, evidence: Evidence) -> Tensor:
+    """Returns the channels of a group in the order in which they go, lowest score first, int64 `(C,)`, on the CPU.
+
+    Raises:
+        ConfigurationError: If the criterion returns something else than one finite score a channel.
+    """
+    scores = _checked(criterion(group, evidence), (group.channels,), f"channel of {group.name}", criterion)
+    return scores.cpu().argsort(stable=True)
+
+
+def weight_scores(criterion: WeightCriterion, layer: LayerSpec, evidence: Evidence) -> Tensor:
+    """Returns the scores of a layer's weights, in the weight's shape.
+
+    Raises:
+        ConfigurationError: If the criterion returns something else than one finite score a weight.
+    """
+    shape = tuple(evidence.tensors[layer.weight].shape)
+    return _checked(criterion(layer, evidence), shape, f"weight of {layer.name}", criterion)
+
+
+def _checked(scores: Tensor, shape: tuple[int, ...], what: str, criterion: object) -> Tensor:
+    """Checks what a criterion returns; it may be the user's own."""
+    scores = scores.detach()
+    name = type(criterion).__name__
+    if tuple(scores.shape) != shape:
+        raise ConfigurationError(
+            f"a criterion must return one score for each {what}, {shape}; {name} returns {tuple(scores.shape)}"
+        )
+    if not bool(torch.isfinite(scores).all()):
+        raise ConfigurationError(f"a criterion must return finite scores, but {name} returns others for a {what}")
+    return scores

@@ -1,0 +1,79 @@
+"""How large what layers read is, and how often it is zero."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from amc.pruning.regression.patches import READER_TYPES, conv_groups, is_reader
+from amc.runtime.call import inference, input_of
+
+
+@dataclass(frozen=True)
+class InputStatistics:
+    """What one layer reads, by position on axis 1 of its weight.
+
+    A grouped convolution reads as many channels at each position as it has groups; they are averaged.
+
+    Attributes:
+        squares: Mean square over the images and all positions of their maps, `(in / groups,)`, float64, on the CPU.
+        zeros: Share of exact zeros, 0 to 1, `(in / groups,)`, float64, on the CPU.
+    """
+
+    squares: Tensor
+    zeros: Tensor
+
+
+def gather_inputs(
+    model: nn.Module,
+    layers: Iterable[str],
+    batches: Sequence[Tensor],
+    after_batch: Callable[[], object] = lambda: None,
+) -> dict[str, InputStatistics]:
+    """Runs the network once over the calibration images and describes what its layers read.
+
+    Args:
+        model: The dense network, on the device of the batches; put into evaluation mode for the pass.
+        layers: Names of the layers; those that are neither convolution nor linear layer are passed over.
+        batches: Normalised images, each `(N, C, H, W)`.
+        after_batch: Called after each batch.
+
+    Returns:
+        The statistics by layer; layers that the forward pass does not call as modules have none.
+    """
+    sums: dict[str, Tensor] = {}
+
+    def noter(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Mapping[str, Tensor]], None]:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> None:
+            found = _sums(module, input_of(inputs, named))
+            sums[name] = sums[name] + found if name in sums else found
+
+        return hook
+
+    hooks = [
+        model.get_submodule(name).register_forward_pre_hook(noter(name), with_kwargs=True)
+        for name in layers
+        if is_reader(model.get_submodule(name))
+    ]
+    try:
+        with inference(model):
+            for batch in batches:
+                model(batch)
+                after_batch()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {name: InputStatistics(*(total[:2] / total[2]).cpu()) for name, total in sums.items()}
+
+
+def _sums(module: nn.Module, read: Tensor) -> Tensor:
+    """Returns squares, zeros and how many values there are, `(3, in / groups)`."""
+    assert isinstance(module, READER_TYPES)
+    by_channel = read.movedim(-1 if isinstance(module, nn.Linear) else 1, 0).flatten(1)
+    by_position = by_channel.reshape(conv_groups(module), -1, by_channel.shape[1])
+    count = torch.full_like(by_position[0, :, 0], by_position[:, 0].numel(), dtype=torch.float64)
+    zeros = (by_position == 0).sum((0, 2))
+    return torch.stack([by_position.double().square().sum((0, 2)), zeros.double(), count])
