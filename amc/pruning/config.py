@@ -22,7 +22,7 @@ class PruningConfig:
 
     Attributes:
         family: filter removes whole channels (a smaller network); weight zeroes single weights (the same shapes).
-        criterion: What is removed first: NAME, or NAME:KEY=VALUE;... with options. auto takes elimination (l2 without
+        criterion: What ranks channels or weights: a name, or NAME:OPTION=VALUE;... . auto takes elimination (l2 without
             data) for channels and magnitude for weights.
         reconstruction: Least-squares refit of the layers that read a cut one: sequential, once or none (filter).
         recalibration_images: Calibration images on which the batch norms of a candidate are re-estimated before it is
