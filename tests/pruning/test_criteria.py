@@ -209,11 +209,11 @@ def test_scores_of_another_shape_than_the_weight_are_refused(net):
 
 
 def test_the_family_decides_which_criteria_there_are():
-    PruningConfig(family="weight", criterion="magnitude").check()
-    PruningConfig(family="filter", criterion="l1").check()
+    PruningConfig(family="weight", criterion="magnitude")
+    PruningConfig(family="filter", criterion="l1")
     with pytest.raises(UnknownNameError, match="unknown weight criterion 'l1'"):
-        PruningConfig(family="weight", criterion="l1").check()
+        PruningConfig(family="weight", criterion="l1")
     with pytest.raises(UnknownNameError, match="unknown criterion 'magnitude'"):
-        PruningConfig(criterion="magnitude").check()
+        PruningConfig(criterion="magnitude")
     with pytest.raises(ConfigurationError, match="criterion 'l1' has no option 'order'"):
-        PruningConfig(criterion="l1:order=3").check()
+        PruningConfig(criterion="l1:order=3")
