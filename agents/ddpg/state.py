@@ -16,6 +16,7 @@ from agents.ddpg.config import DDPGConfig
 from agents.ddpg.learnt_task import LearntTask
 from amc.errors import AmcError, CheckpointError
 from amc.utils.conversion import convert
+from amc.utils.durable_files import replacing
 
 if TYPE_CHECKING:
     from agents.ddpg.algorithm import AllocationDDPG
@@ -52,7 +53,8 @@ class TrainedState:
             "updates": self.updates,
             "baseline": self.baseline,
         }
-        save_file(self.tensors, str(path), metadata={"agent": json.dumps(record)})
+        with replacing(Path(path)) as partial:
+            save_file(self.tensors, str(partial), metadata={"agent": json.dumps(record)})
 
     @staticmethod
     def load(path: str | Path) -> TrainedState:

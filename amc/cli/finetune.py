@@ -13,6 +13,7 @@ from amc.cli.options import add_output_options, add_run_options, find_run, optio
 from amc.cli.resume import input_of, options_to_resume, output_of
 from amc.errors import ConfigurationError
 from amc.pipeline.config import RunConfig, is_own_code
+from amc.storage.names import SUMMARY, WEIGHTS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -83,15 +84,13 @@ def run(options: jsonargparse.Namespace) -> None:
         save_network(path, model, architecture)
         flops, params = costs_of(model, example_of(data, None), sparse=sparse)
         figures = {"pruned": before, "finetuned": after}
-        write_json(path / "summary.json", _summary(config, flops, params, figures))
+        write_json(path / SUMMARY, _summary(config, flops, params, figures))
     print(render(networks_table({name: (flops, params, accuracy) for name, accuracy in figures.items()})))
     print(f"The fine-tuned network: {path}")
 
 
 def _network_file(options: jsonargparse.Namespace) -> Path:
     """Returns the weights of the network to train further: those of RUN, or of the run that is resumed."""
-    from amc.storage.load import WEIGHTS
-
     given = None if options.run is None else str(Path(options.run) / WEIGHTS)
     file = input_of(options.out, options.resume, "finetune", "network", given)
     if file is None:

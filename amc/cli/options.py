@@ -14,8 +14,7 @@ from amc.cli.command import Parser
 from amc.cli.spelling import SPELLINGS, read_spellings
 from amc.errors import ConfigurationError
 from amc.pipeline.config import RunConfig
-from amc.report.run_folder import CONFIG, DENSE
-from amc.storage.load import ARCHITECTURE
+from amc.storage.names import ARCHITECTURE, CONFIG, DENSE
 from amc.utils.conversion import from_mapping
 
 _METAVARS = {

@@ -22,7 +22,7 @@ from amc.cli.options import (
 from amc.cli.resume import input_of, options_to_resume, output_of
 from amc.errors import ConfigurationError
 from amc.pipeline.config import BudgetConfig, RunConfig, budget_of
-from amc.report.run_folder import CONFIG
+from amc.storage.names import CONFIG, POLICY
 
 if TYPE_CHECKING:
     from amc.costs import Budget
@@ -98,8 +98,6 @@ def run(options: jsonargparse.Namespace) -> None:
 
 def _policy_file(options: jsonargparse.Namespace) -> Path:
     """Returns the policy: that of RUN, the file that is named, or that of the run that is resumed."""
-    from amc.storage.load import POLICY
-
     if options.run is not None and options.policy is not None:
         raise ConfigurationError("amc prune carries out one policy: give the folder of a run, or --policy FILE")
     given = options.policy if options.run is None else str(Path(options.run) / POLICY)

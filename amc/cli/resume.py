@@ -9,7 +9,8 @@ from typing import Any
 from amc.cli.options import option_value
 from amc.errors import ConfigurationError, RunFolderError
 from amc.pipeline.config import RunConfig, as_mapping, with_absolute_paths
-from amc.report.run_folder import CONFIG, RunFolder, default_path, fresh_path
+from amc.report.run_folder import RunFolder, default_path, fresh_path
+from amc.storage.names import CONFIG
 
 _FREE = ("device",)
 """Options that may change while a run goes on."""

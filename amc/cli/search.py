@@ -11,6 +11,7 @@ from amc.cli.agents_help import agents_help
 from amc.cli.command import Command
 from amc.cli.options import add_output_options, add_run_options, run_config
 from amc.cli.resume import options_to_resume, output_of
+from amc.storage.names import POLICY, REPORT
 
 _UNUSED = ("compare", "finetune")
 
@@ -57,10 +58,10 @@ def run(options: jsonargparse.Namespace) -> None:
         best = outcome.best.allocation
         recorder.on_policy(policy_record(task.problem, best))
         widths = {config.agent: task.problem.widths(best)}
-        plot_run(path / "report.png", task.problem, outcome.episodes, widths)
+        plot_run(path / REPORT, task.problem, outcome.episodes, widths)
     print(render(allocation_table(task.problem, widths)))
     print(f"reward {outcome.best.reward:.4f}, search accuracy {outcome.best.score.accuracy:.2f} percent")
-    print(f"The policy: {path / 'policy.json'}  (go on with: amc prune {shlex.quote(str(path))})")
+    print(f"The policy: {path / POLICY}  (go on with: amc prune {shlex.quote(str(path))})")
 
 
 COMMAND = Command(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amc.pipeline.config import RunConfig
+from amc.storage.names import SUMMARY
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 def is_sparse(folder: Path, config: RunConfig) -> bool:
     """Tells whether the network of a folder has lost single weights: by its figures, or else its options."""
     try:
-        family = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["pruning"]["family"]
+        family = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["pruning"]["family"]
     except (OSError, ValueError, KeyError, TypeError):  # no figures, of another command, or damaged
         family = config.pruning.family
     return bool(family == "weight")

@@ -12,6 +12,7 @@ from amc.cli.agents_help import agents_help
 from amc.cli.command import Command
 from amc.cli.options import add_run_options, run_config
 from amc.errors import ConfigurationError
+from amc.storage.names import CONFIG, REWARDS_TABLE, STUDY_TABLE
 
 if TYPE_CHECKING:
     from amc.pipeline.config import RunConfig
@@ -54,18 +55,19 @@ def run(options: jsonargparse.Namespace) -> None:
         AmcError: If an option, the data, the network or the folder cannot be used.
     """
     from amc.report.origin import RunInterrupted
-    from amc.report.run_folder import CONFIG
-    from amc.utils.json_files import write_text
+    from amc.study.study_folder import working_in
+    from amc.utils.durable_files import write_text
 
     _check(options)
     config, folder = run_config(options), Path(options.out)
     try:
-        table = (_rewards if options.rewards else _agents)(config, folder, options)
+        with working_in(folder):
+            table = (_rewards if options.rewards else _agents)(config, folder, options)
+            write_text(folder / (REWARDS_TABLE if options.rewards else STUDY_TABLE), table)
     except KeyboardInterrupt as stop:
         if not (folder / CONFIG).is_file():
             raise
         raise RunInterrupted(f"the same command goes on with {folder}") from stop
-    write_text(folder / ("rewards.md" if options.rewards else "study.md"), table)
     print(table, end="")
 
 

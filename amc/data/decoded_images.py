@@ -18,6 +18,7 @@ from torch import Tensor
 from amc.data.decoding import Pixels, decode_image
 from amc.data.image_folder import LabelledFiles
 from amc.errors import DataError
+from amc.utils.durable_files import replacing
 
 DecodeProgress = Callable[[int, int], None]
 """Called with (images decoded so far, images in all)."""
@@ -97,14 +98,11 @@ def decode_cached(
     except (SafetensorError, OSError, KeyError):
         pass  # A damaged entry is decoded anew and replaced.
     images = decode(files, image_size, progress)
-    unfinished = entry.with_suffix(f".{os.getpid()}")
-    try:
+    # A full disk or a read-only home costs time in the next run, and nothing else.
+    with suppress(SafetensorError, OSError):
         cache.mkdir(parents=True, exist_ok=True)
-        save_file({"images": images}, unfinished)
-        unfinished.replace(entry)
-    except (SafetensorError, OSError):  # A full disk or a read-only home costs time in the next run, and nothing else.
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
+        with replacing(entry) as unfinished:
+            save_file({"images": images}, unfinished)
     return images
 
 

@@ -19,6 +19,7 @@ from amc.export.formats import FORMATS, Exportable
 from amc.export.inputs import fresh_input
 from amc.export.verify import largest_difference
 from amc.runtime.call import call, first_line
+from amc.utils.durable_files import put_in_place
 
 
 @dataclass(frozen=True)
@@ -141,4 +142,4 @@ def _put_in_place(scratch: Path, folder: Path) -> None:
         target = folder / file.relative_to(scratch)
         if file.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
-            file.replace(target)
+            put_in_place(file, target)

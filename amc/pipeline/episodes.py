@@ -1,8 +1,7 @@
-"""JSON records: an episode as a line, files that are replaced at once."""
+"""An episode as a JSON record."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -10,10 +9,8 @@ from typing import Any
 from agents.protocol import EpisodeResult
 from amc.problem.score import Score
 from amc.structure import Allocation
-from amc.utils.json_files import without_nan
+from amc.utils.json_lines import line_of
 
-RUN = "run.json"
-"""What a folder that the command line works in tells of its beginning."""
 _SCORE_FIELDS = ("accuracy", "cross_entropy", "agreement", "images")
 
 
@@ -45,5 +42,5 @@ def episode_from_record(record: Mapping[str, Any]) -> EpisodeResult:
 
 
 def episode_line(episode: EpisodeResult) -> str:
-    """Returns an episode as a line of `episodes.jsonl`."""
-    return json.dumps(without_nan(episode_record(episode))) + "\n"
+    """Returns an episode as a line of `episodes.jsonl`, with its checksum."""
+    return line_of(episode_record(episode))

@@ -11,12 +11,14 @@ from torch import nn
 
 from agents import EpisodeResult
 from amc.errors import RunFolderError
-from amc.pipeline.episodes import RUN, episode_line
+from amc.pipeline.episodes import episode_line
 from amc.pipeline.summary import policy_record
 from amc.problem import PruningProblem
+from amc.storage.names import EPISODES, POLICY, RUN, SUMMARY
 from amc.storage.save import save_network
 from amc.structure import Allocation
-from amc.utils.json_files import write_json, write_text
+from amc.utils.durable_files import write_text
+from amc.utils.json_files import write_json
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,8 @@ class CompressionResult:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             save_network(folder, self.model, self.architecture)
-            write_json(folder / "policy.json", self.policy)
-            write_text(folder / "episodes.jsonl", "".join(episode_line(episode) for episode in self.episodes))
-            write_json(folder / "summary.json", self.summary)
+            write_json(folder / POLICY, self.policy)
+            write_text(folder / EPISODES, "".join(episode_line(episode) for episode in self.episodes))
+            write_json(folder / SUMMARY, self.summary)
         except OSError as error:
             raise RunFolderError(f"the folder to save in must be writable: {error}") from error

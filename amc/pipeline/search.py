@@ -169,7 +169,7 @@ class _Replay(EvaluatorProxy):
     ) -> None:
         super().__init__(evaluator)
         self._race = race
-        self._recorded = list(recorded)
+        self._recorded = {result.episode: result for result in recorded}
         self._scores = {result.allocation.key(): result.score for result in recorded}
 
     def score(self, allocation: Allocation) -> Score:
@@ -186,9 +186,9 @@ class _Replay(EvaluatorProxy):
 
     def as_recorded(self, result: EpisodeResult) -> EpisodeResult:
         """Returns an episode with the time that it took at first; warns once if the search takes another way."""
-        if result.episode >= len(self._recorded):
+        earlier = self._recorded.get(result.episode)
+        if earlier is None:
             return result
-        earlier = self._recorded[result.episode]
         if earlier.allocation.key() == result.allocation.key():
             return replace(result, seconds=earlier.seconds)
         warnings.warn(
@@ -197,7 +197,7 @@ class _Replay(EvaluatorProxy):
             RuntimeWarning,
             stacklevel=2,
         )
-        del self._recorded[result.episode :]
+        self._recorded = {number: known for number, known in self._recorded.items() if number < result.episode}
         return result
 
 

@@ -13,9 +13,11 @@ from amc.pipeline.task import Task
 from amc.report.plots import plot_run
 from amc.report.tables import FILE_WIDTH, allocation_table, networks_table, render, summary_table
 from amc.storage.architecture import ModelSource, describe
+from amc.storage.names import REPORT, SUMMARY, SUMMARY_TEXT
 from amc.storage.save import save_network
 from amc.structure import Allocation
-from amc.utils.json_files import write_json, write_text
+from amc.utils.durable_files import write_text
+from amc.utils.json_files import write_json
 from amc.utils.versions import versions
 
 
@@ -28,8 +30,8 @@ def write_report(folder: Path, result: CompressionResult) -> str:
     result.write(folder)
     widths = {name: result.problem.widths(found) for name, found in _allocations(result).items()}
     summary, allocations = summary_table(result.summary), allocation_table(result.problem, widths)
-    write_text(folder / "summary.txt", "\n".join(render(table, FILE_WIDTH) for table in (summary, allocations)))
-    plot_run(folder / "report.png", result.problem, result.episodes, widths)
+    write_text(folder / SUMMARY_TEXT, "\n".join(render(table, FILE_WIDTH) for table in (summary, allocations)))
+    plot_run(folder / REPORT, result.problem, result.episodes, widths)
     return render(summary)
 
 
@@ -46,7 +48,7 @@ def write_network(folder: Path, task: Task, source: ModelSource, delivered: Deli
     )
     dense, flops = task.test(task.model), flops_record(task, delivered)
     write_json(
-        folder / "summary.json",
+        folder / SUMMARY,
         {
             "model": source.reference,
             "seed": task.seed,

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from amc.errors import RunFolderError
-from amc.pipeline.episodes import RUN
+from amc.storage.names import RUN
 from amc.utils.json_files import write_json
 
 _BLOCK = 1 << 20
@@ -29,11 +29,13 @@ class Origin:
         files: Absolute paths of the files that the run starts from, by what they are: `"weights"`, `"policy"`,
             `"network"`.
         digests: SHA-256 of each, by the same names.
+        config_digest: SHA-256 of `config.yaml`; empty in a folder of an earlier version.
     """
 
     command: str
     files: Mapping[str, str] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
+    config_digest: str = ""
 
     @staticmethod
     def of(command: str, files: Mapping[str, Path]) -> Origin:
@@ -63,10 +65,11 @@ class Origin:
         file = folder / RUN
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
-            return Origin(str(record["command"]), dict(record["files"]), dict(record["digests"]))
+            digest = str(record.get("config_digest", ""))
+            return Origin(str(record["command"]), dict(record["files"]), dict(record["digests"]), digest)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunFolderError(
                 f"{file} must tell how the run began, and is damaged: {error}; start anew with another --out"
             ) from error
@@ -92,6 +95,11 @@ class Origin:
 def resume_line(command: str, folder: Path) -> str:
     """Returns the command line that goes on with a run."""
     return f"amc {command} --out {shlex.quote(str(folder))} --resume"
+
+
+def digest_of_text(text: str) -> str:
+    """Returns the SHA-256 of a text in UTF-8."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def digest_of(path: Path) -> str:

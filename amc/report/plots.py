@@ -7,6 +7,7 @@ from pathlib import Path
 
 from agents.protocol import EpisodeResult
 from amc.problem import PruningProblem
+from amc.utils.durable_files import replacing
 
 
 def plot_run(
@@ -40,7 +41,8 @@ def plot_run(
     kept.set(ylabel="share kept", ylim=(0, 1.05), title="What every layer keeps")
     kept.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
     kept.legend()
-    figure.savefig(path, dpi=120)
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=120, format="png")
 
 
 def _band(index: int) -> dict[str, float]:

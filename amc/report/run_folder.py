@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from agents.protocol import EpisodeResult
 from amc.errors import RunFolderError
 from amc.pipeline.config import RunConfig, as_mapping, budget_of, with_absolute_paths
-from amc.pipeline.episodes import RUN, episode_from_record, episode_line
-from amc.report.origin import Origin, resume_line
+from amc.pipeline.run_files import has_results
+from amc.report.origin import Origin, digest_of_text, resume_line
+from amc.storage.names import CONFIG, EPISODES, LOCK, RUN, TENSORBOARD
 from amc.utils.conversion import from_mapping
-from amc.utils.json_files import write_json, write_text
+from amc.utils.durable_files import is_unfinished, write_text
 
-CONFIG, EPISODES, PROGRESS, SUMMARY = "config.yaml", "episodes.jsonl", "progress.json", "summary.json"
-DENSE, TENSORBOARD = "dense.safetensors", "tensorboard"
+_BEGINNING = {CONFIG, RUN, TENSORBOARD, LOCK, f"{LOCK}.json"}
+"""What every run begins with: where there is no more, nothing is lost by starting again."""
 
 
 class RunFolder:
@@ -46,8 +44,11 @@ class RunFolder:
         config = with_absolute_paths(config)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            origin.write(path)  # first: a folder with options is one that tells its command
-            (path / CONFIG).write_text(yaml.safe_dump(as_mapping(config), sort_keys=False), encoding="utf-8")
+            shutil.rmtree(path / TENSORBOARD, ignore_errors=True)  # of a start that came to nothing
+            text = yaml.safe_dump(as_mapping(config), sort_keys=False)
+            # First: a folder with options is one that tells its command.
+            replace(origin, config_digest=digest_of_text(text)).write(path)
+            write_text(path / CONFIG, text)
         except OSError as error:
             raise RunFolderError(f"the output folder must be writable: {error}; choose another --out") from error
         return cls(path, config, origin)
@@ -66,12 +67,17 @@ class RunFolder:
         """
         file = path / CONFIG
         if not file.is_file():
-            raise RunFolderError(f"{path} must hold a run, but has no {CONFIG}; give the folder that --out named")
+            remedy = "give the folder that --out named"
+            if (path / RUN).is_file() and not has_results(path):
+                remedy = "it was stopped before it had results: start it again, without --resume"
+            raise RunFolderError(f"{path} must hold a run, but has no {CONFIG}; {remedy}")
         origin = Origin.read(path)
         _check_command(path, origin, command)
         try:
-            record = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
+            text = file.read_text(encoding="utf-8")
+            _check_digest(file, text, origin)
+            record = yaml.safe_load(text)
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise RunFolderError(f"{file} must be readable YAML: {error}") from error
         if not isinstance(record, dict):
             raise RunFolderError(f"{file} must hold the run's options by name; it holds {record!r}")
@@ -79,50 +85,8 @@ class RunFolder:
 
     def discard_if_empty(self) -> None:
         """Deletes the folder if it holds what every run begins with and no more: for a run that failed at once."""
-        if {entry.name for entry in self.path.iterdir()} <= {CONFIG, RUN, TENSORBOARD}:
+        if _names(self.path) <= _BEGINNING:
             shutil.rmtree(self.path, ignore_errors=True)
-
-    def read_episodes(self) -> list[EpisodeResult]:
-        """Returns the episodes written so far; a last line that was cut off is left out."""
-        file = self.path / EPISODES
-        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-        episodes = []
-        for line in lines:
-            try:
-                episodes.append(episode_from_record(json.loads(line)))
-            except (ValueError, KeyError, TypeError):
-                break
-        return episodes
-
-    def write_episodes(self, episodes: Sequence[EpisodeResult]) -> None:
-        """Replaces all episodes."""
-        write_text(self.path / EPISODES, "".join(episode_line(episode) for episode in episodes))
-
-    def append_episode(self, episode: EpisodeResult) -> None:
-        """Adds an episode; it is on disk when this returns."""
-        with (self.path / EPISODES).open("a", encoding="utf-8") as file:
-            file.write(episode_line(episode))
-
-    def read_progress(self) -> dict[str, Any]:
-        """Returns the records of finished stages, by name.
-
-        Raises:
-            RunFolderError: If the file is damaged.
-        """
-        file = self.path / PROGRESS
-        if not file.is_file():
-            return {}
-        try:
-            return dict(json.loads(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise RunFolderError(
-                f"{file} must list the stages that are done, and is damaged: {error}; "
-                "delete it, and they are done again"
-            ) from error
-
-    def write_progress(self, records: Mapping[str, Any]) -> None:
-        """Replaces the records of finished stages."""
-        write_json(self.path / PROGRESS, records)
 
 
 def check_free(path: Path) -> None:
@@ -131,12 +95,37 @@ def check_free(path: Path) -> None:
     Raises:
         RunFolderError: If it holds a run, or anything else.
     """
-    if (path / CONFIG).exists():
+    names = _names(path)
+    if names <= _BEGINNING and (RUN in names or CONFIG not in names):
+        return
+    if CONFIG in names or RUN in names:
         origin = Origin.read(path)
         remedy = f"go on with: {resume_line(origin.command, path)}" if origin else "go on with it by --resume"
         raise RunFolderError(f"{path} holds a run already; {remedy}, or give another folder with --out")
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise RunFolderError(f"the output folder must be new or empty, and {path} is not; give another one with --out")
+    raise RunFolderError(f"the output folder must be new or empty, and {path} is not; give another one with --out")
+
+
+def _names(path: Path) -> set[str]:
+    """Returns the names of what lies in a folder, those of killed writers left out; none if there is no folder.
+
+    Raises:
+        RunFolderError: If the path is no folder, or cannot be read.
+    """
+    try:
+        return {entry.name for entry in path.iterdir() if not is_unfinished(entry.name)}
+    except FileNotFoundError:
+        return set()
+    except OSError as error:
+        raise RunFolderError(f"the output folder must be a folder to write in: {error}; give another --out") from error
+
+
+def _check_digest(file: Path, text: str, origin: Origin | None) -> None:
+    """Refuses options that are not those that the run was started with: torn ones, too, may be valid YAML."""
+    if origin is not None and origin.config_digest not in ("", digest_of_text(text)):
+        remedy = "put the old one back, or start afresh with another --out"
+        if not has_results(file.parent):
+            remedy = "the run has no results yet: start it again, without --resume"
+        raise RunFolderError(f"{file} must be as the run was started with, but is damaged or was edited; {remedy}")
 
 
 def _check_command(path: Path, origin: Origin | None, command: str) -> None:

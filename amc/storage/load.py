@@ -13,9 +13,8 @@ from torch import nn
 from amc.errors import CheckpointError, RunFolderError
 from amc.runtime.call import move
 from amc.storage.architecture import rebuild
+from amc.storage.names import ARCHITECTURE, POLICY, WEIGHTS
 from amc.structure.slicing import set_tensors
-
-ARCHITECTURE, WEIGHTS, POLICY = "architecture.json", "model.safetensors", "policy.json"
 
 
 def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Module:

@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from amc.storage.load import ARCHITECTURE, WEIGHTS
+from amc.storage.names import ARCHITECTURE, WEIGHTS
+from amc.utils.durable_files import replacing, write_text
 
 
 def save_network(folder: Path, model: nn.Module, architecture: Mapping[str, Any]) -> None:
@@ -20,7 +21,7 @@ def save_network(folder: Path, model: nn.Module, architecture: Mapping[str, Any]
         model: The pruned network.
         architecture: What `amc.storage.architecture.describe` returned for it.
     """
-    (folder / ARCHITECTURE).write_text(json.dumps(architecture, indent=1) + "\n", encoding="utf-8")
+    write_text(folder / ARCHITECTURE, json.dumps(architecture, indent=1) + "\n")
     save_weights(folder / WEIGHTS, model)
 
 
@@ -28,11 +29,5 @@ def save_weights(file: Path, model: nn.Module) -> None:
     """Replaces a safetensors file at once."""
     from safetensors.torch import save_model
 
-    partial = file.with_name(f"{file.name}.part")
-    partial.unlink(missing_ok=True)
-    partial.touch()
-    # safetensors makes files that only their owner may read; a run's files are all alike.
-    mode = partial.stat().st_mode
-    save_model(model, str(partial))
-    partial.chmod(mode)
-    partial.replace(file)
+    with replacing(file) as partial:
+        save_model(model, str(partial))

@@ -20,10 +20,11 @@ from amc.problem import PruningProblem
 from amc.problem.evaluator import Evaluator, EvaluatorProxy
 from amc.problem.score import Score
 from amc.report.origin import digest_of
+from amc.storage.names import AGENTS, STUDY
 from amc.structure import Allocation
 from amc.study.cells import Cell
 from amc.utils.conversion import check_seed
-from amc.utils.json_files import Lines
+from amc.utils.json_lines import Lines
 
 _LONGEST_NAME = 100
 """Letters of an agent in the name of its file: file systems take 255 bytes in all."""
@@ -63,7 +64,7 @@ class AgentsStudy:
         self._task, self._folder, self._rules = task, folder, rules
         self._workshop: Workshop | None = None
         self._scores: dict[tuple[int, ...], Score] = {}
-        self.lines = Lines(folder / "study.jsonl", IDENTITY)
+        self.lines = Lines(folder / STUDY, IDENTITY)
 
     def check(self, cells: Sequence[Cell]) -> None:
         """Raises what a cell would raise for a wrong budget or option, before anything takes time."""
@@ -150,7 +151,7 @@ class AgentsStudy:
         name = re.sub(r"[^A-Za-z0-9_.=-]+", "_", Path(label).name)
         if cell.variant.file is not None or len(name) > _LONGEST_NAME:  # files of one name may lie in several folders
             name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
-        folder = self._folder / "agents"
+        folder = self._folder / AGENTS
         folder.mkdir(exist_ok=True)
         file = f"{name}-{self._rules.metric}{cell.budget:.15g}-{cell.episodes}-seed{cell.seed}.safetensors"
         agent.save(folder / file)  # type: ignore[attr-defined]

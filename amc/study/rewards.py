@@ -17,10 +17,11 @@ from amc.pipeline.recorder import Recorder
 from amc.pipeline.task import Task
 from amc.problem import PruningProblem
 from amc.problem.score import Score
+from amc.storage.names import REWARDS as REWARDS_FILE
 from amc.structure import Allocation
 from amc.study.tables import markdown
 from amc.training import evaluate
-from amc.utils.json_files import Lines
+from amc.utils.json_lines import Lines
 from envs.rewards import REWARDS
 
 Vector = NDArray[np.float64]
@@ -93,7 +94,7 @@ def measure_rewards(task: Task, folder: Path, allocations: Iterable[Allocation])
     Yields:
         One record an allocation.
     """
-    lines = Lines(folder / "rewards.jsonl", ("allocation",))
+    lines = Lines(folder / REWARDS_FILE, ("allocation",))
     measure: Callable[[Allocation], dict[str, Any]] | None = None
     for allocation in allocations:
         known = lines.find([allocation.as_dict()])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,39 @@ from amc.pipeline.recorder import Advance, Recorder
 from amc.pipeline.task import Task
 from amc.report.origin import digest_of
 from amc.report.progress import ProgressDisplay
-from amc.report.run_folder import CONFIG, DENSE
+from amc.storage.names import CONFIG, DENSE, LOCK, REWARDS, STUDY
 from amc.storage.save import save_weights
-from amc.utils.json_files import Lines, write_text
+from amc.utils.durable_files import remove_unfinished, write_text
+from amc.utils.folder_lock import FolderLock
+from amc.utils.json_lines import Lines
 
 _FREE = ("agent", "agent_options", "episodes", "compare", "budget")
 """Options that may differ between starts of one study: the cells say them themselves."""
 _DIGEST = "weights_sha256"
 _OF_TRAINING = ("model", "weights", _DIGEST, "train_first", "data", "train", "seed", "device")
 """What decides what the dense network is."""
+
+
+@contextmanager
+def working_in(path: Path) -> Iterator[None]:
+    """Keeps other processes out of the folder of a study; makes it, and takes it away again where it stays empty.
+
+    Raises:
+        RunFolderError: If another process works there, or the folder cannot be written.
+    """
+    lock = FolderLock(path, LOCK)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+        remove_unfinished(path)
+    except OSError as error:
+        raise RunFolderError(f"the folder of the study must be writable: {error}; choose another --out") from error
+    try:
+        yield
+    finally:
+        lock.release()
+        if {entry.name for entry in path.iterdir()} <= {LOCK}:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def open_folder(path: Path, config: RunConfig, rules: dict[str, Any]) -> None:
@@ -79,7 +105,7 @@ def _check_rules(path: Path, new: dict[str, Any]) -> bool:
 
 def _figures(path: Path) -> list[dict[str, Any]]:
     """Returns what the folder has measured; the comparison of rewards fine-tunes whatever it measures."""
-    return [line for name in ("study.jsonl", "rewards.jsonl") for line in Lines(path / name).records]
+    return [line for name in (STUDY, REWARDS) for line in Lines(path / name).records]
 
 
 def ensure_trained(task: Task, config: RunConfig, path: Path, display: ProgressDisplay) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 
 from amc.errors import CheckpointError
 from amc.models.weights import read_pickle
+from amc.utils.durable_files import replacing
 
 _FORMAT = {"format": 2}  # one more of the settings that must agree
 
@@ -24,12 +24,8 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], settings: Mapping[str,
         settings: What must be the same when the training goes on; the same kinds of values.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as unfinished:
         torch.save({"settings": {**_FORMAT, **settings}, "state": dict(state)}, unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -15,7 +15,8 @@ from amc.export import export_model
 from amc.export.verify import relative_difference
 from amc.runtime.call import tensors_in
 from amc.storage.architecture import describe
-from amc.storage.load import WEIGHTS, load
+from amc.storage.load import load
+from amc.storage.names import WEIGHTS
 from amc.storage.save import save_network
 from amc.zoo.cases import Cut
 

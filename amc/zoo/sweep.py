@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +10,8 @@ from pathlib import Path
 
 from amc.errors import RunFolderError
 from amc.runtime.call import first_line
-from amc.utils.json_files import Lines
+from amc.utils.durable_files import Appender
+from amc.utils.json_lines import Lines, line_of
 from amc.zoo.cases import Case, Cut, cuts_of, open_case
 from amc.zoo.contracts import CONTRACTS
 
@@ -139,5 +139,4 @@ def read_examinations(file: Path) -> dict[str, Examination]:
 
 def append_examination(file: Path, examination: Examination) -> None:
     """Adds one line to the file of examinations."""
-    with file.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(asdict(examination)) + "\n")
+    Appender(file).add(line_of(asdict(examination)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from amc.utils.durable_files import write_text
 from amc.zoo.contracts import CONTRACTS
 from amc.zoo.sweep import OK, Examination
 
@@ -32,7 +33,7 @@ def write_table(file: Path, examinations: Sequence[Examination]) -> None:
     if file.exists() and START in (text := file.read_text(encoding="utf-8")) and END in text:
         before, after = text[: text.index(START)], text[text.index(END) + len(END) :]
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(f"{before}{START}\n\n{markdown(examinations)}\n{END}{after or chr(10)}", encoding="utf-8")
+    write_text(file, f"{before}{START}\n\n{markdown(examinations)}\n{END}{after or chr(10)}")
 
 
 def _table(examinations: Sequence[Examination]) -> str:

@@ -10,6 +10,7 @@ import amc
 from amc.cli.main import main
 from amc.data import DataConfig, load_data
 from amc.tracing import skipping
+from amc.utils.json_lines import line_of, read_lines
 
 QUICK = [
     "--data.train_images", "400", "--data.test_images", "100", "--data.calibration_images", "64",
@@ -114,10 +115,10 @@ def test_resuming_answers_recorded_episodes_without_the_network(run_folder, tmp_
 def test_a_record_that_does_not_fit_is_left_with_a_warning(run_folder, tmp_path):
     folder = tmp_path / "edited"
     copy_started_run(run_folder, folder, episodes=3)
-    lines = [json.loads(line) for line in (folder / "episodes.jsonl").read_text().splitlines()]
+    lines = read_lines(folder / "episodes.jsonl").records
     name = next(iter(lines[1]["widths"]))
     lines[1]["widths"][name] += 1
-    (folder / "episodes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "episodes.jsonl").write_text("".join(map(line_of, lines)))
     with pytest.warns(RuntimeWarning, match="episode 1 differs from the recorded one"):
         assert main(["compress", "--resume", "--out", str(folder)]) == 0
     assert (folder / "policy.json").read_text() == (run_folder / "policy.json").read_text()

@@ -12,6 +12,8 @@ from agents.protocol import EpisodeResult
 from amc.errors import ConfigurationError, RunFolderError, UnknownNameError
 from amc.pipeline.config import BudgetConfig, RunConfig
 from amc.pipeline.episodes import episode_from_record, episode_line
+from amc.pipeline.folder_recorder import FolderRecorder
+from amc.pipeline.run_files import RunFiles
 from amc.problem.score import Score
 from amc.report.origin import Origin
 from amc.report.progress import ProgressDisplay
@@ -41,17 +43,51 @@ def test_configuration_survives_the_folder(tmp_path):
     assert RunFolder.open(tmp_path / "run", "compress").config == config
 
 
-@pytest.mark.parametrize("line", [episode_line(episode(1))[:30], "null\n", "[]\n", '{"reward": null}\n'])
-def test_a_line_that_was_cut_off_or_damaged_is_left_out(tmp_path, line):
-    folder = RunFolder.create(tmp_path / "run", RunConfig(), Origin("compress"))
-    folder.append_episode(episode(0))
-    with (tmp_path / "run" / "episodes.jsonl").open("a") as file:
-        file.write(line)
-    assert [read.episode for read in folder.read_episodes()] == [0]
+@pytest.mark.parametrize("line", [episode_line(episode(1)).replace("0.5", "0.9"), "null\n", "[]\n", '{"reward": 1}\n'])
+def test_a_damaged_line_is_left_out_and_those_after_it_stay(tmp_path, line):
+    files = RunFiles(tmp_path)
+    for number in (0, 1):
+        files.append_episode(episode(number))
+    whole = (tmp_path / "episodes.jsonl").read_text()
+    (tmp_path / "episodes.jsonl").write_text(whole.replace("\n", f"\n{line}", 1))
+    with pytest.warns(RuntimeWarning, match=r"2 of 3 lines are kept \(line 2 is damaged\); the other"):
+        assert [read.episode for read in files.read_episodes()] == [0, 1]
+    assert (tmp_path / "episodes.jsonl").read_text() == whole
+    assert line in (tmp_path / "episodes.jsonl.damaged").read_text()
+
+
+def test_an_episode_that_stands_twice_counts_once(tmp_path):
+    files = RunFiles(tmp_path)
+    for number, reward in ((0, 0.5), (1, 0.25), (0, 0.75)):
+        files.append_episode(episode(number, reward))
+    with pytest.warns(RuntimeWarning, match=r"2 of 3 lines are kept \(1 stands twice\)"):
+        assert [(read.episode, read.reward) for read in files.read_episodes()] == [(0, 0.5), (1, 0.25)]
+
+
+def test_a_line_that_a_kill_has_cut_off_goes_without_a_word(tmp_path):
+    files = RunFiles(tmp_path)
+    files.append_episode(episode(0))
+    with (tmp_path / "episodes.jsonl").open("a") as file:
+        file.write(episode_line(episode(1))[:-1])
+    assert [read.episode for read in files.read_episodes()] == [0]
+    files.append_episode(episode(1))
+    assert [read.episode for read in files.read_episodes()] == [0, 1]
+    assert [file.name for file in tmp_path.iterdir()] == ["episodes.jsonl"]
+
+
+def test_a_missing_episode_is_put_in_its_place(tmp_path):
+    recorder = FolderRecorder(tmp_path)
+    recorder.open()
+    for number in (0, 2, 1):
+        recorder.on_episode(episode(number))
+    recorder.close()
+    assert [json.loads(line)["episode"] for line in (tmp_path / "episodes.jsonl").read_text().splitlines()] == [0, 1, 2]
 
 
 def test_a_taken_folder_is_refused(tmp_path):
     RunFolder.create(tmp_path / "my run", RunConfig(), Origin("search"))
+    check_free(tmp_path / "my run")  # nothing is lost
+    RunFiles(tmp_path / "my run").append_episode(episode())
     with pytest.raises(RunFolderError, match=r"holds a run already.*amc search --out '.*my run' --resume.*--out"):
         check_free(tmp_path / "my run")
 
@@ -67,7 +103,7 @@ def test_a_folder_of_an_earlier_version_goes_on_only_where_a_search_has_begun(tm
     (folder.path / "run.json").unlink()
     with pytest.raises(RunFolderError, match=r"must tell which command made it.*another --out"):
         RunFolder.open(folder.path, "compress")
-    folder.append_episode(episode())
+    RunFiles(folder.path).append_episode(episode())
     assert RunFolder.open(folder.path, "compress").origin is None
 
 
@@ -86,6 +122,14 @@ def test_a_folder_without_a_run_cannot_be_opened(tmp_path):
 
 def test_an_edited_configuration_is_checked(tmp_path):
     folder = RunFolder.create(tmp_path / "run", RunConfig(), Origin("compress"))
+    torn = (folder.path / "config.yaml").read_text()[:100]
+    (folder.path / "config.yaml").write_text(torn[: torn.rindex("\n") + 1])  # which is valid, and says less
+    with pytest.raises(RunFolderError, match=r"must be as the run was started with.*start it again, without --resume"):
+        RunFolder.open(folder.path, "compress")
+    RunFiles(folder.path).append_episode(episode())
+    with pytest.raises(RunFolderError, match=r"must be as the run was started with.*start afresh with another --out"):
+        RunFolder.open(folder.path, "compress")
+    Origin("compress").write(folder.path)  # as an earlier version did
     (folder.path / "config.yaml").write_text("episodse: 3\n")
     with pytest.raises(UnknownNameError, match="did you mean 'episodes'"):
         RunFolder.open(folder.path, "compress")
@@ -96,7 +140,7 @@ def test_an_edited_configuration_is_checked(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "[1]", "3"])
 def test_damaged_progress_names_the_remedy(tmp_path, text):
-    folder = RunFolder.create(tmp_path / "run", RunConfig(), Origin("compress"))
+    folder = RunFiles(tmp_path)
     assert folder.read_progress() == {}
     (folder.path / "progress.json").write_text(text)
     with pytest.raises(RunFolderError, match=r"progress\.json must list the stages.*delete it"):
@@ -109,10 +153,9 @@ def resumed(path):
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path):
     folder = RunFolder.create(tmp_path / "run", RunConfig(), Origin("compress"))
-    folder.append_episode(episode())
-    (folder.path / "episodes.jsonl.part").mkdir()  # as good as a folder that may only be read, for any user
-    with pytest.raises(RunFolderError, match="the run's folder must be writable"), resumed(folder.path) as recorder:
-        recorder.begin()
+    (folder.path / ".lock").mkdir()  # as good as a folder that may only be read, for any user
+    with pytest.raises(RunFolderError, match="the run's folder must be writable"), resumed(folder.path):
+        pass
 
 
 def test_the_trained_network_may_be_read_by_whoever_reads_the_rest(tmp_path):

@@ -1,6 +1,5 @@
 """A study compares under the same rules, keeps what it has, and computes what its tables say."""
 
-import json
 import math
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from amc.study.rewards import correlations, diverse_allocations, kendall
 from amc.study.study_folder import open_folder
 from amc.study.tables import agents_table, half_width, mean_with_interval, share_or_count
 from amc.study.variants import Variant
-from amc.utils.json_files import Lines
+from amc.utils.json_lines import Lines, read_lines
 
 QUICK = [
     "--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "32",
@@ -39,7 +38,7 @@ def command(folder, *agents, counts=2):
 
 
 def lines(folder, name="study.jsonl"):
-    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+    return read_lines(folder / name).records
 
 
 def test_every_cell_has_one_line_with_its_figures(studied):

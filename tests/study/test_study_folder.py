@@ -1,6 +1,5 @@
 """A study's folder keeps what was measured, and refuses what would not go with it."""
 
-import json
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +9,7 @@ from amc.models import create_model
 from amc.pruning import PruningConfig
 from amc.storage.save import save_weights
 from amc.study.rewards import STATES, states_of
+from amc.utils.json_lines import read_lines
 
 QUICK = ["--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "32", "--device", "cpu"]
 
@@ -22,7 +22,7 @@ def words(tmp_path):
 
 
 def lines(folder):
-    return [json.loads(line) for line in (folder / "study.jsonl").read_text().splitlines()]
+    return read_lines(folder / "study.jsonl").records
 
 
 def test_weights_that_have_changed_are_refused(words, tmp_path, capsys):

@@ -1,0 +1,122 @@
+"""A recorder that keeps a run in a folder, so that a later start goes on from where this one ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from agents.protocol import EpisodeResult
+from amc.errors import RunFolderError
+from amc.pipeline.recorder import Recorder
+from amc.pipeline.run_files import RunFiles
+from amc.storage.names import DENSE, LOCK, POLICY, checkpoint_file
+from amc.storage.save import save_weights
+from amc.utils.durable_files import remove_unfinished
+from amc.utils.folder_lock import FolderLock
+from amc.utils.json_files import write_json
+
+
+class FolderRecorder(Recorder):
+    """Writes what a run does into its folder as it happens, and answers from it when the run is resumed.
+
+    The folder belongs to this process from `open` until `close`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Takes the folder, which need not exist yet."""
+        self.path = path
+        self._files: RunFiles | None = None
+        self._lock: FolderLock | None = None
+        self._episodes: dict[int, EpisodeResult] = {}
+        self._progress: dict[str, Any] = {}
+
+    @property
+    def files(self) -> RunFiles:
+        """The files of the folder; they are there once it is open."""
+        assert self._files is not None
+        return self._files
+
+    def lock(self) -> None:
+        """Keeps other processes out of the folder, which exists.
+
+        Raises:
+            RunFolderError: If another process works there, or the folder cannot be written.
+        """
+        if self._lock is not None:
+            return
+        lock = FolderLock(self.path, LOCK)
+        try:
+            lock.acquire()
+        except OSError as error:
+            raise RunFolderError(f"the run's folder must be writable: {error}") from error
+        self._lock = lock
+        remove_unfinished(self.path)
+
+    def open(self) -> None:
+        """Takes up what the folder, which exists, has of the run.
+
+        Raises:
+            RunFolderError: If another process works there, or a file is damaged beyond use.
+        """
+        self.lock()
+        self._files = RunFiles(self.path)
+        try:
+            self._episodes = {episode.episode: episode for episode in self._files.read_episodes()}
+            self._progress = self._files.read_progress()
+        except OSError as error:
+            raise RunFolderError(f"the run's folder must be writable: {error}") from error
+
+    def close(self) -> None:
+        """Has the disk confirm the last lines, and lets other processes in."""
+        if self._files is not None:
+            self._files.finish()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def recorded_episodes(self) -> Sequence[EpisodeResult]:
+        """Returns the episodes that the folder has."""
+        return tuple(self._episodes.values())
+
+    def on_episode(self, result: EpisodeResult) -> None:
+        """Writes a new episode; forgets recorded ones from where the search took another way."""
+        number, known = result.episode, self._episodes.get(result.episode)
+        if known is not None and known.allocation.key() == result.allocation.key():
+            return
+        if known is not None:
+            self._episodes = {index: episode for index, episode in self._episodes.items() if index < number}
+        follows = number > max(self._episodes, default=-1)
+        self._episodes = dict(sorted({**self._episodes, number: result}.items()))
+        if known is None and follows:
+            self.files.append_episode(result)
+        else:
+            self.files.write_episodes(self._episodes.values())
+        self.on_new_episode(result)
+
+    def on_new_episode(self, result: EpisodeResult) -> None:
+        """Takes an episode that no earlier start has recorded; it is in the folder by then."""
+
+    def on_dense(self, model: nn.Module) -> None:
+        """Writes the dense network's weights, so that other commands can start from them."""
+        save_weights(self.path / DENSE, model)
+
+    def on_policy(self, record: Mapping[str, Any]) -> None:
+        """Writes the policy as soon as it is known."""
+        write_json(self.path / POLICY, record)
+
+    def recall(self, name: str) -> dict[str, Any] | None:
+        """Returns what was finished under a name."""
+        known: dict[str, Any] | None = self._progress.get(name)
+        return known
+
+    def remember(self, name: str, record: Mapping[str, Any]) -> None:
+        """Keeps a finished stage."""
+        self._progress[name] = dict(record)
+        self.files.write_progress(self._progress)
+
+    def checkpoint(self, name: str) -> Path | None:
+        """Returns the file of a training's state."""
+        return checkpoint_file(self.path, name)

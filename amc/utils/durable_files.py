@@ -1,0 +1,154 @@
+"""The one place that writes files: a kill or a power cut leaves the old file or the new one, and whole lines."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_UNFINISHED = re.compile(r"\.part$|\.pt\.\d+$")
+"""Names of what a killed process has not finished; the second kind is an earlier version's."""
+_LONGEST_NAME = 200
+_SYNC_SHARE = 50
+"""Lines wait for the disk at most one part in this many of the time."""
+_LONGEST_WAIT_S = 1.0
+"""Seconds between two confirmations by the disk, at most, while lines are added."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a temporary file beside `path` to be written, which then replaces `path` at once.
+
+    The content is on the disk before the name is, and the name is when the context ends. After an error the old file
+    is as it was.
+
+    Args:
+        path: The file; its folder exists.
+
+    Raises:
+        OSError: If the folder cannot be written.
+    """
+    partial = path.with_name(_partial_name(path.name))
+    partial.unlink(missing_ok=True)
+    partial.touch()
+    mode = partial.stat().st_mode  # safetensors makes files that only their owner may read; all are to be alike
+    try:
+        yield partial
+        partial.chmod(mode)
+        put_in_place(partial, path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a file by a text in UTF-8; see `replacing`."""
+    with replacing(path) as partial:
+        partial.write_bytes(text.encode("utf-8"))
+
+
+def put_in_place(source: Path, target: Path) -> None:
+    """Renames a finished file, its content on the disk before its new name; on the same file system."""
+    with source.open("rb+") as file:
+        os.fsync(file.fileno())
+    source.replace(target)
+    sync_folder(target.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Has the disk confirm the names in a folder; Windows, which opens no folders, does so by itself."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_unfinished(folder: Path) -> list[Path]:
+    """Deletes what killed processes left half-written in a folder and the folders in it; returns what it was.
+
+    Call it only while no other process writes there.
+    """
+    found = [file for file in sorted(folder.rglob("*")) if is_unfinished(file.name) and file.is_file()]
+    for file in found:
+        with suppress(OSError):
+            file.unlink()
+    return found
+
+
+def is_unfinished(name: str) -> bool:
+    """Tells whether a file's name is that of one that a process has not finished."""
+    return _UNFINISHED.search(name) is not None
+
+
+def free_name(path: Path) -> Path:
+    """Returns `path`, or the first of `path-2`, `path-3`, ... that does not exist."""
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free
+
+
+class Appender:
+    """Adds lines to a file, each in one write.
+
+    The disk confirms a line at once where that takes under one part in 50 of the time, else as soon as it does, and
+    once a second at least while lines come. The file is opened for each line, so that a deleted folder is noticed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Takes the file; it need not exist, its folder must."""
+        self._path = path
+        self._synced_at, self._cost, self._pending = float("-inf"), 0.0, False
+
+    def add(self, line: str) -> None:
+        """Adds a line, its end included; after an error the file is as it was.
+
+        Raises:
+            OSError: If the line cannot be written.
+        """
+        is_new = not self._path.exists()
+        with self._path.open("ab", buffering=0) as file:
+            start = file.seek(0, os.SEEK_END)
+            try:
+                rest = memoryview(line.encode("utf-8"))
+                while rest:
+                    rest = rest[file.write(rest) :]
+            except OSError:
+                with suppress(OSError):
+                    file.truncate(start)
+                raise
+            self._pending = True
+            if time.monotonic() - self._synced_at >= min(_LONGEST_WAIT_S, _SYNC_SHARE * self._cost):
+                self._sync(file.fileno())
+        if is_new:
+            sync_folder(self._path.parent)
+
+    def finish(self) -> None:
+        """Has the disk confirm the lines that it has not; does nothing where the file is gone."""
+        if not self._pending:
+            return
+        with suppress(OSError), self._path.open("rb+") as file:
+            self._sync(file.fileno())
+
+    def _sync(self, descriptor: int) -> None:
+        start = time.monotonic()
+        os.fsync(descriptor)
+        self._synced_at = time.monotonic()
+        self._cost, self._pending = self._synced_at - start, False
+
+
+def _partial_name(name: str) -> str:
+    """Returns the name of an unfinished file, of this process alone and no longer than file systems allow."""
+    if len(name.encode("utf-8")) > _LONGEST_NAME:
+        name = hashlib.sha256(name.encode("utf-8")).hexdigest()
+    return f"{name}.{os.getpid()}.part"

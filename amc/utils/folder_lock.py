@@ -1,0 +1,74 @@
+"""A folder that one process works in at a time."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import warnings
+from contextlib import suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from amc.errors import RunFolderError
+from amc.utils.durable_files import write_text
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What a file system says that does not lock."""
+
+
+class FolderLock:
+    """Keeps other processes out of a folder, on any machine that shares its file system.
+
+    The lock is the operating system's (`flock`), which ends with the process that holds it, however that ends: a dead
+    holder's lock is taken over. On NFS it holds between machines where the server grants locks (Linux from 2.6.12); a
+    file system without locks is said in a warning.
+    """
+
+    def __init__(self, folder: Path, name: str = ".lock") -> None:
+        """Takes a folder that exists, and the name of the file in it that is locked."""
+        self._folder, self._file = folder, folder / name
+        self._holder = folder / f"{name}.json"
+        self._lock = FileLock(str(self._file), timeout=0, thread_local=False)
+
+    def acquire(self) -> None:
+        """Takes the lock.
+
+        Raises:
+            RunFolderError: If another process has it; the message names its host and process.
+            OSError: If the folder cannot be written.
+        """
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise RunFolderError(
+                f"{self._folder} is in use by {self._words()}; wait for it, end it, or give another folder"
+            ) from error
+        except (NotImplementedError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+                raise
+            warnings.warn(
+                f"the file system of {self._folder} has no locks ({error}); let no second process work there",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        write_text(self._holder, json.dumps({"host": socket.gethostname(), "process": os.getpid()}) + "\n")
+
+    def release(self) -> None:
+        """Gives the lock back; does nothing if it is not held."""
+        if not self._lock.is_locked:
+            return
+        with suppress(OSError):
+            self._holder.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder may be gone
+            self._lock.release()
+
+    def _words(self) -> str:
+        """Names the holder, as it has written itself down."""
+        try:
+            record = json.loads(self._holder.read_text(encoding="utf-8"))
+            return f"process {record['process']} on {record['host']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            return "another process"
