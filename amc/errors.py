@@ -43,6 +43,10 @@ class ModelError(AmcError):
     """A network that cannot be built, holds invalid weights or offers nothing to prune."""
 
 
+class ConsentError(ModelError):
+    """A file that names code of its own: it is run only with the caller's consent."""
+
+
 class StructureError(AmcError):
     """A network whose structure cannot be traced, or a cut that does not fit it."""
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import jsonargparse
 
+from amc.cli.consent import WORDS
 from amc.errors import ConfigurationError, UnknownNameError
 
 
@@ -65,11 +66,11 @@ class Parser(jsonargparse.ArgumentParser):
     """A jsonargparse parser that raises instead of exiting, and knows its options' near names.
 
     Attributes:
-        check_config_file: Called with the path of every `--config` before it is parsed, and with all names of options;
-            words what is wrong with the file.
+        check_config_file: Called with the path of every `--config` before it is parsed, with the names of options
+            that it may hold and with what the user wrote; words what is wrong with the file.
     """
 
-    check_config_file: Callable[[str, Collection[str]], None] | None = None
+    check_config_file: Callable[[str, Collection[str], Sequence[str]], None] | None = None
 
     def parse(self, arguments: Sequence[str], defaults: Sequence[str] = ()) -> jsonargparse.Namespace:
         """Parses a command line.
@@ -83,13 +84,16 @@ class Parser(jsonargparse.ArgumentParser):
             ConfigurationError: If a value or a configuration file cannot be used.
         """
         self._refuse_unknown_options(arguments)
-        self._check_config_files(arguments)
+        self._check_config_files(defaults, (), arguments)  # of a run's folder: a run's options and no others
+        self._check_config_files(arguments, {action.dest for action in self._actions}, arguments)
         try:
             # jsonargparse prints notices of its own to stderr; what matters of them is in the exception.
             with contextlib.redirect_stderr(io.StringIO()):
-                return self.parse_args([*defaults, *arguments])
+                options = self.parse_args([*defaults, *arguments])
         except (argparse.ArgumentError, jsonargparse.ArgumentError) as error:
             raise ConfigurationError(_plain(str(error))) from error
+        options[WORDS] = list(arguments)
+        return options
 
     def _refuse_unknown_options(self, arguments: Sequence[str]) -> None:
         """Raises with the nearest name if an option is not known (abbreviations are not accepted)."""
@@ -100,14 +104,14 @@ class Parser(jsonargparse.ArgumentParser):
             if name.startswith("--") and name not in known and name.rpartition(".")[0] not in ("--agent_options",):
                 raise UnknownNameError("option", name, known)
 
-    def _check_config_files(self, arguments: Sequence[str]) -> None:
-        """Hands every `--config FILE` and `--config=FILE` to `check_config_file`."""
+    def _check_config_files(self, arguments: Sequence[str], options: Collection[str], words: Sequence[str]) -> None:
+        """Hands every `--config FILE` and `--config=FILE` to `check_config_file`, with the options it may hold."""
         if self.check_config_file is None:
             return
         for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
             name, separator, value = argument.partition("=")
             if name == "--config":
-                self.check_config_file(value if separator else following, {action.dest for action in self._actions})
+                self.check_config_file(value if separator else following, options, words)
 
 
 def _plain(message: str) -> str:

@@ -64,8 +64,9 @@ def run(options: jsonargparse.Namespace) -> None:
             recorder=recorder,
         )
         table = write_report(path, result)
+    trusted = ", trust=True" if source.needs_trust else ""
     print(table)
-    print(f"The smaller network: {path}  (load it with amc.load({str(path)!r}))")
+    print(f"The smaller network: {path}  (load it with amc.load({str(path)!r}{trusted}))")
 
 
 COMMAND = Command(

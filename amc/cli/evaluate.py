@@ -8,6 +8,7 @@ from pathlib import Path
 import jsonargparse
 
 from amc.cli.command import Command
+from amc.cli.consent import trusted
 from amc.cli.options import add_run_options, find_run, option_value, options_of_run, run_config
 from amc.errors import ConfigurationError
 
@@ -44,18 +45,17 @@ def run(options: jsonargparse.Namespace) -> None:
     Raises:
         AmcError: If the folder, an option, the data or the network cannot be used.
     """
-    from amc.cli.setup import build_model, check_images, display, load_roles
+    from amc.cli.setup import build_model, check_images, display, load_roles, load_run
     from amc.cli.sparsity import costs_of, is_sparse
     from amc.costs.counting import uncounted_operators
     from amc.pipeline.task import example_of
     from amc.report.tables import networks_table, render
     from amc.runtime import resolve_device
-    from amc.storage.load import load
     from amc.training import evaluate, is_chance
 
     config = run_config(options)
     if options.run is not None:
-        model, name = load(Path(options.run)), options.run
+        model, name = load_run(Path(options.run), trust=trusted(options)), options.run
     data = load_roles(config.data, config.seed, display())
     if options.run is None:
         (model, _), name = build_model(config, data.num_classes), config.model

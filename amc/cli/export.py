@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jsonargparse
 
 from amc.cli.command import Command
+from amc.cli.consent import add_trust_option, trusted
 from amc.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds", metavar="N", type=float, default=20.0, help="Time for measuring latency; 0 for no measurement."
     )
+    add_trust_option(parser)
 
 
 def run(options: jsonargparse.Namespace) -> None:
@@ -60,6 +63,7 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.export.run_networks import open_run
     from amc.report.tables import render
     from amc.runtime import resolve_device
+    from amc.utils.registry import current_folder_on_path
 
     if not options.batch_sizes or min(options.batch_sizes) < 1:
         raise ConfigurationError(f"--batch_sizes must be positive numbers, not {options.batch_sizes}")
@@ -69,7 +73,9 @@ def run(options: jsonargparse.Namespace) -> None:
     device = resolve_device(options.device)
     out = Path(options.out) if options.out else folder / "export" / name
     check_target(out, folder=options.format == "safetensors", overwrite=options.overwrite)
-    networks = open_run(folder, options.input_shape)
+    trust = trusted(options)
+    with current_folder_on_path() if trust else nullcontext():
+        networks = open_run(folder, options.input_shape, trust=trust)
     shown = display()
     with shown.stage(f"export to {options.format}", 1, "files") as advance:
         report = export_model(

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import jsonargparse
 
 from amc.cli.command import Command
+from amc.cli.consent import trusted
 from amc.cli.options import add_output_options, add_run_options, find_run, options_of_run, run_config
 from amc.cli.resume import input_of, options_to_resume, output_of
 from amc.errors import ConfigurationError
-from amc.pipeline.config import RunConfig, is_own_code
+from amc.pipeline.config import RunConfig
 from amc.storage.names import SUMMARY, WEIGHTS
 
 if TYPE_CHECKING:
@@ -49,13 +50,14 @@ def run(options: jsonargparse.Namespace) -> None:
     Raises:
         AmcError: If the folder, an option, the data or the network cannot be used.
     """
-    from amc.cli.setup import build_model, check_images, display, load_roles
+    from amc.cli.setup import build_model, check_images, display, load_roles, load_run
     from amc.cli.sparsity import costs_of, is_sparse
+    from amc.models import is_own_code
     from amc.pipeline.task import example_of
     from amc.report.run_recorder import RunRecorder
     from amc.report.tables import networks_table, render
     from amc.runtime.call import move
-    from amc.storage.load import load, read_architecture
+    from amc.storage.load import read_architecture
     from amc.storage.save import save_network
     from amc.training import evaluate
     from amc.utils.json_files import write_json
@@ -66,7 +68,7 @@ def run(options: jsonargparse.Namespace) -> None:
         raise ConfigurationError("amc finetune trains for at least one epoch; give --finetune.epochs")
     named = folder if folder.name.strip(".") else folder.resolve()  # "." and ".." have no name of their own
     path = output_of(config, options.out, options.resume, "finetune", named.with_name(f"{named.name}-finetuned"))
-    model, architecture = load(folder), read_architecture(folder)
+    model, architecture = load_run(folder, trust=trusted(options)), read_architecture(folder)
     inputs = {"network": file}
     with RunRecorder(path, config, shown, command="finetune", inputs=inputs, resume=options.resume) as recorder:
         data = load_roles(config.data, config.seed, shown)

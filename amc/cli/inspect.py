@@ -60,7 +60,7 @@ def run(options: jsonargparse.Namespace) -> None:
     """
     from rich.console import Console
 
-    from amc.models import model_names
+    from amc.models import is_own_code, model_names
 
     if options.list:
         print("\n".join(model_names()))
@@ -68,7 +68,7 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.cli.setup import build_model, example_for, names_data
     from amc.costs.counting import uncounted_operators
     from amc.models.quick_weights import QuickWeights
-    from amc.pipeline.config import budget_of, is_own_code
+    from amc.pipeline.config import budget_of
     from amc.pipeline.task import build_problem
     from amc.report.tables import obstacles, structure_table, uncounted_note
     from amc.tracing.skipping import worthwhile

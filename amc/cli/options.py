@@ -11,6 +11,7 @@ import jsonargparse
 import yaml
 
 from amc.cli.command import Parser
+from amc.cli.consent import add_trust_option, check_consent
 from amc.cli.spelling import SPELLINGS, read_spellings
 from amc.errors import ConfigurationError
 from amc.pipeline.config import RunConfig
@@ -55,6 +56,7 @@ def add_run_options(parser: jsonargparse.ArgumentParser, hide: Collection[str] =
     """
     parser.add_argument("--config", action="config", metavar="FILE", help="YAML file with any of the options below.")
     parser.add_class_arguments(RunConfig, as_group=True)
+    add_trust_option(parser)
     hide = {*hide, *_WITHOUT_EFFECT}
     for action in parser._actions:
         if action.dest in SPELLINGS:
@@ -129,7 +131,7 @@ def _is_name(word: str) -> bool:
 
 def _takes(word: str) -> bool:
     """Tells whether a word is an option whose value follows."""
-    return word.startswith("--") and "=" not in word and word not in ("--resume", "--help", "--print_config")
+    return word.startswith("--") and "=" not in word and word not in ("--resume", "--trust", "--help", "--print_config")
 
 
 def option_value(words: Sequence[str], name: str) -> str | None:
@@ -141,17 +143,21 @@ def option_value(words: Sequence[str], name: str) -> str | None:
     return None
 
 
-def check_config_file(path: str, options: Collection[str] = ()) -> None:
+def check_config_file(path: str, options: Collection[str] = (), words: Sequence[str] = ()) -> None:
     """Checks that a YAML file holds options of a run, or others of the subcommand, and nothing else.
 
     Args:
         path: The file.
         options: Names of all options of the subcommand; jsonargparse checks those that are not a run's.
+        words: The command line; what it does not name itself is not run.
 
     Raises:
+        ConsentError: If the file names code to run, and the command line does not ask for it.
         ConfigurationError: If the file is missing, is no YAML, or holds an unknown option or a value of the wrong type.
     """
-    record = read_spellings(read_yaml(Path(path)))
+    written = read_yaml(Path(path))
+    check_consent(Path(path), written, words)  # before anything that is named is looked up
+    record = read_spellings(written)
     own = set(options) - FIELDS
     from_mapping(RunConfig, {name: value for name, value in record.items() if name not in own})
 

@@ -71,6 +71,7 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.pipeline.prepare import train_dense
     from amc.pipeline.summary import policy_record
     from amc.report.files import write_network
+    from amc.report.origin import trust_words
     from amc.report.run_recorder import RunRecorder
 
     file = _policy_file(options)
@@ -93,7 +94,7 @@ def run(options: jsonargparse.Namespace) -> None:
         recorder.on_policy(policy)
         delivered = Workshop(task, recorder).deliver("policy", allocation, recorder)
         print(write_network(path, task, source, delivered))
-    print(f"The pruned network: {path}  (go on with: amc finetune {shlex.quote(str(path))})")
+    print(f"The pruned network: {path}  (go on with: amc finetune {shlex.quote(str(path))}{trust_words(config.model)})")
 
 
 def _policy_file(options: jsonargparse.Namespace) -> Path:

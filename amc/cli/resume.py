@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from amc.cli.options import option_value
+from amc.cli.consent import check_consent
+from amc.cli.options import option_value, read_yaml
 from amc.errors import ConfigurationError, RunFolderError
 from amc.pipeline.config import RunConfig, as_mapping, with_absolute_paths
 from amc.report.run_folder import RunFolder, default_path, fresh_path
@@ -25,6 +27,10 @@ def options_to_resume(words: Sequence[str], command: str) -> list[str] | None:
     out = option_value(words, "--out")
     if out is None or "--resume" not in words:
         return None
+    file = Path(out) / CONFIG
+    with suppress(ConfigurationError):  # of a damaged file: opening the folder words that better
+        record = read_yaml(file)
+        check_consent(file, record, words)  # before anything that the options name is looked up
     return ["--config", str(RunFolder.open(Path(out), command).path / CONFIG)]
 
 

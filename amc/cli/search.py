@@ -39,6 +39,7 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.pipeline.prepare import train_dense
     from amc.pipeline.search import check_search, search_policy
     from amc.pipeline.summary import policy_record
+    from amc.report.origin import trust_words
     from amc.report.plots import plot_run
     from amc.report.run_recorder import RunRecorder
     from amc.report.tables import allocation_table, render
@@ -61,7 +62,8 @@ def run(options: jsonargparse.Namespace) -> None:
         plot_run(path / REPORT, task.problem, outcome.episodes, widths)
     print(render(allocation_table(task.problem, widths)))
     print(f"reward {outcome.best.reward:.4f}, search accuracy {outcome.best.score.accuracy:.2f} percent")
-    print(f"The policy: {path / POLICY}  (go on with: amc prune {shlex.quote(str(path))})")
+    following = f"amc prune {shlex.quote(str(path))}{trust_words(config.model)}"
+    print(f"The policy: {path / POLICY}  (go on with: {following})")
 
 
 COMMAND = Command(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import torch
@@ -13,16 +13,18 @@ from torch import Tensor, nn
 from amc.costs import Budget
 from amc.data import DataConfig, DataRoles, load_data
 from amc.errors import ConfigurationError, DataError
-from amc.models import create_model, example_input_shape, load_weights
-from amc.pipeline.config import RunConfig, is_own_code
+from amc.models import create_model, example_input_shape, is_own_code, load_weights
+from amc.pipeline.config import RunConfig
 from amc.pipeline.prepare import prepare
 from amc.pipeline.recorder import Advance
 from amc.pipeline.search import SearchConfig
 from amc.pipeline.task import Task, example_of
 from amc.report.progress import ProgressDisplay
 from amc.runtime.call import failure_of
-from amc.storage.architecture import ModelSource
+from amc.storage.load import load
+from amc.storage.source import ModelSource
 from amc.structure import Allocation
+from amc.utils.registry import current_folder_on_path
 
 _SMALL_IMAGE = 16
 """On images below this height or width networks are too small to share among cores: threads would only wait."""
@@ -63,6 +65,20 @@ def load_roles(config: DataConfig, seed: int, display: ProgressDisplay) -> DataR
     if min(roles.input_shape[-2:]) < _SMALL_IMAGE:
         torch.set_num_threads(1)
     return roles
+
+
+def load_run(folder: Path, *, trust: bool) -> nn.Module:
+    """Loads the network of a run's folder.
+
+    Args:
+        folder: The folder.
+        trust: Whether `--trust` was given: the code that the folder names is then found in the current folder too.
+
+    Raises:
+        AmcError: If it cannot be loaded.
+    """
+    with current_folder_on_path() if trust else nullcontext():
+        return load(folder, trust=trust)
 
 
 def model_source(config: RunConfig, num_classes: int | None) -> ModelSource:

@@ -12,9 +12,9 @@ from torch import nn
 
 from amc.errors import AmcError, ConfigurationError, RunFolderError
 from amc.models import example_input_shape
-from amc.storage.architecture import ModelSource
 from amc.storage.example_input import random_input
 from amc.storage.load import load, read_architecture
+from amc.storage.source import ModelSource
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,13 @@ class RunNetworks:
         return {**self.architecture, "groups": {}, "tensors": {}, "attributes": []}
 
 
-def open_run(folder: Path, input_shape: Sequence[int] | None = None) -> RunNetworks:
+def open_run(folder: Path, input_shape: Sequence[int] | None = None, *, trust: bool = False) -> RunNetworks:
     """Loads the networks of a run.
 
     Args:
         folder: The run's folder, or one that `CompressionResult.save` or an export wrote.
         input_shape: Shape of one input without the batch axis, in place of the recorded one.
+        trust: Whether code that the folder names may be run; see `amc.load`.
 
     Raises:
         RunFolderError: If there is no finished run in the folder.
@@ -53,19 +54,19 @@ def open_run(folder: Path, input_shape: Sequence[int] | None = None) -> RunNetwo
     """
     if not folder.is_dir():
         raise RunFolderError(f"the run must be a folder, and {folder} is none; give the folder that --out named")
-    pruned, architecture = load(folder), read_architecture(folder)
+    pruned, architecture = load(folder, trust=trust), read_architecture(folder)
     source = ModelSource(**architecture["source"])
     return RunNetworks(
         pruned=pruned,
-        dense=_build_dense(source),
+        dense=_build_dense(source, trust=trust),
         example=_example(architecture, source, input_shape),
         architecture=architecture,
     )
 
 
-def _build_dense(source: ModelSource) -> nn.Module | None:
+def _build_dense(source: ModelSource, *, trust: bool) -> nn.Module | None:
     try:
-        return source.build().eval()
+        return source.build(trust=trust).eval()
     except AmcError:
         return None
 

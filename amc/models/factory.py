@@ -49,11 +49,19 @@ def create_model(name: str, *, num_classes: int | None = None, seed: int | None 
     Raises:
         UnknownNameError: If the name is not known; the message suggests the nearest ones.
         ConfigurationError: If timm is asked for and not installed, or a reference cannot be imported.
-        ModelError: If the constructor fails or returns something else than an `nn.Module`.
+        ModelError: If the constructor fails or makes something else than an `nn.Module`.
     """
-    factory = _find(name)
     if num_classes is not None:
         options["num_classes"] = num_classes
+    return build(name, _find(name), seed=seed, **options)
+
+
+def build(name: str, factory: ModelFactory, *, seed: int | None = None, **options: Any) -> nn.Module:
+    """Calls a constructor that has been looked up; see `create_model`.
+
+    Raises:
+        ModelError: If the constructor fails or returns something else than an `nn.Module`.
+    """
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.default_generator.manual_seed(seed)
@@ -68,6 +76,12 @@ def create_model(name: str, *, num_classes: int | None = None, seed: int | None 
     if not isinstance(model, nn.Module):
         raise ModelError(f"{name!r} must return an nn.Module, not {type(model).__name__}")
     return model
+
+
+def is_own_code(name: str) -> bool:
+    """Tells whether a model's name is `package.module:factory`, the user's own code."""
+    prefix, separator, _ = name.partition(":")
+    return bool(separator) and prefix not in ("torchvision", "timm")
 
 
 def model_names() -> list[str]:
@@ -91,10 +105,10 @@ def example_input_shape(name: str) -> tuple[int, int, int]:
     """
     if name in OWN_MODELS:
         return (1, 8, 8) if name == "digits_resnet" else (3, 32, 32)
-    prefix, separator, bare = name.rpartition(":")
+    prefix, _, bare = name.rpartition(":")
     if prefix == "timm":
         return sources.timm_input_shape(bare)
-    if separator and prefix != "torchvision":
+    if is_own_code(name):
         raise ConfigurationError(f"the input of {name!r} is not known; give an example input of your own")
     _find(name)
     return (3, 299, 299) if bare == "inception_v3" else (3, 224, 224)
@@ -107,8 +121,8 @@ def _find(name: str) -> ModelFactory:
     prefix, separator, bare = name.partition(":")
     if separator and prefix == "timm":
         return sources.timm_factory(bare)
-    if separator and prefix != "torchvision":
-        return sources.imported_factory(name)
+    if is_own_code(name):
+        return sources.imported_factory(name, own=True)
     names = sources.torchvision_names()
     if separator and bare not in names:
         raise UnknownNameError("torchvision model", bare, names)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import sys
+import types
+import typing
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import nn
 
 from amc.errors import ConfigurationError, UnknownNameError
-from amc.utils.registry import import_own
+from amc.utils.registry import import_object, import_own
 
 ModelFactory = Callable[..., nn.Module]
 
 # Their constructors warn unless told how to initialise, and the initialisation that they default to takes seconds.
 _TORCHVISION_SLOW_INIT = ("googlenet", "inception_v3")
+_NO_FACTORIES = ("torch", "numpy", "scipy", "PIL", "yaml", "safetensors")
 
 
 def torchvision_names() -> list[str]:
@@ -64,16 +70,52 @@ def timm_input_shape(name: str) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def imported_factory(reference: str) -> ModelFactory:
-    """Returns the function or class that `"package.module:factory"` names.
+def imported_factory(reference: str, *, own: bool) -> ModelFactory:
+    """Returns the function or class that `"package.module:factory"` names; nothing is called yet.
+
+    Args:
+        reference: The reference.
+        own: Whether the user has written it, so that modules in the current folder are found too.
 
     Raises:
-        ConfigurationError: If the reference is malformed, cannot be imported, or is not callable.
+        ConfigurationError: If the reference is malformed, cannot be imported, or names what makes no network.
     """
-    factory: object = import_own(reference)
-    if not callable(factory):
-        raise ConfigurationError(f"{reference!r} must name a function or class, not a {type(factory).__name__}")
-    return factory
+    factory: object = (import_own if own else import_object)(reference)
+    obstacle = _not_a_factory(factory)
+    if obstacle is not None:
+        raise ConfigurationError(
+            f"{reference!r} must name an nn.Module class or a function that makes one, not {obstacle}"
+        )
+    return typing.cast(ModelFactory, factory)
+
+
+def _not_a_factory(factory: object) -> str | None:
+    """Words why something makes no network, as far as that can be told without a call; None if it may.
+
+    Code of Python's own library and of PyTorch counts only where it is a network's class, or says that it returns one.
+    """
+    if isinstance(factory, partial):
+        return _not_a_factory(factory.func)
+    if isinstance(factory, type):
+        return None if issubclass(factory, nn.Module) else f"the class {factory.__name__}"
+    function = factory if isinstance(factory, types.FunctionType) else vars(type(factory)).get("__call__")
+    if not isinstance(function, types.FunctionType):
+        return f"a value of the type {type(factory).__name__}"
+    returned = _returned(function)
+    if isinstance(returned, type):
+        return None if issubclass(returned, nn.Module) else f"a function that returns {returned.__name__}"
+    package = function.__module__.partition(".")[0]
+    if package in sys.stdlib_module_names or package in _NO_FACTORIES:
+        return f"a function of {package}"
+    return None
+
+
+def _returned(function: types.FunctionType) -> object:
+    """Returns the type that a function says it returns, or None."""
+    try:
+        return typing.get_type_hints(inspect.unwrap(function)).get("return")
+    except Exception:  # annotations of other packages may name what is not there
+        return None
 
 
 def _import_timm() -> Any:

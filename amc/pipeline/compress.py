@@ -22,7 +22,8 @@ from amc.pipeline.task import Task
 from amc.problem import PruningProblem
 from amc.pruning import PruningConfig
 from amc.runtime.call import evaluation_mode
-from amc.storage.architecture import ModelSource, describe
+from amc.storage.architecture import describe
+from amc.storage.source import ModelSource
 from amc.training import FineTuneConfig, TrainConfig, is_chance
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from typing import Any
 
 from amc.costs import Budget
 from amc.data.load import DataConfig
+from amc.models.factory import is_own_code
 from amc.pruning import PruningConfig
 from amc.training.config import FineTuneConfig, TrainConfig
 from amc.utils.conversion import conform
@@ -96,12 +97,6 @@ class RunConfig:
     def trains_first(self) -> bool:
         """Whether the dense network is trained by the run itself."""
         return not (self.weights or is_own_code(self.model)) if self.train_first is None else self.train_first
-
-
-def is_own_code(model: str) -> bool:
-    """Tells whether a model's name is `package.module:factory`, the user's own code."""
-    prefix, separator, _ = model.partition(":")
-    return bool(separator) and prefix not in ("torchvision", "timm")
 
 
 def as_mapping(config: Any) -> dict[str, Any]:

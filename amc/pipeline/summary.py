@@ -13,7 +13,7 @@ from amc.pipeline.search import SearchConfig
 from amc.pipeline.task import Task
 from amc.problem import PruningProblem
 from amc.runtime.call import on_device
-from amc.storage.architecture import ModelSource
+from amc.storage.source import ModelSource
 from amc.structure import Allocation
 from amc.utils.versions import versions
 

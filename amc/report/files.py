@@ -12,9 +12,10 @@ from amc.pipeline.summary import flops_record
 from amc.pipeline.task import Task
 from amc.report.plots import plot_run
 from amc.report.tables import FILE_WIDTH, allocation_table, networks_table, render, summary_table
-from amc.storage.architecture import ModelSource, describe
+from amc.storage.architecture import describe
 from amc.storage.names import REPORT, SUMMARY, SUMMARY_TEXT
 from amc.storage.save import save_network
+from amc.storage.source import ModelSource
 from amc.structure import Allocation
 from amc.utils.durable_files import write_text
 from amc.utils.json_files import write_json

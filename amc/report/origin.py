@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from amc.errors import RunFolderError
+from amc.models import is_own_code
 from amc.storage.names import RUN
 from amc.utils.json_files import write_json
 
@@ -92,9 +93,14 @@ class Origin:
                 )
 
 
-def resume_line(command: str, folder: Path) -> str:
-    """Returns the command line that goes on with a run."""
-    return f"amc {command} --out {shlex.quote(str(folder))} --resume"
+def resume_line(command: str, folder: Path, model: str = "") -> str:
+    """Returns the command line that goes on with a run of a model: of the user's own code it needs their consent."""
+    return f"amc {command} --out {shlex.quote(str(folder))} --resume{trust_words(model)}"
+
+
+def trust_words(model: str) -> str:
+    """Returns what a later command on a run's folder needs besides, if the run's model is the user's own code."""
+    return " --trust" if is_own_code(model) else ""
 
 
 def digest_of_text(text: str) -> str:

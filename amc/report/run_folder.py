@@ -100,7 +100,9 @@ def check_free(path: Path) -> None:
         return
     if CONFIG in names or RUN in names:
         origin = Origin.read(path)
-        remedy = f"go on with: {resume_line(origin.command, path)}" if origin else "go on with it by --resume"
+        remedy = "go on with it by --resume"
+        if origin is not None:
+            remedy = f"go on with: {resume_line(origin.command, path, _model_of(path))}"
         raise RunFolderError(f"{path} holds a run already; {remedy}, or give another folder with --out")
     raise RunFolderError(f"the output folder must be new or empty, and {path} is not; give another one with --out")
 
@@ -133,10 +135,18 @@ def _check_command(path: Path, origin: Origin | None, command: str) -> None:
     if origin is not None and origin.command != command:
         raise RunFolderError(
             f"{path} was made by amc {origin.command}, and amc {command} cannot go on with it; "
-            f"go on with: {resume_line(origin.command, path)}"
+            f"go on with: {resume_line(origin.command, path, _model_of(path))}"
         )
     if origin is None and not (path / EPISODES).is_file():
         raise RunFolderError(f"{path} must tell which command made it, but has no {RUN}; start anew with another --out")
+
+
+def _model_of(path: Path) -> str:
+    """Returns the model that the options in a folder name; empty if they cannot be read."""
+    try:
+        return str(yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))["model"])
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return ""
 
 
 def fresh_path(base: Path) -> Path:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from amc.errors import CheckpointError, ModelError
+from amc.errors import CheckpointError
 from amc.storage.example_input import describe_input
+from amc.storage.source import ModelSource
 from amc.structure import ModelStructure
 from amc.structure.sliceable import make_sliceable
 from amc.structure.slicing import (
@@ -24,58 +24,6 @@ from amc.structure.slicing import (
 )
 
 FORMAT = 1
-
-
-@dataclass(frozen=True)
-class ModelSource:
-    """Where the dense network comes from.
-
-    Attributes:
-        kind: `"name"` (see `amc.create_model`) or `"class"`, a class of the user's.
-        reference: The name, `"package.module:factory"`, or `"package.module:Class"`.
-        options: Keyword arguments for building it.
-    """
-
-    kind: str
-    reference: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    @staticmethod
-    def of(model: nn.Module) -> ModelSource:
-        """Describes a network by its class alone."""
-        cls = type(model)
-        return ModelSource("class", f"{cls.__module__}:{cls.__qualname__}")
-
-    def build(self) -> nn.Module:
-        """Builds the dense network with random weights.
-
-        Raises:
-            AmcError: If that cannot be done; the remedy is to pass `model=` to `amc.load`.
-        """
-        from amc.models import create_model
-
-        if self.kind == "name":
-            return create_model(self.reference, **self.options)
-        try:
-            return create_model(self.reference, **self.options)
-        except ModelError as error:
-            raise ModelError(
-                f"the class {self.reference!r} cannot be built without arguments: {error.__cause__ or error}; "
-                "pass the dense network: amc.load(folder, model=...)"
-            ) from error
-        except Exception as error:  # whatever importing the user's module runs into
-            raise ModelError(
-                f"{self._not_found(error)}, or pass the dense network: amc.load(folder, model=...)"
-            ) from error
-
-    def _not_found(self, error: Exception) -> str:
-        """Words why the class cannot be imported, and half of the remedy."""
-        module, _, name = self.reference.partition(":")
-        if module == "__main__":
-            return (
-                f"the network's class {name!r} is defined in a script, where nothing else finds it; move it to a module"
-            )
-        return f"the network's class {self.reference!r} must be importable: {error}; run in the folder of its module"
 
 
 def describe(
@@ -119,21 +67,23 @@ def describe(
     return record
 
 
-def rebuild(record: Mapping[str, Any], model: nn.Module | None) -> nn.Module:
+def rebuild(record: Mapping[str, Any], model: nn.Module | None, *, trust: bool = False) -> nn.Module:
     """Builds the network that a record describes, with weights yet to be loaded.
 
     Args:
         record: What `describe` returned.
         model: The dense network, which is changed in place; built from the record's source if None.
+        trust: Whether code that the source names may be run; see `ModelSource.build`.
 
     Raises:
+        ConsentError: If the source names code, and neither a network nor `trust` is given.
         CheckpointError: If the record is of another format, is damaged, or does not fit the network.
         ModelError: If the dense network cannot be built.
     """
     if record.get("format") != FORMAT:
         raise CheckpointError(f"architecture.json must be of format {FORMAT}, not {record.get('format')!r}; update amc")
     _check_record(record)
-    network = ModelSource(**record["source"]).build() if model is None else model
+    network = ModelSource(**record["source"]).build(trust=trust) if model is None else model
     if record["tensors"]:
         make_sliceable(network)
     state = dict(network.named_parameters()) | dict(network.named_buffers())

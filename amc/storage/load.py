@@ -17,12 +17,17 @@ from amc.storage.names import ARCHITECTURE, POLICY, WEIGHTS
 from amc.structure.slicing import set_tensors
 
 
-def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Module:
+def load(path: str | os.PathLike[str], model: nn.Module | None = None, *, trust: bool = False) -> nn.Module:
     """Loads the network that a run or `CompressionResult.save` wrote.
+
+    Files are data: of a folder from elsewhere no code is run. A network that this project, torchvision or timm builds
+    by name needs nothing but the folder; any other needs `model` or `trust`.
 
     Args:
         path: The folder with `architecture.json` and `model.safetensors`.
-        model: The dense network, needed if its class cannot be imported or takes arguments; it is changed in place.
+        model: The dense network, needed if it is of a class of your own; it is changed in place.
+        trust: Whether the class or function that the folder names (`"package.module:Class"`) may be imported and called
+            without arguments. It runs that code: only for folders from people you trust.
 
     Returns:
         The pruned network in evaluation mode, on the CPU.
@@ -30,15 +35,16 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Mod
     Raises:
         RunFolderError: If the folder does not hold a network.
         CheckpointError: If its files do not fit each other or the network.
+        ConsentError: If the folder names code, and neither `model` nor `trust` is given.
         ModelError: If the dense network cannot be built.
     """
     folder = Path(path)
-    network = rebuild(read_architecture(folder), model)
+    network = rebuild(read_architecture(folder), model, trust=trust)
     file = folder / WEIGHTS
     if not file.is_file():
         raise RunFolderError(f"{folder} must hold {WEIGHTS}; finish the run with --resume first")
     move(network, device="cpu")
-    _load_weights(network, file)
+    fill(network, file)
     return network.eval()
 
 
@@ -65,8 +71,12 @@ def read_architecture(folder: Path) -> dict[str, Any]:
     return dict(record)
 
 
-def _load_weights(network: nn.Module, file: Path) -> None:
-    """Loads a safetensors file strictly; of tensors that are shared, one is stored."""
+def fill(network: nn.Module, file: Path) -> None:
+    """Loads a safetensors file strictly, in place; of tensors that are shared, one is stored.
+
+    Raises:
+        CheckpointError: If the file cannot be read or does not fit the network.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

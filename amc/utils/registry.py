@@ -145,19 +145,23 @@ def import_own(reference: str) -> T:  # type: ignore[type-var]
     Raises:
         ConfigurationError: If the reference is malformed, or the module or attribute does not exist.
     """
-    with _current_folder_on_path():
+    with current_folder_on_path():
         return import_object(reference)
 
 
 @contextmanager
-def _current_folder_on_path() -> Iterator[None]:
-    """Lets modules of the current folder be imported, as `python -m` does and an installed command does not."""
+def current_folder_on_path() -> Iterator[None]:
+    """Lets modules of the current folder be imported, as `python -m` does and an installed command does not.
+
+    Only for what the user names in the call or on the command line, never for what a file names.
+    """
     folder = str(Path.cwd())
     sys.path.insert(0, folder)
     try:
         yield
     finally:
-        sys.path.remove(folder)
+        if folder in sys.path:  # the modules may have set the path themselves
+            sys.path.remove(folder)
 
 
 def _loaded(point: EntryPoint, kind: str) -> T:  # type: ignore[type-var]

@@ -18,7 +18,7 @@ from amc.models import create_model
 from amc.models.factory import example_input_shape
 from amc.problem import PruningProblem, filter_problem
 from amc.pruning import CandidateNetwork, FilterPruner, TableOptions, build_tables
-from amc.storage.architecture import ModelSource
+from amc.storage.source import ModelSource
 from amc.structure import Allocation, ModelStructure
 from amc.tracing.trace import trace_structure
 

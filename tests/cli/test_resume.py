@@ -122,7 +122,7 @@ def test_a_network_that_keeps_what_it_makes_on_first_use_is_fine_tuned(tmp_path,
     policy = ["--agent", "uniform", "--compare", "none", "--finetune.epochs", "0"]
     words = ["compress", *DATA, "--train.epochs", "1", *policy, "--model", "late_net:build"]
     assert main([*words, "--out", str(tmp_path / "run")]) == 0
-    assert main(["finetune", str(tmp_path / "run"), "--finetune.epochs", "1"]) == 0
+    assert main(["finetune", str(tmp_path / "run"), "--finetune.epochs", "1", "--trust"]) == 0
 
 
 LATE = """

@@ -14,9 +14,10 @@ from amc.export.comparison import Comparison, latency_table
 from amc.export.run_networks import open_run
 from amc.models import create_model
 from amc.report.tables import render
-from amc.storage.architecture import ModelSource, describe
+from amc.storage.architecture import describe
 from amc.storage.load import load
 from amc.storage.save import save_network
+from amc.storage.source import ModelSource
 
 
 def rows(text):
@@ -31,7 +32,7 @@ def run(*words):
 def test_onnx_is_written_into_the_run_and_timed_beside_the_dense_network(run_folder, tmp_path, capsys):
     folder = tmp_path / "run"
     shutil.copytree(run_folder, folder)
-    assert run(folder, "--batch_sizes", 1, 3, "--seconds", 0.2, "--device", "cpu") == 0
+    assert run(folder, "--batch_sizes", 1, 3, "--seconds", 0.2, "--device", "cpu", "--trust") == 0
     out, err = capsys.readouterr()
     assert (folder / "export" / "model.onnx").is_file()
     assert "model.onnx: onnx" in out
@@ -49,10 +50,10 @@ def test_onnx_is_written_into_the_run_and_timed_beside_the_dense_network(run_fol
 
 
 def test_safetensors_make_a_folder_that_loads(run_folder, tmp_path, capsys):
-    assert run(run_folder, "--format", "safetensors", "--out", tmp_path / "net", "--seconds", 0) == 0
+    assert run(run_folder, "--format", "safetensors", "--out", tmp_path / "net", "--seconds", 0, "--trust") == 0
     assert rows(capsys.readouterr().out) == []
     x = torch.randn(2, 3, 8, 8)
-    assert torch.equal(load(tmp_path / "net")(x), load(run_folder)(x))
+    assert torch.equal(load(tmp_path / "net", trust=True)(x), load(run_folder, trust=True)(x))
 
 
 def test_a_network_that_cannot_be_built_again_is_exported_without_its_dense_twin(tmp_path, capsys, monkeypatch):
@@ -81,6 +82,7 @@ def test_a_network_that_cannot_be_built_again_is_exported_without_its_dense_twin
         3,
         2,
         2,
+        "--trust",
     )
     assert run(*words) == 0
     out = capsys.readouterr().out
@@ -111,7 +113,7 @@ def unknown_input(tmp_path, monkeypatch):
     ],
 )
 def test_the_input_is_asked_for(unknown_input, shape, said, capsys):
-    assert run(unknown_input, "--format", "torch_export", *shape) == 2
+    assert run(unknown_input, "--format", "torch_export", "--trust", *shape) == 2
     assert said in capsys.readouterr().err
     assert not (unknown_input / "export").exists()
 

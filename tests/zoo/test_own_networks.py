@@ -17,8 +17,9 @@ from amc.costs.counting import count_flops, count_params
 from amc.problem import filter_problem
 from amc.pruning import FilterPruner, TableOptions, build_tables
 from amc.runtime.call import call, tensors_in
-from amc.storage.architecture import ModelSource, describe
+from amc.storage.architecture import describe
 from amc.storage.save import save_network
+from amc.storage.source import ModelSource
 from amc.zoo.cases import vary_constants
 
 IMAGE = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))

@@ -1,0 +1,124 @@
+"""Where a file says its dense network comes from, and what of that is carried out.
+
+A file may name only what this project itself builds: its own networks, torchvision's and timm's, with plain options and
+without their trained weights. Anything else is code of somebody's, which runs only where the caller says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from amc.errors import CheckpointError, ConsentError, ModelError
+from amc.models.factory import build, create_model, is_own_code
+from amc.models.sources import imported_factory
+
+_PLAIN: dict[str, type | tuple[type, ...]] = {
+    "num_classes": int,
+    "in_channels": int,
+    "in_chans": int,
+    "image_size": int,
+    "img_size": int,
+    "dropout": (int, float),
+    "drop_rate": (int, float),
+    "aux_logits": bool,
+    "init_weights": bool,
+    "transform_input": bool,
+}
+"""Options that a file may give to a network by name, and their types."""
+_DOWNLOADS = ("weights", "weights_backbone", "pretrained", "pretrained_cfg", "checkpoint_path")
+_REMEDY = "pass the dense network: amc.load(folder, model=...)"
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where the dense network comes from.
+
+    Attributes:
+        kind: `"name"` (see `amc.create_model`) or `"class"`, a class of the user's.
+        reference: The name, `"package.module:factory"`, or `"package.module:Class"`.
+        options: Keyword arguments for building it.
+    """
+
+    kind: str
+    reference: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def of(model: nn.Module) -> ModelSource:
+        """Describes a network by its class alone."""
+        cls = type(model)
+        return ModelSource("class", f"{cls.__module__}:{cls.__qualname__}")
+
+    @property
+    def needs_trust(self) -> bool:
+        """Whether building it runs code that is not of this project, torchvision or timm."""
+        return self.kind != "name" or is_own_code(self.reference)
+
+    def build(self, *, trust: bool = False) -> nn.Module:
+        """Builds the dense network with random weights; nothing is downloaded.
+
+        Args:
+            trust: Whether code that the source names may be imported and called. The import path stays as it is.
+
+        Raises:
+            ConsentError: If it names such code and `trust` is not given.
+            CheckpointError: If an option is none that a file may give.
+            ModelError: If it cannot be built; the remedy is to pass `model=` to `amc.load`.
+        """
+        self._refuse_downloads()
+        if not self.needs_trust:
+            self._check_options()
+            return create_model(self.reference, **self.options)
+        if not trust:
+            raise ConsentError(
+                f"the file names code of its own, {self.reference!r}, which is not run unless you ask for it: "
+                "if you trust who wrote it, use amc.load(folder, trust=True), on the command line --trust, "
+                f"or {_REMEDY}"
+            )
+        return self._build_trusted()
+
+    def _build_trusted(self) -> nn.Module:
+        """Imports and calls what the source names."""
+        try:
+            factory = imported_factory(self.reference, own=False)
+        except Exception as error:  # whatever importing the user's module runs into
+            raise ModelError(f"{self._not_found(error)}, or {_REMEDY}") from error
+        try:
+            return build(self.reference, factory, **self.options)
+        except ModelError as error:
+            raise ModelError(
+                f"the class {self.reference!r} cannot be built without arguments: {error.__cause__ or error}; {_REMEDY}"
+            ) from error
+
+    def _refuse_downloads(self) -> None:
+        for name in _DOWNLOADS:
+            if self.options.get(name):
+                raise CheckpointError(
+                    f"the source in architecture.json must not fetch trained weights, and has {name}; {_REMEDY}"
+                )
+
+    def _check_options(self) -> None:
+        for name, value in self.options.items():
+            if name in _DOWNLOADS:
+                continue
+            kind = _PLAIN.get(name)
+            if kind is None:
+                raise CheckpointError(
+                    f"the options in architecture.json may be {', '.join(_PLAIN)}, not {name[:80]!r}; {_REMEDY}"
+                )
+            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+                raise CheckpointError(f"the option {name} in architecture.json has a value of another type; {_REMEDY}")
+
+    def _not_found(self, error: Exception) -> str:
+        """Words why the class cannot be imported, and half of the remedy."""
+        module, _, name = self.reference.partition(":")
+        if module == "__main__":
+            return (
+                f"the network's class {name!r} is defined in a script, where nothing else finds it; move it to a module"
+            )
+        remedy = "put the folder of its module on PYTHONPATH"
+        return f"the network's class {self.reference!r} must be importable: {error}; {remedy}"
