@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from amc.errors import ConfigurationError
 from amc.pruning.criteria.base import FILTER_CRITERIA, FilterCriterion, removal_order
 from amc.pruning.criteria.evidence import GRAMS, Evidence, EvidenceOptions
 from amc.pruning.regression.elimination import CHUNK, Elimination, Regression
@@ -129,10 +128,6 @@ def build_tables(
     criterion = options.criterion
     criterion = create(FILTER_CRITERIA, criterion) if isinstance(criterion, str) else criterion
     needs = criterion.needs | {GRAMS} if options.refit else criterion.needs
-    if needs and not batches:
-        raise ConfigurationError(
-            "elimination and refit need calibration images and none were given; give some, or use l1 without refit"
-        )
     groups = {index: structure.groups[index] for index in structure.prunable}
     cuts = {index: read_cuts(model, structure, group) for index, group in groups.items()}
     sizes = {index: _bytes_a_channel(groups[index], found) for index, found in cuts.items()}

@@ -86,11 +86,22 @@ for _name, _target, _summary in (
     ("elimination", "regression:GreedyElimination", "greedy backward elimination on the readers' normal equations"),
     ("l1", "norms:L1Norm", "sum of the absolute weights of the filters (the paper's)"),
     ("l2", "norms:L2Norm", "Euclidean norm of the filters"),
+    ("fpgm", "norms:GeometricMedian", "distance of the filters from one another (geometric median)"),
+    ("bn_scale", "norms:BatchNormScale", "scale of the batch norm (Network Slimming)"),
+    ("taylor", "gradients:TaylorChannels", "squared gradient of a gate on the channel, first-order Taylor expansion"),
+    ("snip", "gradients:SnipChannels", "sum of abs(weight * gradient) over all weights of the channel"),
+    ("apoz", "activations:ActiveShare", "share of activations that are not zero (APoZ)"),
+    ("lasso", "regression:LassoSelection", "LASSO on what the channel brings to the layers that read it"),
+    ("thinet", "regression:ThiNet", "greedy growth of the set whose removal changes the next layers least"),
     ("random", "norms:RandomChannels", "random order, as a control"),
 ):
     FILTER_CRITERIA.register(_name, f"{_HERE}.{_target}", _summary)
 for _name, _target, _summary in (
     ("magnitude", "norms:Magnitude", "absolute value (the paper's)"),
+    ("snip", "gradients:SnipWeights", "abs(weight * gradient), connection sensitivity"),
+    ("taylor", "gradients:TaylorWeights", "squared weight * gradient, averaged over minibatches"),
+    ("wanda", "activations:Wanda", "abs(weight) * norm of its input, compared by output"),
+    ("obs", "regression:OptimalBrainSurgeon", "what removal costs with the other weights of the output refit"),
     ("random", "norms:RandomWeights", "random order, as a control"),
 ):
     WEIGHT_CRITERIA.register(_name, f"{_HERE}.{_target}", _summary)

@@ -207,5 +207,8 @@ class Evidence:
             ConfigurationError: If there are none.
         """
         if not self._batches:
-            raise ConfigurationError(f"{kind} need calibration images and none were given; give some, or use l1")
+            raise ConfigurationError(
+                f"{kind} need calibration images and none were given; give some, or choose a criterion that looks at "
+                "weights alone, without refit"
+            )
         return self._batches

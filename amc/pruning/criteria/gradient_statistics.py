@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from amc.pruning.criteria.slices import channel_slices
 from amc.runtime.call import evaluation_mode
 from amc.structure import ChannelGroup
 
@@ -96,9 +97,6 @@ def _gate(group: ChannelGroup, parameters: Mapping[str, Tensor], gradients: Mapp
     """Returns the gradient for a factor on each channel of a group where it is read, `(C,)`."""
     gate = torch.zeros(group.channels, dtype=torch.float64)
     for cut in group.cuts:
-        if cut.role != "read" or cut.tensor not in parameters:
-            continue
-        product = (parameters[cut.tensor].detach() * gradients[cut.tensor]).double()
-        by_position = product.movedim(cut.axis, 0).flatten(1).sum(1).cpu()
-        gate += by_position[torch.tensor(cut.positions)].sum(1)
+        if cut.role == "read" and cut.tensor in parameters:
+            gate += channel_slices(parameters[cut.tensor] * gradients[cut.tensor], cut).sum(1)
     return gate

@@ -8,7 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from amc.errors import ConfigurationError
 from amc.pruning.criteria.evidence import Evidence, Needs
+from amc.pruning.criteria.slices import channel_slices
+from amc.pruning.regression.regressions import BATCH_NORMS
 from amc.structure import ChannelGroup, LayerSpec
 
 
@@ -35,6 +38,52 @@ class L2Norm:
     def __call__(self, group: ChannelGroup, evidence: Evidence) -> Tensor:
         """Scores the channels of a group, `(C,)`."""
         return writer_norms(group, evidence.tensors, 2)
+
+
+class GeometricMedian:
+    """Sum of the distances to the other filters: those nearest the geometric median can be replaced by the others.
+
+    He et al., *Filter Pruning via Geometric Median* (FPGM, arXiv:1811.00250), Eq. 4: `sum_i ||F_j - F_i||_2`. Where
+    several layers write the channels, the distance is that of their filters side by side. Deviation: scored once, where
+    the paper zeroes the filters in every epoch of a training that lets them grow again.
+    """
+
+    needs: ClassVar[Needs] = frozenset()
+
+    def __call__(self, group: ChannelGroup, evidence: Evidence) -> Tensor:
+        """Scores the channels of a group, `(C,)`."""
+        rows = torch.cat(list(filters(group, evidence.tensors)), 1)
+        # Not by matrix products, which lose half of the digits of a short distance.
+        return torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist").sum(1)
+
+
+class BatchNormScale:
+    """Absolute scale of the batch norms behind the layers that write a channel.
+
+    Liu et al., *Network Slimming* (arXiv:1708.06519), section 3: `|gamma|`. Where several batch norms scale the
+    channels, their scales are added. The paper trains with an L1 penalty on the scales first; without one the scales
+    say less.
+    """
+
+    needs: ClassVar[Needs] = frozenset()
+
+    def __call__(self, group: ChannelGroup, evidence: Evidence) -> Tensor:
+        """Scores the channels of a group, `(C,)`.
+
+        Raises:
+            ConfigurationError: If no batch norm with a scale follows the channels.
+        """
+        scales = []
+        for cut in group.cuts:
+            module, _, attribute = cut.tensor.rpartition(".")
+            if attribute == "weight" and isinstance(evidence.model.get_submodule(module), BATCH_NORMS):
+                scales.append(channel_slices(evidence.tensors[cut.tensor], cut).abs().sum(1))
+        if not scales:
+            raise ConfigurationError(
+                f"the criterion 'bn_scale' needs batch norms, but none scales the channels of {group.name!r}; choose "
+                "another criterion, such as 'l1', or exclude the layer"
+            )
+        return torch.stack(scales).sum(0)
 
 
 class RandomChannels:
@@ -85,8 +134,7 @@ def filters(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> Iterator[Tens
     for cut in group.cuts:
         tensor = tensors[cut.tensor]
         if cut.role == "write" and tensor.dim() > 1:
-            rows = tensor.detach().double().movedim(cut.axis, 0).flatten(1).cpu()
-            yield rows[torch.tensor(cut.positions)].flatten(1)
+            yield channel_slices(tensor, cut)
 
 
 def writer_norms(group: ChannelGroup, tensors: Mapping[str, Tensor], order: float) -> Tensor:
