@@ -1,7 +1,29 @@
-"""Runs the command line as `python -m amc`."""
+"""Runs the command line, as `amc` or as `python -m amc`."""
 
+from __future__ import annotations
+
+import os
+import signal
 import sys
+from types import FrameType
 
-from amc.cli.main import main
 
-sys.exit(main())
+def main() -> int:
+    """Runs the command line of this process and returns the exit status.
+
+    A Ctrl-C while the command line itself is imported ends with a line, as one does later.
+    """
+    signal.signal(signal.SIGINT, _leave)
+    from amc.cli.main import main as run
+
+    return run()
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Ends the process at once: nothing has begun yet, or all is done."""
+    os.write(2, b"amc: interrupted\n")
+    os._exit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3 import DDPG
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv
 
@@ -86,6 +87,7 @@ class AllocationDDPG(DDPG):
             seed=seed % 2**32,
             device="cpu",  # networks this small lose on an accelerator
         )
+        self.set_logger(Logger(None, []))  # the default makes a folder in that for temporary files, and leaves it there
         self.episode_learner = (
             EpisodeLearner(problem_of(env), self.actor, config) if config.critic == "episode" else None
         )

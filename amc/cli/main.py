@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -12,12 +13,15 @@ from amc.cli.command import Command, make_parser
 from amc.cli.terminal import open_closed_streams, warn_in_one_line, write_plainly
 from amc.errors import AmcError
 from amc.utils.registry import Registry
+from amc.utils.stopping import exit_status, stop_requested, stopping_safely
 
 _ALLOCATIONS_BETWEEN_COLLECTIONS = 100_000
 """Objects made before Python looks for garbage; with its own 700 it looks hundreds of times during imports."""
 
 _DISK_IS_FULL = ("No space left on device", "Disk quota exceeded", "inline_container", "PytorchStreamWriter")
 """What the system and safetensors say of a full disk, and what PyTorch does."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 COMMANDS: Registry[Command] = Registry("command")
 COMMANDS.register(
@@ -45,13 +49,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after `amc`; the process's own if None.
 
     Returns:
-        0 when the work is done, 2 for anything the user can mend, 130 after Ctrl-C.
+        0 when the work is done, 2 for anything the user can mend, 130 after Ctrl-C, 143 after SIGTERM.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     open_closed_streams()
     write_plainly()
     warn_in_one_line()
     gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
+    with stopping_safely():
+        return _guarded(words)
+
+
+def _guarded(words: list[str]) -> int:
+    """Runs a command line, and words whatever ends it early as one line."""
     try:
         return _dispatch(words)
     except AmcError as error:
@@ -59,11 +69,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_status
     except KeyboardInterrupt as stop:  # a run that has begun says how to go on
         print(f"amc: interrupted{f'; {stop}' if str(stop) else ''}", file=sys.stderr)
-        return 130
+        return exit_status()
     except BrokenPipeError:  # the reader of the output has left, as `amc inspect | head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
+        if stop_requested():  # of a library that made something else of it
+            print("amc: interrupted", file=sys.stderr)
+            return exit_status()
+        if isinstance(error, OSError) and error.filename is not None and error.errno not in _FULL:
+            print(
+                f"amc: error: cannot use a file or folder: {error}; what was written before is kept",
+                file=sys.stderr,
+            )
+            return 2
         if not any(words in str(error) for words in _DISK_IS_FULL):
             raise
         remedy = "what was written before is kept: make room, and go on with --resume (a study with the same command)"

@@ -21,6 +21,7 @@ from amc.problem.score import Score
 from amc.structure import Allocation
 from amc.utils.conversion import check_seed, convert
 from amc.utils.random_state import kept_random_state
+from amc.utils.stopping import deferring_stops, stop_here
 from envs.rewards import is_budget_free
 
 if TYPE_CHECKING:
@@ -131,9 +132,11 @@ def search_policy(
             nonlocal best
             best = max(best, result.reward)
             recorder.on_episode(replay.as_recorded(result))
+            stop_here()
             advance(result.episode + 1, f"reward {result.reward:.4f}, best {best:.4f}")
 
-        outcome = agent.search(env, config.episodes, seed=config.seed, on_episode=on_episode)
+        with deferring_stops():
+            outcome = agent.search(env, config.episodes, seed=config.seed, on_episode=on_episode)
     episodes = [replay.as_recorded(result) for result in outcome.episodes]
     known = SearchResult(episodes[outcome.best.episode], episodes)
     return known if race is None else replace(known, best=_best_on_all(known, evaluator, value))

@@ -91,7 +91,7 @@ class RunRecorder(FolderRecorder):
         self.close()
         if self._created and self._folder is not None and kind is not None and issubclass(kind, Exception):
             self._folder.discard_if_empty()
-        if kind is KeyboardInterrupt and self._folder is not None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt) and self._folder is not None:
             raise RunInterrupted(f"go on with: {resume_line(self._command, self.path, self._config.model)}") from error
 
     def begin(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ _FORMAT = {"format": 2}  # one more of the settings that must agree
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """Writes a training state, replacing an older one at once, so that a kill at any time leaves a whole file.
+    """Writes a training state, so that a kill at any time leaves a whole file; the one before is kept beside it.
 
     Args:
         path: The file; its folder is made if need be.
@@ -26,6 +27,8 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], settings: Mapping[str,
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as unfinished:
         torch.save({"settings": {**_FORMAT, **settings}, "state": dict(state)}, unfinished)
+        if path.exists():
+            path.replace(_before(path))
 
 
 def read_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -36,16 +39,22 @@ def read_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] |
         settings: The settings of the training that is to go on.
 
     Returns:
-        The state, on the CPU; `None` if there is no file.
+        The state, on the CPU; `None` if there is no file. Where the file is damaged, the state before it.
 
     Raises:
-        CheckpointError: If the file cannot be read, or was written under other settings; the message names the first.
+        CheckpointError: If the file cannot be read and there is none before it, or was written under other settings;
+            the message names the first.
     """
-    if not path.exists():
+    before = _before(path)
+    if not path.exists() and not before.exists():
         return None
-    content = read_pickle(path)
-    if not isinstance(content, dict) or not {"settings", "state"} <= content.keys():
-        raise CheckpointError(f"{path} is no training state; delete it to start anew")
+    try:
+        content = _read(path if path.exists() else before)
+    except CheckpointError as damage:
+        if not before.exists():
+            raise
+        content = _read(before)
+        warnings.warn(f"{damage}; the training continues from the state before it", RuntimeWarning, stacklevel=2)
     written, wanted = content["settings"], {**_FORMAT, **settings}
     differing = [name for name in wanted if name not in written or written[name] != wanted[name]]
     if differing:
@@ -55,3 +64,24 @@ def read_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] |
             "use the same settings to go on, or delete it to start anew"
         )
     return dict(content["state"])
+
+
+def _before(path: Path) -> Path:
+    """Returns where the state before the last one is kept."""
+    return path.with_name(f"{path.name}.before")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Reads one file.
+
+    Raises:
+        CheckpointError: If it holds no training state.
+    """
+    remedy = "delete it to train from the start"
+    try:
+        content = read_pickle(path)
+    except CheckpointError as error:
+        raise CheckpointError(f"the training state {path} is damaged: {error}; {remedy}") from error
+    if not isinstance(content, dict) or not {"settings", "state"} <= content.keys():
+        raise CheckpointError(f"{path} is no training state; {remedy}")
+    return content

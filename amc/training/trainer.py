@@ -28,6 +28,7 @@ from amc.training.losses import training_loss
 from amc.training.progress import EpochRecord, TrainingHooks, TrainingProgress, TrainingResult
 from amc.training.schedule import learning_rate
 from amc.utils.random_state import isolated_random_state, random_states, set_random_states
+from amc.utils.stopping import StopRequested, deferring_stops, stop_here, stop_requested
 
 _REPORTS = 100  # progress reports an epoch; each waits for the device
 
@@ -61,7 +62,8 @@ def fine_tune(
 
     Raises:
         CheckpointError: If the checkpoint cannot be read or belongs to other settings.
-        ModelError: If the loss becomes NaN or infinite, or nothing can be trained.
+        ModelError: If nothing can be trained, or a training from scratch diverges in its first epoch. One that diverges
+            later, and a fine-tuning, end with their best epoch and a warning.
     """
     config = config or FineTuneConfig()
     place = resolve_device(device)
@@ -87,6 +89,10 @@ def train_model(
     """Trains a network from its present weights, in place; see `fine_tune`, which differs in its defaults alone."""
     options = config or TrainConfig()
     return fine_tune(model, data, options, seed=seed, device=device, hooks=hooks, checkpoint=checkpoint)
+
+
+class _DivergedError(ModelError):
+    """The loss is no number any more."""
 
 
 class _Trainer:
@@ -120,6 +126,7 @@ class _Trainer:
         self.start: EpochRecord | None = None
         self.history: list[EpochRecord] = []
         self.best: dict[str, Any] | None = None
+        self.unfinished: dict[str, Any] | None = None
         self.settings = {
             **asdict(config),
             "seed": seed,
@@ -134,26 +141,54 @@ class _Trainer:
             self._restore(read_checkpoint(checkpoint, self.settings))
         if self.start is None and self.config.epochs > 0:
             self.start = self._before()
-        while len(self.history) < self.config.epochs:
-            record = self._epoch(len(self.history) + 1)
-            self._remember(record)
-            if checkpoint is not None:
-                save_checkpoint(checkpoint, self._state(), self.settings)
-            if self.hooks.on_epoch is not None:
-                self.hooks.on_epoch(record)
+        has_diverged = False
+        try:
+            with nullcontext() if checkpoint is None else deferring_stops():
+                self._epochs(checkpoint)
+        except _DivergedError as error:
+            has_diverged = True
+            self._fall_back(error)
         kept = len(self.history)
-        if self.best is not None:
+        if self.best is not None and (has_diverged or self.config.keep == "best"):
             self.model.load_state_dict(self.best["model"])
             kept = self.best["epoch"]
         if self.start is not None and kept > 0:
             _warn_if_worse(self.start, self.history[kept - 1], len(self.search))
         return TrainingResult(tuple(self.history), kept)
 
+    def _epochs(self, checkpoint: Path | None) -> None:
+        """Trains the epochs that are left; where a signal waits, the state within an epoch is kept too."""
+        while len(self.history) < self.config.epochs:
+            try:
+                record = self._epoch(len(self.history) + 1)
+            except StopRequested:
+                if checkpoint is not None:
+                    save_checkpoint(checkpoint, self._state(), self.settings)
+                raise
+            self.unfinished = None
+            self._remember(record)
+            if checkpoint is not None:
+                save_checkpoint(checkpoint, self._state(), self.settings)
+            if self.hooks.on_epoch is not None:
+                self.hooks.on_epoch(record)
+            stop_here()
+
+    def _fall_back(self, error: _DivergedError) -> None:
+        """Says that the training ends with its best epoch; one from scratch that has none fails.
+
+        Raises:
+            ModelError: If there is nothing to fall back on.
+        """
+        if self.best is None or (self.best["epoch"] == 0 and isinstance(self.config, TrainConfig)):
+            raise error
+        epoch = self.best["epoch"]
+        kept = f"the best epoch, {epoch}, is kept" if epoch else "the network stays as it was before"
+        warnings.warn(f"{error}; {kept}", RuntimeWarning, stacklevel=2)
+
     def _before(self) -> EpochRecord:
         """Scores the network before its training: that is epoch 0, and may be the best."""
         score = evaluate(self.model, self.search, device=self.device, dtype=self.dtype)
-        if self.config.keep == "best":
-            self.best = {"epoch": 0, "model": self._weights()}
+        self.best = {"epoch": 0, "model": self._weights()}
         return EpochRecord(0, math.nan, score.accuracy, score.cross_entropy, 0.0, 0.0, 0.0)
 
     def _weights(self) -> dict[str, Tensor]:
@@ -164,18 +199,31 @@ class _Trainer:
         """Trains one epoch and scores the network on the search split."""
         self.model.train()
         start, images_done, rate = time.perf_counter(), 0, 0.0
-        loss_sum, mean_loss = torch.zeros((), device=self.device), 0.0
+        loss_sum, mean_loss, skipped = torch.zeros((), device=self.device), 0.0, 0
+        begin = {"generator": self.generator.get_state(), "global_generators": random_states()}
+        if self.unfinished is not None:  # the same images in the same order, up to where the epoch was stopped
+            now, begin, skipped = random_states(), self.unfinished["begin"], self.unfinished["steps"]
+            loss_sum = self.unfinished["loss_sum"].to(self.device)
+            self.generator.set_state(begin["generator"])
+            set_random_states(begin["global_generators"])
         batches = self.train.batches(
             self.config.batch_size, device=self.device, generator=self.generator, channels_last=self.channels_last
         )
         step = 0
         for step, (images, targets) in enumerate(batches, start=1):
             rate = learning_rate(self.config, (epoch - 1) * self.steps + step - 1, self.config.epochs * self.steps)
+            if step <= skipped:
+                if step == skipped:
+                    set_random_states(now)
+                continue
             loss_sum += self._step(images, targets, rate)
             images_done += len(targets)
             if step % max(1, self.steps // _REPORTS) == 0 or step == self.steps:
                 mean_loss = _finite(float(loss_sum) / step, epoch, rate)
                 self._report(epoch, step, mean_loss, rate, images_done / (time.perf_counter() - start))
+            if stop_requested():
+                self.unfinished = {"begin": begin, "steps": step, "loss_sum": loss_sum.cpu()}
+                raise StopRequested
         seconds = time.perf_counter() - start
         score = evaluate(self.model, self.search, device=self.device, dtype=self.dtype)
         _finite(score.cross_entropy, epoch, rate)
@@ -218,7 +266,7 @@ class _Trainer:
         earlier = self.history if self.start is None else [self.start, *self.history]
         is_best = all(record.rank() > other.rank() for other in earlier)
         self.history.append(record)
-        if self.config.keep == "best" and is_best:
+        if is_best:
             self.best = {"epoch": record.epoch, "model": self._weights()}
 
     def _state(self) -> dict[str, Any]:
@@ -231,6 +279,7 @@ class _Trainer:
             "start": None if self.start is None else asdict(self.start),
             "history": [asdict(record) for record in self.history],
             "best": self.best,
+            "unfinished": self.unfinished,
         }
 
     def _restore(self, state: dict[str, Any] | None) -> None:
@@ -243,7 +292,7 @@ class _Trainer:
         set_random_states(state["global_generators"])
         self.start = None if state["start"] is None else EpochRecord(**state["start"])
         self.history = [EpochRecord(**record) for record in state["history"]]
-        self.best = state["best"]
+        self.best, self.unfinished = state["best"], state.get("unfinished")
 
 
 def _optimizer(model: nn.Module, config: FineTuneConfig) -> torch.optim.SGD:
@@ -287,10 +336,10 @@ def _finite(loss: float, epoch: int, rate: float) -> float:
     """Stops a training that has diverged.
 
     Raises:
-        ModelError: If the loss is NaN or infinite.
+        _DivergedError: If the loss is NaN or infinite.
     """
     if not math.isfinite(loss):
-        raise ModelError(
+        raise _DivergedError(
             f"training diverged: the loss is {loss} in epoch {epoch}; choose a learning_rate below {rate:.3g}"
         )
     return loss

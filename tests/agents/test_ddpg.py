@@ -59,6 +59,12 @@ def test_the_numbers_that_the_callers_networks_are_made_of_do_not_matter(toys, c
     assert searched[0] == searched[1]
 
 
+def test_a_search_leaves_nothing_in_the_folder_for_temporary_files(toys, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    create_agent("ddpg", **SHORT).search(toys.small_env(), 5, seed=0)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 def test_the_papers_settings_learn_too(toys):
     rewards = [e.reward for e in create_agent("ddpg", preset="paper").search(toys.wide_env(), 300, seed=0).episodes]

@@ -2,8 +2,10 @@
 
 import errno
 import json
+import os
 import shlex
 import shutil
+import socket
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from amc.pipeline.config import RunConfig
 from amc.report.origin import Origin
 from amc.report.run_folder import RunFolder
 from amc.training.checkpoint import save_checkpoint
+from amc.utils.folder_lock import FolderLock
 
 DATA = ["--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "64"]
 QUICK = [*DATA, "--train.epochs", "1", "--finetune.epochs", "0", "--agent", "random", "--compare", "none"]
@@ -287,6 +290,52 @@ def test_a_network_in_the_current_folder_is_fine_tuned(pruned, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path / "here")
     assert main(["finetune", ".", "--finetune.epochs", "1"]) == 0
     assert (tmp_path / "here-finetuned" / "model.safetensors").is_file()
+
+
+def test_two_processes_on_one_folder(searched, tmp_path, capsys):
+    folder = tmp_path / "used"
+    shutil.copytree(searched, folder)
+    lock = FolderLock(folder)
+    lock.acquire()
+    words = ["search", "--out", str(folder), "--resume"]
+    assert f"is in use by process {os.getpid()} on {socket.gethostname()}" in error_of(words, capsys)
+    lock.release()
+    assert main(words) == 0
+
+
+def test_a_torn_configuration_is_refused(searched, tmp_path, capsys):
+    folder = tmp_path / "torn"
+    shutil.copytree(searched, folder)
+    lines = (folder / "config.yaml").read_text().splitlines(keepends=True)
+    (folder / "config.yaml").write_text("".join(lines[: len(lines) // 2]))
+    line = error_of(["search", "--out", str(folder), "--resume"], capsys)
+    assert "config.yaml must be as the run was started with, but is damaged or was edited" in line
+
+
+def test_a_start_that_came_to_nothing_does_not_stand_in_the_way(tmp_path, monkeypatch, capsys):
+    words = ["search", *DATA, "--train.epochs", "1", "--agent", "random", "--episodes", "1"]
+    words += ["--out", str(tmp_path / "run")]
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("amc.report.run_folder.write_text", full)
+        assert "No space left on device" in error_of(words, capsys)
+    assert "start it again, without --resume" in error_of([*words, "--resume"], capsys)
+    assert main(words) == 0
+
+
+def test_a_folder_that_is_deleted_meanwhile_is_said_in_one_line(searched, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "deleted"
+    monkeypatch.setattr("amc.report.run_recorder.RunRecorder.on_new_episode", lambda *_: shutil.rmtree(folder))
+    words = ["search", *DATA, "--agent", "random", "--episodes", "3", "--train.epochs", "1", "--out", str(folder)]
+    assert "No such file or directory" in error_of(words, capsys)
+
+
+def test_a_name_that_is_too_long_is_said_in_one_line(tmp_path, capsys):
+    words = ["search", *DATA, "--agent", "random", "--episodes", "1", "--out"]
+    assert "File name too long" in error_of([*words, str(tmp_path / ("n" * 300))], capsys)
 
 
 def test_an_interrupted_study_says_that_the_same_command_goes_on(tmp_path, monkeypatch, capsys):

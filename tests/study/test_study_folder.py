@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from amc.cli.main import main
+from amc.errors import ModelError
 from amc.models import create_model
 from amc.pruning import PruningConfig
 from amc.storage.save import save_weights
@@ -48,8 +49,14 @@ def test_a_trained_agent_that_has_changed_is_refused(words, tmp_path, capsys):
 
 def test_a_search_outlives_a_fine_tuning_that_fails(words, tmp_path, capsys, monkeypatch):
     tuned = [*words, "--agents", "uniform", "--finetuned", "0.5", "--finetune.epochs", "1"]
-    assert main([*tuned, "--finetune.learning_rate", "1e9"]) == 2
-    assert "diverged" in capsys.readouterr().err
+
+    def fail(*arguments, **options):
+        raise ModelError("out of luck")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("amc.pipeline.deliver.fine_tune", fail)
+        assert main([*tuned, "--finetune.learning_rate", "0.1"]) == 2
+    assert "out of luck" in capsys.readouterr().err
     (kept,) = lines(tmp_path / "study")
     monkeypatch.setattr("amc.study.agents_study.search_policy", lambda *arguments, **options: pytest.fail("searched"))
     assert main([*tuned, "--finetune.learning_rate", "0.01"]) == 0

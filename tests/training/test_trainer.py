@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import random
+import signal
 from dataclasses import replace
 from functools import partial
 
@@ -24,6 +26,7 @@ from amc.training import FineTuneConfig, TrainConfig, TrainingHooks, evaluate, f
 from amc.training.checkpoint import read_checkpoint, save_checkpoint
 from amc.training.losses import distillation_loss, training_loss
 from amc.training.schedule import learning_rate
+from amc.utils.stopping import StopRequested, stopping_safely
 
 QUICK = FineTuneConfig(epochs=3, batch_size=16, learning_rate=0.05, dtype="float32", distillation=0.0)
 
@@ -129,6 +132,38 @@ def test_a_killed_training_goes_on_to_the_same_end(data, tmp_path, keep, killed_
     assert result.kept_epoch == expected.kept_epoch
 
 
+@pytest.mark.parametrize("augments", [False, True])
+@pytest.mark.parametrize("step", [3, 9])  # an epoch has 9
+def test_a_signal_within_an_epoch_keeps_the_steps_before_it(data, tmp_path, augments, step):
+    roles = replace(data, train=as_source(Jittered(data.train))) if augments else data
+    undisturbed, stopped, resumed, steps = small_network(), small_network(), small_network(seed=9), []
+    expected = fine_tune(undisturbed, roles, QUICK, seed=3)
+
+    def stop(progress):
+        if (progress.epoch, progress.step) == (2, step):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    file = tmp_path / "state.pt"
+    with stopping_safely(), pytest.raises(StopRequested):
+        fine_tune(stopped, roles, QUICK, seed=3, hooks=TrainingHooks(on_step=stop), checkpoint=file)
+    hooks = TrainingHooks(on_step=lambda progress: steps.append((progress.epoch, progress.step)))
+    result = fine_tune(resumed, roles, QUICK, seed=3, hooks=hooks, checkpoint=file)
+    assert steps[0] == ((2, step + 1) if step < 9 else (3, 1))
+    assert same(resumed, undisturbed)
+    assert [record.loss for record in result.epochs] == [record.loss for record in expected.epochs]
+
+
+def test_a_damaged_state_costs_an_epoch_and_not_the_training(data, tmp_path):
+    undisturbed, resumed, file, seen = small_network(), small_network(seed=9), tmp_path / "state.pt", []
+    fine_tune(undisturbed, data, QUICK, seed=3, checkpoint=file)
+    file.write_bytes(file.read_bytes()[:1000])
+    hooks = TrainingHooks(on_epoch=lambda record: seen.append(record.epoch))
+    with pytest.warns(RuntimeWarning, match=r"state\.pt is damaged: .*delete it.*continues from the state before it"):
+        fine_tune(resumed, data, QUICK, seed=3, hooks=hooks, checkpoint=file)
+    assert seen == [3]
+    assert same(resumed, undisturbed)
+
+
 def test_a_finished_training_is_only_read(data, tmp_path):
     first, second = small_network(), small_network(seed=5)
     fine_tune(first, data, QUICK, checkpoint=tmp_path / "state.pt")
@@ -158,6 +193,7 @@ def test_checkpoints_of_other_settings_and_broken_ones_are_refused(data, tmp_pat
         fine_tune(small_network(), data, replace(QUICK, epochs=5), checkpoint=path)
     with pytest.raises(CheckpointError, match="written with parameters"):
         fine_tune(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), data, QUICK, checkpoint=path)
+    (tmp_path / "state.pt.before").unlink()
     path.write_bytes(b"broken")
     with pytest.raises(CheckpointError, match="not a readable PyTorch file"):
         fine_tune(small_network(), data, QUICK, checkpoint=path)
@@ -238,9 +274,35 @@ def test_the_best_epoch_may_be_the_start(data):
     assert same(model, trained)
 
 
-def test_divergence_is_named(data):
-    with pytest.raises(ModelError, match=r"diverged: the loss is (nan|inf) in epoch \d; choose a learning_rate below"):
-        fine_tune(small_network(), data, replace(QUICK, learning_rate=1e20, warmup=0.0))
+DIVERGED = r"diverged: the loss is (nan|inf) in epoch \d; choose a learning_rate below"
+
+
+def test_divergence_from_the_start_is_named():
+    data = load_data(DataConfig(train_images=200, search_images=50, calibration_images=20, test_images=40))
+    with pytest.raises(ModelError, match=DIVERGED):
+        train_model(small_network(), data, TrainConfig(epochs=1, learning_rate=1e20, warmup=0.0))
+
+
+def test_a_fine_tuning_that_diverges_leaves_the_network_as_it_was(data):
+    model, before = small_network(), small_network()
+    with pytest.warns(RuntimeWarning, match=DIVERGED + r".*; the network stays as it was before"):
+        result = fine_tune(model, data, replace(QUICK, learning_rate=1e20, warmup=0.0))
+    assert result.kept_epoch == 0
+    assert same(model, before)
+
+
+@pytest.mark.parametrize("config", [QUICK, TrainConfig(epochs=3, batch_size=16, dtype="float32")])
+def test_a_training_that_diverges_later_ends_with_its_best_epoch(data, config):
+    model, kept = small_network(), {}
+
+    def spoil(record):
+        kept.setdefault("best", copy.deepcopy(model))
+        next(model.parameters()).data.fill_(math.inf)
+
+    with pytest.warns(RuntimeWarning, match=DIVERGED + r".*; the best epoch, 1, is kept"):
+        result = fine_tune(model, data, config, hooks=TrainingHooks(on_epoch=spoil))
+    assert result.kept_epoch == 1
+    assert same(model, kept["best"])
 
 
 def test_a_frozen_network_is_refused(data):

@@ -1,0 +1,72 @@
+"""Signals end the work where nothing is lost, and at once when they come again."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from amc.utils.stopping import StopRequested, deferring_stops, exit_status, stop_here, stop_requested, stopping_safely
+
+
+def send(number=signal.SIGTERM):
+    os.kill(os.getpid(), number)
+    time.sleep(0)  # a signal is handled between two steps of the interpreter
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_what_has_no_safe_point_at_once(number, status):
+    before = signal.getsignal(number)
+    with stopping_safely():
+        with pytest.raises(StopRequested):
+            send(number)
+        assert exit_status() == status
+    assert signal.getsignal(number) is before
+    stop_here()  # of a context that is over
+
+
+def work(reached, *, signals, safe_points):
+    """Works under `deferring_stops` and notes how far it came."""
+    with deferring_stops():
+        for _ in range(signals):
+            send()
+        assert stop_requested()
+        reached.append("after the signal")
+        for _ in range(safe_points):
+            stop_here()
+        reached.append("end")
+
+
+@pytest.mark.parametrize(
+    ("signals", "safe_points", "expected"),
+    [(1, 1, ["after the signal"]), (1, 0, ["after the signal", "end"]), (2, 1, [])],
+)
+def test_a_signal_waits_for_the_safe_point_or_the_end_and_a_second_does_not(signals, safe_points, expected, capfd):
+    reached = []
+    with stopping_safely(), pytest.raises(StopRequested):
+        work(reached, signals=signals, safe_points=safe_points)
+    assert reached == expected
+    assert capfd.readouterr().err == "amc: stopping at the next safe point; once more stops at once\n"
+
+
+@pytest.mark.parametrize("wait_s", [0.03, 0.1, 0.3, 0.6])
+def test_an_interruption_while_the_command_starts_is_one_line(wait_s, tmp_path):
+    words = [sys.executable, "-c", START, "compress", "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert process.stdout.readline() == "begun\n"
+    time.sleep(wait_s)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.splitlines()[-1].startswith("amc: interrupted")
+    assert "Traceback" not in error
+
+
+START = """
+import sys
+import amc.__main__
+print("begun", flush=True)
+sys.exit(amc.__main__.main())
+"""
