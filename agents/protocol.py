@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from amc.problem import PruningProblem
+    from amc.problem.evaluator import Evaluator
     from amc.problem.score import Score
     from amc.structure import Allocation
 
@@ -116,13 +117,33 @@ def problem_of(env: AllocationEnv) -> PruningProblem:
     return problem
 
 
-def check_plan(agent: Agent, episodes: int) -> None:
-    """Checks a number of episodes before a search takes time, also by the agent's own `check_episodes` if it has one.
+def evaluator_of(env: AllocationEnv) -> Evaluator:
+    """Returns the evaluator of an environment, for agents that look at saliencies, errors or scores of their own.
+
+    Raises:
+        ConfigurationError: If the environment shows none.
+    """
+    evaluator: Evaluator | None = getattr(env.unwrapped, "evaluator", None)
+    if evaluator is None:
+        raise ConfigurationError(
+            f"this agent needs an environment with an attribute 'evaluator', which {env.unwrapped!r} lacks; "
+            "use one of the AMC/... environments, or an agent that needs none, such as 'uniform'"
+        )
+    return evaluator
+
+
+def check_plan(agent: Agent, episodes: int, problem: PruningProblem | None = None) -> None:
+    """Checks a number of episodes before a search takes time.
+
+    Agents with rules of their own have a method `check_episodes(episodes)`, or `check_problem(problem, episodes)` for
+    what depends on the problem.
 
     Raises:
         ConfigurationError: If the agent cannot play so many.
     """
     getattr(agent, "check_episodes", check_episodes)(episodes)
+    if problem is not None and hasattr(agent, "check_problem"):
+        agent.check_problem(problem, episodes)
 
 
 def check_episodes(episodes: int) -> None:

@@ -20,6 +20,13 @@ AGENTS.register("tpe", "agents.tpe:Tpe", "tree-structured Parzen estimator (Optu
 AGENTS.register("greedy", "agents.heuristics.greedy:Greedy", "greedy knapsack on measured per-layer sensitivities")
 AGENTS.register("uniform", "agents.heuristics.uniform:Uniform", "the same keep ratio everywhere")
 AGENTS.register("erk", "agents.heuristics.erk:ErdosRenyiKernel", "Erdos-Renyi-Kernel densities")
+AGENTS.register("erdos_renyi", "agents.heuristics.erk:ErdosRenyi", "Erdos-Renyi densities, without the kernel")
+AGENTS.register("global", "agents.heuristics.ranking:GlobalRanking", "one ranking of all units, by magnitude")
+AGENTS.register("lamp", "agents.heuristics.ranking:Lamp", "layer-adaptive magnitudes (LAMP), ranked over all layers")
+AGENTS.register("snip", "agents.heuristics.ranking:Snip", "layer-wise ratios of SNIP's connection sensitivity")
+AGENTS.register("sensitivity", "agents.heuristics.sensitivity:Sensitivity", "accuracy curves of single layers")
+AGENTS.register("dp", "agents.heuristics.dynamic_programming:DynamicProgramming", "least sum of layer errors (SPDY)")
+AGENTS.register("policy", "agents.heuristics.policy_file:PolicyFile", "a policy.json, scaled to the budget")
 AGENTS.register("shallow", "agents.heuristics.profiles:Shallow", "shallow layers are pruned more")
 AGENTS.register("deep", "agents.heuristics.profiles:Deep", "deep layers are pruned more")
 

@@ -13,13 +13,35 @@ if TYPE_CHECKING:
     from amc.problem import PruningProblem
 
 
-class Heuristic(ABC):
-    """An agent that knows nothing but the problem, and plays one episode.
+class OneShot(ABC):
+    """An agent that works its widths out by itself, and plays one episode."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def plan(self, env: AllocationEnv, episodes: int) -> tuple[int, ...]:
+        """Returns the widths to play, one a decision, within the budget.
+
+        Args:
+            env: The environment; it shows the problem, and the evaluator for what the rule looks at.
+            episodes: How many allocations it may have scored, the one that is played included.
+        """
+
+    def search(
+        self, env: AllocationEnv, episodes: int, *, seed: int, on_episode: OnEpisode | None = None
+    ) -> SearchResult:
+        """Plays one episode, whatever `episodes` and `seed` say; see `Agent.search`."""
+        check_episodes(episodes)
+        log = EpisodeLog(on_episode)
+        play(env, self.plan(env, episodes), log)
+        return log.result()
+
+
+class Heuristic(OneShot):
+    """A rule that knows nothing but the problem.
 
     Without a budget there is nothing to scale to: the widths are then the rule's keep ratios, rounded.
     """
-
-    name: ClassVar[str]
 
     @abstractmethod
     def keep_ratios(self, problem: PruningProblem) -> list[float]:
@@ -29,11 +51,6 @@ class Heuristic(ABC):
         """Returns the rule's keep ratios scaled by one common factor so that the budget is met, as widths."""
         return problem.project(self.keep_ratios(problem))
 
-    def search(
-        self, env: AllocationEnv, episodes: int, *, seed: int, on_episode: OnEpisode | None = None
-    ) -> SearchResult:
-        """Plays one episode, whatever `episodes` and `seed` say; see `Agent.search`."""
-        check_episodes(episodes)
-        log = EpisodeLog(on_episode)
-        play(env, self.widths(problem_of(env)), log)
-        return log.result()
+    def plan(self, env: AllocationEnv, episodes: int) -> tuple[int, ...]:
+        """Returns the rule's widths; see `OneShot.plan`."""
+        return self.widths(problem_of(env))

@@ -1,4 +1,4 @@
-"""The Erdos-Renyi-Kernel heuristic."""
+"""The Erdos-Renyi heuristics: layers with few weights for their channels keep more of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ class ErdosRenyiKernel(Heuristic):
     """Keeps more of the layers that have few weights for their channels.
 
     The density of a layer is proportional to `(n_in + n_out + k_h + k_w) / (n_in * n_out * k_h * k_w)` (Evci et al.,
-    "Rigging the Lottery", 2020, section 3), capped at dense, and scaled by one common factor so that the budget is met.
+    "Rigging the Lottery", 2020, arXiv:1911.11134, section 3), capped at dense, and scaled by one common factor so that
+    the budget is met.
 
     For weight pruning the density is the layer's keep ratio. For filter pruning the rule has no original form: a
     decision's keep ratio is the density of the layer that the environment shows for it, so that the layer keeps
@@ -27,9 +28,28 @@ class ErdosRenyiKernel(Heuristic):
 
     def keep_ratios(self, problem: PruningProblem) -> list[float]:
         """Returns the densities, the highest of them 1."""
-        densities = [density(layer) for layer in problem.layers]
+        densities = [self.density(layer) for layer in problem.layers]
         highest = max(densities)
         return [value / highest for value in densities]
+
+    def density(self, layer: LayerSpec) -> float:
+        """Returns the unscaled density of a layer; see `density`."""
+        return density(layer)
+
+
+class ErdosRenyi(ErdosRenyiKernel):
+    """Erdos-Renyi densities without the kernel: proportional to `(n_in + n_out) / (n_in * n_out)`.
+
+    Paper: Mocanu et al., 2018, arXiv:1707.04780, Eq. 3, for fully connected layers; a convolution counts by its
+    channels alone, as in arXiv:1911.11134. Otherwise as `ErdosRenyiKernel`.
+    """
+
+    name: ClassVar[str] = "erdos_renyi"
+
+    def density(self, layer: LayerSpec) -> float:
+        """Returns the unscaled density of a layer, of its weight's first two dimensions."""
+        outputs, inputs = layer.weight_shape[:2]
+        return (inputs + outputs) / (inputs * outputs)
 
 
 def density(layer: LayerSpec) -> float:

@@ -66,13 +66,14 @@ def run(options: jsonargparse.Namespace) -> None:
     Raises:
         AmcError: If an option, the policy, the data, the network or the folder cannot be used.
     """
-    from amc.cli.setup import display, load_roles, open_task, read_policy
+    from amc.cli.setup import display, load_roles, open_task
     from amc.pipeline.deliver import Workshop
     from amc.pipeline.prepare import train_dense
     from amc.pipeline.summary import policy_record
     from amc.report.files import write_network
     from amc.report.origin import trust_words
     from amc.report.run_recorder import RunRecorder
+    from amc.storage.policy import read_policy
 
     file = _policy_file(options)
     allocation = read_policy(file)

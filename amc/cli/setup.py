@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
@@ -23,27 +22,10 @@ from amc.report.progress import ProgressDisplay
 from amc.runtime.call import failure_of
 from amc.storage.load import load
 from amc.storage.source import ModelSource
-from amc.structure import Allocation
 from amc.utils.registry import current_folder_on_path
 
 _SMALL_IMAGE = 16
 """On images below this height or width networks are too small to share among cores: threads would only wait."""
-
-
-def read_policy(path: Path) -> Allocation:
-    """Reads a policy.json.
-
-    Raises:
-        ConfigurationError: If it is missing or malformed.
-    """
-    try:
-        return Allocation.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ConfigurationError(f"the policy must be a readable file: {error}") from error
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{path} is no policy: {error}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigurationError(f"{path} is no policy; give the policy.json that amc search writes") from error
 
 
 def load_roles(config: DataConfig, seed: int, display: ProgressDisplay) -> DataRoles:

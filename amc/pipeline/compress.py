@@ -117,6 +117,8 @@ def compress(
     )
     check_search(task.problem, search)
     check_baselines(compare_with)
+    for name in compare_with:
+        check_search(task.problem, replace(search, agent=name, agent_options={}))
     with evaluation_mode(task.model):
         return _carry_out(task, search, train, compare_with, source or ModelSource.of(model), recorder)
 

@@ -55,7 +55,8 @@ class RunConfig:
         model: Built-in or torchvision name, or package.module:factory; 'amc inspect --list' prints the names.
         weights: Checkpoint with the trained weights.
         train_first: Whether to train the network first; unset: unless --weights or package.module:factory is given.
-        agent: What looks for the policy: ddpg, random, cem, cmaes, tpe, greedy, uniform, erk, shallow, deep.
+        agent: What looks for the policy: ddpg, random, cem, cmaes, tpe, greedy, uniform,
+            erk, erdos_renyi, global, lamp, snip, sensitivity, dp, policy, shallow, deep.
         agent_options: Options of the agent by name, such as --agent_options.warmup_episodes 20; explained by
             'amc search --agent NAME --help'.
         episodes: Candidates that the agent may try.

@@ -5,22 +5,34 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from amc.errors import ConfigurationError, UnknownNameError
+from amc.errors import ConfigurationError
 from amc.pipeline.task import Task
-from amc.problem.evaluator import Evaluator, Saliencies
+from amc.problem.evaluator import Errors, Evaluator, Saliencies
 from amc.problem.score import Score, Stage
-from amc.pruning import CandidateNetwork, CandidateScorer, FilterPruner, WeightPruner
-from amc.pruning.criteria.norms import writer_norms
+from amc.pruning import (
+    CRITERIA,
+    CandidateNetwork,
+    CandidateScorer,
+    Evidence,
+    EvidenceOptions,
+    FilterPruner,
+    SamplingOptions,
+    WeightPruner,
+)
+from amc.pruning.criteria.base import channel_scores, weight_scores
 from amc.runtime import resolve_device, resolve_dtype
 from amc.runtime.call import first_line
 from amc.structure import Allocation
 from amc.training import evaluate, predict, score_logits
 from amc.training.stages import stage_of, stage_sizes
+from amc.utils.options import create
 
-_NORMS = {"l1": 1.0, "l2": 2.0}
+_BATCH = 250
 
 
 class FilterEvaluator(Evaluator):
@@ -54,13 +66,21 @@ class FilterEvaluator(Evaluator):
 
     def saliency(self, criterion: str) -> Saliencies:
         """Scores the channels of every decision; see `Evaluator`."""
-        if criterion not in _NORMS:
-            raise UnknownNameError("saliency", criterion, _NORMS)
-        tensors, groups = self._task.model.state_dict(), self._task.structure.groups
+        score, groups = create(CRITERIA["filter"], criterion), self._task.structure.groups
+        evidence = evidence_of(self._task, self._images)
         return {
-            decision.name: writer_norms(groups[decision.group], tensors, _NORMS[criterion]).numpy()
+            decision.name: _numbers(channel_scores(score, groups[decision.group], evidence))
             for decision in self._task.problem.decisions
         }
+
+    def errors(self) -> Errors:
+        """Returns the errors of the refit; see `Evaluator`. Where nothing was refit, the share of the norms lost."""
+        norms = self.saliency("l2")
+        found = {}
+        for decision in self._task.problem.decisions:
+            known = self._pruner.table.groups[decision.group].errors
+            found[decision.name] = lost_shares(norms[decision.name]) if known is None else _numbers(known)
+        return found
 
     def _build_scorer(self) -> CandidateScorer[Score]:
         assert self._task.data is not None
@@ -127,10 +147,42 @@ class WeightEvaluator(Evaluator):
 
     def saliency(self, criterion: str) -> Saliencies:
         """Scores the weights of every decision; see `Evaluator`."""
-        if criterion != "magnitude":
-            raise UnknownNameError("saliency", criterion, ["magnitude"])
-        parameters, layers = dict(self._task.model.named_parameters()), self._task.structure.layers
+        score, layers = create(CRITERIA["weight"], criterion), self._task.structure.layers
         return {
-            decision.name: parameters[layers[decision.group].weight].detach().abs().double().flatten().cpu().numpy()
+            decision.name: _numbers(weight_scores(score, layers[decision.group], self._pruner.evidence).flatten())
             for decision in self._task.problem.decisions
         }
+
+    def errors(self) -> Errors:
+        """Returns the share of every layer's squared weights that goes with the smallest; see `Evaluator`."""
+        return {name: lost_shares(magnitudes) for name, magnitudes in self.saliency("magnitude").items()}
+
+
+def evidence_of(task: Task, images: Tensor | None) -> Evidence:
+    """Returns what criteria may look at: the dense network, and the calibration split where there is one.
+
+    Args:
+        task: What is pruned.
+        images: The calibration images, `(N, C, H, W)`, where the network is; None for no data.
+    """
+    options = EvidenceOptions(sampling=SamplingOptions(seed=task.seed))
+    return Evidence(task.model, task.structure, *calibration_batches(task, images), options)
+
+
+def calibration_batches(task: Task, images: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
+    """Returns the calibration images in batches, and the batches' labels; nothing without data."""
+    if images is None or task.data is None:
+        return [], []
+    return list(torch.split(images, _BATCH)), list(torch.split(task.data.calibration.targets, _BATCH))
+
+
+def lost_shares(magnitudes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the share of the squared magnitudes that goes with the smallest, by how many stay, `(units + 1,)`."""
+    lost = np.cumsum(np.square(np.sort(magnitudes)))
+    total = lost[-1] if lost[-1] > 0 else 1.0
+    shares: NDArray[np.float64] = np.concatenate([[0.0], lost / total])[::-1]
+    return shares
+
+
+def _numbers(values: Tensor) -> NDArray[np.float64]:
+    return values.detach().double().cpu().numpy()

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-import torch
 from torch import Tensor, nn
 
 from amc.costs.counting import count_flops, count_params
 from amc.errors import StructureError
-from amc.pipeline.evaluators import FilterEvaluator, WeightEvaluator
+from amc.pipeline.evaluators import FilterEvaluator, WeightEvaluator, calibration_batches, evidence_of
 from amc.pipeline.task import Task
 from amc.problem.evaluator import Evaluator
 from amc.pruning import (
     WEIGHT_CRITERIA,
-    Evidence,
-    EvidenceOptions,
     FilterPruner,
     ReconstructionOptions,
     SamplingOptions,
@@ -31,8 +28,6 @@ from amc.runtime.call import move, on_device
 from amc.structure import Allocation
 from amc.utils.options import create
 from amc.utils.progress import Progress, silent
-
-_BATCH = 250
 
 
 class Family(Protocol):
@@ -88,7 +83,7 @@ class FilterFamily:
         if criterion == "auto":
             criterion = "elimination" if has_images else "l2"
         options = TableOptions(criterion=criterion, refit=refit, sampling=SamplingOptions(seed=task.seed))
-        batches, labels = _calibration(task, self._images)
+        batches, labels = calibration_batches(task, self._images)
         tables = build_tables(task.model, task.structure, batches, options, advance, labels=labels)
         self._pruner = FilterPruner(task.model, task.structure, tables)
         self.evaluator: Evaluator = FilterEvaluator(task, self._pruner, self._images)
@@ -135,9 +130,8 @@ class WeightFamily:
         self._task = task
         name = "magnitude" if task.pruning.criterion == "auto" else task.pruning.criterion
         images = task.data.calibration.inputs().to(resolve_device(task.device)) if task.data is not None else None
-        options = EvidenceOptions(sampling=SamplingOptions(seed=task.seed))
-        evidence = Evidence(task.model, task.structure, *_calibration(task, images), options)
-        self._pruner = WeightPruner(task.model, task.structure, create(WEIGHT_CRITERIA, name), evidence)
+        criterion = create(WEIGHT_CRITERIA, name)
+        self._pruner = WeightPruner(task.model, task.structure, criterion, evidence_of(task, images))
         self.evaluator: Evaluator = WeightEvaluator(task, self._pruner)
 
     def prune(self, allocation: Allocation, advance: Progress = silent) -> nn.Module:
@@ -159,10 +153,3 @@ class WeightFamily:
         """Returns what sets the pruned weights to zero again."""
         masks = self._pruner.masks(allocation)
         return lambda model: apply_masks(model, masks)
-
-
-def _calibration(task: Task, images: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
-    """Returns the calibration images in batches, and the batches' labels; nothing without data."""
-    if images is None or task.data is None:
-        return [], []
-    return list(torch.split(images, _BATCH)), list(torch.split(task.data.calibration.targets, _BATCH))

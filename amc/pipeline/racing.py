@@ -39,22 +39,25 @@ class RacingEvaluator(EvaluatorProxy):
     An allocation keeps its score for the whole run.
     """
 
-    def __init__(self, evaluator: Evaluator, value: Value, first: int) -> None:
+    def __init__(self, evaluator: Evaluator, problem: PruningProblem, value: Value, first: int) -> None:
         """Starts with no candidates.
 
         Args:
             evaluator: Scores in stages.
+            problem: Tells what is a candidate: what agents measure over the budget is none, and sees all images.
             value: The reward; it must not fall with accuracy or agreement, nor rise with cross-entropy.
             first: Images of the first stage.
         """
         super().__init__(evaluator)
-        self._value, self._first = value, first
+        self._problem, self._value, self._first = problem, value, first
         self._scores: dict[tuple[int, ...], Score] = {}
         self._best = float("-inf")
         self._whole = 0
 
     def score(self, allocation: Allocation) -> Score:
         """Scores an allocation on as many images as it deserves."""
+        if not self._competes(allocation):
+            return self.inner.score(allocation)
         known = self._scores.get(allocation.key())
         if known is None:
             known = self._race(allocation)
@@ -68,6 +71,10 @@ class RacingEvaluator(EvaluatorProxy):
         self._whole = max(self._whole, score.images)
         if score.images == self._whole:
             self._best = max(self._best, self._value(allocation, score))
+
+    def _competes(self, allocation: Allocation) -> bool:
+        limit = self._problem.limit
+        return limit is None or self._problem.cost(self._problem.widths(allocation)) <= limit
 
     def _race(self, allocation: Allocation) -> Score:
         for stage in self.stages(allocation, self._first):

@@ -91,7 +91,7 @@ def check_search(problem: PruningProblem, config: SearchConfig) -> None:
     convert(int | None, config.first_images, "first_images")
     if config.first_images is not None and config.first_images < 1:
         raise ConfigurationError(f"first_images must be at least 1, not {config.first_images}; leave it out for all")
-    check_plan(create_agent(config.agent, **config.agent_options), config.episodes)
+    check_plan(create_agent(config.agent, **config.agent_options), config.episodes, problem)
     make_env(problem, as_evaluator(_no_score), config)
 
 
@@ -122,7 +122,7 @@ def search_policy(
     recorder = recorder or Recorder()
     agent = agent or create_agent(config.agent, **config.agent_options)
     value = reward_of(problem, config.reward)
-    race = None if config.first_images is None else RacingEvaluator(evaluator, value, config.first_images)
+    race = None if config.first_images is None else RacingEvaluator(evaluator, problem, value, config.first_images)
     replay = _Replay(race or evaluator, recorder.recorded_episodes(), race)
     env = make_env(problem, replay, config)
     best = float("-inf")

@@ -16,6 +16,9 @@ from amc.structure.allocation import Allocation
 Saliencies: TypeAlias = Mapping[str, NDArray[np.float64]]
 """By the name of each decision, the scores of its units, shape `(units,)`; higher stays."""
 
+Errors: TypeAlias = Mapping[str, NDArray[np.float64]]
+"""By the name of each decision, the error by how many units it keeps, none to all, shape `(units + 1,)`."""
+
 
 class Evaluator(ABC):
     """Scores the networks that allocations describe, and tells how much each unit matters.
@@ -54,6 +57,17 @@ class Evaluator(ABC):
             "its data (amc.compress), or choose an agent that needs none, such as 'uniform'"
         )
 
+    def errors(self) -> Errors:
+        """Tells what the outputs of each decision's layers lose at every width, relative to the dense network's.
+
+        Raises:
+            ConfigurationError: If the evaluator knows no errors.
+        """
+        raise ConfigurationError(
+            "this evaluator scores allocations only and knows no errors of layers; give amc the network and its data "
+            "(amc.compress), or choose an agent that needs none, such as 'uniform'"
+        )
+
 
 class FunctionEvaluator(Evaluator):
     """An evaluator made of a function of the allocation."""
@@ -85,6 +99,10 @@ class EvaluatorProxy(Evaluator):
     def saliency(self, criterion: str) -> Saliencies:
         """Scores the units; see `Evaluator`."""
         return self.inner.saliency(criterion)
+
+    def errors(self) -> Errors:
+        """Returns the errors by width; see `Evaluator`."""
+        return self.inner.errors()
 
 
 def as_evaluator(given: Evaluator | Callable[[Allocation], Score]) -> Evaluator:

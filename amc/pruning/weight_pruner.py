@@ -37,7 +37,7 @@ class WeightPruner:
         self.model = model
         self._layers = {layer.name: layer for layer in structure.layers}
         self._criterion = criterion or Magnitude()
-        self._evidence = evidence or Evidence(model, structure)
+        self.evidence = evidence or Evidence(model, structure)
         self._ranks: dict[str, Tensor] = {}
 
     def masks(self, allocation: Allocation) -> dict[str, Tensor]:
@@ -64,7 +64,7 @@ class WeightPruner:
     def _ranks_of(self, layer: str) -> Tensor:
         """Ranks the weights of a layer when they are asked for first; in memory they take as much as in float32."""
         if layer not in self._ranks:
-            self._ranks[layer] = ranks(weight_scores(self._criterion, self._layers[layer], self._evidence))
+            self._ranks[layer] = ranks(weight_scores(self._criterion, self._layers[layer], self.evidence))
         return self._ranks[layer]
 
     def prune(self, allocation: Allocation) -> nn.Module:

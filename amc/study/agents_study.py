@@ -70,7 +70,7 @@ class AgentsStudy:
         """Raises what a cell would raise for a wrong budget or option, before anything takes time."""
         for cell in cells:
             check_seed(cell.seed)
-            check_plan(cell.variant.create(), cell.episodes)
+            check_plan(cell.variant.create(), cell.episodes, self._problem(cell.budget))
             self._check_source(cell)
         for budget in dict.fromkeys(cell.budget for cell in cells):
             check_search(self._problem(budget), replace(self._rules.search, agent="uniform", agent_options={}))

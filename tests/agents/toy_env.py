@@ -10,6 +10,8 @@ import numpy as np
 
 from amc.costs import Budget, PolynomialCost
 from amc.problem import Decision, PruningProblem
+from amc.problem.evaluator import Evaluator
+from amc.problem.score import Score
 from amc.structure import CostTerm, Extent, LayerSpec
 
 
@@ -41,6 +43,28 @@ def toy_problem(costs, size=16, budget=0.5, step=1):
     return PruningProblem(decisions, "filter", model, layers, Budget(flops=budget) if budget else None)
 
 
+class ToyEvaluator(Evaluator):
+    """Units of a layer matter as much as the reward says that they add, the last ones least."""
+
+    def __init__(self, env):
+        self.env = env
+        self.asked = []
+
+    def score(self, allocation):
+        self.asked.append(allocation)
+        return Score(100 * self.env.reward_of(allocation.key()) / self.env.sensitivity.sum(), 0.5, images=10)
+
+    def saliency(self, criterion):
+        gains = {name: -np.diff(curve) for name, curve in self.errors().items()}
+        return {name: np.sqrt(gain) if criterion in ("l2", "magnitude") else gain for name, gain in gains.items()}
+
+    def errors(self):
+        return {
+            decision.name: value * (1 - np.sqrt(np.arange(decision.size + 1) / decision.size))
+            for decision, value in zip(self.env.problem.decisions, self.env.sensitivity, strict=True)
+        }
+
+
 class ToyEnv(gymnasium.Env):
     """Reward: sum_i s_i * sqrt(keep_i), optionally minus interactions of neighbours; linear budget."""
 
@@ -51,6 +75,7 @@ class ToyEnv(gymnasium.Env):
         self.problem, self.sensitivity, self.coupling, self.mode = problem, np.asarray(sensitivity), coupling, mode
         self.sizes = np.array([d.size for d in problem.decisions], float)
         self.episodes = 0
+        self.evaluator = ToyEvaluator(self)
         self._feature_costs = np.array([layer.flops for layer in problem.layers], float)
 
     def reward_of(self, widths):

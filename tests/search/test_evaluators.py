@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 import envs
+from agents import create_agent
 from amc.errors import ConfigurationError, UnknownNameError
+from amc.pipeline.search import SearchConfig, search_policy
 from amc.problem.evaluator import EvaluatorProxy, as_evaluator
 from amc.problem.score import Score
 from amc.structure import Allocation
@@ -54,5 +56,33 @@ def test_channels_are_worth_the_norm_of_the_filters_that_write_them(workshop):
 
 @pytest.mark.parametrize("fixture", ["workshop", "weight_workshop"])
 def test_unknown_saliencies_are_named(fixture, request):
-    with pytest.raises(UnknownNameError, match="unknown saliency 'shap'"):
+    with pytest.raises(UnknownNameError, match=r"unknown (weight )?criterion 'shap'"):
         request.getfixturevalue(fixture).evaluator.saliency("shap")
+
+
+@pytest.mark.parametrize("fixture", ["workshop", "weight_workshop"])
+def test_errors_fall_to_nothing_with_the_width(fixture, request):
+    workshop = request.getfixturevalue(fixture)
+    found = workshop.evaluator.errors()
+    for decision in workshop.task.problem.decisions:
+        errors = found[decision.name]
+        assert errors.shape == (decision.size + 1,)
+        assert (np.diff(errors) <= 1e-9).all()
+        assert errors[-1] == pytest.approx(0, abs=1e-6)
+        assert errors[1] > 0
+
+
+@pytest.mark.parametrize("first_images", [None, 30])
+@pytest.mark.parametrize("fixture", ["workshop", "weight_workshop"])
+@pytest.mark.parametrize("agent", ["erdos_renyi", "global", "lamp", "snip", "sensitivity", "dp"])
+def test_allocations_of_the_literature_spend_the_budget_of_a_real_network(fixture, agent, first_images, request):
+    workshop = request.getfixturevalue(fixture)
+    problem = workshop.task.problem
+    config = SearchConfig(agent, episodes=len(problem.decisions) + 2, first_images=first_images)
+    best = search_policy(problem, workshop.evaluator, config).best
+    widths = problem.widths(best.allocation)
+    assert problem.fill(widths) == widths
+    assert best.score.images == 240
+    if agent != "sensitivity":
+        env = gymnasium.make(f"AMC/{problem.kind.title()}Pruning-v0", problem=problem, evaluator=workshop.evaluator)
+        assert create_agent(agent).plan(env, 1) == widths

@@ -1,6 +1,7 @@
 """Candidates that cannot win see fewer images; the winner never does, and a killed search ends at the same policy."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -91,7 +92,7 @@ def test_only_hopeless_candidates_are_given_up():
                 at_best = {1: 80.0, 2: 79.0, 3: 81.0}[allocation.widths["a"]]
                 yield Stage(Score(70.0, 1.0, images=images), Score(at_best, 1.0, images=images))
 
-    evaluator = RacingEvaluator(Stages(), lambda allocation, score: score.accuracy, 10)
+    evaluator = RacingEvaluator(Stages(), SimpleNamespace(limit=None), lambda allocation, score: score.accuracy, 10)
     evaluator.observe(Allocation("filter", {"a": 9}), Score(80.0, 1.0, images=40))
     images = {width: evaluator.score(Allocation("filter", {"a": width})).images for width in (1, 2, 3, 2)}
     assert images == {1: 40, 2: 10, 3: 40}

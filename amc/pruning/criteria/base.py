@@ -115,8 +115,16 @@ def removal_order(criterion: FilterCriterion, group: ChannelGroup, evidence: Evi
     Raises:
         ConfigurationError: If the criterion returns something else than one finite score a channel.
     """
-    scores = _checked(criterion(group, evidence), (group.channels,), f"channel of {group.name}", criterion)
-    return scores.cpu().argsort(stable=True)
+    return channel_scores(criterion, group, evidence).cpu().argsort(stable=True)
+
+
+def channel_scores(criterion: FilterCriterion, group: ChannelGroup, evidence: Evidence) -> Tensor:
+    """Returns the scores of a group's channels, `(C,)`.
+
+    Raises:
+        ConfigurationError: If the criterion returns something else than one finite score a channel.
+    """
+    return _checked(criterion(group, evidence), (group.channels,), f"channel of {group.name}", criterion)
 
 
 def weight_scores(criterion: WeightCriterion, layer: LayerSpec, evidence: Evidence) -> Tensor:
