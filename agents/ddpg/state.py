@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,8 +14,9 @@ from torch import nn
 
 from agents.ddpg.config import DDPGConfig
 from agents.ddpg.learnt_task import LearntTask
+from agents.ddpg.state_check import check_moments, check_networks, check_options, check_replay
 from amc.errors import AmcError, CheckpointError
-from amc.utils.conversion import convert
+from amc.utils.conversion import convert, from_mapping
 from amc.utils.durable_files import replacing
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 FORMAT = "amc-ddpg-2"
 _EPISODE = "episode-critic"
+_MOST_UPDATES = 1 << 40
 _ARRAYS = ("observations", "next_observations", "actions", "rewards", "dones")
 
 
@@ -82,20 +84,16 @@ class TrainedState:
             missing = {f"replay.{name}" for name in _ARRAYS} - tensors.keys()
             if missing:
                 raise KeyError(*missing)
-            return TrainedState(
-                _config(record["config"]), task, convert(int, record["updates"], "updates"), baseline, tensors
-            )
+            updates = convert(int, record["updates"], "updates")
+            if not 0 <= updates < _MOST_UPDATES:
+                raise ValueError("updates must be a count")
+            config = from_mapping(DDPGConfig, dict(record["config"]))
+            check_options(config, task, tensors)
+            return TrainedState(config, task, updates, baseline, tensors)
         except (AmcError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"the header of the agent {str(path)!r} must hold what DDPGAgent.save writes, but: {error!r}"
             ) from error
-
-
-def _config(record: dict[str, Any]) -> DDPGConfig:
-    options: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in record.items()
-    }
-    return DDPGConfig(**options)
 
 
 def capture(algorithm: AllocationDDPG) -> TrainedState:
@@ -122,25 +120,52 @@ def restore(algorithm: AllocationDDPG, state: TrainedState) -> None:
     The critic of whole episodes is taken over for the same network alone. The replay and the baseline are taken over
     for the same task alone: under another budget or reward, old rewards would stand in the way of new ones for good.
 
+    Every tensor is checked before any is used.
+
     Raises:
-        CheckpointError: If the networks are of another shape.
+        CheckpointError: If the networks are of another shape, or a tensor is not what it must be.
     """
     same = state.task.same_network(algorithm.task)
+    modules, optimizers = _modules(algorithm), _optimizers(algorithm)
+    wanted = [name for name in modules | optimizers if same or not name.startswith(_EPISODE)]
+    parts = {name: _part(state.tensors, f"{name}.") for name in wanted}
+    _check_networks(algorithm, state, {name: modules[name].state_dict() for name in modules if name in parts}, parts)
+    moments = {name: _moments(parts[name]) for name in optimizers if name in parts}
+    for name, found in moments.items():
+        check_moments(optimizers[name], found)
+    continues = state.task == algorithm.task
+    if continues:
+        _check_replay(algorithm, state)
+    for name in parts.keys() & modules.keys():
+        modules[name].load_state_dict(parts[name])
+    for name, found in moments.items():
+        _restore_moments(optimizers[name], found)
+    if continues:
+        algorithm._n_updates = state.updates
+        _restore_replay(algorithm, state)
+
+
+def _check_networks(
+    algorithm: AllocationDDPG,
+    state: TrainedState,
+    expected: dict[str, dict[str, torch.Tensor]],
+    parts: dict[str, dict[str, torch.Tensor]],
+) -> None:
+    """Checks the networks of a state, and names the options that they are built of where these differ.
+
+    Raises:
+        CheckpointError: If they do not fit.
+    """
     try:
-        for name, module in _modules(algorithm).items():
-            if same or not name.startswith(_EPISODE):
-                module.load_state_dict(_part(state.tensors, f"{name}."))
-    except RuntimeError as error:
+        for name, tensors in expected.items():
+            check_networks(tensors, parts[name])
+    except CheckpointError as error:
+        if _networks(state.config) == _networks(algorithm.config):
+            raise
         raise CheckpointError(
             f"the agent's networks must be those that it was trained with, {_networks(state.config)}, "
             f"not {_networks(algorithm.config)}; use the same options"
         ) from error
-    for name, optimizer in _optimizers(algorithm).items():
-        if same or not name.startswith(_EPISODE):
-            _restore_moments(optimizer, _part(state.tensors, f"{name}."))
-    if state.task == algorithm.task:
-        algorithm._n_updates = state.updates
-        _restore_replay(algorithm, state)
 
 
 def _networks(config: DDPGConfig) -> str:
@@ -164,12 +189,28 @@ def _optimizers(algorithm: AllocationDDPG) -> dict[str, torch.optim.Optimizer]:
     return optimizers
 
 
-def _restore_moments(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+def _moments(tensors: dict[str, torch.Tensor]) -> dict[int, dict[str, torch.Tensor]]:
+    """Returns an optimiser's tensors by parameter.
+
+    Raises:
+        CheckpointError: If a name is none of an optimiser's.
+    """
     moments: dict[int, dict[str, torch.Tensor]] = {}
     for key, value in tensors.items():
         index, _, name = key.partition(".")
+        if not (index.isascii() and index.isdecimal() and len(index) < 6):
+            raise CheckpointError(f"an agent must hold Adam's moments by parameter, which {key!r} does not name")
         moments.setdefault(int(index), {})[name] = value.clone()  # the optimiser changes them in place
+    return moments
+
+
+def _restore_moments(optimizer: torch.optim.Optimizer, moments: dict[int, dict[str, torch.Tensor]]) -> None:
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _check_replay(algorithm: AllocationDDPG, state: TrainedState) -> None:
+    arrays = {name: torch.from_numpy(getattr(algorithm.replay_buffer, name)) for name in _ARRAYS}
+    check_replay(arrays, _part(state.tensors, "replay."), algorithm.decisions)
 
 
 def _restore_replay(algorithm: AllocationDDPG, state: TrainedState) -> None:
