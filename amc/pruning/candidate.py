@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from amc.errors import ConfigurationError
+from amc.pruning.batch_norm import BATCH_NORMS, is_batch_norm
 from amc.pruning.filter_pruner import FilterPruner, PrunePlan
 from amc.pruning.folding import find_folds, fold_in_place
 from amc.pruning.recovery.recalibration import batch_statistics
-from amc.pruning.regression.regressions import BATCH_NORMS, has_running_mean
 from amc.runtime.call import move
 from amc.structure import Allocation
 from amc.structure.slicing import attribute_values, set_attributes, set_tensors
@@ -62,7 +62,7 @@ class CandidateNetwork:
         norms = [module for module in self._network.modules() if isinstance(module, BATCH_NORMS)]
         for module in norms:
             module.float()
-        self._has_statistics = bool(self._folds) or any(has_running_mean(module) for module in norms)
+        self._has_statistics = bool(self._folds) or any(is_batch_norm(module) for module in norms)
         self._changed: frozenset[str] = frozenset()
         self._plan: PrunePlan | None = None
         self.device, self._dtype = torch.device(device), dtype

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from amc.pruning.batch_norm import is_affine, is_batch_norm, scale_of
 from amc.pruning.regression.patches import is_reader
-from amc.pruning.regression.regressions import BATCH_NORMS, has_running_mean, is_affine
 from amc.structure import LayerSpec
 
 
@@ -54,9 +54,7 @@ class Fold:
         assert weight is not None
         assert mean is not None
         assert variance is not None
-        scale = (variance + self.eps).rsqrt()
-        if gain is not None:
-            scale = scale * gain
+        scale = scale_of(variance, gain, self.eps)
         offset = -mean if bias is None else bias - mean
         offset = offset * scale
         folded = weight * scale.reshape(-1, *[1] * (weight.dim() - 1))
@@ -70,7 +68,7 @@ def find_folds(model: nn.Module, layers: tuple[LayerSpec, ...]) -> dict[str, Fol
         if layer.batch_norm is None or layer.calls != 1 or layer.weight != f"{layer.name}.weight":
             continue
         module, norm = model.get_submodule(layer.name), model.get_submodule(layer.batch_norm)
-        if is_reader(module) and isinstance(norm, BATCH_NORMS) and is_affine(norm) and has_running_mean(norm):
+        if is_reader(module) and is_batch_norm(norm) and is_affine(norm):
             folds[layer.name] = Fold(layer.name, layer.batch_norm, norm.eps)
     return folds
 

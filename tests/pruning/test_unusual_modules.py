@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from amc.pruning import CandidateNetwork, FilterPruner, TableOptions, build_tables
+from amc.pruning.batch_norm import is_affine
 from amc.pruning.recovery.residual_sums import find_residual_sums
 from amc.pruning.regression.patches import is_reader
-from amc.pruning.regression.regressions import is_affine
 from amc.structure import Allocation
 from amc.tracing.trace import trace_structure
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from amc.errors import ConfigurationError
+from amc.pruning.batch_norm import BATCH_NORMS
 from amc.pruning.criteria.evidence import Evidence, Needs
 from amc.pruning.criteria.slices import channel_slices
-from amc.pruning.regression.regressions import BATCH_NORMS
 from amc.structure import ChannelGroup, LayerSpec
 
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from amc.pruning.batch_norm import is_affine, is_batch_norm
 from amc.pruning.folding import Fold
-from amc.pruning.regression.regressions import BATCH_NORMS, has_running_mean, is_affine
 from amc.runtime.call import input_of
 
 Lookup = Callable[[str], Tensor | None]
@@ -50,7 +50,7 @@ def batch_statistics(
         network.get_submodule(layer).register_forward_hook(_behind(fold, normalised)) for layer, fold in folds.items()
     ]
     for name, module in network.named_modules():
-        if not isinstance(module, BATCH_NORMS) or not has_running_mean(module):
+        if not is_batch_norm(module):
             continue
         if is_affine(module):
             hooks.append(module.register_forward_hook(_in_place_of(name, module.eps, normalised), with_kwargs=True))
@@ -82,7 +82,7 @@ def _ahead_of(
     """Returns the hook that gives a batch norm which does more than that, such as an activation, its new statistics."""
 
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
-        assert isinstance(module, BATCH_NORMS)
+        assert is_batch_norm(module)
         assert module.running_mean is not None
         values = input_of(inputs, named)
         normalised(norm, values, module.eps)  # for the statistics alone

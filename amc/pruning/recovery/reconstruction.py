@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from amc.pruning.batch_norm import affine_of, is_batch_norm, output_scale
 from amc.pruning.recovery.dense_targets import BATCH, Job, dense_targets
 from amc.pruning.recovery.residual_sums import (
     OperatorWatch,
@@ -27,7 +28,6 @@ from amc.pruning.recovery.residual_sums import (
 )
 from amc.pruning.regression.least_squares import Moments, NormalEquations
 from amc.pruning.regression.patches import READER_TYPES, Reader, input_rows, is_reader, output_rows, sample_rows
-from amc.pruning.regression.regressions import BATCH_NORMS, has_running_mean
 from amc.runtime.call import evaluation_mode, input_of
 from amc.structure import LayerSpec, ModelStructure
 from amc.structure.slicing import kept_positions
@@ -189,7 +189,8 @@ def _reset_means(pruned: nn.Module, dense: nn.Module, jobs: Mapping[str, Job]) -
     """Takes back the intercepts of an earlier refit, so that the dense layer's output is the target as it stands."""
     for job in jobs.values():
         norm = dense.get_submodule(job.layer.batch_norm) if job.layer.batch_norm else None
-        if isinstance(norm, BATCH_NORMS) and norm.running_mean is not None:
+        if is_batch_norm(norm):
+            assert norm.running_mean is not None
             mean = norm.running_mean[job.outputs.to(norm.running_mean.device)]
             pruned.get_submodule(str(job.layer.batch_norm)).running_mean = mean
 
@@ -250,25 +251,14 @@ def _target(norm: nn.Module | None, job: Job, target: Tensor, other: Tensor | No
     if other is None:
         return target
     target = target - output_rows(other, module, job.rows)
-    if not isinstance(norm, BATCH_NORMS):
+    if not is_batch_norm(norm):
         return target
-    scale, shift = _affine(norm)
+    scale, shift = affine_of(norm)
     if not scale.any():
         return None
     # A batch norm that nearly silences a channel would have the weights grow without bound.
     scale = torch.where(scale.abs() < 1e-3 * scale.abs().max(), torch.inf, scale)
     return (target - shift) / scale
-
-
-def _affine(norm: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> tuple[Tensor, Tensor]:
-    """Returns the scale and the shift that a batch norm applies in evaluation mode."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = (norm.running_var + norm.eps).rsqrt()
-    if norm.weight is not None:
-        scale = scale * norm.weight
-    shift = -norm.running_mean * scale
-    return scale, shift if norm.bias is None else shift + norm.bias
 
 
 def _solve(
@@ -281,7 +271,7 @@ def _solve(
     solver: LayerSolver | None,
 ) -> None:
     """Refits one layer and writes its weights and what takes the intercept."""
-    intercept = module.bias is not None or has_running_mean(norm)
+    intercept = module.bias is not None or is_batch_norm(norm)
     moments = Moments(module)
     for first in range(0, len(inputs), BATCH):
         part = inputs[first : first + BATCH]
@@ -291,17 +281,11 @@ def _solve(
     equations = moments.equations(options.ridge + moments.scarcity, intercept)
     weight = equations.solution
     if solver is not None:
-        weight = solver(job.layer.name, equations, _importance(norm, weight))
+        weight = solver(job.layer.name, equations, output_scale(norm, len(job.outputs)).square().to(weight))
     module.weight.copy_(weight.reshape(module.weight.shape))
     constant = equations.constant(weight).float()
     if module.bias is not None:
         module.bias.copy_(constant)
-    elif isinstance(norm, BATCH_NORMS) and norm.running_mean is not None:
+    elif is_batch_norm(norm):
+        assert norm.running_mean is not None
         norm.running_mean -= constant
-
-
-def _importance(norm: nn.Module | None, weight: Tensor) -> Tensor:
-    """Returns what a squared error of each output counts behind its batch norm, `(O,)`."""
-    if isinstance(norm, BATCH_NORMS) and norm.running_var is not None:
-        return _affine(norm)[0].square().to(weight.dtype)
-    return weight.new_ones(weight.shape[0] * weight.shape[1])

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
 from amc.errors import StructureError
-from amc.pruning.regression.regressions import is_affine
+from amc.pruning.batch_norm import is_affine
 from amc.structure import LayerSpec
 
 _ADDITIONS = (torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from amc.pruning.regression.patches import Reader, conv_groups
+from amc.pruning.regression.row_moments import RowMoments
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Moments:
         """Starts empty."""
         self._module = module
         self._groups = conv_groups(module)
-        self._rows = 0
+        self._own = RowMoments(dtype=torch.float64)
+        self._cross = RowMoments(dtype=torch.float64)
         self._shift: Tensor | None = None
         self._target_shift: Tensor | None = None
 
@@ -63,22 +65,14 @@ class Moments:
         target = target.float().reshape(len(target), self._groups, -1).transpose(0, 1)
         if self._shift is None or self._target_shift is None:
             self._shift, self._target_shift = features.mean(1, keepdim=True), target.mean(1, keepdim=True)
-            groups, _, size = features.shape
-            self._gram = features.new_zeros(groups, size, size, dtype=torch.float64)
-            self._cross = features.new_zeros(groups, size, target.shape[2], dtype=torch.float64)
-            self._sum = features.new_zeros(groups, size, dtype=torch.float64)
-            self._target_sum = features.new_zeros(groups, target.shape[2], dtype=torch.float64)
         features, target = features - self._shift, target - self._target_shift
-        self._gram += features.transpose(1, 2) @ features
-        self._cross += features.transpose(1, 2) @ target
-        self._sum += features.sum(1)
-        self._target_sum += target.sum(1)
-        self._rows += len(target[0])
+        self._own.add(features, features)
+        self._cross.add(features, target)
 
     @property
     def scarcity(self) -> float:
         """Features per row: a ridge of this order keeps few rows from being overfitted."""
-        return self._sum.shape[1] / max(self._rows, 1)
+        return self._own.mean.shape[1] / self._own.rows
 
     def equations(self, ridge: float, intercept: bool) -> NormalEquations:
         """Sets up the minimisation of `|X W + b - T|^2 / rows + ridge * |W - W_now|^2`.
@@ -89,9 +83,9 @@ class Moments:
         """
         assert self._shift is not None
         assert self._target_shift is not None
-        mean, target_mean = self._sum / self._rows, self._target_sum / self._rows
-        gram = self._gram / self._rows - mean[:, :, None] * mean[:, None]
-        cross = self._cross / self._rows - mean[:, :, None] * target_mean[:, None]
+        mean, target_mean = self._own.mean, self._cross.other_mean
+        gram = self._own.products - mean[:, :, None] * mean[:, None]
+        cross = self._cross.products - mean[:, :, None] * target_mean[:, None]
         mean, target_mean = mean + self._shift[:, 0], target_mean + self._target_shift[:, 0]
         if not intercept:
             gram = gram + mean[:, :, None] * mean[:, None]

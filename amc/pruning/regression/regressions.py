@@ -8,26 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from amc.pruning.batch_norm import is_batch_norm, output_scale
 from amc.pruning.regression.elimination import Regression
 from amc.pruning.regression.patches import READER_TYPES, Reader, conv_groups, is_reader
 from amc.pruning.regression.statistics import Gram
 from amc.structure import ChannelGroup, ModelStructure
-
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-
-
-def is_affine(norm: nn.Module) -> bool:
-    """Tells whether a module is a batch norm and nothing more: some have an activation of their own."""
-    if not isinstance(norm, BATCH_NORMS):
-        return False
-    children = list(norm.children())
-    extended = type(norm).forward is not nn.modules.batchnorm._BatchNorm.forward
-    return not extended or (bool(children) and all(type(child) is nn.Identity for child in children))
-
-
-def has_running_mean(module: nn.Module | None) -> bool:
-    """Tells whether a module is a batch norm whose running mean can take an intercept."""
-    return isinstance(module, BATCH_NORMS) and module.running_mean is not None
 
 
 @dataclass(frozen=True)
@@ -78,7 +63,7 @@ def read_cuts(model: nn.Module, structure: ModelStructure, group: ChannelGroup) 
         sink: tuple[str, str] | None = None
         if module.bias is not None:
             sink = ("bias", f"{layer}.bias")
-        elif norm is not None and has_running_mean(model.get_submodule(norm)):
+        elif norm is not None and is_batch_norm(model.get_submodule(norm)):
             sink = ("mean", f"{norm}.running_mean")
         positions, shape = torch.tensor(cut.positions), tuple(module.weight.shape)
         found.append(ReadCut(layer, cut.tensor, positions, shape, conv_groups(module), sink, norm))
@@ -127,9 +112,7 @@ def _join(blocks: Tensor, positions: Tensor) -> Tensor:
 def _output_scale(model: nn.Module, cut: ReadCut, module: Reader) -> Tensor:
     """Returns the scale that the batch norm behind a reader gives its outputs, relative to their mean; else ones."""
     norm = model.get_submodule(cut.norm) if cut.norm else None
-    if not isinstance(norm, BATCH_NORMS) or norm.weight is None or norm.running_var is None:
-        return torch.ones(module.weight.shape[0], device=module.weight.device)
-    scale = (norm.weight.detach().abs() / (norm.running_var + norm.eps).sqrt()).float()
+    scale = output_scale(norm, module.weight.shape[0]).to(module.weight.device).float()
     return scale / scale.mean().clamp_min(1e-12)
 
 

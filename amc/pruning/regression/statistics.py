@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from amc.pruning.regression.patches import READER_TYPES, Reader, conv_groups, input_rows, is_reader, sample_rows
+from amc.pruning.regression.row_moments import RowMoments, diagonal_blocks, outer
 from amc.runtime.call import inference, input_of
 
 
@@ -81,13 +82,13 @@ def gather_grams(
         The Gram matrices by layer; layers that the forward pass does not call as modules have none.
     """
     images = sum(len(batch) for batch in batches)
-    accumulators: dict[str, _Accumulator] = {}
+    samplers: dict[str, _Sampler] = {}
     hooks = []
     for index, name in enumerate(dict.fromkeys(layers)):
         module = model.get_submodule(name)
         if is_reader(module):
-            accumulators[name] = _Accumulator(options, images, options.seed * 100_003 + index)
-            hooks.append(module.register_forward_hook(accumulators[name].hook, with_kwargs=True))
+            samplers[name] = _Sampler(module, options, images, options.seed * 100_003 + index)
+            hooks.append(module.register_forward_hook(samplers[name].hook, with_kwargs=True))
     try:
         with inference(model):
             for batch in batches:
@@ -96,19 +97,18 @@ def gather_grams(
     finally:
         for hook in hooks:
             hook.remove()
-    return {name: found.result() for name, found in accumulators.items() if found.rows}
+    return {name: found.result() for name, found in samplers.items() if found.rows}
 
 
-class _Accumulator:
-    """Sums the outer products of one layer's sampled rows."""
+class _Sampler:
+    """Samples rows of one layer's input, batch by batch, and sums their moments."""
 
-    def __init__(self, options: SamplingOptions, images: int, seed: int) -> None:
+    def __init__(self, module: Reader, options: SamplingOptions, images: int, seed: int) -> None:
         """Starts empty; `images` is how many images the whole pass will show."""
         self._options, self._images = options, images
         self._generator = torch.Generator().manual_seed(seed)
-        self._matrix: Tensor | None = None
-        self._sum: Tensor | None = None
-        self.rows = 0
+        full = module.weight[0].numel() <= options.max_features
+        self._moments = RowMoments(outer if full else diagonal_blocks(module.weight[0, 0].numel()))
 
     def hook(self, module: nn.Module, inputs: tuple[Tensor, ...], named: Mapping[str, Tensor], output: Tensor) -> None:
         """Takes the layer's share of rows from one batch."""
@@ -119,32 +119,13 @@ class _Accumulator:
         share = -(-self._options.rows * len(read) // self._images)
         rows = sample_rows(total, share, self._generator)
         features = input_rows(read.float(), tuple(output.shape[2:]), module, rows)
-        self._add(features, module.weight[0, 0].numel())
+        self._moments.add(features, features)
 
-    def _add(self, features: Tensor, positions: int) -> None:
-        """Adds rows of shape `(groups, rows, d)`."""
-        product = _products(positions, features.shape[2] <= self._options.max_features)(features)
-        total = features.sum(1)
-        self._matrix = product if self._matrix is None else self._matrix.add_(product)
-        self._sum = total if self._sum is None else self._sum.add_(total)
-        self.rows += features.shape[1]
+    @property
+    def rows(self) -> int:
+        """How many rows were seen."""
+        return self._moments.rows
 
     def result(self) -> Gram:
         """Returns the averages."""
-        assert self._matrix is not None
-        assert self._sum is not None
-        return Gram(self._matrix / self.rows, self._sum / self.rows, self.rows)
-
-
-def _products(positions: int, full: bool) -> Callable[[Tensor], Tensor]:
-    """Returns the function that sums outer products of rows: all of them, or the diagonal blocks."""
-    if full:
-        return lambda rows: rows.transpose(1, 2) @ rows
-
-    def blocks(rows: Tensor) -> Tensor:
-        if positions == 1:  # linear layers: thousands of 1 x 1 products are slow as a batched product
-            return rows.square().sum(1)[..., None, None]
-        split = rows.reshape(*rows.shape[:2], -1, positions).permute(0, 2, 3, 1)  # (groups, channels, positions, rows)
-        return split @ split.transpose(2, 3)
-
-    return blocks
+        return Gram(self._moments.products, self._moments.mean, self.rows)

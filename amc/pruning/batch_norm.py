@@ -1,0 +1,62 @@
+"""What a batch norm does in evaluation mode: one scale and one shift a channel."""
+
+from __future__ import annotations
+
+from typing import TypeAlias, TypeGuard
+
+import torch
+from torch import Tensor, nn
+
+BatchNorm: TypeAlias = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def is_batch_norm(module: nn.Module | None) -> TypeGuard[BatchNorm]:
+    """Tells whether a module is a batch norm with running statistics; it may do more, such as an activation."""
+    return isinstance(module, BATCH_NORMS) and module.running_mean is not None and module.running_var is not None
+
+
+def is_affine(norm: nn.Module) -> bool:
+    """Tells whether a module is a batch norm and nothing more: some have an activation of their own."""
+    if not isinstance(norm, BATCH_NORMS):
+        return False
+    children = list(norm.children())
+    extended = type(norm).forward is not nn.modules.batchnorm._BatchNorm.forward
+    return not extended or (bool(children) and all(type(child) is nn.Identity for child in children))
+
+
+def scale_of(variance: Tensor, gain: Tensor | None, eps: float) -> Tensor:
+    """Returns the factor `gain / sqrt(variance + eps)` of each channel, `(C,)`.
+
+    Args:
+        variance: Running variance, `(C,)`.
+        gain: The norm's weight, `(C,)`, or None.
+        eps: The norm's epsilon.
+    """
+    scale = (variance + eps).rsqrt()
+    return scale if gain is None else scale * gain
+
+
+def affine_of(norm: BatchNorm) -> tuple[Tensor, Tensor]:
+    """Returns the scale and the shift that a batch norm applies in evaluation mode, `(C,)` each."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = scale_of(norm.running_var, norm.weight, norm.eps)
+    shift = -norm.running_mean * scale
+    return scale, shift if norm.bias is None else shift + norm.bias
+
+
+def output_scale(norm: nn.Module | None, outputs: int) -> Tensor:
+    """Returns what an error in each output of a layer counts behind its batch norm: the absolute scale, `(outputs,)`.
+
+    Args:
+        norm: The batch norm behind the layer, or None.
+        outputs: Channels of the layer.
+
+    Returns:
+        Detached; ones where no batch norm with a gain follows.
+    """
+    if not is_batch_norm(norm) or norm.weight is None:
+        return torch.ones(outputs)
+    assert norm.running_var is not None
+    return scale_of(norm.running_var, norm.weight, norm.eps).detach().abs()
