@@ -2,85 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sized
-from dataclasses import dataclass
+from collections.abc import Iterable, Sized
+from dataclasses import replace
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor
-from torch.utils.data import (
-    BatchSampler,
-    DataLoader,
-    Dataset,
-    IterableDataset,
-    RandomSampler,
-    SequentialSampler,
-    TensorDataset,
-    default_collate,
-)
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 
-from amc.data.image_set import Batch, BatchSource, ImageSet
+from amc.data.batches import READ_SIZE, MakeBatch, collect, plain_targets, whole_classes
+from amc.data.dataset_source import DatasetSource, LoaderSettings, source_of_loader
+from amc.data.image_set import BatchSource, ImageSet
 from amc.data.splits import DataRoles, default_search_images, split_roles
+from amc.data.tasks import task_type
+from amc.data.tasks.losses import Loss
+from amc.data.tasks.meters import OwnMetric
 from amc.errors import DataError
 
 DataLike = Any
-"""A `BatchSource`, a pair of tensors (inputs, classes), a `Dataset`, a `DataLoader`, or an iterable of batches."""
-
-_READ_SIZE = 250
-
-
-@dataclass(frozen=True)
-class DatasetSource:
-    """A map-style data set of `(input, class)` pairs, read anew in every epoch, so that its own augmentation works.
-
-    Attributes:
-        dataset: The data set.
-        positions: `(N,)`, int64: which of its items belong to the split.
-        collate: Makes a batch of a list of items.
-        workers: Processes that load items; 0 loads in the main process.
-    """
-
-    dataset: Dataset[Any]
-    positions: Tensor
-    collate: Callable[[list[Any]], Any] = default_collate
-    workers: int = 0
-
-    def __len__(self) -> int:
-        """Returns the number of items."""
-        return len(self.positions)
-
-    def take(self, indices: Tensor) -> DatasetSource:
-        """Returns the items at some positions of this split."""
-        return DatasetSource(self.dataset, self.positions[indices], self.collate, self.workers)
-
-    def batches(
-        self,
-        size: int,
-        *,
-        device: torch.device | None = None,
-        generator: torch.Generator | None = None,
-        channels_last: bool = False,
-    ) -> Iterator[Batch]:
-        """Iterates once over the items; see `BatchSource.batches`. Augmentation is left to the data set."""
-        order, seeds = self.positions, torch.Generator().manual_seed(0)
-        if generator is not None:
-            order = order[torch.randperm(len(order), generator=generator)]
-            seeds.manual_seed(int(torch.randint(2**31, (), generator=generator)))
-            size = min(size, len(self))
-        loader: Iterable[Any] = DataLoader(
-            self.dataset,
-            batch_size=size,
-            sampler=order.tolist(),
-            num_workers=self.workers,
-            collate_fn=self.collate,
-            drop_last=generator is not None,
-            generator=seeds,
-        )
-        for item in loader:
-            inputs, targets = _pair(item)
-            if channels_last and inputs.dim() == 4:
-                inputs = inputs.contiguous(memory_format=torch.channels_last)
-            yield inputs.to(device), targets.to(device)
+"""A `BatchSource`, a pair of tensors or arrays (inputs, targets), a `Dataset`, a `DataLoader`, or an iterable of
+batches or of single items."""
 
 
 def roles_from_loaders(
@@ -91,12 +33,17 @@ def roles_from_loaders(
     calibration: DataLike | None = None,
     search_images: int | None = None,
     calibration_images: int = 1000,
+    task: str | None = None,
+    loss: str | Loss | None = None,
+    metric: str | OwnMetric | None = None,
+    batch: MakeBatch | None = None,
     seed: int = 0,
 ) -> DataRoles:
     """Makes the four roles of the user's own data.
 
-    Data sets, and loaders of them in order or shuffled, are read anew in every epoch. Anything else is read once and
-    kept in memory, and so are the search and calibration splits. Inputs are taken as they come: normalise them first.
+    Data sets, and loaders of them, are read again in every epoch, with the loader's own workers, sampler and collate
+    function; what it draws more than once is held out whole. Streams and other iterables are read once and kept in
+    memory, and so are the search and calibration splits. Inputs are taken as they come: normalise them first.
 
     Args:
         train: The training split.
@@ -107,14 +54,21 @@ def roles_from_loaders(
         search_images: How many images to hold out or to take from `search`; by default a fifth, at most 5,000, and all
             of a `search` that is given.
         calibration_images: How many images calibrate.
+        task: `"classification"`, `"segmentation"`, `"multilabel"` or `"regression"`; told by the targets if None.
+        loss: What training minimises: a name in `amc.data.tasks.LOSSES`, or a function of the network's main output and
+            the targets; the task's own if None.
+        metric: What search and report measure, higher is better: a name in `amc.data.tasks.METRICS`, a function of all
+            outputs and targets, or an object of torchmetrics; the task's own if None.
+        batch: Makes `(inputs, targets)` of whatever the loaders yield, such as a dictionary.
         seed: Seed of what is drawn.
 
     Raises:
+        UnknownNameError: If task, loss or metric is a name that does not exist.
         DataError: If something is not data, or too little to split.
     """
-    train_source, test_source = as_source(train), as_source(test)
+    train_source, test_source = as_source(train, batch), as_source(test, batch)
     if search is not None:
-        held_out = _in_memory(as_source(search), search_images, seed)
+        held_out = _in_memory(as_source(search, batch), search_images, seed)
     elif isinstance(train_source, ImageSet):
         roles = split_roles(
             train_source,
@@ -125,78 +79,94 @@ def roles_from_loaders(
         )
         train_source, held_out = roles.train, roles.search
         if calibration is None:
-            return roles
+            kind = task_type(task, roles.search.targets, loss=loss, metric=metric)
+            return replace(roles, task=kind)
     else:
         train_source, held_out = _hold_out(train_source, search_images, seed)
-    sample = train_source if calibration is None else as_source(calibration)
-    return DataRoles(train_source, _in_memory(sample, calibration_images, seed), held_out, test_source)
+    sample = train_source if calibration is None else as_source(calibration, batch)
+    kind = task_type(task, held_out.targets, loss=loss, metric=metric)
+    return DataRoles(train_source, _in_memory(sample, calibration_images, seed), held_out, test_source, kind)
 
 
 def roles_of_pair(data: Any, *, seed: int) -> DataRoles:
-    """Makes the four roles of a pair (training, test).
+    """Makes the four roles of a pair (training, test), or of three (training, validation, test).
 
     Raises:
-        DataError: If it is no pair, or its parts are no data.
+        DataError: If it is neither, or its parts are no data.
     """
-    if not isinstance(data, tuple | list) or len(data) != 2 or any(isinstance(part, Tensor) for part in data):
-        raise DataError(
-            "data must be a pair (training, test), each two tensors (inputs, classes), a Dataset or a DataLoader, "
-            f"not {'a pair of tensors' if isinstance(data, tuple | list) and len(data) == 2 else type(data).__name__}"
-        )
-    return roles_from_loaders(*data, seed=seed)
+    arrays = Tensor | numpy.ndarray
+    if isinstance(data, tuple | list) and len(data) in (2, 3) and not any(isinstance(part, arrays) for part in data):
+        train, *search, test = data
+        return roles_from_loaders(train, test, search=search[0] if search else None, seed=seed)
+    few = isinstance(data, tuple | list) and len(data) in (2, 3)
+    raise DataError(
+        "data must be a pair (training, test) or three (training, validation, test), each two tensors (inputs, "
+        f"targets), a Dataset or a DataLoader, not {'tensors' if few else type(data).__name__}"
+    )
 
 
-def as_source(data: DataLike) -> BatchSource:
+def as_source(data: DataLike, batch: MakeBatch | None = None) -> BatchSource:
     """Makes a split of the user's data; see `roles_from_loaders`.
 
     Raises:
-        DataError: If it is not data, or holds something else than pairs of inputs and classes.
+        DataError: If it is not data, or holds something else than pairs of inputs and targets.
     """
+    arrays = Tensor | numpy.ndarray
     if isinstance(data, ImageSet | DatasetSource):
         return data
-    if isinstance(data, tuple | list) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):
-        return ImageSet(data[0], data[1].long(), as_given=True)
-    if type(data) is TensorDataset:  # one derived from it may change its items
+    if isinstance(data, tuple | list) and len(data) == 2 and all(isinstance(part, arrays) for part in data):
+        inputs, targets = (torch.as_tensor(part) for part in data)
+        return ImageSet(inputs, whole_classes(plain_targets(targets)), as_given=True)
+    if type(data) is TensorDataset and len(data.tensors) == 2 and batch is None:  # one derived from it may change items
         return as_source(data.tensors)
     if isinstance(data, DataLoader):
-        if not _reads_whole_data_set(data):
-            return _collect(data, None)
-        if type(data.dataset) is TensorDataset and data.collate_fn is default_collate:
-            return as_source(data.dataset)
-        assert isinstance(data.dataset, Sized)
-        positions = torch.arange(len(data.dataset))
-        return DatasetSource(data.dataset, positions, data.collate_fn, data.num_workers)
-    if isinstance(data, Dataset) and isinstance(data, Sized):
-        return DatasetSource(data, torch.arange(len(data)))
+        return _of_loader(data, batch)
+    if isinstance(data, IterableDataset):
+        return collect(data, None, batch)
     if callable(getattr(data, "batches", None)):
         source: BatchSource = data
         return source
+    if _is_map_style(data):
+        return DatasetSource(data, torch.arange(len(data)), LoaderSettings(make=batch))
     if isinstance(data, Iterable):
-        return _collect(data, None)
+        return collect(data, None, batch)
     raise DataError(
         f"data must be tensors, a Dataset, a DataLoader or an iterable of batches, not {type(data).__name__}"
     )
 
 
-def _reads_whole_data_set(loader: DataLoader[Any]) -> bool:
-    """Tells whether a loader shows every item of its data set once, so that the data set can stand for it."""
-    dataset: Any = loader.dataset
-    if isinstance(dataset, IterableDataset) or type(loader.batch_sampler) is not BatchSampler:
-        return False
-    sampler: Any = loader.batch_sampler.sampler  # the loader's own is not asked where the user gave a batch sampler
-    known = type(sampler) is SequentialSampler or (type(sampler) is RandomSampler and not sampler.replacement)
-    return known and len(sampler) == len(dataset)
+def _of_loader(loader: DataLoader[Any], batch: MakeBatch | None) -> BatchSource:
+    """Returns the data behind a loader: read again where the loader says what it shows, else read once."""
+    plain = type(loader.dataset) is TensorDataset and loader.collate_fn is default_collate and batch is None
+    source = source_of_loader(loader, batch)
+    if source is None:
+        return collect(loader, None, batch)
+    if plain and source.weights is None and len(source) == len(source.items()) == len(source.dataset):  # type: ignore[arg-type]
+        return as_source(loader.dataset)
+    return source
+
+
+def _is_map_style(data: Any) -> bool:
+    """Tells whether items can be had by their numbers: of PyTorch's data sets, and of others that are no sequences."""
+    if isinstance(data, Dataset):
+        return isinstance(data, Sized)
+    return isinstance(data, Sized) and hasattr(data, "__getitem__") and not isinstance(data, list | tuple | dict | str)
 
 
 def _hold_out(source: BatchSource, count: int | None, seed: int) -> tuple[BatchSource, ImageSet]:
-    """Splits a data set at random, without reading all its items for their classes."""
+    """Splits a data set at random, without reading all its items for their classes.
+
+    Items are held out, not draws: what a sampler shows several times is in one of the splits only.
+    """
     if not isinstance(source, DatasetSource):
         raise DataError("this kind of training data cannot be split; give a search split of its own")
-    held_out = default_search_images(len(source)) if count is None else count
-    if not 0 < held_out < len(source):
-        raise DataError(f"the search split takes {held_out} of the {len(source)} training items; it must leave some")
-    order = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed))
-    return source.take(order[held_out:].sort().values), _in_memory(source.take(order[:held_out]), None, seed)
+    items = source.items()
+    held_out = default_search_images(len(items)) if count is None else count
+    if not 0 < held_out < len(items):
+        raise DataError(f"the search split takes {held_out} of the {len(items)} training items; it must leave some")
+    order = items[torch.randperm(len(items), generator=torch.Generator().manual_seed(seed))]
+    chosen = replace(source, positions=order[:held_out], weights=None, draws=0)
+    return source.only(order[held_out:]), _in_memory(chosen, None, seed)
 
 
 def _in_memory(source: BatchSource, count: int | None, seed: int) -> ImageSet:
@@ -213,35 +183,7 @@ def _in_memory(source: BatchSource, count: int | None, seed: int) -> ImageSet:
 def _read(source: BatchSource, count: int | None, seed: int) -> ImageSet:
     """Reads `count` items into memory: drawn by the seed from a data set, else the first ones."""
     if count is not None and count < len(source) and isinstance(source, DatasetSource):
+        source = replace(source, positions=source.items(), weights=None, draws=0)
         order = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed))
-        return _collect(source.take(order[:count]).batches(_READ_SIZE), None)
-    return _collect(source.batches(_READ_SIZE), count)
-
-
-def _collect(batches: Iterable[Any], count: int | None) -> ImageSet:
-    """Joins batches, the first `count` items of them."""
-    inputs: list[Tensor] = []
-    targets: list[Tensor] = []
-    for item in batches:
-        batch, classes = _pair(item)
-        inputs.append(batch)
-        targets.append(classes)
-        if count is not None and sum(len(part) for part in targets) >= count:
-            break
-    if not inputs:
-        raise DataError("the data must hold at least one batch; it is empty (an iterator can be read only once)")
-    return ImageSet(torch.cat(inputs)[:count], torch.cat(targets)[:count], as_given=True)
-
-
-def _pair(item: Any) -> Batch:
-    """Takes a batch apart.
-
-    Raises:
-        DataError: If it is no pair of tensors.
-    """
-    if isinstance(item, tuple | list) and len(item) == 2 and all(isinstance(part, Tensor) for part in item):
-        return item[0], item[1].long()
-    raise DataError(
-        f"a batch must be a pair of tensors (inputs, classes), not {type(item).__name__}; for other data inject "
-        "evaluate and finetune of your own"
-    )
+        return collect(source.take(order[:count]).batches(READ_SIZE))
+    return collect(source.batches(READ_SIZE), count)

@@ -14,7 +14,7 @@ from amc.data.stratified import stratified_order
 from amc.errors import DataError
 
 Batch = tuple[Tensor, Tensor]
-"""Normalised images `(B, C, H, W)` and their classes `(B,)`, int64."""
+"""Normalised images `(B, C, H, W)` and their classes `(B,)`, int64, or other targets `(B, ...)`."""
 
 
 class BatchSource(Protocol):
@@ -48,7 +48,7 @@ class ImageSet:
 
     Attributes:
         images: `(N, C, H, W)`; uint8 from 0 to 255, or floating point as the network takes them up to `mean` and `std`.
-        targets: `(N,)`, int64: the class of each image.
+        targets: `(N,)`, int64: the class of each image; or `(N, ...)` for other tasks (see `amc.data.tasks`).
         mean: One number a channel, subtracted after uint8 images were scaled to [0, 1]; empty leaves images unchanged.
         std: One number a channel, divided by after that.
         class_names: Names of the classes, where known.
@@ -69,16 +69,12 @@ class ImageSet:
         """Checks that the parts fit each other.
 
         Raises:
-            DataError: If images and targets differ in number, targets are no numbers of classes, or mean and std do not
-                fit the channels.
+            DataError: If images and targets differ in number, or mean and std do not fit the channels.
         """
-        if self.targets.dim() != 1:
-            raise DataError(
-                f"targets must be one number of a class an image, (N,), not {tuple(self.targets.shape)}; "
-                "take the argmax of one-hot targets"
-            )
+        if self.targets.dim() < 1:
+            raise DataError("targets must be one an image, (N, ...), not a single number")
         if len(self.images) != len(self.targets):
-            raise DataError(f"there must be one class an image: {len(self.images)} images, {len(self.targets)} classes")
+            raise DataError(f"every image needs a target: {len(self.images)} images, {len(self.targets)} targets")
         channels = self.images.shape[1] if self.images.dim() > 1 else 0
         for name, values in (("mean", self.mean), ("std", self.std)):
             if values and len(values) not in (1, channels):
@@ -90,7 +86,9 @@ class ImageSet:
 
     @property
     def num_classes(self) -> int:
-        """The number of classes, named or seen."""
+        """The number of classes, named or seen; where an image has several targets, their number."""
+        if self.targets.dim() > 1:
+            return int(self.targets.shape[1])
         seen = int(self.targets.max()) + 1 if len(self) else 0
         return max(seen, len(self.class_names))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from amc.data.image_set import BatchSource, ImageSet
 from amc.data.stratified import stratified_order
+from amc.data.tasks import CLASSIFICATION, TaskType
 from amc.errors import DataError
 from amc.utils.conversion import check_seed
 
@@ -23,12 +24,14 @@ class DataRoles:
         calibration: A part of the training images: statistics and reconstruction.
         search: Held out from training: the reward, and the choice of an epoch.
         test: Read once, for the report.
+        task: What the network is trained to do, with its loss and its metric.
     """
 
     train: BatchSource
     calibration: ImageSet
     search: ImageSet
     test: BatchSource
+    task: TaskType = CLASSIFICATION
 
     @property
     def num_classes(self) -> int:

@@ -7,10 +7,11 @@ from torch import Tensor
 
 
 def stratified_order(targets: Tensor, seed: int) -> Tensor:
-    """Orders images at random such that every beginning of the order has the classes in nearly their overall shares.
+    """Orders items at random such that every beginning of the order has the classes in nearly their overall shares.
 
     Args:
-        targets: `(N,)`, int64: the class of each image.
+        targets: `(N,)`, int64: the class of each item. Targets of any other kind have no classes to keep the shares of:
+            every order is as fair as another.
         seed: Seed of the order.
 
     Returns:
@@ -19,6 +20,8 @@ def stratified_order(targets: Tensor, seed: int) -> Tensor:
     """
     generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(len(targets), generator=generator)
+    if targets.dim() != 1 or targets.is_floating_point():
+        return shuffled
     # The k-th image of a class with m images is due at (k + u) / m of the whole, u a random phase of the class.
     due: list[tuple[float, int]] = []
     for label in torch.unique(targets).tolist():

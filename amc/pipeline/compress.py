@@ -59,9 +59,10 @@ def compress(
     Args:
         model: The dense network. Its weights change only if it is trained first; attention modules are replaced by
             twins that can lose heads.
-        data: A pair of training and test loaders, data sets or tensor pairs `(inputs, classes)`, from which the four
-            roles are drawn; or the roles themselves (see `amc.training.roles_from_loaders`). None only with an
-            `evaluate` and an `example_input` of your own.
+        data: A pair of training and test loaders, data sets or tensor pairs `(inputs, targets)`, or three with a
+            validation split between, from which the four roles are drawn; or the roles themselves, with a task, a loss
+            and a metric (see `amc.roles_from_loaders`). None only with an `evaluate` and an `example_input` of your
+            own.
         budget: What the smaller network may cost; if not given, half the FLOPs, or no bound for the rewards that weigh
             accuracy against size themselves (`"flops"`, `"params"`).
         agent: Name of the agent that looks for the allocation.
@@ -96,9 +97,10 @@ def compress(
     """
     recorder = recorder or Recorder()
     _check_options(model, budget, pruning, finetune, train)
-    _check_judge(data, evaluate, reward)
+    _check_judge(data, evaluate)
     _check_heard(data, evaluate, finetune, first_images)
     roles = data if data is None or isinstance(data, DataRoles) else roles_of_pair(data, seed=seed)
+    _check_reward(roles, evaluate, reward)
     settings = finetune if isinstance(finetune, FineTuneConfig) else FineTuneConfig()
     search = SearchConfig(agent, agent_options or {}, episodes, reward, allocation_mode, seed, first_images)
     task = prepare(
@@ -138,11 +140,22 @@ def _check_options(model: object, budget: object, pruning: object, finetune: obj
             raise ConfigurationError(f"{name} must be an amc.{wanted.__name__}, such as amc.{example}, not {given!r}")
 
 
-def _check_judge(data: object, evaluate: object, reward: object) -> None:
-    """Refuses a search that nothing judges, or whose reward is not what the user's own function gives."""
+def _check_judge(data: object, evaluate: object) -> None:
+    """Refuses a search that nothing judges."""
     if data is None and evaluate is None:
         raise ConfigurationError("without data your own evaluate must be given: compress(..., evaluate=...)")
-    if evaluate is not None and isinstance(reward, str) and reward != "accuracy":
+
+
+def _check_reward(data: DataRoles | None, evaluate: object, reward: object) -> None:
+    """Refuses a reward that is made of other figures than the task has."""
+    if reward == "accuracy" or not isinstance(reward, str):
+        return
+    if data is not None and evaluate is None and not data.task.assigns_classes:
+        raise ConfigurationError(
+            f"where the metric is {data.task.metric_name}, the reward must be 'accuracy', which is then a hundredth of "
+            f"its value, or a function of an envs.rewards.Outcome; {reward!r} is made of classifications"
+        )
+    if evaluate is not None:
         raise ConfigurationError(
             f"with an evaluate of your own the reward must be 'accuracy', which is then a hundredth of its value, or a "
             f"function of an envs.rewards.Outcome; {reward!r} is made of classifications"

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from amc.errors import ConfigurationError
 from amc.pipeline.task import Task
+from amc.pipeline.task_scorer import TaskScorer
 from amc.problem.evaluator import Errors, Evaluator, Saliencies
 from amc.problem.score import Score, Stage
 from amc.pruning import (
@@ -47,7 +48,9 @@ class FilterEvaluator(Evaluator):
             images: Calibration images, `(N, C, H, W)`, to re-estimate batch norms on; None for no data.
         """
         self._task, self._pruner, self._images = task, pruner, images
-        self._scorer = None if task.measure is not None else self._build_scorer()
+        self._scorer: CandidateScorer[Score] | TaskScorer | None = None
+        if task.measure is None:
+            self._scorer = self._build_scorer()
 
     def score(self, allocation: Allocation) -> Score:
         """Scores an allocation; see `Evaluator`."""
@@ -56,8 +59,8 @@ class FilterEvaluator(Evaluator):
         return Score(self._task.measured(self._pruner.prune(allocation)), cross_entropy=math.nan)
 
     def stages(self, allocation: Allocation, first: int) -> Iterator[Stage]:
-        """Scores in stages; see `Evaluator`. A measure of the user's own has one stage."""
-        if self._scorer is None or self._task.data is None:
+        """Scores in stages; see `Evaluator`. Other metrics than the accuracy have one stage."""
+        if not isinstance(self._scorer, CandidateScorer) or self._task.data is None:
             yield from super().stages(allocation, first)
             return
         images = len(self._task.data.search)
@@ -82,14 +85,16 @@ class FilterEvaluator(Evaluator):
             found[decision.name] = lost_shares(norms[decision.name]) if known is None else _numbers(known)
         return found
 
-    def _build_scorer(self) -> CandidateScorer[Score]:
+    def _build_scorer(self) -> CandidateScorer[Score] | TaskScorer:
         assert self._task.data is not None
-        search = self._task.data.search
+        search, kind = self._task.data.search, self._task.data.task
         network = self._candidate_network(search.take(range(min(2, len(search)))).inputs())
         count = self._task.pruning.recalibration_images
         few = self._images[:count] if self._images is not None and count else None
         if few is not None and len(few) < 2:
             few = None  # of one image a channel may be a single value, which has no variance
+        if not kind.assigns_classes:
+            return TaskScorer(network, search, kind, few)
         return CandidateScorer(network, search.inputs(), search.targets, score_logits, calibration=few)
 
     def _candidate_network(self, images: Tensor) -> CandidateNetwork:
@@ -121,7 +126,7 @@ class WeightEvaluator(Evaluator):
         """Finds the classes that the dense network assigns."""
         self._task, self._pruner, self._device = task, pruner, resolve_device(task.device)
         self._reference: Tensor | None = None
-        if task.measure is None and task.data is not None:
+        if task.measure is None and task.data is not None and task.data.task.assigns_classes:
             self._reference = predict(task.model, task.data.search, device=self._device)[0].argmax(1)
 
     def score(self, allocation: Allocation) -> Score:
@@ -130,7 +135,8 @@ class WeightEvaluator(Evaluator):
         if task.measure is not None:
             return Score(task.measured(model), cross_entropy=math.nan)
         assert task.data is not None
-        return evaluate(model, task.data.search, device=self._device, dtype=task.dtype, reference=self._reference)
+        search, kind = task.data.search, task.data.task
+        return evaluate(model, search, device=self._device, dtype=task.dtype, reference=self._reference, task=kind)
 
     def stages(self, allocation: Allocation, first: int) -> Iterator[Stage]:
         """Scores in stages; see `Evaluator`. A measure of the user's own has one stage."""
@@ -170,10 +176,11 @@ def evidence_of(task: Task, images: Tensor | None) -> Evidence:
 
 
 def calibration_batches(task: Task, images: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
-    """Returns the calibration images in batches, and the batches' labels; nothing without data."""
+    """Returns the calibration images in batches, and their classes where they have one each; nothing without data."""
     if images is None or task.data is None:
         return [], []
-    return list(torch.split(images, _BATCH)), list(torch.split(task.data.calibration.targets, _BATCH))
+    batches, targets = list(torch.split(images, _BATCH)), task.data.calibration.targets
+    return batches, list(torch.split(targets, _BATCH)) if task.data.task.assigns_classes else []
 
 
 def lost_shares(magnitudes: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,11 +14,14 @@ from amc.pipeline.recorder import Recorder, training_hooks
 from amc.pipeline.task import Task, build_problem, example_of
 from amc.pruning import PruningConfig
 from amc.runtime import device_of, resolve_device, resolve_dtype
-from amc.runtime.call import failure_of, on_device
+from amc.runtime.call import failure_of, inference, on_device
 from amc.runtime.finite import all_finite
+from amc.runtime.outputs import main_output
 from amc.tracing.trace import trace_structure
 from amc.training import FineTuneConfig, TrainConfig, train_model
 from amc.utils.conversion import check_seed
+
+_FEW = 8  # masks that are held against the network's output
 
 
 def prepare(
@@ -53,6 +56,8 @@ def prepare(
     if example_input is None:
         _check_number_format(model, example)
     structure = trace_structure(model, example)
+    if data is not None and evaluate is None:
+        _check_outputs(model, data)
     return Task(
         model=model,
         data=data,
@@ -70,21 +75,41 @@ def prepare(
 
 
 def _check_finite(data: DataRoles) -> None:
-    """Refuses images with NaN or infinite values among those that are in memory: all that is computed would be NaN.
+    """Refuses inputs and targets with NaN or infinite values among those in memory: all figures would be NaN.
 
     Raises:
         DataError: If there are such images.
     """
     for role in ("train", "calibration", "search", "test"):
         split = getattr(data, role)
-        if not isinstance(split, ImageSet) or not split.images.is_floating_point() or all_finite(split.images):
+        if not isinstance(split, ImageSet):
             continue
-        wrong = split.images.flatten(1).isfinite().all(dim=1).logical_not().nonzero().flatten().tolist()
-        if wrong:
-            raise DataError(
-                f"the inputs must be finite, but {len(wrong)} of the {len(split)} in the {role} split hold NaN or "
-                f"infinite values, the first at {wrong[0]}; leave them out, or look at what makes them"
-            )
+        for kind, values in (("inputs", split.images), ("targets", split.targets)):
+            if not values.is_floating_point() or all_finite(values):
+                continue
+            finite = values.reshape(len(values), -1).isfinite().all(dim=1)
+            wrong = finite.logical_not().nonzero().flatten().tolist()
+            if wrong:
+                raise DataError(
+                    f"the {kind} must be finite, but {len(wrong)} of the {len(split)} in the {role} split hold NaN or "
+                    f"infinite values, the first at {wrong[0]}; leave them out, or look at what makes them"
+                )
+
+
+def _check_outputs(model: nn.Module, data: DataRoles) -> None:
+    """Holds what the network returns against the targets, so that data of another task is told before work starts.
+
+    Raises:
+        DataError: If they do not fit each other.
+        ModelError: If the network returns no tensor.
+    """
+    place = device_of(model)
+    with inference(model):
+        output = main_output(model(data.search.take([0]).inputs().to(place))).float()
+    for split in (data.search, data.train):
+        if isinstance(split, ImageSet):
+            targets = split.targets[: None if output.dim() == 2 else _FEW].to(place)
+            data.task.align(output.expand(len(targets), *output.shape[1:]), targets)
 
 
 def _check_number_format(model: nn.Module, image: Tensor) -> None:

@@ -33,6 +33,13 @@ def policy_record(problem: PruningProblem, allocation: Allocation) -> dict[str, 
     }
 
 
+def metric_title(task: Task) -> str:
+    """Words what the figures of a run's networks are."""
+    if task.measure is not None or task.data is None:
+        return f"{getattr(task.measure, '__name__', 'evaluate')}, a measure of your own"
+    return task.data.task.title
+
+
 def flops_record(task: Task, delivered: Delivered) -> dict[str, Any]:
     """Returns the FLOPs of the dense and the pruned network, and which operators they leave out: calls by name."""
     example = on_device(task.example_input, next(task.model.parameters()).device)
@@ -59,7 +66,7 @@ def summarise(
         source: The name of the model.
         search: The search.
         outcome: What the search found.
-        dense: Test top-1 of the dense network in percent.
+        dense: The figure of the dense network, such as its top-1 on the test images in percent.
         delivered: The network that is handed over.
         baselines: Figures of the agents compared with.
     """
@@ -76,6 +83,7 @@ def summarise(
         },
         "flops": flops_record(task, delivered),
         "params": {"dense": problem.costs["params"].dense, "pruned": delivered.params},
+        "metric": metric_title(task),
         "accuracy": {"dense": dense, "pruned": delivered.pruned, "finetuned": delivered.finetuned},
         "search": {
             "episodes": len(outcome.episodes),

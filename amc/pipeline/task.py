@@ -52,11 +52,11 @@ class Task:
     dtype: str = "auto"
 
     def test(self, model: nn.Module) -> float:
-        """Returns the figure to report of a network: top-1 on the test split in percent, or the user's own."""
+        """Returns the figure to report of a network: the task's metric on the test split, or the user's own."""
         if self.measure is not None:
             return self.measured(model)
         assert self.data is not None
-        return evaluate(model, self.data.test, device=self.device).accuracy
+        return evaluate(model, self.data.test, device=self.device, task=self.data.task).accuracy
 
     def measured(self, model: nn.Module) -> float:
         """Returns the user's own figure of merit of a network.

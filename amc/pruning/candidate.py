@@ -15,6 +15,7 @@ from amc.pruning.filter_pruner import FilterPruner, PrunePlan
 from amc.pruning.folding import find_folds, fold_in_place
 from amc.pruning.recovery.recalibration import batch_statistics
 from amc.runtime.call import move
+from amc.runtime.outputs import main_output
 from amc.structure import Allocation
 from amc.structure.slicing import attribute_values, set_attributes, set_tensors
 
@@ -125,9 +126,8 @@ class CandidateNetwork:
 
     @torch.inference_mode()
     def run(self, batch: Tensor) -> Tensor:
-        """Runs the network that was loaded last on images as `prepare` returns them; logits in float32."""
-        logits: Tensor = self._network(batch)
-        return logits.float()
+        """Runs the network that was loaded last on images as `prepare` returns them; its main output in float32."""
+        return main_output(self._network(batch)).float()
 
     def _unfolded(self, find: Callable[[str], Tensor | None]) -> dict[str, Tensor]:
         """Returns the weights and biases that layers had before batch norms were folded into them."""

@@ -16,6 +16,7 @@ from amc.structure import ChannelGroup, ModelStructure
 
 FILE_WIDTH = 100
 """Columns of tables that are not for a terminal."""
+_TOP_1 = "top-1 on the test images, in percent"
 
 
 def summary_table(summary: Mapping[str, Any]) -> Table:
@@ -29,7 +30,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     if budget["target"] is not None:
         share = _share(budget["target"], summary[budget["metric"]]["dense"])
         title = f"{summary['model']}, budget {share} of the {_metric(budget['metric'])}"
-    table = Table(title=title, caption=_caption(summary["flops"].get("not_counted", {})))
+    table = Table(title=title, caption=_caption(summary["flops"].get("not_counted", {}), summary.get("metric", _TOP_1)))
     table.add_column("network")
     for heading in ("FLOPs", "params", "pruned", "fine-tuned", "lost"):
         table.add_column(heading, justify="right")
@@ -157,9 +158,9 @@ def _obstacle(index: int, group: ChannelGroup, problem: PruningProblem | None) -
     return "residual stream; --pruning.residual true prunes it too" if group.residual else "excluded, or too narrow"
 
 
-def _caption(uncounted: Mapping[str, int]) -> str:
+def _caption(uncounted: Mapping[str, int], metric: str = _TOP_1) -> str:
     """Says under a table of networks what its figures are."""
-    caption = "accuracy: top-1 on the test images, in percent; FLOPs: a multiply-add is one"
+    caption = f"accuracy: {metric}; FLOPs: a multiply-add is one"
     return "\n".join(filter(None, (caption, uncounted_note(uncounted))))
 
 

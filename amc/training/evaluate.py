@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from amc.data.image_set import BatchSource
+from amc.data.image_set import Batch, BatchSource
 from amc.data.splits import DataRoles
+from amc.data.tasks import CLASSIFICATION, TaskType
 from amc.errors import DataError, ModelError
 from amc.problem.score import Score
 from amc.runtime.call import inference, move
 from amc.runtime.device import DeviceLike, autocast, device_of, resolve_device, resolve_dtype
 from amc.runtime.layout import AnyLayout
+from amc.runtime.outputs import main_output
+
+_ONE_SIDED = 1.645
+"""Standard errors that luck alone exceeds in one case of twenty."""
 
 
 def evaluate(
@@ -25,29 +31,64 @@ def evaluate(
     device: DeviceLike | None = None,
     dtype: str | torch.dtype = "float32",
     reference: Tensor | None = None,
+    task: TaskType = CLASSIFICATION,
 ) -> Score:
     """Scores a network.
 
     Args:
-        model: Maps `(N, C, H, W)` to logits `(N, classes)`; its training flags are restored afterwards.
+        model: Maps `(N, C, H, W)` to logits `(N, classes)`, or what the task wants; its training flags are restored
+            afterwards.
         data: The split to score on.
         batch_size: Images at once.
         device: Where to compute; the network is moved there. Where the network is, if not given.
         dtype: `"float32"`, `"bfloat16"` (autocast), or `"auto"`: bfloat16 where the device gains from it.
         reference: The classes `(N,)` that the dense network assigns, to measure the agreement with it.
+        task: What the network was trained to do. In other tasks than classification the score's `accuracy` is the
+            task's metric, its `cross_entropy` the task's loss.
 
     Raises:
-        DataError: If the split is empty or holds classes that the network has no output for.
-        ModelError: If the network's output is no tensor of logits.
+        DataError: If the split is empty, or the network's outputs do not fit the targets.
+        ModelError: If the network returns no tensor.
     """
-    logits, targets = predict(model, data, batch_size=batch_size, device=device, dtype=dtype)
-    return score_logits(logits, targets, reference)
+    if task.assigns_classes:
+        logits, targets = predict(model, data, batch_size=batch_size, device=device, dtype=dtype)
+        return score_logits(logits, targets, reference)
+    return score_batches(run_batches(model, data, batch_size=batch_size, device=device, dtype=dtype), task)
+
+
+def score_batches(batches: Iterable[Batch], task: TaskType) -> Score:
+    """Scores outputs against targets, batch by batch; see `evaluate`.
+
+    Args:
+        batches: Main outputs and targets of batches.
+        task: Bears metric and loss.
+
+    Raises:
+        DataError: If there are none, or they do not fit each other.
+    """
+    meter, loss, items = task.meter(), 0.0, 0
+    for outputs, targets in batches:
+        meter.add(outputs, targets)
+        loss += float(task.loss_of(outputs, targets)) * len(targets)
+        items += len(targets)
+    if not items:
+        raise DataError("a split to score on must hold images; it is empty")
+    return Score(meter.figure(), loss / items, images=items)
 
 
 def is_chance(accuracy: float, data: DataRoles) -> bool:
-    """Tells whether a test accuracy, in percent, is within two standard errors of that of guessing, or below."""
-    chance = 1 / max(1, data.num_classes)
-    return chance < 1 and accuracy / 100 <= chance + 2 * math.sqrt(chance * (1 - chance) / len(data.test))
+    """Tells whether a test figure is no better than that of guessing, as far as the number of test images tells.
+
+    Guessing always the most frequent class of the search split is right for its share of the images; an accuracy is no
+    better if chance alone reaches it in one of twenty tests. An R2 is no better at 0 or below. Of other metrics nothing
+    is known.
+    """
+    if data.task.metric_name == "r2":
+        return accuracy <= 0
+    if not data.task.assigns_classes or data.search.targets.dim() != 1:
+        return False
+    chance = float(data.search.targets.bincount().max()) / len(data.search)
+    return chance < 1 and accuracy / 100 <= chance + _ONE_SIDED * math.sqrt(chance * (1 - chance) / len(data.test))
 
 
 def score_logits(logits: Tensor, targets: Tensor, reference: Tensor | None = None) -> Score:
@@ -58,17 +99,12 @@ def score_logits(logits: Tensor, targets: Tensor, reference: Tensor | None = Non
     """
     if not len(targets):
         raise DataError("a split to score on must hold images; it is empty")
-    if int(targets.max()) >= logits.shape[1]:
-        raise DataError(
-            f"the data has a class {int(targets.max())} but the network {logits.shape[1]} outputs; "
-            "build the model with the data's number of classes"
-        )
-    if int(targets.min()) < 0:
-        raise DataError(f"classes must be numbers from 0, not {int(targets.min())}; number them anew")
+    logits, targets = CLASSIFICATION.align(logits, targets)
     predicted = logits.argmax(1)
     agreement = float("nan") if reference is None else _percent(predicted == reference.to(predicted.device))
     cross_entropy = float(functional.cross_entropy(logits.double(), targets))
-    return Score(_percent(predicted == targets), cross_entropy, agreement, len(targets))
+    classes = targets if targets.dim() == 1 else targets.argmax(1)
+    return Score(_percent(predicted == classes), cross_entropy, agreement, len(targets))
 
 
 def predict(
@@ -95,20 +131,48 @@ def predict(
         DataError: If the split is empty.
         ModelError: If the network's output is no tensor of logits.
     """
-    place = device_of(model) if device is None else resolve_device(device)
-    number_format = resolve_dtype(dtype, place)
-    move(model, device=place)
-    outputs, classes, run = [], [], AnyLayout(model)
-    with inference(model), autocast(number_format, place):
-        for images, targets in data.batches(batch_size, device=place, channels_last=True):
-            logits = run(images)
-            if not isinstance(logits, Tensor) or logits.dim() != 2:
-                raise ModelError("a classification network must return logits (N, classes); inject your own evaluate")
-            outputs.append(logits.float())
-            classes.append(targets)
+    outputs, classes = [], []
+    for logits, targets in run_batches(model, data, batch_size=batch_size, device=device, dtype=dtype):
+        if logits.dim() != 2:
+            raise ModelError(
+                f"a classification network must return logits (N, classes), not {tuple(logits.shape)}; name another "
+                "task, or give evaluate of your own"
+            )
+        outputs.append(logits)
+        classes.append(targets)
     if not outputs:
         raise DataError("a split to score on must hold images; it is empty")
     return torch.cat(outputs), torch.cat(classes)
+
+
+def run_batches(
+    model: nn.Module,
+    data: BatchSource,
+    *,
+    batch_size: int = 250,
+    device: DeviceLike | None = None,
+    dtype: str | torch.dtype = "float32",
+) -> Iterator[Batch]:
+    """Runs a network over a split, and yields its main outputs in float32 and the targets, batch by batch.
+
+    Args:
+        model: As for `evaluate`.
+        data: As for `evaluate`.
+        batch_size: As for `evaluate`.
+        device: As for `evaluate`.
+        dtype: As for `evaluate`.
+
+    Raises:
+        ModelError: If the network returns no tensor.
+    """
+    place = device_of(model) if device is None else resolve_device(device)
+    number_format = resolve_dtype(dtype, place)
+    move(model, device=place)
+    run = AnyLayout(model)
+    for images, targets in data.batches(batch_size, device=place, channels_last=True):
+        with inference(model), autocast(number_format, place):
+            outputs = main_output(run(images)).float()
+        yield outputs, targets
 
 
 def _percent(hits: Tensor) -> float:

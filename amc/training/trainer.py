@@ -20,6 +20,7 @@ from amc.errors import ModelError
 from amc.runtime.call import evaluation_mode, move
 from amc.runtime.device import DeviceLike, autocast, resolve_device, resolve_dtype
 from amc.runtime.layout import lay_out
+from amc.runtime.outputs import main_output
 from amc.training.checkpoint import read_checkpoint, save_checkpoint
 from amc.training.config import FineTuneConfig, TrainConfig
 from amc.training.evaluate import evaluate
@@ -119,7 +120,7 @@ class _Trainer:
         # On an accelerator the images are kept there: uint8 images are small, and gathering them is then free.
         resident = isinstance(data.train, ImageSet) and device.type == "cuda"
         self.train = data.train.to(device) if resident and isinstance(data.train, ImageSet) else data.train
-        self.search = data.search
+        self.search, self.task = data.search, data.task
         self.steps = steps_per_epoch(len(data.train), config.batch_size)
         self.optimizer = _optimizer(model, config)
         self.generator = torch.Generator().manual_seed(seed)
@@ -187,7 +188,7 @@ class _Trainer:
 
     def _before(self) -> EpochRecord:
         """Scores the network before its training: that is epoch 0, and may be the best."""
-        score = evaluate(self.model, self.search, device=self.device, dtype=self.dtype)
+        score = evaluate(self.model, self.search, device=self.device, dtype=self.dtype, task=self.task)
         self.best = {"epoch": 0, "model": self._weights()}
         return EpochRecord(0, math.nan, score.accuracy, score.cross_entropy, 0.0, 0.0, 0.0)
 
@@ -225,7 +226,7 @@ class _Trainer:
                 self.unfinished = {"begin": begin, "steps": step, "loss_sum": loss_sum.cpu()}
                 raise StopRequested
         seconds = time.perf_counter() - start
-        score = evaluate(self.model, self.search, device=self.device, dtype=self.dtype)
+        score = evaluate(self.model, self.search, device=self.device, dtype=self.dtype, task=self.task)
         _finite(score.cross_entropy, epoch, rate)
         mean_loss = _finite(float(loss_sum) / max(1, step), epoch, rate)
         speed = images_done / seconds
@@ -239,9 +240,9 @@ class _Trainer:
         with self.features.watching() if self.features else nullcontext(), autocast(self.dtype, self.device):
             if self.teacher is not None:
                 with torch.no_grad():
-                    teacher_logits = self.teacher(images)
+                    teacher_logits = main_output(self.teacher(images))
             output = self.model(images)
-        loss = training_loss(output, targets, self.config, teacher_logits)
+        loss = training_loss(output, targets, self.config, teacher_logits, self.task)
         if self.features is not None:
             loss = loss + self.config.feature_distillation * self.features.loss()
         self.optimizer.zero_grad(set_to_none=True)
@@ -322,7 +323,8 @@ def _optimizer(model: nn.Module, config: FineTuneConfig) -> torch.optim.SGD:
 def _warn_if_worse(start: EpochRecord, end: EpochRecord, images: int) -> None:
     """Says so where a network is worse after its training than before, by more than the search split may err."""
     before, after = start.accuracy / 100, end.accuracy / 100
-    error = math.sqrt((before * (1 - before) + after * (1 - after)) / images)
+    spread = sum(share * (1 - share) for share in (before, after) if 0 <= share <= 1)  # other metrics may lie outside
+    error = math.sqrt(spread / images)
     if after < before - 3 * error:
         warnings.warn(
             f"training made the network worse: from {start.accuracy:.2f} % to {end.accuracy:.2f} % on the search "

@@ -69,7 +69,7 @@ def test_flags_are_restored_after_an_error():
 def test_what_cannot_be_scored_is_named():
     with pytest.raises(DataError, match="it is empty"):
         evaluate(nn.Flatten(), one_hot_images([0]).take([]))
-    with pytest.raises(DataError, match="class 3 but the network 2 outputs"):
+    with pytest.raises(DataError, match="class 3, but the network has 2 outputs, for the classes 0 to 1"):
         score_logits(torch.zeros(1, 2), torch.tensor([3]))
     with pytest.raises(ModelError, match="must return logits"):
         evaluate(nn.Identity(), one_hot_images([0]))

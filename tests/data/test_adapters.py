@@ -17,7 +17,7 @@ from torch.utils.data import (
     default_collate,
 )
 
-from amc.data import DataConfig, DataRoles, as_source, load_data, roles_from_loaders
+from amc.data import DataConfig, DataRoles, as_source, load_data, roles_from_loaders, roles_of_pair
 from amc.errors import DataError
 
 
@@ -74,6 +74,21 @@ MAKERS = {
         Numbers(60), batch_size=8, sampler=WeightedRandomSampler([1.0] * 60, 60, replacement=False)
     ),
     "loader of a stream": lambda: DataLoader(Stream(), batch_size=8),
+    "weighted loader": lambda: DataLoader(
+        Numbers(60), batch_size=8, sampler=WeightedRandomSampler([1.0, 3.0] * 30, 90)
+    ),
+    "weighted loader of tensors": lambda: DataLoader(
+        TensorDataset(*tensors(60)), batch_size=8, sampler=WeightedRandomSampler([1.0] * 60, 60)
+    ),
+    "loader that shows items twice": lambda: DataLoader(Numbers(60), batch_size=8, sampler=[*range(60), *range(60)]),
+    "loader without batches": lambda: DataLoader(Numbers(60), batch_size=None),
+    "drawing loader without batches": lambda: DataLoader(
+        Numbers(60), batch_size=None, sampler=WeightedRandomSampler([1.0] * 60, 90)
+    ),
+    "stream of items": Stream,
+    "loader of a stream without batches": lambda: DataLoader(Stream(), batch_size=None),
+    "arrays": lambda: tuple(part.numpy() for part in tensors(60)),
+    "list of items": lambda: [(torch.full((1, 1, 1), float(index)), index % 3) for index in range(60)],
     "list of batches": lambda: list(zip(*(part.split(8) for part in tensors(60)), strict=True)),
     "iterator": lambda: iter(list(zip(*(part.split(8) for part in tensors(60)), strict=True))),
 }
@@ -85,7 +100,10 @@ def test_every_kind_of_data_is_split_into_disjoint_roles(maker):
     assert isinstance(roles, DataRoles)
     train, search, calibration = (values(split) for split in (roles.train, roles.search, roles.calibration))
     assert (len(search), len(calibration)) == (12, 20)
-    assert sorted(train + search) == list(range(60))
+    assert sorted({*train, *search}) == list(range(60))
+    assert not set(train) & set(search)
+    shown = {value for seed in range(5) for value in values(roles.train, generator=torch.Generator().manual_seed(seed))}
+    assert not shown & set(search)
     assert set(calibration) <= set(train)
     assert values(roles.test) == [100, 101, 102, 103, 104]
     assert (roles.num_classes, roles.input_shape) == (3, (1, 1, 1))
@@ -130,9 +148,86 @@ def test_a_loader_of_a_part_of_a_data_set_gives_no_more_than_that_part(options):
     assert sorted(values(as_source(loader))) == list(range(20))
 
 
-def test_a_loader_that_draws_with_replacement_is_read_once():
-    loader = DataLoader(Numbers(60), batch_size=8, sampler=RandomSampler(range(60), replacement=True, num_samples=9))
-    assert len(as_source(loader)) == 9
+def test_a_loader_that_draws_with_replacement_goes_on_drawing_as_it_does():
+    loader = DataLoader(Numbers(60), batch_size=8, sampler=RandomSampler(range(60), replacement=True, num_samples=21))
+    source = as_source(loader)
+    assert len(source) == 21
+    first, second = (values(source, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    assert len(first) == len(second) == 21
+    assert set(first) != set(second)
+
+
+def test_weights_of_a_sampler_hold_for_what_is_left_to_train_on():
+    weights = [0.0 if index < 20 else 1.0 if index < 40 else 9.0 for index in range(60)]
+    loader = DataLoader(Numbers(60), batch_size=8, sampler=WeightedRandomSampler(weights, 600))
+    roles = roles_from_loaders(loader, tensors(5), search_images=8)
+    drawn = torch.tensor(values(roles.train, generator=torch.Generator().manual_seed(0)))
+    kept = 40 - len([value for value in values(roles.search) if value >= 20])
+    assert len(roles.train) == round(600 * kept / 40)
+    assert int(drawn.min()) >= 20
+    assert 0.85 < float((drawn >= 40).float().mean()) < 0.95
+
+
+class Setting:
+    """Notes that it was called, in a process of its own."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __call__(self, worker):
+        (self.folder / f"worker{worker}").touch()
+
+
+def test_what_a_loader_says_of_its_workers_and_batches_holds(tmp_path):
+    loader = DataLoader(
+        Numbers(60),
+        batch_size=6,
+        num_workers=1,
+        worker_init_fn=Setting(tmp_path),
+        multiprocessing_context="fork",
+        timeout=60,
+        prefetch_factor=1,
+    )
+    source = as_source(loader)
+    assert source.batch_size == 6
+    assert source.settings.options["multiprocessing_context"].get_start_method() == "fork"
+    assert {name: source.settings.options[name] for name in ("timeout", "prefetch_factor")} == {
+        "timeout": 60,
+        "prefetch_factor": 1,
+    }
+    assert [len(images) for images, _ in source.batches(250)] == [6] * 10
+    assert (tmp_path / "worker0").exists()
+
+
+def test_batches_of_any_form_are_taken_apart_by_a_function():
+    loader = [{"image": images, "label": classes, "id": 3} for images, classes in [tensors(20), tensors(20, 20)]]
+    roles = roles_from_loaders(loader, loader, batch=lambda item: (item["image"], item["label"]), search_images=8)
+    assert (len(roles.train), len(roles.search), len(roles.test)) == (32, 8, 40)
+    items = Renamed([(torch.zeros(1, 2, 2), index, "name") for index in range(20)])
+    roles = roles_from_loaders(DataLoader(items, 4), items, batch=lambda item: item[:2], search_images=4)
+    assert (len(roles.train), len(roles.search), len(roles.test)) == (16, 4, 20)
+
+
+def test_three_parts_are_training_validation_and_test():
+    roles = roles_of_pair((tensors(30), tensors(9, 200), tensors(5, 100)), seed=0)
+    assert sorted(values(roles.search)) == list(range(200, 209))
+    assert (len(roles.train), values(roles.test)) == (30, [100, 101, 102, 103, 104])
+
+
+@pytest.mark.parametrize(
+    ("targets", "task"),
+    [(torch.rand(40), "regression"), (torch.rand(40, 3), "regression"), (torch.zeros(40, 4, 4).long(), "segmentation")],
+)
+@pytest.mark.parametrize("as_loader", [False, True])
+def test_targets_of_other_tasks_pass_as_they_are(targets, task, as_loader):
+    pair = (torch.zeros(40, 1, 4, 4), targets)
+    data = DataLoader(Renamed(TensorDataset(*pair)), batch_size=7) if as_loader else pair
+    roles = roles_from_loaders(data, data)
+    assert roles.task.name == task
+    assert roles.search.targets.dtype == targets.dtype
+    assert roles.search.targets.shape[1:] == targets.shape[1:]
+    named = roles_from_loaders(data, data, task="regression", metric="neg_mae", loss="mae")
+    assert (named.task.name, named.task.metric_name) == ("regression", "neg_mae")
 
 
 @pytest.mark.parametrize("given", [True, False], ids=["search and calibration given", "drawn from train"])
@@ -182,7 +277,10 @@ def test_own_sources_pass_unchanged():
     [
         (7, "must be tensors, a Dataset, a DataLoader or an iterable of batches, not int"),
         ([], "at least one batch"),
-        ([{"input": 1}], "must be a pair of tensors"),
+        ([{"input": 1}], r"pair of tensors \(inputs, targets\), not dict with the keys input; say how .*batch=lambda"),
+        ([(torch.zeros(2, 1), torch.zeros(2), "meta")], "not a tuple of Tensor, Tensor, str; say how"),
+        ([(torch.zeros(2, 1), 0), (torch.zeros(3, 1), 1)], "all of one shape"),
+        ([(torch.zeros(2, 1), torch.zeros(2)), (torch.zeros(2, 3), torch.zeros(2))], "one shape to be kept in memory"),
     ],
 )
 def test_what_is_no_data_is_named(data, message):

@@ -57,7 +57,7 @@ def test_a_split_smaller_than_a_batch_is_one_batch():
 
 
 def test_parts_that_do_not_fit_are_refused():
-    with pytest.raises(DataError, match="4 images, 3 classes"):
+    with pytest.raises(DataError, match="4 images, 3 targets"):
         ImageSet(torch.zeros(4, 1, 2, 2), torch.zeros(3, dtype=torch.int64))
     with pytest.raises(DataError, match="mean must have one number for each of the 3 channels, not 2"):
         images_of(mean=(0.5, 0.5))

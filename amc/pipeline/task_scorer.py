@@ -1,0 +1,49 @@
+"""Scores of candidates in other tasks than classification: by the task's own metric and loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from amc.data import ImageSet
+from amc.data.image_set import Batch
+from amc.data.tasks import TaskType
+from amc.problem.score import Score
+from amc.pruning import CandidateNetwork
+from amc.pruning.candidate import images_at_once
+from amc.structure import Allocation
+from amc.training.evaluate import score_batches
+
+
+class TaskScorer:
+    """Scores allocations on the search split, on one working copy that takes every candidate's shape."""
+
+    def __init__(
+        self, network: CandidateNetwork, search: ImageSet, task: TaskType, calibration: Tensor | None = None
+    ) -> None:
+        """Puts the images into the form in which the forward pass is fastest.
+
+        Args:
+            network: The working copy.
+            search: The search split.
+            task: Bears metric and loss.
+            calibration: Inputs on which a candidate's batch norms are re-estimated; None leaves them.
+        """
+        self._network, self._task = network, task
+        count = images_at_once(network.device, search.images[0].numel())
+        self._batches: Sequence[Tensor] = [network.prepare(part) for part in torch.split(search.inputs(), count)]
+        self._targets = [part.to(network.device) for part in torch.split(search.targets, count)]
+        self._calibration = None if calibration is None else network.prepare(calibration)
+
+    def __call__(self, allocation: Allocation) -> Score:
+        """Scores an allocation; its `accuracy` is the task's metric, its `cross_entropy` the task's loss."""
+        self._network.load(allocation)
+        if self._calibration is not None:
+            self._network.recalibrate(self._calibration)
+        return score_batches(self._outputs(), self._task)
+
+    def _outputs(self) -> Iterator[Batch]:
+        for batch, targets in zip(self._batches, self._targets, strict=True):
+            yield self._network.run(batch), targets
