@@ -1,0 +1,164 @@
+"""Small runs of `compress`, `search` and `study`, and what must be the same at their end."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+DATA = (
+    "--data.train_images", "80", "--data.search_images", "20", "--data.calibration_images", "16",
+    "--data.test_images", "20", "--train.epochs", "1", "--device", "cpu", "--pruning.reconstruction", "once",
+)  # fmt: skip
+AGENTS = ("ddpg", "random", "cem")
+FAMILIES = ("filter", "weight")
+_TIMES = ("seconds", "images_per_second")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command that is killed and resumed.
+
+    Attributes:
+        name: For the table.
+        words: The command line without `--out`.
+    """
+
+    name: str
+    words: tuple[str, ...]
+
+    @property
+    def is_study(self) -> bool:
+        """Whether the same command resumes it, and not `--resume`."""
+        return self.words[0] == "study"
+
+
+def all_jobs() -> list[Job]:
+    """Returns the jobs: every command, family and agent."""
+    jobs = []
+    for family in FAMILIES:
+        common = (*DATA, "--pruning.family", family)
+        for agent in AGENTS:
+            search = (*common, "--agent", agent, "--episodes", "4")
+            tuned = ("--finetune.epochs", "2", "--compare", "uniform")
+            jobs.append(Job(f"compress, {family}, {agent}", ("compress", *search, *tuned)))
+            jobs.append(Job(f"search, {family}, {agent}", ("search", *search)))
+        tuned = ("--finetuned", "0.5", "--finetune.epochs", "1", "--seeds", "0", "--counts", "3")
+        jobs.append(Job(f"study, {family}", ("study", *common, "--agents", *AGENTS, *tuned)))
+    return jobs
+
+
+@dataclass(frozen=True)
+class End:
+    """How a process ended.
+
+    Attributes:
+        status: What `amc` returned; -1 where it raised.
+        error: What it wrote to stderr.
+    """
+
+    status: int
+    error: str
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether it was one line and no traceback."""
+        last = self.error.strip().splitlines()[-1:]
+        return self.status == 2 and "Traceback" not in self.error and bool(last) and last[0].startswith("amc: error: ")
+
+
+def in_child(work: Callable[[], Any]) -> Any:
+    """Does some work in a forked process, and returns what it returned, which must be JSON-able."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            answer = json.dumps(work())
+        except BaseException:
+            answer = json.dumps({"failed": traceback.format_exc()})
+        with os.fdopen(writing, "w") as pipe:
+            pipe.write(answer)
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        answer = pipe.read()
+    os.waitpid(child, 0)
+    return json.loads(answer)
+
+
+def run(words: list[str]) -> End:
+    """Runs a command line in a process of its own."""
+
+    def work() -> list[Any]:
+        from amc.cli.main import main
+
+        error = io.StringIO()
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(error):
+            try:
+                status = main(words)
+            except BaseException:
+                status = -1
+                error.write(traceback.format_exc())
+        return [status, error.getvalue()]
+
+    answer = in_child(work)
+    return End(-1, answer["failed"]) if isinstance(answer, dict) else End(*answer)
+
+
+def resume(job: Job, folder: Path) -> End:
+    """Carries a job on as its user would: with `--resume`, or afresh where that is what the message says."""
+    words = [*job.words, "--out", str(folder)]
+    if job.is_study or not folder.exists():
+        return run(words)
+    end = run([job.words[0], "--resume", "--out", str(folder)])
+    fresh = "start it again, without --resume" in end.error or "must hold a run, but has no config.yaml" in end.error
+    return run(words) if end.is_refusal and fresh else end
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """Returns what a finished job has in its folder, times left out."""
+    from amc.utils.json_lines import read_lines
+
+    found: dict[str, Any] = {}
+    for name in ("policy.json", "architecture.json", "summary.json"):
+        if (folder / name).is_file():
+            found[name] = _without_times(json.loads((folder / name).read_text()))
+    for name in ("episodes.jsonl", "study.jsonl"):
+        if (folder / name).is_file():
+            found[name] = _without_times(read_lines(folder / name).records)
+    for name in ("model.safetensors", "dense.safetensors"):
+        if (folder / name).is_file():
+            found[name] = (folder / name).read_bytes().hex()
+    for name in ("study.md", "config.yaml"):
+        if (folder / name).is_file():
+            found[name] = (folder / name).read_text()
+    return found
+
+
+def _without_times(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_times(item) for name, item in value.items() if name not in _TIMES}
+    return [_without_times(item) for item in value] if isinstance(value, list) else value
+
+
+def warm_up() -> None:
+    """Imports what the jobs need, for forked processes; computes nothing, as threads do not survive a fork."""
+    import matplotlib.figure  # noqa: F401
+    import optuna  # noqa: F401
+    import torch
+    import torch.utils.tensorboard
+
+    import amc.cli.main
+    import amc.report.files
+    import amc.report.run_recorder
+    import amc.study.study_folder  # noqa: F401
+
+    torch.set_num_threads(1)
+    sys.argv[0] = "amc"

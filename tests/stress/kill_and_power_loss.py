@@ -1,0 +1,144 @@
+"""Kills runs before every file operation and after half of every write, and cuts their power; then resumes them.
+
+    python tests/stress/kill_and_power_loss.py              # a part of the states, in minutes
+    python tests/stress/kill_and_power_loss.py --share 1    # all of them, in hours
+
+A kill leaves the folder as it is: so one run is recorded, its folder's different states are what kills can leave, and
+each is resumed. A power cut may besides leave single files empty, full of zeros, or without their end. Every resumed
+run must end with the results of the undisturbed one; after a power cut it may be refused, too, in one line. Any other
+end is counted and named, and makes the exit status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+from folder_states import Recorder, Tree, restore, tree_of  # noqa: E402
+from jobs import End, Job, all_jobs, in_child, results, resume, run, warm_up  # noqa: E402
+
+_Item = TypeVar("_Item")
+_POWER_STATES = 6
+"""States of a run that power cuts are tried on, at most."""
+
+
+def main() -> int:
+    """Runs the jobs that are asked for and prints a table of counts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--share", type=float, default=0.1, help="share of a job's states to resume (default: 0.1)")
+    parser.add_argument("--jobs", default="", help="only the jobs whose name holds this text")
+    options = parser.parse_args()
+    library = _preloaded()
+    warm_up()
+    print("| job | operations | writes | states | resumed: same | power cuts: same | refused in a line | wrong |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    wrong = 0
+    for job in all_jobs():
+        if options.jobs in job.name:
+            with tempfile.TemporaryDirectory(prefix="amc-stress-") as scratch:
+                wrong += _try(job, Path(scratch), library, options.share)
+    return int(wrong > 0)
+
+
+def _preloaded() -> Path:
+    """Compiles the library and starts this script again with it, unless that has happened."""
+    if "AMC_STRESS_LIBRARY" in os.environ:
+        return Path(os.environ["AMC_STRESS_LIBRARY"])
+    library = Path(tempfile.mkdtemp(prefix="amc-stress-")) / "file_operations.so"
+    source = HERE / "file_operations.c"
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"], check=True)
+    environment = {**os.environ, "LD_PRELOAD": str(library), "AMC_STRESS_LIBRARY": str(library)}
+    os.execve(sys.executable, [sys.executable, *sys.argv], {**environment, "OMP_NUM_THREADS": "1"})
+
+
+def _try(job: Job, scratch: Path, library: Path, share: float) -> int:
+    """Records a job, resumes its states, prints a row, and returns how many ends were wrong."""
+    folder, kept = scratch / "run", scratch / "states"
+
+    def record() -> dict[str, Any]:
+        recorder = Recorder(library, folder, kept)
+        from amc.cli.main import main as amc
+
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
+        status = amc([*job.words, "--out", str(folder)])
+        return {"status": status, "operations": recorder.operations, "writes": recorder.writes}
+
+    recorded = in_child(record)
+    assert recorded.get("status") == 0, recorded
+    expected = results(folder)
+    states = sorted(kept.iterdir())
+    killed = Counter[str]()
+    for state in _spread(states, max(2, round(share * len(states)))):
+        restore(tree_of(state), folder)
+        killed[_outcome(job, folder, expected, f"{job.name}, state {state.name}")] += 1
+    cut = Counter[str]()
+    for title, tree in _power_cuts(_spread(states[1:], max(1, round(share * _POWER_STATES)))):
+        restore(tree, folder)
+        cut[_outcome(job, folder, expected, f"{job.name}, {title}")] += 1
+    wrong = sum(killed.values()) - killed["same"] + cut["wrong"]
+    cells = (
+        recorded["operations"],
+        recorded["writes"],
+        len(states),
+        killed["same"],
+        cut["same"],
+        cut["refused"],
+        wrong,
+    )
+    print(f"| {job.name} | " + " | ".join(map(str, cells)) + " |", flush=True)
+    return wrong
+
+
+def _spread(items: Sequence[_Item], count: int) -> list[_Item]:
+    """Returns `count` items, evenly spread from the first to the last."""
+    count = min(count, len(items))
+    return [items[round(index * (len(items) - 1) / max(1, count - 1))] for index in range(count)]
+
+
+def _power_cuts(states: Sequence[Path]) -> Iterator[tuple[str, Tree]]:
+    """Yields what a power cut may leave of states: each file empty, of zeros, or torn."""
+    for state in states:
+        tree = tree_of(state)
+        for name, content in tree.items():
+            half = len(content) // 2
+            for kind, damaged in (
+                ("empty", b""),
+                ("zeros", bytes(len(content))),
+                ("torn", content[:half]),
+                ("a tail of zeros", content[:half] + bytes(len(content) - half)),
+            ):
+                yield f"state {state.name} with {name}: {kind}", {**tree, name: damaged}
+
+
+def _outcome(job: Job, folder: Path, expected: dict[str, Any], title: str) -> str:
+    """Resumes a job and returns `"same"`, `"refused"` or `"wrong"`; says what is wrong."""
+    end = resume(job, folder)
+    if end.is_refusal:
+        return "refused"
+    found = results(folder) if end.status == 0 else {}
+    if found == expected and "Traceback" not in end.error:
+        return "same"
+    differing = [name for name in expected if found.get(name) != expected[name]]
+    print(
+        f"WRONG: {title}: status {end.status}, differing {differing}: {_last_lines(end)}", file=sys.stderr, flush=True
+    )
+    return "wrong"
+
+
+def _last_lines(end: End) -> str:
+    return " / ".join(end.error.strip().splitlines()[-3:])
+
+
+if __name__ == "__main__":
+    assert run  # of the jobs
+    sys.exit(main())
