@@ -17,6 +17,7 @@ from amc.problem import PruningProblem, Walk
 from amc.problem.evaluator import Evaluator, EvaluatorProxy, as_evaluator
 from amc.problem.score import Score
 from amc.structure import Allocation
+from amc.utils.options import Chosen
 from envs.observation import FEATURES, ObservationEncoder
 from envs.rendering import render_widths
 from envs.rewards import Outcome, Reward, name_of, paid, resolve_reward
@@ -53,7 +54,7 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
         self,
         problem: PruningProblem,
         evaluator: Evaluator | Callable[[Allocation], Score],
-        reward: str | Reward = "accuracy",
+        reward: Chosen | Reward = "accuracy",
         allocation_mode: str = "clip",
         render_mode: str | None = None,
     ) -> None:
@@ -85,7 +86,7 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
         self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (len(FEATURES),), np.float32)
         self.action_space = gymnasium.spaces.Box(0.0, 1.0, (1,), np.float32)
         self.evaluator = as_evaluator(evaluator)
-        self.reward_name = reward if isinstance(reward, str) else name_of(reward)
+        self.reward_name = name_of(reward)
         self._reward = resolve_reward(reward, has_budget=problem.budget is not None)
         self._encoder = ObservationEncoder(problem)
         self._walk: Walk | None = None

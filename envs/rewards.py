@@ -16,12 +16,13 @@ counts them (one fused multiply-add is one).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from amc.errors import ConfigurationError
 from amc.problem.score import Score
+from amc.utils.options import Chosen, create, spell
 from amc.utils.registry import Registry
 
 if TYPE_CHECKING:
@@ -62,65 +63,95 @@ Reward = Callable[[Outcome], float]
 
 
 @dataclass(frozen=True)
-class NamedReward:
-    """A reward that users choose by name.
-
-    Attributes:
-        name: The name.
-        formula: The reward itself.
-        budget_free: Whether it makes sense without a budget because it weighs accuracy against size by itself
-            (the paper's accuracy-guaranteed compression). The others grow towards the dense network.
-    """
-
-    name: str
-    formula: Reward
-    budget_free: bool = False
+class Accuracy:
+    """Top-1 accuracy under a hard budget: `1 - error`."""
 
     def __call__(self, outcome: Outcome) -> float:
-        """Returns the reward of an outcome."""
-        return self.formula(outcome)
+        """Returns the accuracy as a fraction."""
+        return outcome.score.accuracy / 100.0
 
 
-def _accuracy(outcome: Outcome) -> float:
-    return outcome.score.accuracy / 100.0
+@dataclass(frozen=True)
+class ErrorTimesLogFlops:
+    """The paper's reward for a guaranteed accuracy: `-error * log(FLOPs)`."""
+
+    budget_free: ClassVar[bool] = True
+
+    def __call__(self, outcome: Outcome) -> float:
+        """Returns what an outcome is worth."""
+        return -outcome.error * math.log(outcome.flops)
 
 
-def _flops(outcome: Outcome) -> float:
-    return -outcome.error * math.log(outcome.flops)
+@dataclass(frozen=True)
+class ErrorTimesLogParams:
+    """The same for parameters: `-error * log(parameters)`."""
+
+    budget_free: ClassVar[bool] = True
+
+    def __call__(self, outcome: Outcome) -> float:
+        """Returns what an outcome is worth."""
+        return -outcome.error * math.log(outcome.params)
 
 
-def _params(outcome: Outcome) -> float:
-    return -outcome.error * math.log(outcome.params)
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Minus the mean cross-entropy, in nats."""
+
+    def __call__(self, outcome: Outcome) -> float:
+        """Returns what an outcome is worth."""
+        return -outcome.score.cross_entropy
 
 
-def _cross_entropy(outcome: Outcome) -> float:
-    return -outcome.score.cross_entropy
+@dataclass(frozen=True)
+class Agreement:
+    """Share of the images that are classified as the dense network does; needs no labels."""
+
+    def __call__(self, outcome: Outcome) -> float:
+        """Returns the share.
+
+        Raises:
+            ConfigurationError: If the evaluator has measured none.
+        """
+        if math.isnan(outcome.score.agreement):
+            raise ConfigurationError(
+                "the reward 'agreement' needs an evaluator that measures agreement, and this one reports NaN; "
+                "give it the dense network's predictions, or choose the reward 'accuracy'"
+            )
+        return outcome.score.agreement / 100.0
 
 
-def _agreement(outcome: Outcome) -> float:
-    if math.isnan(outcome.score.agreement):
-        raise ConfigurationError(
-            "the reward 'agreement' needs an evaluator that measures agreement, and this one reports NaN; "
-            "give it the dense network's predictions, or choose the reward 'accuracy'"
-        )
-    return outcome.score.agreement / 100.0
+REWARDS: Registry[Callable[..., Reward]] = Registry("reward", "amc.rewards")
+"""Every reward's factory by name; see `amc.utils.options`. A reward with a true attribute `budget_free` weighs accuracy
+against size by itself, and makes sense without a budget; the others grow towards the dense network."""
+
+REWARDS.register("accuracy", Accuracy, "top-1 accuracy under a hard budget")
+REWARDS.register("flops", ErrorTimesLogFlops, "-error * log(FLOPs); the paper's, needs no budget")
+REWARDS.register("params", ErrorTimesLogParams, "-error * log(parameters); needs no budget")
+REWARDS.register("cross_entropy", CrossEntropy, "negative mean cross-entropy")
+REWARDS.register("agreement", Agreement, "agreement with the dense network; no labels")
 
 
-REWARDS: Registry[NamedReward] = Registry("reward")
-REWARDS.register("accuracy", NamedReward("accuracy", _accuracy), "top-1 accuracy under a hard budget")
-REWARDS.register("flops", NamedReward("flops", _flops, budget_free=True), "-error * log(FLOPs)")
-REWARDS.register("params", NamedReward("params", _params, budget_free=True), "-error * log(parameters)")
-REWARDS.register("cross_entropy", NamedReward("cross_entropy", _cross_entropy), "negative mean cross-entropy")
-REWARDS.register("agreement", NamedReward("agreement", _agreement), "agreement with the dense network; no labels")
-
-
-def is_budget_free(reward: str | Reward) -> bool:
-    """Tells whether a reward weighs accuracy against size by itself, so that it makes sense without a budget.
+def as_reward(reward: Chosen | Reward) -> Reward:
+    """Returns the reward that was chosen by name; a function is returned as it is.
 
     Raises:
         UnknownNameError: If no reward has the name.
+        ConfigurationError: If an option cannot be used, or it is neither name nor function.
     """
-    return isinstance(reward, str) and REWARDS.get(reward).budget_free
+    if isinstance(reward, str | Mapping):
+        return create(REWARDS, reward)
+    if not callable(reward):
+        raise ConfigurationError(f"the reward must be a name or a function of an Outcome, not {reward!r}")
+    return reward
+
+
+def is_budget_free(reward: Chosen | Reward) -> bool:
+    """Tells whether a reward weighs accuracy against size by itself, so that it makes sense without a budget.
+
+    Raises:
+        ConfigurationError: If it is no reward.
+    """
+    return bool(getattr(as_reward(reward), "budget_free", False))
 
 
 def paid(reward: Reward, outcome: Outcome) -> float:
@@ -136,28 +167,26 @@ def paid(reward: Reward, outcome: Outcome) -> float:
         raise ConfigurationError(f"a reward must return a number, higher is better, not {value!r}") from error
 
 
-def name_of(reward: Reward) -> str:
-    """Returns a name that no other function of the process has: two lambdas are two rewards."""
+def name_of(reward: Chosen | Reward) -> str:
+    """Returns the choice as text, or a name that no other function of the process has: two lambdas are two rewards."""
+    if isinstance(reward, str | Mapping):
+        return spell(REWARDS, reward)
     name = getattr(reward, "__qualname__", "<")
     return repr(reward) if "<" in name else f"{reward.__module__}.{name}"
 
 
-def resolve_reward(reward: str | Reward, *, has_budget: bool) -> Reward:
-    """Returns the reward that a name stands for; a callable is returned as it is.
+def resolve_reward(reward: Chosen | Reward, *, has_budget: bool) -> Reward:
+    """Returns the reward that was chosen by name; a function is returned as it is.
 
     Raises:
         UnknownNameError: If no reward has the name.
-        ConfigurationError: If the named reward needs a budget and there is none, or it is neither name nor function.
+        ConfigurationError: If a reward chosen by name needs a budget and there is none, or it is no reward.
     """
-    if not isinstance(reward, str):
-        if not callable(reward):
-            raise ConfigurationError(f"the reward must be a name or a function of an Outcome, not {reward!r}")
-        return reward
-    named = REWARDS.get(reward)
-    if not has_budget and not named.budget_free:
-        free = " or ".join(repr(entry.name) for entry in REWARDS.entries() if REWARDS.get(entry.name).budget_free)
+    found = as_reward(reward)
+    if isinstance(reward, str | Mapping) and not has_budget and not is_budget_free(found):
+        free = " or ".join(repr(name) for name in REWARDS.names() if getattr(REWARDS.get(name), "budget_free", False))
         raise ConfigurationError(
-            f"the reward {reward!r} needs a budget, as the dense network is best without one; "
+            f"the reward {spell(REWARDS, reward)!r} needs a budget, as the dense network is best without one; "
             f"give a budget, or choose the reward {free}"
         )
-    return named
+    return found

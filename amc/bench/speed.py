@@ -204,7 +204,7 @@ class SearchWatch:
     def play(self, turn: int) -> None:
         """Plays one search, with a seed of its own."""
         config = replace(self._search, seed=(self._search.seed + turn) % SEEDS)
-        agent = _TimedAgent(create_agent(config.agent, **config.agent_options), self._clock)
+        agent = _TimedAgent(create_agent(config.agent), self._clock)
         before = self._clock.total
         with self._sections(), self._clock.running():
             outcome = search_policy(self._task.problem, self._workshop.evaluator, config, agent=agent)

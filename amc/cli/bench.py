@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import jsonargparse
 
-from amc.cli.agents_help import agents_help
 from amc.cli.command import Command
 from amc.cli.options import add_run_options, run_config
 from amc.cli.spelling import listed
@@ -102,13 +101,13 @@ def _rules(options: jsonargparse.Namespace) -> BenchConfig:
 def _speed(config: RunConfig, options: jsonargparse.Namespace) -> dict[str, Any]:
     """Measures one network on its data."""
     from amc.bench import measure_speed, speed_table
-    from amc.cli.setup import display, load_roles, open_task, search_of
+    from amc.cli.setup import display, load_roles, open_task
     from amc.pipeline.config import budget_of
     from amc.pipeline.search import check_search
     from amc.report.tables import render
 
     task, _ = open_task(config, load_roles(config.data, config.seed, display()), budget=budget_of(config))
-    search = search_of(config)
+    search = config.search
     check_search(task.problem, search)
     report = measure_speed(task, search, _rules(options))
     print(render(speed_table(report)), end="")
@@ -120,7 +119,7 @@ def _curve(config: RunConfig, options: jsonargparse.Namespace) -> dict[str, Any]
     from dataclasses import asdict
 
     from amc.bench import curve_table, measure_curve
-    from amc.cli.setup import display, search_of
+    from amc.cli.setup import display
     from amc.pipeline.config import budget_of
     from amc.report.tables import render
 
@@ -133,7 +132,7 @@ def _curve(config: RunConfig, options: jsonargparse.Namespace) -> dict[str, Any]
     with shown.stage("curve", len(names), "networks") as advance:
         for point in measure_curve(
             names,
-            search_of(config),
+            config.search,
             budget=budget_of(config),
             pruning=config.pruning,
             images=images,
@@ -155,7 +154,6 @@ COMMAND = Command(
         "the reference procedure, in turns in the same process. The weights need not be trained, unless\n"
         "--first_images is given: how many images candidates then see depends on them."
     ),
-    notes=agents_help,
     examples=(
         "  amc bench\n"
         "  amc bench --config configs/cifar10_resnet56.yaml --data.root DIR --weights FILE --episodes 60 \\\n"

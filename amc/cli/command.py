@@ -12,6 +12,7 @@ from typing import Any
 
 import jsonargparse
 
+from amc.cli.choices_help import choices_help, names_of
 from amc.cli.consent import WORDS
 from amc.errors import ConfigurationError, UnknownNameError
 
@@ -26,7 +27,6 @@ class Command:
         description: The first lines of `--help`.
         usage: What follows the name on the usage line.
         examples: Command lines shown at the end of `--help`, one a line.
-        notes: Given the words of the command line, returns what `--help` shows below the examples.
         defaults: Given the words of the command line, returns words that are parsed before them.
     """
 
@@ -35,7 +35,6 @@ class Command:
     description: str
     usage: str = "[options]"
     examples: str = ""
-    notes: Callable[[Sequence[str]], str] = lambda words: ""
     defaults: Callable[[Sequence[str]], list[str]] = lambda words: []
 
 
@@ -46,14 +45,12 @@ class HelpFormatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHe
         """Sets the columns so that most options take one line of a wide terminal."""
         super().__init__(prog, max_help_position=32, **options)  # type: ignore[no-untyped-call]
 
-    def _format_action_invocation(self, action: argparse.Action) -> str:
-        """Returns the option as it is written; those of the agent are given one by one."""
-        text = super()._format_action_invocation(action)
-        return "--agent_options.KEY VALUE" if action.dest == "agent_options" else text
-
     def _get_help_string(self, action: argparse.Action) -> str:
         """Returns the text, with the default where there is one."""
         text = action.help or ""
+        names = names_of(action.dest)
+        if names:
+            text = f"{text.rstrip('.')}: {', '.join(names)}."
         if action.default in (None, argparse.SUPPRESS, "", {}, []) or action.nargs == 0:
             return text
         if isinstance(action.default, list):
@@ -101,7 +98,7 @@ class Parser(jsonargparse.ArgumentParser):
         known.add("--print_config")
         for argument in arguments:
             name = argument.partition("=")[0]
-            if name.startswith("--") and name not in known and name.rpartition(".")[0] not in ("--agent_options",):
+            if name.startswith("--") and name not in known:
                 raise UnknownNameError("option", name, known)
 
     def _check_config_files(self, arguments: Sequence[str], options: Collection[str], words: Sequence[str]) -> None:
@@ -122,7 +119,6 @@ def _plain(message: str) -> str:
     message = re.sub(r"Expected a typing.Literal\[(.*)\]\. Got value: (.*)", r"expected one of \1, got \2", message)
     message = re.sub(r"Expected a <class '(\w+)'>\. Got value: (.*)", r"expected \1, got \2", message)
     message = message.replace("are required: out", "are required: --out")
-    message = message.replace("--agent_options: expected dict", "--agent_options: expected --agent_options.KEY VALUE")
     return message[:1].lower() + message[1:] if not message.startswith("-") else message
 
 
@@ -137,14 +133,16 @@ def _union(found: re.Match[str]) -> str:
 def make_parser(name: str, command: Command, words: Sequence[str] = ()) -> Parser:
     """Builds the parser of a subcommand, for the words of a command line."""
     asked = not {"-h", "--help"}.isdisjoint(words)
-    parts = (f"examples:\n{command.examples}" if command.examples else "", command.notes(words) if asked else "")
     parser = Parser(
         prog=f"amc {name}",
         usage=f"amc {name} {command.usage}".rstrip(),
         description=command.description,
-        epilog="\n\n".join(filter(None, parts)) or None,
         formatter_class=HelpFormatter,
         exit_on_error=False,
     )
     command.add_arguments(parser)
+    visible = [action.dest for action in parser._actions if action.help != argparse.SUPPRESS]
+    examples = f"examples:\n{command.examples}" if command.examples else ""
+    choices = choices_help(name, visible, words) if asked else ""
+    parser.epilog = "\n\n".join(filter(None, (examples, choices))) or None
     return parser

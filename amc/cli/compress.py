@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import jsonargparse
 
-from amc.cli.agents_help import agents_help
 from amc.cli.command import Command
 from amc.cli.options import add_output_options, add_run_options, run_config
 from amc.cli.resume import options_to_resume, output_of
@@ -48,7 +47,6 @@ def run(options: jsonargparse.Namespace) -> None:
             data,
             budget,
             agent=config.agent,
-            agent_options=config.agent_options,
             episodes=config.episodes,
             reward=config.reward,
             allocation_mode=config.allocation_mode,
@@ -78,7 +76,6 @@ COMMAND = Command(
         "fine-tuned, and what simple rules reach under the same budget is put beside it.\n"
         "Without options: a small network on handwritten digits, half the FLOPs, no download."
     ),
-    notes=agents_help,
     examples=(
         "  amc compress\n"
         "  amc compress --budget.params 0.3 --episodes 300\n"

@@ -13,7 +13,7 @@ from amc.cli.options import add_run_options, find_run, option_value, options_of_
 from amc.errors import ConfigurationError
 
 _UNUSED = (
-    "agent", "agent_options", "episodes", "reward", "first_images", "allocation_mode", "compare", "budget", "pruning",
+    "agent", "episodes", "reward", "first_images", "allocation_mode", "compare", "budget", "pruning",
     "train", "train_first", "dtype", "finetune",
 )  # fmt: skip
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from amc.pipeline.recorder import Recorder
 
 _UNUSED = (
-    "agent", "agent_options", "episodes", "reward", "first_images", "allocation_mode", "compare", "budget", "pruning",
+    "agent", "episodes", "reward", "first_images", "allocation_mode", "compare", "budget", "pruning",
     "train", "train_first", "dtype",
 )  # fmt: skip
 

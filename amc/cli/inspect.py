@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _UNUSED = (
     "agent",
-    "agent_options",
     "episodes",
     "reward",
     "first_images",

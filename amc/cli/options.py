@@ -12,7 +12,7 @@ import yaml
 
 from amc.cli.command import Parser
 from amc.cli.consent import add_trust_option, check_consent
-from amc.cli.spelling import SPELLINGS, read_spellings
+from amc.cli.spelling import CHOICES, SPELLINGS, read_spellings
 from amc.errors import ConfigurationError
 from amc.pipeline.config import RunConfig
 from amc.storage.names import ARCHITECTURE, CONFIG, DENSE
@@ -59,8 +59,8 @@ def add_run_options(parser: jsonargparse.ArgumentParser, hide: Collection[str] =
     add_trust_option(parser)
     hide = {*hide, *_WITHOUT_EFFECT}
     for action in parser._actions:
-        if action.dest in SPELLINGS:
-            _take_spelling(action)
+        if action.dest in SPELLINGS or action.dest in CHOICES:
+            _take_any_form(action)
         if action.dest in hide or action.dest.partition(".")[0] in hide:
             action.help = argparse.SUPPRESS
         elif "CONFIG" in str(action.metavar) and action.dest in FIELDS:
@@ -78,8 +78,8 @@ def add_run_options(parser: jsonargparse.ArgumentParser, hide: Collection[str] =
         parser.check_config_file = check_config_file
 
 
-def _take_spelling(action: argparse.Action) -> None:
-    """Lets an option take any form: `read_spellings` reads and checks it."""
+def _take_any_form(action: argparse.Action) -> None:
+    """Lets an option take any form: text, or what YAML has; what reads it checks it."""
     action._typehint = Any  # type: ignore[attr-defined]
     if isinstance(action.default, tuple):
         action.default = list(action.default)  # as YAML has it

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import jsonargparse
 
-from amc.cli.agents_help import agents_help
 from amc.cli.command import Command
 from amc.cli.options import add_output_options, add_run_options, run_config
 from amc.cli.resume import options_to_resume, output_of
@@ -33,7 +32,7 @@ def run(options: jsonargparse.Namespace) -> None:
     Raises:
         AmcError: If an option, the data, the network or the folder cannot be used.
     """
-    from amc.cli.setup import display, load_roles, open_task, search_of
+    from amc.cli.setup import display, load_roles, open_task
     from amc.pipeline.config import budget_of
     from amc.pipeline.deliver import Workshop
     from amc.pipeline.prepare import train_dense
@@ -49,7 +48,7 @@ def run(options: jsonargparse.Namespace) -> None:
     shown = display()
     with RunRecorder(path, config, shown, command="search", resume=options.resume) as recorder:
         task, _ = open_task(config, load_roles(config.data, config.seed, shown), budget=budget_of(config))
-        search = search_of(config)
+        search = config.search
         check_search(task.problem, search)
         recorder.begin()
         if config.trains_first:
@@ -58,7 +57,7 @@ def run(options: jsonargparse.Namespace) -> None:
         outcome = search_policy(task.problem, workshop.evaluator, search, recorder)
         best = outcome.best.allocation
         recorder.on_policy(policy_record(task.problem, best))
-        widths = {config.agent: task.problem.widths(best)}
+        widths = {str(config.agent): task.problem.widths(best)}
         plot_run(path / REPORT, task.problem, outcome.episodes, widths)
     print(render(allocation_table(task.problem, widths)))
     print(f"reward {outcome.best.reward:.4f}, search accuracy {outcome.best.score.accuracy:.2f} percent")
@@ -71,7 +70,6 @@ COMMAND = Command(
     run,
     defaults=defaults,
     description="Looks for the layer-wise pruning ratios and writes them to policy.json; nothing is pruned for good.",
-    notes=agents_help,
     examples=(
         "  amc search --episodes 50\n"
         "  amc search --agent cem --budget.params 0.4 --out runs/cem\n"

@@ -16,7 +16,6 @@ from amc.models import create_model, example_input_shape, is_own_code, load_weig
 from amc.pipeline.config import RunConfig
 from amc.pipeline.prepare import prepare
 from amc.pipeline.recorder import Advance
-from amc.pipeline.search import SearchConfig
 from amc.pipeline.task import Task, example_of
 from amc.report.progress import ProgressDisplay
 from amc.runtime.call import failure_of
@@ -122,19 +121,6 @@ def open_task(config: RunConfig, data: DataRoles, *, budget: Budget | None = Non
         dtype=config.dtype,
     )
     return task, source
-
-
-def search_of(config: RunConfig) -> SearchConfig:
-    """Returns the search that a configuration describes."""
-    return SearchConfig(
-        config.agent,
-        config.agent_options,
-        config.episodes,
-        config.reward,
-        config.allocation_mode,
-        config.seed,
-        config.first_images,
-    )
 
 
 def display() -> ProgressDisplay:

@@ -51,6 +51,17 @@ def ratio_bounds(text: str) -> dict[str, tuple[float, float]]:
     return found
 
 
+CHOICES: dict[str, tuple[str, ...]] = {
+    "agent": ("agents.registry:AGENTS",),
+    "agents": ("agents.registry:AGENTS",),
+    "reward": ("envs.rewards:REWARDS",),
+    "pruning.criterion": ("amc.pruning.criteria.base:FILTER_CRITERIA", "amc.pruning.criteria.base:WEIGHT_CRITERIA"),
+    "data.augment": ("amc.data.augment:AUGMENTATIONS",),
+    "finetune.schedule": ("amc.training.schedule:SCHEDULES",),
+    "train.schedule": ("amc.training.schedule:SCHEDULES",),
+}
+"""The registries that an option chooses from, by its dotted name; imported where `--help` lists the names."""
+
 SPELLINGS = {"compare": listed, "pruning.exclude": listed, "pruning.bounds": ratio_bounds}
 """What reads an option's text, by its dotted name."""
 

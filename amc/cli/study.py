@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jsonargparse
 
-from amc.cli.agents_help import agents_help
 from amc.cli.command import Command
 from amc.cli.options import add_run_options, run_config
 from amc.errors import ConfigurationError
@@ -17,7 +17,7 @@ from amc.storage.names import CONFIG, REWARDS_TABLE, STUDY_TABLE
 if TYPE_CHECKING:
     from amc.pipeline.config import RunConfig
 
-_UNUSED = ("agent", "agent_options", "episodes", "compare", "budget")
+_UNUSED = ("agent", "episodes", "compare", "budget")
 _AGENTS = ["ddpg", "random", "cem", "cmaes", "tpe", "greedy", "uniform", "erk", "shallow", "deep"]
 
 
@@ -26,7 +26,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add_run_options(parser, hide=_UNUSED)
     add = parser.add_argument
     add("--out", metavar="DIR", type=str, required=True, help="Folder of the study; goes on with what it has.")
-    add("--agents", metavar="AGENT", nargs="+", type=str, default=_AGENTS, help="Names, or NAME:OPTION=VALUE;...")
+    add("--agents", metavar="AGENT", nargs="+", type=str, default=_AGENTS, help="What is compared")
     add("--budgets", metavar="SHARE", nargs="+", type=float, default=[0.5], help="Shares kept of the dense cost.")
     add("--metric", metavar="NAME", type=str, default="flops", help="What --budgets bound: flops or params.")
     add("--counts", metavar="N", nargs="+", type=int, default=[100], help="Candidates that a search may try.")
@@ -86,7 +86,7 @@ def _check(options: jsonargparse.Namespace) -> None:
 
 def _agents(config: RunConfig, folder: Path, options: jsonargparse.Namespace) -> str:
     """Compares agents."""
-    from amc.cli.setup import display, load_roles, open_task, search_of
+    from amc.cli.setup import display, load_roles, open_task
     from amc.study import AgentsStudy, StudyRules, Variant, agents_table, plan
     from amc.study.study_folder import ensure_trained, open_folder
 
@@ -94,7 +94,7 @@ def _agents(config: RunConfig, folder: Path, options: jsonargparse.Namespace) ->
     transfers = [f"{kind}:{options.transfer}" for kind in ("act", "warm")] if options.transfer else []
     variants = [Variant.parse(text) for text in [*options.agents, *transfers]]
     cells = plan(variants, options.budgets, options.counts, options.seeds)
-    rules = StudyRules(options.metric, search_of(config), tuple(options.finetuned))
+    rules = StudyRules(options.metric, replace(config, agent="uniform").search, tuple(options.finetuned))
     task, _ = open_task(config, load_roles(config.data, config.seed, shown))
     study = AgentsStudy(task, folder, rules)
     study.check(cells)
@@ -139,7 +139,6 @@ COMMAND = Command(
         "with --rewards, compares the rewards with what fine-tuned networks reach. A study that was killed, or is to\n"
         "have more cells, goes on from what its folder has."
     ),
-    notes=agents_help,
     examples=(
         "  amc study --out studies/digits --agents ddpg random uniform --counts 30\n"
         "  amc study --out studies/r20 --config configs/cifar10_resnet20.yaml --data.root DIR --weights FILE \\\n"

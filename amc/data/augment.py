@@ -3,25 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from amc.errors import UnknownNameError
+from amc.errors import ConfigurationError
+from amc.utils.registry import Registry
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 """Maps images `(N, C, H, W)` of any number format to changed ones of the same shape."""
 
 
-def crop_and_flip(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Crops at random after padding by an eighth of the size, and mirrors every other image: for natural images."""
-    return random_flip(random_shift(images, max(1, images.shape[-1] // 8), generator), generator)
+@dataclass(frozen=True)
+class CropFlip:
+    """Crops at random after padding, and mirrors every other image: for natural images.
+
+    Attributes:
+        reach: Padding on every side, as a share of the images' width, 0 to 1.
+    """
+
+    reach: float = 1 / 8
+
+    def __post_init__(self) -> None:
+        """Checks the option."""
+        _check_share(self.reach)
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Changes images `(N, C, H, W)`."""
+        return random_flip(random_shift(images, _pixels(images, self.reach), generator), generator)
 
 
-def small_shift(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Shifts by at most an eighth of the size: for characters, which mean something else when mirrored."""
-    return random_shift(images, max(1, images.shape[-1] // 8), generator)
+@dataclass(frozen=True)
+class Shift:
+    """Shifts at random: for characters, which mean something else when mirrored.
+
+    Attributes:
+        reach: Largest shift, as a share of the images' width, 0 to 1.
+    """
+
+    reach: float = 1 / 8
+
+    def __post_init__(self) -> None:
+        """Checks the option."""
+        _check_share(self.reach)
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Changes images `(N, C, H, W)`."""
+        return random_shift(images, _pixels(images, self.reach), generator)
+
+
+@dataclass(frozen=True)
+class Unchanged:
+    """Leaves the images as they are."""
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Returns images `(N, C, H, W)`."""
+        return images
 
 
 def random_shift(images: Tensor, reach: int, generator: torch.Generator) -> Tensor:
@@ -45,20 +84,19 @@ def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
 
 
-def unchanged(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Returns the images as they are."""
-    return images
+def _pixels(images: Tensor, share: float) -> int:
+    """Returns a share of the width in pixels, at least one."""
+    return max(1, int(images.shape[-1] * share))
 
 
-AUGMENTATIONS: dict[str, Augmentation] = {"crop_flip": crop_and_flip, "shift": small_shift, "none": unchanged}
+def _check_share(reach: float) -> None:
+    if not 0 <= reach <= 1:
+        raise ConfigurationError(f"the reach of an augmentation must be a share of the width, 0 to 1, not {reach:g}")
 
 
-def augmentation(name: str) -> Augmentation:
-    """Returns the augmentation of that name.
+AUGMENTATIONS: Registry[Callable[..., Augmentation]] = Registry("augmentation", "amc.augmentations")
+"""Every augmentation's factory by name; see `amc.utils.options`."""
 
-    Raises:
-        UnknownNameError: If there is none.
-    """
-    if name not in AUGMENTATIONS:
-        raise UnknownNameError("augmentation", name, AUGMENTATIONS)
-    return AUGMENTATIONS[name]
+AUGMENTATIONS.register("crop_flip", CropFlip, "random crops and mirror images, for natural images")
+AUGMENTATIONS.register("shift", Shift, "small shifts, for characters")
+AUGMENTATIONS.register("none", Unchanged, "images as they are")

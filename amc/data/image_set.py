@@ -9,9 +9,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from amc.data.augment import augmentation
+from amc.data.augment import AUGMENTATIONS
 from amc.data.stratified import stratified_order
 from amc.errors import DataError
+from amc.utils.options import create
 
 Batch = tuple[Tensor, Tensor]
 """Normalised images `(B, C, H, W)` and their classes `(B,)`, int64, or other targets `(B, ...)`."""
@@ -52,7 +53,7 @@ class ImageSet:
         mean: One number a channel, subtracted after uint8 images were scaled to [0, 1]; empty leaves images unchanged.
         std: One number a channel, divided by after that.
         class_names: Names of the classes, where known.
-        augment: Name of the augmentation for training, one of `augment.AUGMENTATIONS`.
+        augment: The augmentation for training, from `augment.AUGMENTATIONS`.
         as_given: Whether the images are handed out in their own number format and scale, whatever it is: for inputs
             that their owner has prepared, tokens among them.
     """
@@ -133,7 +134,7 @@ class ImageSet:
         self, size: int, device: torch.device | None, generator: torch.Generator, channels_last: bool
     ) -> Iterator[Batch]:
         """Shuffles and augments; the last batch is left out unless it is full or the only one."""
-        change = augmentation(self.augment)
+        change = create(AUGMENTATIONS, self.augment)
         size = min(size, len(self))
         order = torch.randperm(len(self), generator=generator)
         for start in range(0, len(self) - size + 1, size):

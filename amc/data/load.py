@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from amc.data.augment import augmentation
+from amc.data.augment import AUGMENTATIONS
 from amc.data.datasets import LOADERS, SourceOptions
 from amc.data.decoded_images import DecodeProgress
 from amc.data.image_set import ImageSet
 from amc.data.splits import DataRoles, split_roles
 from amc.errors import ConfigurationError, DataError, UnknownNameError
 from amc.utils.conversion import conform
+from amc.utils.options import Chosen, create, spell
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class DataConfig:
         test_images: Limit on the test images; all if not set.
         mean: One number a channel, for images scaled to [0, 1]; ImageNet's for colour images if not set.
         std: One number a channel; likewise.
-        augment: Random changes in training: crop_flip, shift, none, or auto for what fits the data.
+        augment: Random changes in training, or auto for what fits the data.
         download: Whether a torchvision data set that is not at root may be downloaded.
         cache: Whether decoded images are kept in the user's cache folder.
 
@@ -47,17 +48,18 @@ class DataConfig:
     test_images: int | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    augment: str = "auto"
+    augment: Chosen = "auto"
     download: bool = False
     cache: bool = True
 
     def __post_init__(self) -> None:
         """Checks the options."""
+        object.__setattr__(self, "augment", spell(AUGMENTATIONS, self.augment))
         conform(self, "data.")
         if self.name not in LOADERS:
             raise UnknownNameError("data set", self.name, LOADERS)
         if self.augment != "auto":
-            augmentation(self.augment)
+            create(AUGMENTATIONS, self.augment)
         for name in ("image_size", "search_images", "calibration_images", "train_images", "test_images"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -100,5 +102,5 @@ def _adjusted(images: ImageSet, config: DataConfig) -> ImageSet:
     """Replaces the statistics and the augmentation of a data set where the user set them."""
     mean = images.mean if config.mean is None else tuple(config.mean)
     std = images.std if config.std is None else tuple(config.std)
-    augment = images.augment if config.augment == "auto" else config.augment
+    augment = images.augment if config.augment == "auto" else str(config.augment)
     return replace(images, mean=mean, std=std, augment=augment)

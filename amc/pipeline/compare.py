@@ -6,21 +6,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from agents import AGENTS
+from agents import create_agent
 from amc.errors import ConfigurationError
 from amc.pipeline.deliver import Workshop
 from amc.pipeline.recorder import Recorder
 from amc.pipeline.search import SearchConfig, search_policy
 from amc.problem import PruningProblem
 from amc.structure import Allocation
-from amc.utils.conversion import convert
 
 
 def check_baselines(names: Sequence[str]) -> None:
     """Checks the names of the agents to compare with.
 
     Raises:
-        ConfigurationError: If it is one text in place of a list.
+        ConfigurationError: If it is one text in place of a list, or an option of one cannot be used.
         UnknownNameError: If one does not exist.
     """
     if isinstance(names, str) or not isinstance(names, Sequence):
@@ -28,7 +27,7 @@ def check_baselines(names: Sequence[str]) -> None:
             f"the agents to compare with must be a list, such as ['uniform', 'erk'], not {names!r}"
         )
     for name in names:
-        AGENTS.get(convert(str, name, "each agent to compare with"))
+        create_agent(name)
 
 
 def compare(
@@ -39,7 +38,7 @@ def compare(
     Args:
         workshop: Scores and finishes the candidates.
         problem: The decisions and the budget that everyone has to meet.
-        names: The agents, each with its default options.
+        names: The agents, such as `"uniform"` or `"cem:population=8"`.
         config: The search that they are compared with: the same episodes, reward and seed.
         recorder: Remembers what is finished.
 
@@ -50,7 +49,7 @@ def compare(
     for name in names:
         known = recorder.recall(f"baseline {name}")
         if known is None:
-            known = _baseline(workshop, problem, replace(config, agent=name, agent_options={}), recorder)
+            known = _baseline(workshop, problem, replace(config, agent=name), recorder)
             recorder.remember(f"baseline {name}", known)
         figures[name] = known
     return figures
@@ -64,5 +63,5 @@ def _baseline(workshop: Workshop, problem: PruningProblem, config: SearchConfig,
         best = outcome.best
         found = {"allocation": best.allocation.as_dict(), "reward": best.reward, "episodes": len(outcome.episodes)}
         recorder.remember(f"search of {config.agent}", found)  # the fine-tuning that follows takes long
-    delivered = workshop.deliver(config.agent, Allocation.from_dict(found["allocation"]), recorder)
+    delivered = workshop.deliver(str(config.agent), Allocation.from_dict(found["allocation"]), recorder)
     return {**delivered.figures(), "reward": found["reward"], "episodes": found["episodes"]}

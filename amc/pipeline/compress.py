@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
+from agents import AGENTS
 from amc.costs import Budget
 from amc.data import DataRoles, roles_of_pair
 from amc.errors import ConfigurationError, ModelError
@@ -25,10 +26,11 @@ from amc.runtime.call import evaluation_mode
 from amc.storage.architecture import describe
 from amc.storage.source import ModelSource
 from amc.training import FineTuneConfig, TrainConfig, is_chance
+from amc.utils.options import Chosen, spell
+from envs.rewards import Reward
 
 if TYPE_CHECKING:
     from amc.data.adapters import DataLike
-    from envs.rewards import Outcome
 
 
 def compress(
@@ -36,11 +38,10 @@ def compress(
     data: DataRoles | Sequence[DataLike] | None,
     budget: Budget | None = None,
     *,
-    agent: str = "ddpg",
-    agent_options: Mapping[str, Any] | None = None,
+    agent: Chosen = "ddpg",
     episodes: int = 100,
-    reward: str | Callable[[Outcome], float] = "accuracy",
-    allocation_mode: str = "clip",
+    reward: Chosen | Reward = "accuracy",
+    allocation_mode: Literal["clip", "project"] = "clip",
     first_images: int | None = None,
     pruning: PruningConfig | None = None,
     finetune: FineTuneConfig | Callable[[nn.Module], object] | None = None,
@@ -66,7 +67,6 @@ def compress(
         budget: What the smaller network may cost; if not given, half the FLOPs, or no bound for the rewards that weigh
             accuracy against size themselves (`"flops"`, `"params"`).
         agent: Name of the agent that looks for the allocation.
-        agent_options: Options of the agent.
         episodes: Candidates that the agent may try.
         reward: Name of the reward, or a function of an `envs.rewards.Outcome`.
         allocation_mode: `"clip"` or `"project"`; see `envs.pruning_env`.
@@ -102,7 +102,7 @@ def compress(
     roles = data if data is None or isinstance(data, DataRoles) else roles_of_pair(data, seed=seed)
     _check_reward(roles, evaluate, reward)
     settings = finetune if isinstance(finetune, FineTuneConfig) else FineTuneConfig()
-    search = SearchConfig(agent, agent_options or {}, episodes, reward, allocation_mode, seed, first_images)
+    search = SearchConfig(agent, episodes, reward, allocation_mode, seed, first_images)
     task = prepare(
         model,
         roles,
@@ -120,7 +120,7 @@ def compress(
     check_search(task.problem, search)
     check_baselines(compare_with)
     for name in compare_with:
-        check_search(task.problem, replace(search, agent=name, agent_options={}))
+        check_search(task.problem, replace(search, agent=name))
     with evaluation_mode(task.model):
         return _carry_out(task, search, train, compare_with, source or ModelSource.of(model), recorder)
 
@@ -148,7 +148,7 @@ def _check_judge(data: object, evaluate: object) -> None:
 
 def _check_reward(data: DataRoles | None, evaluate: object, reward: object) -> None:
     """Refuses a reward that is made of other figures than the task has."""
-    if reward == "accuracy" or not isinstance(reward, str):
+    if callable(reward) or reward == "accuracy":
         return
     if data is not None and evaluate is None and not data.task.assigns_classes:
         raise ConfigurationError(
@@ -190,8 +190,8 @@ def _carry_out(
     workshop = Workshop(task, recorder)
     outcome = search_policy(task.problem, workshop.evaluator, search, recorder)
     recorder.on_policy(policy_record(task.problem, outcome.best.allocation))
-    delivered = workshop.deliver(search.agent, outcome.best.allocation, recorder)
-    names = [name for name in compare_with if name != search.agent]
+    delivered = workshop.deliver(str(search.agent), outcome.best.allocation, recorder)
+    names = [name for name in compare_with if spell(AGENTS, name) != search.agent]
     baselines = compare(workshop, _problem_of_baselines(task.problem, delivered), names, search, recorder)
     return CompressionResult(
         model=delivered.model,

@@ -9,14 +9,18 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from agents.registry import AGENTS
 from amc.costs import Budget
 from amc.data.load import DataConfig
 from amc.models.factory import is_own_code
+from amc.pipeline.search import SearchConfig, default_budget
 from amc.pruning import PruningConfig
 from amc.training.config import FineTuneConfig, TrainConfig
-from amc.utils.conversion import conform
+from amc.utils.conversion import check_seed, conform
+from amc.utils.options import Chosen, spell
+from envs.rewards import REWARDS
 
 
 @dataclass(frozen=True)
@@ -55,12 +59,9 @@ class RunConfig:
         model: Built-in or torchvision name, or package.module:factory; 'amc inspect --list' prints the names.
         weights: Checkpoint with the trained weights.
         train_first: Whether to train the network first; unset: unless --weights or package.module:factory is given.
-        agent: What looks for the policy: ddpg, random, cem, cmaes, tpe, greedy, uniform,
-            erk, erdos_renyi, global, lamp, snip, sensitivity, dp, policy, shallow, deep.
-        agent_options: Options of the agent by name, such as --agent_options.warmup_episodes 20; explained by
-            'amc search --agent NAME --help'.
+        agent: What looks for the policy.
         episodes: Candidates that the agent may try.
-        reward: What the agent maximises: accuracy, cross_entropy, agreement, or the paper's flops and params.
+        reward: What the agent maximises.
         first_images: Images that score a candidate first, rounded up to whole batches (on a CPU of 250); it sees the
             rest only while it can still win. Unset: all.
         allocation_mode: How candidates are kept within the budget: clip (the paper's) or project.
@@ -78,12 +79,11 @@ class RunConfig:
     model: str = "digits_resnet"
     weights: str | None = None
     train_first: bool | None = None
-    agent: str = "ddpg"
-    agent_options: dict[str, Any] = field(default_factory=dict)
+    agent: Chosen = "ddpg"
     episodes: int = 100
-    reward: str = "accuracy"
+    reward: Chosen = "accuracy"
     first_images: int | None = None
-    allocation_mode: str = "clip"
+    allocation_mode: Literal["clip", "project"] = "clip"
     compare: tuple[str, ...] = ("uniform", "erk")
     seed: int = 0
     device: str = "auto"
@@ -93,6 +93,18 @@ class RunConfig:
     pruning: PruningConfig = field(default_factory=PruningConfig)
     train: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=20))
     finetune: FineTuneConfig = field(default_factory=FineTuneConfig)
+
+    def __post_init__(self) -> None:
+        """Checks the options, and writes as text what is chosen by name; `search` checks what the choices name."""
+        object.__setattr__(self, "agent", spell(AGENTS, self.agent))
+        object.__setattr__(self, "reward", spell(REWARDS, self.reward))
+        conform(self)
+        check_seed(self.seed)
+
+    @property
+    def search(self) -> SearchConfig:
+        """How the policy is looked for."""
+        return SearchConfig(self.agent, self.episodes, self.reward, self.allocation_mode, self.seed, self.first_images)
 
     @property
     def trains_first(self) -> bool:
@@ -118,8 +130,6 @@ def _absolute(path: str) -> str:
 
 def budget_of(config: RunConfig) -> Budget | None:
     """Returns the budget; see `amc.pipeline.search.default_budget` for what holds if none is set."""
-    from amc.pipeline.search import default_budget
-
     return config.budget.bound() or default_budget(config.reward)
 
 

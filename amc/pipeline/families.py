@@ -79,7 +79,7 @@ class FilterFamily:
         has_images = task.data is not None
         self._images = task.data.calibration.inputs().to(self._device) if task.data is not None else None
         refit = has_images and task.pruning.reconstruction != "none"
-        criterion = task.pruning.criterion
+        criterion = str(task.pruning.criterion)
         if criterion == "auto":
             criterion = "elimination" if has_images else "l2"
         options = TableOptions(criterion=criterion, refit=refit, sampling=SamplingOptions(seed=task.seed))

@@ -8,13 +8,14 @@ from amc.problem import PruningProblem
 from amc.problem.evaluator import Evaluator, EvaluatorProxy
 from amc.problem.score import Score
 from amc.structure import Allocation
+from amc.utils.options import Chosen
 from envs.rewards import Outcome, Reward, paid, resolve_reward
 
 Value = Callable[[Allocation, Score], float]
 """The reward of an allocation with a score."""
 
 
-def reward_of(problem: PruningProblem, reward: str | Reward) -> Value:
+def reward_of(problem: PruningProblem, reward: Chosen | Reward) -> Value:
     """Returns the function that computes the rewards that the environment gives.
 
     Raises:

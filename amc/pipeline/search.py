@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import gymnasium
 
 import envs
-from agents import Agent, EpisodeResult, SearchResult, check_plan, create_agent
+from agents import AGENTS, Agent, EpisodeResult, SearchResult, check_plan, create_agent
 from amc.costs import Budget
 from amc.errors import ConfigurationError
 from amc.pipeline.racing import RacingEvaluator, Value, reward_of
@@ -19,13 +19,11 @@ from amc.problem import PruningProblem
 from amc.problem.evaluator import Evaluator, EvaluatorProxy, as_evaluator
 from amc.problem.score import Score
 from amc.structure import Allocation
-from amc.utils.conversion import check_seed, convert
+from amc.utils.conversion import check_seed, conform
+from amc.utils.options import Chosen, spell
 from amc.utils.random_state import kept_random_state
 from amc.utils.stopping import deferring_stops, stop_here
-from envs.rewards import is_budget_free
-
-if TYPE_CHECKING:
-    from envs.rewards import Outcome
+from envs.rewards import Reward, as_reward, is_budget_free
 
 FINALISTS = 5
 """Candidates that are scored on the whole search split before the best is chosen."""
@@ -37,26 +35,38 @@ class SearchConfig:
     """How a policy is looked for.
 
     Attributes:
-        agent: Name of the agent.
-        agent_options: Options of the agent by name.
+        agent: What looks for the policy, such as `"ddpg"`, `"cem:population=8"` or `{"name": "cem", "population": 8}`.
         episodes: Candidates that the agent may try.
         reward: Name of the reward, or a function of an `envs.rewards.Outcome`.
         allocation_mode: `"clip"` or `"project"`; see `envs.pruning_env`.
         seed: Seed of the agent.
         first_images: Images of the search split that score a candidate first; it sees the rest only while it can still
             be the best (see `amc.pipeline.racing`). None scores every candidate on all.
+
+    Raises:
+        UnknownNameError: If the agent, the reward or the mode does not exist.
+        ConfigurationError: If an option, theirs included, has another type or is out of its range.
     """
 
-    agent: str = "ddpg"
-    agent_options: Mapping[str, Any] = field(default_factory=dict)
+    agent: Chosen = "ddpg"
     episodes: int = 100
-    reward: str | Callable[[Outcome], float] = "accuracy"
-    allocation_mode: str = "clip"
+    reward: Chosen | Reward = "accuracy"
+    allocation_mode: Literal["clip", "project"] = "clip"
     seed: int = 0
     first_images: int | None = None
 
+    def __post_init__(self) -> None:
+        """Checks the options, and writes the agent as text."""
+        object.__setattr__(self, "agent", spell(AGENTS, self.agent))
+        as_reward(self.reward)
+        conform(self)
+        check_seed(self.seed)
+        if self.first_images is not None and self.first_images < 1:
+            raise ConfigurationError(f"first_images must be at least 1, not {self.first_images}; leave it out for all")
+        check_plan(create_agent(self.agent), self.episodes)
 
-def default_budget(reward: str | Callable[[Outcome], float]) -> Budget | None:
+
+def default_budget(reward: Chosen | Reward) -> Budget | None:
     """Returns the budget where none is given: half the FLOPs, or no bound for the accuracy-guaranteed rewards.
 
     Raises:
@@ -69,8 +79,7 @@ def make_env(problem: PruningProblem, evaluator: Evaluator, config: SearchConfig
     """Builds the environment of a problem.
 
     Raises:
-        UnknownNameError: If the reward does not exist.
-        ConfigurationError: If the mode does not exist, or the reward needs a budget and there is none.
+        ConfigurationError: If the reward needs a budget and there is none.
     """
     return gymnasium.make(
         _ENVIRONMENTS[problem.kind],
@@ -83,15 +92,8 @@ def make_env(problem: PruningProblem, evaluator: Evaluator, config: SearchConfig
 
 
 def check_search(problem: PruningProblem, config: SearchConfig) -> None:
-    """Raises what `search_policy` would raise for a wrong name or option, before anything takes time."""
-    convert(str, config.agent, "the agent")
-    check_seed(config.seed)
-    if not isinstance(config.agent_options, Mapping) or not all(isinstance(name, str) for name in config.agent_options):
-        raise ConfigurationError(f"agent_options must be values by name, not {config.agent_options!r}")
-    convert(int | None, config.first_images, "first_images")
-    if config.first_images is not None and config.first_images < 1:
-        raise ConfigurationError(f"first_images must be at least 1, not {config.first_images}; leave it out for all")
-    check_plan(create_agent(config.agent, **config.agent_options), config.episodes, problem)
+    """Raises what `search_policy` would raise where a search does not fit its problem, before anything takes time."""
+    check_plan(create_agent(config.agent), config.episodes, problem)
     make_env(problem, as_evaluator(_no_score), config)
 
 
@@ -117,10 +119,10 @@ def search_policy(
         agent: Plays in place of a new agent of the name that `config` gives.
 
     Raises:
-        ConfigurationError: If the agent or the reward, or an option of theirs, cannot be used.
+        ConfigurationError: If the reward needs a budget and there is none.
     """
     recorder = recorder or Recorder()
-    agent = agent or create_agent(config.agent, **config.agent_options)
+    agent = agent or create_agent(config.agent)
     value = reward_of(problem, config.reward)
     race = None if config.first_images is None else RacingEvaluator(evaluator, problem, value, config.first_images)
     replay = _Replay(race or evaluator, recorder.recorded_episodes(), race)

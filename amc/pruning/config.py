@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from amc.errors import ConfigurationError, UnknownNameError
 from amc.pruning.criteria.base import CRITERIA
 from amc.utils.conversion import conform
-from amc.utils.options import create
+from amc.utils.options import Chosen, create, spell
 
 FAMILIES = ("filter", "weight")
 
@@ -22,8 +22,8 @@ class PruningConfig:
 
     Attributes:
         family: filter removes whole channels (a smaller network); weight zeroes single weights (the same shapes).
-        criterion: What ranks channels or weights: a name, or NAME:OPTION=VALUE;... . auto takes elimination (l2 without
-            data) for channels and magnitude for weights.
+        criterion: What ranks channels or weights; auto takes elimination (l2 without data) for channels and magnitude
+            for weights.
         reconstruction: Least-squares refit of the layers that read a cut one: sequential, once or none (filter).
         recalibration_images: Calibration images on which the batch norms of a candidate are re-estimated before it is
             scored; 0 scores it as it was cut (filter).
@@ -41,7 +41,7 @@ class PruningConfig:
     """
 
     family: str = "filter"
-    criterion: str = "auto"
+    criterion: Chosen = "auto"
     reconstruction: str = "sequential"
     recalibration_images: int = 100
     min_keep_ratio: float | None = None
@@ -53,6 +53,8 @@ class PruningConfig:
 
     def __post_init__(self) -> None:
         """Checks the options."""
+        if self.family in CRITERIA:
+            object.__setattr__(self, "criterion", spell(CRITERIA[self.family], self.criterion))
         conform(self, "pruning.")
         for kind, name, known in (
             ("pruning family", self.family, FAMILIES),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class StudyRules:
     """
 
     metric: str = "flops"
-    search: SearchConfig = SearchConfig()  # noqa: RUF009 - frozen
+    search: SearchConfig = field(default_factory=SearchConfig)
     finetuned: Sequence[float] = ()
 
 
@@ -73,7 +73,7 @@ class AgentsStudy:
             check_plan(cell.variant.create(), cell.episodes, self._problem(cell.budget))
             self._check_source(cell)
         for budget in dict.fromkeys(cell.budget for cell in cells):
-            check_search(self._problem(budget), replace(self._rules.search, agent="uniform", agent_options={}))
+            check_search(self._problem(budget), replace(self._rules.search, agent="uniform"))
 
     def _check_source(self, cell: Cell) -> None:
         """Refuses a trained agent that is not the one that the cell was played with."""
@@ -103,7 +103,8 @@ class AgentsStudy:
 
     def _play(self, cell: Cell) -> dict[str, Any]:
         problem, agent = self._problem(cell.budget), cell.variant.create()
-        config = replace(self._rules.search, agent=cell.variant.label, episodes=cell.episodes, seed=cell.seed)
+        # The agent itself is given: one that has learnt elsewhere has no name.
+        config = replace(self._rules.search, agent="uniform", episodes=cell.episodes, seed=cell.seed)
         outcome = search_policy(problem, _Remembering(self._shop.evaluator, self._scores), config, agent=agent)
         self._keep(cell, agent)
         return {

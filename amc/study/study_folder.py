@@ -24,7 +24,7 @@ from amc.utils.durable_files import remove_unfinished, write_text
 from amc.utils.folder_lock import FolderLock
 from amc.utils.json_lines import Lines
 
-_FREE = ("agent", "agent_options", "episodes", "compare", "budget")
+_FREE = ("agent", "episodes", "compare", "budget")
 """Options that may differ between starts of one study: the cells say them themselves."""
 _DIGEST = "weights_sha256"
 _OF_TRAINING = ("model", "weights", _DIGEST, "train_first", "data", "train", "seed", "device")

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-import yaml
-
 from agents import Agent, EpisodeResult, SearchResult, create_agent
-from amc.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from agents.ddpg.agent import DDPGAgent
@@ -24,19 +20,17 @@ class Variant:
 
     Attributes:
         label: The words, as in `"ddpg:warm_start=[];critic=step"`.
-        agent: Name of the agent, or one of `TRANSFERS`.
-        options: Options of the agent by name.
+        agent: The agent, with its options, or one of `TRANSFERS`.
         file: The trained agent of a transfer.
     """
 
     label: str
     agent: str
-    options: Mapping[str, Any] = field(default_factory=dict)
     file: str | None = None
 
     @staticmethod
     def parse(text: str) -> Variant:
-        """Reads `NAME`, `NAME:OPTION=VALUE;...`, `act:FILE` or `warm:FILE`; values are YAML.
+        """Reads an agent as `amc.utils.options` does, or `act:FILE` or `warm:FILE`.
 
         Raises:
             UnknownNameError: If there is no such agent.
@@ -44,17 +38,14 @@ class Variant:
             CheckpointError: If the file of a transfer cannot be read.
         """
         name, _, rest = text.partition(":")
-        if name in TRANSFERS:
-            variant = Variant(text, name, file=rest)
-        else:
-            variant = Variant(text, name, dict(_option(text, part) for part in rest.split(";") if part.strip()))
+        variant = Variant(text, name, file=rest) if name in TRANSFERS else Variant(text, text)
         variant.create()  # refuses what is wrong before anything takes time
         return variant
 
     def create(self) -> Agent:
         """Creates the agent."""
         if self.file is None:
-            return create_agent(self.agent, **self.options)
+            return create_agent(self.agent)
         from agents.ddpg.agent import DDPGAgent
 
         trained = DDPGAgent.load(self.file)
@@ -83,15 +74,3 @@ class _Acting:
 
         result: EpisodeResult = self._agent.act(env, log := EpisodeLog(on_episode))
         return SearchResult(result, log.episodes)
-
-
-def _option(text: str, part: str) -> tuple[str, Any]:
-    """Reads `OPTION=VALUE`."""
-    name, separator, value = part.partition("=")
-    if not separator:
-        raise ConfigurationError(f"an agent's options must read NAME=VALUE, not {part!r} (in {text!r})")
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{value!r} must be a YAML value (in {text!r})") from error
-    return name.strip(), parsed

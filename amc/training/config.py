@@ -7,7 +7,9 @@ from typing import Literal
 
 from amc.errors import ConfigurationError
 from amc.runtime.device import resolve_device, resolve_dtype
+from amc.training.schedule import SCHEDULES
 from amc.utils.conversion import conform
+from amc.utils.options import Chosen, create, spell
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class FineTuneConfig:
     Attributes:
         epochs: Passes over the training images; 0 leaves the network as it is.
         learning_rate: The peak of the schedule.
-        schedule: one_cycle rises and falls along a cosine; cosine rises along a line and falls along a cosine.
+        schedule: How the learning rate changes.
         warmup: Share of all steps in which the learning rate rises, from a 25th of the peak.
         batch_size: Images in a step.
         momentum: Of SGD.
@@ -39,7 +41,7 @@ class FineTuneConfig:
 
     epochs: int = 10
     learning_rate: float = 0.05
-    schedule: Literal["one_cycle", "cosine"] = "one_cycle"
+    schedule: Chosen = "one_cycle"
     warmup: float = 0.3
     batch_size: int = 128
     momentum: float = 0.9
@@ -55,6 +57,8 @@ class FineTuneConfig:
 
     def __post_init__(self) -> None:
         """Checks the settings."""
+        object.__setattr__(self, "schedule", spell(SCHEDULES, self.schedule))
+        create(SCHEDULES, self.schedule)
         conform(self)
         resolve_dtype(self.dtype, resolve_device("cpu"))
         rules = {

@@ -212,7 +212,7 @@ class _Trainer:
         )
         step = 0
         for step, (images, targets) in enumerate(batches, start=1):
-            rate = learning_rate(self.config, (epoch - 1) * self.steps + step - 1, self.config.epochs * self.steps)
+            rate = self._rate((epoch - 1) * self.steps + step - 1)
             if step <= skipped:
                 if step == skipped:
                     set_random_states(now)
@@ -231,6 +231,11 @@ class _Trainer:
         mean_loss = _finite(float(loss_sum) / max(1, step), epoch, rate)
         speed = images_done / seconds
         return EpochRecord(epoch, mean_loss, score.accuracy, score.cross_entropy, rate, seconds, speed)
+
+    def _rate(self, step: int) -> float:
+        """Returns the learning rate of a step, counted from the start of the training."""
+        config, steps = self.config, self.config.epochs * self.steps
+        return learning_rate(config.schedule, step, steps, peak=config.learning_rate, warmup=config.warmup)
 
     def _step(self, images: Tensor, targets: Tensor, rate: float) -> Tensor:
         """Takes one step and returns the loss, a scalar on the device."""

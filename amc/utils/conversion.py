@@ -67,6 +67,8 @@ def convert(hint: Any, value: Any, name: str) -> Any:
         ConfigurationError: If the value has another type, or is a number that is not finite.
     """
     if dataclasses.is_dataclass(hint):
+        if isinstance(value, typing.cast(type, hint)):
+            return value
         if not isinstance(value, Mapping):
             raise ConfigurationError(f"{name} must be a section with options of its own, not {value!r}")
         return from_mapping(typing.cast(type, hint), value, f"{name}.")

@@ -189,7 +189,7 @@ def test_resume_asks_for_the_folder(command, capsys):
     [
         (["--episodes", "500", "--budget.flops", "0.3"], "--episodes must stay 2 while the run in {} goes on, not 500"),
         (["--budget.flops", "0.3"], "--budget.flops must stay unset while the run in {} goes on, not 0.3"),
-        (["--agent_options.foo", "3"], "--agent_options.foo must stay unset while the run in {} goes on, not 3"),
+        (["--agent", "random:foo=3"], "--agent must stay random while the run in {} goes on, not random:foo=3"),
         (["--config", "other.yaml"], "--seed must stay 0 while the run in {} goes on, not 7"),
     ],
 )

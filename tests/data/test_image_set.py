@@ -7,8 +7,9 @@ import torch
 from torchvision.transforms import functional as reference
 
 from amc.data import ImageSet
-from amc.data.augment import augmentation, crop_and_flip, random_flip, random_shift, small_shift
-from amc.errors import DataError, UnknownNameError
+from amc.data.augment import AUGMENTATIONS, random_flip, random_shift
+from amc.errors import ConfigurationError, DataError, UnknownNameError
+from amc.utils.options import create
 
 
 def images_of(count=10, size=8, **options):
@@ -85,10 +86,10 @@ def test_flips_mirror_about_half_of_the_images():
     assert 450 < int(mirrored.sum()) < 550
 
 
-@pytest.mark.parametrize(("change", "mirrors"), [(crop_and_flip, True), (small_shift, False)])
+@pytest.mark.parametrize(("change", "mirrors"), [("crop_flip", True), ("shift", False)])
 def test_only_natural_images_are_mirrored(change, mirrors):
     images = torch.arange(8, dtype=torch.uint8).repeat(64, 1, 8, 1)
-    changed = change(images, torch.Generator().manual_seed(1))
+    changed = create(AUGMENTATIONS, change)(images, torch.Generator().manual_seed(1))
     assert changed.dtype == torch.uint8
     assert changed.shape == images.shape
     falls = (changed[:, 0, 4, 4].int() - changed[:, 0, 4, 3].int()) < 0
@@ -97,4 +98,20 @@ def test_only_natural_images_are_mirrored(change, mirrors):
 
 def test_unknown_augmentation_is_named():
     with pytest.raises(UnknownNameError, match="'shift'"):
-        augmentation("shfit")
+        create(AUGMENTATIONS, "shfit")
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS.names())
+def test_every_augmentation_keeps_shape_and_format_and_depends_on_the_seed_alone(name):
+    images = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    first, second = (create(AUGMENTATIONS, name)(images, torch.Generator().manual_seed(1)) for _ in range(2))
+    assert (first.shape, first.dtype) == (images.shape, images.dtype)
+    assert torch.equal(first, second)
+
+
+def test_the_reach_of_a_shift_is_an_option():
+    images = torch.ones(200, 1, 16, 16)
+    still = create(AUGMENTATIONS, "shift:reach=0.25")(images, torch.Generator().manual_seed(1))
+    assert int((still == 0).all(dim=(1, 3)).sum(dim=1).max()) == 4  # rows that were shifted in
+    with pytest.raises(ConfigurationError, match="a share of the width, 0 to 1, not 2"):
+        create(AUGMENTATIONS, "shift:reach=2")

@@ -46,7 +46,7 @@ def compressed(family, device):
         model,
         load_data(SMALL),
         amc.Budget(flops=0.5) if family == "filter" else amc.Budget(params=0.4),
-        agent_options={"warmup_episodes": 4, "environments": 2} if family == "filter" else {},
+        agent="ddpg:warmup_episodes=4;environments=2" if family == "filter" else "ddpg",
         episodes=8,
         first_images=30,
         pruning=amc.PruningConfig(family=family),

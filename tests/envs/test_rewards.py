@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 
@@ -40,8 +42,34 @@ def test_rewards_of_accuracy_alone_need_a_budget(name):
         resolve_reward(name, has_budget=False)
 
 
-def test_every_reward_has_a_summary_and_its_own_name():
-    assert all(entry.summary and REWARDS.get(entry.name).name == entry.name for entry in REWARDS.entries())
+@pytest.mark.parametrize("entry", list(REWARDS.entries()), ids=lambda entry: entry.name)
+def test_every_reward_has_a_summary_and_pays_a_number(entry):
+    assert entry.summary
+    assert math.isfinite(paid(resolve_reward(entry.name, has_budget=True), OUTCOME))
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """Accuracy less what the FLOPs weigh.
+
+    Attributes:
+        weight: Of the share of the FLOPs that are kept.
+    """
+
+    weight: float = 0.1
+    budget_free: ClassVar[bool] = True
+
+    def __call__(self, outcome):
+        return outcome.score.accuracy / 100 - self.weight * outcome.flops / outcome.dense_flops
+
+
+def test_a_reward_of_the_users_own_takes_options_by_name(monkeypatch):
+    monkeypatch.setattr(REWARDS, "_entries", dict(REWARDS._entries))
+    REWARDS.register("weighed", Weighed)
+    assert resolve_reward("weighed:weight=0.4", has_budget=False)(OUTCOME) == pytest.approx(0.75 - 0.4 / 4)
+    with pytest.raises(ConfigurationError, match="'flops' or 'params' or 'weighed'"):
+        resolve_reward("accuracy", has_budget=False)
+    assert name_of({"name": "weighed", "weight": 0.4}) == "weighed:weight=0.4"
 
 
 def test_unknown_rewards_are_refused_with_a_suggestion():

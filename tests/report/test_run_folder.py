@@ -38,7 +38,7 @@ def test_an_episode_survives_the_file_exactly():
 
 
 def test_configuration_survives_the_folder(tmp_path):
-    config = RunConfig(episodes=7, budget=BudgetConfig(params=0.3), agent_options={"sigma": 0.4})
+    config = RunConfig(episodes=7, budget=BudgetConfig(params=0.3), agent={"name": "ddpg", "sigma": 0.4})
     RunFolder.create(tmp_path / "run", config, Origin("compress"))
     assert RunFolder.open(tmp_path / "run", "compress").config == config
 

@@ -180,7 +180,7 @@ def test_a_run_of_the_users_own_network_resumes_with_trust_or_its_name(own_run, 
 REFERENCES = {
     "model": {"model": "evil_module:Net"},
     "agent": {"agent": "evil_module:Net"},
-    "an option of the agent": {"agent_options": {"warm_start": ["uniform", "evil_module:Net"]}},
+    "an option of the agent": {"agent": {"name": "ddpg", "warm_start": ["uniform", "evil_module:Net"]}},
     "agents to compare with": {"compare": "uniform,evil_module:Net"},
     "reward": {"reward": "evil_module:Net"},
     "criterion": {"pruning": {"criterion": "evil_module:Net:order=2"}},

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agents import AGENTS
 from amc.cli.main import main
 from amc.data import DataConfig
 from amc.errors import ConfigurationError, RunFolderError, UnknownNameError
@@ -16,6 +17,7 @@ from amc.study.study_folder import open_folder
 from amc.study.tables import agents_table, half_width, mean_with_interval, share_or_count
 from amc.study.variants import Variant
 from amc.utils.json_lines import Lines, read_lines
+from amc.utils.options import Choice, choose
 
 QUICK = [
     "--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "32",
@@ -166,7 +168,7 @@ def test_rewards_are_set_against_fine_tuned_accuracy(tmp_path, capsys):
 )  # fmt: skip
 def test_variants_name_options(text, options):
     variant = Variant.parse(text)
-    assert (variant.label, variant.agent, variant.options) == (text, "ddpg", options)
+    assert (variant.label, choose(AGENTS, variant.agent)) == (text, Choice("ddpg", options))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +176,7 @@ def test_variants_name_options(text, options):
     [
         ("dpg", UnknownNameError, "ddpg"),
         ("ddpg:sigmo=1", ConfigurationError, "sigma"),
-        ("ddpg:sigma", ConfigurationError, "must read NAME=VALUE"),
+        ("ddpg:sigma", ConfigurationError, "must read KEY=VALUE"),
         ("ddpg:sigma=[", ConfigurationError, "must be a YAML value"),
     ],
 )
