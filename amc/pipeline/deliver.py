@@ -17,6 +17,7 @@ from amc.problem.evaluator import Evaluator
 from amc.runtime.call import move
 from amc.structure import Allocation
 from amc.training import fine_tune
+from amc.utils.options import file_stem
 
 
 @dataclass(frozen=True)
@@ -126,5 +127,5 @@ class Workshop:
                     seed=task.seed,
                     device=task.device,
                     hooks=hooks,
-                    checkpoint=recorder.checkpoint(f"{name}-{allocation.digest()}"),
+                    checkpoint=recorder.checkpoint(f"{file_stem(name)}-{allocation.digest()}"),
                 )

@@ -15,6 +15,7 @@ from amc.report.origin import Origin, digest_of_text, resume_line
 from amc.storage.names import CONFIG, EPISODES, LOCK, RUN, TENSORBOARD
 from amc.utils.conversion import from_mapping
 from amc.utils.durable_files import is_unfinished, write_text
+from amc.utils.options import file_stem
 
 _BEGINNING = {CONFIG, RUN, TENSORBOARD, LOCK, f"{LOCK}.json"}
 """What every run begins with: where there is no more, nothing is lost by starting again."""
@@ -162,5 +163,5 @@ def default_path(config: RunConfig) -> Path:
     """Returns a folder that does not exist, named after what makes the run: `runs/MODEL-DATA-AGENT-BUDGET-seedN`."""
     budget = budget_of(config)
     bound = f"{budget.metric}{budget.value:g}" if budget else f"by_{config.reward}"
-    model = config.model.replace(":", ".").replace("/", ".")
-    return fresh_path(Path("runs") / f"{model}-{config.data.name}-{config.agent}-{bound}-seed{config.seed}")
+    parts = (config.model, config.data.name, str(config.agent), bound, f"seed{config.seed}")
+    return fresh_path(Path("runs") / "-".join(map(file_stem, parts)))

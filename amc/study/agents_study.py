@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from amc.structure import Allocation
 from amc.study.cells import Cell
 from amc.utils.conversion import check_seed
 from amc.utils.json_lines import Lines
+from amc.utils.options import file_stem
 
 _LONGEST_NAME = 100
 """Letters of an agent in the name of its file: file systems take 255 bytes in all."""
@@ -149,7 +149,7 @@ class AgentsStudy:
         if getattr(agent, "trained", None) is None:
             return
         label = cell.variant.label
-        name = re.sub(r"[^A-Za-z0-9_.=-]+", "_", Path(label).name)
+        name = file_stem(Path(label).name)
         if cell.variant.file is not None or len(name) > _LONGEST_NAME:  # files of one name may lie in several folders
             name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
         folder = self._folder / AGENTS

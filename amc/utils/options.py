@@ -139,6 +139,11 @@ def spell(registry: Registry[Any], chosen: Chosen) -> str:
     return str(choose(registry, chosen))
 
 
+def file_stem(spelled: str) -> str:
+    """Returns a choice, or another name of the user's, as it may stand in the name of a file."""
+    return re.sub(r"[^A-Za-z0-9_.=-]+", "_", spelled).strip("_")
+
+
 def options_of(registry: Registry[Any], name: str) -> list[Option]:
     """Returns the options of a name, explained as in the docstrings of its factory.
 

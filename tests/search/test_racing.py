@@ -11,7 +11,7 @@ from agents.protocol import EpisodeResult
 from amc.errors import ConfigurationError
 from amc.pipeline.racing import RacingEvaluator, reward_of
 from amc.pipeline.recorder import Recorder
-from amc.pipeline.search import SearchConfig, check_search, search_policy
+from amc.pipeline.search import SearchConfig, search_policy
 from amc.problem.evaluator import Evaluator, as_evaluator
 from amc.problem.score import Score, Stage
 from amc.structure import Allocation
@@ -167,12 +167,11 @@ def test_without_first_images_every_candidate_sees_all(workshop):
     assert {result.score.images for result in outcome.episodes} == {240}
 
 
-def test_first_images_must_be_positive(workshop):
+def test_first_images_must_be_positive():
     with pytest.raises(ConfigurationError, match="first_images must be at least 1, not 0"):
-        check_search(workshop.task.problem, SearchConfig(first_images=0))
+        SearchConfig(first_images=0)
 
 
-def test_episodes_that_do_not_divide_among_environments_are_found_at_the_start(workshop):
-    config = SearchConfig("ddpg", {"environments": 3}, episodes=100)
+def test_episodes_that_do_not_divide_among_environments_are_found_at_the_start():
     with pytest.raises(ConfigurationError, match="multiple of environments, which 100 is not of 3; play 102"):
-        check_search(workshop.task.problem, config)
+        SearchConfig("ddpg:environments=3", episodes=100)
