@@ -65,6 +65,7 @@ def run(options: jsonargparse.Namespace) -> None:
         print("\n".join(model_names()))
         return
     from amc.cli.setup import build_model, example_for, names_data
+    from amc.costs.agreement import check_dense_flops
     from amc.costs.counting import uncounted_operators
     from amc.models.quick_weights import QuickWeights
     from amc.pipeline.config import budget_of
@@ -91,7 +92,9 @@ def run(options: jsonargparse.Namespace) -> None:
         print(f"({letter}) {reason}")
     if large:
         print(_LEFT_OUT)
-    elif note := uncounted_note(uncounted_operators(model, example)):
+    else:
+        check_dense_flops(model, structure, example)
+    if not large and (note := uncounted_note(uncounted_operators(model, example))):
         print(note)
     if problem is None:
         print(f"nothing to prune: {obstacle}")

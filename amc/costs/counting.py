@@ -62,8 +62,15 @@ def count_flops(model: nn.Module, example_input: Tensor | tuple[Any, ...] | Mapp
     Returns:
         FLOPs for the whole input.
     """
+    return sum(flops_by_operator(model, example_input).values())
+
+
+def flops_by_operator(
+    model: nn.Module, example_input: Tensor | tuple[Any, ...] | Mapping[str, Tensor]
+) -> dict[str, int]:
+    """Counts as `count_flops`, by the name of the operator as fvcore knows it, such as `"conv"`."""
     with _analysis(model, example_input) as (analysis, _):
-        return int(analysis.total())
+        return {name: int(flops) for name, flops in analysis.by_operator().items()}
 
 
 def uncounted_operators(

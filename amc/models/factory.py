@@ -13,6 +13,7 @@ from amc.models import sources
 from amc.models.cifar_convnets import mobilenet_cifar, vgg16_cifar
 from amc.models.cifar_resnet import digits_resnet, plain, resnet
 from amc.models.sources import ModelFactory
+from amc.runtime.plain import unwrapped
 from amc.utils.registry import Registry
 
 _DEPTHS = (20, 32, 44, 56, 110)
@@ -75,7 +76,7 @@ def build(name: str, factory: ModelFactory, *, seed: int | None = None, **option
             ) from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"{name!r} must return an nn.Module, not {type(model).__name__}")
-    return model
+    return unwrapped(model)
 
 
 def is_own_code(name: str) -> bool:

@@ -23,6 +23,7 @@ from amc.pipeline.task import Task
 from amc.problem import PruningProblem
 from amc.pruning import PruningConfig
 from amc.runtime.call import evaluation_mode
+from amc.runtime.plain import plain_network
 from amc.storage.architecture import describe
 from amc.storage.source import ModelSource
 from amc.training import FineTuneConfig, TrainConfig, is_chance
@@ -58,8 +59,8 @@ def compress(
     """Fits a network into a budget.
 
     Args:
-        model: The dense network. Its weights change only if it is trained first; attention modules are replaced by
-            twins that can lose heads.
+        model: The dense network, without its wrappers if it has some (`torch.compile`, `DataParallel`). Its weights
+            change only if it is trained first; attention modules are replaced by twins that can lose heads.
         data: A pair of training and test loaders, data sets or tensor pairs `(inputs, targets)`, or three with a
             validation split between, from which the four roles are drawn; or the roles themselves, with a task, a loss
             and a metric (see `amc.roles_from_loaders`). None only with an `evaluate` and an `example_input` of your
@@ -97,6 +98,7 @@ def compress(
     """
     recorder = recorder or Recorder()
     _check_options(model, budget, pruning, finetune, train)
+    model = plain_network(model)
     _check_judge(data, evaluate)
     _check_heard(data, evaluate, finetune, first_images)
     roles = data if data is None or isinstance(data, DataRoles) else roles_of_pair(data, seed=seed)

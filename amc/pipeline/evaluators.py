@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from amc.data.image_set import ImageSet
 from amc.errors import ConfigurationError
 from amc.pipeline.task import Task
 from amc.pipeline.task_scorer import TaskScorer
@@ -114,9 +115,7 @@ class FilterEvaluator(Evaluator):
                     failure = first_line(error)
                 else:
                     return network
-        raise ConfigurationError(
-            f"the network must run in {wanted} to be scored so, but fails: {failure}; choose the dtype 'float32'"
-        )
+        raise _must_run(wanted, failure)
 
 
 class WeightEvaluator(Evaluator):
@@ -126,7 +125,10 @@ class WeightEvaluator(Evaluator):
         """Finds the classes that the dense network assigns."""
         self._task, self._pruner, self._device = task, pruner, resolve_device(task.device)
         self._reference: Tensor | None = None
-        if task.measure is None and task.data is not None and task.data.task.assigns_classes:
+        if task.measure is not None or task.data is None:
+            return
+        self._dtype = self._scoring_dtype(task.data.search)
+        if task.data.task.assigns_classes:
             self._reference = predict(task.model, task.data.search, device=self._device)[0].argmax(1)
 
     def score(self, allocation: Allocation) -> Score:
@@ -136,7 +138,7 @@ class WeightEvaluator(Evaluator):
             return Score(task.measured(model), cross_entropy=math.nan)
         assert task.data is not None
         search, kind = task.data.search, task.data.task
-        return evaluate(model, search, device=self._device, dtype=task.dtype, reference=self._reference, task=kind)
+        return evaluate(model, search, device=self._device, dtype=self._dtype, reference=self._reference, task=kind)
 
     def stages(self, allocation: Allocation, first: int) -> Iterator[Stage]:
         """Scores in stages; see `Evaluator`. A measure of the user's own has one stage."""
@@ -146,7 +148,7 @@ class WeightEvaluator(Evaluator):
         model, search, seen, outputs = self._pruner.prune(allocation), self._task.data.search, 0, []
         for size in stage_sizes(first, len(search)):
             part = search.take(range(seen, size))
-            outputs.append(predict(model, part, device=self._device, dtype=self._task.dtype)[0])
+            outputs.append(predict(model, part, device=self._device, dtype=self._dtype)[0])
             logits, seen = torch.cat(outputs), size
             targets = search.targets[:seen].to(logits.device)
             yield stage_of(logits, targets, self._reference[:seen], len(search))
@@ -158,6 +160,21 @@ class WeightEvaluator(Evaluator):
             decision.name: _numbers(weight_scores(score, layers[decision.group], self._pruner.evidence).flatten())
             for decision in self._task.problem.decisions
         }
+
+    def _scoring_dtype(self, search: ImageSet) -> torch.dtype:
+        """Returns the number format to score in: float32 where `"auto"` would take one that the network fails in.
+
+        Raises:
+            ConfigurationError: If the format that was asked for by name fails.
+        """
+        wanted = resolve_dtype(self._task.dtype, self._device)
+        try:
+            predict(self._task.model, search.take(range(min(2, len(search)))), device=self._device, dtype=wanted)
+        except RuntimeError as error:
+            if self._task.dtype != "auto":
+                raise _must_run(wanted, first_line(error)) from error
+            return torch.float32
+        return wanted
 
     def errors(self) -> Errors:
         """Returns the share of every layer's squared weights that goes with the smallest; see `Evaluator`."""
@@ -193,3 +210,10 @@ def lost_shares(magnitudes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _numbers(values: Tensor) -> NDArray[np.float64]:
     return values.detach().double().cpu().numpy()
+
+
+def _must_run(dtype: torch.dtype, failure: str) -> ConfigurationError:
+    """Words that a network fails in a number format that was asked for."""
+    return ConfigurationError(
+        f"the network must run in {dtype} to be scored so, but fails: {failure}; choose the dtype 'float32'"
+    )

@@ -87,8 +87,6 @@ class FilterFamily:
         tables = build_tables(task.model, task.structure, batches, options, advance, labels=labels)
         self._pruner = FilterPruner(task.model, task.structure, tables)
         self.evaluator: Evaluator = FilterEvaluator(task, self._pruner, self._images)
-        # Of the dense network first: a wrong prediction should not come to light after the search.
-        self._check_costs(task.model, Allocation("filter", {}))
 
     def prune(self, allocation: Allocation, advance: Progress = silent) -> nn.Module:
         """Prunes and refits; see `Family`."""

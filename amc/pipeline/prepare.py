@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from amc.costs import Budget
+from amc.costs.agreement import check_dense_flops
 from amc.data import DataRoles, ImageSet
 from amc.errors import ConfigurationError, DataError, ModelError
 from amc.pipeline.recorder import Recorder, training_hooks
@@ -19,6 +20,7 @@ from amc.runtime.finite import all_finite
 from amc.runtime.outputs import main_output
 from amc.tracing.trace import trace_structure
 from amc.training import FineTuneConfig, TrainConfig, train_model
+from amc.training.number_format import training_dtype
 from amc.utils.conversion import check_seed
 
 _FEW = 8  # masks that are held against the network's output
@@ -55,7 +57,10 @@ def prepare(
     example = on_device(example_of(data, example_input), device_of(model))
     if example_input is None:
         _check_number_format(model, example)
+    if data is not None and tune is None and finetune.epochs:
+        training_dtype(model, data, finetune, resolve_device(device))
     structure = trace_structure(model, example)
+    check_dense_flops(model, structure, example)
     if data is not None and evaluate is None:
         _check_outputs(model, data)
     return Task(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from amc.errors import ConfigurationError
 from amc.pruning.regression.regressions import ReadCut, read_cuts
 from amc.pruning.tables import RefitTable
+from amc.runtime.call import named_tensors
 from amc.structure import Allocation, ModelStructure
 from amc.structure.selection import Selection, Slicer
 from amc.structure.slicing import attribute_values, set_attributes, set_tensors, widths_of
@@ -49,7 +50,7 @@ class FilterPruner:
             table: Kept channels and refitted weights, from `amc.pruning.tables.build_tables`.
         """
         self.model, self.structure, self.table = model, structure, table
-        self._state = {name: tensor.detach() for name, tensor in _state(model).items()}
+        self._state = {name: tensor.detach() for name, tensor in named_tensors(model).items()}
         self._slicer = Slicer(structure, {name: tuple(tensor.shape) for name, tensor in self._state.items()})
         self._indices = {group.name: index for index, group in enumerate(structure.groups)}
         self._readers: dict[str, list[tuple[int, ReadCut]]] = {}
@@ -128,8 +129,3 @@ class FilterPruner:
                 sign, sink = (1, cut.sink[1]) if cut.sink[0] == "bias" else (-1, cut.sink[1])
                 sinks[sink] = sinks.get(sink, self._state[sink]) + sign * intercept.to(dense)
         return selection.slice(name, weight, skip_axis=1)
-
-
-def _state(model: nn.Module) -> dict[str, Tensor]:
-    """Returns all parameters and buffers by name."""
-    return dict(model.named_parameters()) | dict(model.named_buffers())

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from amc.pruning.batch_norm import is_affine, is_batch_norm, scale_of
 from amc.pruning.regression.patches import is_reader
+from amc.runtime.call import named_tensors
 from amc.structure import LayerSpec
 
 
@@ -75,7 +76,7 @@ def find_folds(model: nn.Module, layers: tuple[LayerSpec, ...]) -> dict[str, Fol
 
 def fold_in_place(model: nn.Module, folds: Mapping[str, Fold]) -> None:
     """Replaces batch norms by identities and gives the layers ahead of them the folded weights and biases."""
-    state = dict(model.named_parameters()) | dict(model.named_buffers())
+    state = named_tensors(model)
     for fold in folds.values():
         module = model.get_submodule(fold.layer)
         with torch.no_grad():

@@ -56,13 +56,28 @@ def _walk(value: Any, seen: set[int]) -> Iterator[Tensor]:
         yield from _walk(child, seen)
 
 
-def move(model: nn.Module, **where: Any) -> None:
-    """Moves a network in place, as `nn.Module.to` does, but buffers that several modules share stay shared."""
+def move(model: nn.Module, *, memory_format: torch.memory_format | None = None, **where: Any) -> None:
+    """Moves a network in place, as `nn.Module.to` does, but buffers that several modules share stay shared.
+
+    Args:
+        model: The network.
+        memory_format: Layout of tensors with four axes; all others keep theirs, those of 3-D convolutions too.
+        where: Device and number format.
+    """
     places = buffer_places(model).values()
     model.to(**where)
     for (first, name), *others in places:
         for module, key in others:
             module._buffers[key] = first._buffers[name]
+    if memory_format is not None:
+        for tensor in named_tensors(model).values():
+            if tensor.dim() == 4:
+                tensor.data = tensor.data.to(memory_format=memory_format)
+
+
+def named_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Returns a network's parameters and buffers by name, those that its `state_dict` leaves out too."""
+    return dict(model.named_parameters()) | dict(model.named_buffers())
 
 
 def buffer_places(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from amc.errors import CheckpointError
+from amc.runtime.call import named_tensors
 from amc.storage.example_input import describe_input
 from amc.storage.source import ModelSource
 from amc.structure import ModelStructure
@@ -56,7 +57,7 @@ def describe(
     }
     if structure is None or not kept:
         return record
-    state = dict(model.named_parameters()) | dict(model.named_buffers())
+    state = named_tensors(model)
     stays = kept_positions(structure, kept, {name: tensor.shape for name, tensor in state.items()})
     record["groups"] = {structure.groups[index].name: format_positions(kept[index]) for index in sorted(kept)}
     record["tensors"] = {
@@ -86,7 +87,7 @@ def rebuild(record: Mapping[str, Any], model: nn.Module | None, *, trust: bool =
     network = ModelSource(**record["source"]).build(trust=trust) if model is None else model
     if record["tensors"]:
         make_sliceable(network)
-    state = dict(network.named_parameters()) | dict(network.named_buffers())
+    state = named_tensors(network)
     unknown = sorted(set(record["tensors"]) - set(state))
     if unknown:
         raise CheckpointError(

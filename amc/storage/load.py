@@ -12,6 +12,7 @@ from torch import nn
 
 from amc.errors import CheckpointError, RunFolderError
 from amc.runtime.call import move
+from amc.runtime.plain import unwrapped
 from amc.storage.architecture import rebuild
 from amc.storage.names import ARCHITECTURE, POLICY, WEIGHTS
 from amc.structure.slicing import set_tensors
@@ -39,7 +40,8 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None, *, trust:
         ModelError: If the dense network cannot be built.
     """
     folder = Path(path)
-    network = rebuild(read_architecture(folder), model, trust=trust)
+    given = None if model is None else unwrapped(model)
+    network = rebuild(read_architecture(folder), given, trust=trust)
     file = folder / WEIGHTS
     if not file.is_file():
         raise RunFolderError(f"{folder} must hold {WEIGHTS}; finish the run with --resume first")

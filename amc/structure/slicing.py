@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from amc.errors import StructureError
-from amc.runtime.call import buffer_places
+from amc.runtime.call import buffer_places, named_tensors
 from amc.structure.model_structure import ModelStructure
 from amc.structure.selection import Slicer
 from amc.structure.substitution import Substitute, forget_computed
@@ -79,7 +79,7 @@ def sliced(model: nn.Module, structure: ModelStructure, kept: Kept) -> dict[str,
     Raises:
         StructureError: If a group would be emptied, or a channel does not exist.
     """
-    state = dict(model.named_parameters()) | dict(model.named_buffers())
+    state = named_tensors(model)
     stays = kept_positions(structure, kept, {name: tensor.shape for name, tensor in state.items()})
     return {
         name: Substitute(

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from amc.runtime.call import named_tensors
+
 Users = Mapping[str, Collection[str]]
 """The modules that use a parameter or buffer while they run, by its name."""
 
@@ -47,7 +49,7 @@ def substituted(model: nn.Module, substitutes: Mapping[str, Substitute], users: 
         users: With it, large tensors have their values only while one of their users runs, and are NaN, in the right
             shape, otherwise. Without it all have them all the time.
     """
-    state = dict(model.named_parameters()) | dict(model.named_buffers())
+    state = named_tensors(model)
     before = {name: state[name].data for name in substitutes}
     forget_computed(model)
     with ExitStack() as stack:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from amc.runtime.call import tensors_in
 from amc.tracing.liveness import memory_of
 from amc.tracing.record import Trace
 from amc.tracing.rules import apply_rule
@@ -58,12 +59,14 @@ class FunctionMode(TorchFunctionMode):
         """Runs a function of PyTorch."""
         if func in _SHAPES:
             self.trace.measured |= memory_of(args)
-        running = self.trace.functions
-        running.append(getattr(func, "__name__", ""))
+        running = (self.trace.functions, self.trace.arguments)
+        running[0].append(getattr(func, "__name__", ""))
+        running[1].append(tensors_in((args, kwargs)))
         try:
             return func(*args, **(kwargs or {}))
         finally:
-            running.pop()
+            for stack in running:
+                stack.pop()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,6 +48,7 @@ class Trace:
         counting: Whether layers and FLOPs are recorded (only in the first of several runs).
         modules: The modules that are running, by name, the innermost last.
         functions: The functions of PyTorch that are running, by name, the innermost last.
+        arguments: The tensors that these functions were called with.
         norm_calls: How often each batch norm has run, by name.
         derived: What was computed from parameters alone, by the identity of the tensor.
         users: The modules that were running when a parameter or buffer was used, by its name.
@@ -65,6 +67,7 @@ class Trace:
     counting: bool = True
     modules: list[str] = field(default_factory=list)
     functions: list[str] = field(default_factory=list)
+    arguments: list[list[Tensor]] = field(default_factory=list)
     norm_calls: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -76,7 +79,9 @@ class Trace:
         self._shadows: dict[int, Shadow] = {}
         self._producers: dict[int, Producer] = {}
         self._positions: dict[int, tuple[Labels, str]] = {}
+        self._writers: dict[int, frozenset[str]] = {}
         self._alive: list[Tensor] = []
+        self.layer_run: str | None = None
         self.derived: dict[int, Derived] = {}
         self.all_producers: list[Producer] = []
         self.users: dict[str, set[str]] = {}
@@ -91,12 +96,18 @@ class Trace:
         """Whether a function is running that fvcore counts as nothing."""
         return not _UNCOUNTED.isdisjoint(self.functions)
 
+    def called_with(self, *names: str) -> list[Tensor] | None:
+        """Returns the tensors that the first running function of one of these names was called with, or None."""
+        running = zip(self.functions, self.arguments, strict=True)
+        return next((tensors for name, tensors in running if name in names), None)
+
     def forget_activations(self) -> None:
         """Lets the activations of a finished run go."""
         self._shadows.clear()
         self._producers.clear()
         self._positions.clear()
         self._views.clear()
+        self._writers.clear()
         self.derived.clear()
         self._alive.clear()
 
@@ -152,9 +163,7 @@ class Trace:
         if key not in self.axis_labels:
             self.axis_labels[key] = self.units.new(self.tensors[view.name].shape[view.axes[axis]])
         self._strengthen(key, "write")
-        labels = self.axis_labels[key][view.offsets[axis] : view.offsets[axis] + length]
-        self.units.mark(labels, "written")
-        return labels
+        return self.axis_labels[key][view.offsets[axis] : view.offsets[axis] + length]
 
     def tie(self, view: ParameterView, axis: int, labels: Factor, role: str) -> None:
         """Lets an axis of a parameter go along with channels.
@@ -242,7 +251,7 @@ class Trace:
             # A module may have its child's method do the work.
             for child, module in (("", self.module), *self.module.named_children()):
                 for name, held in vars(module).items():
-                    place = axis - len(shadow.shape) + len(held) if isinstance(held, (tuple, list)) else -1
+                    place = axis - len(shadow.shape) + len(held) if _are_sizes(held) else -1
                     if place >= 0 and name not in LAYER_SIZES and tuple(held) == shadow.shape[axis - place :]:
                         path = ".".join(filter(None, (self.modules[-1], child)))
                         self._element_attribute(path, f"{name}[{place}]", shadow.vector(axis))
@@ -294,6 +303,23 @@ class Trace:
             if id(tensor) in self._producers:
                 self._producers[id(tensor)].uses += 1
 
+    def writers(self, tensor: Tensor) -> frozenset[str]:
+        """Returns the layers, by their weights, whose outputs an activation is made of; none for constants."""
+        return self._writers.get(id(tensor), frozenset())
+
+    def pass_writers(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        """Notes which layers the outputs of an operator come from: itself if it is a layer, else those of its inputs.
+
+        Args:
+            inputs: What the operator has read.
+            outputs: What it has returned.
+        """
+        passed = frozenset[str]().union(*(self.writers(tensor) for tensor in inputs))
+        found = passed if self.layer_run is None else frozenset({self.layer_run})
+        self.layer_run = None
+        for tensor in outputs:
+            self._writers[id(tensor)] = found
+
     def overwritten(self, tensor: Tensor) -> None:
         """Notes that an operator has changed a tensor in place: it no longer is the output of a layer."""
         self._producers.pop(id(tensor), None)
@@ -306,3 +332,8 @@ class Trace:
     def producer(self, tensor: Tensor) -> Producer | None:
         """Returns which layer an activation comes from, if it comes straight from one."""
         return self._producers.get(id(tensor))
+
+
+def _are_sizes(held: Any) -> bool:
+    """Tells whether a module remembers sizes: lists of tensors, such as anchors, are none."""
+    return isinstance(held, (tuple, list)) and all(type(number) is int for number in held)

@@ -41,6 +41,7 @@ def apply_rule(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str,
     trace.note_uses(inputs)
     source, costs = origin(trace, inputs), len(trace.costs)
     _give_shadows(trace, func, args, kwargs, outputs, of_parameters=source is not None)
+    trace.pass_writers(inputs, tensors_in(outputs))
     if name.endswith("_"):
         trace.overwritten(args[0])
     if trace.counting:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from math import prod
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from amc.runtime.call import tensors_in
@@ -156,6 +157,8 @@ def _linear(trace: Trace, source: Tensor, weight: Tensor, outputs: Tensor) -> La
     written = trace.written_by(view, 1, weight.shape[1])
     trace.tie(view, 0, read, "read")
     settle_weight(trace, weight, view, read, written)
+    if (repeated := _repeating(trace)) is not None:
+        rows = [trace.shadow(repeated[1]).vector(repeated[1].dim() - 1)]
     trace.cost(1, *rows, read, written)
     trace.set_shadow(outputs, Shadow.along(trace.units.find(written), outputs.dim() - 1, outputs.shape))
     whole = trace.tensors[view.name].numel() == weight.numel()
@@ -178,6 +181,7 @@ def _linear(trace: Trace, source: Tensor, weight: Tensor, outputs: Tensor) -> La
 
 def _record_layer(trace: Trace, record: LayerRecord, output: Tensor) -> None:
     """Writes down a layer, or another call of it."""
+    trace.layer_run = record.weight
     if not trace.counting:
         return
     seen = trace.layers.setdefault(record.weight, record)
@@ -200,7 +204,10 @@ def product(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor
     rank = len(left.shape)
     batch, i, k, j = left.shape[:-2], rank - 2, rank - 1, rank - 1
     read_left, read_right = left.vector(k), right.vector(rank - 2)
-    factors = [left.vector(axis) for axis in range(rank)] + [right.vector(j)]
+    factors: list[Factor] = [*(left.vector(axis) for axis in range(rank)), right.vector(j)]
+    if (repeated := _repeating(trace)) is not None:
+        one, many = (trace.shadow(tensor) for tensor in repeated)
+        factors = [*(one.vector(axis) for axis in range(len(one.shape))), many.vector(len(many.shape) - 1)]
     trace.cost(1, *factors)
     contracted = [vector for vector in (read_left, read_right) if not isinstance(vector, int)]
     if len(contracted) == 2:
@@ -214,12 +221,35 @@ def product(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor
         trace.units.freeze(kept_left.labels(), "outer product of two activations")
         trace.units.freeze(kept_right.labels(), "outer product of two activations")
     else:
-        for kept in (kept_left, kept_right):
+        for kept in _meeting(kept_left, kept_right):
             trace.units.union(result.core.numpy(), kept.core.numpy())
             core = (result.core == 0) * kept.core + result.core
             result = Shadow(core, tuple(outputs.shape)).resolved(trace.units)
     assert len(batch) == rank - 2
     trace.set_shadow(outputs, trace.settled(result))
+
+
+def _meeting(left: Shadow, right: Shadow) -> list[Shadow]:
+    """Returns the operands of a product whose labels meet: rows of one and columns of the other do not.
+
+    A graph's adjacency or a mask that is given as an input thus does not touch the features that it is multiplied with.
+    """
+    columns, rows = len(right.shape) - 1, len(left.shape) - 2
+    if not left.varying and right.varying == (columns,):
+        return [right]
+    if not right.varying and left.varying == (rows,):
+        return [left]
+    return [left, right]
+
+
+def _repeating(trace: Trace) -> tuple[Tensor, Tensor] | None:
+    """Returns the operands of a running `matmul` that repeats the left one for a batch, of which fvcore counts one."""
+    operands = trace.called_with("matmul", "__matmul__", "__rmatmul__")
+    if operands is None or len(operands) != 2 or min(tensor.dim() for tensor in operands) < 2:
+        return None
+    left, right = operands[::-1] if "__rmatmul__" in trace.functions else operands
+    batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    return (left, right) if prod(batch) > prod(left.shape[:-2]) else None
 
 
 def _without(shadow: Shadow, axis: int, keep: bool) -> Shadow:
@@ -340,7 +370,9 @@ def adaptive_or_mean(rule: Callable[..., None]) -> Callable[..., None]:
 
     def wrapped(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
         rule(trace, func, args, kwargs, outputs)
-        if "adaptive_avg_pool2d" in trace.functions:
+        # Resizing with the mode "area" runs it too; on sequences and volumes fvcore does not count it.
+        resized = trace.called_with("interpolate")
+        if "adaptive_avg_pool2d" in trace.functions or (resized and resized[0].dim() == 4):
             trace.cost_per_element(1, trace.shadow(args[0]))
 
     return wrapped
@@ -354,6 +386,13 @@ def upsample(factor: int, rule: Callable[..., None]) -> Callable[..., None]:
         trace.cost_per_element(factor, trace.shadow(outputs))
 
     return wrapped
+
+
+def grid_sample(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
+    """Sampling at places that the network computes, as in spatial transformers: channels stay what they are."""
+    trace.freeze_input(args[1], "tells where to sample")
+    spatial(trace, func, args, kwargs, outputs)
+    trace.cost_per_element(4, trace.shadow(outputs))
 
 
 BATCH_NORMS = """native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training cudnn_batch_norm
@@ -378,6 +417,8 @@ RULES: dict[str, Callable[..., None]] = {
     "embedding": embedding,
     "mean": adaptive_or_mean(reduce),
     "_adaptive_avg_pool2d": adaptive_or_mean(spatial),
+    "grid_sampler_2d": grid_sample,
+    "grid_sampler_3d": grid_sample,
     "upsample_nearest2d": upsample(1, spatial),
     "upsample_bilinear2d": upsample(4, spatial),
 }

@@ -206,8 +206,8 @@ def pointwise(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any)
     """Element-wise operators: elements that meet go together."""
     output: Tensor = tensors_in(outputs)[0]
     result = combined(trace, [trace.shadow(tensor) for tensor in tensors_in((args, kwargs))], tuple(output.shape))
-    if func.overloadpacket.__name__.removesuffix("_") in ("add", "sub"):
-        _mark_sum(trace, [trace.shadow(tensor) for tensor in tensors_in(args)])
+    if func.overloadpacket.__name__.removesuffix("_") in SUMS:
+        _mark_sum(trace, tensors_in(args))
     for tensor in tensors_in(outputs):
         trace.set_shadow(tensor, trace.settled(result.with_shape(tensor.shape)))
 
@@ -235,12 +235,18 @@ def _broadcast(shadow: Shadow, shape: tuple[int, ...]) -> tuple[Shadow, set[int]
     return Shadow(core, shape), {axis for axis, size in enumerate(shape) if own[axis] == 1 and size > 1}
 
 
-def _mark_sum(trace: Trace, shadows: list[Shadow]) -> None:
-    """Marks channels that are summed from two layers as a residual stream (a bias per attention head is none)."""
-    units = trace.units
-    written = [shadow for shadow in shadows if units.marked(shadow.labels(), "written")]
-    if len(written) > 1 and not any(units.marked(shadow.labels(), "heads") for shadow in written):
-        units.mark(written[0].labels(), "residual")
+SUMS = ("add", "sub", "rsub", "lerp", "addcmul", "addcdiv")
+
+
+def _mark_sum(trace: Trace, tensors: Sequence[Tensor]) -> None:
+    """Marks channels that are summed from different layers as a residual stream.
+
+    A bias is none, be it one per attention head, and neither is a layer that is summed with itself.
+    """
+    shadows = {trace.writers(tensor): shadow for tensor in tensors if not (shadow := trace.shadow(tensor)).is_neutral}
+    written = [shadow for writers, shadow in shadows.items() if writers]
+    if len(written) > 1 and not any(trace.units.marked(shadow.labels(), "heads") for shadow in written):
+        trace.units.mark(written[0].labels(), "residual")
 
 
 def written_in_place(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from amc.errors import ModelError, StructureError
 from amc.runtime.call import ExampleInput, call, first_line, tensors_in, without_fused_attention
-from amc.runtime.finite import all_finite
+from amc.runtime.plain import plain_network
 from amc.structure.model_structure import ModelStructure
 from amc.structure.sliceable import make_sliceable
 from amc.tracing import skipping
@@ -22,7 +22,7 @@ from amc.tracing.skipping import Compute, compute
 from amc.tracing.trial import without_failing_groups
 from amc.tracing.undisturbed import undisturbed
 
-__all__ = ["ExampleInput", "call", "check_weights", "first_line", "trace_structure"]
+__all__ = ["ExampleInput", "call", "first_line", "trace_structure"]
 
 
 def trace_structure(
@@ -49,7 +49,8 @@ def trace_structure(
         ModelError: If a weight is not finite, or the network has parameters that are not initialised.
         StructureError: If the network does not run on the example input, or returns no tensor.
     """
-    check_weights(model)
+    if plain_network(model) is not model:
+        raise ModelError(f"the network must be traced without its wrapper {type(model).__name__}; give what it wraps")
     make_sliceable(model)
     trace = _traced_for_shapes(model, example_input) or _traced(model, example_input, compute)
     structure = assemble(trace)
@@ -58,25 +59,6 @@ def trace_structure(
     with undisturbed(model):
         model.eval()
         return without_failing_groups(model, structure, example_input, trace.users, values=verify == "values")
-
-
-def check_weights(model: nn.Module) -> None:
-    """Checks that a network is one of plain modules, all of whose weights are there and finite.
-
-    Raises:
-        ModelError: If it is compiled or scripted, or a tensor is missing or not finite, naming it.
-    """
-    if hasattr(model, "_orig_mod"):
-        raise ModelError("the network must not be compiled yet; give model._orig_mod, and compile the smaller network")
-    if isinstance(model, torch.jit.ScriptModule):
-        raise ModelError("the network must be a Python module, not a scripted or traced one; give what was scripted")
-    for name, parameter in [*model.named_parameters(), *model.named_buffers()]:
-        if nn.parameter.is_lazy(parameter):
-            raise ModelError(f"weights must exist before tracing: {name!r} is lazy; run the network once before")
-        if parameter.is_meta:
-            raise ModelError(f"weights must exist before tracing: {name!r} is on the meta device; load the weights")
-        if parameter.is_floating_point() and not all_finite(parameter):
-            raise ModelError(f"weights must be finite: {name!r} holds NaN or infinity; check the weights file")
 
 
 def _traced_for_shapes(model: nn.Module, example_input: ExampleInput) -> Trace | None:

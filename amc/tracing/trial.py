@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from amc.runtime.call import ExampleInput, call, first_line, tensors_in
+from amc.runtime.call import ExampleInput, call, first_line, named_tensors, tensors_in
 from amc.structure.extents import CostTerm, Extent
 from amc.structure.model_structure import ModelStructure, ModuleAttribute
 from amc.structure.slicing import Kept, attribute_name, attribute_values, set_attributes, sliced, widths_of
@@ -219,7 +219,7 @@ def reordered(model: nn.Module, structure: ModelStructure, groups: Sequence[int]
 
     To a network that may lose any of them, that order does not matter.
     """
-    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+    tensors = named_tensors(model)
     moved: dict[str, list[tuple[int, Tensor]]] = {}
     for index in groups:
         group = structure.groups[index]

@@ -28,7 +28,7 @@ class ChannelUnits:
         self._count = 1
         self._fixed: dict[int, str] = {}
         self._reasons: dict[int, str] = {}
-        self._marks: dict[str, set[int]] = {"residual": set(), "normalised": set(), "written": set(), "heads": set()}
+        self._marks: dict[str, set[int]] = {"residual": set(), "normalised": set(), "heads": set()}
 
     @property
     def count(self) -> int:
@@ -110,9 +110,8 @@ class ChannelUnits:
 
         Args:
             labels: The labels.
-            note: `"written"` (a layer computes them), `"heads"` (they are attention heads), `"residual"` (several
-                writers are summed into them) or `"normalised"` (a statistic over all channels is taken, so that a cut
-                changes what the rest see).
+            note: `"heads"` (they are attention heads), `"residual"` (several layers are summed into them) or
+                `"normalised"` (a statistic over all channels is taken, so that a cut changes what the rest see).
         """
         self._marks[note].update(np.unique(self.find(labels)).tolist())
 

@@ -18,7 +18,7 @@ from amc.data.image_set import ImageSet, steps_per_epoch
 from amc.data.splits import DataRoles
 from amc.errors import ModelError
 from amc.runtime.call import evaluation_mode, move
-from amc.runtime.device import DeviceLike, autocast, resolve_device, resolve_dtype
+from amc.runtime.device import DeviceLike, autocast, resolve_device
 from amc.runtime.layout import lay_out
 from amc.runtime.outputs import main_output
 from amc.training.checkpoint import read_checkpoint, save_checkpoint
@@ -26,6 +26,7 @@ from amc.training.config import FineTuneConfig, TrainConfig
 from amc.training.evaluate import evaluate
 from amc.training.features import FeatureDistillation
 from amc.training.losses import training_loss
+from amc.training.number_format import training_dtype
 from amc.training.progress import EpochRecord, TrainingHooks, TrainingProgress, TrainingResult
 from amc.training.schedule import learning_rate
 from amc.utils.random_state import isolated_random_state, random_states, set_random_states
@@ -116,7 +117,7 @@ class _Trainer:
         self.channels_last = channels_last
         self.features = features
         self.teacher = teacher if config.distillation > 0 or features is not None else None
-        self.dtype = resolve_dtype(config.dtype, device, data.input_shape)
+        self.dtype = training_dtype(model, data, config, device)
         # On an accelerator the images are kept there: uint8 images are small, and gathering them is then free.
         resident = isinstance(data.train, ImageSet) and device.type == "cuda"
         self.train = data.train.to(device) if resident and isinstance(data.train, ImageSet) else data.train

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from amc.errors import StructureError
 from amc.pruning import FilterPruner, ReconstructionOptions, TableOptions, build_tables, reconstruct
 from amc.pruning.recovery.residual_sums import OperatorWatch, confirm_residual_sums, find_residual_sums
 from amc.pruning.regression.least_squares import Moments
@@ -233,13 +232,69 @@ class Batchwise(Building):
 
 
 @torch.no_grad()
-def test_other_operators_on_more_images_are_an_error():
+def test_a_sum_that_is_not_there_on_more_images_leaves_its_layer_as_it_is():
     images = fresh_images(20)
     model, structure, pruned, kept = building(images, 5)
     for network in (model, pruned):
         network.__class__ = Batchwise
-    with pytest.raises(StructureError, match=r"same operators for every batch: the sum that conv2 enters"):
-        reconstruct(pruned, model, structure, kept, images)
+    before = pruned.conv2.weight.clone()
+    reconstruct(pruned, model, structure, kept, images)
+    assert torch.equal(pruned.conv2.weight, before)
+
+
+class Routed(nn.Module):
+    """Three experts, each of which sees the images that a gate gives it, or all of them in an order of its own."""
+
+    def __init__(self, route):
+        super().__init__()
+        self.first, self.gate, self.head = nn.Linear(6, 12), nn.Linear(12, 3), nn.Linear(12, 4)
+        self.experts = nn.ModuleList(nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 12)) for _ in range(3))
+        self.route = route
+
+    def forward(self, x):
+        x = self.first(x).relu()
+        return self.head(self.route(x, self.gate(x), self.experts))
+
+
+def by_mask(x, gates, experts):
+    chosen, out = gates.argmax(1), torch.zeros_like(x)
+    for index, expert in enumerate(experts):
+        out[chosen == index] = expert(x[chosen == index])
+    return out
+
+
+def by_need(x, gates, experts):
+    """Runs an expert only if some image needs it."""
+    out = x.clone()
+    for index, expert in enumerate(experts):
+        wanted = gates[:, index] > gates.mean(1) + 0.1
+        if wanted.any():
+            out[wanted] = expert(x[wanted])
+    return out
+
+
+def sorted_by_gate(x, gates, experts):
+    order = gates[:, 0].argsort()
+    return experts[0](x[order])[order.argsort()]
+
+
+def rolled(x, gates, experts):
+    return experts[0](x.roll(1, 0)).roll(-1, 0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("route", [by_mask, by_need, sorted_by_gate, rolled])
+def test_experts_that_see_other_images_than_before_keep_the_refit_of_the_tables(route, seed):
+    torch.manual_seed(seed)
+    model, features = Routed(route), torch.randn(60, 6)
+    structure = trace_structure(model, features[:1])
+    pruner = FilterPruner(model, structure, build_tables(model, structure, [features], TableOptions()))
+    allocation = Allocation("filter", {structure.groups[index].name: 5 for index in structure.prunable})
+    pruned, plain = pruner.prune(allocation), pruner.prune(allocation)
+    reconstruct(pruned, model, structure, pruner.kept(allocation), features)
+    assert all(torch.equal(a, b) for a, b in zip(pruned.experts.parameters(), plain.experts.parameters(), strict=True))
+    assert not torch.equal(pruned.head.weight, plain.head.weight)
 
 
 def solved(moments, ridge, intercept):

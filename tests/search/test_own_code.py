@@ -33,8 +33,11 @@ class ConvNet(nn.Module):
         self.head = nn.Linear(12 * (side // 2) ** 2, 4)
 
     def forward(self, x):
-        x = torch.relu(self.second(torch.relu(self.first(self.prepare(x)))))
+        x = torch.relu(self.second(self.between(torch.relu(self.first(self.prepare(x))))))
         return self.head(x.view(x.size(0), -1))
+
+    def between(self, x):
+        return x
 
     def prepare(self, x):
         return x
@@ -91,6 +94,34 @@ def test_code_that_takes_no_other_layout_or_number_format(network, dtype):
     assert result.summary["flops"]["pruned"] <= result.summary["flops"]["dense"] / 2
 
 
+class Scattering(ConvNet):
+    """Writes what it has computed into a tensor of float32, in training only if `always` is not set."""
+
+    always = True
+
+    def forward(self, x):
+        found = super().forward(x)
+        if not (self.training or self.always):
+            return found
+        out, even = torch.zeros(len(x), 4), torch.arange(len(x)) % 2 == 0
+        out[even] = found[even]
+        return out
+
+
+@pytest.mark.parametrize("always", [True, False])
+@pytest.mark.parametrize("family", ["filter", "weight"])
+def test_what_fails_in_bfloat16_is_trained_in_float32(monkeypatch, always, family):
+    monkeypatch.setattr("amc.runtime.device.bfloat16_pays", lambda device: True)
+    network = Scattering()
+    network.always = always
+    budget = amc.Budget(flops=0.5) if family == "filter" else amc.Budget(params=0.5)
+    data, pruning = (images(), images(40, seed=1)), amc.PruningConfig(family=family)
+    assert amc.compress(network, data, budget, pruning=pruning, **QUICK).summary["accuracy"]["finetuned"] >= 0
+    asked = {**QUICK, "finetune": amc.FineTuneConfig(epochs=1, batch_size=20, dtype="bfloat16")}
+    with pytest.raises(ConfigurationError, match=r"must run in torch\.bfloat16 to be trained so, .* finetune\.dtype"):
+        amc.compress(network, data, budget, pruning=pruning, **asked)
+
+
 def test_a_number_format_that_was_asked_for_is_not_silently_replaced():
     with pytest.raises(ConfigurationError, match=r"must run in torch\.bfloat16 .* choose the dtype 'float32'"):
         amc.compress(Widening(), (images(), images(40, seed=1)), dtype="bfloat16", **QUICK)
@@ -133,12 +164,106 @@ def test_gradients_are_switched_on_where_they_are_needed():
         amc.compress(ConvNet(), (images(), images(40, seed=1)), **QUICK)
 
 
+class Buffered(ConvNet):
+    """Scales channels by a buffer that the state dict leaves out."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("scale", torch.linspace(0.5, 2, 8).view(8, 1, 1), persistent=False)
+
+    def between(self, x):
+        return x * self.scale
+
+
+class Video(nn.Module):
+    """Convolutions in three dimensions."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm = nn.Conv3d(3, 8, 3, padding=1), nn.BatchNorm3d(8)
+        self.second, self.head = nn.ConvTranspose3d(8, 12, 2, stride=2), nn.Linear(12, 4)
+
+    def forward(self, x):
+        x = x.unflatten(1, (3, -1)) if x.dim() == 4 else x  # frames among the channels
+        return self.head(torch.relu(self.second(torch.relu(self.norm(self.first(x))))).mean((2, 3, 4)))
+
+
+class Mixed(ConvNet):
+    """A convolution in three dimensions inside a network on images."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Conv3d(8, 8, (1, 3, 3), padding=(0, 1, 1))
+
+    def between(self, x):
+        return self.mix(x.unsqueeze(2)).squeeze(2)
+
+
+@pytest.mark.parametrize(
+    ("network", "channels"), [(Buffered, 3), (Mixed, 3), (Video, 6)], ids=["buffer", "volume inside", "volumes"]
+)
+def test_buffers_outside_the_state_dict_and_weights_of_five_axes_are_cut(network, channels):
+    torch.manual_seed(0)
+    data = (images(channels=channels), images(40, channels=channels, seed=1))
+    result = amc.compress(network(), data, **QUICK)
+    assert result.summary["flops"]["pruned"] <= result.summary["flops"]["dense"] / 2
+
+
+def test_volumes_of_five_axes_are_cut():
+    (train, classes), (test, test_classes) = images(channels=6), images(40, channels=6, seed=1)
+    data = ((train.unflatten(1, (3, -1)), classes), (test.unflatten(1, (3, -1)), test_classes))
+    result = amc.compress(Video(), data, **QUICK)
+    assert result.summary["flops"]["pruned"] <= result.summary["flops"]["dense"] / 2
+
+
 def compiled():
     return torch.compile(ConvNet())
 
 
+def compiled_in_place():
+    model = ConvNet()
+    model.first.compile()
+    model.compile()
+    return model
+
+
+def partly_compiled():
+    model = ConvNet()
+    model.first = torch.compile(model.first)
+    return model
+
+
+def parallel():
+    return nn.DataParallel(torch.compile(ConvNet()))
+
+
+def averaged():
+    return torch.optim.swa_utils.AveragedModel(ConvNet())
+
+
+@pytest.mark.parametrize("network", [compiled, compiled_in_place, partly_compiled, parallel, averaged])
+def test_networks_are_taken_out_of_their_wrappers(network, tmp_path):
+    result = amc.compress(network(), (images(), images(40, seed=1)), **QUICK)
+    assert type(result.model) is ConvNet
+    assert all("_orig_mod" not in name and "module" not in name for name in result.model.state_dict())
+    result.save(tmp_path)
+    few = images(4)[0]
+    with torch.no_grad():
+        torch.testing.assert_close(amc.load(tmp_path, model=network())(few), result.model.eval()(few))
+
+
 def scripted():
     return torch.jit.trace(ConvNet().eval(), images(2)[0], check_trace=False)
+
+
+def partly_scripted():
+    model = ConvNet()
+    model.first = torch.jit.script(model.first)
+    return model
+
+
+def quantised():
+    return torch.ao.quantization.quantize_dynamic(ConvNet(), {nn.Linear})
 
 
 def frozen():
@@ -149,7 +274,8 @@ def frozen():
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        (compiled, "must not be compiled yet; give model._orig_mod"),
+        (partly_scripted, "must be a Python module, not a scripted or traced one: 'first' is one"),
+        (quantised, "must be in floating point, but 'head' is a quantised Linear; compress the network before"),
         (scripted, "must be a Python module, not a scripted or traced one"),
         (lambda: ConvNet().to("meta"), "'first.weight' is on the meta device"),
         (lambda: nn.Sequential(nn.LazyConv2d(4, 3)), "'0.weight' is lazy"),
@@ -157,6 +283,7 @@ def frozen():
     ],
 )
 @pytest.mark.filterwarnings("ignore:Lazy modules:UserWarning")
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated", "ignore:torch.quantize_per_tensor")
 def test_networks_that_cannot_be_worked_on_are_refused_at_once(network, message):
     with pytest.raises(ModelError, match=message):
         amc.compress(network(), (images(), images(40, seed=1)), **QUICK)

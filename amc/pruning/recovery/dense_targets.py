@@ -55,7 +55,8 @@ def dense_targets(
     """Notes what the dense network computes at the sampled rows.
 
     Returns:
-        By layer, `(rows, outputs)`: its output, or the residual sum that it enters.
+        By layer, `(rows, outputs)`: its output, or the residual sum that it enters. Layers that have not seen every
+        image of every batch are missing: experts to which a network routes some of them.
     """
     noter = _Noter(dense, jobs, images.device)
     hooks = noter.hooks()
@@ -68,7 +69,7 @@ def dense_targets(
     finally:
         for hook in hooks:
             hook.remove()
-    return noter.targets
+    return {name: target for name, target in noter.targets.items() if name not in noter.lost}
 
 
 class _Noter:
@@ -76,6 +77,7 @@ class _Noter:
 
     Attributes:
         targets: What was noted, by layer.
+        lost: Layers for which some images were not noted.
     """
 
     def __init__(self, dense: nn.Module, jobs: Mapping[str, Job], device: torch.device) -> None:
@@ -83,6 +85,8 @@ class _Noter:
         self._dense, self._jobs = dense, jobs
         self._by_addition = {job.residual.addition: (name, job.residual) for name, job in jobs.items() if job.residual}
         self._outlets: dict[str, Tensor] = {}
+        self._noted: set[str] = set()
+        self.lost: set[str] = set()
         self.targets = {name: torch.empty(len(job.rows), len(job.outputs), device=device) for name, job in jobs.items()}
 
     def hooks(self) -> list[RemovableHandle]:
@@ -96,12 +100,13 @@ class _Noter:
 
     @contextmanager
     def batch(self, first: int, count: int) -> Iterator[None]:
-        """Watches the forward pass of the images from `first` on; every sum must come up in it."""
+        """Watches the forward pass of the images from `first` on; what does not come up is lost."""
         self._first, self._count, self._watch = first, count, OperatorWatch(self._report)
+        self._noted.clear()
+        self._outlets.clear()
         with self._watch:
             yield
-        for _, residual in self._by_addition.values():
-            residual.check(residual.outlet not in self._outlets)
+        self.lost |= self._jobs.keys() - self._noted
 
     def _takes(self, name: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
@@ -120,11 +125,14 @@ class _Noter:
         if step in self._by_addition:
             name, residual = self._by_addition[step]
             outlet = self._outlets.pop(residual.outlet, None)
-            residual.check(any(one is outlet for one in args[:2]))
-            self._note(name, output)
+            if any(one is outlet for one in args[:2]):
+                self._note(name, output)
 
     def _note(self, name: str, output: Tensor) -> None:
         job, module = self._jobs[name], self._dense.get_submodule(name)
         assert isinstance(module, READER_TYPES)
+        if len(output) != self._count:
+            return
+        self._noted.add(name)
         place, rows = job.rows_of(self._first, self._count)
         self.targets[name][place] = output_rows(output, module, rows)[:, job.outputs.to(output.device)]

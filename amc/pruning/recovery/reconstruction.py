@@ -28,7 +28,7 @@ from amc.pruning.recovery.residual_sums import (
 )
 from amc.pruning.regression.least_squares import Moments, NormalEquations
 from amc.pruning.regression.patches import READER_TYPES, Reader, input_rows, is_reader, output_rows, sample_rows
-from amc.runtime.call import evaluation_mode, input_of
+from amc.runtime.call import evaluation_mode, input_of, named_tensors
 from amc.structure import LayerSpec, ModelStructure
 from amc.structure.slicing import kept_positions
 from amc.utils.progress import Progress, silent, steps_of
@@ -100,10 +100,7 @@ def reconstruct(
         jobs = _plan_jobs(dense, structure, layers, sizes, sums, kept, frozenset(sparse), images, options)
         step = steps_of(-(-len(images) // BATCH) + len(jobs), advance)
         targets = dense_targets(dense, jobs, images, step)
-        _reset_means(pruned, dense, jobs)
-        if solver is not None:
-            _reset_weights(pruned, dense, jobs)
-        _refit(pruned, jobs, targets, images, options, solver, step)
+        _refit(pruned, dense, jobs, targets, images, options, solver, step)
 
 
 def _affordable(
@@ -136,7 +133,7 @@ def _plan_jobs(
     options: ReconstructionOptions,
 ) -> dict[str, Job]:
     """Decides which layers are refit, and on which rows."""
-    state = dense.state_dict()
+    state = named_tensors(dense)
     stays = kept_positions(structure, kept, {name: tuple(tensor.shape) for name, tensor in state.items()})
     cut = (place for place, layer in enumerate(layers) if layer.weight in stays or layer.name in sparse)
     first = next(cut, len(layers))
@@ -165,13 +162,20 @@ def _output_sizes(dense: nn.Module, layers: Sequence[LayerSpec], images: Tensor)
     """Returns the sizes of every layer's output but for images and channels.
 
     Left out are layers that are not called, as their weights are used otherwise, and those whose first axis holds other
-    things than the images, such as windows or tokens: which rows belong to which image is then not known.
+    things than the images in their order, such as windows, tokens, or images sorted by what the network makes of them:
+    which rows belong to which image is then not known. Of the images in reverse, the output must be the same in
+    reverse.
     """
     sizes: dict[str, tuple[int, ...]] = {}
+    sums: dict[str, Tensor] = {}
 
     def noter(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            if len(output) == len(images):
+            found = output.detach().double().flatten(1).sum(1)
+            first = sums.setdefault(name, found)
+            if found is first or len(found) != len(images) or len(first) != len(images):
+                return
+            if torch.allclose(found, first.flip(0), rtol=1e-2, atol=1e-3 * float(found.abs().max())):
                 sizes[name] = tuple(output.shape[1:-1] if isinstance(module, nn.Linear) else output.shape[2:])
 
         return hook
@@ -179,33 +183,38 @@ def _output_sizes(dense: nn.Module, layers: Sequence[LayerSpec], images: Tensor)
     hooks = [dense.get_submodule(layer.name).register_forward_hook(noter(layer.name)) for layer in layers]
     try:
         dense(images)
+        dense(images.flip(0))
     finally:
         for hook in hooks:
             hook.remove()
     return sizes
 
 
-def _reset_means(pruned: nn.Module, dense: nn.Module, jobs: Mapping[str, Job]) -> None:
-    """Takes back the intercepts of an earlier refit, so that the dense layer's output is the target as it stands."""
-    for job in jobs.values():
-        norm = dense.get_submodule(job.layer.batch_norm) if job.layer.batch_norm else None
-        if is_batch_norm(norm):
-            assert norm.running_mean is not None
-            mean = norm.running_mean[job.outputs.to(norm.running_mean.device)]
-            pruned.get_submodule(str(job.layer.batch_norm)).running_mean = mean
+def _reset_mean(pruned: nn.Module, dense: nn.Module, job: Job) -> nn.Module | None:
+    """Takes back the intercept of an earlier refit, so that the dense layer's output is the target as it stands.
+
+    Returns:
+        The pruned network's batch norm behind the layer, None if there is none.
+    """
+    if not job.layer.batch_norm:
+        return None
+    norm = dense.get_submodule(job.layer.batch_norm)
+    if is_batch_norm(norm):
+        assert norm.running_mean is not None
+        mean = norm.running_mean[job.outputs.to(norm.running_mean.device)]
+        pruned.get_submodule(job.layer.batch_norm).running_mean = mean
+    return pruned.get_submodule(job.layer.batch_norm)
 
 
-def _reset_weights(pruned: nn.Module, dense: nn.Module, jobs: Mapping[str, Job]) -> None:
-    """Gives the layers the dense weights again, toward which the ridge draws, before a solver chooses among them."""
-    for name in jobs:
-        module, source = pruned.get_submodule(name), dense.get_submodule(name)
-        assert isinstance(module, READER_TYPES)
-        assert isinstance(source, READER_TYPES)
-        module.weight.copy_(source.weight)
+def _reset_weight(module: Reader, source: nn.Module) -> None:
+    """Gives a layer the dense weights again, toward which the ridge draws, before a solver chooses among them."""
+    assert isinstance(source, READER_TYPES)
+    module.weight.copy_(source.weight)
 
 
 def _refit(
     pruned: nn.Module,
+    dense: nn.Module,
     jobs: Mapping[str, Job],
     targets: Mapping[str, Tensor],
     images: Tensor,
@@ -213,19 +222,26 @@ def _refit(
     solver: LayerSolver | None,
     step: Callable[[], None],
 ) -> None:
-    """Runs the pruned network once and solves for each layer's weights just before it runs."""
+    """Runs the pruned network once and solves for each layer's weights just before it runs.
+
+    A layer that sees other images than in the dense network, as experts may, keeps the weights that it has.
+    """
     summands = Summands([job.residual for job in jobs.values() if job.residual])
     watch = OperatorWatch(summands.report)
 
     def refitter(job: Job) -> Callable[[nn.Module, tuple[Tensor, ...], dict[str, Tensor]], None]:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
             assert isinstance(module, READER_TYPES)
-            norm = pruned.get_submodule(job.layer.batch_norm) if job.layer.batch_norm else None
+            read, name = input_of(inputs, named), job.layer.name
             with watch.pause():
-                other = summands.take(job.residual) if job.residual else None
-                target = _target(norm, job, targets[job.layer.name], other, module)
-                if target is not None:
-                    _solve(norm, job, module, input_of(inputs, named), target, options, solver)
+                if name in targets and len(read) == len(images) and summands.holds(job.residual):
+                    norm = _reset_mean(pruned, dense, job)
+                    other = summands.take(job.residual) if job.residual else None
+                    target = _target(norm, job, targets[name], other, module)
+                    if target is not None:
+                        if solver is not None:
+                            _reset_weight(module, dense.get_submodule(name))
+                        _solve(norm, job, module, read, target, options, solver)
             step()
 
         return hook

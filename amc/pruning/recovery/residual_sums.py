@@ -197,12 +197,16 @@ class Summands:
         if step in self._wanted:
             self._held[step] = output
         if step in self._by_addition:
-            self._by_addition[step].check(self._taken.get(step) in [id(one) for one in args[:2]])
+            taken = self._taken.get(step)
+            self._by_addition[step].check(taken is None or taken in [id(one) for one in args[:2]])
+
+    def holds(self, found: ResidualSum | None) -> bool:
+        """Tells whether the other summand of a sum has been computed; there is nothing to wait for without a sum."""
+        return found is None or found.other in self._held
 
     def take(self, found: ResidualSum) -> Tensor:
         """Returns the other summand of a sum."""
         other = found.other
-        found.check(other in self._held)
         self._wanted[other] -= 1  # a summand is let go with its last use: held to the end, they would fill the memory
         self._taken[found.addition] = id(self._held[other])  # the network holds it until the addition
         return self._held[other] if self._wanted[other] else self._held.pop(other)
