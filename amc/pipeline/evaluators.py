@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from amc.data.image_set import ImageSet
+from amc.data.tasks import CLASSIFICATION
 from amc.errors import ConfigurationError
 from amc.pipeline.task import Task
 from amc.pipeline.task_scorer import TaskScorer
@@ -189,15 +190,15 @@ def evidence_of(task: Task, images: Tensor | None) -> Evidence:
         images: The calibration images, `(N, C, H, W)`, where the network is; None for no data.
     """
     options = EvidenceOptions(sampling=SamplingOptions(seed=task.seed))
-    return Evidence(task.model, task.structure, *calibration_batches(task, images), options)
+    kind = CLASSIFICATION if task.data is None else task.data.task
+    return Evidence(task.model, task.structure, *calibration_batches(task, images), options, task=kind)
 
 
 def calibration_batches(task: Task, images: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
-    """Returns the calibration images in batches, and their classes where they have one each; nothing without data."""
+    """Returns the calibration images in batches, and their targets; nothing without data."""
     if images is None or task.data is None:
         return [], []
-    batches, targets = list(torch.split(images, _BATCH)), task.data.calibration.targets
-    return batches, list(torch.split(targets, _BATCH)) if task.data.task.assigns_classes else []
+    return list(torch.split(images, _BATCH)), list(torch.split(task.data.calibration.targets, _BATCH))
 
 
 def lost_shares(magnitudes: NDArray[np.float64]) -> NDArray[np.float64]:

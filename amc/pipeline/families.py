@@ -8,6 +8,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from amc.costs.counting import count_flops, count_params
+from amc.data.tasks import CLASSIFICATION
 from amc.errors import StructureError
 from amc.pipeline.evaluators import FilterEvaluator, WeightEvaluator, calibration_batches, evidence_of
 from amc.pipeline.task import Task
@@ -84,7 +85,8 @@ class FilterFamily:
             criterion = "elimination" if has_images else "l2"
         options = TableOptions(criterion=criterion, refit=refit, sampling=SamplingOptions(seed=task.seed))
         batches, labels = calibration_batches(task, self._images)
-        tables = build_tables(task.model, task.structure, batches, options, advance, labels=labels)
+        kind = CLASSIFICATION if task.data is None else task.data.task
+        tables = build_tables(task.model, task.structure, batches, options, advance, labels=labels, task=kind)
         self._pruner = FilterPruner(task.model, task.structure, tables)
         self.evaluator: Evaluator = FilterEvaluator(task, self._pruner, self._images)
 

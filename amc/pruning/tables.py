@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from amc.data.tasks import CLASSIFICATION, TaskType
 from amc.pruning.criteria.base import FILTER_CRITERIA, FilterCriterion, removal_order
 from amc.pruning.criteria.evidence import GRAMS, Evidence, EvidenceOptions
 from amc.pruning.regression.elimination import CHUNK, Elimination, Regression
@@ -104,6 +105,7 @@ def build_tables(
     advance: Progress = silent,
     *,
     labels: Sequence[Tensor] = (),
+    task: TaskType = CLASSIFICATION,
 ) -> RefitTable:
     """Ranks the channels of every prunable group and refits their readers at every width.
 
@@ -114,7 +116,8 @@ def build_tables(
             alone and nothing is refit.
         options: How to choose and refit.
         advance: Takes the share that is done, 0 to 1, as it grows.
-        labels: The images' classes, each `(N,)`, for criteria that look at gradients.
+        labels: The images' targets, each `(N, ...)`, for criteria that look at gradients.
+        task: What the network is trained for; it bears the loss whose gradients are looked at.
 
     Returns:
         The tables, on the CPU.
@@ -133,7 +136,9 @@ def build_tables(
     sizes = {index: _bytes_a_channel(groups[index], found) for index, found in cuts.items()}
     grids = width_grids(sizes, options) if options.refit else {}
     widths = {groups[index].name: grid for index, grid in grids.items()}
-    evidence = Evidence(model, structure, batches, labels, options, widths=widths, after_batch=lambda: step())
+    evidence = Evidence(
+        model, structure, batches, labels, options, task=task, widths=widths, after_batch=lambda: step()
+    )
     step = steps_of(evidence.passes(needs) * len(batches) + len(cuts), advance)
     tables = {}
     for index, group in groups.items():

@@ -38,11 +38,14 @@ def test_gathering_leaves_modes_and_hooks_as_they_were(net):
 
 
 @pytest.mark.parametrize("gram_memory", [1, 1 << 30])
-def test_the_share_that_is_done_rises_to_one(net, gram_memory):
+@pytest.mark.parametrize("criterion", ["elimination", "l1", "taylor"])
+def test_the_share_that_is_done_rises_to_one(net, gram_memory, criterion):
     shares = []
-    options = TableOptions(gram_memory=gram_memory)
-    build_tables(net.model, net.structure, torch.split(net.images, 20), options, shares.append)
-    assert len(shares) > 3
+    options, labels = TableOptions(criterion, gram_memory=gram_memory), torch.arange(len(net.images)) % 4
+    batches = torch.split(net.images, 20)
+    build_tables(net.model, net.structure, batches, options, shares.append, labels=torch.split(labels, 20))
+    passes = (3 if gram_memory == 1 else 1) + (criterion == "taylor")
+    assert len(shares) == 4 * passes + 3
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from amc.data.tasks import task_type
 from amc.pruning import WEIGHT_CRITERIA, Evidence, EvidenceOptions
 from amc.pruning.regression.statistics import SamplingOptions
 from amc.structure import LayerSpec, ModelStructure
@@ -117,3 +118,14 @@ def test_the_surgeon_goes_by_the_diagonal_where_no_more_is_known():
     images = torch.tensor([[1.0, 2, 3], [3, 2, 1]])
     found = score("obs", model, structure, images, sampling=SamplingOptions(max_features=2))
     assert found.tolist() == [pytest.approx([1 * 5, 4 * 4, 0.25 * 5])]
+
+
+def test_gradients_are_those_of_the_tasks_own_loss():
+    model, structure = one_layer([[1, -2, 0.5]])
+    images = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    targets = torch.arange(6.0)
+    evidence = Evidence(model, structure, [images], [targets], task=task_type("regression", targets, loss="mse"))
+    found = create(WEIGHT_CRITERIA, "snip")(structure.layers[0], evidence)
+    error = images @ model[0].weight.detach()[0] - targets
+    expected = (2 * error[:, None] * images).mean(0) * model[0].weight.detach()[0]
+    torch.testing.assert_close(found[0], expected.abs())

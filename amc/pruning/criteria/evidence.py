@@ -10,6 +10,7 @@ from zlib import crc32
 import torch
 from torch import Tensor, nn
 
+from amc.data.tasks import CLASSIFICATION, TaskType
 from amc.errors import ConfigurationError
 from amc.pruning.criteria.gradient_statistics import GradientStatistics, gather_gradients
 from amc.pruning.criteria.gram_passes import GramPasses
@@ -62,6 +63,7 @@ class Evidence:
         labels: Sequence[Tensor] = (),
         options: EvidenceOptions | None = None,
         *,
+        task: TaskType = CLASSIFICATION,
         widths: Mapping[str, Collection[int]] | None = None,
         after_batch: Callable[[], object] = lambda: None,
     ) -> None:
@@ -71,14 +73,15 @@ class Evidence:
             model: The dense network, on the device of the batches; it is not changed.
             structure: Its structure.
             batches: Normalised calibration images, each `(N, C, H, W)`; none if criteria look at weights alone.
-            labels: Their classes, each `(N,)`; none if no criterion looks at gradients.
+            labels: Their targets, each `(N, ...)`, such as classes `(N,)`; none if no criterion looks at gradients.
             options: How to gather.
+            task: What the network is trained for; it bears the loss whose gradients are gathered.
             widths: By the group's name, the widths at which `eliminate` notes refitted weights.
             after_batch: Called after each batch of each pass; see `passes`.
         """
         self.model, self.structure = model, structure
         self.options = options or EvidenceOptions()
-        self._batches, self._labels = batches, labels
+        self._batches, self._labels, self._task = batches, labels, task
         self._widths, self._after_batch = widths or {}, after_batch
         self._greedy: tuple[str, Elimination] | None = None
 
@@ -124,8 +127,8 @@ class Evidence:
         if not self._labels:
             raise ConfigurationError("gradients need the calibration images' labels, and none were given; give labels")
         groups = [self.structure.groups[index] for index in self.structure.prunable]
-        minibatch = self.options.minibatch
-        return gather_gradients(self.model, groups, batches, self._labels, minibatch, self._after_batch)
+        how = (self._task, self.options.minibatch, self._after_batch)
+        return gather_gradients(self.model, groups, batches, self._labels, *how)
 
     def regressions(self, group: ChannelGroup) -> list[tuple[ReadCut, list[Regression]]]:
         """Returns the regressions by which layers read a group: for each reader, one for each of its groups.

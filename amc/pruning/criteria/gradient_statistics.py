@@ -8,16 +8,17 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from amc.data.tasks import TaskType
 from amc.pruning.criteria.slices import channel_slices
 from amc.runtime.call import evaluation_mode
+from amc.runtime.outputs import main_output
 from amc.structure import ChannelGroup
 
 
 @dataclass(frozen=True)
 class GradientStatistics:
-    """Gradients of the mean cross-entropy on the calibration split, in evaluation mode, without weight decay.
+    """Gradients of the task's mean loss on the calibration split, in evaluation mode, without weight decay.
 
     Attributes:
         mean: By parameter, the gradient of the mean loss over all images.
@@ -37,16 +38,18 @@ def gather_gradients(
     groups: Sequence[ChannelGroup],
     batches: Sequence[Tensor],
     labels: Sequence[Tensor],
+    task: TaskType,
     minibatch: int,
     after_batch: Callable[[], object] = lambda: None,
 ) -> GradientStatistics:
     """Runs the network forward and back over the calibration images; it keeps its modes, gradients and flags.
 
     Args:
-        model: The dense network, on the device of the batches, with logits `(N, classes)` as its output.
+        model: The dense network, on the device of the batches.
         groups: The groups whose gates are wanted.
         batches: Normalised images, each `(N, C, H, W)`.
-        labels: Their classes, each `(N,)`.
+        labels: Their targets, each `(N, ...)`, in the form of the task.
+        task: What the network is trained for; it bears the loss.
         minibatch: Images in a minibatch.
         after_batch: Called after each batch.
     """
@@ -58,7 +61,7 @@ def gather_gradients(
     with evaluation_mode(model), _differentiable(parameters.values()):
         for batch, classes in zip(batches, labels, strict=True):
             for part, targets in zip(torch.split(batch, minibatch), torch.split(classes, minibatch), strict=True):
-                gradients = _gradients(model, parameters, part, targets)
+                gradients = _gradients(model, parameters, part, targets, task)
                 count += 1
                 for name, gradient in gradients.items():
                     mean[name] += gradient * (len(part) / images)
@@ -85,10 +88,10 @@ def _differentiable(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 
 
 def _gradients(
-    model: nn.Module, parameters: Mapping[str, Tensor], images: Tensor, targets: Tensor
+    model: nn.Module, parameters: Mapping[str, Tensor], images: Tensor, targets: Tensor, task: TaskType
 ) -> dict[str, Tensor]:
     """Returns the gradients of the mean loss of some images, by parameter; those without influence have zeros."""
-    loss = functional.cross_entropy(model(images), targets.to(images.device))
+    loss = task.loss_of(main_output(model(images)), targets.to(images.device))
     found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, materialize_grads=True)
     return dict(zip(parameters, found, strict=True))
 
