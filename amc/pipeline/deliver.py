@@ -111,7 +111,7 @@ class Workshop:
 
     def _finetune(self, name: str, model: nn.Module, allocation: Allocation, recorder: Recorder) -> None:
         """Fine-tunes a pruned network in place, as the task says."""
-        task, keep = self.task, self.family.keeper(allocation)
+        task, keep = self.task, self.family.keeper(model)
         if task.tune is not None:
             returned = task.tune(model)
             if isinstance(returned, nn.Module) and returned is not model:

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from amc.data.image_set import ImageSet
 from amc.data.tasks import CLASSIFICATION
 from amc.errors import ConfigurationError
 from amc.pipeline.task import Task
@@ -31,17 +30,17 @@ from amc.pruning.criteria.base import channel_scores, weight_scores
 from amc.runtime import resolve_device, resolve_dtype
 from amc.runtime.call import first_line
 from amc.structure import Allocation
-from amc.training import evaluate, predict, score_logits
+from amc.training import score_logits
 from amc.training.stages import stage_of, stage_sizes
 from amc.utils.options import create
 
 _BATCH = 250
 
 
-class FilterEvaluator(Evaluator):
-    """Scores networks that have lost channels, on one working copy that takes every candidate's shape."""
+class CandidateEvaluator(Evaluator):
+    """Scores candidates on one working copy of the network that takes the tensors of each."""
 
-    def __init__(self, task: Task, pruner: FilterPruner, images: Tensor | None) -> None:
+    def __init__(self, task: Task, pruner: FilterPruner | WeightPruner, images: Tensor | None) -> None:
         """Gets the working copy and the images of the search split ready.
 
         Args:
@@ -69,6 +68,46 @@ class FilterEvaluator(Evaluator):
         for seen in self._scorer.stages(allocation, stage_sizes(first, images)):
             yield stage_of(*seen, images)
 
+    def _build_scorer(self) -> CandidateScorer[Score] | TaskScorer:
+        assert self._task.data is not None
+        search, kind = self._task.data.search, self._task.data.task
+        network = self._candidate_network(search.take(range(min(2, len(search)))).inputs())
+        count = self._task.pruning.recalibrated
+        few = self._images[:count] if self._images is not None and count else None
+        if few is not None and len(few) < 2:
+            few = None  # of one image a channel may be a single value, which has no variance
+        if not kind.assigns_classes:
+            return TaskScorer(network, search, kind, few)
+        return CandidateScorer(network, search.inputs(), search.targets, score_logits, calibration=few)
+
+    def _candidate_network(self, images: Tensor) -> CandidateNetwork:
+        """Returns the working copy in the fastest form in which the network's own code runs on the images.
+
+        Raises:
+            ConfigurationError: If it does not run in the number format that was asked for.
+        """
+        dense, failure, device = Allocation(self._pruner.kind, {}), "", resolve_device(self._task.device)
+        wanted = resolve_dtype(self._task.dtype, device)
+        for dtype in dict.fromkeys([wanted, torch.float32] if self._task.dtype == "auto" else [wanted]):
+            for channels_last in (True, False):
+                network = CandidateNetwork(self._pruner, device=device, dtype=dtype, channels_last=channels_last)
+                try:
+                    network.logits(dense, [network.prepare(images)])
+                except RuntimeError as error:
+                    failure = first_line(error)
+                else:
+                    return network
+        raise _must_run(wanted, failure)
+
+
+class FilterEvaluator(CandidateEvaluator):
+    """Scores networks that have lost channels."""
+
+    def __init__(self, task: Task, pruner: FilterPruner, images: Tensor | None) -> None:
+        """Gets the working copy ready; see `CandidateEvaluator`."""
+        super().__init__(task, pruner, images)
+        self._table = pruner.table
+
     def saliency(self, criterion: str) -> Saliencies:
         """Scores the channels of every decision; see `Evaluator`."""
         score, groups = create(CRITERIA["filter"], criterion), self._task.structure.groups
@@ -83,103 +122,48 @@ class FilterEvaluator(Evaluator):
         norms = self.saliency("l2")
         found = {}
         for decision in self._task.problem.decisions:
-            known = self._pruner.table.groups[decision.group].errors
+            known = self._table.groups[decision.group].errors
             found[decision.name] = lost_shares(norms[decision.name]) if known is None else _numbers(known)
         return found
 
-    def _build_scorer(self) -> CandidateScorer[Score] | TaskScorer:
-        assert self._task.data is not None
-        search, kind = self._task.data.search, self._task.data.task
-        network = self._candidate_network(search.take(range(min(2, len(search)))).inputs())
-        count = self._task.pruning.recalibration_images
-        few = self._images[:count] if self._images is not None and count else None
-        if few is not None and len(few) < 2:
-            few = None  # of one image a channel may be a single value, which has no variance
-        if not kind.assigns_classes:
-            return TaskScorer(network, search, kind, few)
-        return CandidateScorer(network, search.inputs(), search.targets, score_logits, calibration=few)
 
-    def _candidate_network(self, images: Tensor) -> CandidateNetwork:
-        """Returns the working copy in the fastest form in which the network's own code runs on the images.
-
-        Raises:
-            ConfigurationError: If it does not run in the number format that was asked for.
-        """
-        dense, failure, device = Allocation("filter", {}), "", resolve_device(self._task.device)
-        wanted = resolve_dtype(self._task.dtype, device)
-        for dtype in dict.fromkeys([wanted, torch.float32] if self._task.dtype == "auto" else [wanted]):
-            for channels_last in (True, False):
-                network = CandidateNetwork(self._pruner, device=device, dtype=dtype, channels_last=channels_last)
-                try:
-                    network.logits(dense, [network.prepare(images)])
-                except RuntimeError as error:
-                    failure = first_line(error)
-                else:
-                    return network
-        raise _must_run(wanted, failure)
-
-
-class WeightEvaluator(Evaluator):
+class WeightEvaluator(CandidateEvaluator):
     """Scores networks that have lost single weights."""
 
-    def __init__(self, task: Task, pruner: WeightPruner) -> None:
-        """Finds the classes that the dense network assigns."""
-        self._task, self._pruner, self._device = task, pruner, resolve_device(task.device)
-        self._reference: Tensor | None = None
-        if task.measure is not None or task.data is None:
-            return
-        self._dtype = self._scoring_dtype(task.data.search)
-        if task.data.task.assigns_classes:
-            self._reference = predict(task.model, task.data.search, device=self._device)[0].argmax(1)
+    def __init__(self, task: Task, pruner: WeightPruner, images: Tensor | None, evidence: Evidence) -> None:
+        """Gets the working copy ready; see `CandidateEvaluator`.
 
-    def score(self, allocation: Allocation) -> Score:
-        """Scores an allocation; see `Evaluator`."""
-        model, task = self._pruner.prune(allocation), self._task
-        if task.measure is not None:
-            return Score(task.measured(model), cross_entropy=math.nan)
-        assert task.data is not None
-        search, kind = task.data.search, task.data.task
-        return evaluate(model, search, device=self._device, dtype=self._dtype, reference=self._reference, task=kind)
-
-    def stages(self, allocation: Allocation, first: int) -> Iterator[Stage]:
-        """Scores in stages; see `Evaluator`. A measure of the user's own has one stage."""
-        if self._reference is None or self._task.data is None:
-            yield from super().stages(allocation, first)
-            return
-        model, search, seen, outputs = self._pruner.prune(allocation), self._task.data.search, 0, []
-        for size in stage_sizes(first, len(search)):
-            part = search.take(range(seen, size))
-            outputs.append(predict(model, part, device=self._device, dtype=self._dtype)[0])
-            logits, seen = torch.cat(outputs), size
-            targets = search.targets[:seen].to(logits.device)
-            yield stage_of(logits, targets, self._reference[:seen], len(search))
+        Args:
+            task: What is to be pruned.
+            pruner: Looks the candidates' weights up.
+            images: Calibration images, `(N, C, H, W)`; None for no data.
+            evidence: What saliencies are made of.
+        """
+        super().__init__(task, pruner, images)
+        self._table, self._evidence = pruner.table, evidence
 
     def saliency(self, criterion: str) -> Saliencies:
         """Scores the weights of every decision; see `Evaluator`."""
         score, layers = create(CRITERIA["weight"], criterion), self._task.structure.layers
         return {
-            decision.name: _numbers(weight_scores(score, layers[decision.group], self._pruner.evidence).flatten())
+            decision.name: _numbers(weight_scores(score, layers[decision.group], self._evidence).flatten())
             for decision in self._task.problem.decisions
         }
 
-    def _scoring_dtype(self, search: ImageSet) -> torch.dtype:
-        """Returns the number format to score in: float32 where `"auto"` would take one that the network fails in.
-
-        Raises:
-            ConfigurationError: If the format that was asked for by name fails.
-        """
-        wanted = resolve_dtype(self._task.dtype, self._device)
-        try:
-            predict(self._task.model, search.take(range(min(2, len(search)))), device=self._device, dtype=wanted)
-        except RuntimeError as error:
-            if self._task.dtype != "auto":
-                raise _must_run(wanted, first_line(error)) from error
-            return torch.float32
-        return wanted
-
     def errors(self) -> Errors:
-        """Returns the share of every layer's squared weights that goes with the smallest; see `Evaluator`."""
-        return {name: lost_shares(magnitudes) for name, magnitudes in self.saliency("magnitude").items()}
+        """Returns the errors of the refit, between two counts of the grid by interpolation; see `Evaluator`.
+
+        Where nothing was refit: the share of the layer's squared weights that is lost.
+        """
+        magnitudes, found = self.saliency("magnitude"), {}
+        for decision in self._task.problem.decisions:
+            known = self._table.layers[decision.name].errors
+            if known:
+                counts, errors = [0, *known], [1.0, *known.values()]
+                found[decision.name] = np.interp(np.arange(decision.size + 1), counts, errors)
+            else:
+                found[decision.name] = lost_shares(magnitudes[decision.name])
+        return found
 
 
 def evidence_of(task: Task, images: Tensor | None) -> Evidence:

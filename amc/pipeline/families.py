@@ -18,10 +18,15 @@ from amc.pruning import (
     FilterPruner,
     ReconstructionOptions,
     SamplingOptions,
+    SparseSolver,
     TableOptions,
+    WeightCriterion,
     WeightPruner,
+    WeightTableOptions,
     apply_masks,
     build_tables,
+    build_weight_tables,
+    masks_of_zeros,
     reconstruct,
 )
 from amc.runtime import resolve_device
@@ -56,8 +61,8 @@ class Family(Protocol):
     def kept(self, allocation: Allocation) -> dict[int, Tensor]:
         """Returns the kept channels of every group that is cut, by its index; empty if nothing is cut."""
 
-    def keeper(self, allocation: Allocation) -> Callable[[nn.Module], None]:
-        """Returns what restores, in the network of an allocation, what a training step must not change."""
+    def keeper(self, model: nn.Module) -> Callable[[nn.Module], None]:
+        """Returns what restores, in a pruned network or a copy of it, what a training step must not change."""
 
 
 def create_family(task: Task, advance: Progress = silent) -> Family:
@@ -68,7 +73,7 @@ def create_family(task: Task, advance: Progress = silent) -> Family:
         advance: Takes the share that is done, 0 to 1, as it grows.
     """
     move(task.model.eval(), device=resolve_device(task.device))
-    return WeightFamily(task) if task.problem.kind == "weight" else FilterFamily(task, advance)
+    return WeightFamily(task, advance) if task.problem.kind == "weight" else FilterFamily(task, advance)
 
 
 class FilterFamily:
@@ -104,9 +109,9 @@ class FilterFamily:
         """Returns the kept channels; see `Family`."""
         return self._pruner.kept(allocation)
 
-    def keeper(self, allocation: Allocation) -> Callable[[nn.Module], None]:
+    def keeper(self, model: nn.Module) -> Callable[[nn.Module], None]:
         """Returns what does nothing: a smaller network stays smaller."""
-        return lambda model: None
+        return lambda trained: None
 
     def _check_costs(self, model: nn.Module, allocation: Allocation) -> None:
         """Compares the predicted costs with those of the network itself, to the integer."""
@@ -123,20 +128,38 @@ class FilterFamily:
 
 
 class WeightFamily:
-    """Single weights become zero; shapes stay."""
+    """Single weights become zero, and those that stay are refit; shapes stay."""
 
-    def __init__(self, task: Task) -> None:
-        """Finds the layers' weights, and the classes that the dense network assigns."""
+    def __init__(self, task: Task, advance: Progress = silent) -> None:
+        """Builds the tables of kept weights and refitted values."""
         self._task = task
-        name = "magnitude" if task.pruning.criterion == "auto" else task.pruning.criterion
-        images = task.data.calibration.inputs().to(resolve_device(task.device)) if task.data is not None else None
-        criterion = create(WEIGHT_CRITERIA, name)
-        self._pruner = WeightPruner(task.model, task.structure, criterion, evidence_of(task, images))
-        self.evaluator: Evaluator = WeightEvaluator(task, self._pruner)
+        self._images = task.data.calibration.inputs().to(resolve_device(task.device)) if task.data is not None else None
+        name = task.pruning.criterion
+        if name == "auto":
+            name = "magnitude" if self._images is None else "obs"
+        self._criterion: WeightCriterion = create(WEIGHT_CRITERIA, name)
+        evidence = evidence_of(task, self._images)
+        options = WeightTableOptions(refit=self._images is not None and task.pruning.reconstruction != "none")
+        tables = build_weight_tables(task.model, task.structure, self._criterion, evidence, options, advance)
+        self._pruner = WeightPruner(task.model, task.structure, tables)
+        self.evaluator: Evaluator = WeightEvaluator(task, self._pruner, self._images, evidence)
 
     def prune(self, allocation: Allocation, advance: Progress = silent) -> nn.Module:
-        """Masks a copy of the network; see `Family`."""
+        """Masks a copy of the network and refits what stays; see `Family`."""
         model = self._pruner.prune(allocation)
+        if self._task.pruning.reconstruction == "sequential" and self._images is not None:
+            masks = self._pruner.masks(allocation)
+            reconstruct(
+                model,
+                self._task.model,
+                self._task.structure,
+                {},
+                self._images,
+                ReconstructionOptions(seed=self._task.seed),
+                advance,
+                sparse=masks,
+                solver=SparseSolver(masks, self._criterion),
+            )
         limit = self._task.problem.cost(self._task.problem.widths(allocation), "params")
         found = sum(int(parameter.count_nonzero()) for parameter in model.parameters())
         if found > limit:
@@ -149,7 +172,7 @@ class WeightFamily:
         """Returns nothing: no channel goes."""
         return {}
 
-    def keeper(self, allocation: Allocation) -> Callable[[nn.Module], None]:
+    def keeper(self, model: nn.Module) -> Callable[[nn.Module], None]:
         """Returns what sets the pruned weights to zero again."""
-        masks = self._pruner.masks(allocation)
-        return lambda model: apply_masks(model, masks)
+        masks = masks_of_zeros(model)
+        return lambda trained: apply_masks(trained, masks)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from amc.errors import ConfigurationError
 from amc.pruning.batch_norm import BATCH_NORMS, is_batch_norm
-from amc.pruning.filter_pruner import FilterPruner, PrunePlan
 from amc.pruning.folding import find_folds, fold_in_place
+from amc.pruning.plan import PrunePlan, Pruner
 from amc.pruning.recovery.recalibration import batch_statistics
 from amc.runtime.call import move
 from amc.runtime.outputs import main_output
@@ -26,12 +26,12 @@ class CandidateNetwork:
     """A network that takes the shape of any allocation without copies, solves or tracing.
 
     Its tensors are looked up and sliced, so it is smaller in fact, and FLOPs saved are time saved. Batch norms are
-    folded into the layers ahead of them. In float32, its logits equal those of `FilterPruner.prune(allocation)`.
+    folded into the layers ahead of them. In float32, its logits equal those of the pruner's `prune(allocation)`.
     """
 
     def __init__(
         self,
-        pruner: FilterPruner,
+        pruner: Pruner,
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
@@ -40,7 +40,7 @@ class CandidateNetwork:
         """Makes the working copy.
 
         Args:
-            pruner: Holds the dense network, its structure and the tables.
+            pruner: Looks the tensors of an allocation up.
             device: Where the copy computes.
             dtype: Number format of the copy; batch norms that cannot be folded stay in float32.
             channels_last: Whether images and weights are laid out channels-last, which is faster; code such as
@@ -66,6 +66,7 @@ class CandidateNetwork:
         self._has_statistics = bool(self._folds) or any(is_batch_norm(module) for module in norms)
         self._changed: frozenset[str] = frozenset()
         self._plan: PrunePlan | None = None
+        self.dense = Allocation(pruner.kind, {})
         self.device, self._dtype = torch.device(device), dtype
 
     def prepare(self, images: Tensor) -> Tensor:
@@ -218,7 +219,7 @@ class CandidateScorer(Generic[ScoreT]):
         count = batch_size or images_at_once(network.device, images[0].numel())
         self._batches: Sequence[Tensor] = [network.prepare(part) for part in torch.split(images, count)]
         self._calibration = None if calibration is None else network.prepare(calibration)
-        dense = network.logits(Allocation("filter", {}), self._batches)
+        dense = network.logits(network.dense, self._batches)
         self._targets, self._reference = targets.to(dense.device), dense.argmax(1)
 
     def __call__(self, allocation: Allocation) -> ScoreT:

@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from amc.errors import ConfigurationError
+from amc.pruning.plan import PrunePlan
 from amc.pruning.regression.regressions import ReadCut, read_cuts
 from amc.pruning.tables import RefitTable
 from amc.runtime.call import named_tensors
 from amc.structure import Allocation, ModelStructure
 from amc.structure.selection import Selection, Slicer
 from amc.structure.slicing import attribute_values, set_attributes, set_tensors, widths_of
-
-
-@dataclass(frozen=True)
-class PrunePlan:
-    """The tensors of one candidate network.
-
-    Attributes:
-        kept: Kept channels of every group that is cut, by its index in `ModelStructure.groups`.
-        widths: Width of every group, prunable or not.
-        tensors: Every parameter and buffer that differs from the dense network's, sliced and refit, by name.
-    """
-
-    kept: Mapping[int, Tensor]
-    widths: tuple[int, ...]
-    tensors: Mapping[str, Tensor]
 
 
 class FilterPruner:

@@ -4,68 +4,60 @@ from __future__ import annotations
 
 import copy
 
+import torch
 from torch import Tensor, nn
 
 from amc.errors import ConfigurationError
-from amc.pruning.criteria.base import WeightCriterion, weight_scores
-from amc.pruning.criteria.evidence import Evidence
-from amc.pruning.criteria.norms import Magnitude
-from amc.pruning.masks import apply_masks, ranks
+from amc.pruning.plan import PrunePlan
+from amc.pruning.regression.row_equations import intercept_sink
+from amc.pruning.weight_tables import LayerTable, WeightTable
 from amc.structure import Allocation, ModelStructure
+from amc.structure.slicing import set_tensors
 
 
 class WeightPruner:
-    """Keeps the weights that score highest in every layer, as many as an allocation says."""
+    """Keeps the weights that rank highest in every layer, as many as an allocation says, with their refitted values.
+
+    The same plan serves the candidate of the search and the network that the sequential refit starts from.
+    """
 
     kind = "weight"
 
-    def __init__(
-        self,
-        model: nn.Module,
-        structure: ModelStructure,
-        criterion: WeightCriterion | None = None,
-        evidence: Evidence | None = None,
-    ) -> None:
-        """Finds the layers.
+    def __init__(self, model: nn.Module, structure: ModelStructure, table: WeightTable) -> None:
+        """Prepares the look-ups.
 
         Args:
-            model: The dense network; it is not changed. Do not change its weights afterwards: they are ranked once.
+            model: The dense network; it is not changed.
             structure: Its structure.
-            criterion: What scores the weights; their magnitude if None.
-            evidence: What the criterion looks at; the weights alone if None.
+            table: Ranks and refitted values, from `amc.pruning.weight_tables.build_weight_tables`.
         """
-        self.model = model
+        self.model, self.structure, self.table = model, structure, table
         self._layers = {layer.name: layer for layer in structure.layers}
-        self._criterion = criterion or Magnitude()
-        self.evidence = evidence or Evidence(model, structure)
-        self._ranks: dict[str, Tensor] = {}
 
     def masks(self, allocation: Allocation) -> dict[str, Tensor]:
-        """Returns which weights stay, by parameter name; layers that the allocation does not name stay dense.
+        """Returns which weights stay, by the layer's name; layers that the allocation does not name stay dense.
 
         Raises:
             ConfigurationError: If the allocation is of another kind, names an unknown layer, or keeps more weights than
                 there are.
         """
-        if allocation.kind != self.kind:
-            raise ConfigurationError(f"a weight pruner takes allocations of kind 'weight', not {allocation.kind!r}")
-        parameters = dict(self.model.named_parameters())
-        masks = {}
-        for layer, count in allocation.widths.items():
-            if layer not in self._layers:
-                raise ConfigurationError(f"the allocation names {layer!r}, which is no layer of this network")
-            name = self._layers[layer].weight
-            weight = parameters[name]
-            if not 1 <= count <= weight.numel():
-                raise ConfigurationError(f"layer {layer!r} has {weight.numel()} weights and cannot keep {count}")
-            masks[name] = self._ranks_of(layer) < count
-        return masks
+        return {name: table.ranks < count for name, table, count in self._found(allocation)}
 
-    def _ranks_of(self, layer: str) -> Tensor:
-        """Ranks the weights of a layer when they are asked for first; in memory they take as much as in float32."""
-        if layer not in self._ranks:
-            self._ranks[layer] = ranks(weight_scores(self._criterion, self._layers[layer], self.evidence))
-        return self._ranks[layer]
+    def plan(self, allocation: Allocation) -> PrunePlan:
+        """Looks up the weights of the layers that lose some, and what takes their intercepts.
+
+        Raises:
+            ConfigurationError: If the allocation does not fit the network.
+        """
+        tensors: dict[str, Tensor] = {}
+        for name, table, count in self._found(allocation):
+            layer = self._layers[name]
+            tensors[layer.weight], intercept = table.lookup(count)
+            sink = intercept_sink(self.model, layer)
+            if intercept is not None and sink is not None:
+                sign, tensor = sink
+                tensors[tensor] = self._tensor(tensor) + sign * intercept
+        return PrunePlan({}, self.structure.dense_widths, tensors)
 
     def prune(self, allocation: Allocation) -> nn.Module:
         """Returns a copy of the network with the other weights set to zero.
@@ -74,5 +66,28 @@ class WeightPruner:
             ConfigurationError: If the allocation does not fit the network.
         """
         pruned = copy.deepcopy(self.model)
-        apply_masks(pruned, self.masks(allocation))
+        set_tensors(pruned, {name: tensor.clone() for name, tensor in self.plan(allocation).tensors.items()})
         return pruned
+
+    def _found(self, allocation: Allocation) -> list[tuple[str, LayerTable, int]]:
+        """Returns the layers that lose weights, with their tables and counts."""
+        if allocation.kind != self.kind:
+            raise ConfigurationError(f"a weight pruner takes allocations of kind 'weight', not {allocation.kind!r}")
+        found = []
+        for name, count in allocation.widths.items():
+            if name not in self._layers:
+                raise ConfigurationError(f"the allocation names {name!r}, which is no layer of this network")
+            table = self.table.layers[name]
+            weights = table.weight.numel()
+            if not 1 <= count <= weights:
+                raise ConfigurationError(f"layer {name!r} has {weights} weights and cannot keep {count}")
+            if count < weights:
+                found.append((name, table, count))
+        return found
+
+    def _tensor(self, name: str) -> Tensor:
+        """Returns a parameter or buffer of the dense network."""
+        parent, _, leaf = name.rpartition(".")
+        tensor = getattr(self.model.get_submodule(parent), leaf)
+        assert isinstance(tensor, torch.Tensor)
+        return tensor.detach()

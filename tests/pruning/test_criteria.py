@@ -17,7 +17,9 @@ from amc.pruning import (
     PruningConfig,
     TableOptions,
     WeightPruner,
+    WeightTableOptions,
     build_tables,
+    build_weight_tables,
 )
 from amc.pruning.criteria.base import removal_order, weight_scores
 from amc.pruning.regression.statistics import SamplingOptions
@@ -166,7 +168,9 @@ def test_a_pruner_of_weights_goes_by_its_criterion(net):
             return -evidence.tensors[layer.weight].abs()
 
     weight = net.model.head.weight.detach().abs()
-    mask = WeightPruner(net.model, net.structure, Smallest()).masks(Allocation("weight", {"head": 7}))["head.weight"]
+    evidence, options = Evidence(net.model, net.structure), WeightTableOptions(refit=False)
+    table = build_weight_tables(net.model, net.structure, Smallest(), evidence, options)
+    mask = WeightPruner(net.model, net.structure, table).masks(Allocation("weight", {"head": 7}))["head"]
     assert int(mask.sum()) == 7
     assert weight[mask].max() < weight[~mask].min()
 

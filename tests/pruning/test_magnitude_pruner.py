@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amc.errors import ConfigurationError
-from amc.pruning import WeightPruner, apply_masks
+from amc.pruning import Evidence, WeightPruner, WeightTableOptions, apply_masks, build_weight_tables
+from amc.pruning.criteria.norms import Magnitude
 from amc.pruning.masks import ranks
 from amc.structure import Allocation
 
@@ -19,8 +20,15 @@ def test_masks_keep_exactly_as_many_of_the_largest_and_break_ties_by_place(value
     assert (ranks(weight.abs()) < count).nonzero().flatten().tolist() == sorted(expected)
 
 
+def pruner_of(case):
+    criterion, evidence = Magnitude(), Evidence(case.model, case.structure)
+    options = WeightTableOptions(refit=False)
+    table = build_weight_tables(case.model, case.structure, criterion, evidence, options)
+    return WeightPruner(case.model, case.structure, table)
+
+
 def test_pruned_network_has_exactly_the_weights_asked_for(net):
-    pruner = WeightPruner(net.model, net.structure)
+    pruner = pruner_of(net)
     allocation = Allocation("weight", {"block1.conv1": 100, "head": 1})
     pruned = pruner.prune(allocation)
     assert int(pruned.block1.conv1.weight.count_nonzero()) == 100
@@ -31,7 +39,7 @@ def test_pruned_network_has_exactly_the_weights_asked_for(net):
 
 
 def test_masks_hold_through_training_steps(net):
-    pruner = WeightPruner(net.model, net.structure)
+    pruner = pruner_of(net)
     allocation = Allocation("weight", {"block1.conv1": 50, "head": 7})
     pruned, masks = pruner.prune(allocation), pruner.masks(allocation)
     optimiser = torch.optim.SGD(pruned.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
@@ -39,22 +47,10 @@ def test_masks_hold_through_training_steps(net):
         optimiser.zero_grad()
         pruned(net.images).square().mean().backward()
         optimiser.step()
-        apply_masks(pruned, masks)
-    assert not pruned.head.weight[~masks["head.weight"]].any()
+        apply_masks(pruned, {f"{layer}.weight": mask for layer, mask in masks.items()})
+    assert not pruned.head.weight[~masks["head"]].any()
     assert int(pruned.block1.conv1.weight.count_nonzero()) == 50
-    assert not torch.equal(pruned.head.weight, WeightPruner(net.model, net.structure).prune(allocation).head.weight)
-
-
-def test_weights_are_sorted_once(net, monkeypatch):
-    sorted_weights = []
-    monkeypatch.setattr(
-        "amc.pruning.weight_pruner.ranks",
-        lambda scores: sorted_weights.append(scores) or ranks(scores),
-    )
-    pruner = WeightPruner(net.model, net.structure)
-    for count in (50, 7):
-        assert int(pruner.masks(Allocation("weight", {"head": count}))["head.weight"].sum()) == count
-    assert len(sorted_weights) == 1
+    assert not torch.equal(pruned.head.weight, pruner_of(net).prune(allocation).head.weight)
 
 
 @pytest.mark.parametrize(
@@ -68,4 +64,4 @@ def test_weights_are_sorted_once(net, monkeypatch):
 )
 def test_allocations_that_do_not_fit_are_refused(net, allocation, message):
     with pytest.raises(ConfigurationError, match=message):
-        WeightPruner(net.model, net.structure).masks(allocation)
+        pruner_of(net).masks(allocation)

@@ -18,13 +18,14 @@ One of your own is a callable with `needs`, registered by a name:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from amc.errors import ConfigurationError
 from amc.pruning.criteria.evidence import Evidence, Needs
+from amc.pruning.regression.least_squares import NormalEquations
 from amc.structure import ChannelGroup, LayerSpec
 from amc.utils.registry import Registry
 
@@ -76,6 +77,22 @@ class WeightCriterion(Protocol):
         """
 
 
+@runtime_checkable
+class ChoosesAgain(Protocol):
+    """A criterion for weights that the delivery asks again, layer by layer, on what the pruned network feeds it."""
+
+    def on_equations(self, equations: NormalEquations, importance: Tensor) -> Tensor:
+        """Scores the weights of a layer.
+
+        Args:
+            equations: The normal equations of the layer, from the pruned network's activations to the dense outputs.
+            importance: What a squared error of each output counts, `(O,)`.
+
+        Returns:
+            A finite score for each weight, `(groups, O / groups, d)`; higher stays.
+        """
+
+
 FILTER_CRITERIA: Registry[Callable[..., FilterCriterion]] = Registry("criterion", "amc.filter_criteria")
 """By name, what makes a criterion for channels; its options are keyword arguments."""
 WEIGHT_CRITERIA: Registry[Callable[..., WeightCriterion]] = Registry("weight criterion", "amc.weight_criteria")
@@ -101,7 +118,7 @@ for _name, _target, _summary in (
     ("snip", "gradients:SnipWeights", "abs(weight * gradient), connection sensitivity"),
     ("taylor", "gradients:TaylorWeights", "squared weight * gradient, averaged over minibatches"),
     ("wanda", "activations:Wanda", "abs(weight) * norm of its input, compared by output"),
-    ("obs", "regression:OptimalBrainSurgeon", "what removal costs with the other weights of the output refit"),
+    ("obs", "surgeon:OptimalBrainSurgeon", "what removal costs with the other weights of the output refit"),
     ("random", "norms:RandomWeights", "random order, as a control"),
 ):
     WEIGHT_CRITERIA.register(_name, f"{_HERE}.{_target}", _summary)

@@ -1,7 +1,7 @@
-"""Criteria that look at the normal equations of the layers that read a group, or of a layer itself.
+"""Criteria that look at the normal equations of the layers that read a group.
 
 A group whose readers are not run as convolutions or linear layers (fused attention) has no normal equations: its
-channels go by the Euclidean norm of their filters, and the weights of such a layer by their magnitude.
+channels go by the Euclidean norm of their filters.
 """
 
 from __future__ import annotations
@@ -17,12 +17,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import lasso_path
 from torch import Tensor
 
-from amc.errors import ConfigurationError
 from amc.pruning.criteria.evidence import GRAMS, Evidence, Needs
 from amc.pruning.criteria.norms import writer_norms
 from amc.pruning.regression.elimination import Regression
-from amc.pruning.regression.weight_elimination import RowTraces, eliminate_weights
-from amc.structure import ChannelGroup, LayerSpec
+from amc.structure import ChannelGroup
 
 _PATH = 200
 """Penalties on the path of the LASSO."""
@@ -91,46 +89,6 @@ class LassoSelection:
         rivals = np.array([entered[first == place].max(initial=0.0) for place in first])
         share = np.divide(entered, rivals, out=np.zeros_like(entered), where=rivals > 0)
         return torch.from_numpy(np.where(entered > 0, penalties[first] + 0.999 * step * share, 0.0))
-
-
-class OptimalBrainSurgeon:
-    """What the removal of a weight costs when the other weights of its output are refit, one after the other.
-
-    Hassibi and Stork, *Optimal brain surgeon* (1993); Frantar and Alistarh, *Optimal Brain Compression*
-    (arXiv:2208.11580), section 4, ExactOBS: `w_p^2 / [H^-1]_pp` with H the Gram matrix of what the layer reads. A
-    weight's score is its place in the order in which the weights of the layer go. Layers of more inputs than the
-    sampling's `max_features` go by `w_p^2 H_pp`, which refits nothing.
-    """
-
-    needs: ClassVar[Needs] = frozenset({GRAMS})
-
-    def __init__(self, ridge: float = 1e-3) -> None:
-        """Takes the ridge.
-
-        Args:
-            ridge: Relative to the mean of the Gram matrix's diagonal; features per row are added. Above 0.
-
-        Raises:
-            ConfigurationError: If it is not above 0.
-        """
-        if not ridge > 0:
-            raise ConfigurationError(f"obs: ridge must be above 0, not {ridge}; the default is 0.001")
-        self._ridge = ridge
-
-    def __call__(self, layer: LayerSpec, evidence: Evidence) -> Tensor:
-        """Scores the weights of a layer, in the weight's shape."""
-        weight, gram = evidence.tensors[layer.weight], evidence.gram(layer.name)
-        if gram is None:
-            return weight.abs()
-        rows = weight.double().reshape(len(gram.matrix), -1, weight[0].numel())
-        diagonal = gram.matrix.double().diagonal(dim1=-2, dim2=-1).flatten(1)
-        if not gram.full:
-            return (rows.square() * diagonal[:, None]).reshape(weight.shape)
-        damping = (self._ridge + diagonal.shape[1] / gram.rows) * diagonal.mean(1) + torch.finfo(torch.float32).tiny
-        regular = gram.matrix.double() + torch.diag_embed(damping[:, None].expand_as(diagonal))
-        traces = [eliminate_weights(matrix, part) for matrix, part in zip(regular, rows, strict=True)]
-        order, costs = (torch.cat(parts) for parts in zip(*((t.order, t.costs) for t in traces), strict=True))
-        return -RowTraces(order, costs).ranks().reshape(weight.shape).double()
 
 
 def contributions(group: ChannelGroup, evidence: Evidence) -> Tensor | None:

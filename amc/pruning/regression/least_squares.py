@@ -32,6 +32,16 @@ class NormalEquations:
     target_mean: Tensor
     intercept: bool
 
+    def error(self, weight: Tensor, importance: Tensor) -> float:
+        """Returns what weights `(groups, O / groups, d)` cost, above what the solution costs.
+
+        Args:
+            weight: The weights.
+            importance: What a squared error of each output counts, `(O,)`.
+        """
+        off = weight - self.solution
+        return float(((off @ self.gram) * off).sum(2).flatten() @ importance.to(off))
+
     def constant(self, weight: Tensor) -> Tensor:
         """Returns the best constant, `(O,)`, for weights `(groups, O / groups, d)`; zeros without intercept."""
         if not self.intercept:

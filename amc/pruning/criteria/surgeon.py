@@ -1,0 +1,61 @@
+"""The optimal brain surgeon as a criterion for single weights."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from amc.errors import ConfigurationError
+from amc.pruning.criteria.evidence import GRAMS, Evidence, Needs
+from amc.pruning.regression.least_squares import NormalEquations
+from amc.pruning.regression.row_equations import output_importance, row_equations
+from amc.pruning.regression.weight_elimination import weight_prices
+from amc.structure import LayerSpec
+
+
+class OptimalBrainSurgeon:
+    """What the removal of a weight costs when the other weights of its output are refit, one after the other.
+
+    Hassibi and Stork, *Optimal brain surgeon* (1993); Frantar and Alistarh, *Optimal Brain Compression*
+    (arXiv:2208.11580), section 4, ExactOBS: `w_p^2 / [H^-1]_pp` with H the Gram matrix of what the layer reads. A
+    weight's score is what its removal costs in its turn. Deviations: an intercept makes up for means where the layer
+    has a bias or a batch norm behind it, and an error counts by the scale of that batch norm. Layers of more inputs
+    than the sampling's `max_features` go by `w_p^2 H_pp`, which refits nothing; layers that are not run as a
+    convolution or a linear layer (fused attention, embeddings) by magnitude.
+    """
+
+    needs: ClassVar[Needs] = frozenset({GRAMS})
+
+    def __init__(self, ridge: float = 1e-3, width: int = 640) -> None:
+        """Takes the options.
+
+        Args:
+            ridge: Relative to the mean of the Gram matrix's diagonal; features per row are added. Above 0.
+            width: Layers with more inputs than this (channels / groups * kernel positions) are eliminated in blocks of
+                at most so many inputs.
+
+        Raises:
+            ConfigurationError: If either is out of its range.
+        """
+        if not ridge > 0:
+            raise ConfigurationError(f"obs: ridge must be above 0, not {ridge}; the default is 0.001")
+        if width < 1:
+            raise ConfigurationError(f"obs: width must be at least 1, not {width}; the default is 640")
+        self._ridge, self._width = ridge, width
+
+    def __call__(self, layer: LayerSpec, evidence: Evidence) -> Tensor:
+        """Scores the weights of a layer, in the weight's shape."""
+        weight, gram = evidence.tensors[layer.weight], evidence.gram(layer.name)
+        equations = row_equations(evidence.model, layer, gram, self._ridge)
+        if equations is not None:
+            return self.on_equations(equations, output_importance(evidence.model, layer)).reshape(weight.shape)
+        if gram is None or gram.full:
+            return weight.abs()
+        rows = weight.double().reshape(len(gram.matrix), -1, weight[0].numel())
+        diagonal = gram.matrix.double().diagonal(dim1=-2, dim2=-1).flatten(1)
+        return (rows.square() * diagonal[:, None]).reshape(weight.shape)
+
+    def on_equations(self, equations: NormalEquations, importance: Tensor) -> Tensor:
+        """Scores the weights of a layer given its normal equations; see `amc.pruning.criteria.base.ChoosesAgain`."""
+        return weight_prices(equations.gram, equations.solution, importance, width=self._width)

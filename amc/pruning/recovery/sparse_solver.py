@@ -1,0 +1,41 @@
+"""The weights of a layer that may keep only some of them, in the sequential reconstruction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from amc.pruning.criteria.base import ChoosesAgain, WeightCriterion
+from amc.pruning.masks import ranks
+from amc.pruning.regression.least_squares import NormalEquations
+from amc.pruning.regression.restricted import solve_restricted
+
+
+@dataclass(frozen=True)
+class SparseSolver:
+    """Solves each layer for as many weights as it may keep; layers without a mask keep all.
+
+    Where the criterion can choose on normal equations it chooses again on those of the pruned network, whose inputs are
+    not those of the dense one; the masks then give the counts alone.
+
+    Attributes:
+        masks: Which weights of the dense network's layers stay, by the layer's name.
+        criterion: What chose them.
+    """
+
+    masks: Mapping[str, Tensor]
+    criterion: WeightCriterion
+
+    def __call__(self, layer: str, equations: NormalEquations, importance: Tensor) -> Tensor:
+        """Returns the weights of a layer; see `amc.pruning.recovery.reconstruction.LayerSolver`."""
+        mask = self.masks.get(layer)
+        if mask is None:
+            return equations.solution
+        if isinstance(self.criterion, ChoosesAgain):
+            scores = self.criterion.on_equations(equations, importance)
+            chosen = ranks(scores) < int(mask.sum())
+        else:
+            chosen = mask.reshape(equations.solution.shape).to(equations.solution.device)
+        return solve_restricted(equations.gram, equations.solution, chosen)

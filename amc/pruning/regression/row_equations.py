@@ -1,0 +1,60 @@
+"""The normal equations of a dense layer, whose target is its own output."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from amc.pruning.batch_norm import is_batch_norm, output_scale
+from amc.pruning.regression.least_squares import NormalEquations
+from amc.pruning.regression.patches import READER_TYPES, conv_groups, is_reader
+from amc.pruning.regression.statistics import Gram
+from amc.structure import LayerSpec
+
+
+def row_equations(model: nn.Module, layer: LayerSpec, gram: Gram | None, ridge: float) -> NormalEquations | None:
+    """Sets up the normal equations of a layer from the second moments of its input.
+
+    Args:
+        model: The dense network.
+        layer: The layer.
+        gram: Second moments of what it reads; None if it is not run as a convolution or a linear layer.
+        ridge: Relative to the mean of the Gram matrix's diagonal; features per row are added.
+
+    Returns:
+        The equations, whose solution is the dense weight; None where the whole Gram matrix is not known, or the layer's
+        weight is not its own.
+    """
+    module = model.get_submodule(layer.name)
+    if gram is None or not gram.full or not is_reader(module) or layer.weight != f"{layer.name}.weight":
+        return None
+    intercept = intercept_sink(model, layer) is not None
+    matrix, mean = gram.matrix.double(), gram.mean.double()
+    if intercept:
+        matrix = matrix - mean[:, :, None] * mean[:, None]
+    weight = module.weight.detach().double().reshape(conv_groups(module), -1, matrix.shape[1])
+    damping = (ridge + matrix.shape[1] / gram.rows) * gram.matrix.diagonal(dim1=1, dim2=2).double().mean(1)
+    damping = damping + torch.finfo(torch.float32).tiny
+    regular = matrix + damping[:, None, None] * torch.eye(matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
+    return NormalEquations(regular, weight, mean, (weight @ mean[:, :, None])[:, :, 0], intercept)
+
+
+def intercept_sink(model: nn.Module, layer: LayerSpec) -> tuple[int, str] | None:
+    """Returns what takes a constant that is added to a layer's outputs: a sign and the tensor's name.
+
+    The bias takes it as it is, the running mean of the batch norm behind the layer with the opposite sign; None if
+    there is neither.
+    """
+    module = model.get_submodule(layer.name)
+    if isinstance(module, READER_TYPES) and module.bias is not None:
+        return 1, f"{layer.name}.bias"
+    if layer.batch_norm is not None and is_batch_norm(model.get_submodule(layer.batch_norm)):
+        return -1, f"{layer.batch_norm}.running_mean"
+    return None
+
+
+def output_importance(model: nn.Module, layer: LayerSpec) -> Tensor:
+    """Returns what a squared error of each output counts behind the layer's batch norm, `(O,)`; ones without."""
+    weight = model.get_parameter(layer.weight)
+    norm = model.get_submodule(layer.batch_norm) if layer.batch_norm else None
+    return output_scale(norm, len(weight)).to(weight.device, torch.float64).square()

@@ -1,0 +1,194 @@
+"""Kept weights and their refitted values, for every layer at a grid of sparsities.
+
+Computed once, looked up in every episode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import ceil
+
+import torch
+from torch import Tensor, nn
+
+from amc.pruning.criteria.base import WeightCriterion, weight_scores
+from amc.pruning.criteria.evidence import Evidence
+from amc.pruning.masks import ranks
+from amc.pruning.regression.restricted import solve_restricted
+from amc.pruning.regression.row_equations import output_importance, row_equations
+from amc.structure import LayerSpec, ModelStructure
+from amc.utils.progress import Progress, silent, steps_of
+
+
+@dataclass(frozen=True)
+class WeightTableOptions:
+    """How the grid is laid, and what the tables may take.
+
+    Attributes:
+        refit: Whether the weights that stay are refit by least squares; without, they keep their values.
+        shrinkage: Share of a grid count that the next smaller one keeps, between 0 and 1.
+        smallest: Smallest share of a layer's weights that is tabulated, above 0.
+        memory: Bound on the values of all tables, in bytes; where they do not fit, the grids are thinned out.
+    """
+
+    refit: bool = True
+    shrinkage: float = 0.85
+    smallest: float = 0.01
+    memory: int = 1 << 30
+
+
+@dataclass(frozen=True)
+class LayerTable:
+    """What is known of one layer at every count of weights.
+
+    Attributes:
+        weight: The dense weight, `(O, C, *kernel)` or `(O, C)`.
+        ranks: The place of every weight in the order of importance, from 0, int32 of the weight's shape: those that
+            stay are those of a rank below the count.
+        grid: The counts that are tabulated, rising to all weights; empty without refit.
+        values: By count, the refitted values of the weights that stay, `(count,)`, in memory order.
+        intercepts: By count, what the refit adds to the layer's outputs, `(O,)`; empty where nothing can take it.
+        errors: By count, the squared error of the outputs, each counted by the scale of the batch norm behind it,
+            relative to the outputs' own energy.
+    """
+
+    weight: Tensor
+    ranks: Tensor
+    grid: tuple[int, ...] = ()
+    values: Mapping[int, Tensor] = field(default_factory=dict)
+    intercepts: Mapping[int, Tensor] = field(default_factory=dict)
+    errors: Mapping[int, float] = field(default_factory=dict)
+
+    def lookup(self, count: int) -> tuple[Tensor, Tensor | None]:
+        """Looks up a layer at any count.
+
+        A count between two of the grid takes values between theirs: those of the larger, moved toward those of the
+        smaller by the share of the weights between the two that are gone.
+
+        Args:
+            count: Weights kept, at least 1.
+
+        Returns:
+            The weight, zero where it is pruned, and what to add to the outputs, or None.
+        """
+        mask = self.ranks < count
+        if not self.grid:
+            return self.weight.masked_fill(~mask, 0.0), None
+        above = next(found for found in self.grid if found >= count)
+        weight, intercept = self._at(above), self.intercepts.get(above)
+        below = max((found for found in self.grid if found < above), default=above)
+        if count != above and below != above:
+            share = (above - count) / (above - below)
+            weight = torch.where(self.ranks < below, weight.lerp(self._at(below), share), weight)
+            if intercept is not None:
+                intercept = intercept.lerp(self.intercepts[below], share)
+        return weight.masked_fill(~mask, 0.0), intercept
+
+    def _at(self, count: int) -> Tensor:
+        """Returns the weight at a count of the grid."""
+        return torch.zeros_like(self.weight).masked_scatter_(self.ranks < count, self.values[count])
+
+
+@dataclass(frozen=True)
+class WeightTable:
+    """The tables of all layers that may lose weights.
+
+    Attributes:
+        layers: By the layer's name.
+        memory: What the values take, in bytes.
+    """
+
+    layers: Mapping[str, LayerTable]
+    memory: int
+
+
+def build_weight_tables(
+    model: nn.Module,
+    structure: ModelStructure,
+    criterion: WeightCriterion,
+    evidence: Evidence,
+    options: WeightTableOptions | None = None,
+    advance: Progress = silent,
+) -> WeightTable:
+    """Ranks the weights of every layer and refits those that stay at every count of a grid.
+
+    The target of the refit is the dense layer's own output on its own input, so the Gram matrix of the input is all
+    that is needed. Layers that are not run as a convolution or a linear layer, and those with more inputs than the Gram
+    matrices hold in full, are ranked and not refit.
+
+    Args:
+        model: The dense network.
+        structure: Its structure.
+        criterion: Scores the weights of a layer.
+        evidence: What the criterion looks at, and the Gram matrices.
+        options: How to tabulate.
+        advance: Takes the share that is done, 0 to 1, as it grows.
+
+    Raises:
+        ConfigurationError: If calibration images are needed and there are none, or the criterion returns no scores.
+    """
+    options = options or WeightTableOptions()
+    grids = count_grids({layer.name: _size(layer) for layer in structure.layers}, options)
+    step = steps_of(len(structure.layers), advance)
+    tables = {}
+    for layer in structure.layers:
+        weight = evidence.tensors[layer.weight]
+        ranked = ranks(weight_scores(criterion, layer, evidence))
+        tables[layer.name] = LayerTable(weight, ranked)
+        if options.refit:
+            tables[layer.name] = _tabulate(model, layer, weight, ranked, grids[layer.name], evidence)
+        step()
+    return WeightTable(tables, sum(4 * sum(table.grid) for table in tables.values()))
+
+
+def count_grids(sizes: Mapping[str, int], options: WeightTableOptions) -> dict[str, tuple[int, ...]]:
+    """Chooses the counts to tabulate, so that all values together stay under the memory bound.
+
+    Args:
+        sizes: Weights by layer.
+        options: Bears the shrinkage, the smallest share and the bound.
+
+    Returns:
+        By layer, rising counts that end with all weights, in a geometric series; the shrinkage is squared until the
+        values fit.
+    """
+    shrinkage = options.shrinkage
+    while True:
+        grids = {name: _grid(size, shrinkage, options.smallest) for name, size in sizes.items()}
+        if 4 * sum(sum(grid) for grid in grids.values()) <= options.memory or shrinkage < options.smallest:
+            return grids
+        shrinkage **= 2
+
+
+def _grid(size: int, shrinkage: float, smallest: float) -> tuple[int, ...]:
+    """Returns the counts of one layer."""
+    least, counts = max(1, ceil(smallest * size)), [size]
+    while counts[-1] > least:
+        counts.append(max(least, min(counts[-1] - 1, round(counts[-1] * shrinkage))))
+    return tuple(reversed(counts))
+
+
+def _tabulate(
+    model: nn.Module, layer: LayerSpec, weight: Tensor, ranked: Tensor, grid: tuple[int, ...], evidence: Evidence
+) -> LayerTable:
+    """Refits one layer at every count of its grid."""
+    equations = row_equations(model, layer, evidence.gram(layer.name), evidence.options.ridge)
+    if equations is None:
+        return LayerTable(weight, ranked)
+    values, intercepts, errors = {}, {}, {}
+    importance = output_importance(model, layer)
+    energy = max(equations.error(torch.zeros_like(equations.solution), importance), torch.finfo(torch.float32).tiny)
+    for count in grid:
+        mask = (ranked < count).reshape(equations.solution.shape)
+        solved = solve_restricted(equations.gram, equations.solution, mask)
+        values[count] = solved.reshape(weight.shape)[ranked < count].to(weight.dtype)
+        errors[count] = equations.error(solved, importance) / energy
+        if equations.intercept:
+            intercepts[count] = equations.constant(solved).to(weight.dtype)
+    return LayerTable(weight, ranked, grid, values, intercepts, errors)
+
+
+def _size(layer: LayerSpec) -> int:
+    """Returns how many weights a layer has."""
+    return int(torch.Size(layer.weight_shape).numel())
