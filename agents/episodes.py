@@ -64,8 +64,7 @@ def _result(episode: int, info: Mapping[str, Any], seconds: float) -> EpisodeRes
         allocation=info["allocation"],
         reward=float(info["reward"]),
         score=info["score"],
-        flops=int(info["flops"]),
-        params=int(info["params"]),
+        costs=dict(info["costs"]),
         seconds=seconds,
     )
 

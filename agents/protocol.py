@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -31,8 +31,7 @@ class EpisodeResult:
         allocation: The widths that were applied.
         reward: The reward of the whole allocation, as the environment gave it on the last step.
         score: What the evaluator measured.
-        flops: FLOPs of the pruned network (one fused multiply-add is one).
-        params: Parameters of the pruned network.
+        costs: What the pruned network costs, by metric: `"flops"` (one fused multiply-add is one), `"params"`, ...
         seconds: Wall time since the previous episode ended, the agent's own work included; of episodes that were
             played side by side, the equal share.
     """
@@ -41,8 +40,7 @@ class EpisodeResult:
     allocation: Allocation
     reward: float
     score: Score
-    flops: int
-    params: int
+    costs: Mapping[str, int | float]
     seconds: float
 
 

@@ -42,7 +42,7 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
 
     The allocation is scored once, at the last step, which pays the reward; all other steps pay 0. `info` holds
     `"width"` and `"pruning_ratio"` (as applied; as requested in mode `"project"`) at every step, and at the last also
-    `"allocation"`, `"score"`, `"flops"`, `"params"` and `"reward"`, which speak of the final allocation.
+    `"allocation"`, `"score"`, `"costs"` (by metric) and `"reward"` of the final allocation.
 
     The environment itself is deterministic. Several may share one problem and one evaluator.
     """
@@ -159,8 +159,7 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
                 f"a reward must be a finite number, not {reward} for {score}; check the network's weights "
                 "and the data, or choose the reward 'accuracy'"
             )
-        costs = {"flops": outcome.flops, "params": outcome.params}
-        return {"allocation": allocation, "score": score, **costs, "reward": reward}
+        return {"allocation": allocation, "score": score, "costs": outcome.costs, "reward": reward}
 
     @property
     def spec(self) -> EnvSpec | None:

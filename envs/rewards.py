@@ -35,23 +35,19 @@ class Outcome:
 
     Attributes:
         score: How well the pruned network does.
-        flops: FLOPs of the pruned network.
-        params: Parameters of the pruned network (in weight pruning: those that are not zero).
-        dense_flops: FLOPs of the dense network.
-        dense_params: Parameters of the dense network.
+        costs: What the pruned network costs, by metric: `"flops"`, `"params"` (in weight pruning those that are not
+            zero), ...
+        dense_costs: What the dense network costs, by metric.
     """
 
     score: Score
-    flops: int
-    params: int
-    dense_flops: int
-    dense_params: int
+    costs: Mapping[str, int | float]
+    dense_costs: Mapping[str, int | float]
 
     @staticmethod
     def of(problem: PruningProblem, widths: Sequence[int], score: Score) -> Outcome:
         """Puts a score together with the costs of the widths that earned it."""
-        flops, params = problem.costs["flops"], problem.costs["params"]
-        return Outcome(score, flops.cost(widths), params.cost(widths), flops.dense, params.dense)
+        return Outcome(score, problem.costs_of(widths), problem.dense_costs)
 
     @property
     def error(self) -> float:
@@ -79,7 +75,7 @@ class ErrorTimesLogFlops:
 
     def __call__(self, outcome: Outcome) -> float:
         """Returns what an outcome is worth."""
-        return -outcome.error * math.log(outcome.flops)
+        return -outcome.error * math.log(outcome.costs["flops"])
 
 
 @dataclass(frozen=True)
@@ -90,7 +86,7 @@ class ErrorTimesLogParams:
 
     def __call__(self, outcome: Outcome) -> float:
         """Returns what an outcome is worth."""
-        return -outcome.error * math.log(outcome.params)
+        return -outcome.error * math.log(outcome.costs["params"])
 
 
 @dataclass(frozen=True)

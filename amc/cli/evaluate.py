@@ -66,7 +66,7 @@ def run(options: jsonargparse.Namespace) -> None:
     sparse = options.run is not None and is_sparse(Path(options.run), config)
     example = example_of(data, None)
     costs = costs_of(model.cpu(), example, sparse=sparse)
-    print(render(networks_table({name: (*costs, accuracy)}, uncounted_operators(model, example))))
+    print(render(networks_table({name: (costs, accuracy)}, uncounted_operators(model, example))))
 
 
 COMMAND = Command(

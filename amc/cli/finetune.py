@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from amc.cli.command import Command
 from amc.cli.consent import trusted
 from amc.cli.options import add_output_options, add_run_options, find_run, options_of_run, run_config
 from amc.cli.resume import input_of, options_to_resume, output_of
+from amc.cli.sparsity import read_summary
 from amc.errors import ConfigurationError
 from amc.pipeline.config import RunConfig
 from amc.storage.names import SUMMARY, WEIGHTS
@@ -84,10 +85,10 @@ def run(options: jsonargparse.Namespace) -> None:
         after = evaluate(model, data.test, device=config.device).accuracy
         move(model, device="cpu")
         save_network(path, model, architecture)
-        flops, params = costs_of(model, example_of(data, None), sparse=sparse)
+        costs = costs_of(model, example_of(data, None), sparse=sparse)
         figures = {"pruned": before, "finetuned": after}
-        write_json(path / SUMMARY, _summary(config, flops, params, figures))
-    print(render(networks_table({name: (flops, params, accuracy) for name, accuracy in figures.items()})))
+        write_json(path / SUMMARY, _summary(config, folder, costs, figures))
+    print(render(networks_table({name: (costs, accuracy) for name, accuracy in figures.items()})))
     print(f"The fine-tuned network: {path}")
 
 
@@ -128,18 +129,27 @@ def _train(
         )
 
 
-def _summary(config: RunConfig, flops: int, params: int, accuracy: dict[str, float]) -> dict[str, Any]:
-    """Returns the figures of a network that was trained further; what its dense one costs is in the run it is from."""
-    from amc.utils.versions import versions
+def _summary(
+    config: RunConfig, folder: Path, costs: Mapping[str, int], accuracy: Mapping[str, float]
+) -> dict[str, Any]:
+    """Returns the figures of a network that was trained further, with what its own folder knows of its past."""
+    from amc.pipeline.summary import summary_record
 
-    return {
-        "model": config.model,
-        "seed": config.seed,
-        "flops": {"pruned": flops},
-        "params": {"pruned": params},
-        "accuracy": accuracy,
-        "versions": versions(),
-    }
+    earlier = read_summary(folder)
+    dense = {metric: cost["dense"] for metric, cost in earlier.get("costs", {}).items()}
+    known = {"dense": earlier["accuracy"]["dense"]} if earlier else {}
+    return summary_record(
+        "finetune",
+        config.model,
+        config.seed,
+        costs=costs,
+        accuracy={**known, **accuracy},
+        dense_costs=dense,
+        left_out=earlier.get("not_counted"),
+        budget=earlier.get("budget"),
+        pruning=earlier.get("pruning"),
+        agent=earlier.get("agent"),
+    )
 
 
 COMMAND = Command(

@@ -130,13 +130,14 @@ def _budget_line(problem: PruningProblem, budget: Budget | None) -> str:
         return "none"
     from amc.costs.budget import feasible_share
 
-    costs = problem.costs[budget.metric]
-    limit, smallest = budget.limit(costs.dense), costs.cost(problem.min_widths)
-    line = f"{budget.metric} of at most {limit:,} of {costs.dense:,}"
-    if limit >= smallest:
-        return line
-    share = feasible_share(smallest, costs.dense)
-    return f"{line} cannot be reached: the smallest reachable is {smallest:,} ({budget.metric}={share:.4f})"
+    lines = []
+    for metric, limit in budget.limits(problem.dense_costs).items():
+        dense, smallest = problem.dense_costs[metric], problem.cost(problem.min_widths, metric)
+        lines.append(f"{metric} of at most {limit:,} of {dense:,}")
+        if limit < smallest:
+            share = feasible_share(smallest, dense)
+            lines[-1] += f" cannot be reached: the smallest reachable is {smallest:,} ({metric}={share:.4f})"
+    return "; ".join(lines)
 
 
 COMMAND = Command(

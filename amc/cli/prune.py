@@ -20,12 +20,12 @@ from amc.cli.options import (
     run_config,
 )
 from amc.cli.resume import input_of, options_to_resume, output_of
+from amc.costs import Budget
 from amc.errors import ConfigurationError
 from amc.pipeline.config import BudgetConfig, RunConfig, budget_of
 from amc.storage.names import CONFIG, POLICY
 
 if TYPE_CHECKING:
-    from amc.costs import Budget
     from amc.problem import PruningProblem
     from amc.structure import Allocation
 
@@ -120,13 +120,16 @@ def _tell_excess(
     """Says so where a policy costs more than the budget; it is carried out all the same, as it is what was asked."""
     if budget is None:
         return
-    cost, dense = problem.cost(problem.widths(allocation), budget.metric), problem.costs[budget.metric].dense
-    limit = budget.limit(dense) if budget.value <= 1 else int(budget.value)  # it may be another network's
-    if cost > limit:
-        say(
-            f"the policy keeps {cost:,} {budget.metric} ({cost / dense:.1%}), which is above the budget of {limit:,} "
-            f"({limit / dense:.1%}); it is carried out as it is"
-        )
+    costs, every = problem.costs_of(problem.widths(allocation)), problem.dense_costs
+    # A count may be meant for a larger network; it bounds nothing here.
+    bounds = {name: value for name, value in budget.bounds.items() if value <= every[name]}
+    for metric, limit in Budget(**bounds).limits(every).items() if bounds else ():
+        cost, dense = costs[metric], every[metric]
+        if cost > limit:
+            say(
+                f"the policy keeps {cost:,} {metric} ({cost / dense:.1%}), which is above the budget of {limit:,} "
+                f"({limit / dense:.1%}); it is carried out as it is"
+            )
 
 
 COMMAND = Command(

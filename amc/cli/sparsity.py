@@ -16,11 +16,17 @@ if TYPE_CHECKING:
 
 def is_sparse(folder: Path, config: RunConfig) -> bool:
     """Tells whether the network of a folder has lost single weights: by its figures, or else its options."""
+    pruning = read_summary(folder).get("pruning") or {}
+    return bool(pruning.get("family", config.pruning.family) == "weight")
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Returns the figures of a folder; empty if it has none, or they are damaged."""
     try:
-        family = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["pruning"]["family"]
-    except (OSError, ValueError, KeyError, TypeError):  # no figures, of another command, or damaged
-        family = config.pruning.family
-    return bool(family == "weight")
+        record = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) and "costs" in record else {}
 
 
 def zeros_kept(model: nn.Module) -> Callable[[nn.Module], None]:
@@ -31,11 +37,11 @@ def zeros_kept(model: nn.Module) -> Callable[[nn.Module], None]:
     return lambda network: apply_masks(network, masks)
 
 
-def costs_of(model: nn.Module, example_input: Any, *, sparse: bool) -> tuple[int, int]:
-    """Counts FLOPs and parameters, without those of zeros if the network is sparse."""
-    from amc.costs.counting import count_flops, count_params
+def costs_of(model: nn.Module, example_input: Any, *, sparse: bool) -> dict[str, int]:
+    """Counts what a network costs, by metric, without its zeros if it is sparse."""
+    from amc.costs.metrics import counted
     from amc.problem.effective import effective_costs
 
     if sparse:
         return effective_costs(model, example_input)
-    return count_flops(model, example_input), count_params(model)
+    return counted(model, example_input)

@@ -11,7 +11,8 @@ import jsonargparse
 
 from amc.cli.command import Command
 from amc.cli.options import add_run_options, run_config
-from amc.errors import ConfigurationError
+from amc.costs.metrics import METRICS
+from amc.errors import ConfigurationError, UnknownNameError
 from amc.storage.names import CONFIG, REWARDS_TABLE, STUDY_TABLE
 
 if TYPE_CHECKING:
@@ -28,7 +29,13 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add("--out", metavar="DIR", type=str, required=True, help="Folder of the study; goes on with what it has.")
     add("--agents", metavar="AGENT", nargs="+", type=str, default=_AGENTS, help="What is compared")
     add("--budgets", metavar="SHARE", nargs="+", type=float, default=[0.5], help="Shares kept of the dense cost.")
-    add("--metric", metavar="NAME", type=str, default="flops", help="What --budgets bound: flops or params.")
+    add(
+        "--metric",
+        metavar="NAME",
+        type=str,
+        default="flops",
+        help=f"What --budgets bound: {' or '.join(METRICS.names())}.",
+    )
     add("--counts", metavar="N", nargs="+", type=int, default=[100], help="Candidates that a search may try.")
     add("--seeds", metavar="N", nargs="+", type=int, default=[0, 1, 2], help="Seeds of the agents.")
     add("--finetuned", metavar="SHARE", nargs="+", type=float, default=[], help="Budgets at which to fine-tune too.")
@@ -73,8 +80,8 @@ def run(options: jsonargparse.Namespace) -> None:
 
 def _check(options: jsonargparse.Namespace) -> None:
     """Refuses options that no study can have."""
-    if options.metric not in ("flops", "params"):
-        raise ConfigurationError(f"--metric must be flops or params, not {options.metric!r}")
+    if options.metric not in METRICS:
+        raise UnknownNameError("metric", options.metric, METRICS.names())
     if not options.agents or not options.budgets or not options.seeds or min(options.counts, default=0) < 1:
         raise ConfigurationError("--agents, --budgets, --seeds and --counts must each name something, counts above 0")
     for budget in options.finetuned:

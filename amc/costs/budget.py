@@ -1,82 +1,100 @@
-"""The budget of a search: a metric and its bound."""
+"""The budget of a search: what the smaller network may cost."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil, floor, isfinite
+from numbers import Real
+from typing import Any
 
-from amc.errors import BudgetError
+from amc.costs.metrics import METRICS, noun_of
+from amc.errors import BudgetError, UnknownNameError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Budget:
-    """How much the pruned network may cost. Exactly one metric is given.
+    """How much the pruned network may cost, in one metric or in several at once.
 
-    A float in (0, 1] is the share of the dense network's cost that is kept; a whole number above 1 is absolute.
+    A number in (0, 1] is the share of the dense network's cost that is kept; a whole number above 1 is absolute. Where
+    several metrics are bounded, every one must hold: the bound that is nearest decides.
+
+        Budget(flops=0.5)
+        Budget(flops=0.5, params=0.4)
+        Budget(params=400_000)
 
     Attributes:
-        flops: FLOPs as fvcore counts them (one fused multiply-add is one), for one example input.
-        params: Parameters; in weight pruning those that are not zero.
-
-    Raises:
-        BudgetError: If none or both are given, or the number is neither a share nor a whole number above 1.
+        bounds: The bounds by metric, as they were given; see `amc.costs.metrics.METRICS` for the names.
     """
 
-    flops: float | int | None = None
-    params: float | int | None = None
+    bounds: Mapping[str, float | int] = field(hash=False)
 
-    def __post_init__(self) -> None:
-        given = {name: value for name, value in (("flops", self.flops), ("params", self.params)) if value is not None}
-        if len(given) != 1:
-            raise BudgetError(
-                f"a budget bounds exactly one of flops and params, not {' and '.join(given) or 'none'}; "
-                "for example Budget(flops=0.5)"
-            )
-        value = self.value
-        if not _is_bound(value):
-            raise BudgetError(
-                f"a budget is a share of the dense network in (0, 1] or a whole number above 1, "
-                f"not {self.metric}={value!r}"
-            )
+    def __init__(self, **bounds: float | int | None) -> None:
+        """Takes the bounds.
+
+        Args:
+            **bounds: What each metric may be at most; None leaves it unbounded.
+
+        Raises:
+            UnknownNameError: If a metric does not exist.
+            BudgetError: If none is bounded, or a bound is neither a share nor a whole number above 1.
+        """
+        given = {name: value for name, value in bounds.items() if value is not None}
+        for name, value in given.items():
+            if name not in METRICS:
+                raise UnknownNameError("metric", name, METRICS.names())
+            if not _is_bound(value):
+                raise BudgetError(
+                    "a budget is a share of the dense network in (0, 1] or a whole number above 1, "
+                    f"not {name}={value!r}"
+                )
+        if not given:
+            raise BudgetError("a budget bounds at least one metric; for example Budget(flops=0.5)")
+        object.__setattr__(self, "bounds", {name: _plain(given[name]) for name in METRICS.names() if name in given})
 
     @property
     def metric(self) -> str:
-        """Name of the cost that is bounded: `"flops"` or `"params"`."""
-        return "flops" if self.flops is not None else "params"
+        """Names of the metrics that are bounded, joined by `"+"`: `"flops"`, `"flops+params"`."""
+        return "+".join(self.bounds)
 
-    @property
-    def value(self) -> float | int:
-        """The bound as it was given."""
-        value = self.flops if self.flops is not None else self.params
-        assert value is not None
-        return value
-
-    def limit(self, dense: int) -> int:
-        """Returns the largest cost that meets the budget.
+    def limits(self, dense: Mapping[str, int]) -> dict[str, int]:
+        """Returns the largest costs that meet the budget, by metric.
 
         Args:
-            dense: Cost of the dense network.
+            dense: Costs of the dense network by metric.
 
         Raises:
-            BudgetError: If the budget is above the dense cost.
+            BudgetError: If a bound is above the dense cost.
         """
-        if self.value <= 1:
-            # The decimal that the user wrote is meant, not the binary fraction: 0.29 of 100 is 29, not 28.
-            return floor(Fraction(repr(float(self.value))) * dense)
-        if self.value > dense:
-            raise BudgetError(
-                f"the budget {self.metric}={int(self.value):,} is above the dense network's {dense:,}; "
-                f"choose less, or a share in (0, 1]"
-            )
-        return int(self.value)
+        return {name: _limit(name, value, dense[name]) for name, value in self.bounds.items()}
+
+
+def _limit(name: str, value: float | int, dense: int) -> int:
+    if value <= 1:
+        # The decimal that the user wrote is meant, not the binary fraction: 0.29 of 100 is 29, not 28.
+        return floor(Fraction(repr(float(value))) * dense)
+    if value > dense:
+        raise BudgetError(
+            f"the budget {name}={int(value):,} is above the dense network's {dense:,} {noun_of(name)}; "
+            f"choose less, or a share in (0, 1]"
+        )
+    return int(value)
 
 
 def _is_bound(value: object) -> bool:
     """Tells whether a value is a share in (0, 1] or a whole number above 1."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, Real) or not isfinite(value):
         return False
-    return 0 < value <= 1 or (value > 1 and value == int(value))
+    number = float(value)
+    return 0 < number <= 1 or (number > 1 and number.is_integer())
+
+
+def _plain(value: Any) -> float | int:
+    """Returns NumPy's numbers as Python's: float32's 0.3 is meant as 0.3, not as 0.30000001192092896."""
+    if isinstance(value, float | int):
+        return value
+    return int(value) if value > 1 else float(str(value))
 
 
 def feasible_share(cost: int, dense: int) -> float:

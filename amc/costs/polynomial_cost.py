@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from amc.structure import CostTerm, Extent
+from amc.structure import CostTerm, Extent, ModelStructure
 
 
 class PolynomialCost:
@@ -148,3 +148,44 @@ def _merge(terms: Sequence[CostTerm]) -> tuple[int, dict[tuple[Extent, ...], int
 def _touched(index: int, axes: Sequence[Extent], terms: Sequence[tuple[int, tuple[int, ...]]]) -> _Touched:
     own = {number: count for number, axis in enumerate(axes) for decision, count in axis.counts if decision == index}
     return _Touched(tuple(n for n, (_, factors) in enumerate(terms) if not own.keys().isdisjoint(factors)), own)
+
+
+def channel_cost(
+    name: str, terms: Sequence[CostTerm], structure: ModelStructure, groups: Sequence[int]
+) -> PolynomialCost:
+    """Builds a cost by kept channels; groups that are not decided count with their dense width.
+
+    Args:
+        name: What is counted.
+        terms: The terms of the whole network, indexed by channel group.
+        structure: The traced network.
+        groups: Index of the channel group that each decision is about.
+    """
+    position = {group: index for index, group in enumerate(groups)}
+    dense = structure.dense_widths
+
+    def reindexed(extent: Extent) -> Extent:
+        fixed = sum(count * dense[group] for group, count in extent.counts if group not in position)
+        counts = tuple((position[group], count) for group, count in extent.counts if group in position)
+        return Extent(extent.constant + fixed, counts)
+
+    decided = [CostTerm(term.coefficient, tuple(reindexed(factor) for factor in term.factors)) for term in terms]
+    return PolynomialCost(name, decided, [structure.groups[group].channels for group in groups])
+
+
+def weight_cost(
+    name: str, dense: int, structure: ModelStructure, layers: Sequence[int], unit_costs: Sequence[int]
+) -> PolynomialCost:
+    """Builds a cost that falls by a layer's unit cost with every weight that goes.
+
+    Args:
+        name: What is counted.
+        dense: Cost of the dense network.
+        structure: The traced network.
+        layers: Index of the layer that each decision is about.
+        unit_costs: What one weight of each of these layers costs.
+    """
+    sizes = [prod(structure.layers[index].weight_shape) for index in layers]
+    constant = dense - sum(cost * size for cost, size in zip(unit_costs, sizes, strict=True))
+    terms = [CostTerm(cost, (Extent(0, ((index, 1),)),)) for index, cost in enumerate(unit_costs)]
+    return PolynomialCost(name, [CostTerm(constant), *terms], sizes)

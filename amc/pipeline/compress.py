@@ -208,4 +208,4 @@ def _carry_out(
 
 def _problem_of_baselines(problem: PruningProblem, delivered: Delivered) -> PruningProblem:
     """Returns the problem that baselines solve: the same, or without a budget that of reaching the FLOPs delivered."""
-    return problem if problem.limit is not None else replace(problem, budget=Budget(flops=delivered.flops))
+    return problem if problem.limit is not None else replace(problem, budget=Budget(flops=delivered.costs["flops"]))

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from agents.registry import AGENTS
 from amc.costs import Budget
+from amc.costs.metrics import METRICS
 from amc.data.load import DataConfig
 from amc.models.factory import is_own_code
 from amc.pipeline.search import SearchConfig, default_budget
@@ -24,21 +25,8 @@ from envs.rewards import REWARDS
 
 
 @dataclass(frozen=True)
-class BudgetConfig:
-    """Budget: what the smaller network may cost; give exactly one.
-
-    Where neither is set it is half the FLOPs, or no bound for the rewards flops and params.
-
-    Attributes:
-        flops: FLOPs kept, as a share of the dense network's (if neither is set: 0.5) or a count; a multiply-add is one.
-        params: Parameters kept, as a share of the dense network's (0.5) or a count (400000).
-
-    Raises:
-        BudgetError: If a bound is malformed.
-    """
-
-    flops: float | None = None
-    params: float | None = None
+class _Bounds:
+    """What the configuration of a budget does, whatever metrics there are."""
 
     def __post_init__(self) -> None:
         """Checks the bounds."""
@@ -49,6 +37,25 @@ class BudgetConfig:
         """Returns the budget, None where nothing is set."""
         given = {name: _whole(value) for name, value in dataclasses.asdict(self).items() if value is not None}
         return Budget(**given) if given else None
+
+
+BudgetConfig: Any = dataclasses.make_dataclass(
+    "BudgetConfig", [(name, float | None, None) for name in METRICS.names()], bases=(_Bounds,), frozen=True
+)
+BudgetConfig.__module__ = __name__
+BudgetConfig.__doc__ = "\n".join(
+    [
+        "Budget: what the smaller network may cost; of several bounds every one must hold.",
+        "",
+        "Where none is set it is half the FLOPs, or no bound for the rewards flops and params.",
+        "",
+        "Attributes:",
+        *(
+            f"    {entry.name}: What is kept of the {entry.summary}: a share of the dense network's (0.5) or a count."
+            for entry in METRICS.entries()
+        ),
+    ]
+)
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,7 @@ class Delivered:
         name: Who chose the allocation.
         allocation: What is kept.
         model: The network, in evaluation mode on the CPU.
-        flops: FLOPs as fvcore counts them on the network (weight pruning: effective FLOPs).
-        params: Parameters (weight pruning: those that are not zero).
+        costs: What the network costs, by metric, as counted on it (weight pruning: without its zeros).
         pruned: Test top-1 in percent before fine-tuning, or the user's own measure.
         finetuned: The same after fine-tuning.
         kept: Kept channels of every group that was cut, by its index in the structure.
@@ -38,8 +37,7 @@ class Delivered:
     name: str
     allocation: Allocation
     model: nn.Module
-    flops: int
-    params: int
+    costs: Mapping[str, int | float]
     pruned: float
     finetuned: float
     kept: Mapping[int, Tensor] = field(default_factory=dict)
@@ -47,8 +45,7 @@ class Delivered:
     def figures(self) -> dict[str, Any]:
         """Returns the figures, for JSON."""
         return {
-            "flops": self.flops,
-            "params": self.params,
+            "costs": dict(self.costs),
             "pruned": self.pruned,
             "finetuned": self.finetuned,
             "allocation": self.allocation.as_dict(),
@@ -95,14 +92,12 @@ class Workshop:
         finished = copy.deepcopy(pruned)
         self._finetune(name, finished, allocation, recorder)
         problem = self.task.problem
-        widths = problem.widths(allocation)
         before, after = self.task.test(pruned), self.task.test(finished)
         move(finished.eval(), device="cpu")
         return Delivered(
             name=name,
             allocation=allocation,
-            flops=problem.cost(widths, "flops"),
-            params=problem.cost(widths, "params"),
+            costs=problem.costs_of(problem.widths(allocation)),
             pruned=before,
             finetuned=after,
             model=finished,

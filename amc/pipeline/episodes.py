@@ -20,8 +20,7 @@ def episode_record(episode: EpisodeResult) -> dict[str, Any]:
         "episode": episode.episode,
         "reward": episode.reward,
         **episode.score.as_dict(),
-        "flops": episode.flops,
-        "params": episode.params,
+        "costs": dict(episode.costs),
         "seconds": episode.seconds,
         **episode.allocation.as_dict(),
     }
@@ -35,8 +34,7 @@ def episode_from_record(record: Mapping[str, Any]) -> EpisodeResult:
         allocation=Allocation.from_dict(record),
         reward=float(record["reward"]),
         score=Score(**score),
-        flops=int(record["flops"]),
-        params=int(record["params"]),
+        costs=dict(record["costs"]),
         seconds=float(record["seconds"]),
     )
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from amc.costs.counting import count_flops, count_params
+from amc.costs.metrics import counted
 from amc.data.tasks import CLASSIFICATION
 from amc.errors import StructureError
 from amc.pipeline.evaluators import FilterEvaluator, WeightEvaluator, calibration_batches, evidence_of
@@ -118,11 +118,11 @@ class FilterFamily:
         problem = self._task.problem
         widths = problem.widths(allocation)
         example = on_device(self._task.example_input, self._device)
-        for metric, counted in (("flops", count_flops(model, example)), ("params", count_params(model))):
+        for metric, count in counted(model, example).items():
             predicted = problem.cost(widths, metric)
-            if counted != predicted:
+            if count != predicted:
                 raise StructureError(
-                    f"the network must cost what was predicted: {metric} are {counted:,}, "
+                    f"the network must cost what was predicted: {metric} are {count:,}, "
                     f"not {predicted:,}; please report the model, and exclude its unusual layers meanwhile"
                 )
 

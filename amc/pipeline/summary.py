@@ -28,8 +28,7 @@ def policy_record(problem: PruningProblem, allocation: Allocation) -> dict[str, 
     return {
         **allocation.as_dict(),
         "pruning_ratios": ratios,
-        "flops": problem.cost(widths, "flops"),
-        "params": problem.cost(widths, "params"),
+        "costs": problem.costs_of(widths),
     }
 
 
@@ -40,13 +39,63 @@ def metric_title(task: Task) -> str:
     return task.data.task.title
 
 
-def flops_record(task: Task, delivered: Delivered) -> dict[str, Any]:
-    """Returns the FLOPs of the dense and the pruned network, and which operators they leave out: calls by name."""
+def not_counted(task: Task) -> dict[str, int]:
+    """Returns which operators the FLOPs of a network leave out: how often each is called, by name."""
     example = on_device(task.example_input, next(task.model.parameters()).device)
+    return uncounted_operators(task.model, example)
+
+
+def summary_record(
+    command: str,
+    model: str,
+    seed: int,
+    *,
+    costs: Mapping[str, int | float],
+    accuracy: Mapping[str, float],
+    dense_costs: Mapping[str, int | float] | None = None,
+    metric: str | None = None,
+    left_out: Mapping[str, int] | None = None,
+    budget: Mapping[str, int] | None = None,
+    pruning: Mapping[str, Any] | None = None,
+    agent: str | None = None,
+    search: Mapping[str, Any] | None = None,
+    baselines: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Gathers the figures of a network, as `summary.json` holds them: the same entries whatever command made it.
+
+    Args:
+        command: The command: `"compress"`, `"prune"` or `"finetune"`.
+        model: Name of the dense network.
+        seed: Seed of everything random.
+        costs: What the pruned network costs, by metric.
+        accuracy: Test top-1 in percent, or the user's own measure: any of `"dense"`, `"pruned"` (before fine-tuning)
+            and `"finetuned"`.
+        dense_costs: What the dense network costs, by metric, where that is known.
+        metric: What the figures under `accuracy` are, in words.
+        left_out: Operators that the FLOPs leave out, and how often each is called.
+        budget: The largest costs within the budget, by metric.
+        pruning: The options of pruning.
+        agent: Who chose the allocation.
+        search: Figures of the search.
+        baselines: Figures of the agents compared with.
+
+    Returns:
+        The record; what is not known is null or empty.
+    """
     return {
-        "dense": task.problem.costs["flops"].dense,
-        "pruned": delivered.flops,
-        "not_counted": uncounted_operators(task.model, example),
+        "command": command,
+        "model": model,
+        "agent": agent,
+        "seed": seed,
+        "pruning": None if pruning is None else dict(pruning),
+        "budget": dict(budget or {}),
+        "costs": {name: {"dense": (dense_costs or {}).get(name), "pruned": cost} for name, cost in costs.items()},
+        "not_counted": dict(left_out or {}),
+        "metric": metric,
+        "accuracy": {name: accuracy.get(name) for name in ("dense", "pruned", "finetuned")},
+        "search": None if search is None else dict(search),
+        "baselines": {name: dict(figures) for name, figures in (baselines or {}).items()},
+        "versions": versions(),
     }
 
 
@@ -59,7 +108,7 @@ def summarise(
     delivered: Delivered,
     baselines: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Gathers the figures of a run, as `summary.json` holds them.
+    """Gathers the figures of a run; see `summary_record`.
 
     Args:
         task: The task.
@@ -70,26 +119,22 @@ def summarise(
         delivered: The network that is handed over.
         baselines: Figures of the agents compared with.
     """
-    problem = task.problem
-    return {
-        "model": source.reference,
-        "agent": search.agent,
-        "seed": search.seed,
-        "pruning": asdict(task.pruning),
-        "budget": {
-            "metric": problem.metric,
-            "target": problem.limit,
-            "achieved": problem.cost(problem.widths(delivered.allocation)),
-        },
-        "flops": flops_record(task, delivered),
-        "params": {"dense": problem.costs["params"].dense, "pruned": delivered.params},
-        "metric": metric_title(task),
-        "accuracy": {"dense": dense, "pruned": delivered.pruned, "finetuned": delivered.finetuned},
-        "search": {
+    return summary_record(
+        "compress",
+        source.reference,
+        search.seed,
+        costs=delivered.costs,
+        accuracy={"dense": dense, "pruned": delivered.pruned, "finetuned": delivered.finetuned},
+        dense_costs=task.problem.dense_costs,
+        left_out=not_counted(task),
+        budget=task.problem.limits,
+        metric=metric_title(task),
+        pruning=asdict(task.pruning),
+        agent=str(search.agent),
+        search={
             "episodes": len(outcome.episodes),
             "seconds": sum(episode.seconds for episode in outcome.episodes),
             "best_reward": outcome.best.reward,
         },
-        "baselines": {name: dict(figures) for name, figures in baselines.items()},
-        "versions": versions(),
-    }
+        baselines=baselines,
+    )

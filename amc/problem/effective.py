@@ -10,15 +10,15 @@ from amc.problem.weight_problem import weight_problem
 from amc.tracing.trace import trace_structure
 
 
-def effective_costs(model: nn.Module, example_input: Any) -> tuple[int, int]:
-    """Counts FLOPs and parameters without those of weights that are zero, as weight pruning counts them.
+def effective_costs(model: nn.Module, example_input: Any) -> dict[str, int]:
+    """Counts what a network costs without the weights that are zero, as weight pruning counts it.
 
     Args:
         model: The network, in evaluation mode.
         example_input: One input of the network.
 
     Returns:
-        Effective FLOPs, and the parameters that are not zero, biases and normalisation counted in full.
+        Costs by metric: effective FLOPs, the parameters that are not zero (biases and normalisation in full), ...
 
     Raises:
         ModelError: If no layer has weights.
@@ -27,4 +27,4 @@ def effective_costs(model: nn.Module, example_input: Any) -> tuple[int, int]:
     problem = weight_problem(trace_structure(model, example_input, verify="nothing"), None)
     weights = dict(model.named_parameters())
     widths = [int(weights[layer.weight].count_nonzero()) for layer in problem.layers]
-    return problem.cost(widths, "flops"), problem.cost(widths, "params")
+    return problem.costs_of(widths)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from amc.costs.budget import Budget
-from amc.costs.polynomial_cost import PolynomialCost
+from amc.costs.metrics import METRICS
 from amc.errors import ConfigurationError, ModelError
 from amc.problem.decision import Decision, bounded_decision
 from amc.problem.patterns import check_patterns, keep_bounds, matches
 from amc.problem.problem import PruningProblem
-from amc.structure import ChannelGroup, CostTerm, Extent, LayerSpec, ModelStructure
+from amc.structure import ChannelGroup, LayerSpec, ModelStructure
 
 
 def filter_problem(
@@ -63,12 +63,10 @@ def filter_problem(
             decisions.append(decision)
     if not decisions:
         raise ModelError(_nothing_to_prune(structure))
+    groups = [decision.group for decision in decisions]
     return PruningProblem(
         decisions=tuple(decisions),
-        costs={
-            "flops": _by_decision("flops", structure.flops_terms, structure, decisions),
-            "params": _by_decision("params", structure.params_terms, structure, decisions),
-        },
+        costs={name: METRICS.get(name).of_channels(structure, groups) for name in METRICS.names()},
         layers=tuple(_writing_layer(structure, decision.group) for decision in decisions),
         budget=budget,
         kind="filter",
@@ -109,19 +107,3 @@ def _writing_layer(structure: ModelStructure, group: int) -> LayerSpec:
     layer = next((layer for layer in structure.layers if layer.writes == group or layer.name in writers), None)
     assert layer is not None, f"no layer writes the group {structure.groups[group].name}"
     return layer
-
-
-def _by_decision(
-    name: str, terms: Sequence[CostTerm], structure: ModelStructure, decisions: Sequence[Decision]
-) -> PolynomialCost:
-    """Re-indexes terms from groups to decisions; groups that are not decided count with their dense width."""
-    position = {decision.group: index for index, decision in enumerate(decisions)}
-    dense = structure.dense_widths
-
-    def reindexed(extent: Extent) -> Extent:
-        fixed = sum(count * dense[group] for group, count in extent.counts if group not in position)
-        counts = tuple((position[group], count) for group, count in extent.counts if group in position)
-        return Extent(extent.constant + fixed, counts)
-
-    decided = [CostTerm(term.coefficient, tuple(reindexed(factor) for factor in term.factors)) for term in terms]
-    return PolynomialCost(name, decided, [decision.size for decision in decisions])

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from amc.costs.budget import Budget, feasible_share
 from amc.costs.cost_model import CostModel
+from amc.costs.tightest_cost import TightestCost
 from amc.errors import BudgetError, ModelError
 from amc.problem import projection
 from amc.problem.space import DecisionSpace
@@ -46,28 +47,44 @@ class PruningProblem(DecisionSpace):
         assert {"flops", "params"} <= set(self.costs)
         if not self.decisions:
             raise ModelError("a network must offer at least one decision, and this one has none; prune another one")
-        if self.limit is not None and self.smallest_cost > self.limit:
-            share = feasible_share(self.smallest_cost, self.cost_model.dense)
-            raise BudgetError(
-                f"no allocation costs as little as {self.limit:,} {self.metric}: the smallest feasible budget is "
-                f"{self.metric}={share:.4f} ({self.smallest_cost:,} of {self.cost_model.dense:,}); raise the budget, "
-                f"or let layers be pruned further"
-            )
+        self._check_feasible()
+
+    def _check_feasible(self) -> None:
+        smallest = self.costs_of(self.min_widths)
+        for metric, limit in self.limits.items():
+            dense, cost = self.costs[metric].dense, smallest[metric]
+            if cost > limit:
+                raise BudgetError(
+                    f"no allocation costs as little as {limit:,} {metric}: the smallest feasible budget is "
+                    f"{metric}={feasible_share(cost, dense):.4f} ({cost:,} of {dense:,}); raise the budget, "
+                    f"or let layers be pruned further"
+                )
 
     @property
     def metric(self) -> str:
-        """Name of the cost that the budget bounds; `"flops"` without a budget."""
+        """Name of the cost that the budget bounds, several joined by `"+"`; `"flops"` without a budget."""
         return self.budget.metric if self.budget else "flops"
 
-    @property
+    @cached_property
+    def limits(self) -> dict[str, int]:
+        """The largest costs within the budget, by metric; empty without a budget."""
+        return self.budget.limits(self.dense_costs) if self.budget else {}
+
+    @cached_property
     def cost_model(self) -> CostModel:
-        """The cost that the budget bounds."""
-        return self.costs[self.metric]
+        """The cost that the budget bounds; of several, the one whose bound is nearest (`TightestCost`)."""
+        return self._tightest if len(self.limits) > 1 else self.costs[self.metric]
 
     @cached_property
     def limit(self) -> int | None:
-        """The largest cost within the budget; None without a budget."""
-        return self.budget.limit(self.cost_model.dense) if self.budget else None
+        """The largest cost within the budget, as `cost_model` counts; None without a budget."""
+        if len(self.limits) > 1:
+            return self._tightest.limit
+        return next(iter(self.limits.values()), None)
+
+    @cached_property
+    def _tightest(self) -> TightestCost:
+        return TightestCost(self.costs, self.limits)
 
     @cached_property
     def smallest_cost(self) -> int:
@@ -75,8 +92,18 @@ class PruningProblem(DecisionSpace):
         return self.cost(self.min_widths)
 
     def cost(self, widths: Sequence[int], metric: str | None = None) -> int:
-        """Returns what widths cost, in the budget's metric unless another is named."""
-        return self.costs[metric or self.metric].cost(widths)
+        """Returns what widths cost, as the budget counts unless a metric is named."""
+        model = self.cost_model if metric is None else self.costs[metric]
+        return model.cost(widths)
+
+    def costs_of(self, widths: Sequence[int]) -> dict[str, int]:
+        """Returns what widths cost, by metric."""
+        return {name: model.cost(widths) for name, model in self.costs.items()}
+
+    @cached_property
+    def dense_costs(self) -> dict[str, int]:
+        """What the dense network costs, by metric."""
+        return {name: model.dense for name, model in self.costs.items()}
 
     def cost_slopes(self, widths: Sequence[int], others: Sequence[int]) -> tuple[float, ...]:
         """Returns what each decision costs per unit of its keep ratio, all other widths as they are.

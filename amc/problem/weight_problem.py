@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from math import prod
 
 from amc.costs.budget import Budget
-from amc.costs.polynomial_cost import PolynomialCost
+from amc.costs.metrics import METRICS
 from amc.errors import ModelError
 from amc.problem.decision import Decision, bounded_decision
 from amc.problem.patterns import check_patterns, keep_bounds, matches
 from amc.problem.problem import PruningProblem
-from amc.structure import CostTerm, Extent, LayerSpec, ModelStructure
+from amc.structure import ModelStructure
 
 _MOST_LEVELS = 2**22
 """A float32 action tells this many widths of a layer apart; a larger layer is pruned in steps of several weights."""
@@ -29,9 +29,7 @@ def weight_problem(
 ) -> PruningProblem:
     """Builds the problem of pruning single weights: one decision a convolution or linear layer, a unit is a weight.
 
-    The cost `"params"` counts the parameters that are not zero, biases and normalisation included. The cost
-    `"flops"` counts effective FLOPs: a weight costs what it is multiplied with (the output positions of a
-    convolution), a zero costs nothing.
+    Zeros cost nothing: `"params"` counts the parameters that are not zero, `"flops"` the effective FLOPs.
 
     Args:
         structure: The traced network.
@@ -63,28 +61,11 @@ def weight_problem(
             decisions.append(decision)
     if not decisions:
         raise ModelError("the network has no layer whose weights may be pruned under these rules; exclude fewer layers")
-    layers = tuple(structure.layers[decision.group] for decision in decisions)
+    indices = [decision.group for decision in decisions]
     return PruningProblem(
         decisions=tuple(decisions),
-        costs={
-            "flops": _linear("flops", structure.dense_flops, decisions, [_flops_per_weight(la) for la in layers]),
-            "params": _linear("params", structure.dense_params, decisions, [1] * len(layers)),
-        },
-        layers=layers,
+        costs={name: METRICS.get(name).of_weights(structure, indices) for name in METRICS.names()},
+        layers=tuple(structure.layers[index] for index in indices),
         budget=budget,
         kind="weight",
     )
-
-
-def _flops_per_weight(layer: LayerSpec) -> int:
-    """Returns how often one forward pass multiplies each weight: in a convolution, once an output position."""
-    per_weight, remainder = divmod(layer.flops, prod(layer.weight_shape))
-    assert remainder == 0, f"{layer.name}: every weight must be used equally often"
-    return per_weight
-
-
-def _linear(name: str, dense: int, decisions: Sequence[Decision], unit_costs: Sequence[int]) -> PolynomialCost:
-    """Builds the cost that falls by a layer's unit cost with every weight that goes."""
-    constant = dense - sum(cost * decision.size for decision, cost in zip(decisions, unit_costs, strict=True))
-    terms = [CostTerm(cost, (Extent(0, ((index, 1),)),)) for index, cost in enumerate(unit_costs)]
-    return PolynomialCost(name, [CostTerm(constant), *terms], [decision.size for decision in decisions])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from amc.pipeline.deliver import Delivered
 from amc.pipeline.result import CompressionResult
-from amc.pipeline.summary import flops_record
+from amc.pipeline.summary import metric_title, not_counted, summary_record
 from amc.pipeline.task import Task
 from amc.report.plots import plot_run
 from amc.report.tables import FILE_WIDTH, allocation_table, networks_table, render, summary_table
@@ -19,7 +20,6 @@ from amc.storage.source import ModelSource
 from amc.structure import Allocation
 from amc.utils.durable_files import write_text
 from amc.utils.json_files import write_json
-from amc.utils.versions import versions
 
 
 def write_report(folder: Path, result: CompressionResult) -> str:
@@ -47,24 +47,23 @@ def write_network(folder: Path, task: Task, source: ModelSource, delivered: Deli
         delivered.model,
         describe(task.model, task.structure, delivered.kept, source, example_input=task.example_input),
     )
-    dense, flops = task.test(task.model), flops_record(task, delivered)
+    dense, left_out = task.test(task.model), not_counted(task)
     write_json(
         folder / SUMMARY,
-        {
-            "model": source.reference,
-            "seed": task.seed,
-            "flops": flops,
-            "params": {"dense": task.problem.costs["params"].dense, "pruned": delivered.params},
-            "accuracy": {"dense": dense, "pruned": delivered.pruned},
-            "versions": versions(),
-        },
+        summary_record(
+            "prune",
+            source.reference,
+            task.seed,
+            costs=delivered.costs,
+            accuracy={"dense": dense, "pruned": delivered.pruned},
+            dense_costs=task.problem.dense_costs,
+            metric=metric_title(task),
+            left_out=left_out,
+            pruning=asdict(task.pruning),
+        ),
     )
-    costs = task.problem.costs
-    rows = {
-        "dense": (costs["flops"].dense, costs["params"].dense, dense),
-        "pruned": (delivered.flops, delivered.params, delivered.pruned),
-    }
-    return render(networks_table(rows, flops["not_counted"]))
+    rows = {"dense": (task.problem.dense_costs, dense), "pruned": (delivered.costs, delivered.pruned)}
+    return render(networks_table(rows, left_out))
 
 
 def _allocations(result: CompressionResult) -> dict[str, Allocation]:

@@ -162,6 +162,6 @@ def fresh_path(base: Path) -> Path:
 def default_path(config: RunConfig) -> Path:
     """Returns a folder that does not exist, named after what makes the run: `runs/MODEL-DATA-AGENT-BUDGET-seedN`."""
     budget = budget_of(config)
-    bound = f"{budget.metric}{budget.value:g}" if budget else f"by_{config.reward}"
+    bound = "_".join(f"{name}{value:g}" for name, value in budget.bounds.items()) if budget else f"by_{config.reward}"
     parts = (config.model, config.data.name, str(config.agent), bound, f"seed{config.seed}")
     return fresh_path(Path("runs") / "-".join(map(file_stem, parts)))

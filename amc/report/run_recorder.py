@@ -129,7 +129,7 @@ class RunRecorder(FolderRecorder):
 
     def on_new_episode(self, result: EpisodeResult) -> None:
         """Adds an episode to the curves."""
-        figures = {"reward": result.reward, "accuracy": result.score.accuracy, "flops": result.flops}
+        figures = {"reward": result.reward, "accuracy": result.score.accuracy, **result.costs}
         self._scalars("search", result.episode, figures)
 
     def on_epoch(self, network: str, epoch: int, figures: Mapping[str, float]) -> None:

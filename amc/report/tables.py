@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from amc.costs.metrics import noun_of
 from amc.problem import PruningProblem
 from amc.structure import ChannelGroup, ModelStructure
 
@@ -25,27 +26,24 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     Args:
         summary: As `summary.json` holds it.
     """
-    budget, accuracy = summary["budget"], summary["accuracy"]
-    title = f"{summary['model']}, without a budget"
-    if budget["target"] is not None:
-        share = _share(budget["target"], summary[budget["metric"]]["dense"])
-        title = f"{summary['model']}, budget {share} of the {_metric(budget['metric'])}"
-    table = Table(title=title, caption=_caption(summary["flops"].get("not_counted", {}), summary.get("metric", _TOP_1)))
-    table.add_column("network")
-    for heading in ("FLOPs", "params", "pruned", "fine-tuned", "lost"):
-        table.add_column(heading, justify="right")
-    dense = accuracy["dense"]
-    table.add_row(
-        "dense", _count(summary["flops"]["dense"]), _count(summary["params"]["dense"]), "", _percent(dense), ""
+    accuracy, dense = summary["accuracy"], summary["accuracy"]["dense"]
+    dense_costs = {metric: cost["dense"] for metric, cost in summary["costs"].items()}
+    table = Table(
+        title=f"{summary['model']}, {_budget(summary)}",
+        caption=_caption(summary["not_counted"], summary["metric"] or _TOP_1),
     )
-    rows = {summary["agent"]: (summary["flops"]["pruned"], summary["params"]["pruned"], accuracy)}
+    table.add_column("network")
+    for heading in (*map(_heading, dense_costs), "pruned", "fine-tuned", "lost"):
+        table.add_column(heading, justify="right")
+    table.add_row("dense", *map(_count, dense_costs.values()), "", _percent(dense), "")
+    pruned_costs = {metric: cost["pruned"] for metric, cost in summary["costs"].items()}
+    rows = {summary["agent"]: (pruned_costs, accuracy)}
     for name, baseline in summary["baselines"].items():
-        rows[name] = (baseline["flops"], baseline["params"], baseline)
-    for name, (flops, params, figures) in rows.items():
+        rows[name] = (baseline["costs"], baseline)
+    for name, (costs, figures) in rows.items():
         table.add_row(
             name,
-            _of(flops, summary["flops"]["dense"]),
-            _of(params, summary["params"]["dense"]),
+            *(_of(costs[metric], cost) for metric, cost in dense_costs.items()),
             _percent(figures["pruned"]),
             _percent(figures["finetuned"]),
             _difference(figures["finetuned"], dense),
@@ -53,19 +51,22 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
-def networks_table(rows: Mapping[str, tuple[int, int, float]], uncounted: Mapping[str, int] | None = None) -> Table:
+def networks_table(
+    rows: Mapping[str, tuple[Mapping[str, int | float], float]], uncounted: Mapping[str, int] | None = None
+) -> Table:
     """Shows networks.
 
     Args:
-        rows: FLOPs, parameters and test accuracy in percent, by name.
+        rows: Costs by metric and test accuracy in percent, by name; all have the same metrics.
         uncounted: Operators that the FLOPs leave out, and how often each is called.
     """
     table = Table(caption=_caption(uncounted or {}))
     table.add_column("network")
-    for heading in ("FLOPs", "params", "accuracy"):
+    metrics = list(next(iter(rows.values()))[0])
+    for heading in (*map(_heading, metrics), "accuracy"):
         table.add_column(heading, justify="right")
-    for name, (flops, params, accuracy) in rows.items():
-        table.add_row(name, f"{flops:,}", f"{params:,}", _percent(accuracy))
+    for name, (costs, accuracy) in rows.items():
+        table.add_row(name, *(f"{costs[metric]:,}" for metric in metrics), _percent(accuracy))
     return table
 
 
@@ -170,11 +171,20 @@ def _letter(place: int) -> str:
     return (_letter(head - 1) if head else "") + chr(ord("a") + last)
 
 
-def _metric(name: str) -> str:
-    return {"flops": "FLOPs", "params": "parameters"}.get(name, name)
+def _budget(summary: Mapping[str, Any]) -> str:
+    """Words the budget of a run: `"budget 50.0% of the FLOPs and 40.0% of the parameters"`."""
+    shares = [
+        f"{_share(limit, summary['costs'][metric]['dense'])} of the {noun_of(metric)}"
+        for metric, limit in summary["budget"].items()
+    ]
+    return f"budget {' and '.join(shares)}" if shares else "without a budget"
 
 
-def _count(number: int) -> str:
+def _heading(metric: str) -> str:
+    return {"params": "params"}.get(metric, noun_of(metric))
+
+
+def _count(number: float) -> str:
     """Words a count: `"126.6 M"`, `"41.2 k"`, `"640"`."""
     for bound, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if number >= bound:
@@ -182,11 +192,11 @@ def _count(number: int) -> str:
     return str(number)
 
 
-def _of(number: int, dense: int) -> str:
+def _of(number: float, dense: float) -> str:
     return f"{_count(number)} ({_share(number, dense)})"
 
 
-def _share(target: int, dense: int) -> str:
+def _share(target: float, dense: float) -> str:
     return f"{target / dense:.1%}" if dense else "-"  # of a network without such costs there are no shares
 
 

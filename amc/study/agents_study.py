@@ -36,7 +36,7 @@ class StudyRules:
     """What is the same for every cell.
 
     Attributes:
-        metric: What the budgets bound: `"flops"` or `"params"`.
+        metric: What the budgets bound, such as `"flops"`.
         search: Reward, mode and first images of every search.
         finetuned: Budgets at which the chosen networks are fine-tuned too, as the task says.
     """
@@ -114,8 +114,7 @@ class AgentsStudy:
             "seconds": sum(episode.seconds for episode in outcome.episodes),
             "reward": outcome.best.reward,
             "search_accuracy": outcome.best.score.accuracy,
-            "flops": outcome.best.flops,
-            "params": outcome.best.params,
+            "costs": dict(outcome.best.costs),
             "allocation": outcome.best.allocation.as_dict(),
             **self._accuracies(outcome.best.allocation, finetune=False),
             **_source(cell),

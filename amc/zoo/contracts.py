@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from amc.costs.counting import count_params
+from amc.costs.metrics import counted
 from amc.errors import AmcError
 from amc.export import export_model
 from amc.export.verify import relative_difference
@@ -45,8 +45,7 @@ def budget_is_used(cut: Cut) -> None:
 def costs_are_predicted(cut: Cut) -> None:
     """FLOPs and parameters are, to the integer, those that were predicted."""
     problem = cut.case.problem
-    counted = {"flops": cut.flops, "params": count_params(cut.model)}
-    for metric, count in counted.items():
+    for metric, count in counted(cut.model, cut.case.example).items():
         predicted = problem.cost(cut.widths, metric)
         _demand(count == predicted, f"{metric}: {predicted:,} were predicted, {count:,} counted")
 

@@ -15,7 +15,7 @@ from amc.errors import ConfigurationError, UnknownNameError
 
 
 def played(outcome):
-    return [(e.episode, e.allocation, e.reward, e.flops, e.params) for e in outcome.episodes]
+    return [(e.episode, e.allocation, e.reward, e.costs) for e in outcome.episodes]
 
 
 class AgentContract:
@@ -40,7 +40,7 @@ class AgentContract:
         assert [e.episode for e in outcome.episodes] == list(range(self.expected()))
         for episode in outcome.episodes:
             widths = env.problem.widths(episode.allocation)
-            assert env.problem.cost(widths) == episode.flops <= env.problem.limit
+            assert env.problem.cost(widths) == episode.costs["flops"] <= env.problem.limit
             assert episode.reward == pytest.approx(env.reward_of(widths))
             assert episode.seconds >= 0
 

@@ -23,4 +23,6 @@ def test_every_agent_plays_the_real_environment(toys, name, mode):
     outcome = create_agent(name).search(env, 6, seed=0)
     assert [episode.allocation for episode in outcome.episodes] == evaluated
     assert outcome.best.reward == max(episode.reward for episode in outcome.episodes)
-    assert all(np.isfinite(episode.reward) and episode.flops <= toy.problem.limit for episode in outcome.episodes)
+    assert all(
+        np.isfinite(episode.reward) and episode.costs["flops"] <= toy.problem.limit for episode in outcome.episodes
+    )

@@ -142,8 +142,7 @@ class ToyEnv(gymnasium.Env):
             info |= {
                 "allocation": self.problem.allocation(widths),
                 "score": SimpleNamespace(accuracy=reward),
-                "flops": self.problem.cost(widths, "flops"),
-                "params": self.problem.cost(widths, "params"),
+                "costs": self.problem.costs_of(widths),
                 "reward": reward,
             }
         return self._observe(), reward, last, False, info

@@ -77,7 +77,7 @@ def error_of(words, capsys):
             "recalibration_images must be at least 2, or 0 for none, not -1",
         ),
         (["compress", "--budget.flops", "0.001"], "smallest feasible budget is flops=0."),
-        (["compress", "--budget.flops", "0.5", "--budget.params", "0.5"], "exactly one of flops and params"),
+        (["compress", "--budget.params", "0.001", "--budget.flops", "0.5"], "smallest feasible budget is params=0."),
         (["compress", "--budget.flops", "-1"], "a budget is a share"),
         (["compress", "--finetune.learning_rate", "0"], "learning_rate must be positive"),
         (["compress", "--finetune.dtype", "int8"], "dtype must be auto, float32 or bfloat16, not 'int8'"),

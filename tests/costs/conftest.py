@@ -77,3 +77,17 @@ def random_terms():
 @pytest.fixture(scope="session")
 def make_layer():
     return plain_layer
+
+
+@pytest.fixture
+def make_problem_of_two():
+    """Two decisions of ten units, one at least; FLOPs 3a + b, params a + b."""
+
+    def make(budget):
+        a, b = (Extent(0, ((index, 1),)) for index in range(2))
+        flops = PolynomialCost("flops", [CostTerm(3, (a,)), CostTerm(1, (b,))], (10, 10))
+        params = PolynomialCost("params", [CostTerm(1, (a,)), CostTerm(1, (b,))], (10, 10))
+        decisions = (Decision("a", 10), Decision("b", 10))
+        return PruningProblem(decisions, "filter", {"flops": flops, "params": params}, (plain_layer(),) * 2, budget)
+
+    return make

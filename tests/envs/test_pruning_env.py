@@ -71,7 +71,7 @@ def test_clipped_episode_by_hand(make_problem, evaluate):
     assert [set(info) for info in infos[:2]] == [{"width", "pruning_ratio"}] * 2
     last = infos[-1]
     assert last["allocation"] == Allocation("filter", {"a": 8, "b": 7, "c": 1})
-    assert (last["flops"], last["params"]) == (32 + 56 + 14, 8 + 14 + 3)
+    assert last["costs"] == {"flops": 32 + 56 + 14, "params": 8 + 14 + 3}
     assert last["score"] == Score(100 * 16 / 23, 0.5, images=10)
     assert last["reward"] == steps[-1][1]
 
@@ -89,7 +89,7 @@ def test_what_clipping_leaves_of_the_budget_is_spent(make_problem, evaluate):
     infos = [info for *_, info in play(env, (0.5, 0.2, 0.0))]
     assert [info["width"] for info in infos] == [4, 8, 3]
     assert infos[-1]["allocation"].key() == (4, 9, 3)
-    assert infos[-1]["flops"] == 106
+    assert infos[-1]["costs"]["flops"] == 106
 
 
 def test_projected_episode_collects_wishes_and_meets_the_budget_at_the_end(make_problem, evaluate):
@@ -99,7 +99,7 @@ def test_projected_episode_collects_wishes_and_meets_the_budget_at_the_end(make_
     assert [info["width"] for info in infos] == [8, 8, 5]  # 7.5 rounds to 8; far over the limit together
     assert [info["pruning_ratio"] for info in infos] == [0.0, 0.25, 0.0]
     assert infos[-1]["allocation"].key() == problem.project((1.0, 0.75, 1.0))
-    assert infos[-1]["flops"] <= problem.limit
+    assert infos[-1]["costs"]["flops"] <= problem.limit
 
 
 def test_what_is_asked_for_below_the_smallest_width_counts_as_that_width(make_problem, evaluate):
@@ -119,7 +119,7 @@ def test_every_episode_meets_the_budget_and_stays_in_the_box(make_problem, make_
     for observation in (first, *(step[0] for step in steps)):
         assert env.observation_space.contains(observation)
     info = steps[-1][-1]
-    assert info["flops"] == env.problem.cost(env.problem.widths(info["allocation"])) <= env.problem.limit
+    assert info["costs"]["flops"] == env.problem.cost(env.problem.widths(info["allocation"])) <= env.problem.limit
     assert evaluate.calls == [info["allocation"]]
 
 
@@ -140,7 +140,9 @@ def test_without_a_budget_the_paper_rewards_weigh_size_themselves(make_problem, 
 
 
 def test_rewards_are_injected(make_problem, evaluate):
-    env = FilterPruningEnv(make_problem(), evaluate, reward=lambda outcome: outcome.dense_flops - outcome.flops)
+    env = FilterPruningEnv(
+        make_problem(), evaluate, reward=lambda outcome: outcome.dense_costs["flops"] - outcome.costs["flops"]
+    )
     assert play(env, (0.0, 0.0, 0.0))[-1][1] == 212 - 102
 
 

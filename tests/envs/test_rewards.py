@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pytest
@@ -10,7 +10,7 @@ from amc.errors import ConfigurationError, UnknownNameError
 from amc.problem.score import Score
 from envs.rewards import REWARDS, Outcome, name_of, paid, resolve_reward
 
-OUTCOME = Outcome(Score(75.0, 0.8, agreement=90.0), flops=1000, params=200, dense_flops=4000, dense_params=500)
+OUTCOME = Outcome(Score(75.0, 0.8, agreement=90.0), {"flops": 1000, "params": 200}, {"flops": 4000, "params": 500})
 
 
 @pytest.mark.parametrize(
@@ -30,8 +30,8 @@ def test_rewards_by_name(name, expected):
 @pytest.mark.parametrize("name", ["flops", "params"])
 def test_smaller_or_better_pays_more_in_the_paper_rewards(name):
     reward = resolve_reward(name, has_budget=False)
-    smaller = Outcome(OUTCOME.score, 500, 100, 4000, 500)
-    better = Outcome(Score(80.0, 0.8), 1000, 200, 4000, 500)
+    smaller = replace(OUTCOME, costs={"flops": 500, "params": 100})
+    better = replace(OUTCOME, score=Score(80.0, 0.8))
     assert reward(smaller) > reward(OUTCOME)
     assert reward(better) > reward(OUTCOME)
 
@@ -60,7 +60,7 @@ class Weighed:
     budget_free: ClassVar[bool] = True
 
     def __call__(self, outcome):
-        return outcome.score.accuracy / 100 - self.weight * outcome.flops / outcome.dense_flops
+        return outcome.score.accuracy / 100 - self.weight * outcome.costs["flops"] / outcome.dense_costs["flops"]
 
 
 def test_a_reward_of_the_users_own_takes_options_by_name(monkeypatch):
@@ -78,13 +78,16 @@ def test_unknown_rewards_are_refused_with_a_suggestion():
 
 
 def test_agreement_must_have_been_measured():
-    unmeasured = Outcome(Score(75.0, 0.8), 1000, 200, 4000, 500)
+    unmeasured = replace(OUTCOME, score=Score(75.0, 0.8))
     with pytest.raises(ConfigurationError, match="needs an evaluator that measures agreement"):
         resolve_reward("agreement", has_budget=True)(unmeasured)
 
 
 def test_functions_are_rewards_too():
-    assert resolve_reward(lambda outcome: outcome.flops / outcome.dense_flops, has_budget=False)(OUTCOME) == 0.25
+    assert (
+        resolve_reward(lambda outcome: outcome.costs["flops"] / outcome.dense_costs["flops"], has_budget=False)(OUTCOME)
+        == 0.25
+    )
 
 
 @pytest.mark.parametrize("value", [None, "much", [1.0]])

@@ -24,7 +24,9 @@ from amc.structure import Allocation
 
 def episode(number=0, reward=0.5):
     allocation = Allocation("filter", {"conv1": 3, "layer1.0.conv1": 7})
-    return EpisodeResult(number, allocation, reward, Score(90.0, 0.1 + 0.2, images=10), 1000, 200, 0.25)
+    return EpisodeResult(
+        number, allocation, reward, Score(90.0, 0.1 + 0.2, images=10), {"flops": 1000, "params": 200}, 0.25
+    )
 
 
 def test_an_episode_survives_the_file_exactly():

@@ -51,8 +51,8 @@ def test_every_cell_has_one_line_with_its_figures(studied):
         assert record["played"] == (1 if record["agent"] == "uniform" else 2)
         assert 0 <= record["pruned"] <= 100
         assert (record["finetuned"] is not None) == (record["budget"] == 0.3)
-    dense = max(record["flops"] for record in records)
-    assert all(record["flops"] < dense for record in records if record["budget"] == 0.3)
+    dense = max(record["costs"]["flops"] for record in records)
+    assert all(record["costs"]["flops"] < dense for record in records if record["budget"] == 0.3)
 
 
 def test_a_study_goes_on_where_it_was_killed(studied, tmp_path, capsys, monkeypatch):

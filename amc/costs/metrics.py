@@ -1,0 +1,68 @@
+"""The costs that a budget may bound, by name.
+
+A metric tells how an allocation determines it and how it is counted on a finished network; both must agree to the
+last unit. To add one, write its class and register it here: budgets, episodes, summaries and the command line then
+know it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from torch import nn
+
+from amc.costs.cost_model import CostModel
+from amc.structure import ModelStructure
+from amc.utils.registry import Registry
+
+
+class Metric(Protocol):
+    """A cost of a network that is known for every allocation.
+
+    Attributes:
+        name: The name users write, such as `"flops"`.
+        noun: The name in a sentence, such as `"FLOPs"`.
+    """
+
+    name: str
+    noun: str
+
+    def of_channels(self, structure: ModelStructure, groups: Sequence[int]) -> CostModel:
+        """Returns the cost as a function of how many channels some groups keep; all others stay dense.
+
+        Args:
+            structure: The traced network.
+            groups: Index of the channel group that each decision is about.
+        """
+        ...
+
+    def of_weights(self, structure: ModelStructure, layers: Sequence[int]) -> CostModel:
+        """Returns the cost as a function of how many weights some layers keep; all others stay dense.
+
+        Args:
+            structure: The traced network.
+            layers: Index of the layer that each decision is about.
+        """
+        ...
+
+    def count(self, model: nn.Module, example_input: Any) -> int:
+        """Counts the cost of a network as it stands, zeros included."""
+        ...
+
+
+METRICS: Registry[Metric] = Registry("metric")
+"""Every metric by name; the first two are always reported."""
+
+METRICS.register("flops", "amc.costs.flops:FLOPS", "FLOPs (a multiply-add is one)")
+METRICS.register("params", "amc.costs.params:PARAMS", "parameters (in weight pruning those that are not zero)")
+
+
+def noun_of(name: str) -> str:
+    """Returns what a metric is called in a sentence; several are joined as in the name of their budget."""
+    return " and ".join(METRICS.get(part).noun for part in name.split("+"))
+
+
+def counted(model: nn.Module, example_input: Any) -> dict[str, int]:
+    """Counts every metric on a network as it stands."""
+    return {name: METRICS.get(name).count(model, example_input) for name in METRICS.names()}
