@@ -3,7 +3,7 @@
 import pytest
 
 from amc.costs import Budget
-from amc.errors import BudgetError, UnknownNameError
+from amc.errors import UnknownNameError
 from amc.pipeline.config import BudgetConfig, RunConfig, budget_of
 from amc.report.run_folder import default_path
 
@@ -21,8 +21,8 @@ def test_accuracy_guaranteed_rewards_get_no_bound_unless_one_is_given(reward):
 
 def test_counts_are_whole_and_shares_are_not():
     assert budget_of(RunConfig(budget=BudgetConfig(flops=60_000_000.0))) == Budget(flops=60_000_000)
-    with pytest.raises(BudgetError, match="exactly one of flops and params"):
-        budget_of(RunConfig(budget=BudgetConfig(flops=0.5, params=0.5)))
+    both = RunConfig(budget=BudgetConfig(flops=0.5, params=0.4))
+    assert budget_of(both) == Budget(flops=0.5, params=0.4)
 
 
 def test_unknown_rewards_are_named_with_the_nearest():
