@@ -90,8 +90,16 @@ class FilterFamily:
             criterion = "elimination" if has_images else "l2"
         options = TableOptions(criterion=criterion, refit=refit, sampling=SamplingOptions(seed=task.seed))
         batches, labels = calibration_batches(task, self._images)
-        kind = CLASSIFICATION if task.data is None else task.data.task
-        tables = build_tables(task.model, task.structure, batches, options, advance, labels=labels, task=kind)
+        tables = build_tables(
+            task.model,
+            task.structure,
+            batches,
+            options,
+            advance,
+            labels=labels,
+            task=CLASSIFICATION if task.data is None else task.data.task,
+            only={decision.group for decision in task.problem.decisions},
+        )
         self._pruner = FilterPruner(task.model, task.structure, tables)
         self.evaluator: Evaluator = FilterEvaluator(task, self._pruner, self._images)
 

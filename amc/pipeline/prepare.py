@@ -13,15 +13,19 @@ from amc.data import DataRoles, ImageSet
 from amc.errors import ConfigurationError, DataError, ModelError
 from amc.pipeline.recorder import Recorder, training_hooks
 from amc.pipeline.task import Task, build_problem, example_of
-from amc.pruning import PruningConfig
+from amc.problem import PruningProblem
+from amc.pruning import CRITERIA, Evidence, PruningConfig
+from amc.pruning.criteria.base import removal_order
 from amc.runtime import device_of, resolve_device, resolve_dtype
 from amc.runtime.call import failure_of, inference, on_device
 from amc.runtime.finite import all_finite
 from amc.runtime.outputs import main_output
+from amc.structure import ModelStructure
 from amc.tracing.trace import trace_structure
 from amc.training import FineTuneConfig, TrainConfig, train_model
 from amc.training.number_format import training_dtype
 from amc.utils.conversion import check_seed
+from amc.utils.options import create
 
 _FEW = 8  # masks that are held against the network's output
 
@@ -63,11 +67,13 @@ def prepare(
     check_dense_flops(model, structure, example)
     if data is not None and evaluate is None:
         _check_outputs(model, data)
+    problem = build_problem(structure, budget, pruning)
+    _check_criterion(model, structure, problem, str(pruning.criterion), has_data=data is not None)
     return Task(
         model=model,
         data=data,
         structure=structure,
-        problem=build_problem(structure, budget, pruning),
+        problem=problem,
         example_input=example,
         pruning=pruning,
         finetune=finetune,
@@ -99,6 +105,28 @@ def _check_finite(data: DataRoles) -> None:
                     f"the {kind} must be finite, but {len(wrong)} of the {len(split)} in the {role} split hold NaN or "
                     f"infinite values, the first at {wrong[0]}; leave them out, or look at what makes them"
                 )
+
+
+def _check_criterion(
+    model: nn.Module, structure: ModelStructure, problem: PruningProblem, name: str, has_data: bool
+) -> None:
+    """Tries a criterion on what it needs, so that one the network has nothing for is told before work starts.
+
+    Raises:
+        ConfigurationError: If it needs images where there are none, or something that the network has not.
+    """
+    if name == "auto":
+        return
+    criterion = create(CRITERIA[problem.kind], name)
+    if criterion.needs and not has_data:
+        raise ConfigurationError(
+            f"the criterion {name!r} needs data: its {' and '.join(sorted(criterion.needs))} come from calibration "
+            "images; give data, or choose a criterion that looks at weights alone, such as 'l2' or 'magnitude'"
+        )
+    if not criterion.needs and problem.kind == "filter":
+        evidence = Evidence(model, structure)
+        for decision in problem.decisions:
+            removal_order(criterion, structure.groups[decision.group], evidence)
 
 
 def _check_outputs(model: nn.Module, data: DataRoles) -> None:

@@ -38,7 +38,7 @@ class FilterPruner:
         self._slicer = Slicer(structure, {name: tuple(tensor.shape) for name, tensor in self._state.items()})
         self._indices = {group.name: index for index, group in enumerate(structure.groups)}
         self._readers: dict[str, list[tuple[int, ReadCut]]] = {}
-        for index in structure.prunable:
+        for index in table.groups:
             for cut in read_cuts(model, structure, structure.groups[index]):
                 if cut.tensor in table.groups[index].blocks or cut.tensor in table.groups[index].intercepts:
                     self._readers.setdefault(cut.tensor, []).append((index, cut))

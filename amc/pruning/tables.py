@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -106,6 +106,7 @@ def build_tables(
     *,
     labels: Sequence[Tensor] = (),
     task: TaskType = CLASSIFICATION,
+    only: Collection[int] | None = None,
 ) -> RefitTable:
     """Ranks the channels of every prunable group and refits their readers at every width.
 
@@ -118,6 +119,7 @@ def build_tables(
         advance: Takes the share that is done, 0 to 1, as it grows.
         labels: The images' targets, each `(N, ...)`, for criteria that look at gradients.
         task: What the network is trained for; it bears the loss whose gradients are looked at.
+        only: Indices of the groups that will be cut; all prunable ones if None.
 
     Returns:
         The tables, on the CPU.
@@ -131,7 +133,8 @@ def build_tables(
     criterion = options.criterion
     criterion = create(FILTER_CRITERIA, criterion) if isinstance(criterion, str) else criterion
     needs = criterion.needs | {GRAMS} if options.refit else criterion.needs
-    groups = {index: structure.groups[index] for index in structure.prunable}
+    cut = structure.prunable if only is None else [index for index in structure.prunable if index in only]
+    groups = {index: structure.groups[index] for index in cut}
     cuts = {index: read_cuts(model, structure, group) for index, group in groups.items()}
     sizes = {index: _bytes_a_channel(groups[index], found) for index, found in cuts.items()}
     grids = width_grids(sizes, options) if options.refit else {}

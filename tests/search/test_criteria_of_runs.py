@@ -1,0 +1,65 @@
+"""Criteria as a run meets them: what the network has nothing for is said before any work, and only where it is cut."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from amc.costs import Budget
+from amc.errors import ConfigurationError
+from amc.pipeline.families import FilterFamily, create_family
+from amc.pipeline.prepare import prepare
+from amc.pruning import PruningConfig
+from amc.structure import Allocation
+from amc.training import FineTuneConfig
+
+
+class HalfNormalised(nn.Sequential):
+    """Three convolutions, of which the first alone has a batch norm."""
+
+    def __init__(self):
+        super().__init__(
+            *(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()),
+            *(nn.Conv2d(8, 8, 3), nn.ReLU()),
+            *(nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 4)),
+        )
+
+
+def task_of(criterion, family="filter", exclude=()):
+    return prepare(
+        HalfNormalised().eval(),
+        None,
+        Budget(flops=0.9) if family == "filter" else Budget(params=0.5),
+        pruning=PruningConfig(criterion=criterion, family=family, exclude=exclude),
+        finetune=FineTuneConfig(),
+        evaluate=lambda model: 0.0,
+        example_input=torch.zeros(1, 3, 8, 8),
+    )
+
+
+def test_what_the_network_lacks_is_told_before_work_starts():
+    with pytest.raises(ConfigurationError, match="'bn_scale' needs batch norms, but none scales the channels of '3'"):
+        task_of("bn_scale")
+
+
+def test_groups_that_are_not_cut_need_no_batch_norm():
+    family = create_family(task_of("bn_scale", exclude=("3", "5")))
+    assert isinstance(family, FilterFamily)
+    assert family.kept(Allocation("filter", {"0": 3}))[0].shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("family", "criterion", "needs"), [("filter", "taylor", "gradients"), ("weight", "wanda", "activations")]
+)
+def test_criteria_that_need_data_say_so_without(family, criterion, needs):
+    with pytest.raises(ConfigurationError, match=f"'{criterion}' needs data: its {needs} come from calibration images"):
+        task_of(criterion, family)
+
+
+@pytest.mark.parametrize(("family", "criterion"), [("filter", "auto"), ("filter", "fpgm"), ("weight", "random")])
+def test_criteria_on_weights_work_without_data(family, criterion):
+    task = task_of(criterion, family)
+    decision = task.problem.decisions[0]
+    pruned = create_family(task).prune(Allocation(family, {decision.name: 4}))
+    assert pruned(torch.zeros(1, 3, 8, 8)).shape == (1, 4)
