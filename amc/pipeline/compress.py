@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
@@ -14,6 +17,7 @@ from amc.data import DataRoles, roles_of_pair
 from amc.errors import ConfigurationError, ModelError
 from amc.pipeline.compare import check_baselines, compare
 from amc.pipeline.deliver import Delivered, Workshop
+from amc.pipeline.kept_run import KeptRun, fingerprint
 from amc.pipeline.prepare import prepare, train_dense
 from amc.pipeline.recorder import Recorder
 from amc.pipeline.result import CompressionResult
@@ -54,6 +58,7 @@ def compress(
     seed: int = 0,
     device: str = "auto",
     dtype: str = "auto",
+    out: str | os.PathLike[str] | None = None,
     recorder: Recorder | None = None,
 ) -> CompressionResult:
     """Fits a network into a budget.
@@ -88,7 +93,9 @@ def compress(
             `evaluate` or a `finetune` of your own it is where `model` is.
         dtype: Number format in which candidates are scored: `"auto"` (bfloat16 where the device gains from it),
             `"float32"` or `"bfloat16"`.
-        recorder: Hears what happens; see `amc.pipeline.recorder`.
+        out: A folder that keeps the run while it works, and holds what `CompressionResult.save` writes at its end. If
+            the run ends early, by an error of `evaluate` or by a kill, the same call carries on from what was done.
+        recorder: Hears what happens, in place of `out`; see `amc.pipeline.recorder`.
 
     Returns:
         The smaller network, on the CPU; its policy and the figures.
@@ -96,7 +103,8 @@ def compress(
     Raises:
         AmcError: If anything given cannot be used; nothing has been written or trained then.
     """
-    recorder = recorder or Recorder()
+    if out is not None and recorder is not None:
+        raise ConfigurationError("a run is kept in a folder (out) or told to a recorder of your own; give one of them")
     _check_options(model, budget, pruning, finetune, train)
     model = plain_network(model)
     _check_judge(data, evaluate)
@@ -123,8 +131,16 @@ def compress(
     check_baselines(compare_with)
     for name in compare_with:
         check_search(task.problem, replace(search, agent=name))
+    work = partial(_carry_out, task, search, train, compare_with, source or ModelSource.of(model))
     with evaluation_mode(task.model):
-        return _carry_out(task, search, train, compare_with, source or ModelSource.of(model), recorder)
+        if out is None:
+            return work(recorder or Recorder())
+        judge = {"evaluate": evaluate, "finetune": finetune, "train": train, "compare_with": compare_with}
+        rules = {"budget": task.problem.budget, "pruning": task.pruning, **asdict(search), **judge}
+        with KeptRun(Path(out), fingerprint(model, roles, train is None, **rules)) as kept:
+            result = work(kept)
+            result.write(Path(out))
+        return result
 
 
 def _check_options(model: object, budget: object, pruning: object, finetune: object, train: object) -> None:

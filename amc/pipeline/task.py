@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from math import isfinite, nan
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from amc.costs import Budget
@@ -62,10 +63,18 @@ class Task:
         """Returns the user's own figure of merit of a network.
 
         Raises:
-            ConfigurationError: If the user's function returns no finite number.
+            ConfigurationError: If the user's function returns no finite number, or changes the network.
         """
         assert self.measure is not None
+        before = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         value = self.measure(model)
+        after = model.state_dict()
+        changed = [name for name, tensor in before.items() if not _same(tensor, after.get(name))]
+        if changed:
+            raise ConfigurationError(
+                f"evaluate(model) must leave the network as it is, but changes {changed[0]!r}; call model.eval() and "
+                "train nothing in it, or let it work on copy.deepcopy(model)"
+            )
         try:
             figure = float(value)
         except (TypeError, ValueError):
@@ -73,6 +82,11 @@ class Task:
         if not isfinite(figure):
             raise ConfigurationError(f"evaluate(model) must return a finite number, higher is better, not {value!r}")
         return figure
+
+
+def _same(before: Tensor, after: Tensor | None) -> bool:
+    """Tells whether a tensor is what it was, NaN included."""
+    return after is not None and torch.equal(before.nan_to_num(), after.nan_to_num())
 
 
 def build_problem(structure: ModelStructure, budget: Budget | None, pruning: PruningConfig) -> PruningProblem:

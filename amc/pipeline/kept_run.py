@@ -1,0 +1,134 @@
+"""The folder of a run that was started from Python: the same call carries on with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from amc.data import DataRoles, ImageSet
+from amc.errors import RunFolderError
+from amc.pipeline.folder_recorder import FolderRecorder
+from amc.storage.names import RUN
+from amc.utils.json_files import write_json
+
+COMMAND = "compress in Python"
+"""What `run.json` names as the command."""
+
+
+class KeptRun(FolderRecorder):
+    """Keeps a run that was started by a call in Python, and checks that a later call is the same."""
+
+    def __init__(self, path: Path, call: Mapping[str, Any]) -> None:
+        """Takes the folder, and what the call says; see `fingerprint`."""
+        super().__init__(path)
+        self._call: dict[str, Any] = json.loads(json.dumps(dict(call), default=str))
+
+    def __enter__(self) -> KeptRun:
+        """Opens the folder of an earlier call, or checks that it is free.
+
+        Raises:
+            RunFolderError: If it holds something else, or what another call has begun, or is in use.
+        """
+        try:
+            if self.path.is_dir() and any(self.path.iterdir()):
+                self.lock()
+                self._check()
+                self.open()
+        except OSError as error:
+            raise RunFolderError(f"the folder of out must be one to write in: {error}") from error
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Lets go of the folder; an error on the way says how the run is carried on."""
+        kept = f"{len(self._episodes)} episodes are kept in {self.path}; the same call carries on from there"
+        if error is not None and self._episodes and hasattr(error, "add_note"):
+            error.add_note(kept)
+        self.close()
+
+    def begin(self) -> None:
+        """Makes the folder of a new run.
+
+        Raises:
+            RunFolderError: If it cannot be written.
+        """
+        if self._files is not None:
+            return
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.lock()
+            write_json(self.path / RUN, {"command": COMMAND, "call": self._call, "files": {}, "digests": {}})
+            self.open()
+        except OSError as error:
+            raise RunFolderError(f"the folder of out must be one to write in: {error}") from error
+
+    def _check(self) -> None:
+        """Refuses a folder that another call, or anything else, has made."""
+        try:
+            record = json.loads((self.path / RUN).read_text(encoding="utf-8"))
+            command, begun = record["command"], dict(record["call"])
+        except FileNotFoundError as error:
+            raise RunFolderError(
+                f"the folder of out must be new, empty or that of the same call, and {self.path} is not; give another"
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunFolderError(f"{self.path} holds a run of another kind, or a damaged one; give another") from error
+        differing = [name for name in dict.fromkeys([*begun, *self._call]) if begun.get(name) != self._call.get(name)]
+        if command != COMMAND or differing:
+            name = (differing or ["command"])[0]
+            raise RunFolderError(
+                f"the run in {self.path} was begun with {name} {begun.get(name)!r}, not {self._call.get(name)!r}; "
+                "make the same call to carry on with it, or give another out"
+            )
+
+
+def fingerprint(model: nn.Module, data: DataRoles | None, is_trained: bool, **arguments: Any) -> dict[str, Any]:
+    """Returns what two calls have in common that make the same run, JSON-able.
+
+    Args:
+        model: The dense network; by its weights where they are those of the run, else by their shapes.
+        data: Its data: sizes, and what is held in memory by its content.
+        is_trained: Whether the run starts from the weights of the network, or trains it first.
+        **arguments: What else the call says; functions go by their names.
+    """
+    tensors = model.state_dict()
+    shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
+    network = digest_of_tensors(tensors) if is_trained else hashlib.sha256(json.dumps(shapes).encode()).hexdigest()
+    found = {**{name: _plain(value) for name, value in arguments.items()}, "network": network}
+    for role in ("train", "calibration", "search", "test") if data is not None else ():
+        split = getattr(data, role)
+        content = {"images": split.images, "targets": split.targets} if isinstance(split, ImageSet) else {}
+        found[f"{role} data"] = [len(split), digest_of_tensors(content)]
+    return found
+
+
+def digest_of_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """Returns the SHA-256 of tensors by name."""
+    digest = hashlib.sha256()
+    for name, tensor in tensors.items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        if tensor.numel():
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """Returns an argument as JSON has it."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if callable(value):
+        return getattr(value, "__qualname__", type(value).__qualname__)
+    return value

@@ -1,0 +1,184 @@
+"""A run that was started from Python is kept in a folder, and the same call carries on with it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+import amc
+from amc.errors import ConfigurationError, RunFolderError
+from amc.pipeline.recorder import Recorder
+from amc.utils.folder_lock import FolderLock
+
+QUICK = {
+    "agent": "random",
+    "allocation_mode": "project",
+    "episodes": 4,
+    "finetune": amc.FineTuneConfig(epochs=1, batch_size=20),
+    "device": "cpu",
+}
+
+
+def network():
+    torch.manual_seed(0)
+    convolutions = [nn.Conv2d(3, 16, 3), nn.Conv2d(16, 24, 3), nn.Conv2d(24, 20, 3)]
+    body = [layer for convolution in convolutions for layer in (convolution, nn.ReLU())]
+    return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(20, 4))
+
+
+def data(count, seed):
+    generator = torch.Generator().manual_seed(seed)
+    classes = torch.randint(0, 4, (count,), generator=generator)
+    return torch.rand(count, 3, 8, 8, generator=generator) + classes.view(-1, 1, 1, 1) / 4, classes
+
+
+PAIR = (data(80, 0), data(40, 1))
+
+
+class Judge:
+    """Scores a network by its weights, and fails when it has done so often enough."""
+
+    def __init__(self, fails_at=None, error=MemoryError):
+        self.calls, self.fails_at, self.error = 0, fails_at, error
+
+    def __call__(self, model):
+        self.calls += 1
+        if self.calls == self.fails_at:
+            raise self.error("at this point")
+        with torch.no_grad():
+            return float(sum(parameter.abs().sum() for parameter in model.parameters()))
+
+
+def compress(**options):
+    return amc.compress(network(), PAIR, **{**QUICK, **options})
+
+
+def same(first, second):
+    tensors = (first.model.state_dict(), second.model.state_dict())
+    return all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
+
+
+@pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError, ValueError, KeyboardInterrupt])
+def test_an_error_of_the_users_function_keeps_the_episodes_before_it(tmp_path, error):
+    whole, failing, again = Judge(), Judge(4, error), Judge()  # the dense network is judged first
+    expected = compress(evaluate=whole, out=tmp_path / "whole")
+    with pytest.raises(error, match="at this point"):
+        compress(evaluate=failing, out=tmp_path / "run")
+    lines = (tmp_path / "run" / "episodes.jsonl").read_text().splitlines()
+    assert [json.loads(line)["episode"] for line in lines] == [0, 1]
+    result = compress(evaluate=again, out=tmp_path / "run")
+    assert again.calls == whole.calls - 2
+    assert same(result, expected)
+    assert result.policy == expected.policy
+
+
+def test_an_error_says_that_the_same_call_carries_on(tmp_path):
+    with pytest.raises(ValueError, match="at this point") as caught:
+        compress(evaluate=Judge(4, ValueError), out=tmp_path / "run")
+    if sys.version_info >= (3, 11):
+        assert caught.value.__notes__ == [
+            f"2 episodes are kept in {tmp_path / 'run'}; the same call carries on from there"
+        ]
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"seed": 1}, "seed 0, not 1"),
+        ({"budget": amc.Budget(flops=0.4)}, "budget "),
+        ({"episodes": 5}, "episodes 4, not 5"),
+        ({"pruning": amc.PruningConfig(round_to=2)}, "pruning "),
+        ({"finetune": amc.FineTuneConfig(epochs=2)}, "finetune "),
+    ],
+)
+def test_another_call_is_refused(tmp_path, options, name):
+    compress(out=tmp_path / "run")
+    with pytest.raises(RunFolderError, match=f"was begun with {name}.*make the same call to carry on"):
+        compress(out=tmp_path / "run", **options)
+
+
+def test_another_network_or_other_data_are_refused(tmp_path):
+    compress(out=tmp_path / "run")
+    other = network()
+    nn.init.ones_(other[0].weight)
+    with pytest.raises(RunFolderError, match="was begun with network"):
+        amc.compress(other, PAIR, out=tmp_path / "run", **QUICK)
+    with pytest.raises(RunFolderError, match="was begun with train data"):
+        amc.compress(network(), (data(80, 2), PAIR[1]), out=tmp_path / "run", **QUICK)
+
+
+def test_a_finished_run_is_read_and_can_be_loaded(tmp_path):
+    first = compress(out=tmp_path / "run", train=amc.TrainConfig(epochs=1, batch_size=20))
+    second = compress(out=tmp_path / "run", train=amc.TrainConfig(epochs=1, batch_size=20))
+    assert same(first, second)
+    assert same(first, type("Loaded", (), {"model": amc.load(tmp_path / "run", model=network())}))
+    with pytest.raises(RunFolderError, match="save in another folder"):
+        first.save(tmp_path / "run")
+
+
+def test_a_taken_folder_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RunFolderError, match="must be new, empty or that of the same call"):
+        compress(out=tmp_path)
+    with pytest.raises(ConfigurationError, match="give one of them"):
+        compress(out=tmp_path / "run", recorder=Recorder())
+
+
+def test_a_folder_in_use_is_refused(tmp_path):
+    compress(out=tmp_path / "run")
+    lock = FolderLock(tmp_path / "run")
+    lock.acquire()
+    with pytest.raises(RunFolderError, match=f"in use by process {os.getpid()}"):
+        compress(out=tmp_path / "run")
+    lock.release()
+
+
+def test_a_killed_process_loses_nothing(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(KILLED.format(tests=os.path.dirname(__file__)))
+    killed = subprocess.run([sys.executable, str(script), str(tmp_path / "run")], check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    judge, whole = Judge(), Judge()
+    result = compress(evaluate=judge, out=tmp_path / "run")
+    expected = compress(evaluate=whole)
+    assert judge.calls == whole.calls - 2
+    assert same(result, expected)
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+from test_kept_run import Judge, compress
+
+class Judge(Judge):
+    def __call__(self, model):
+        if self.calls == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(model)
+
+compress(evaluate=Judge(), out=sys.argv[1])
+"""
+
+
+def spoil_weight(model):
+    model[0].weight.data.mul_(1.5)
+    return 1.0
+
+
+def train_mode(model):
+    model.train()
+    model(PAIR[0][0])
+    return 1.0
+
+
+@pytest.mark.parametrize(("evaluate", "name"), [(spoil_weight, "0.weight"), (train_mode, "9.running_mean")])
+def test_an_evaluate_that_changes_the_network_is_noticed(evaluate, name):
+    model = network()
+    model.append(nn.BatchNorm1d(4))
+    with pytest.raises(ConfigurationError, match=rf"must leave the network as it is, but changes '{name}'"):
+        amc.compress(model, PAIR, evaluate=evaluate, **QUICK)
