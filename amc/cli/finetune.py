@@ -114,9 +114,10 @@ def _train(
     from amc.cli.sparsity import zeros_kept
     from amc.pipeline.recorder import training_hooks
     from amc.training import fine_tune
+    from amc.training.objective import AfterStep
 
-    after_step = zeros_kept(model) if sparse else None
-    with training_hooks(recorder, "network", len(data.train), config.finetune, after_step) as hooks:
+    terms = [AfterStep(zeros_kept(model))] if sparse else []
+    with training_hooks(recorder, "network", len(data.train), config.finetune) as hooks:
         fine_tune(
             model,
             data,
@@ -125,6 +126,7 @@ def _train(
             seed=config.seed,
             device=config.device,
             hooks=hooks,
+            terms=terms,
             checkpoint=recorder.checkpoint("network"),
         )
 

@@ -17,6 +17,7 @@ from amc.problem.evaluator import Evaluator
 from amc.runtime.call import move
 from amc.structure import Allocation
 from amc.training import fine_tune
+from amc.training.objective import AfterStep
 from amc.utils.options import file_stem
 
 
@@ -113,7 +114,7 @@ class Workshop:
                 raise ConfigurationError("finetune(model) must train the network in place; it returned another one")
             keep(model)
         elif task.data is not None and task.finetune.epochs > 0:
-            with training_hooks(recorder, name, len(task.data.train), task.finetune, keep) as hooks:
+            with training_hooks(recorder, name, len(task.data.train), task.finetune) as hooks:
                 fine_tune(
                     model,
                     task.data,
@@ -122,5 +123,6 @@ class Workshop:
                     seed=task.seed,
                     device=task.device,
                     hooks=hooks,
+                    terms=[AfterStep(keep)],
                     checkpoint=recorder.checkpoint(f"{file_stem(name)}-{allocation.digest()}"),
                 )

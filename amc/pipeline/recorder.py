@@ -93,7 +93,6 @@ def training_hooks(
     network: str,
     images: int,
     config: FineTuneConfig,
-    after_step: Callable[[nn.Module], object] | None = None,
 ) -> Iterator[TrainingHooks]:
     """Announces a training as a stage, and yields the hooks that report it.
 
@@ -102,7 +101,6 @@ def training_hooks(
         network: Whose training it is: `"dense"`, or who chose the allocation.
         images: Number of training images.
         config: The settings of the training.
-        after_step: Passed through.
     """
     steps = steps_per_epoch(images, config.batch_size)
     title = "train the dense network" if network == "dense" else f"fine-tune ({network})"
@@ -116,4 +114,4 @@ def training_hooks(
         def on_epoch(record: EpochRecord) -> None:
             recorder.on_epoch(network, record.epoch, asdict(record))
 
-        yield TrainingHooks(after_step=after_step, on_step=on_step, on_epoch=on_epoch)
+        yield TrainingHooks(on_step=on_step, on_epoch=on_epoch)

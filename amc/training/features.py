@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -35,6 +35,7 @@ class FeatureDistillation:
             teacher: The dense network.
             images: A few inputs, `(N, C, H, W)`.
         """
+        self._model = model
         seen, readers = [], [_readers(network) for network in (model, teacher)]
         for network, layers in zip((model, teacher), readers, strict=True):
             with inference(network), _inputs_of(layers) as inputs:
@@ -49,9 +50,15 @@ class FeatureDistillation:
         self._seen: list[dict[str, Tensor]] = []
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Remembers the features of both networks as they run."""
-        with _inputs_of(self._networks[0]) as features, _inputs_of(self._networks[1]) as wanted:
+    def watching(self, *, only_in_training: bool = False) -> Iterator[None]:
+        """Remembers the features of both networks as they run.
+
+        Args:
+            only_in_training: Whether to look away while the smaller network is in evaluation mode.
+        """
+        watches = (lambda: self._model.training) if only_in_training else (lambda: True)
+        student, teacher = self._networks
+        with _inputs_of(student, watches) as features, _inputs_of(teacher, watches) as wanted:
             self._seen = [features, wanted]
             yield
 
@@ -61,8 +68,9 @@ class FeatureDistillation:
         Features that a network leaves out while it trains (skipped blocks, dropped tokens) do not count. What was
         remembered is let go.
         """
-        features, wanted = self._seen
-        self._seen = []
+        features, wanted = ({**seen} for seen in self._seen)
+        for seen in self._seen:
+            seen.clear()
         errors = [
             _relative_error(features[name].float(), wanted[name].detach().float())
             for name in self.names
@@ -80,12 +88,14 @@ def _readers(network: nn.Module) -> dict[str, nn.Module]:
 
 
 @contextmanager
-def _inputs_of(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
-    """Collects what modules read, by name in the order of execution; of several calls the last."""
+def _inputs_of(
+    modules: Mapping[str, nn.Module], watches: Callable[[], bool] = lambda: True
+) -> Iterator[dict[str, Tensor]]:
+    """Collects what modules read while `watches` is true, by name in the order of execution; of calls the last."""
     seen: dict[str, Tensor] = {}
 
     def remember(name: str, inputs: tuple[object, ...]) -> None:
-        if inputs and isinstance(inputs[0], Tensor):
+        if inputs and isinstance(inputs[0], Tensor) and watches():
             seen[name] = inputs[0]
 
     handles = [

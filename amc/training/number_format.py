@@ -12,7 +12,7 @@ from amc.errors import ConfigurationError
 from amc.runtime.call import evaluation_mode, first_line, move
 from amc.runtime.device import autocast, resolve_dtype
 from amc.training.config import FineTuneConfig
-from amc.training.losses import training_loss
+from amc.training.objective import Batch, objective_of
 from amc.utils.random_state import kept_random_state
 
 _IMAGES = 4
@@ -55,7 +55,7 @@ def _failure(
         with kept_random_state(), torch.enable_grad(), autocast(dtype, device):
             with evaluation_mode(trial):
                 trial(images)
-            loss = training_loss(trial.train()(images), targets, config, task=data.task)
+            loss = objective_of(config, data.task).loss(Batch(targets, trial.train()(images)))
             loss.backward()  # type: ignore[no-untyped-call]
     except Exception as error:  # whatever the network's layers, or classes that it has no output for, raise
         return first_line(error)

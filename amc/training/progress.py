@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import nn
-
 
 @dataclass(frozen=True)
 class TrainingProgress:
@@ -83,11 +81,9 @@ class TrainingHooks:
     """What is called during training.
 
     Attributes:
-        after_step: Given the network after every step; re-applies the masks of weight pruning.
         on_step: Given the progress, about a hundred times an epoch.
         on_epoch: Given the record of every epoch.
     """
 
-    after_step: Callable[[nn.Module], object] | None = None
     on_step: Callable[[TrainingProgress], object] | None = None
     on_epoch: Callable[[EpochRecord], object] | None = None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -25,8 +26,8 @@ from amc.training.checkpoint import read_checkpoint, save_checkpoint
 from amc.training.config import FineTuneConfig, TrainConfig
 from amc.training.evaluate import evaluate
 from amc.training.features import FeatureDistillation
-from amc.training.losses import training_loss
 from amc.training.number_format import training_dtype
+from amc.training.objective import Batch, Objective, Term, Training, objective_of
 from amc.training.progress import EpochRecord, TrainingHooks, TrainingProgress, TrainingResult
 from amc.training.schedule import learning_rate
 from amc.utils.random_state import isolated_random_state, random_states, set_random_states
@@ -44,6 +45,7 @@ def fine_tune(
     seed: int = 0,
     device: DeviceLike = "auto",
     hooks: TrainingHooks | None = None,
+    terms: Sequence[Term] = (),
     checkpoint: Path | None = None,
 ) -> TrainingResult:
     """Trains a network further, in place, on `data.train`; `data.test` is never read.
@@ -60,6 +62,7 @@ def fine_tune(
         seed: Seed of all randomness.
         device: `"auto"`, `"cpu"`, `"cuda"`.
         hooks: What is called meanwhile.
+        terms: What is added to the objective that the settings describe.
         checkpoint: A file that the state is written to after every epoch, and that is gone on from where it exists.
 
     Raises:
@@ -74,8 +77,12 @@ def fine_tune(
         features = None
         if teacher is not None and config.feature_distillation > 0:
             features = FeatureDistillation(model, teacher, few)
-        trainer = _Trainer(model, data, config, teacher, features, seed, place, hooks or TrainingHooks(), channels_last)
-        return trainer.run(checkpoint)
+        objective = objective_of(config, data.task, has_teacher=teacher is not None, features=features, others=terms)
+        trainer = _Trainer(
+            model, data, config, teacher, objective, seed, place, hooks or TrainingHooks(), channels_last
+        )
+        with objective.attached(trainer.training()):
+            return trainer.run(checkpoint)
 
 
 def train_model(
@@ -106,7 +113,7 @@ class _Trainer:
         data: DataRoles,
         config: FineTuneConfig,
         teacher: nn.Module | None,
-        features: FeatureDistillation | None,
+        objective: Objective,
         seed: int,
         device: torch.device,
         hooks: TrainingHooks,
@@ -115,8 +122,8 @@ class _Trainer:
         """Puts the parts together; the random state must be seeded already."""
         self.model, self.config, self.device, self.hooks = model, config, device, hooks
         self.channels_last = channels_last
-        self.features = features
-        self.teacher = teacher if config.distillation > 0 or features is not None else None
+        self.objective = objective
+        self.teacher = teacher if objective.needs_teacher else None
         self.dtype = training_dtype(model, data, config, device)
         # On an accelerator the images are kept there: uint8 images are small, and gathering them is then free.
         resident = isinstance(data.train, ImageSet) and device.type == "cuda"
@@ -137,6 +144,10 @@ class _Trainer:
             "teacher": self.teacher is not None,
         }
 
+    def training(self) -> Training:
+        """Returns what terms of the objective need to know."""
+        return Training(self.model, self.optimizer, self.steps, self.config.epochs, len(self.train))
+
     def run(self, checkpoint: Path | None) -> TrainingResult:
         """Trains all epochs that are not done yet, and leaves the chosen weights in the network."""
         if checkpoint is not None:
@@ -152,7 +163,7 @@ class _Trainer:
             self._fall_back(error)
         kept = len(self.history)
         if self.best is not None and (has_diverged or self.config.keep == "best"):
-            self.model.load_state_dict(self.best["model"])
+            self._take(self.best)
             kept = self.best["epoch"]
         if self.start is not None and kept > 0:
             _warn_if_worse(self.start, self.history[kept - 1], len(self.search))
@@ -190,12 +201,18 @@ class _Trainer:
     def _before(self) -> EpochRecord:
         """Scores the network before its training: that is epoch 0, and may be the best."""
         score = evaluate(self.model, self.search, device=self.device, dtype=self.dtype, task=self.task)
-        self.best = {"epoch": 0, "model": self._weights()}
+        self.best = {"epoch": 0, **self._copied()}
         return EpochRecord(0, math.nan, score.accuracy, score.cross_entropy, 0.0, 0.0, 0.0)
 
-    def _weights(self) -> dict[str, Tensor]:
-        """Returns a copy of the network's weights on the CPU."""
-        return {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+    def _copied(self) -> dict[str, Any]:
+        """Returns a copy of the network's weights on the CPU, and of what the objective's terms have learnt."""
+        weights = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+        return {"model": weights, "objective": copy.deepcopy(self.objective.state())}
+
+    def _take(self, state: Mapping[str, Any]) -> None:
+        """Takes weights and terms from a copy."""
+        self.model.load_state_dict(state["model"])
+        self.objective.restore(state["objective"])
 
     def _epoch(self, epoch: int) -> EpochRecord:
         """Trains one epoch and scores the network on the search split."""
@@ -213,12 +230,13 @@ class _Trainer:
         )
         step = 0
         for step, (images, targets) in enumerate(batches, start=1):
-            rate = self._rate((epoch - 1) * self.steps + step - 1)
+            done = (epoch - 1) * self.steps + step - 1
+            rate = self._rate(done)
             if step <= skipped:
                 if step == skipped:
                     set_random_states(now)
                 continue
-            loss_sum += self._step(images, targets, rate)
+            loss_sum += self._step(images, targets, rate, done)
             images_done += len(targets)
             if step % max(1, self.steps // _REPORTS) == 0 or step == self.steps:
                 mean_loss = _finite(float(loss_sum) / step, epoch, rate)
@@ -238,24 +256,21 @@ class _Trainer:
         config, steps = self.config, self.config.epochs * self.steps
         return learning_rate(config.schedule, step, steps, peak=config.learning_rate, warmup=config.warmup)
 
-    def _step(self, images: Tensor, targets: Tensor, rate: float) -> Tensor:
-        """Takes one step and returns the loss, a scalar on the device."""
+    def _step(self, images: Tensor, targets: Tensor, rate: float, done: int) -> Tensor:
+        """Takes one step, after `done` others, and returns the loss, a scalar on the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        teacher_logits = None
-        with self.features.watching() if self.features else nullcontext(), autocast(self.dtype, self.device):
+        teacher_output = None
+        with autocast(self.dtype, self.device):
             if self.teacher is not None:
                 with torch.no_grad():
-                    teacher_logits = main_output(self.teacher(images))
+                    teacher_output = main_output(self.teacher(images))
             output = self.model(images)
-        loss = training_loss(output, targets, self.config, teacher_logits, self.task)
-        if self.features is not None:
-            loss = loss + self.config.feature_distillation * self.features.loss()
+        loss = self.objective.loss(Batch(targets, output, teacher_output, done))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        if self.hooks.after_step is not None:
-            self.hooks.after_step(self.model)
+        self.objective.after_step(rate)
         return loss.detach()
 
     def _report(self, epoch: int, step: int, loss: float, rate: float, images_per_second: float) -> None:
@@ -274,12 +289,13 @@ class _Trainer:
         is_best = all(record.rank() > other.rank() for other in earlier)
         self.history.append(record)
         if is_best:
-            self.best = {"epoch": record.epoch, "model": self._weights()}
+            self.best = {"epoch": record.epoch, **self._copied()}
 
     def _state(self) -> dict[str, Any]:
         """Returns all that the rest of the training depends on."""
         return {
             "model": self.model.state_dict(),
+            "objective": self.objective.state(),
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
             "global_generators": random_states(),
@@ -293,7 +309,7 @@ class _Trainer:
         """Goes on from what `_state` returned."""
         if state is None:
             return
-        self.model.load_state_dict(state["model"])
+        self._take(state)
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
         set_random_states(state["global_generators"])

@@ -16,7 +16,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from torch.nn import functional
 from torch.utils.data import Dataset
 
 from amc.data import DataConfig, DataRoles, as_source, load_data
@@ -25,7 +24,7 @@ from amc.errors import CheckpointError, ConfigurationError, ModelError, UnknownN
 from amc.models import create_model
 from amc.training import FineTuneConfig, TrainConfig, TrainingHooks, evaluate, fine_tune, train_model
 from amc.training.checkpoint import read_checkpoint, save_checkpoint
-from amc.training.losses import training_loss
+from amc.training.objective import AfterStep
 from amc.training.schedule import SCHEDULES, learning_rate
 from amc.utils.options import create
 from amc.utils.stopping import StopRequested, stopping_safely
@@ -230,7 +229,7 @@ def test_masks_hold_after_every_step(data):
 
     apply(model)
     before = model[0].weight.clone()
-    fine_tune(model, data, QUICK, hooks=TrainingHooks(after_step=apply))
+    fine_tune(model, data, QUICK, terms=[AfterStep(apply)])
     assert not model[0].weight[~mask].any()
     assert not torch.equal(model[0].weight, before)
 
@@ -374,32 +373,6 @@ def test_every_schedule_stays_between_nothing_and_its_peak(name):
         shares = [shape(step, steps, warmup) for step in range(steps)]
         assert all(0 < share <= 1 + 1e-12 for share in shares)
         assert shares == [shape(step, steps, warmup) for step in range(steps)]
-
-
-def test_loss_of_labels_alone_is_the_cross_entropy():
-    logits, targets = torch.randn(5, 3), torch.tensor([0, 1, 2, 0, 1])
-    config = FineTuneConfig(label_smoothing=0.1)
-    expected = functional.cross_entropy(logits, targets, label_smoothing=0.1)
-    assert torch.equal(training_loss(logits, targets, config), expected)
-    auxiliary = training_loss((logits, None, logits), targets, config)
-    torch.testing.assert_close(auxiliary, 1.3 * expected)
-
-
-def test_distillation_is_the_divergence_of_softened_outputs():
-    student, teacher = torch.randn(4, 3), torch.randn(4, 3)
-    p, q = torch.softmax(teacher / 2, 1), torch.softmax(student / 2, 1)
-    expected = 4 * (p * (p / q).log()).sum(1).mean()
-    torch.testing.assert_close(soft_divergence(student, teacher, 2.0), expected)
-    assert float(soft_divergence(teacher, teacher, 2.0)) == pytest.approx(0, abs=1e-6)
-    config = FineTuneConfig(distillation=0.25, temperature=2.0)
-    targets = torch.tensor([0, 1, 2, 0])
-    mixed = 0.75 * functional.cross_entropy(student, targets) + 0.25 * expected
-    torch.testing.assert_close(training_loss(student, targets, config, teacher), mixed)
-
-
-def test_output_that_is_no_logits_is_named():
-    with pytest.raises(ModelError, match=r"must return a tensor, .* not a dict with out; for other outputs"):
-        training_loss({"out": 1}, torch.tensor([0]), FineTuneConfig())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,268 @@
+"""What a training minimises: a sum of terms, each of which may also act after every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from amc.data.tasks import CLASSIFICATION, TaskType
+from amc.training.config import FineTuneConfig
+from amc.training.features import FeatureDistillation
+from amc.training.losses import split_output
+
+_AUXILIARY_WEIGHT = 0.3  # Szegedy et al., "Going Deeper with Convolutions", 2015, section 5
+
+
+@dataclass(frozen=True)
+class Training:
+    """The training that a term is part of.
+
+    Attributes:
+        model: The network that is trained.
+        optimizer: Its optimiser; a term may add groups of parameters.
+        steps: Steps of an epoch.
+        epochs: Epochs in all.
+        images: Training images.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    steps: int
+    epochs: int
+    images: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a step has computed.
+
+    Attributes:
+        targets: As the data has them, `(N, ...)`.
+        output: What the network returned in training mode.
+        teacher: The dense network's main output; None where no term asks for it.
+        step: The step, from 0, counted from the start of the training.
+    """
+
+    targets: Tensor
+    output: Any
+    teacher: Tensor | None = None
+    step: int = 0
+
+
+class Term:
+    """A term of the objective; this one is nothing, so that others need define only what they do.
+
+    Terms are added in the order in which they are given. A training calls `attach` once, then `loss` and `after_step`
+    in every step, and `detach` at the end, also where it fails.
+
+    Attributes:
+        needs_teacher: Whether `loss` looks at the dense network's output.
+    """
+
+    needs_teacher: ClassVar[bool] = False
+
+    def attach(self, training: Training) -> None:
+        """Gets ready: finds layers, registers hooks, adds parameters to the optimiser."""
+
+    def loss(self, batch: Batch) -> Tensor | None:
+        """Returns what is added to the loss of a batch, a scalar in float32; None for nothing."""
+        return None
+
+    def after_step(self, rate: float) -> None:
+        """Does what has to be done to the network after an optimiser step with a learning rate."""
+
+    def detach(self) -> None:
+        """Undoes what `attach` did, and leaves in the network what the term has learnt."""
+
+    def state(self) -> dict[str, Any]:
+        """Returns what a resumed training needs beside the network and its optimiser: tensors and plain values."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Takes what `state` returned."""
+
+
+class Targets(Term):
+    """The task's loss, the auxiliary heads' included.
+
+    Auxiliary outputs, which GoogLeNet and Inception have, weigh 0.3 and are not distilled.
+    """
+
+    def __init__(self, task: TaskType, label_smoothing: float = 0.0, weight: float = 1.0) -> None:
+        """Takes the task.
+
+        Args:
+            task: Compares outputs with targets.
+            label_smoothing: Share of the target that is spread over all classes.
+            weight: Of the main output's loss.
+        """
+        self._task, self._smoothing, self._weight = task, label_smoothing, weight
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Returns the weighted loss of the main output."""
+        return self._weight * self._task.loss_of(split_output(batch.output)[0], batch.targets, self._smoothing)
+
+
+class Auxiliary(Term):
+    """The loss of auxiliary outputs, which some networks return in training; see `losses.split_output`."""
+
+    def __init__(self, task: TaskType, label_smoothing: float = 0.0, outputs: slice = slice(None)) -> None:
+        """Takes the task.
+
+        Args:
+            task: Compares outputs with targets.
+            label_smoothing: Share of the target that is spread over all classes.
+            outputs: Which of them.
+        """
+        self._task, self._smoothing, self._outputs = task, label_smoothing, outputs
+
+    def loss(self, batch: Batch) -> Tensor | None:
+        """Returns 0.3 times the sum of the auxiliary outputs' losses."""
+        losses = [
+            _AUXILIARY_WEIGHT * self._task.loss_of(extra, batch.targets, self._smoothing)
+            for extra in split_output(batch.output)[1][self._outputs]
+        ]
+        return total(losses)
+
+
+class DistilledOutputs(Term):
+    """Holds the network's outputs near those of the dense network, both softened by a temperature."""
+
+    needs_teacher = True
+
+    def __init__(self, task: TaskType, weight: float, temperature: float) -> None:
+        """Takes the task, the weight of the term, and the temperature."""
+        self._task, self._weight, self._temperature = task, weight, temperature
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Returns the weighted divergence."""
+        assert batch.teacher is not None
+        output = split_output(batch.output)[0]
+        return self._weight * self._task.distillation(output, batch.teacher, self._temperature)
+
+
+class DistilledFeatures(Term):
+    """Holds what the network's layers read near what the dense network's read; see `features`."""
+
+    needs_teacher = True
+
+    def __init__(self, features: FeatureDistillation, weight: float) -> None:
+        """Takes the features that are compared, and the weight of the term."""
+        self._features, self._weight, self._watching = features, weight, ExitStack()
+
+    def attach(self, training: Training) -> None:
+        """Remembers the features of both networks from now on, as the network trains."""
+        self._watching.enter_context(self._features.watching(only_in_training=True))
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Returns the weighted mean relative error."""
+        return self._weight * self._features.loss()
+
+    def detach(self) -> None:
+        """Stops watching."""
+        self._watching.close()
+
+
+class AfterStep(Term):
+    """Calls a function of the network after every step: what re-applies the masks of weight pruning, for example."""
+
+    def __init__(self, function: Callable[[nn.Module], object]) -> None:
+        """Takes the function."""
+        self._function = function
+        self._model: nn.Module | None = None
+
+    def attach(self, training: Training) -> None:
+        """Remembers the network."""
+        self._model = training.model
+
+    def after_step(self, rate: float) -> None:
+        """Calls the function."""
+        self._function(self._model)  # type: ignore[arg-type]
+
+
+class Objective:
+    """The sum of some terms.
+
+    Attributes:
+        terms: In the order in which they are added.
+    """
+
+    def __init__(self, terms: Sequence[Term]) -> None:
+        """Takes the terms."""
+        self.terms = tuple(terms)
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the dense network has to run beside the network."""
+        return any(term.needs_teacher for term in self.terms)
+
+    @contextmanager
+    def attached(self, training: Training) -> Iterator[None]:
+        """Attaches all terms, and detaches them at the end, the last first, whatever happens."""
+        with ExitStack() as stack:
+            for term in self.terms:
+                stack.callback(term.detach)
+                term.attach(training)
+            yield
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Returns the sum, a scalar in float32."""
+        losses = (term.loss(batch) for term in self.terms)
+        found = total([loss for loss in losses if loss is not None])
+        assert found is not None
+        return found
+
+    def after_step(self, rate: float) -> None:
+        """Lets every term act on the network."""
+        for term in self.terms:
+            term.after_step(rate)
+
+    def state(self) -> list[dict[str, Any]]:
+        """Returns what a resumed training needs of the terms."""
+        return [term.state() for term in self.terms]
+
+    def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Takes what `state` returned."""
+        for term, state in zip(self.terms, states, strict=True):
+            term.restore(state)
+
+
+def objective_of(
+    config: FineTuneConfig,
+    task: TaskType = CLASSIFICATION,
+    *,
+    has_teacher: bool = False,
+    features: FeatureDistillation | None = None,
+    others: Sequence[Term] = (),
+) -> Objective:
+    """Returns the objective that settings describe.
+
+    Args:
+        config: Weights and options of the terms.
+        task: What is trained.
+        has_teacher: Whether there is a dense network to distil from.
+        features: The features of it to compare; None for none.
+        others: Terms that are added last.
+    """
+    distillation = config.distillation if has_teacher else 0.0
+    smoothing = config.label_smoothing
+    terms: list[Term] = [Targets(task, smoothing, 1 - distillation)]
+    if distillation:
+        terms.append(DistilledOutputs(task, distillation, config.temperature))
+    terms += [Auxiliary(task, smoothing, part) for part in (slice(0, 1), slice(1, None))]  # one after another
+    if features is not None:
+        terms.append(DistilledFeatures(features, config.feature_distillation))
+    return Objective([*terms, *others])
+
+
+def total(losses: Sequence[Tensor]) -> Tensor | None:
+    """Returns the sum of some losses from the first to the last; None of none."""
+    found = None
+    for loss in losses:
+        found = loss if found is None else found + loss
+    return found
