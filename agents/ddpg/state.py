@@ -18,6 +18,7 @@ from agents.ddpg.state_check import check_moments, check_networks, check_options
 from amc.errors import AmcError, CheckpointError
 from amc.utils.conversion import convert, from_mapping
 from amc.utils.durable_files import replacing
+from amc.utils.plain_json import parse_json
 
 if TYPE_CHECKING:
     from agents.ddpg.algorithm import AllocationDDPG
@@ -67,9 +68,9 @@ class TrainedState:
         """
         try:
             with safe_open(str(path), framework="pt") as file:
-                record = json.loads((file.metadata() or {}).get("agent", "{}"))
+                record = parse_json((file.metadata() or {}).get("agent", "{}"))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        except (OSError, SafetensorError, ValueError) as error:
             raise CheckpointError(f"cannot read the agent {str(path)!r}: {error}") from error
         if not isinstance(record, dict):
             record = {}

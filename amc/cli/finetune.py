@@ -139,7 +139,7 @@ def _summary(
 
     earlier = read_summary(folder)
     dense = {metric: cost["dense"] for metric, cost in earlier.get("costs", {}).items()}
-    known = {"dense": earlier["accuracy"]["dense"]} if earlier else {}
+    known = {"dense": earlier["accuracy"].get("dense")} if earlier else {}
     return summary_record(
         "finetune",
         config.model,

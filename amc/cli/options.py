@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jsonargparse
-import yaml
 
 from amc.cli.command import Parser
 from amc.cli.consent import add_trust_option, check_consent
@@ -16,6 +15,7 @@ from amc.cli.spelling import CHOICES, SPELLINGS, read_spellings
 from amc.errors import ConfigurationError
 from amc.pipeline.config import RunConfig
 from amc.storage.names import ARCHITECTURE, CONFIG, DENSE
+from amc.utils import plain_yaml
 from amc.utils.conversion import from_mapping
 
 _METAVARS = {
@@ -169,11 +169,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigurationError: If the file is missing or holds something else.
     """
     try:
-        record = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        record = plain_yaml.read_yaml(path)
+    except OSError as error:
         raise ConfigurationError(f"the configuration file must be a readable YAML file: {error}") from error
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{path} is no valid YAML: {error}") from error
+    except ValueError as error:
+        raise ConfigurationError(f"{path} must be plain YAML: {error}") from error
     if not isinstance(record, dict):
         held = "and is empty" if record is None else f"not a {type(record).__name__}"
         raise ConfigurationError(f"{path} must hold options by name ('episodes: 300'), {held}")

@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from amc.pipeline.config import RunConfig
 from amc.storage.names import SUMMARY
+from amc.utils.plain_json import as_type, read_json
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+class _Cost(msgspec.Struct):
+    """What the two networks cost by one metric."""
+
+    dense: float | None
+    pruned: float | None
+
+
+class _Pruning(msgspec.Struct):
+    """The options of pruning."""
+
+    family: str
+
+
+class _Summary(msgspec.Struct):
+    """What of the figures is read again."""
+
+    costs: dict[str, _Cost]
+    accuracy: dict[str, float | None]
+    budget: dict[str, float | None] | None = None
+    not_counted: dict[str, int] | None = None
+    pruning: _Pruning | None = None
 
 
 def is_sparse(folder: Path, config: RunConfig) -> bool:
@@ -23,10 +48,11 @@ def is_sparse(folder: Path, config: RunConfig) -> bool:
 def read_summary(folder: Path) -> dict[str, Any]:
     """Returns the figures of a folder; empty if it has none, or they are damaged."""
     try:
-        record = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        record = read_json(folder / SUMMARY)
+        as_type(record, _Summary)
     except (OSError, ValueError):
         return {}
-    return record if isinstance(record, dict) and "costs" in record else {}
+    return dict(record)
 
 
 def zeros_kept(model: nn.Module) -> Callable[[nn.Module], None]:

@@ -6,13 +6,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
+
 from agents import create_agent
-from amc.errors import ConfigurationError
+from amc.errors import ConfigurationError, RunFolderError
 from amc.pipeline.deliver import Workshop
 from amc.pipeline.recorder import Recorder
 from amc.pipeline.search import SearchConfig, search_policy
 from amc.problem import PruningProblem
+from amc.storage.policy import AllocationRecord
 from amc.structure import Allocation
+from amc.utils.plain_json import as_type
 
 
 def check_baselines(names: Sequence[str]) -> None:
@@ -28,6 +32,40 @@ def check_baselines(names: Sequence[str]) -> None:
         )
     for name in names:
         create_agent(name)
+
+
+class _Found(msgspec.Struct):
+    """What is remembered of the search of an agent."""
+
+    allocation: AllocationRecord
+    reward: float | None
+    episodes: int
+
+
+class _Baseline(_Found):
+    """What is remembered of the finished network of an agent."""
+
+    costs: dict[str, float]
+    pruned: float | None
+    finetuned: float | None
+
+
+def recalled(recorder: Recorder, name: str, kind: type) -> dict[str, Any] | None:
+    """Returns what an earlier start remembered, or None.
+
+    Raises:
+        RunFolderError: If it is not what was remembered.
+    """
+    record = recorder.recall(name)
+    if record is None:
+        return None
+    try:
+        as_type(record, kind)
+    except ValueError as error:
+        raise RunFolderError(
+            f"what the run remembers as {name!r} is damaged: {error}; delete its progress.json, and it is done again"
+        ) from error
+    return record
 
 
 def compare(
@@ -47,7 +85,7 @@ def compare(
     """
     figures = {}
     for name in names:
-        known = recorder.recall(f"baseline {name}")
+        known = recalled(recorder, f"baseline {name}", _Baseline)
         if known is None:
             known = _baseline(workshop, problem, replace(config, agent=name), recorder)
             recorder.remember(f"baseline {name}", known)
@@ -57,7 +95,7 @@ def compare(
 
 def _baseline(workshop: Workshop, problem: PruningProblem, config: SearchConfig, recorder: Recorder) -> dict[str, Any]:
     """Searches and delivers for one agent."""
-    found = recorder.recall(f"search of {config.agent}")
+    found = recalled(recorder, f"search of {config.agent}", _Found)
     if found is None:
         outcome = search_policy(problem, workshop.evaluator, config)
         best = outcome.best

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from agents.protocol import EpisodeResult
 from amc.problem.score import Score
+from amc.storage.policy import AllocationRecord
 from amc.structure import Allocation
 from amc.utils.json_lines import line_of
+from amc.utils.plain_json import as_type
 
+_Count = Annotated[int, msgspec.Meta(ge=0)]
 _SCORE_FIELDS = ("accuracy", "cross_entropy", "agreement", "images")
+
+
+class _Episode(AllocationRecord):
+    """A line of episodes.jsonl."""
+
+    episode: _Count
+    reward: float
+    accuracy: float | None
+    cross_entropy: float | None
+    agreement: float | None
+    images: _Count
+    costs: dict[str, float]
+    seconds: float
 
 
 def episode_record(episode: EpisodeResult) -> dict[str, Any]:
@@ -27,7 +45,12 @@ def episode_record(episode: EpisodeResult) -> dict[str, Any]:
 
 
 def episode_from_record(record: Mapping[str, Any]) -> EpisodeResult:
-    """Reads what `episode_record` wrote."""
+    """Reads what `episode_record` wrote.
+
+    Raises:
+        DamagedFileError: If a part is missing or of another type.
+    """
+    as_type(dict(record), _Episode)
     score: dict[str, Any] = {name: math.nan if record[name] is None else record[name] for name in _SCORE_FIELDS}
     return EpisodeResult(
         episode=int(record["episode"]),

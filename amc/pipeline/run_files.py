@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from amc.storage.names import CHECKPOINTS, DENSE, EPISODES, PROGRESS
 from amc.utils.durable_files import Appender, write_text
 from amc.utils.json_files import write_json
 from amc.utils.json_lines import distinct, mend, read_lines
+from amc.utils.plain_json import as_type, read_json
 
 
 class RunFiles:
@@ -61,8 +61,8 @@ class RunFiles:
         if not file.is_file():
             return {}
         try:
-            return dict(json.loads(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+            return as_type(read_json(file), dict[str, dict[str, Any]])
+        except (OSError, ValueError) as error:
             raise RunFolderError(
                 f"{file} must list the stages that are done, and is damaged: {error}; "
                 "delete it, and they are done again"

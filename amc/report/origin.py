@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,7 +11,9 @@ from pathlib import Path
 from amc.errors import RunFolderError
 from amc.models import is_own_code
 from amc.storage.names import RUN
+from amc.utils.bounded_files import opened
 from amc.utils.json_files import write_json
+from amc.utils.plain_json import as_type, read_json
 
 _BLOCK = 1 << 20
 
@@ -65,12 +66,10 @@ class Origin:
         """
         file = folder / RUN
         try:
-            record = json.loads(file.read_text(encoding="utf-8"))
-            digest = str(record.get("config_digest", ""))
-            return Origin(str(record["command"]), dict(record["files"]), dict(record["digests"]), digest)
+            return as_type(read_json(file), Origin)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError) as error:
             raise RunFolderError(
                 f"{file} must tell how the run began, and is damaged: {error}; start anew with another --out"
             ) from error
@@ -84,7 +83,7 @@ class Origin:
         for name, path in self.files.items():
             try:
                 same = digest_of(Path(path)) == self.digests.get(name)
-            except OSError as error:
+            except (OSError, ValueError) as error:  # a path that cannot be
                 raise RunFolderError(f"the {name} that the run was started with must be readable: {error}") from error
             if not same:
                 raise RunFolderError(
@@ -109,9 +108,13 @@ def digest_of_text(text: str) -> str:
 
 
 def digest_of(path: Path) -> str:
-    """Returns the SHA-256 of a file."""
+    """Returns the SHA-256 of a file.
+
+    Raises:
+        OSError: If it cannot be read, or is no ordinary file.
+    """
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with opened(path) as file:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()

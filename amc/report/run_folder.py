@@ -13,9 +13,11 @@ from amc.pipeline.config import RunConfig, as_mapping, budget_of, with_absolute_
 from amc.pipeline.run_files import has_results
 from amc.report.origin import Origin, digest_of_text, resume_line
 from amc.storage.names import CONFIG, EPISODES, LOCK, RUN, TENSORBOARD
+from amc.utils.bounded_files import read_text
 from amc.utils.conversion import from_mapping
 from amc.utils.durable_files import is_unfinished, write_text
 from amc.utils.options import file_stem
+from amc.utils.plain_yaml import MOST_BYTES, parse_yaml, read_yaml
 
 _BEGINNING = {CONFIG, RUN, TENSORBOARD, LOCK, f"{LOCK}.json"}
 """What every run begins with: where there is no more, nothing is lost by starting again."""
@@ -75,10 +77,10 @@ class RunFolder:
         origin = Origin.read(path)
         _check_command(path, origin, command)
         try:
-            text = file.read_text(encoding="utf-8")
+            text = read_text(file, MOST_BYTES)
             _check_digest(file, text, origin)
-            record = yaml.safe_load(text)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            record = parse_yaml(text)
+        except (OSError, ValueError) as error:
             raise RunFolderError(f"{file} must be readable YAML: {error}") from error
         if not isinstance(record, dict):
             raise RunFolderError(f"{file} must hold the run's options by name; it holds {record!r}")
@@ -145,8 +147,8 @@ def _check_command(path: Path, origin: Origin | None, command: str) -> None:
 def _model_of(path: Path) -> str:
     """Returns the model that the options in a folder name; empty if they cannot be read."""
     try:
-        return str(yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))["model"])
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return str(read_yaml(path / CONFIG)["model"])
+    except (OSError, ValueError, KeyError, TypeError):
         return ""
 
 

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 from amc.errors import ConfigurationError
 from amc.structure import Allocation
+from amc.utils.plain_json import as_type, read_json
+
+_REMEDY = "give the policy.json that amc search writes"
+
+
+class AllocationRecord(msgspec.Struct):
+    """An allocation as files hold it; what else a policy.json tells is for people."""
+
+    kind: Literal["filter", "weight"]
+    widths: dict[str, Annotated[int, msgspec.Meta(ge=0)]]
 
 
 def read_policy(path: str | os.PathLike[str]) -> Allocation:
@@ -17,10 +29,17 @@ def read_policy(path: str | os.PathLike[str]) -> Allocation:
         ConfigurationError: If it is missing or malformed.
     """
     try:
-        return Allocation.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        record = as_type(read_json(Path(path)), dict[str, Any])
+        allocation = Allocation.from_dict(record)
+        as_type(record, AllocationRecord)
     except OSError as error:
         raise ConfigurationError(f"the policy must be a readable file: {error}") from error
     except ConfigurationError as error:
         raise ConfigurationError(f"{path} is no policy: {error}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except KeyError as error:
         raise ConfigurationError(f"{path} is no policy; give the policy.json that amc search writes") from error
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{path} is no policy: {error}; give the policy.json that amc search writes"
+        ) from error
+    return allocation

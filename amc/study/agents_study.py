@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from agents import Agent, check_plan
 from amc.costs import Budget
 from amc.errors import RunFolderError
@@ -20,6 +22,7 @@ from amc.problem.evaluator import Evaluator, EvaluatorProxy
 from amc.problem.score import Score
 from amc.report.origin import digest_of
 from amc.storage.names import AGENTS, STUDY
+from amc.storage.policy import AllocationRecord
 from amc.structure import Allocation
 from amc.study.cells import Cell
 from amc.utils.conversion import check_seed
@@ -29,6 +32,21 @@ from amc.utils.options import file_stem
 _LONGEST_NAME = 100
 """Letters of an agent in the name of its file: file systems take 255 bytes in all."""
 IDENTITY = ("agent", "budget", "episodes", "seed")
+
+
+class StudyRecord(msgspec.Struct):
+    """What is read again of a line of a study."""
+
+    agent: str
+    budget: float
+    episodes: int
+    seed: int
+    metric: str
+    reward: float
+    pruned: float
+    finetuned: float | None
+    allocation: AllocationRecord
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,7 +82,7 @@ class AgentsStudy:
         self._task, self._folder, self._rules = task, folder, rules
         self._workshop: Workshop | None = None
         self._scores: dict[tuple[int, ...], Score] = {}
-        self.lines = Lines(folder / STUDY, IDENTITY)
+        self.lines = Lines(folder / STUDY, IDENTITY, StudyRecord)
 
     def check(self, cells: Sequence[Cell]) -> None:
         """Raises what a cell would raise for a wrong budget or option, before anything takes time."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +20,7 @@ from amc.problem import PruningProblem
 from amc.problem.score import Score
 from amc.pruning.config import RECALIBRATION_IMAGES
 from amc.storage.names import REWARDS as REWARDS_FILE
+from amc.storage.policy import AllocationRecord
 from amc.structure import Allocation
 from amc.study.tables import markdown
 from amc.training import evaluate
@@ -71,6 +73,16 @@ def diverse_allocations(problem: PruningProblem, count: int, seed: int) -> list[
     raise ConfigurationError(f"the network has only {len(found)} different allocations at this budget, not {count}")
 
 
+class RewardsRecord(msgspec.Struct):
+    """What is read again of a line of a comparison of rewards."""
+
+    allocation: AllocationRecord
+    rewards: dict[str, dict[str, float | None]]
+    pruned_test: float | None
+    finetuned_search: float | None
+    finetuned_test: float | None
+
+
 def allocations_to_compare(task: Task, count: int, seed: int) -> list[Allocation]:
     """Returns the allocations that rewards are compared on; see `diverse_allocations`.
 
@@ -95,7 +107,7 @@ def measure_rewards(task: Task, folder: Path, allocations: Iterable[Allocation])
     Yields:
         One record an allocation.
     """
-    lines = Lines(folder / REWARDS_FILE, ("allocation",))
+    lines = Lines(folder / REWARDS_FILE, ("allocation",), RewardsRecord)
     measure: Callable[[Allocation], dict[str, Any]] | None = None
     for allocation in allocations:
         known = lines.find([allocation.as_dict()])

@@ -23,6 +23,8 @@ from amc.storage.save import save_weights
 from amc.utils.durable_files import remove_unfinished, write_text
 from amc.utils.folder_lock import FolderLock
 from amc.utils.json_lines import Lines
+from amc.utils.plain_json import as_type
+from amc.utils.plain_yaml import read_yaml
 
 _FREE = ("agent", "episodes", "compare", "budget")
 """Options that may differ between starts of one study: the cells say them themselves."""
@@ -87,7 +89,7 @@ def _check_rules(path: Path, new: dict[str, Any]) -> bool:
     Returns:
         Whether the rules are others; a network that was trained under them is then forgotten.
     """
-    old: dict[str, Any] = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8")) or {}
+    old = _rules_of(path / CONFIG)
     differing = {name for name in old | new if old.get(name) != new.get(name)}
     if _DIGEST not in old:
         differing.discard(_DIGEST)  # of a study that an earlier version began
@@ -101,6 +103,18 @@ def _check_rules(path: Path, new: dict[str, Any]) -> bool:
     if not differing.isdisjoint(_OF_TRAINING):
         (path / DENSE).unlink(missing_ok=True)
     return bool(differing)
+
+
+def _rules_of(file: Path) -> dict[str, Any]:
+    """Reads the rules of a study.
+
+    Raises:
+        RunFolderError: If they are damaged.
+    """
+    try:
+        return as_type(read_yaml(file) or {}, dict[str, Any])
+    except ValueError as error:
+        raise RunFolderError(f"{file} must hold the rules of a study: {error}; choose another --out") from error
 
 
 def _figures(path: Path) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from amc.errors import RunFolderError
 from amc.utils.durable_files import write_text
+from amc.utils.plain_json import read_json
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 """What a file system says that does not lock."""
@@ -68,7 +69,7 @@ class FolderLock:
     def _words(self) -> str:
         """Names the holder, as it has written itself down."""
         try:
-            record = json.loads(self._holder.read_text(encoding="utf-8"))
+            record = read_json(self._holder)
             return f"process {record['process']} on {record['host']}"
         except (OSError, ValueError, KeyError, TypeError):
             return "another process"

@@ -9,13 +9,17 @@ import zlib
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from amc.errors import RunFolderError
+from amc.utils.bounded_files import MEBIBYTE, read_bytes
 from amc.utils.durable_files import Appender, free_name, replacing, write_text
 from amc.utils.json_files import without_nan
+from amc.utils.plain_json import as_type, parse_json
 
 _SEAL = re.compile(r', "crc32": "([0-9a-f]{8})"\}$')
+_MOST_BYTES = 128 * MEBIBYTE
+_MOST_LINES = 1_000_000
 DAMAGED = ".damaged"
 """Ends the name of the copy of a damaged file."""
 
@@ -54,7 +58,7 @@ def read_lines(path: Path) -> Reading:
         RunFolderError: If not one line is a record: then the file is another's.
         OSError: If the file cannot be read.
     """
-    content = path.read_bytes() if path.is_file() else b""
+    content = _content(path)
     *lines, rest = content.split(b"\n")
     texts = [line.decode("utf-8", errors="replace") for line in lines]
     is_sealed = any(_SEAL.search(text) for text in texts) or not texts
@@ -64,6 +68,19 @@ def read_lines(path: Path) -> Reading:
         raise RunFolderError(f"{path} must hold one JSON record a line, and holds none; put it right or aside")
     damaged = tuple(number for number, record in enumerate(found, start=1) if record is None)
     return Reading(records, len(lines), damaged, bool(rest), is_sealed)
+
+
+def _content(path: Path) -> bytes:
+    """Reads a whole file; what does not exist is empty."""
+    try:
+        content = read_bytes(path, _MOST_BYTES)
+    except FileNotFoundError:
+        return b""
+    except ValueError as error:
+        raise RunFolderError(f"{error}; put it right or aside") from error
+    if content.count(b"\n") > _MOST_LINES:
+        raise RunFolderError(f"{path} must have at most {_MOST_LINES:,} lines, and has more; put it right or aside")
+    return content
 
 
 def mend(path: Path, reading: Reading, records: Sequence[Mapping[str, Any]], remedy: str) -> None:
@@ -104,18 +121,24 @@ def distinct(records: Iterable[dict[str, Any]], identity: Callable[[dict[str, An
 class Lines:
     """A file of records that grows by one at a time and survives a kill, a power cut and damage."""
 
-    def __init__(self, path: Path, identity: Sequence[str] = ()) -> None:
+    def __init__(self, path: Path, identity: Sequence[str] = (), kind: type | None = None) -> None:
         """Reads what is there, and mends it if need be.
 
         Args:
             path: The file.
             identity: Fields of a record that tell it from the others; needed to find one.
+            kind: The type of the records, see `as_type`; objects of any kind if None.
 
         Raises:
-            RunFolderError: If the file is not what was written.
+            RunFolderError: If the file cannot be read, or is not what was written.
         """
         self._path, self._identity = path, identity
-        reading = read_lines(path)
+        try:
+            reading = read_lines(path)
+            for record in reading.records if kind is not None else ():
+                as_type(record, cast(type, kind))
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{path} must hold what was written there: {error}; put it right or aside") from error
         self.records = reading.records if not identity else distinct(reading.records, self._key)
         mend(path, reading, self.records, "the others are measured again")
         self._appender = Appender(path)
@@ -155,7 +178,7 @@ def _opened(text: str, is_sealed: bool) -> dict[str, Any] | None:
     if is_sealed and (seal is None or _checksum(text) != seal[1]):
         return None
     try:
-        record = json.loads(text)
-    except (ValueError, RecursionError):
+        record = parse_json(text)
+    except ValueError:
         return None
     return record if isinstance(record, dict) else None

@@ -19,6 +19,7 @@ from docstring_parser import parse
 
 from amc.errors import ConfigurationError, suggest
 from amc.utils.conversion import convert
+from amc.utils.plain_yaml import parse_yaml
 from amc.utils.registry import Registry
 
 T = TypeVar("T")
@@ -187,8 +188,8 @@ def _read(kind: str, text: str, part: str) -> tuple[str, Any]:
     if not separator:
         raise ConfigurationError(f"the options of {article} {kind} must read KEY=VALUE, not {part!r} (in {text!r})")
     try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        return key.strip(), parse_yaml(value)
+    except ValueError as error:
         raise ConfigurationError(f"{value!r} must be a YAML value (in {text!r})") from error
 
 
@@ -225,6 +226,6 @@ def _is_plain(text: str) -> bool:
     if ";" in text or text != text.strip():
         return False
     try:
-        return bool(yaml.safe_load(text) == text)
-    except yaml.YAMLError:
+        return bool(parse_yaml(text) == text)
+    except ValueError:
         return False

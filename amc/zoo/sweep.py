@@ -12,6 +12,7 @@ from amc.errors import RunFolderError
 from amc.runtime.call import first_line
 from amc.utils.durable_files import Appender
 from amc.utils.json_lines import Lines, line_of
+from amc.utils.plain_json import as_type
 from amc.zoo.cases import Case, Cut, cuts_of, open_case
 from amc.zoo.contracts import CONTRACTS
 
@@ -132,8 +133,8 @@ def read_examinations(file: Path) -> dict[str, Examination]:
         RunFolderError: If the file holds something else.
     """
     try:
-        return {record["model"]: Examination(**record) for record in Lines(file).records}
-    except (OSError, KeyError, TypeError) as error:
+        return {record["model"]: as_type(record, Examination) for record in Lines(file).records}
+    except (OSError, ValueError, KeyError) as error:
         raise RunFolderError(f"{file} must hold what amc zoo has found: {error!r}; give another --results") from error
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from amc.errors import RunFolderError
+from amc.utils.bounded_files import MEBIBYTE, read_text
 from amc.utils.durable_files import write_text
 from amc.zoo.contracts import CONTRACTS
 from amc.zoo.sweep import OK, Examination
@@ -28,9 +30,17 @@ def markdown(examinations: Sequence[Examination]) -> str:
 
 
 def write_table(file: Path, examinations: Sequence[Examination]) -> None:
-    """Writes the table to a file; between the two marks if the file has them, so that its other text stays."""
+    """Writes the table to a file; between the two marks if the file has them, so that its other text stays.
+
+    Raises:
+        RunFolderError: If the file is there and cannot be read.
+    """
     before, after = "", ""
-    if file.exists() and START in (text := file.read_text(encoding="utf-8")) and END in text:
+    try:
+        text = read_text(file, MEBIBYTE) if file.exists() else ""
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"the file of the table must be Markdown: {error}; give another --out") from error
+    if START in text and END in text:
         before, after = text[: text.index(START)], text[text.index(END) + len(END) :]
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, f"{before}{START}\n\n{markdown(examinations)}\n{END}{after or chr(10)}")

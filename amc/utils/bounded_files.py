@@ -1,0 +1,58 @@
+"""Files read whole, but never without end: ordinary ones up to a size, in UTF-8."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+MEBIBYTE = 1 << 20
+
+
+class DamagedFileError(ValueError):
+    """Content that is not what a file of its kind holds; whoever reads the file words the remedy."""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Opens an ordinary file for reading; of pipes and devices, which may never end, nothing is read.
+
+    Raises:
+        OSError: If it cannot be opened, or is no ordinary file.
+    """
+    # Without waiting for a writer, where the path is a pipe.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f"{path} is no ordinary file")
+        yield file
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """Reads a file of at most so many bytes.
+
+    Raises:
+        OSError: If it cannot be read, or is no ordinary file.
+        DamagedFileError: If it is larger.
+    """
+    with opened(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise DamagedFileError(f"{path} must have at most {most:,} bytes, and has more")
+    return content
+
+
+def read_text(path: Path, most: int) -> str:
+    """Reads a text in UTF-8 of at most so many bytes.
+
+    Raises:
+        OSError: If it cannot be read, or is no ordinary file.
+        DamagedFileError: If it is larger, or not in UTF-8.
+    """
+    try:
+        return read_bytes(path, most).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DamagedFileError(f"{path} must be text in UTF-8: {error}") from error
