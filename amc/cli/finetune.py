@@ -81,14 +81,16 @@ def run(options: jsonargparse.Namespace) -> None:
         before = evaluate(model, data.test, device=config.device).accuracy
         recorder.begin()
         sparse = is_sparse(folder, config)
-        _train(model, teacher, data, config, recorder, sparse=sparse)
+        note = _train(model, teacher, data, config, recorder, sparse=sparse)
         after = evaluate(model, data.test, device=config.device).accuracy
         move(model, device="cpu")
         save_network(path, model, architecture)
         costs = costs_of(model, example_of(data, None), sparse=sparse)
         figures = {"pruned": before, "finetuned": after}
-        write_json(path / SUMMARY, _summary(config, folder, costs, figures))
+        write_json(path / SUMMARY, _summary(config, folder, costs, figures, (note,) if note else ()))
     print(render(networks_table({name: (costs, accuracy) for name, accuracy in figures.items()})))
+    if note:
+        print(note)
     print(f"The fine-tuned network: {path}")
 
 
@@ -109,8 +111,8 @@ def _train(
     recorder: Recorder,
     *,
     sparse: bool,
-) -> None:
-    """Fine-tunes a network in place; goes on where an earlier start was stopped."""
+) -> str:
+    """Fine-tunes a network in place; goes on where an earlier start was stopped. Returns what there is to note."""
     from amc.cli.sparsity import zeros_kept
     from amc.pipeline.recorder import training_hooks
     from amc.training import fine_tune
@@ -118,7 +120,7 @@ def _train(
 
     terms = [AfterStep(zeros_kept(model))] if sparse else []
     with training_hooks(recorder, "network", len(data.train), config.finetune) as hooks:
-        fine_tune(
+        result = fine_tune(
             model,
             data,
             config.finetune,
@@ -129,10 +131,11 @@ def _train(
             terms=terms,
             checkpoint=recorder.checkpoint("network"),
         )
+    return result.note
 
 
 def _summary(
-    config: RunConfig, folder: Path, costs: Mapping[str, int], accuracy: Mapping[str, float]
+    config: RunConfig, folder: Path, costs: Mapping[str, int], accuracy: Mapping[str, float], notes: Sequence[str]
 ) -> dict[str, Any]:
     """Returns the figures of a network that was trained further, with what its own folder knows of its past."""
     from amc.pipeline.summary import summary_record
@@ -151,6 +154,7 @@ def _summary(
         budget=earlier.get("budget"),
         pruning=earlier.get("pruning"),
         agent=earlier.get("agent"),
+        notes=notes,
     )
 
 

@@ -18,6 +18,7 @@ from amc.runtime.call import move
 from amc.structure import Allocation
 from amc.training import fine_tune
 from amc.training.objective import AfterStep
+from amc.utils.noted import noting_warnings
 from amc.utils.options import file_stem
 
 
@@ -33,6 +34,7 @@ class Delivered:
         pruned: Test top-1 in percent before fine-tuning, or the user's own measure.
         finetuned: The same after fine-tuning.
         kept: Kept channels of every group that was cut, by its index in the structure.
+        notes: What is to be said of it: which epoch was kept, and warnings of its training.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Delivered:
     pruned: float
     finetuned: float
     kept: Mapping[int, Tensor] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def figures(self) -> dict[str, Any]:
         """Returns the figures, for JSON."""
@@ -50,6 +53,7 @@ class Delivered:
             "pruned": self.pruned,
             "finetuned": self.finetuned,
             "allocation": self.allocation.as_dict(),
+            "notes": list(self.notes),
         }
 
 
@@ -91,7 +95,8 @@ class Workshop:
         with share_of(recorder, f"prune and refit ({name})") as advance:
             pruned = self.family.prune(allocation, advance)
         finished = copy.deepcopy(pruned)
-        self._finetune(name, finished, allocation, recorder)
+        with noting_warnings() as notes:
+            note = self._finetune(name, finished, allocation, recorder)
         problem = self.task.problem
         before, after = self.task.test(pruned), self.task.test(finished)
         move(finished.eval(), device="cpu")
@@ -103,19 +108,20 @@ class Workshop:
             finetuned=after,
             model=finished,
             kept=self.family.kept(allocation),
+            notes=tuple(filter(None, (note, *notes))),
         )
 
-    def _finetune(self, name: str, model: nn.Module, allocation: Allocation, recorder: Recorder) -> None:
-        """Fine-tunes a pruned network in place, as the task says."""
+    def _finetune(self, name: str, model: nn.Module, allocation: Allocation, recorder: Recorder) -> str:
+        """Fine-tunes a pruned network in place, as the task says; returns what there is to note of it."""
         task, keep = self.task, self.family.keeper(model)
         if task.tune is not None:
             returned = task.tune(model)
             if isinstance(returned, nn.Module) and returned is not model:
                 raise ConfigurationError("finetune(model) must train the network in place; it returned another one")
             keep(model)
-        elif task.data is not None and task.finetune.epochs > 0:
+        if task.tune is None and task.data is not None and task.finetune.epochs > 0:
             with training_hooks(recorder, name, len(task.data.train), task.finetune) as hooks:
-                fine_tune(
+                result = fine_tune(
                     model,
                     task.data,
                     task.finetune,
@@ -126,3 +132,5 @@ class Workshop:
                     terms=[AfterStep(keep)],
                     checkpoint=recorder.checkpoint(f"{file_stem(name)}-{allocation.digest()}"),
                 )
+            return result.note
+        return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -60,6 +60,7 @@ def summary_record(
     agent: str | None = None,
     search: Mapping[str, Any] | None = None,
     baselines: Mapping[str, Mapping[str, Any]] | None = None,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Gathers the figures of a network, as `summary.json` holds them: the same entries whatever command made it.
 
@@ -78,6 +79,7 @@ def summary_record(
         agent: Who chose the allocation.
         search: Figures of the search.
         baselines: Figures of the agents compared with.
+        notes: What is to be said of the network: which epoch was kept, and warnings of its training.
 
     Returns:
         The record; what is not known is null or empty.
@@ -95,6 +97,7 @@ def summary_record(
         "accuracy": {name: accuracy.get(name) for name in ("dense", "pruned", "finetuned")},
         "search": None if search is None else dict(search),
         "baselines": {name: dict(figures) for name, figures in (baselines or {}).items()},
+        "notes": list(notes),
         "versions": versions(),
     }
 
@@ -129,6 +132,7 @@ def summarise(
         left_out=not_counted(task),
         budget=task.problem.limits,
         metric=metric_title(task),
+        notes=delivered.notes,
         pruning=asdict(task.pruning),
         agent=str(search.agent),
         search={

@@ -48,7 +48,14 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
             _percent(figures["finetuned"]),
             _difference(figures["finetuned"], dense),
         )
+    table.caption = "\n".join([str(table.caption), *_notes(summary)])
     return table
+
+
+def _notes(summary: Mapping[str, Any]) -> list[str]:
+    """Returns what is to be said of the networks, by who chose their allocation."""
+    by_name = {summary["agent"]: summary, **summary["baselines"]}
+    return [f"{name}: {note}" for name, figures in by_name.items() for note in figures.get("notes", ())]
 
 
 def networks_table(

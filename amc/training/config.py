@@ -32,7 +32,8 @@ class FineTuneConfig:
         feature_distillation: Weight of the dense network's features in the loss, beside labels and outputs; 0 leaves
             them out. 50 at a learning rate of 0.02 did well on residual networks with batch norms; others may diverge.
         dtype: Number format of the computation: float32, bfloat16, or auto for bfloat16 where the device gains from it.
-        keep: Which epoch's weights are kept: the last, or the best on the search split, the start being one of them.
+        keep: Which epoch's weights are kept: the last, or the best on the search split, the network before it being one
+            of them.
 
     Raises:
         UnknownNameError: If the schedule, or what to keep, does not exist.
@@ -53,7 +54,7 @@ class FineTuneConfig:
     temperature: float = 4.0
     feature_distillation: float = 0.0
     dtype: str = "auto"
-    keep: Literal["last", "best"] = "last"
+    keep: Literal["last", "best"] = "best"
 
     def __post_init__(self) -> None:
         """Checks the settings."""
@@ -87,3 +88,4 @@ class TrainConfig(FineTuneConfig):
     learning_rate: float = 0.1
     warmup: float = 0.15
     distillation: float = 0.0
+    keep: Literal["last", "best"] = "last"

@@ -71,6 +71,15 @@ class TrainingResult:
     kept_epoch: int
 
     @property
+    def note(self) -> str:
+        """What was kept, in words; empty if it is the last epoch."""
+        if self.kept_epoch == len(self.epochs):
+            return ""
+        if not self.kept_epoch:
+            return "the network before fine-tuning is kept: no epoch was better on the search split"
+        return f"epoch {self.kept_epoch} of {len(self.epochs)} is kept, the best on the search split"
+
+    @property
     def seconds(self) -> float:
         """Time of training in all epochs."""
         return sum(record.seconds for record in self.epochs)

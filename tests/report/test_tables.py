@@ -5,7 +5,7 @@ import sys
 import pytest
 from rich.table import Table
 
-from amc.report.tables import render
+from amc.report.tables import render, summary_table
 
 
 @pytest.fixture
@@ -13,6 +13,26 @@ def table():
     table = Table("run by", *("latency in ms" for _ in range(4)))
     table.add_row("onnxruntime", *("12.3 (12.1 to 14.5)" for _ in range(4)))
     return table
+
+
+def test_what_was_kept_stands_below_the_summary():
+    figures = {"pruned": 90.0, "finetuned": 80.0, "costs": {"flops": 50}, "notes": []}
+    summary = {
+        "model": "net",
+        "agent": "ddpg",
+        "metric": "mean overlap",
+        "budget": {"flops": 50},
+        "costs": {"flops": {"dense": 100, "pruned": 50}},
+        "not_counted": {},
+        "accuracy": {"dense": 95.0, "pruned": 90.0, "finetuned": 90.0},
+        "notes": ["the network before fine-tuning is kept"],
+        "baselines": {"erk": {**figures, "notes": ["training made it worse"]}, "uniform": figures},
+    }
+    text = render(summary_table(summary))
+    assert "accuracy: mean overlap; FLOPs" in text
+    assert "ddpg: the network before fine-tuning is kept" in text
+    assert "erk: training made it worse" in text
+    assert "uniform:" not in text
 
 
 def widest(text):

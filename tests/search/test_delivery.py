@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import warnings
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +12,7 @@ from amc.pipeline.compare import compare
 from amc.pipeline.recorder import Recorder
 from amc.pipeline.search import SearchConfig
 from amc.structure import Allocation
+from amc.training import FineTuneConfig
 
 
 class Checkpointed(Recorder):
@@ -68,3 +71,29 @@ def test_a_compared_agent_does_not_search_again_after_its_fine_tuning_was_stoppe
     fresh = compare(weight_workshop, problem, ["random"], config, Recorder())
     assert found == fresh
     assert found["random"]["episodes"] == 3
+
+
+RUIN = FineTuneConfig(epochs=1, batch_size=64, learning_rate=3.0, warmup=0.0)
+
+
+def test_what_is_delivered_is_no_worse_than_the_pruned_network_and_says_so(workshop, monkeypatch):
+    monkeypatch.setattr(workshop, "task", replace(workshop.task, finetune=RUIN))
+    problem = workshop.task.problem
+    delivered = workshop.deliver(
+        "ddpg", problem.allocation(problem.project([0.6] * len(problem.decisions))), Recorder()
+    )
+    assert delivered.finetuned == delivered.pruned > 20
+    assert delivered.notes == ("the network before fine-tuning is kept: no epoch was better on the search split",)
+    assert delivered.figures()["notes"] == list(delivered.notes)
+
+
+def test_a_warning_of_the_fine_tuning_is_noted(workshop, monkeypatch):
+    monkeypatch.setattr(workshop, "task", replace(workshop.task, finetune=replace(RUIN, keep="last")))
+    problem = workshop.task.problem
+    allocation = problem.allocation(problem.project([0.6] * len(problem.decisions)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert workshop.deliver("ddpg", allocation, Recorder()).notes
+    with pytest.warns(RuntimeWarning, match="made the network worse"):
+        delivered = workshop.deliver("ddpg", allocation, Recorder())
+    assert delivered.notes[0].startswith("training made the network worse")

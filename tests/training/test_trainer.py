@@ -263,15 +263,17 @@ def test_a_training_that_ruins_the_network_says_so(data):
     model = small_network()
     fine_tune(model, data, replace(QUICK, epochs=8))
     with pytest.warns(RuntimeWarning, match=r"made the network worse: from \d\d\.\d\d % to"):
-        fine_tune(model, data, RUINOUS)
+        result = fine_tune(model, data, replace(RUINOUS, keep="last"))
+    assert (result.kept_epoch, result.note) == (1, "")
 
 
 def test_the_best_epoch_may_be_the_start(data):
     model = small_network()
     fine_tune(model, data, replace(QUICK, epochs=8))
     trained = copy.deepcopy(model)
-    result = fine_tune(model, data, replace(RUINOUS, keep="best"))
+    result = fine_tune(model, data, RUINOUS)
     assert result.kept_epoch == 0
+    assert result.note.startswith("the network before fine-tuning is kept")
     assert same(model, trained)
 
 
