@@ -13,6 +13,9 @@ AGENTS: Registry[Callable[..., Agent]] = Registry("agent", "amc.agents")
 """Every agent's factory by name; see `amc.utils.options`. Installed packages add to it by `amc.agents` entry points."""
 
 AGENTS.register("ddpg", "agents.ddpg.agent:create", "deep deterministic policy gradient, as in the AMC paper")
+AGENTS.register("td3", "agents.sb3.learners:Td3", "twin delayed DDPG, as Stable-Baselines3 has it")
+AGENTS.register("sac", "agents.sb3.learners:Sac", "soft actor-critic, as Stable-Baselines3 has it")
+AGENTS.register("ppo", "agents.sb3.learners:Ppo", "proximal policy optimisation, as Stable-Baselines3 has it")
 AGENTS.register("random", "agents.random_search:RandomSearch", "uniformly random pruning ratios")
 AGENTS.register("cem", "agents.cem:CrossEntropyMethod", "cross-entropy method")
 AGENTS.register("cmaes", "agents.cmaes:CmaEs", "covariance matrix adaptation evolution strategy")

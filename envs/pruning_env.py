@@ -57,6 +57,7 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
         reward: Chosen | Reward = "accuracy",
         allocation_mode: str = "clip",
         render_mode: str | None = None,
+        symmetric_actions: bool = False,
     ) -> None:
         """Builds an environment.
 
@@ -67,6 +68,8 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
             reward: Name of a reward (`envs.rewards`), or a function of an `Outcome`.
             allocation_mode: `"clip"` or `"project"`.
             render_mode: `"ansi"` for text from `render`, or None.
+            symmetric_actions: Whether an action a is in [-1, 1] and means the pruning ratio (a + 1) / 2, as learners of
+                other libraries prefer; the agents of this project act in pruning ratios.
 
         Raises:
             ConfigurationError: If the problem is of another kind, the mode is unknown, or the reward needs a budget
@@ -83,8 +86,9 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
         self.problem = problem
         self.allocation_mode = allocation_mode
         self.render_mode = render_mode
+        self._least_action = -1.0 if symmetric_actions else 0.0
         self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (len(FEATURES),), np.float32)
-        self.action_space = gymnasium.spaces.Box(0.0, 1.0, (1,), np.float32)
+        self.action_space = gymnasium.spaces.Box(self._least_action, 1.0, (1,), np.float32)
         self.evaluator = as_evaluator(evaluator)
         self.reward_name = name_of(reward)
         self._reward = resolve_reward(reward, has_budget=problem.budget is not None)
@@ -105,7 +109,7 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
         """Decides one width.
 
         Args:
-            action: The pruning ratio, shape `(1,)`; clipped to [0, 1].
+            action: The pruning ratio, shape `(1,)`, or what stands for it (`symmetric_actions`); clipped to its range.
 
         Raises:
             ResetNeeded: If the episode is over, or was not started.
@@ -115,7 +119,7 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
         walk = self._walk
         if walk is None or walk.done:
             raise gymnasium.error.ResetNeeded("the episode is over or was not started; call reset() first")
-        width, ratio = self._decide(walk, _pruning_ratio(action))
+        width, ratio = self._decide(walk, self._requested(action))
         walk.choose(width)
         self._ratios.append(ratio)
         info: dict[str, Any] = {"width": width, "pruning_ratio": ratio}
@@ -131,6 +135,11 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
         if self.render_mode != "ansi" or self._walk is None:
             return None
         return render_widths(self.problem, self._final or self._walk.widths)
+
+    def _requested(self, action: Action) -> float:
+        """Returns the pruning ratio that an action asks for."""
+        value = _number(action)
+        return min(max((value - self._least_action) / (1.0 - self._least_action), 0.0), 1.0)
 
     def _decide(self, walk: Walk, requested: float) -> tuple[int, float]:
         """Returns the width that a requested pruning ratio leads to, and the pruning ratio to report."""
@@ -196,8 +205,8 @@ class _Shared(EvaluatorProxy):
         return self
 
 
-def _pruning_ratio(action: Action) -> float:
+def _number(action: Action) -> float:
     value = float(np.asarray(action, dtype=np.float64).reshape(()))
     if not math.isfinite(value):
         raise ValueError(f"a pruning ratio must be a finite number, not {value}")
-    return min(max(value, 0.0), 1.0)
+    return value

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from agents.ddpg.algorithm import AllocationDDPG, EpisodeCallback
+from agents.ddpg.algorithm import AllocationDDPG
 from agents.ddpg.config import DDPGConfig
 from agents.ddpg.exploration import Schedule
 from agents.ddpg.learnt_task import LearntTask
 from agents.ddpg.state import TrainedState, capture, restore
 from agents.episodes import EpisodeLog, ratios_of
 from agents.protocol import EpisodeResult, OnEpisode, SearchResult, check_episodes, problem_of
+from agents.sb3.callback import EpisodeCallback
 from amc.errors import ConfigurationError
 from amc.utils.random_state import isolated_random_state
 

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from stable_baselines3 import DDPG
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -25,7 +24,6 @@ from agents.ddpg.exploration import Schedule
 from agents.ddpg.learnt_task import LearntTask
 from agents.ddpg.proposals import best_plan
 from agents.ddpg.replay import SharedRewardReplayBuffer
-from agents.episodes import EpisodeLog
 from agents.protocol import problem_of
 
 if TYPE_CHECKING:
@@ -150,20 +148,6 @@ class AllocationDDPG(DDPG):
         with torch.no_grad():
             output = self.actor(torch.as_tensor(observation, dtype=torch.float32).reshape(1, -1))
         return float(np.clip((output.item() + 1.0) / 2.0, 0.0, 1.0))
-
-
-class EpisodeCallback(BaseCallback):
-    """Records every episode as it ends."""
-
-    def __init__(self, log: EpisodeLog) -> None:
-        """Takes the log."""
-        super().__init__()
-        self._log = log
-
-    def _on_step(self) -> bool:
-        finished = [info for done, info in zip(self.locals["dones"], self.locals["infos"], strict=True) if done]
-        self._log.finish_together(finished)
-        return True
 
 
 def _side_by_side(env: AllocationEnv, count: int) -> DummyVecEnv:

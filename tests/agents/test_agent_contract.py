@@ -143,6 +143,24 @@ class TestPaperDDPG(AgentContract):
     episodes = 8
 
 
+class TestTd3(AgentContract):
+    name = "td3"
+    options = {"warmup_episodes": 4}  # noqa: RUF012
+    episodes = 8
+
+
+class TestSac(AgentContract):
+    name = "sac"
+    options = {"warmup_episodes": 4}  # noqa: RUF012
+    episodes = 8
+
+
+class TestPpo(AgentContract):
+    name = "ppo"
+    options = {"rollout_episodes": 3}  # noqa: RUF012
+    episodes = 8
+
+
 # What is registered and has no class of its own above is a rule, without options and without chance.
 for _name in sorted(set(AGENTS.names()) - {contract.name for contract in AgentContract.__subclasses__()}):
     _class = f"Test{_name.title().replace('_', '')}"

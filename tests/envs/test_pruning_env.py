@@ -47,9 +47,19 @@ class TestCheckers:
     def test_sb3_finds_no_fault(self, name, kind, mode, make_problem, evaluate):
         sb3_check(self.make(name, kind, mode, make_problem, evaluate))
 
+    def test_sb3_finds_no_fault_with_symmetric_actions(self, name, kind, mode, make_problem, evaluate):
+        sb3_check(self.make(name, kind, mode, make_problem, evaluate, symmetric_actions=True))
+
     def test_sb3_finds_no_fault_with_rescaled_actions(self, name, kind, mode, make_problem, evaluate):
         env = self.make(name, kind, mode, make_problem, evaluate)
         sb3_check(RescaleAction(env, np.float32(-1), np.float32(1)))
+
+
+def test_symmetric_actions_mean_the_ratios_that_a_wrapper_would_make_of_them(make_problem, evaluate):
+    symmetric = FilterPruningEnv(make_problem(), evaluate, symmetric_actions=True)
+    plain = FilterPruningEnv(make_problem(), evaluate)
+    steps = play(symmetric, (-1.0, 0.5, 3.0))
+    assert [step[4] for step in steps] == [step[4] for step in play(plain, (0.0, 0.75, 1.0))]
 
 
 def test_the_package_is_imported_by_gymnasium_make(make_problem, evaluate):

@@ -1,0 +1,26 @@
+"""Keeping the episodes that a learner of Stable-Baselines3 plays."""
+
+from __future__ import annotations
+
+from stable_baselines3.common.callbacks import BaseCallback
+
+from agents.episodes import EpisodeLog
+
+
+class EpisodeCallback(BaseCallback):
+    """Records every episode as it ends."""
+
+    def __init__(self, log: EpisodeLog, last: int | None = None) -> None:
+        """Takes the log.
+
+        Args:
+            log: Takes the episodes.
+            last: Ends the training at once when the log holds so many; None lets the algorithm end by itself.
+        """
+        super().__init__()
+        self._log, self._last = log, last
+
+    def _on_step(self) -> bool:
+        finished = [info for done, info in zip(self.locals["dones"], self.locals["infos"], strict=True) if done]
+        self._log.finish_together(finished)
+        return self._last is None or len(self._log.episodes) < self._last
