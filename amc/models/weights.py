@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from amc.errors import CheckpointError, ModelError
 from amc.runtime.finite import all_finite
+from amc.utils.sparse_tensors import unpacked
 
 _WRAPPERS = (
     "state_dict", "model", "model_state_dict", "net", "network", "weights", "model_state", "params", "module",
@@ -112,7 +113,7 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        return load_file(file)
+        return unpacked(load_file(file))
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{file} is not a readable safetensors file: {error}") from error
 

@@ -16,6 +16,7 @@ from amc.runtime.plain import unwrapped
 from amc.storage.architecture import rebuild
 from amc.storage.names import ARCHITECTURE, POLICY, WEIGHTS
 from amc.structure.slicing import set_tensors
+from amc.utils.sparse_tensors import unpacked
 
 
 def load(path: str | os.PathLike[str], model: nn.Module | None = None, *, trust: bool = False) -> nn.Module:
@@ -84,7 +85,7 @@ def fill(network: nn.Module, file: Path) -> None:
 
     own = network.state_dict()
     try:
-        stored = OrderedDict(load_file(file))
+        stored = OrderedDict(unpacked(load_file(file)))
         # A network in another number format than its class builds comes back in that of the file.
         set_tensors(network, {name: own[name].to(value.dtype) for name, value in stored.items() if name in own})
         own = network.state_dict()

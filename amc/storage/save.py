@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from amc.storage.names import ARCHITECTURE, WEIGHTS
 from amc.utils.durable_files import replacing, write_text
+from amc.utils.sparse_tensors import is_packed, packed
 
 
 def save_network(folder: Path, model: nn.Module, architecture: Mapping[str, Any]) -> None:
@@ -26,8 +28,18 @@ def save_network(folder: Path, model: nn.Module, architecture: Mapping[str, Any]
 
 
 def save_weights(file: Path, model: nn.Module) -> None:
-    """Replaces a safetensors file at once."""
-    from safetensors.torch import save_model
+    """Replaces a safetensors file at once; tensors with many zeros are stored as `amc.utils.sparse_tensors` says."""
+    from safetensors.torch import save_file, save_model
 
+    # Of tensors that are shared, one is stored: the first by name, as safetensors does.
+    distinct: dict[tuple[int, torch.Size], tuple[str, Tensor]] = {}
+    for name, tensor in sorted(model.state_dict().items()):
+        distinct.setdefault(
+            (tensor.data_ptr(), tensor.shape) if tensor.numel() else (id(tensor), tensor.shape), (name, tensor)
+        )
+    tensors = packed(dict(distinct.values()))
     with replacing(file) as partial:
-        save_model(model, str(partial))
+        if is_packed(tensors):
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, str(partial))
+        else:
+            save_model(model, str(partial))

@@ -1,0 +1,108 @@
+"""Tensors with many zeros in files: a bit for each element, and the values of those that are not zero.
+
+All such tensors of a file lie in a few: `sparse.index` (JSON, as bytes: for each tensor its name, its number format and
+its shape), `sparse.bits` (for each tensor in turn one bit an element, padded to whole bytes, the first in the lowest
+place) and `sparse.values.FORMAT` (the nonzero elements in memory order). In float32, nine zeros in ten take 13.1% of
+the dense tensors' bytes; entries for each tensor would cost a small network 3% more.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from amc.errors import CheckpointError
+
+_INDEX, _BITS, _VALUES = "sparse.index", "sparse.bits", "sparse.values."
+
+
+def packed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns tensors as a file holds them: those that are smaller so as bits and values, the others as they are.
+
+    Args:
+        tensors: By name.
+    """
+    found, bits = dict(tensors), []
+    index: list[list[Any]] = []
+    values: dict[str, list[Tensor]] = {}
+    for name, tensor in tensors.items():
+        flat = tensor.detach().flatten()
+        stays = flat != 0
+        if int(stays.sum()) * tensor.element_size() + -(-len(flat) // 8) >= tensor.nbytes:
+            continue
+        del found[name]
+        index.append([name, str(tensor.dtype).removeprefix("torch."), *tensor.shape])
+        bits.append(torch.from_numpy(np.packbits(stays.cpu().numpy(), bitorder="little")))
+        values.setdefault(index[-1][1], []).append(flat[stays])
+    if index:
+        found[_INDEX] = torch.tensor(list(json.dumps(index, separators=(",", ":")).encode()), dtype=torch.uint8)
+        found[_BITS] = torch.cat(bits)
+        found |= {_VALUES + dtype: torch.cat(parts) for dtype, parts in values.items()}
+    return found
+
+
+def unpacked(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the tensors of a file, those that `packed` took apart put together again.
+
+    Raises:
+        CheckpointError: If the parts do not fit each other.
+    """
+    if not is_packed(stored):
+        return dict(stored)
+    whole = {name: t for name, t in stored.items() if name not in (_INDEX, _BITS) and not name.startswith(_VALUES)}
+    bits = stored.get(_BITS)
+    if bits is None or bits.dtype != torch.uint8 or bits.dim() != 1:
+        raise CheckpointError(f"a file with {_INDEX} must have {_BITS}, bytes in a row; save the network again")
+    used, taken = 0, dict.fromkeys((name for name in stored if name.startswith(_VALUES)), 0)
+    for name, dtype, *shape in _index(stored[_INDEX]):
+        count, source = prod(shape), _VALUES + dtype
+        end = used + -(-count // 8)
+        if end > len(bits) or source not in taken:
+            raise _unfit(name)
+        stays = torch.from_numpy(np.unpackbits(bits[used:end].numpy(), count=count, bitorder="little")).bool()
+        first, taken[source] = taken[source], taken[source] + int(stays.sum())
+        if stored[source].dim() != 1 or taken[source] > len(stored[source]):
+            raise _unfit(name)
+        whole[name] = stored[source].new_zeros(count)
+        whole[name][stays] = stored[source][first : taken[source]]
+        whole[name], used = whole[name].reshape(shape), end
+    if used != len(bits) or any(len(stored[source]) != count for source, count in taken.items()):
+        raise _unfit("the last")
+    return whole
+
+
+def is_packed(stored: Mapping[str, Tensor]) -> bool:
+    """Tells whether tensors of a file hold any that was taken apart."""
+    return _INDEX in stored
+
+
+def _index(tensor: Tensor) -> list[list[Any]]:
+    """Reads which tensors were taken apart: name, number format and sizes of each.
+
+    Raises:
+        CheckpointError: If it is damaged.
+    """
+    try:
+        index = json.loads(bytes(tensor.tolist()))
+        fits = all(
+            isinstance(name, str) and isinstance(dtype, str) and all(type(size) is int and size >= 0 for size in shape)
+            for name, dtype, *shape in index
+        )
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{_INDEX} must be readable JSON: {error}; save the network again") from error
+    if not fits:
+        raise CheckpointError(f"{_INDEX} must list names, number formats and sizes; save the network again")
+    return list(index)
+
+
+def _unfit(name: str) -> CheckpointError:
+    return CheckpointError(
+        f"the file must have a bit for each element of its sparse tensors and a value for each bit that is set, which "
+        f"does not hold of {name!r}; save the network again"
+    )
