@@ -72,7 +72,7 @@ class CandidateEvaluator(Evaluator):
         assert self._task.data is not None
         search, kind = self._task.data.search, self._task.data.task
         network = self._candidate_network(search.take(range(min(2, len(search)))).inputs())
-        count = self._task.pruning.recalibrated
+        count = self._task.pruning.recalibration_images
         few = self._images[:count] if self._images is not None and count else None
         if few is not None and len(few) < 2:
             few = None  # of one image a channel may be a single value, which has no variance

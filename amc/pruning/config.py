@@ -14,8 +14,6 @@ FAMILIES = ("filter", "weight")
 
 
 RECONSTRUCTIONS = ("sequential", "once", "none")
-RECALIBRATION_IMAGES = 100
-"""Calibration images on which batch norms are re-estimated where that is done and no number is given."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class PruningConfig:
         reconstruction: Least-squares refit of the layers that read a cut one, or that lose weights: sequential, once or
             none.
         recalibration_images: Calibration images on which the batch norms of a candidate are re-estimated before it is
-            scored; 0 scores it as it is; unset: 100 where channels go, 0 where weights go.
+            scored; 0 scores it as it is.
         min_keep_ratio: Smallest share that every layer keeps, 0 to 1; unset: 0.1 of the channels, 0.01 of the weights.
         max_keep_ratio: Largest share that every layer keeps, 0 to 1.
         round_to: Kept channels are a multiple of this; 8 or 16 suits most hardware.
@@ -46,7 +44,7 @@ class PruningConfig:
     family: str = "filter"
     criterion: Chosen = "auto"
     reconstruction: str = "sequential"
-    recalibration_images: int | None = None
+    recalibration_images: int = 100
     min_keep_ratio: float | None = None
     max_keep_ratio: float = 1.0
     round_to: int = 1
@@ -67,7 +65,7 @@ class PruningConfig:
                 raise UnknownNameError(kind, name, known)
         if self.criterion != "auto":
             create(CRITERIA[self.family], self.criterion)
-        if self.recalibrated < 0 or self.recalibrated == 1:
+        if self.recalibration_images < 0 or self.recalibration_images == 1:
             raise ConfigurationError(
                 f"pruning.recalibration_images must be at least 2, or 0 for none, not {self.recalibration_images}"
             )
@@ -77,10 +75,3 @@ class PruningConfig:
                     f"pruning.bounds must be ratios with 0 <= smallest <= largest <= 1, not {smallest:g} and "
                     f"{largest:g} for {pattern!r}; for example 0 and 0.5"
                 )
-
-    @property
-    def recalibrated(self) -> int:
-        """Calibration images on which a candidate's batch norms are re-estimated; 0 for none."""
-        if self.recalibration_images is not None:
-            return self.recalibration_images
-        return RECALIBRATION_IMAGES if self.family == "filter" else 0

@@ -18,7 +18,6 @@ from amc.pipeline.recorder import Recorder
 from amc.pipeline.task import Task
 from amc.problem import PruningProblem
 from amc.problem.score import Score
-from amc.pruning.config import RECALIBRATION_IMAGES
 from amc.storage.names import REWARDS as REWARDS_FILE
 from amc.storage.policy import AllocationRecord
 from amc.structure import Allocation
@@ -148,7 +147,7 @@ def states_of(task: Task) -> dict[str, tuple[str, bool]]:
 
     A task with 0 recalibration images does not re-estimate batch norms.
     """
-    recalibrates = task.pruning.recalibration_images != 0
+    recalibrates = task.pruning.recalibration_images > 0
     return {state: rules for state, rules in STATES.items() if recalibrates or not rules[1]}
 
 
@@ -160,7 +159,7 @@ def scorer(task: Task, reconstruction: str, recalibrated: bool) -> Callable[[All
         reconstruction: As in `PruningConfig`.
         recalibrated: Whether batch norms are re-estimated, on as many images as the task says.
     """
-    images = (task.pruning.recalibration_images or RECALIBRATION_IMAGES) if recalibrated else 0
+    images = task.pruning.recalibration_images if recalibrated else 0
     rules = replace(task.pruning, reconstruction=reconstruction, recalibration_images=images)
     return Workshop(replace(task, pruning=rules)).evaluator.score
 

@@ -93,7 +93,7 @@ def test_rewards_are_refused_before_anything_is_trained(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("kind", "images", "states"),
-    [("filter", 10, list(STATES)), ("filter", 0, ["cut", "refit"]), ("weight", None, list(STATES))],
+    [("filter", 10, list(STATES)), ("filter", 0, ["cut", "refit"]), ("weight", 10, list(STATES))],
 )
 def test_only_rewards_that_differ_are_compared(kind, images, states):
     pruning, problem = PruningConfig(recalibration_images=images), SimpleNamespace(kind=kind)
