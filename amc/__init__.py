@@ -19,6 +19,7 @@ _PUBLIC = {
     "DataRoles": "amc.data",
     "FineTuneConfig": "amc.training",
     "PruningConfig": "amc.pruning.config",
+    "SearchConfig": "amc.pipeline.search",
     "TrainConfig": "amc.training",
     "compress": "amc.pipeline.compress",
     "create_model": "amc.models",

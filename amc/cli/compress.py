@@ -29,38 +29,19 @@ def run(options: jsonargparse.Namespace) -> None:
         AmcError: If an option, the data, the network or the folder cannot be used.
     """
     # Here, so that --help does not wait for them.
-    from amc.cli.setup import build_model, display, load_roles
-    from amc.pipeline.compress import compress
+    from amc.cli.setup import display, load_roles, open_task
     from amc.pipeline.config import budget_of
+    from amc.pipeline.job import Job
     from amc.report.files import write_report
     from amc.report.run_recorder import RunRecorder
 
     config = run_config(options)
     path = output_of(config, options.out, options.resume, "compress")
     shown = display()
-    budget = budget_of(config)
     with RunRecorder(path, config, shown, command="compress", resume=options.resume) as recorder:
-        data = load_roles(config.data, config.seed, shown)
-        model, source = build_model(config, data.num_classes)
-        result = compress(
-            model,
-            data,
-            budget,
-            agent=config.agent,
-            episodes=config.episodes,
-            reward=config.reward,
-            allocation_mode=config.allocation_mode,
-            first_images=config.first_images,
-            pruning=config.pruning,
-            finetune=config.finetune,
-            train=config.train if config.trains_first else None,
-            compare_with=config.compare,
-            source=source,
-            seed=config.seed,
-            device=config.device,
-            dtype=config.dtype,
-            recorder=recorder,
-        )
+        task, source = open_task(config, load_roles(config.data, config.seed, shown), budget=budget_of(config))
+        train = config.train if config.trains_first else None
+        result = Job(task, config.search, source, train, config.compare).carry_out(recorder)
         table = write_report(path, result)
     trusted = ", trust=True" if source.needs_trust else ""
     print(table)

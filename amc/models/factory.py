@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -33,6 +34,8 @@ def _own_models() -> Registry[ModelFactory]:
 
 
 OWN_MODELS = _own_models()
+_ORIGINS: WeakKeyDictionary[nn.Module, tuple[str, dict[str, Any]]] = WeakKeyDictionary()
+"""The name and the options of every network that was built by name, as long as it lives."""
 
 
 def create_model(name: str, *, num_classes: int | None = None, seed: int | None = None, **options: Any) -> nn.Module:
@@ -54,7 +57,14 @@ def create_model(name: str, *, num_classes: int | None = None, seed: int | None 
     """
     if num_classes is not None:
         options["num_classes"] = num_classes
-    return build(name, _find(name), seed=seed, **options)
+    model = build(name, _find(name), seed=seed, **options)
+    _ORIGINS[model] = (name, options)
+    return model
+
+
+def origin_of(model: nn.Module) -> tuple[str, dict[str, Any]] | None:
+    """Returns the name and the options that `create_model` has built a network of; None for any other network."""
+    return _ORIGINS.get(model)
 
 
 def build(name: str, factory: ModelFactory, *, seed: int | None = None, **options: Any) -> nn.Module:

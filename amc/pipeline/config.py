@@ -111,7 +111,7 @@ class RunConfig:
     @property
     def search(self) -> SearchConfig:
         """How the policy is looked for."""
-        return SearchConfig(self.agent, self.episodes, self.reward, self.allocation_mode, self.seed, self.first_images)
+        return SearchConfig(**{field.name: getattr(self, field.name) for field in dataclasses.fields(SearchConfig)})
 
     @property
     def trains_first(self) -> bool:

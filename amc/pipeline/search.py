@@ -18,6 +18,7 @@ from amc.pipeline.recorder import Recorder
 from amc.problem import PruningProblem
 from amc.problem.evaluator import Evaluator, EvaluatorProxy, as_evaluator
 from amc.problem.score import Score
+from amc.runtime import resolve_device, resolve_dtype
 from amc.structure import Allocation
 from amc.utils.conversion import check_seed, conform
 from amc.utils.options import Chosen, spell
@@ -42,6 +43,8 @@ class SearchConfig:
         seed: Seed of the agent.
         first_images: Images of the search split that score a candidate first; it sees the rest only while it can still
             be the best (see `amc.pipeline.racing`). None scores every candidate on all.
+        dtype: Number format in which candidates are scored: `"auto"` (bfloat16 where the device gains from it),
+            `"float32"` or `"bfloat16"`.
 
     Raises:
         UnknownNameError: If the agent, the reward or the mode does not exist.
@@ -54,6 +57,7 @@ class SearchConfig:
     allocation_mode: Literal["clip", "project"] = "clip"
     seed: int = 0
     first_images: int | None = None
+    dtype: str = "auto"
 
     def __post_init__(self) -> None:
         """Checks the options, and writes the agent as text."""
@@ -61,6 +65,7 @@ class SearchConfig:
         as_reward(self.reward)
         conform(self)
         check_seed(self.seed)
+        resolve_dtype(self.dtype, resolve_device("cpu"))
         if self.first_images is not None and self.first_images < 1:
             raise ConfigurationError(f"first_images must be at least 1, not {self.first_images}; leave it out for all")
         check_plan(create_agent(self.agent), self.episodes)

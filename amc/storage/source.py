@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from amc.errors import CheckpointError, ConsentError, ModelError
-from amc.models.factory import build, create_model, is_own_code
+from amc.models.factory import build, create_model, is_own_code, origin_of
 from amc.models.sources import imported_factory
 
 _PLAIN: dict[str, type | tuple[type, ...]] = {
@@ -49,7 +49,10 @@ class ModelSource:
 
     @staticmethod
     def of(model: nn.Module) -> ModelSource:
-        """Describes a network by its class alone."""
+        """Describes a network by the name that `amc.create_model` has built it of, any other by its class alone."""
+        name, options = origin_of(model) or ("", {})
+        if name and not is_own_code(name) and options.keys() <= _PLAIN.keys():
+            return ModelSource("name", name, options)
         cls = type(model)
         return ModelSource("class", f"{cls.__module__}:{cls.__qualname__}")
 

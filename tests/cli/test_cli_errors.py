@@ -219,7 +219,7 @@ def test_failure_after_training_keeps_the_trained_network(here, capsys, monkeypa
     def fail(*arguments, **options):
         raise ModelError("out of luck")
 
-    monkeypatch.setattr("amc.pipeline.compress.search_policy", fail)
+    monkeypatch.setattr("amc.pipeline.job.search_policy", fail)
     words = ["compress", *SMALL, "--train.epochs", "1", "--out", "run"]
     assert "out of luck" in error_of(words, capsys)
     assert (here / "run" / "dense.safetensors").is_file()

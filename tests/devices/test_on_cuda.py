@@ -48,13 +48,12 @@ def compressed(family, device):
         amc.Budget(flops=0.5) if family == "filter" else amc.Budget(params=0.4),
         agent="ddpg:warmup_episodes=4;environments=2" if family == "filter" else "ddpg",
         episodes=8,
-        first_images=30,
+        search=amc.SearchConfig(first_images=30, dtype="float32"),
         pruning=amc.PruningConfig(family=family),
         train=TrainConfig(epochs=2, dtype="float32"),
         finetune=FineTuneConfig(epochs=1, batch_size=50, distillation=0.5, feature_distillation=1.0, dtype="float32"),
         compare_with=("uniform",),
         device=device,
-        dtype="float32",
     )
     return model, result
 

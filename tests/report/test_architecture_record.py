@@ -143,7 +143,6 @@ def test_the_number_format_of_a_network_is_kept(tmp_path):
         evaluate=lambda network: 1.0,
         finetune=lambda network: None,
         example_input=torch.zeros(1, 1, 8, 8, dtype=torch.float64),
-        source=ModelSource("name", "digits_resnet"),
     )
     result.save(tmp_path / "double")
     loaded = amc.load(tmp_path / "double")

@@ -12,12 +12,11 @@ from torch import nn
 
 import amc
 from amc.errors import ConfigurationError, RunFolderError
-from amc.pipeline.recorder import Recorder
 from amc.utils.folder_lock import FolderLock
 
 QUICK = {
     "agent": "random",
-    "allocation_mode": "project",
+    "search": amc.SearchConfig(allocation_mode="project"),
     "episodes": 4,
     "finetune": amc.FineTuneConfig(epochs=1, batch_size=20),
     "device": "cpu",
@@ -125,8 +124,6 @@ def test_a_taken_folder_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(RunFolderError, match="must be new, empty or that of the same call"):
         compress(out=tmp_path)
-    with pytest.raises(ConfigurationError, match="give one of them"):
-        compress(out=tmp_path / "run", recorder=Recorder())
 
 
 def test_a_folder_in_use_is_refused(tmp_path):

@@ -102,7 +102,7 @@ def test_every_task_has_its_metric_from_the_search_to_the_report(network, target
     assert result.summary["accuracy"]["finetuned"] > least[kind]
     assert 0 < result.summary["search"]["best_reward"] <= 1
     if family == "filter":
-        assert result.summary["flops"]["pruned"] <= result.summary["flops"]["dense"] / 2
+        assert result.summary["costs"]["flops"]["pruned"] <= result.summary["costs"]["flops"]["dense"] / 2
 
 
 def test_numbers_are_not_taken_for_classes():
@@ -126,11 +126,17 @@ def test_outputs_in_an_object_are_found():
         (3, mean, {}, DataError, r"returns \(19, 3\) for targets of shape \(19,\)"),
         (1, masks, {}, DataError, "a segmentation network must return"),
         (2, lambda x: torch.full((len(x),), 2), {}, DataError, "class 2, but the network has 2 outputs"),
-        (1, mean, {"reward": "agreement"}, ConfigurationError, "where the metric is r2, the reward must be 'accuracy'"),
+        (
+            1,
+            mean,
+            {"search": amc.SearchConfig(reward="agreement")},
+            ConfigurationError,
+            "where the metric is r2, the reward must be 'accuracy'",
+        ),
     ],
 )
 def test_what_does_not_fit_is_told_before_the_search(network, targets, options, error, message, monkeypatch):
-    monkeypatch.setattr("amc.pipeline.compress.search_policy", lambda *_, **__: pytest.fail("searched first"))
+    monkeypatch.setattr("amc.pipeline.job.search_policy", lambda *_, **__: pytest.fail("searched first"))
     with pytest.raises(error, match=message):
         compressed(network, targets, **options)
 

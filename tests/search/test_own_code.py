@@ -90,7 +90,7 @@ class Tokens(nn.Module):
 @pytest.mark.parametrize("dtype", ["auto", "float32"])
 @pytest.mark.parametrize("network", [ConvNet, Shifting, Widening])
 def test_code_that_takes_no_other_layout_or_number_format(network, dtype):
-    result = amc.compress(network(), (images(), images(40, seed=1)), dtype=dtype, **QUICK)
+    result = amc.compress(network(), (images(), images(40, seed=1)), search=amc.SearchConfig(dtype=dtype), **QUICK)
     assert result.summary["costs"]["flops"]["pruned"] <= result.summary["costs"]["flops"]["dense"] / 2
 
 
@@ -124,7 +124,7 @@ def test_what_fails_in_bfloat16_is_trained_in_float32(monkeypatch, always, famil
 
 def test_a_number_format_that_was_asked_for_is_not_silently_replaced():
     with pytest.raises(ConfigurationError, match=r"must run in torch\.bfloat16 .* choose the dtype 'float32'"):
-        amc.compress(Widening(), (images(), images(40, seed=1)), dtype="bfloat16", **QUICK)
+        amc.compress(Widening(), (images(), images(40, seed=1)), search=amc.SearchConfig(dtype="bfloat16"), **QUICK)
 
 
 def test_tensors_made_on_first_use_do_for_training():
@@ -206,14 +206,14 @@ def test_buffers_outside_the_state_dict_and_weights_of_five_axes_are_cut(network
     torch.manual_seed(0)
     data = (images(channels=channels), images(40, channels=channels, seed=1))
     result = amc.compress(network(), data, **QUICK)
-    assert result.summary["flops"]["pruned"] <= result.summary["flops"]["dense"] / 2
+    assert result.summary["costs"]["flops"]["pruned"] <= result.summary["costs"]["flops"]["dense"] / 2
 
 
 def test_volumes_of_five_axes_are_cut():
     (train, classes), (test, test_classes) = images(channels=6), images(40, channels=6, seed=1)
     data = ((train.unflatten(1, (3, -1)), classes), (test.unflatten(1, (3, -1)), test_classes))
     result = amc.compress(Video(), data, **QUICK)
-    assert result.summary["flops"]["pruned"] <= result.summary["flops"]["dense"] / 2
+    assert result.summary["costs"]["flops"]["pruned"] <= result.summary["costs"]["flops"]["dense"] / 2
 
 
 def compiled():
@@ -297,17 +297,24 @@ def test_networks_that_cannot_be_worked_on_are_refused_at_once(network, message)
         ({"finetune": amc.FineTuneConfig}, ConfigurationError, "finetune must be an amc.FineTuneConfig"),
         ({"episodes": 2.5}, ConfigurationError, "episodes must be a whole number, not 2.5"),
         ({"compare_with": "uniform,erk"}, ConfigurationError, r"must be a list, such as \['uniform', 'erk'\]"),
-        ({"seed": "0"}, ConfigurationError, "a seed must be a whole number, not '0'"),
-        ({"seed": True}, ConfigurationError, "a seed must be a whole number, not True"),
-        ({"first_images": 2.5}, ConfigurationError, "first_images must be a whole number or unset, not 2.5"),
-        ({"reward": 123}, ConfigurationError, "the reward must be a name or a function"),
+        ({"seed": "0"}, ConfigurationError, "seed must be a whole number, not '0'"),
+        ({"seed": True}, ConfigurationError, "seed must be a whole number, not True"),
+        (
+            {"search": {"reward": "accuracy"}},
+            ConfigurationError,
+            r"search must be an amc\.SearchConfig, such as",
+        ),
         ({"agent": 5}, ConfigurationError, "the agent must be a name, or a mapping .*, not 5"),
         ({"agent": {"population": 8}}, ConfigurationError, "the agent must have a name and options by name"),
         ({"agent": {"name": "cem", 1: 2}}, ConfigurationError, "the agent must have a name and options by name"),
         ({"compare_with": 5}, ConfigurationError, "must be a list"),
         ({"device": None}, ConfigurationError, "device must be auto, cpu or cuda, not None"),
         ({"pruning": "l1"}, ConfigurationError, "pruning must be an amc.PruningConfig"),
-        ({"evaluate": lambda network: 1.0, "reward": "agreement"}, ConfigurationError, "must be 'accuracy'"),
+        (
+            {"evaluate": lambda network: 1.0, "search": amc.SearchConfig(reward="agreement")},
+            ConfigurationError,
+            "must be 'accuracy'",
+        ),
         ({"data": (images()[0], functional.one_hot(images()[1])[:, :3])}, DataError, "as many numbers as the targets"),
         (
             {"data": (images()[0].double(), images()[1])},
@@ -352,12 +359,12 @@ def test_a_measure_that_is_no_number_is_named(figure):
         amc.compress(ConvNet(), None, example_input=images(1)[0], agent="uniform", evaluate=lambda network: figure)
 
 
-def test_settings_that_nothing_would_hear_are_refused():
+def test_settings_that_would_have_no_effect_are_refused():
     own = {"evaluate": lambda network: 1.0, "example_input": images(1)[0]}
     with pytest.raises(ConfigurationError, match="fine-tuning by settings needs data"):
         amc.compress(ConvNet(), None, **own, finetune=amc.FineTuneConfig(epochs=1))
     with pytest.raises(ConfigurationError, match="leave first_images out"):
-        amc.compress(ConvNet(), (images(), images(40, seed=1)), **own, first_images=10)
+        amc.compress(ConvNet(), (images(), images(40, seed=1)), **own, search=amc.SearchConfig(first_images=10))
 
 
 def test_a_fine_tuning_that_returns_another_network_is_refused():

@@ -134,7 +134,7 @@ def test_a_network_with_such_a_head_is_compressed_with_it():
         evaluate=lambda network: float(network(images).detach().std()),
         finetune=lambda network: None,
         device="cpu",
-        dtype="float32",
+        search=amc.SearchConfig(dtype="float32"),
     )
     small = result.model
     assert small.body.out_channels == small.aux[0].in_channels

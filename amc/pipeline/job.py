@@ -1,0 +1,90 @@
+"""A job that is ready to be carried out: search, prune, fine-tune, compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from agents import AGENTS
+from amc.costs import Budget
+from amc.pipeline.compare import check_baselines, compare
+from amc.pipeline.deliver import Delivered, Workshop
+from amc.pipeline.prepare import train_dense
+from amc.pipeline.recorder import Recorder
+from amc.pipeline.result import CompressionResult
+from amc.pipeline.search import SearchConfig, check_search, search_policy
+from amc.pipeline.summary import policy_record, summarise
+from amc.pipeline.task import Task
+from amc.problem import PruningProblem
+from amc.runtime.call import evaluation_mode
+from amc.storage.architecture import describe
+from amc.storage.source import ModelSource
+from amc.training import TrainConfig, is_chance
+from amc.utils.options import spell
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that a run does, checked before it takes time.
+
+    Attributes:
+        task: The traced network, its data and its budget.
+        search: How the policy is looked for.
+        source: How the dense network can be built again.
+        train: Settings to train the dense network with first; None if it is trained.
+        compare_with: Agents that do the same job under the same rules.
+
+    Raises:
+        ConfigurationError: If the search, or that of an agent to compare with, does not fit the task.
+    """
+
+    task: Task
+    search: SearchConfig
+    source: ModelSource
+    train: TrainConfig | None = None
+    compare_with: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Checks that the searches fit the task."""
+        check_search(self.task.problem, self.search)
+        check_baselines(self.compare_with)
+        for name in self.compare_with:
+            check_search(self.task.problem, replace(self.search, agent=name))
+
+    def carry_out(self, recorder: Recorder) -> CompressionResult:
+        """Does the job: everything from here on takes time and is recorded."""
+        with evaluation_mode(self.task.model):
+            return self._carry_out(recorder)
+
+    def _carry_out(self, recorder: Recorder) -> CompressionResult:
+        task, search = self.task, self.search
+        recorder.begin()
+        if self.train is not None:
+            train_dense(task, self.train, recorder)
+        dense = task.test(task.model)
+        if task.data is not None and task.measure is None and is_chance(dense, task.data):
+            recorder.say(
+                f"the dense network is right on {dense:.2f} % of the test images, no more than chance: is it trained?"
+            )
+        workshop = Workshop(task, recorder)
+        outcome = search_policy(task.problem, workshop.evaluator, search, recorder)
+        recorder.on_policy(policy_record(task.problem, outcome.best.allocation))
+        delivered = workshop.deliver(str(search.agent), outcome.best.allocation, recorder)
+        names = [name for name in self.compare_with if spell(AGENTS, name) != search.agent]
+        baselines = compare(workshop, _problem_of_baselines(task.problem, delivered), names, search, recorder)
+        return CompressionResult(
+            model=delivered.model,
+            allocation=delivered.allocation,
+            summary=summarise(task, self.source, search, outcome, dense, delivered, baselines),
+            episodes=outcome.episodes,
+            baselines=baselines,
+            problem=task.problem,
+            architecture=describe(
+                task.model, task.structure, delivered.kept, self.source, example_input=task.example_input
+            ),
+        )
+
+
+def _problem_of_baselines(problem: PruningProblem, delivered: Delivered) -> PruningProblem:
+    """Returns the problem that baselines solve: the same, or without a budget that of reaching the FLOPs delivered."""
+    return problem if problem.limit is not None else replace(problem, budget=Budget(flops=delivered.costs["flops"]))
