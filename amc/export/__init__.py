@@ -1,7 +1,6 @@
-"""Taking the smaller network out: ONNX, `torch.export` and safetensors files, and how fast it runs."""
+"""Taking the smaller network out: ONNX, `torch.export` and safetensors files, checked against PyTorch."""
 
 from amc.export.exporting import ExportReport, export_model
 from amc.export.formats import FORMATS
-from amc.export.latency import Latency, measure_latency
 
-__all__ = ["FORMATS", "ExportReport", "Latency", "export_model", "measure_latency"]
+__all__ = ["FORMATS", "ExportReport", "export_model"]

@@ -18,10 +18,10 @@ from torch.utils._pytree import tree_map
 from amc.errors import AmcError
 from amc.export.exporting import ExportReport, exportable, size_on_disk
 from amc.export.formats import FORMATS, Runner
-from amc.export.latency import Latency, measure_latency, part
 from amc.export.onnx_format import open_session
 from amc.export.run_networks import RunNetworks
 from amc.runtime.call import call
+from amc.runtime.latency import Latency, measure_latency, part
 
 EAGER, ONNX = "PyTorch", "onnxruntime"
 

@@ -16,9 +16,9 @@ from torch.utils._pytree import tree_map
 
 from amc.errors import ExportError
 from amc.export.formats import FORMATS, Exportable
-from amc.export.inputs import fresh_input
 from amc.export.verify import largest_difference
 from amc.runtime.call import call, first_line
+from amc.runtime.inputs import fresh_input
 from amc.utils.durable_files import put_in_place
 
 

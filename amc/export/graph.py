@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map
 
 from amc.errors import ExportError
 from amc.export.formats import Exportable, quiet
-from amc.export.inputs import batch_length, is_batched
+from amc.runtime.inputs import batch_length, is_batched
 
 
 def arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from amc.errors import ConsentError, ExportError
 from amc.export.formats import Exportable, Runner
-from amc.export.inputs import tensors_in
 from amc.runtime.call import call
+from amc.runtime.inputs import tensors_in
 from amc.storage.load import fill, load
 from amc.storage.names import WEIGHTS
 from amc.storage.save import save_network

@@ -9,7 +9,7 @@ import torch
 from amc.errors import ExportError
 from amc.export.formats import Exportable, Runner, quiet
 from amc.export.graph import arguments, export_failure, trace_graph
-from amc.export.inputs import tensors_in
+from amc.runtime.inputs import tensors_in
 
 
 class TorchExportFormat:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from amc.errors import ExportError
 from amc.export.formats import Runner
-from amc.export.inputs import fresh_input, tensors_in
 from amc.runtime.call import call, first_line
+from amc.runtime.inputs import fresh_input, tensors_in
 
 BATCH_SIZES = (1, 3)
 """Batch sizes at which outputs are compared: one, and one that no graph was traced with."""

@@ -13,6 +13,7 @@ from amc.pipeline.prepare import train_dense
 from amc.pipeline.recorder import Recorder
 from amc.pipeline.result import CompressionResult
 from amc.pipeline.search import SearchConfig, check_search, search_policy
+from amc.pipeline.speed import compare_latency
 from amc.pipeline.summary import policy_record, summarise
 from amc.pipeline.task import Task
 from amc.problem import PruningProblem
@@ -72,10 +73,11 @@ class Job:
         delivered = workshop.deliver(str(search.agent), outcome.best.allocation, recorder)
         names = [name for name in self.compare_with if spell(AGENTS, name) != search.agent]
         baselines = compare(workshop, _problem_of_baselines(task.problem, delivered), names, search, recorder)
+        latency_ms = compare_latency(task, delivered.model)
         return CompressionResult(
             model=delivered.model,
             allocation=delivered.allocation,
-            summary=summarise(task, self.source, search, outcome, dense, delivered, baselines),
+            summary=summarise(task, self.source, search, outcome, dense, delivered, latency_ms, baselines),
             episodes=outcome.episodes,
             baselines=baselines,
             problem=task.problem,

@@ -10,6 +10,7 @@ from agents import SearchResult
 from amc.costs.counting import uncounted_operators
 from amc.pipeline.deliver import Delivered
 from amc.pipeline.search import SearchConfig
+from amc.pipeline.speed import slower_note
 from amc.pipeline.task import Task
 from amc.problem import PruningProblem
 from amc.runtime.call import on_device
@@ -59,6 +60,7 @@ def summary_record(
     pruning: Mapping[str, Any] | None = None,
     agent: str | None = None,
     search: Mapping[str, Any] | None = None,
+    latency_ms: Mapping[str, Any] | None = None,
     baselines: Mapping[str, Mapping[str, Any]] | None = None,
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -78,6 +80,7 @@ def summary_record(
         pruning: The options of pruning.
         agent: Who chose the allocation.
         search: Figures of the search.
+        latency_ms: Measured latencies; see `amc.pipeline.speed`.
         baselines: Figures of the agents compared with.
         notes: What is to be said of the network: which epoch was kept, and warnings of its training.
 
@@ -93,6 +96,7 @@ def summary_record(
         "budget": dict(budget or {}),
         "costs": {name: {"dense": (dense_costs or {}).get(name), "pruned": cost} for name, cost in costs.items()},
         "not_counted": dict(left_out or {}),
+        "latency_ms": None if latency_ms is None else dict(latency_ms),
         "metric": metric,
         "accuracy": {name: accuracy.get(name) for name in ("dense", "pruned", "finetuned")},
         "search": None if search is None else dict(search),
@@ -109,6 +113,7 @@ def summarise(
     outcome: SearchResult,
     dense: float,
     delivered: Delivered,
+    latency_ms: Mapping[str, Any],
     baselines: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Gathers the figures of a run; see `summary_record`.
@@ -120,6 +125,7 @@ def summarise(
         outcome: What the search found.
         dense: The figure of the dense network, such as its top-1 on the test images in percent.
         delivered: The network that is handed over.
+        latency_ms: Measured latencies; see `amc.pipeline.speed`.
         baselines: Figures of the agents compared with.
     """
     return summary_record(
@@ -132,7 +138,8 @@ def summarise(
         left_out=not_counted(task),
         budget=task.problem.limits,
         metric=metric_title(task),
-        notes=delivered.notes,
+        notes=tuple(filter(None, (*delivered.notes, slower_note(latency_ms, task.problem.kind)))),
+        latency_ms=latency_ms,
         pruning=asdict(task.pruning),
         agent=str(search.agent),
         search={

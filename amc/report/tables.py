@@ -55,7 +55,16 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
 def _notes(summary: Mapping[str, Any]) -> list[str]:
     """Returns what is to be said of the networks, by who chose their allocation."""
     by_name = {summary["agent"]: summary, **summary["baselines"]}
-    return [f"{name}: {note}" for name, figures in by_name.items() for note in figures.get("notes", ())]
+    notes = [f"{name}: {note}" for name, figures in by_name.items() for note in figures.get("notes", ())]
+    latency = summary.get("latency_ms")
+    return notes if latency is None else [_speed(latency), *notes]
+
+
+def _speed(latency: Mapping[str, Any]) -> str:
+    """Words the measured latencies."""
+    how = f"{latency['engine']} on {latency['device']}, batch {latency['batch_size']}"
+    times = f"dense {latency['dense']:.3g} ms, pruned {latency['pruned']:.3g} ms"
+    return f"latency: {times} ({latency['ratio']:.2f} of the time; {how})"
 
 
 def networks_table(

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from amc.cli.main import main
-from amc.export import Latency
 from amc.export.comparison import Comparison, latency_table
 from amc.export.run_networks import open_run
 from amc.models import create_model
 from amc.report.tables import render
+from amc.runtime.latency import Latency
 from amc.storage.architecture import describe
 from amc.storage.load import load
 from amc.storage.save import save_network

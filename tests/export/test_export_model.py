@@ -11,10 +11,10 @@ from amc.errors import CheckpointError, ExportError, UnknownNameError
 from amc.export import FORMATS, export_model
 from amc.export.formats import Exportable
 from amc.export.graph import arguments
-from amc.export.inputs import fresh_input, tensors_in
 from amc.export.torch_format import TorchExportFormat
 from amc.models import create_model
 from amc.runtime.call import call
+from amc.runtime.inputs import fresh_input, tensors_in
 from amc.storage.architecture import describe
 from amc.storage.load import load, read_architecture
 from amc.storage.source import ModelSource

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from amc.errors import ConfigurationError, ExportError
-from amc.export.inputs import batch_length, fresh_input, with_batch
 from amc.export.verify import relative_difference
+from amc.runtime.inputs import batch_length, fresh_input, with_batch
 
 EXAMPLE = {
     "image": torch.full((1, 3), 5.0),

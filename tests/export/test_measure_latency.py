@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from amc.errors import ConfigurationError
-from amc.export import measure_latency
+from amc.runtime.latency import measure_latency
 
 
 class Clock:

@@ -11,7 +11,7 @@ import numpy
 import torch
 
 from amc.errors import ConfigurationError
-from amc.export.inputs import tensors_in, with_batch
+from amc.runtime.inputs import tensors_in, with_batch
 
 _WARM_UPS = 3
 _WARM_UP_SHARE = 0.25  # of the time that a batch size may take

@@ -1,0 +1,81 @@
+"""Whether the smaller network is faster, too."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from amc.pipeline.task import Task
+from amc.runtime import resolve_device
+from amc.runtime.call import call, move, on_device
+from amc.runtime.latency import measure_latency
+
+_ROUNDS = 50
+_SECONDS = 2.0
+_ENGINE = "PyTorch"
+
+
+def compare_latency(task: Task, model: nn.Module) -> dict[str, Any]:
+    """Times the dense and the smaller network in turn, on one input, in PyTorch.
+
+    It takes two seconds at most, so that every run can afford it; `amc export` measures longer, and in onnxruntime.
+
+    Args:
+        task: The dense network, its example input, and where to compute.
+        model: The smaller network, in evaluation mode; it stays where it is.
+
+    Returns:
+        As `summary.json` has it: `"dense"` and `"pruned"` in milliseconds (medians), `"ratio"` (the median of each
+        round's ratio, pruned to dense), and how it was measured: `"engine"`, `"device"`, `"batch_size"`, `"threads"`.
+    """
+    device = resolve_device(task.device)
+    models: dict[str, Callable[[Any], Any]] = {
+        name: partial(call, _on(network, device)) for name, network in (("dense", task.model), ("pruned", model))
+    }
+    example = on_device(task.example_input, device)
+    dense, pruned = measure_latency(models, example, (1,), _ROUNDS, max_seconds=_SECONDS)
+    return {
+        "dense": dense.median_ms,
+        "pruned": pruned.median_ms,
+        "ratio": 1.0 / pruned.speed_up_over(dense),
+        "engine": _ENGINE,
+        "device": str(device),
+        "batch_size": 1,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def slower_note(latency: Mapping[str, Any], kind: str) -> str | None:
+    """Words a warning where a network became smaller and not faster, with what to try; None where it became faster.
+
+    Args:
+        latency: What `compare_latency` returned.
+        kind: `"filter"` or `"weight"` pruning.
+    """
+    if latency["ratio"] < 1.0:
+        return None
+    remedy = (
+        "zeros do not make the dense kernels of PyTorch faster"
+        if kind == "weight"
+        else "small networks are bound by overhead, and most hardware likes widths that are multiples of 8 "
+        "(--pruning.round_to 8)"
+    )
+    return (
+        f"the smaller network is not faster: it takes {latency['ratio']:.2f} times as long ({latency['engine']} on "
+        f"{latency['device']}, batch 1); {remedy}"
+    )
+
+
+def _on(network: nn.Module, device: torch.device) -> nn.Module:
+    """Returns a network in evaluation mode on a device; a copy if it is elsewhere or in training mode."""
+    here = next(network.parameters()).device
+    if here == device and not network.training:
+        return network
+    twin = copy.deepcopy(network).eval()
+    move(twin, device=device)
+    return twin
