@@ -17,8 +17,8 @@ def is_batch_norm(module: nn.Module | None) -> TypeGuard[BatchNorm]:
 
 
 def is_affine(norm: nn.Module) -> bool:
-    """Tells whether a module is a batch norm and nothing more: some have an activation of their own."""
-    if not isinstance(norm, BATCH_NORMS):
+    """Tells whether a module is a batch norm with running statistics and nothing more: some have an activation too."""
+    if not is_batch_norm(norm):
         return False
     children = list(norm.children())
     extended = type(norm).forward is not nn.modules.batchnorm._BatchNorm.forward

@@ -133,24 +133,20 @@ def build_tables(
     criterion = options.criterion
     criterion = create(FILTER_CRITERIA, criterion) if isinstance(criterion, str) else criterion
     needs = criterion.needs | {GRAMS} if options.refit else criterion.needs
-    cut = structure.prunable if only is None else [index for index in structure.prunable if index in only]
-    groups = {index: structure.groups[index] for index in cut}
-    cuts = {index: read_cuts(model, structure, group) for index, group in groups.items()}
-    sizes = {index: _bytes_a_channel(groups[index], found) for index, found in cuts.items()}
+    groups = {index: structure.groups[index] for index in structure.prunable if only is None or index in only}
+    sizes = {index: _bytes_a_channel(group, read_cuts(model, structure, group)) for index, group in groups.items()}
     grids = width_grids(sizes, options) if options.refit else {}
     widths = {groups[index].name: grid for index, grid in grids.items()}
     evidence = Evidence(
         model, structure, batches, labels, options, task=task, widths=widths, after_batch=lambda: step()
     )
-    step = steps_of(evidence.passes(needs) * len(batches) + len(cuts), advance)
+    step = steps_of(evidence.passes(needs) * len(batches) + len(groups), advance)
     tables = {}
     for index, group in groups.items():
         order = removal_order(criterion, group, evidence)
         found = evidence.eliminate(group, order) if GRAMS in needs else None
-        if found is None or not options.refit:
-            tables[index] = GroupTable(order, None if found is None else found.errors)
-        else:
-            tables[index] = _tabulate(found, evidence.regressions(group), grids[index])
+        readers = evidence.regressions(group) if found is not None and options.refit else ()
+        tables[index] = _tabulate(order, found, readers, grids.get(index, ()))
         step()
     return RefitTable(tables, sum(_table_bytes(table) for table in tables.values()))
 
@@ -183,9 +179,14 @@ def width_grids(bytes_a_channel: Mapping[int, tuple[int, int]], options: TableOp
 
 
 def _tabulate(
-    found: Elimination, readers: Sequence[tuple[ReadCut, Sequence[Regression]]], grid: tuple[int, ...]
+    order: Tensor,
+    found: Elimination | None,
+    readers: Sequence[tuple[ReadCut, Sequence[Regression]]],
+    grid: tuple[int, ...],
 ) -> GroupTable:
-    """Lays out what the elimination of one group's channels leaves of its readers."""
+    """Lays out what the elimination of one group's channels leaves of its readers; nothing without a grid."""
+    if found is None or not grid:
+        return GroupTable(order, None if found is None else found.errors)
     blocks: dict[str, dict[int, Tensor]] = {}
     intercepts: dict[str, dict[int, Tensor]] = {}
     start = 0

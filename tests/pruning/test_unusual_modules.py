@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from amc.pruning import CandidateNetwork, FilterPruner, TableOptions, build_tables
+from amc.pruning import CandidateNetwork, FilterPruner, TableOptions, build_tables, reconstruct
 from amc.pruning.batch_norm import is_affine
 from amc.pruning.recovery.residual_sums import find_residual_sums
 from amc.pruning.regression.patches import is_reader
@@ -98,6 +98,7 @@ def test_what_is_a_plain_layer_or_norm():
     assert is_affine(NormAct(3, nn.Identity()))
     assert not is_affine(NormAct(3, nn.ReLU()))
     assert not is_affine(nn.LayerNorm(3))
+    assert not is_affine(nn.BatchNorm2d(3, track_running_stats=False))
 
 
 def test_a_sum_behind_an_activation_cannot_be_set_right_by_the_layer_before(images):
@@ -105,6 +106,19 @@ def test_a_sum_behind_an_activation_cannot_be_set_right_by_the_layer_before(imag
         model = randomised(Residual(act))
         structure = trace_structure(model, images[:1])
         assert list(find_residual_sums(model, structure.layers, images)) == found
+
+
+def test_a_norm_without_running_statistics_ends_no_sum_that_could_be_set_right(images):
+    """What it does depends on the batch: no target of the layer ahead of it can be told from the sum."""
+    model = randomised(Residual(nn.Identity()))
+    model.last = nn.BatchNorm2d(8, track_running_stats=False).eval()
+    structure = trace_structure(model, images[:1])
+    assert find_residual_sums(model, structure.layers, images[:2]) == {}
+    pruner = FilterPruner(model, structure, build_tables(model, structure, [images]))
+    allocation = Allocation("filter", {"inner": 6})
+    pruned = pruner.prune(allocation)
+    reconstruct(pruned, model, structure, pruner.kept(allocation), images)
+    assert torch.isfinite(pruned(images)).all()
 
 
 class KeptBiases(nn.Module):
