@@ -10,6 +10,7 @@ import jsonargparse
 from amc.cli.command import Command
 from amc.cli.consent import trusted
 from amc.cli.options import add_run_options, find_run, option_value, options_of_run, run_config
+from amc.cli.resume import check_started_from
 from amc.errors import ConfigurationError
 
 _UNUSED = (
@@ -55,6 +56,7 @@ def run(options: jsonargparse.Namespace) -> None:
 
     config = run_config(options)
     if options.run is not None:
+        check_started_from(Path(options.run))
         model, name = load_run(Path(options.run), trust=trusted(options)), options.run
     data = load_roles(config.data, config.seed, display())
     if options.run is None:

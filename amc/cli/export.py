@@ -10,6 +10,7 @@ import jsonargparse
 
 from amc.cli.command import Command
 from amc.cli.consent import add_trust_option, trusted
+from amc.cli.resume import check_started_from
 from amc.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def run(options: jsonargparse.Namespace) -> None:
     device = resolve_device(options.device)
     out = Path(options.out) if options.out else folder / "export" / name
     check_target(out, folder=options.format == "safetensors", overwrite=options.overwrite)
+    check_started_from(folder)
     trust = trusted(options)
     with current_folder_on_path() if trust else nullcontext():
         networks = open_run(folder, options.input_shape, trust=trust)

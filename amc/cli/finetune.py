@@ -11,7 +11,7 @@ import jsonargparse
 from amc.cli.command import Command
 from amc.cli.consent import trusted
 from amc.cli.options import add_output_options, add_run_options, find_run, options_of_run, run_config
-from amc.cli.resume import input_of, options_to_resume, output_of
+from amc.cli.resume import check_started_from, input_of, options_to_resume, output_of
 from amc.cli.sparsity import read_summary
 from amc.errors import ConfigurationError
 from amc.pipeline.config import RunConfig
@@ -65,6 +65,7 @@ def run(options: jsonargparse.Namespace) -> None:
 
     file, config, shown = _network_file(options), run_config(options), display()
     folder = file.parent
+    check_started_from(folder, config)
     if config.finetune.epochs < 1:
         raise ConfigurationError("amc finetune trains for at least one epoch; give --finetune.epochs")
     named = folder if folder.name.strip(".") else folder.resolve()  # "." and ".." have no name of their own

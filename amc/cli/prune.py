@@ -19,7 +19,7 @@ from amc.cli.options import (
     options_of_run,
     run_config,
 )
-from amc.cli.resume import input_of, options_to_resume, output_of
+from amc.cli.resume import check_started_from, input_of, options_to_resume, output_of
 from amc.costs import Budget
 from amc.errors import ConfigurationError
 from amc.pipeline.config import BudgetConfig, RunConfig, budget_of
@@ -78,6 +78,7 @@ def run(options: jsonargparse.Namespace) -> None:
     file = _policy_file(options)
     allocation = read_policy(file)
     config = run_config(options)
+    check_started_from(file.parent, config)
     path = output_of(
         config, options.out, options.resume, "prune", Path("runs") / f"{file.resolve().parent.name}-pruned"
     )

@@ -11,6 +11,7 @@ from amc.cli.consent import check_consent
 from amc.cli.options import option_value, read_yaml
 from amc.errors import ConfigurationError, RunFolderError
 from amc.pipeline.config import RunConfig, as_mapping, with_absolute_paths
+from amc.report.origin import Origin
 from amc.report.run_folder import RunFolder, default_path, fresh_path
 from amc.storage.names import CONFIG
 
@@ -97,6 +98,29 @@ def check_options(folder: RunFolder, config: RunConfig) -> None:
                 f"--{name} must stay {_words(old)} while the run in {folder.path} goes on, not {_words(new)}; "
                 "leave it out, or start anew with another --out"
             )
+
+
+def check_started_from(folder: Path, config: RunConfig | None = None) -> None:
+    """Refuses a run of which the weights were replaced since it began: its policy and its network belong to the old.
+
+    Args:
+        folder: The folder of the run that a command reads.
+        config: The options of the command; other weights that it names are its own affair.
+
+    Raises:
+        RunFolderError: If the weights have changed.
+    """
+    origin = Origin.read(folder)
+    recorded = None if origin is None else origin.files.get("weights")
+    if origin is None or recorded is None:
+        return
+    is_named = config is None or (config.weights is not None and _is_same(config.weights, recorded))
+    if is_named and Path(recorded).exists():
+        origin.check_files(["weights"])
+
+
+def _is_same(first: str, second: str) -> bool:
+    return Path(first).expanduser().resolve() == Path(second).resolve()
 
 
 def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

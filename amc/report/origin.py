@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -74,13 +74,17 @@ class Origin:
                 f"{file} must tell how the run began, and is damaged: {error}; start anew with another --out"
             ) from error
 
-    def check_files(self) -> None:
+    def check_files(self, names: Iterable[str] | None = None) -> None:
         """Checks that the files are still what the run has started from.
+
+        Args:
+            names: Which files; all if None.
 
         Raises:
             RunFolderError: If one is missing or has changed.
         """
-        for name, path in self.files.items():
+        for name in self.files if names is None else names:
+            path = self.files[name]
             try:
                 same = digest_of(Path(path)) == self.digests.get(name)
             except (OSError, ValueError) as error:  # a path that cannot be

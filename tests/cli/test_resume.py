@@ -276,6 +276,27 @@ def test_replaced_weights_are_not_mixed_in(begun, capsys):
     )
 
 
+@pytest.mark.parametrize("command", ["prune", "finetune", "evaluate", "export"])
+def test_every_command_that_reads_a_run_notices_replaced_weights(begun, command, capsys):
+    folder = "../s1"
+    if command != "prune":
+        assert main(["prune", "../s1", "--out", "../p1"]) == 0
+        folder = "../p1"
+    old = (begun / "weights.pt").read_bytes()
+    torch.save(create_model("digits_resnet", seed=2).state_dict(), "../weights.pt")
+    line = error_of([command, folder], capsys)
+    assert "the weights must be what the run was started with" in line
+    (begun / "weights.pt").write_bytes(old)
+    if command == "prune":
+        assert main([command, folder, "--out", "../p2"]) == 0
+
+
+def test_weights_that_are_named_are_taken(begun):
+    torch.save(create_model("digits_resnet", seed=2).state_dict(), "../weights.pt")
+    torch.save(create_model("digits_resnet", seed=2).state_dict(), "../other.pt")
+    assert main(["prune", "../s1", "--weights", "../other.pt", "--out", "../p1"]) == 0
+
+
 def test_the_folder_of_the_data_is_stored_in_full(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

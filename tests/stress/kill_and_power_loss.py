@@ -35,7 +35,7 @@ _POWER_STATES = 6
 def main() -> int:
     """Runs the jobs that are asked for and prints a table of counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--share", type=float, default=0.1, help="share of a job's states to resume (default: 0.1)")
+    parser.add_argument("--share", type=float, default=0.1, help="share of a job's states, and of its power cuts (0.1)")
     parser.add_argument("--jobs", default="", help="only the jobs whose name holds this text")
     options = parser.parse_args()
     if "AMC_STRESS_LIBRARY" not in os.environ:
@@ -82,7 +82,8 @@ def _try(job: Job, scratch: Path, library: Path, share: float) -> int:
         restore(tree_of(state), folder)
         killed[_outcome(job, folder, expected, f"{job.name}, state {state.name}", may_refuse=False)] += 1
     cut = Counter[str]()
-    for title, tree in _power_cuts(_spread(states[1:], max(1, round(share * _POWER_STATES)))):
+    cuts = list(_power_cuts(_spread(states[1:], _POWER_STATES)))
+    for title, tree in _spread(cuts, max(2, round(share * len(cuts)))):
         restore(tree, folder)
         cut[_outcome(job, folder, expected, f"{job.name}, {title}", may_refuse=True)] += 1
     wrong = killed["wrong"] + cut["wrong"]
