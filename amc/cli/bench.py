@@ -104,12 +104,14 @@ def _speed(config: RunConfig, options: jsonargparse.Namespace) -> dict[str, Any]
     from amc.cli.setup import display, load_roles, open_task
     from amc.pipeline.config import budget_of
     from amc.pipeline.search import check_search
+    from amc.pipeline.settling import fast_threads
     from amc.report.tables import render
 
     task, _ = open_task(config, load_roles(config.data, config.seed, display()), budget=budget_of(config))
     search = config.search
     check_search(task.problem, search)
-    report = measure_speed(task, search, _rules(options))
+    with fast_threads(task.model, task.example_input, config.device, deterministic=config.deterministic):
+        report = measure_speed(task, search, _rules(options))
     print(render(speed_table(report)), end="")
     return {"model": config.model, **report.as_dict()}
 

@@ -38,7 +38,8 @@ def run(options: jsonargparse.Namespace) -> None:
     config = run_config(options)
     path = output_of(config, options.out, options.resume, "compress")
     shown = display()
-    with RunRecorder(path, config, shown, command="compress", resume=options.resume) as recorder:
+    opened = RunRecorder(path, config, shown, command="compress", resume=options.resume, mix_scores=options.mix_scores)
+    with opened as recorder:
         task, source = open_task(config, load_roles(config.data, config.seed, shown), budget=budget_of(config))
         train = config.train if config.trains_first else None
         result = Job(task, config.search, source, train, config.compare).carry_out(recorder)

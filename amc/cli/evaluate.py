@@ -15,7 +15,7 @@ from amc.errors import ConfigurationError
 
 _UNUSED = (
     "agent", "episodes", "reward", "first_images", "allocation_mode", "compare", "budget", "pruning",
-    "train", "train_first", "dtype", "finetune",
+    "train", "train_first", "dtype", "deterministic", "finetune",
 )  # fmt: skip
 
 

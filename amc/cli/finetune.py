@@ -54,6 +54,7 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.cli.setup import build_model, check_images, display, load_roles, load_run
     from amc.cli.sparsity import costs_of, is_sparse
     from amc.models import is_own_code
+    from amc.pipeline.settling import settled
     from amc.pipeline.task import example_of
     from amc.report.run_recorder import RunRecorder
     from amc.report.tables import networks_table, render
@@ -72,7 +73,10 @@ def run(options: jsonargparse.Namespace) -> None:
     path = output_of(config, options.out, options.resume, "finetune", named.with_name(f"{named.name}-finetuned"))
     model, architecture = load_run(folder, trust=trusted(options)), read_architecture(folder)
     inputs = {"network": file}
-    with RunRecorder(path, config, shown, command="finetune", inputs=inputs, resume=options.resume) as recorder:
+    opened = RunRecorder(
+        path, config, shown, command="finetune", inputs=inputs, resume=options.resume, mix_scores=options.mix_scores
+    )
+    with opened as recorder:
         data = load_roles(config.data, config.seed, shown)
         check_images(model, data)
         has_teacher = bool(config.weights) or (is_own_code(config.model) and not config.trains_first)
@@ -80,15 +84,15 @@ def run(options: jsonargparse.Namespace) -> None:
         if teacher is None and (config.finetune.distillation or config.finetune.feature_distillation):
             shown.say("without the trained dense network (--weights FILE) the labels alone teach")
         before = evaluate(model, data.test, device=config.device).accuracy
-        recorder.begin()
-        sparse = is_sparse(folder, config)
-        note = _train(model, teacher, data, config, recorder, sparse=sparse)
-        after = evaluate(model, data.test, device=config.device).accuracy
-        move(model, device="cpu")
-        save_network(path, model, architecture)
-        costs = costs_of(model, example_of(data, None), sparse=sparse)
-        figures = {"pruned": before, "finetuned": after}
-        write_json(path / SUMMARY, _summary(config, folder, costs, figures, (note,) if note else ()))
+        with settled(recorder, model, example_of(data, None), config.device, deterministic=config.deterministic):
+            sparse = is_sparse(folder, config)
+            note = _train(model, teacher, data, config, recorder, sparse=sparse)
+            after = evaluate(model, data.test, device=config.device).accuracy
+            move(model, device="cpu")
+            save_network(path, model, architecture)
+            costs = costs_of(model, example_of(data, None), sparse=sparse)
+            figures = {"pruned": before, "finetuned": after}
+            write_json(path / SUMMARY, _summary(config, folder, costs, figures, (note,) if note else ()))
     print(render(networks_table({name: (costs, accuracy) for name, accuracy in figures.items()})))
     if note:
         print(note)

@@ -42,6 +42,8 @@ _METAVARS = {
     "train.keep": "NAME",
     "train.dtype": "NAME",
 }
+_SWITCHES = ("--resume", "--mix_scores", "--trust", "--help", "--print_config")
+"""Options that take no value."""
 _WITHOUT_EFFECT = ("train.distillation", "train.temperature", "train.feature_distillation")
 """Options that training from scratch inherits, and has no teacher for."""
 
@@ -108,6 +110,11 @@ def add_output_options(
     parser.add_argument(
         "--resume", action="store_true", help="Go on with the run in --out, with the options that it was started with."
     )
+    parser.add_argument(
+        "--mix_scores",
+        action="store_true",
+        help="Resume even on another device, number of threads or version than the episodes were scored with.",
+    )
 
 
 def options_of_run(folder: Path) -> list[str]:
@@ -131,7 +138,7 @@ def _is_name(word: str) -> bool:
 
 def _takes(word: str) -> bool:
     """Tells whether a word is an option whose value follows."""
-    return word.startswith("--") and "=" not in word and word not in ("--resume", "--trust", "--help", "--print_config")
+    return word.startswith("--") and "=" not in word and word not in _SWITCHES
 
 
 def option_value(words: Sequence[str], name: str) -> str | None:

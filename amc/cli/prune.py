@@ -69,6 +69,7 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.cli.setup import display, load_roles, open_task
     from amc.pipeline.deliver import Workshop
     from amc.pipeline.prepare import train_dense
+    from amc.pipeline.settling import settled
     from amc.pipeline.summary import policy_record
     from amc.report.files import write_network
     from amc.report.origin import trust_words
@@ -84,18 +85,21 @@ def run(options: jsonargparse.Namespace) -> None:
     )
     shown = display()
     inputs = {"policy": file}
-    with RunRecorder(path, config, shown, command="prune", inputs=inputs, resume=options.resume) as recorder:
+    opened = RunRecorder(
+        path, config, shown, command="prune", inputs=inputs, resume=options.resume, mix_scores=options.mix_scores
+    )
+    with opened as recorder:
         untuned = replace(config, finetune=replace(config.finetune, epochs=0))
         task, source = open_task(untuned, load_roles(config.data, config.seed, shown))
         policy = policy_record(task.problem, allocation)
         if _has_budget(config, file):
             _tell_excess(budget_of(config), task.problem, allocation, recorder.say)
-        recorder.begin()
-        if config.trains_first:
-            train_dense(task, config.train, recorder)
-        recorder.on_policy(policy)
-        delivered = Workshop(task, recorder).deliver("policy", allocation, recorder)
-        print(write_network(path, task, source, delivered))
+        with settled(recorder, task.model, task.example_input, config.device, deterministic=config.deterministic):
+            if config.trains_first:
+                train_dense(task, config.train, recorder)
+            recorder.on_policy(policy)
+            delivered = Workshop(task, recorder).deliver("policy", allocation, recorder)
+            print(write_network(path, task, source, delivered))
     print(f"The pruned network: {path}  (go on with: amc finetune {shlex.quote(str(path))}{trust_words(config.model)})")
 
 

@@ -37,6 +37,7 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.pipeline.deliver import Workshop
     from amc.pipeline.prepare import train_dense
     from amc.pipeline.search import check_search, search_policy
+    from amc.pipeline.settling import settled
     from amc.pipeline.summary import policy_record
     from amc.report.origin import trust_words
     from amc.report.plots import plot_run
@@ -46,19 +47,20 @@ def run(options: jsonargparse.Namespace) -> None:
     config = run_config(options)
     path = output_of(config, options.out, options.resume, "search")
     shown = display()
-    with RunRecorder(path, config, shown, command="search", resume=options.resume) as recorder:
+    opened = RunRecorder(path, config, shown, command="search", resume=options.resume, mix_scores=options.mix_scores)
+    with opened as recorder:
         task, _ = open_task(config, load_roles(config.data, config.seed, shown), budget=budget_of(config))
         search = config.search
         check_search(task.problem, search)
-        recorder.begin()
-        if config.trains_first:
-            train_dense(task, config.train, recorder)
-        workshop = Workshop(task, recorder)
-        outcome = search_policy(task.problem, workshop.evaluator, search, recorder)
-        best = outcome.best.allocation
-        recorder.on_policy(policy_record(task.problem, best))
-        widths = {str(config.agent): task.problem.widths(best)}
-        plot_run(path / REPORT, task.problem, outcome.episodes, widths)
+        with settled(recorder, task.model, task.example_input, config.device, deterministic=config.deterministic):
+            if config.trains_first:
+                train_dense(task, config.train, recorder)
+            workshop = Workshop(task, recorder)
+            outcome = search_policy(task.problem, workshop.evaluator, search, recorder)
+            best = outcome.best.allocation
+            recorder.on_policy(policy_record(task.problem, best))
+            widths = {str(config.agent): task.problem.widths(best)}
+            plot_run(path / REPORT, task.problem, outcome.episodes, widths)
     print(render(allocation_table(task.problem, widths)))
     print(f"reward {outcome.best.reward:.4f}, search accuracy {outcome.best.score.accuracy:.2f} percent")
     following = f"amc prune {shlex.quote(str(path))}{trust_words(config.model)}"

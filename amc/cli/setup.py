@@ -23,9 +23,6 @@ from amc.storage.load import load
 from amc.storage.source import ModelSource
 from amc.utils.registry import current_folder_on_path
 
-_SMALL_IMAGE = 16
-"""On images below this height or width networks are too small to share among cores: threads would only wait."""
-
 
 def load_roles(config: DataConfig, seed: int, display: ProgressDisplay) -> DataRoles:
     """Loads the data, with progress where images have to be decoded.
@@ -42,10 +39,7 @@ def load_roles(config: DataConfig, seed: int, display: ProgressDisplay) -> DataR
                 stages[total] = shown.enter_context(display.stage("decoding images", total, "images"))
             stages[total](done, "")
 
-        roles = load_data(config, seed=seed, progress=progress)
-    if min(roles.input_shape[-2:]) < _SMALL_IMAGE:
-        torch.set_num_threads(1)
-    return roles
+        return load_data(config, seed=seed, progress=progress)
 
 
 def load_run(folder: Path, *, trust: bool) -> nn.Module:

@@ -94,6 +94,7 @@ def _check(options: jsonargparse.Namespace) -> None:
 def _agents(config: RunConfig, folder: Path, options: jsonargparse.Namespace) -> str:
     """Compares agents."""
     from amc.cli.setup import display, load_roles, open_task
+    from amc.pipeline.settling import fast_threads
     from amc.study import AgentsStudy, StudyRules, Variant, agents_table, plan
     from amc.study.study_folder import ensure_trained, open_folder
 
@@ -106,14 +107,15 @@ def _agents(config: RunConfig, folder: Path, options: jsonargparse.Namespace) ->
     study = AgentsStudy(task, folder, rules)
     study.check(cells)
     open_folder(folder, config, {"metric": options.metric})
-    ensure_trained(task, config, folder, shown)
-    done = count(1)
-    with shown.stage("study", len(cells), "searches") as advance:
+    with fast_threads(task.model, task.example_input, config.device, deterministic=config.deterministic):
+        ensure_trained(task, config, folder, shown)
+        done = count(1)
+        with shown.stage("study", len(cells), "searches") as advance:
 
-        def on_cell(record: dict[str, Any]) -> None:
-            advance(next(done), f"{record['agent']} at {record['budget']:g}: reward {record['reward']:.4f}")
+            def on_cell(record: dict[str, Any]) -> None:
+                advance(next(done), f"{record['agent']} at {record['budget']:g}: reward {record['reward']:.4f}")
 
-        study.play(cells, on_cell)
+            study.play(cells, on_cell)
     return agents_table(study.lines.records)
 
 
@@ -121,6 +123,7 @@ def _rewards(config: RunConfig, folder: Path, options: jsonargparse.Namespace) -
     """Compares rewards."""
     from amc.cli.setup import display, load_roles, open_task
     from amc.costs import Budget
+    from amc.pipeline.settling import fast_threads
     from amc.study import allocations_to_compare, measure_rewards, rewards_table
     from amc.study.study_folder import ensure_trained, open_folder
 
@@ -128,12 +131,13 @@ def _rewards(config: RunConfig, folder: Path, options: jsonargparse.Namespace) -
     task, _ = open_task(config, load_roles(config.data, config.seed, shown), budget=budget)
     allocations = allocations_to_compare(task, options.rewards, config.seed)
     open_folder(folder, config, {"metric": options.metric})
-    ensure_trained(task, config, folder, shown)
-    records = []
-    with shown.stage("rewards", options.rewards, "allocations") as advance:
-        for record in measure_rewards(task, folder, allocations):
-            records.append(record)
-            advance(len(records), f"{record['finetuned_search']:.2f} after fine-tuning")
+    with fast_threads(task.model, task.example_input, config.device, deterministic=config.deterministic):
+        ensure_trained(task, config, folder, shown)
+        records = []
+        with shown.stage("rewards", options.rewards, "allocations") as advance:
+            for record in measure_rewards(task, folder, allocations):
+                records.append(record)
+                advance(len(records), f"{record['finetuned_search']:.2f} after fine-tuning")
     return rewards_table(records)
 
 

@@ -76,6 +76,7 @@ class RunConfig:
         seed: Seed of everything random.
         device: auto, cpu or cuda.
         dtype: Number format in which candidates are scored: float32, bfloat16, or auto for what the device does best.
+        deterministic: Whether the result may not depend on the number of threads, nor on the run on a GPU: slower.
         data: The data.
         budget: The budget.
         pruning: The pruning.
@@ -95,6 +96,7 @@ class RunConfig:
     seed: int = 0
     device: str = "auto"
     dtype: str = "auto"
+    deterministic: bool = False
     data: DataConfig = field(default_factory=DataConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     pruning: PruningConfig = field(default_factory=PruningConfig)

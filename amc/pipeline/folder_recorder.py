@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 from torch import nn
 
 from agents.protocol import EpisodeResult
-from amc.errors import RunFolderError
+from amc.errors import AmcError, RunFolderError
+from amc.pipeline.environment import Environment
 from amc.pipeline.recorder import Recorder
 from amc.pipeline.run_files import RunFiles
-from amc.storage.names import DENSE, LOCK, POLICY, checkpoint_file
+from amc.storage.names import DENSE, ENVIRONMENT, LOCK, POLICY, checkpoint_file
 from amc.storage.save import save_weights
 from amc.utils.durable_files import remove_unfinished
 from amc.utils.folder_lock import FolderLock
@@ -76,6 +78,17 @@ class FolderRecorder(Recorder):
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+    def environment(self) -> Environment | None:
+        """Returns what the run was begun under; None if the folder does not say, as those of earlier versions."""
+        try:
+            return Environment.from_dict(json.loads((self.path / ENVIRONMENT).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, AttributeError, AmcError):  # none, or damaged: nothing hangs on it
+            return None
+
+    def on_environment(self, environment: Environment) -> None:
+        """Writes what the run computes under."""
+        write_json(self.path / ENVIRONMENT, environment.as_dict())
 
     def recorded_episodes(self) -> Sequence[EpisodeResult]:
         """Returns the episodes that the folder has."""

@@ -13,6 +13,7 @@ from amc.pipeline.prepare import train_dense
 from amc.pipeline.recorder import Recorder
 from amc.pipeline.result import CompressionResult
 from amc.pipeline.search import SearchConfig, check_search, search_policy
+from amc.pipeline.settling import settled
 from amc.pipeline.speed import compare_latency
 from amc.pipeline.summary import policy_record, summarise
 from amc.pipeline.task import Task
@@ -54,12 +55,15 @@ class Job:
 
     def carry_out(self, recorder: Recorder) -> CompressionResult:
         """Does the job: everything from here on takes time and is recorded."""
-        with evaluation_mode(self.task.model):
+        task, fixed = self.task, self.search.deterministic
+        with (
+            evaluation_mode(task.model),
+            settled(recorder, task.model, task.example_input, task.device, deterministic=fixed),
+        ):
             return self._carry_out(recorder)
 
     def _carry_out(self, recorder: Recorder) -> CompressionResult:
         task, search = self.task, self.search
-        recorder.begin()
         if self.train is not None:
             train_dense(task, self.train, recorder)
         dense = task.test(task.model)

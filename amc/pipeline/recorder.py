@@ -17,6 +17,7 @@ from torch import nn
 
 from agents.protocol import EpisodeResult
 from amc.data.image_set import steps_per_epoch
+from amc.pipeline.environment import Environment
 from amc.training.config import FineTuneConfig
 from amc.training.progress import EpochRecord, TrainingHooks, TrainingProgress
 
@@ -27,8 +28,18 @@ Advance = Callable[[int, str], None]
 class Recorder:
     """Listens to a run. Every method may be overridden; the defaults do nothing."""
 
+    may_mix_scores = False
+    """Whether a run may be resumed under another environment than its episodes were scored under."""
+
     def begin(self) -> None:
         """Hears that everything was checked and that the work starts."""
+
+    def environment(self) -> Environment | None:
+        """Returns what an earlier start of the same run computed under; asked before `begin`."""
+        return None
+
+    def on_environment(self, environment: Environment) -> None:
+        """Takes what a new run computes under."""
 
     def stage(self, title: str, total: int, unit: str) -> AbstractContextManager[Advance]:
         """Announces a stage that takes a while.

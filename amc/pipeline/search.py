@@ -45,6 +45,8 @@ class SearchConfig:
             be the best (see `amc.pipeline.racing`). None scores every candidate on all.
         dtype: Number format in which candidates are scored: `"auto"` (bfloat16 where the device gains from it),
             `"float32"` or `"bfloat16"`.
+        deterministic: Whether nothing of the run may depend on the number of threads, nor differ between two runs on a
+            GPU where PyTorch has such algorithms; the CPU computes with one thread then.
 
     Raises:
         UnknownNameError: If the agent, the reward or the mode does not exist.
@@ -58,6 +60,7 @@ class SearchConfig:
     seed: int = 0
     first_images: int | None = None
     dtype: str = "auto"
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         """Checks the options, and writes the agent as text."""

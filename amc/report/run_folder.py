@@ -12,14 +12,14 @@ from amc.errors import RunFolderError
 from amc.pipeline.config import RunConfig, as_mapping, budget_of, with_absolute_paths
 from amc.pipeline.run_files import has_results
 from amc.report.origin import Origin, digest_of_text, resume_line
-from amc.storage.names import CONFIG, EPISODES, LOCK, RUN, TENSORBOARD
+from amc.storage.names import CONFIG, ENVIRONMENT, EPISODES, LOCK, RUN, TENSORBOARD
 from amc.utils.bounded_files import read_text
 from amc.utils.conversion import from_mapping
 from amc.utils.durable_files import is_unfinished, write_text
 from amc.utils.options import file_stem
 from amc.utils.plain_yaml import MOST_BYTES, parse_yaml, read_yaml
 
-_BEGINNING = {CONFIG, RUN, TENSORBOARD, LOCK, f"{LOCK}.json"}
+_BEGINNING = {CONFIG, RUN, ENVIRONMENT, TENSORBOARD, LOCK, f"{LOCK}.json"}
 """What every run begins with: where there is no more, nothing is lost by starting again."""
 
 
@@ -48,6 +48,7 @@ class RunFolder:
         try:
             path.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(path / TENSORBOARD, ignore_errors=True)  # of a start that came to nothing
+            (path / ENVIRONMENT).unlink(missing_ok=True)
             text = yaml.safe_dump(as_mapping(config), sort_keys=False)
             # First: a folder with options is one that tells its command.
             replace(origin, config_digest=digest_of_text(text)).write(path)

@@ -38,6 +38,7 @@ class RunRecorder(FolderRecorder):
         command: str,
         inputs: Mapping[str, Path] | None = None,
         resume: bool = False,
+        mix_scores: bool = False,
     ) -> None:
         """Takes what the run is; use it as a context.
 
@@ -48,10 +49,11 @@ class RunRecorder(FolderRecorder):
             command: The subcommand that runs.
             inputs: Files that the run starts from besides the weights, by what they are.
             resume: Whether the folder holds the beginning of this run.
+            mix_scores: Whether it may be resumed under another environment; see `amc.pipeline.settling`.
         """
         super().__init__(path)
         self._config, self._display, self._command, self._resumes = config, display, command, resume
-        self._inputs = dict(inputs or {})
+        self._inputs, self.may_mix_scores = dict(inputs or {}), mix_scores
         if config.weights:
             self._inputs["weights"] = Path(config.weights).expanduser()
         self._folder: RunFolder | None = None

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from pathlib import Path
+
+_LONGEST_NAME = 150
+"""Letters of a training in the name of its file: file systems take 255 bytes in all."""
 
 ARCHITECTURE = "architecture.json"
 """How the dense network was cut."""
@@ -14,6 +19,8 @@ CONFIG = "config.yaml"
 """The options of a run, or the rules of a study."""
 RUN = "run.json"
 """The command that made the folder, and what it started from."""
+ENVIRONMENT = "environment.json"
+"""Device, threads and versions that the run was begun under."""
 EPISODES = "episodes.jsonl"
 """The candidates of the search, one a line."""
 PROGRESS = "progress.json"
@@ -46,4 +53,7 @@ AGENTS = "agents"
 
 def checkpoint_file(folder: Path, training: str) -> Path:
     """Returns the file that keeps the state of a training in a run's folder."""
-    return folder / CHECKPOINTS / f"{training}.pt"
+    name = re.sub(r"[^A-Za-z0-9_.=-]+", "_", training)
+    if name != training or len(name) > _LONGEST_NAME:  # such as an agent with its options
+        name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(training.encode()).hexdigest()[:8]}"
+    return folder / CHECKPOINTS / f"{name}.pt"
