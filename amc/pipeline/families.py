@@ -29,6 +29,7 @@ from amc.pruning import (
     masks_of_zeros,
     reconstruct,
 )
+from amc.pruning.weight_patterns import WEIGHT_PATTERNS
 from amc.runtime import resolve_device
 from amc.runtime.call import move, on_device
 from amc.structure import Allocation
@@ -147,7 +148,9 @@ class WeightFamily:
             name = "magnitude" if self._images is None else "obs"
         self._criterion: WeightCriterion = create(WEIGHT_CRITERIA, name)
         evidence = evidence_of(task, self._images)
-        options = WeightTableOptions(refit=self._images is not None and task.pruning.reconstruction != "none")
+        self._pattern = WEIGHT_PATTERNS.get(task.pruning.pattern)
+        refit = self._images is not None and task.pruning.reconstruction != "none"
+        options = WeightTableOptions(refit=refit, pattern=self._pattern)
         tables = build_weight_tables(task.model, task.structure, self._criterion, evidence, options, advance)
         self._pruner = WeightPruner(task.model, task.structure, tables)
         self.evaluator: Evaluator = WeightEvaluator(task, self._pruner, self._images, evidence)
@@ -166,7 +169,7 @@ class WeightFamily:
                 ReconstructionOptions(seed=self._task.seed),
                 advance,
                 sparse=masks,
-                solver=SparseSolver(masks, self._criterion),
+                solver=SparseSolver(masks, self._criterion, self._pattern),
             )
         limit = self._task.problem.cost(self._task.problem.widths(allocation), "params")
         found = sum(int(parameter.count_nonzero()) for parameter in model.parameters())

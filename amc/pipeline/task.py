@@ -107,7 +107,7 @@ def build_problem(structure: ModelStructure, budget: Budget | None, pruning: Pru
         "bounds": pruning.bounds,
     }
     if pruning.family == "weight":
-        return weight_problem(structure, budget, **rules)
+        return weight_problem(structure, budget, pattern=pruning.pattern, **rules)
     return filter_problem(structure, budget, residual=pruning.residual, **rules)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import prod
+from math import lcm, prod
 
 from amc.costs.budget import Budget
 from amc.costs.metrics import METRICS
@@ -11,6 +11,7 @@ from amc.errors import ModelError
 from amc.problem.decision import Decision, bounded_decision
 from amc.problem.patterns import check_patterns, keep_bounds, matches
 from amc.problem.problem import PruningProblem
+from amc.pruning.weight_patterns import WEIGHT_PATTERNS
 from amc.structure import ModelStructure
 
 _MOST_LEVELS = 2**22
@@ -26,6 +27,7 @@ def weight_problem(
     round_to: int = 1,
     bounds: Mapping[str, tuple[float, float]] | None = None,
     exclude: Sequence[str] = (),
+    pattern: str = "unstructured",
 ) -> PruningProblem:
     """Builds the problem of pruning single weights: one decision a convolution or linear layer, a unit is a weight.
 
@@ -40,22 +42,29 @@ def weight_problem(
             so that they have no more widths than that.
         bounds: Smallest and largest pruning ratio by pattern (`"layer1.*"`) of layer names, in place of the two above.
         exclude: Patterns of layers to leave alone.
+        pattern: Name in `amc.pruning.weight_patterns.WEIGHT_PATTERNS`: which weights stay or go together. Layers that
+            it does not fit stay dense.
 
     Raises:
         BudgetError: If no allocation meets the budget.
         ConfigurationError: If the ratios leave a layer no width.
         ModelError: If there is nothing to prune.
-        UnknownNameError: If a pattern matches no layer.
+        UnknownNameError: If a pattern of names matches no layer, or the pattern of weights does not exist.
     """
     bounds = bounds or {}
     check_patterns([*exclude, *bounds], [layer.name for layer in structure.layers])
+    units = WEIGHT_PATTERNS.get(pattern)
     decisions: list[Decision] = []
     for index, layer in enumerate(structure.layers):
         if layer.kind in ("attention", "embedding") or any(matches([layer.name], pattern) for pattern in exclude):
             continue
         low, high = keep_bounds([layer.name], bounds, (min_keep_ratio, max_keep_ratio))
         size = prod(layer.weight_shape)
-        step = max(round_to, -(-size // _MOST_LEVELS))
+        unit = units.step(layer.weight_shape)
+        if unit is None:
+            continue
+        step = lcm(unit, round_to)
+        step *= -(-size // (step * _MOST_LEVELS))
         decision = bounded_decision(layer.name, size, min_keep_ratio=low, max_keep_ratio=high, step=step, group=index)
         if decision.smallest < decision.size:
             decisions.append(decision)

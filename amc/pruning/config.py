@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from amc.errors import ConfigurationError, UnknownNameError
 from amc.pruning.criteria.base import CRITERIA
+from amc.pruning.weight_patterns import WEIGHT_PATTERNS
 from amc.utils.conversion import conform
 from amc.utils.options import Chosen, create, spell
 
@@ -35,6 +36,8 @@ class PruningConfig:
             pruned.
         bounds: Smallest and largest pruning ratio by name pattern; of several that match a layer, the first counts.
         residual: Whether the channels of residual streams are pruned too (filter).
+        pattern: Which weights stay or go together (weight): unstructured, 2of4, 4of8, 1x4, 4x4 or kernel. Layers that
+            it does not fit stay dense.
 
     Raises:
         UnknownNameError: If the family, criterion or reconstruction does not exist.
@@ -51,6 +54,7 @@ class PruningConfig:
     exclude: tuple[str, ...] = ()
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     residual: bool = False
+    pattern: str = "unstructured"
 
     def __post_init__(self) -> None:
         """Checks the options."""
@@ -60,9 +64,14 @@ class PruningConfig:
         for kind, name, known in (
             ("pruning family", self.family, FAMILIES),
             ("reconstruction", self.reconstruction, RECONSTRUCTIONS),
+            ("pattern", self.pattern, WEIGHT_PATTERNS.names()),
         ):
             if name not in known:
                 raise UnknownNameError(kind, name, known)
+        if self.family != "weight" and self.pattern != "unstructured":
+            raise ConfigurationError(
+                f"pruning.pattern is of the weight family: {self.pattern!r} needs pruning.family weight"
+            )
         if self.criterion != "auto":
             create(CRITERIA[self.family], self.criterion)
         if self.recalibration_images < 0 or self.recalibration_images == 1:

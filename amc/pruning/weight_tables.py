@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, prod
 
 import torch
 from torch import Tensor, nn
 
 from amc.pruning.criteria.base import WeightCriterion, weight_scores
 from amc.pruning.criteria.evidence import Evidence
-from amc.pruning.masks import ranks
 from amc.pruning.regression.restricted import solve_restricted
 from amc.pruning.regression.row_equations import output_importance, row_equations
+from amc.pruning.weight_patterns import UNSTRUCTURED, WeightPattern
 from amc.structure import LayerSpec, ModelStructure
 from amc.utils.progress import Progress, silent, steps_of
 
@@ -30,12 +30,14 @@ class WeightTableOptions:
         shrinkage: Share of a grid count that the next smaller one keeps, between 0 and 1.
         smallest: Smallest share of a layer's weights that is tabulated, above 0.
         memory: Bound on the values of all tables, in bytes; where they do not fit, the grids are thinned out.
+        pattern: Which weights stay or go together; layers that it does not fit are ranked one weight at a time.
     """
 
     refit: bool = True
     shrinkage: float = 0.85
     smallest: float = 0.01
     memory: int = 1 << 30
+    pattern: WeightPattern = UNSTRUCTURED
 
 
 @dataclass(frozen=True)
@@ -129,12 +131,14 @@ def build_weight_tables(
         ConfigurationError: If calibration images are needed and there are none, or the criterion returns no scores.
     """
     options = options or WeightTableOptions()
-    grids = count_grids({layer.name: _size(layer) for layer in structure.layers}, options)
+    shapes = {layer.name: layer.weight_shape for layer in structure.layers}
+    grids = count_grids(shapes, options)
     step = steps_of(len(structure.layers), advance)
     tables = {}
     for layer in structure.layers:
         weight = evidence.tensors[layer.weight]
-        ranked = ranks(weight_scores(criterion, layer, evidence))
+        pattern = options.pattern if options.pattern.step(layer.weight_shape) else UNSTRUCTURED
+        ranked = pattern.ranks(weight_scores(criterion, layer, evidence))
         tables[layer.name] = LayerTable(weight, ranked)
         if options.refit:
             tables[layer.name] = _tabulate(model, layer, weight, ranked, grids[layer.name], evidence)
@@ -142,31 +146,34 @@ def build_weight_tables(
     return WeightTable(tables, sum(4 * sum(table.grid) for table in tables.values()))
 
 
-def count_grids(sizes: Mapping[str, int], options: WeightTableOptions) -> dict[str, tuple[int, ...]]:
+def count_grids(shapes: Mapping[str, tuple[int, ...]], options: WeightTableOptions) -> dict[str, tuple[int, ...]]:
     """Chooses the counts to tabulate, so that all values together stay under the memory bound.
 
     Args:
-        sizes: Weights by layer.
-        options: Bears the shrinkage, the smallest share and the bound.
+        shapes: Shape of the weight by layer.
+        options: Bears the shrinkage, the smallest share, the bound and the pattern.
 
     Returns:
-        By layer, rising counts that end with all weights, in a geometric series; the shrinkage is squared until the
-        values fit.
+        By layer, rising counts that the pattern allows, near a geometric series, and all weights; the shrinkage is
+        squared until the values fit.
     """
     shrinkage = options.shrinkage
     while True:
-        grids = {name: _grid(size, shrinkage, options.smallest) for name, size in sizes.items()}
+        grids = {
+            name: _grid(prod(shape), shrinkage, options.smallest, options.pattern.step(shape) or 1)
+            for name, shape in shapes.items()
+        }
         if 4 * sum(sum(grid) for grid in grids.values()) <= options.memory or shrinkage < options.smallest:
             return grids
         shrinkage **= 2
 
 
-def _grid(size: int, shrinkage: float, smallest: float) -> tuple[int, ...]:
-    """Returns the counts of one layer."""
-    least, counts = max(1, ceil(smallest * size)), [size]
+def _grid(size: int, shrinkage: float, smallest: float, step: int) -> tuple[int, ...]:
+    """Returns the counts of one layer, multiples of a step."""
+    least, counts = max(1, ceil(smallest * size / step)), [size // step]
     while counts[-1] > least:
         counts.append(max(least, min(counts[-1] - 1, round(counts[-1] * shrinkage))))
-    return tuple(reversed(counts))
+    return tuple(count * step for count in reversed(counts))
 
 
 def _tabulate(
@@ -187,8 +194,3 @@ def _tabulate(
         if equations.intercept:
             intercepts[count] = equations.constant(solved).to(weight.dtype)
     return LayerTable(weight, ranked, grid, values, intercepts, errors)
-
-
-def _size(layer: LayerSpec) -> int:
-    """Returns how many weights a layer has."""
-    return int(torch.Size(layer.weight_shape).numel())

@@ -120,11 +120,11 @@ def test_the_candidate_is_the_pruned_network(case, refit):
 
 
 def test_grids_fit_into_the_memory_and_end_with_the_dense_layer():
-    free = count_grids({"a": 10_000, "b": 7}, WeightTableOptions())
+    free = count_grids({"a": (100, 100), "b": (1, 7)}, WeightTableOptions())
     assert free["a"][-1] == 10_000
     assert free["a"][0] == 100
     assert free["b"] == (1, 2, 3, 4, 5, 6, 7)
-    bound = count_grids({"a": 10_000, "b": 7}, WeightTableOptions(memory=100_000))
+    bound = count_grids({"a": (100, 100), "b": (1, 7)}, WeightTableOptions(memory=100_000))
     assert 4 * sum(sum(grid) for grid in bound.values()) <= 100_000 < 4 * sum(free["a"])
     assert bound["a"][-1] == 10_000
 

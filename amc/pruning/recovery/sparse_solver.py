@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from amc.pruning.criteria.base import ChoosesAgain, WeightCriterion
-from amc.pruning.masks import ranks
 from amc.pruning.regression.least_squares import NormalEquations
 from amc.pruning.regression.restricted import solve_restricted
+from amc.pruning.weight_patterns import UNSTRUCTURED, WeightPattern
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,12 @@ class SparseSolver:
     Attributes:
         masks: Which weights of the dense network's layers stay, by the layer's name.
         criterion: What chose them.
+        pattern: Which weights stay or go together.
     """
 
     masks: Mapping[str, Tensor]
     criterion: WeightCriterion
+    pattern: WeightPattern = UNSTRUCTURED
 
     def __call__(self, layer: str, equations: NormalEquations, importance: Tensor) -> Tensor:
         """Returns the weights of a layer; see `amc.pruning.recovery.reconstruction.LayerSolver`."""
@@ -35,7 +37,9 @@ class SparseSolver:
             return equations.solution
         if isinstance(self.criterion, ChoosesAgain):
             scores = self.criterion.on_equations(equations, importance)
-            chosen = ranks(scores) < int(mask.sum())
+            pattern = self.pattern if self.pattern.step(tuple(mask.shape)) else UNSTRUCTURED
+            chosen = pattern.ranks(scores.reshape(mask.shape)) < int(mask.sum())
         else:
-            chosen = mask.reshape(equations.solution.shape).to(equations.solution.device)
-        return solve_restricted(equations.gram, equations.solution, chosen)
+            chosen = mask
+        on = equations.solution
+        return solve_restricted(equations.gram, on, chosen.reshape(on.shape).to(on.device))
