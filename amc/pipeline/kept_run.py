@@ -9,6 +9,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -17,9 +18,17 @@ from amc.errors import RunFolderError
 from amc.pipeline.folder_recorder import FolderRecorder
 from amc.storage.names import RUN
 from amc.utils.json_files import write_json
+from amc.utils.plain_json import as_type, read_json
 
 COMMAND = "compress in Python"
 """What `run.json` names as the command."""
+
+
+class _Begun(msgspec.Struct):
+    """What run.json holds of a call."""
+
+    command: str
+    call: dict[str, Any]
 
 
 class KeptRun(FolderRecorder):
@@ -74,13 +83,13 @@ class KeptRun(FolderRecorder):
     def _check(self) -> None:
         """Refuses a folder that another call, or anything else, has made."""
         try:
-            record = json.loads((self.path / RUN).read_text(encoding="utf-8"))
-            command, begun = record["command"], dict(record["call"])
+            record = as_type(read_json(self.path / RUN), _Begun)
+            command, begun = record.command, record.call
         except FileNotFoundError as error:
             raise RunFolderError(
                 f"the folder of out must be new, empty or that of the same call, and {self.path} is not; give another"
             ) from error
-        except (ValueError, KeyError, TypeError) as error:
+        except ValueError as error:
             raise RunFolderError(f"{self.path} holds a run of another kind, or a damaged one; give another") from error
         differing = [name for name in dict.fromkeys([*begun, *self._call]) if begun.get(name) != self._call.get(name)]
         if command != COMMAND or differing:

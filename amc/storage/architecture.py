@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
-import torch
-from torch import Tensor, nn
+import msgspec
+from torch import nn
 
 from amc.errors import CheckpointError
 from amc.runtime.call import named_tensors
 from amc.storage.example_input import describe_input
+from amc.storage.fit import WeightsHeader, check_attributes, check_outline, cut_positions
+from amc.storage.positions import format_positions
 from amc.storage.source import ModelSource
 from amc.structure import ModelStructure
 from amc.structure.sliceable import make_sliceable
@@ -23,6 +25,7 @@ from amc.structure.slicing import (
     slice_tensor,
     widths_of,
 )
+from amc.utils.plain_json import as_type
 
 FORMAT = 1
 
@@ -68,80 +71,73 @@ def describe(
     return record
 
 
-def rebuild(record: Mapping[str, Any], model: nn.Module | None, *, trust: bool = False) -> nn.Module:
+def rebuild(
+    record: Mapping[str, Any],
+    model: nn.Module | None,
+    *,
+    trust: bool = False,
+    header: WeightsHeader | None = None,
+) -> nn.Module:
     """Builds the network that a record describes, with weights yet to be loaded.
 
     Args:
         record: What `describe` returned.
         model: The dense network, which is changed in place; built from the record's source if None.
         trust: Whether code that the source names may be run; see `ModelSource.build`.
+        header: The header of the weights file. A network that is built by name is checked against it first, without
+            values, so that it takes no more memory than the file bears out.
 
     Raises:
         ConsentError: If the source names code, and neither a network nor `trust` is given.
         CheckpointError: If the record is of another format, is damaged, or does not fit the network.
         ModelError: If the dense network cannot be built.
     """
-    if record.get("format") != FORMAT:
-        raise CheckpointError(f"architecture.json must be of format {FORMAT}, not {record.get('format')!r}; update amc")
-    _check_record(record)
-    network = ModelSource(**record["source"]).build(trust=trust) if model is None else model
-    if record["tensors"]:
+    plan = plan_of(record)
+    source = ModelSource(plan.source.kind, plan.source.reference, plan.source.options)
+    if model is None and header is not None and not trust:
+        outline = source.outline()
+        if outline is not None:
+            check_outline(outline, plan.tensors, header)
+    network = source.build(trust=trust) if model is None else model
+    if plan.tensors:
         make_sliceable(network)
+    cut = cut_positions(network, plan.tensors)
+    check_attributes(network, plan.attributes)
     state = named_tensors(network)
-    unknown = sorted(set(record["tensors"]) - set(state))
-    if unknown:
-        raise CheckpointError(
-            f"the dense network {type(network).__name__} does not fit: it has no tensor {unknown[0]!r} "
-            f"({len(unknown)} missing); give the network that was compressed"
-        )
-    sliced: dict[str, Tensor] = {}
-    for name, axes in record["tensors"].items():
-        positions = {int(axis): parse_positions(text) for axis, text in axes.items()}
-        _check_axes(name, state[name], positions)
-        sliced[name] = slice_tensor(state[name].detach(), positions)
-    set_tensors(network, sliced)
-    set_attributes(network, [(module, attribute, value) for module, attribute, value in record["attributes"]])
+    set_tensors(network, {name: slice_tensor(state[name].detach(), axes) for name, axes in cut.items()})
+    set_attributes(network, plan.attributes)
     return network
 
 
-def _check_record(record: Mapping[str, Any]) -> None:
-    """Checks that a record has the parts that a network is rebuilt from."""
-    for name, kind in (("source", Mapping), ("tensors", Mapping), ("attributes", list)):
-        if not isinstance(record.get(name), kind):
-            raise CheckpointError(
-                f"architecture.json must tell the network's {name}, and is damaged; save the network again"
-            )
-    source = record["source"]
-    if not {"kind", "reference"} <= source.keys() <= {"kind", "reference", "options"}:
+class _Source(msgspec.Struct, forbid_unknown_fields=True):
+    """Where the dense network comes from; see `ModelSource`."""
+
+    kind: Literal["name", "class"]
+    reference: Annotated[str, msgspec.Meta(max_length=500)]
+    options: dict[str, Any] = {}
+
+
+class Plan(msgspec.Struct):
+    """What of a record a network is rebuilt from."""
+
+    source: _Source
+    tensors: dict[str, dict[Annotated[str, msgspec.Meta(pattern="^[0-9]{1,2}$")], str]]
+    attributes: list[tuple[str, str, int]]
+
+
+def plan_of(record: Mapping[str, Any]) -> Plan:
+    """Returns a record with its types checked.
+
+    Raises:
+        CheckpointError: If it is of another format, or damaged.
+    """
+    if record.get("format") != FORMAT:
+        held = str(record.get("format"))[:80]
+        raise CheckpointError(f"architecture.json must be of format {FORMAT}, not {held}; update amc")
+    try:
+        return as_type(dict(record), Plan)
+    except ValueError as error:
         raise CheckpointError(
-            f"the source in architecture.json must have kind, reference and options, and has {sorted(source)}; "
+            f"architecture.json must tell source, tensors and attributes, and is damaged: {error}; "
             "save the network again"
-        )
-
-
-def _check_axes(name: str, tensor: Tensor, positions: Mapping[int, Tensor]) -> None:
-    """Checks that a dense tensor has all the positions that are to stay."""
-    for axis, stays in positions.items():
-        if axis >= tensor.dim() or int(stays.max()) >= tensor.shape[axis]:
-            raise CheckpointError(
-                f"the dense network does not fit: tensor {name!r} has shape {tuple(tensor.shape)} and lacks position "
-                f"{int(stays.max())} of axis {axis}; give the network that was compressed"
-            )
-
-
-def format_positions(positions: Tensor) -> str:
-    """Writes rising positions as ranges, such as `"0-3,7"`."""
-    parts: list[list[int]] = []
-    for position in positions.tolist():
-        if parts and position == parts[-1][1] + 1:
-            parts[-1][1] = position
-        else:
-            parts.append([position, position])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
-
-
-def parse_positions(text: str) -> Tensor:
-    """Reads what `format_positions` wrote, as int64."""
-    bounds = [part.partition("-") for part in text.split(",")]
-    positions = [p for first, _, last in bounds for p in range(int(first), int(last or first) + 1)]
-    return torch.tensor(positions, dtype=torch.int64)
+        ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import OrderedDict
 from pathlib import Path
@@ -14,8 +13,10 @@ from amc.errors import CheckpointError, RunFolderError
 from amc.runtime.call import move
 from amc.runtime.plain import unwrapped
 from amc.storage.architecture import rebuild
+from amc.storage.fit import check_stored, check_values, read_header
 from amc.storage.names import ARCHITECTURE, POLICY, WEIGHTS
 from amc.structure.slicing import set_tensors
+from amc.utils.plain_json import read_json
 from amc.utils.sparse_tensors import unpacked
 
 
@@ -42,12 +43,12 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None, *, trust:
     """
     folder = Path(path)
     given = None if model is None else unwrapped(model)
-    network = rebuild(read_architecture(folder), given, trust=trust)
-    file = folder / WEIGHTS
+    record, file = read_architecture(folder), folder / WEIGHTS
     if not file.is_file():
         raise RunFolderError(f"{folder} must hold {WEIGHTS}; finish the run with --resume first")
+    network = rebuild(record, given, trust=trust, header=read_header(file))
     move(network, device="cpu")
-    fill(network, file)
+    fill(network, file, bounded=given is None and not trust)
     return network.eval()
 
 
@@ -59,7 +60,7 @@ def read_architecture(folder: Path) -> dict[str, Any]:
     """
     file = folder / ARCHITECTURE
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = read_json(file)
     except FileNotFoundError as error:
         remedy = "give the folder that --out named, or finish the run with --resume"
         if (folder / POLICY).is_file():
@@ -74,8 +75,13 @@ def read_architecture(folder: Path) -> dict[str, Any]:
     return dict(record)
 
 
-def fill(network: nn.Module, file: Path) -> None:
+def fill(network: nn.Module, file: Path, *, bounded: bool = False) -> None:
     """Loads a safetensors file strictly, in place; of tensors that are shared, one is stored.
+
+    Args:
+        network: The network, cut as the one that the file is of.
+        file: The file.
+        bounded: Whether whole numbers, which are places in tables, must lie within those of the network.
 
     Raises:
         CheckpointError: If the file cannot be read or does not fit the network.
@@ -83,24 +89,25 @@ def fill(network: nn.Module, file: Path) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    check_stored(network, read_header(file).tensors)
     own = network.state_dict()
     try:
         stored = OrderedDict(unpacked(load_file(file)))
+        check_values(own, stored, bounded=bounded)
         # A network in another number format than its class builds comes back in that of the file.
-        set_tensors(network, {name: own[name].to(value.dtype) for name, value in stored.items() if name in own})
+        set_tensors(network, {name: own[name].to(value.dtype) for name, value in stored.items()})
         own = network.state_dict()
         # Some networks (MNASNet) read the version of their modules, which safetensors does not keep.
         stored._metadata = own._metadata  # type: ignore[attr-defined]
-        missing, unexpected = network.load_state_dict(stored, strict=False)
+        missing, _ = network.load_state_dict(stored, strict=False)
     except (RuntimeError, SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{file} does not fit its architecture.json: {error}; if the network that was compressed is "
             "not what its class builds (it was pruned before, say), give it: amc.load(folder, model=...)"
         ) from error
-    filled = {own[name].data_ptr() for name in stored if name in own}
+    filled = {own[name].data_ptr() for name in stored}
     missing = [name for name in missing if own[name].data_ptr() not in filled]
-    if missing or unexpected:
+    if missing:
         raise CheckpointError(
-            f"{file} does not fit its architecture.json: it lacks {missing[:1]} and others, {len(missing)} in all, "
-            f"and {unexpected[:1]} and others, {len(unexpected)} in all, are unknown"
+            f"{file} does not fit its architecture.json: it lacks {missing[0]!r} and others, {len(missing)} in all"
         )

@@ -6,11 +6,15 @@ without their trained weights. Anything else is code of somebody's, which runs o
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
+import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from amc.errors import CheckpointError, ConsentError, ModelError
 from amc.models.factory import build, create_model, is_own_code, origin_of
@@ -30,7 +34,19 @@ _PLAIN: dict[str, type | tuple[type, ...]] = {
 }
 """Options that a file may give to a network by name, and their types."""
 _DOWNLOADS = ("weights", "weights_backbone", "pretrained", "pretrained_cfg", "checkpoint_path")
+_LARGEST_OPTION = 1 << 20
 _REMEDY = "pass the dense network: amc.load(folder, model=...)"
+
+
+class _WeightsOnMeta(TorchFunctionMode):
+    """Makes weights without values, for networks that compute with small tensors while they are built (RegNets)."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Runs a function; what is made to be filled later has no memory."""
+        named = dict(kwargs or {})
+        if func in (torch.empty, torch.zeros, torch.ones) and named.get("device") is None:
+            named["device"] = "meta"
+        return func(*args, **named)
 
 
 @dataclass(frozen=True)
@@ -84,6 +100,22 @@ class ModelSource:
             )
         return self._build_trusted()
 
+    def outline(self) -> nn.Module | None:
+        """Builds a network by name whose tensors have shapes and no values; None if that cannot be done.
+
+        Raises:
+            CheckpointError: If an option is none that a file may give.
+        """
+        if self.needs_trust:
+            return None
+        self._refuse_downloads()
+        self._check_options()
+        for mode in (torch.device("meta"), _WeightsOnMeta()):
+            with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), mode, suppress(ModelError):
+                warnings.simplefilter("ignore")
+                return create_model(self.reference, **self.options)
+        return None
+
     def _build_trusted(self) -> nn.Module:
         """Imports and calls what the source names."""
         try:
@@ -110,11 +142,12 @@ class ModelSource:
                 continue
             kind = _PLAIN.get(name)
             if kind is None:
-                raise CheckpointError(
-                    f"the options in architecture.json may be {', '.join(_PLAIN)}, not {name[:80]!r}; {_REMEDY}"
-                )
+                known = ", ".join(_PLAIN)
+                raise CheckpointError(f"the options in architecture.json may be {known}, not {name[:80]!r}; {_REMEDY}")
             if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
                 raise CheckpointError(f"the option {name} in architecture.json has a value of another type; {_REMEDY}")
+            if not 0 <= cast(float, value) <= _LARGEST_OPTION:
+                raise CheckpointError(f"the option {name} in architecture.json must not be {value}; {_REMEDY}")
 
     def _not_found(self, error: Exception) -> str:
         """Words why the class cannot be imported, and half of the remedy."""

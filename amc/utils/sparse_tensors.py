@@ -18,8 +18,11 @@ import torch
 from torch import Tensor
 
 from amc.errors import CheckpointError
+from amc.utils.bounded_files import DamagedFileError
+from amc.utils.plain_json import parse_json
 
-_INDEX, _BITS, _VALUES = "sparse.index", "sparse.bits", "sparse.values."
+INDEX, _BITS, _VALUES = "sparse.index", "sparse.bits", "sparse.values."
+_LARGEST_INDEX, _LARGEST_SIZE = 1 << 24, 1 << 48
 
 
 def packed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -41,7 +44,7 @@ def packed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         bits.append(torch.from_numpy(np.packbits(stays.cpu().numpy(), bitorder="little")))
         values.setdefault(index[-1][1], []).append(flat[stays])
     if index:
-        found[_INDEX] = torch.tensor(list(json.dumps(index, separators=(",", ":")).encode()), dtype=torch.uint8)
+        found[INDEX] = torch.tensor(list(json.dumps(index, separators=(",", ":")).encode()), dtype=torch.uint8)
         found[_BITS] = torch.cat(bits)
         found |= {_VALUES + dtype: torch.cat(parts) for dtype, parts in values.items()}
     return found
@@ -55,12 +58,12 @@ def unpacked(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     if not is_packed(stored):
         return dict(stored)
-    whole = {name: t for name, t in stored.items() if name not in (_INDEX, _BITS) and not name.startswith(_VALUES)}
+    whole = {name: tensor for name, tensor in stored.items() if not is_part(name)}
     bits = stored.get(_BITS)
     if bits is None or bits.dtype != torch.uint8 or bits.dim() != 1:
-        raise CheckpointError(f"a file with {_INDEX} must have {_BITS}, bytes in a row; save the network again")
+        raise CheckpointError(f"a file with {INDEX} must have {_BITS}, bytes in a row; save the network again")
     used, taken = 0, dict.fromkeys((name for name in stored if name.startswith(_VALUES)), 0)
-    for name, dtype, *shape in _index(stored[_INDEX]):
+    for name, dtype, *shape in index_of(stored[INDEX]):
         count, source = prod(shape), _VALUES + dtype
         end = used + -(-count // 8)
         if end > len(bits) or source not in taken:
@@ -79,26 +82,37 @@ def unpacked(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def is_packed(stored: Mapping[str, Tensor]) -> bool:
     """Tells whether tensors of a file hold any that was taken apart."""
-    return _INDEX in stored
+    return INDEX in stored
 
 
-def _index(tensor: Tensor) -> list[list[Any]]:
+def is_part(name: str) -> bool:
+    """Tells whether a tensor of a file holds parts of others."""
+    return name in (INDEX, _BITS) or name.startswith(_VALUES)
+
+
+def index_of(tensor: Tensor) -> list[list[Any]]:
     """Reads which tensors were taken apart: name, number format and sizes of each.
 
     Raises:
         CheckpointError: If it is damaged.
     """
     try:
-        index = json.loads(bytes(tensor.tolist()))
+        if tensor.numel() > _LARGEST_INDEX:
+            raise DamagedFileError(f"it must have at most {_LARGEST_INDEX:,} bytes")
+        index = parse_json(bytes(tensor.tolist()).decode("utf-8"))
         fits = all(
-            isinstance(name, str) and isinstance(dtype, str) and all(type(size) is int and size >= 0 for size in shape)
+            isinstance(name, str) and isinstance(dtype, str) and all(map(_is_size, shape))
             for name, dtype, *shape in index
         )
     except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{_INDEX} must be readable JSON: {error}; save the network again") from error
+        raise CheckpointError(f"{INDEX} must be readable JSON: {error}; save the network again") from error
     if not fits:
-        raise CheckpointError(f"{_INDEX} must list names, number formats and sizes; save the network again")
+        raise CheckpointError(f"{INDEX} must list names, number formats and sizes; save the network again")
     return list(index)
+
+
+def _is_size(size: Any) -> bool:
+    return type(size) is int and 0 <= size < _LARGEST_SIZE
 
 
 def _unfit(name: str) -> CheckpointError:
