@@ -36,6 +36,8 @@ _METAVARS = {
     "data.name": "NAME",
     "data.augment": "NAME",
     "finetune.schedule": "NAME",
+    "finetune.penalties": "NAME,NAME",
+    "train.penalties": "NAME,NAME",
     "finetune.keep": "NAME",
     "finetune.dtype": "NAME",
     "train.schedule": "NAME",

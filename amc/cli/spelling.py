@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from amc.errors import ConfigurationError
@@ -62,7 +62,13 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 """The registries that an option chooses from, by its dotted name; imported where `--help` lists the names."""
 
-SPELLINGS = {"compare": listed, "pruning.exclude": listed, "pruning.bounds": ratio_bounds}
+SPELLINGS: dict[str, Callable[[str], Any]] = {
+    "compare": listed,
+    "pruning.exclude": listed,
+    "pruning.bounds": ratio_bounds,
+    "finetune.penalties": listed,
+    "train.penalties": listed,
+}
 """What reads an option's text, by its dotted name."""
 
 

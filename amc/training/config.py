@@ -7,6 +7,7 @@ from typing import Literal
 
 from amc.errors import ConfigurationError
 from amc.runtime.device import resolve_device, resolve_dtype
+from amc.training.penalties.registry import PENALTIES
 from amc.training.schedule import SCHEDULES
 from amc.utils.conversion import conform
 from amc.utils.options import Chosen, create, spell
@@ -34,6 +35,8 @@ class FineTuneConfig:
         dtype: Number format of the computation: float32, bfloat16, or auto for bfloat16 where the device gains from it.
         keep: Which epoch's weights are kept: the last, or the best on the search split, the network before it being one
             of them.
+        penalties: What is added to the loss to drive channels or weights to zero. They take keep last, as an earlier
+            epoch is less sparse.
 
     Raises:
         UnknownNameError: If the schedule, or what to keep, does not exist.
@@ -55,12 +58,16 @@ class FineTuneConfig:
     feature_distillation: float = 0.0
     dtype: str = "auto"
     keep: Literal["last", "best"] = "best"
+    penalties: tuple[Chosen, ...] = ()
 
     def __post_init__(self) -> None:
         """Checks the settings."""
         object.__setattr__(self, "schedule", spell(SCHEDULES, self.schedule))
         create(SCHEDULES, self.schedule)
         conform(self)
+        object.__setattr__(self, "penalties", tuple(spell(PENALTIES, penalty) for penalty in self.penalties))
+        for penalty in self.penalties:
+            create(PENALTIES, penalty)
         resolve_dtype(self.dtype, resolve_device("cpu"))
         rules = {
             "epochs": (self.epochs >= 0, "at least 0"),
@@ -78,6 +85,10 @@ class FineTuneConfig:
         for name, (holds, rule) in rules.items():
             if not holds:
                 raise ConfigurationError(f"{name} must be {rule}, not {getattr(self, name)!r}")
+        if self.penalties and self.keep == "best":
+            raise ConfigurationError(
+                "keep must be 'last' where there are penalties, as they work up to the last step; not 'best'"
+            )
 
 
 @dataclass(frozen=True)

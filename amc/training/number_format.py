@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -12,7 +13,8 @@ from amc.errors import ConfigurationError
 from amc.runtime.call import evaluation_mode, first_line, move
 from amc.runtime.device import autocast, resolve_dtype
 from amc.training.config import FineTuneConfig
-from amc.training.objective import Batch, objective_of
+from amc.training.objective import objective_of
+from amc.training.terms import Batch
 from amc.utils.random_state import kept_random_state
 
 _IMAGES = 4
@@ -55,7 +57,8 @@ def _failure(
         with kept_random_state(), torch.enable_grad(), autocast(dtype, device):
             with evaluation_mode(trial):
                 trial(images)
-            loss = objective_of(config, data.task).loss(Batch(targets, trial.train()(images)))
+            objective = objective_of(replace(config, penalties=()), data.task)  # penalties attach to a training
+            loss = objective.loss(Batch(targets, trial.train()(images)))
             loss.backward()  # type: ignore[no-untyped-call]
     except Exception as error:  # whatever the network's layers, or classes that it has no output for, raise
         return first_line(error)

@@ -27,9 +27,10 @@ from amc.training.config import FineTuneConfig, TrainConfig
 from amc.training.evaluate import evaluate
 from amc.training.features import FeatureDistillation
 from amc.training.number_format import training_dtype
-from amc.training.objective import Batch, Objective, Term, Training, objective_of
+from amc.training.objective import Objective, objective_of
 from amc.training.progress import EpochRecord, TrainingHooks, TrainingProgress, TrainingResult
 from amc.training.schedule import learning_rate
+from amc.training.terms import Batch, Term, Training
 from amc.utils.random_state import isolated_random_state, random_states, set_random_states
 from amc.utils.stopping import StopRequested, deferring_stops, stop_here, stop_requested
 
@@ -81,7 +82,7 @@ def fine_tune(
         trainer = _Trainer(
             model, data, config, teacher, objective, seed, place, hooks or TrainingHooks(), channels_last
         )
-        with objective.attached(trainer.training()):
+        with objective.attached(trainer.training(few)):
             return trainer.run(checkpoint)
 
 
@@ -144,9 +145,9 @@ class _Trainer:
             "teacher": self.teacher is not None,
         }
 
-    def training(self) -> Training:
-        """Returns what terms of the objective need to know."""
-        return Training(self.model, self.optimizer, self.steps, self.config.epochs, len(self.train))
+    def training(self, example: Tensor) -> Training:
+        """Returns what terms of the objective need to know; `example` is a few inputs."""
+        return Training(self.model, self.optimizer, self.steps, self.config.epochs, len(self.train), example)
 
     def run(self, checkpoint: Path | None) -> TrainingResult:
         """Trains all epochs that are not done yet, and leaves the chosen weights in the network."""

@@ -17,9 +17,10 @@ from amc.errors import ModelError
 from amc.runtime.layout import lay_out
 from amc.training import FineTuneConfig, fine_tune
 from amc.training.features import FeatureDistillation
-from amc.training.objective import Batch, Objective, Term, objective_of
+from amc.training.objective import Objective, objective_of
+from amc.training.terms import Batch, Term
 
-QUICK = FineTuneConfig(epochs=2, batch_size=20, learning_rate=0.05, dtype="float32", distillation=0.0)
+QUICK = FineTuneConfig(epochs=2, batch_size=20, learning_rate=0.05, dtype="float32", distillation=0.0, keep="last")
 
 
 @pytest.fixture(scope="module")

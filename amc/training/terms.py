@@ -1,0 +1,88 @@
+"""A term of a training's objective, and what it gets to see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Training:
+    """The training that a term is part of.
+
+    Attributes:
+        model: The network that is trained.
+        optimizer: Its optimiser; a term may add groups of parameters.
+        steps: Steps of an epoch.
+        epochs: Epochs in all.
+        images: Training images.
+        example: A few inputs.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    steps: int
+    epochs: int
+    images: int
+    example: Tensor
+
+    def spare_decay(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Takes parameters out of the weight decay; before the first step."""
+        spared = {id(parameter): parameter for parameter in parameters}
+        for group in self.optimizer.param_groups:
+            group["params"] = [parameter for parameter in group["params"] if id(parameter) not in spared]
+        self.optimizer.add_param_group({"params": list(spared.values()), "weight_decay": 0.0})
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a step has computed.
+
+    Attributes:
+        targets: As the data has them, `(N, ...)`.
+        output: What the network returned in training mode.
+        teacher: The dense network's main output; None where no term asks for it.
+        step: The step, from 0, counted from the start of the training.
+    """
+
+    targets: Tensor
+    output: Any
+    teacher: Tensor | None = None
+    step: int = 0
+
+
+class Term:
+    """A term of the objective; this one is nothing, so that others need define only what they do.
+
+    Terms are added in the order in which they are given. A training calls `attach` once, then `loss` and `after_step`
+    in every step, and `detach` at the end, also where it fails.
+
+    Attributes:
+        needs_teacher: Whether `loss` looks at the dense network's output.
+    """
+
+    needs_teacher: ClassVar[bool] = False
+
+    def attach(self, training: Training) -> None:
+        """Gets ready: finds layers, registers hooks, adds parameters to the optimiser."""
+
+    def loss(self, batch: Batch) -> Tensor | None:
+        """Returns what is added to the loss of a batch, a scalar in float32; None for nothing."""
+        return None
+
+    def after_step(self, rate: float) -> None:
+        """Does what has to be done to the network after an optimiser step with a learning rate."""
+
+    def detach(self) -> None:
+        """Undoes what `attach` did, and leaves in the network what the term has learnt."""
+
+    def state(self) -> dict[str, Any]:
+        """Returns what a resumed training needs beside the network and its optimiser: tensors and plain values."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Takes what `state` returned."""
