@@ -282,3 +282,12 @@ def test_options_are_checked_when_the_criterion_is_chosen():
         PruningConfig(criterion="taylor:square=1")
     with pytest.raises(ConfigurationError, match="obs: ridge must be above 0"):
         PruningConfig(family="weight", criterion="obs:ridge=0")
+
+
+@pytest.mark.parametrize("name", ["l1", "l2", "fpgm"])
+def test_channels_that_no_filter_writes_score_alike(name):
+    """What writes them may be a vector, such as a learnt offset."""
+    model, structure = chain_of([[1], [2]], [[1, 1]])
+    readers = tuple(cut for cut in structure.groups[0].cuts if cut.role == "read")
+    group = ChannelGroup("offset", 2, readers, (), ("read",))
+    assert score(name, model, ModelStructure(structure.layers, (group,), (), ())).tolist() == [0, 0]

@@ -52,7 +52,7 @@ class GeometricMedian:
 
     def __call__(self, group: ChannelGroup, evidence: Evidence) -> Tensor:
         """Scores the channels of a group, `(C,)`."""
-        rows = torch.cat(list(filters(group, evidence.tensors)), 1)
+        rows = torch.cat([torch.zeros(group.channels, 1, dtype=torch.float64), *filters(group, evidence.tensors)], 1)
         # Not by matrix products, which lose half of the digits of a short distance.
         return torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist").sum(1)
 
