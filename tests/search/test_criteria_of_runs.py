@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -10,7 +12,8 @@ from amc.costs import Budget
 from amc.errors import ConfigurationError
 from amc.pipeline.families import FilterFamily, create_family
 from amc.pipeline.prepare import prepare
-from amc.pruning import PruningConfig
+from amc.pruning import Evidence, PruningConfig
+from amc.pruning.criteria.gradients import TaylorChannels
 from amc.structure import Allocation
 from amc.training import FineTuneConfig
 
@@ -55,6 +58,18 @@ def test_groups_that_are_not_cut_need_no_batch_norm():
 def test_criteria_that_need_data_say_so_without(family, criterion, needs):
     with pytest.raises(ConfigurationError, match=f"'{criterion}' needs data: its {needs} come from calibration images"):
         task_of(criterion, family)
+
+
+def test_runs_give_criteria_the_labels_of_the_calibration_split(workshop):
+    task = workshop.task
+    family = FilterFamily(replace(task, pruning=PruningConfig(criterion="taylor", reconstruction="none")))
+    decision, split = task.problem.decisions[-1], task.data.calibration
+    group = task.structure.groups[decision.group]
+    scores = TaylorChannels()(group, Evidence(task.model, task.structure, [split.inputs()], [split.targets]))
+    kept = family.kept(Allocation("filter", {decision.name: 5}))[decision.group]
+    assert kept.tolist() == sorted(scores.argsort(descending=True)[:5].tolist())
+    wrong = Evidence(task.model, task.structure, [split.inputs()], [split.targets.roll(1)])
+    assert kept.tolist() != sorted(TaylorChannels()(group, wrong).argsort(descending=True)[:5].tolist())
 
 
 @pytest.mark.parametrize(("family", "criterion"), [("filter", "auto"), ("filter", "fpgm"), ("weight", "random")])
