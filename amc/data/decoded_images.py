@@ -94,7 +94,9 @@ def decode_cached(
     entry = cache / f"images-{_fingerprint(files, image_size)}.safetensors"
     try:
         if entry.is_file():
-            return load_file(entry)["images"]
+            kept = load_file(entry)["images"]
+            if kept.dtype == torch.uint8 and kept.dim() == 4 and kept.shape[:2] == (len(files.paths), 3):
+                return kept
     except (SafetensorError, OSError, KeyError):
         pass  # A damaged entry is decoded anew and replaced.
     images = decode(files, image_size, progress)

@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from amc.errors import DataError
+from amc.utils.bounded_files import opened
 
 Pixels = NDArray[numpy.uint8]
 
 # ImageNet's convention: the shorter side is resized to 256 for a crop of 224.
 _CROP_SHARE = 224 / 256
 _WHITE = 65535
+_MOST_PIXELS = 1 << 26
 _REMEDY = "scale it and save it with 8 or 16 bits"
 
 
@@ -29,7 +31,8 @@ def decode_image(path: Path, image_size: int | None) -> Pixels:
         DataError: If the file cannot be decoded; the message names it.
     """
     try:
-        with Image.open(path) as image:
+        with opened(path) as file, Image.open(file) as image:
+            _check_pixels(path, *image.size)
             rgb = _eight_bit(image, path).convert("RGB")
     except DataError:
         raise
@@ -41,8 +44,23 @@ def decode_image(path: Path, image_size: int | None) -> Pixels:
     except Exception as error:  # Pillow meets damaged files with errors of any kind, struct.error among them
         raise DataError(f"cannot decode the image {path}: {error}; replace or remove it") from error
     if image_size is not None:
+        shorter, longer = sorted(rgb.size)
+        _check_pixels(path, 2 * image_size, 2 * image_size * longer // shorter)
         rgb = fit_size(rgb, image_size)
     return numpy.ascontiguousarray(numpy.asarray(rgb).transpose(2, 0, 1))
+
+
+def _check_pixels(path: Path, width: int, height: int) -> None:
+    """Refuses an image that takes more memory than images do, as it is or at the size that it is to have.
+
+    Raises:
+        DataError: If it has too many pixels.
+    """
+    if width * height > _MOST_PIXELS:
+        raise DataError(
+            f"images must have at most {_MOST_PIXELS:,} pixels, also when they are resized to data.image_size, and "
+            f"{path} has {width}x{height}; scale or crop it, or remove it"
+        )
 
 
 def fit_size(image: Image.Image, size: int) -> Image.Image:

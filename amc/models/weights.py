@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import pickle
-import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from amc.errors import CheckpointError, ModelError
+from amc.models.pickle_files import read_pickle
 from amc.runtime.finite import all_finite
 from amc.utils.sparse_tensors import unpacked
 
@@ -23,8 +21,8 @@ _WRAPPERS = (
 """Under what keys training scripts keep a state dict. Where a file has several, the first of them is taken."""
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.")
 """What wrappers put before every name: `nn.DataParallel`, `torch.compile`, and modules that hold the network."""
-_BESIDE = {"scalar": "a NumPy number", "Namespace": "an argparse.Namespace", "_reconstruct": "a NumPy array"}
 _SHOWN = 4
+_NESTED = 8
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str], *, replace_head: bool = False) -> tuple[str, ...]:
@@ -118,36 +116,12 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{file} is not a readable safetensors file: {error}") from error
 
 
-def read_pickle(file: Path) -> Any:
-    """Reads what `torch.save` wrote onto the CPU: tensors and plain containers, nothing else.
-
-    Raises:
-        CheckpointError: If the file is unreadable or holds anything else.
-    """
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{file} holds {_what_else(error)}, which may run any code and is refused; where you trust it, save its "
-            "weights with torch.save(model.state_dict(), FILE) and load those"
-        ) from error
-    except Exception as error:  # The reader meets arbitrary bytes with errors of any kind, IndexError among them.
-        raise CheckpointError(f"{file} is not a readable PyTorch file: {type(error).__name__}: {error}") from error
-
-
-def _what_else(error: pickle.UnpicklingError) -> str:
-    """Words what a file holds that is neither tensor nor plain container, as PyTorch's reader names it."""
-    found = re.search(r"GLOBAL ([\w.]+)", str(error))
-    if found is None:
-        return "more than tensors, or is no PyTorch file"
-    name = found[1].rpartition(".")[2]
-    return f"{_BESIDE.get(name, 'more than tensors: an object of another class')} ({found[1]}) beside its weights"
-
-
 def _unwrap(loaded: Any, file: Path) -> dict[str, Tensor]:
     """Finds the tensors by name in what a file held."""
     content = loaded
-    while isinstance(content, Mapping) and not _is_state_dict(content):
+    for _ in range(_NESTED):  # a dict that a pickle holds may hold itself
+        if not isinstance(content, Mapping) or _is_state_dict(content):
+            break
         inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
         if inner is None:
             break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 
 from amc.errors import CheckpointError
-from amc.models.weights import read_pickle
+from amc.models.pickle_files import read_pickle, tensors_within
 from amc.utils.durable_files import replacing
 
 _FORMAT = {"format": 2}  # one more of the settings that must agree
@@ -59,8 +60,9 @@ def read_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] |
     differing = [name for name in wanted if name not in written or written[name] != wanted[name]]
     if differing:
         name = differing[0]
+        found = reprlib.repr(written.get(name))
         raise CheckpointError(
-            f"the training state {path} was written with {name} {written.get(name)!r}, not {wanted[name]!r}; "
+            f"the training state {path} was written with {name} {found}, not {wanted[name]!r}; "
             "use the same settings to go on, or delete it to start anew"
         )
     return dict(content["state"])
@@ -82,6 +84,7 @@ def _read(path: Path) -> dict[str, Any]:
         content = read_pickle(path)
     except CheckpointError as error:
         raise CheckpointError(f"the training state {path} is damaged: {error}; {remedy}") from error
-    if not isinstance(content, dict) or not {"settings", "state"} <= content.keys():
+    parts = (content.get("settings"), content.get("state")) if isinstance(content, dict) else (None, None)
+    if not all(isinstance(part, dict) for part in parts) or any(True for _ in tensors_within(parts[0])):
         raise CheckpointError(f"{path} is no training state; {remedy}")
-    return content
+    return dict(content)

@@ -30,6 +30,7 @@ from amc.training.number_format import training_dtype
 from amc.training.objective import Objective, objective_of
 from amc.training.progress import EpochRecord, TrainingHooks, TrainingProgress, TrainingResult
 from amc.training.schedule import learning_rate
+from amc.training.state_check import check_state
 from amc.training.terms import Batch, Term, Training
 from amc.utils.random_state import isolated_random_state, random_states, set_random_states
 from amc.utils.stopping import StopRequested, deferring_stops, stop_here, stop_requested
@@ -310,8 +311,10 @@ class _Trainer:
         """Goes on from what `_state` returned."""
         if state is None:
             return
+        check_state(state, self._state(), self.optimizer)
         self._take(state)
-        self.optimizer.load_state_dict(state["optimizer"])
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state["optimizer"]["state"], "param_groups": groups})
         self.generator.set_state(state["generator"])
         set_random_states(state["global_generators"])
         self.start = None if state["start"] is None else EpochRecord(**state["start"])

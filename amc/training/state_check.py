@@ -1,0 +1,117 @@
+"""Whether the state of a training that a file holds is one of the training that is to use it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from amc.errors import CheckpointError
+from amc.models.pickle_files import tensors_within
+from amc.runtime.finite import all_finite
+from amc.training.progress import EpochRecord
+from amc.utils.plain_json import as_type
+
+_NUMPY_WORDS = 624
+"""32-bit words of the state of NumPy's generator; NumPy itself does not check the position in them."""
+
+
+def check_state(state: Mapping[str, Any], own: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> None:
+    """Checks a state before any of it is used.
+
+    Args:
+        state: What the file holds.
+        own: The state of the training as it starts.
+        optimizer: Its optimiser.
+
+    Raises:
+        CheckpointError: If a part is missing, or is not of the training's own shapes and types, or not finite.
+    """
+    try:
+        _check_weights(state, own)
+        _check_momenta(state["optimizer"]["state"], optimizer)
+        _check_generators(state, own)
+        for record in [*([] if state["start"] is None else [state["start"]]), *state["history"]]:
+            as_type(record, EpochRecord)
+        if state["best"] is not None:
+            _check_count(state["best"]["epoch"])
+            _check_weights(state["best"], own)
+        _check_unfinished(state.get("unfinished"), own)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+        raise CheckpointError(
+            f"a training state must be of the training that it is for, and is not: {type(error).__name__}: {error}; "
+            "delete it to train from the start"
+        ) from error
+
+
+def _check_weights(state: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Checks weights, and what the terms of the objective have learnt."""
+    weights, expected = state["model"], own["model"]
+    for name in weights.keys() ^ expected.keys():
+        raise ValueError(f"the weights {name!r} are missing, or too many")
+    for name, tensor in expected.items():
+        _check_form(weights[name], tensor, name)
+        if all_finite(tensor):  # masks may hold infinities
+            _check_finite(weights[name], name)
+    if len(state["objective"]) != len(own["objective"]):
+        raise ValueError("it has another number of terms")
+    for tensor in tensors_within(state["objective"]):
+        _check_finite(tensor, "a term")
+
+
+def _check_momenta(momenta: Mapping[int, Any], optimizer: torch.optim.Optimizer) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, entries in momenta.items():
+        _check_count(index)
+        for name, value in entries.items():
+            if name != "momentum_buffer":
+                raise ValueError(f"the optimiser has no {name!r}")
+            if value is not None:
+                _check_like(value, parameters[index], "a momentum")
+
+
+def _check_generators(state: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    if state["generator"].shape != own["generator"].shape or state["generator"].dtype != torch.uint8:
+        raise ValueError("the state of the generator is of another form")
+    states = state["global_generators"]
+    _, key, position, *_ = states["numpy"]
+    if tuple(key.shape) != (_NUMPY_WORDS,) or key.dtype != torch.int64:
+        raise ValueError("the state of NumPy's generator is of another form")
+    if type(position) is not int or not 0 <= position <= _NUMPY_WORDS:
+        raise ValueError("the position of NumPy's generator must lie within its state")
+    if not isinstance(states["cuda"], list | tuple):
+        raise ValueError("the states of the accelerators' generators are of another form")
+    random.Random().setstate(states["python"])  # generators of no use but to refuse what is no state
+    for found in (state["generator"], states["cpu"]):
+        torch.Generator().set_state(found)
+
+
+def _check_unfinished(unfinished: Any, own: Mapping[str, Any]) -> None:
+    if unfinished is not None:
+        _check_count(unfinished["steps"])
+        _check_generators(unfinished["begin"], own)
+        _check_like(unfinished["loss_sum"], torch.zeros(()), "the loss")
+
+
+def _check_like(tensor: Any, own: Tensor, name: str) -> None:
+    """Checks a tensor against one of the same shape and type, and that it is finite."""
+    _check_form(tensor, own, name)
+    _check_finite(tensor, name)
+
+
+def _check_form(tensor: Any, own: Tensor, name: str) -> None:
+    if not isinstance(tensor, Tensor) or tensor.shape != own.shape or tensor.dtype != own.dtype:
+        raise ValueError(f"{name!r} must have shape {tuple(own.shape)} and type {own.dtype}")
+
+
+def _check_finite(tensor: Tensor, name: str) -> None:
+    if (tensor.is_floating_point() or tensor.is_complex()) and not all_finite(tensor):
+        raise ValueError(f"{name!r} holds NaN or infinite values")
+
+
+def _check_count(value: Any) -> None:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"a count must be a whole number, not {type(value).__name__}")
