@@ -40,7 +40,8 @@ def run(options: jsonargparse.Namespace) -> None:
     shown = display()
     opened = RunRecorder(path, config, shown, command="compress", resume=options.resume, mix_scores=options.mix_scores)
     with opened as recorder:
-        task, source = open_task(config, load_roles(config.data, config.seed, shown), budget=budget_of(config))
+        data = load_roles(config.data, config.seed, shown)
+        task, source = open_task(config, data, budget=budget_of(config), schedule=config.schedule)
         train = config.train if config.trains_first else None
         result = Job(task, config.search, source, train, config.compare).carry_out(recorder)
         table = write_report(path, result)

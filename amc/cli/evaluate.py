@@ -14,8 +14,8 @@ from amc.cli.resume import check_started_from
 from amc.errors import ConfigurationError
 
 _UNUSED = (
-    "agent", "episodes", "reward", "first_images", "allocation_mode", "compare", "budget", "pruning",
-    "train", "train_first", "dtype", "deterministic", "finetune",
+    "agent", "episodes", "reward", "first_images", "allocation_mode", "schedule", "compare", "budget",
+    "pruning", "train", "train_first", "dtype", "deterministic", "finetune",
 )  # fmt: skip
 
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from amc.pipeline.recorder import Recorder
 
 _UNUSED = (
-    "agent", "episodes", "reward", "first_images", "allocation_mode", "compare", "budget", "pruning",
-    "train", "train_first", "dtype",
+    "agent", "episodes", "reward", "first_images", "allocation_mode", "schedule", "compare", "budget",
+    "pruning", "train", "train_first", "dtype",
 )  # fmt: skip
 
 

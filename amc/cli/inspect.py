@@ -22,6 +22,7 @@ _UNUSED = (
     "reward",
     "first_images",
     "allocation_mode",
+    "schedule",
     "compare",
     "train",
     "train_first",

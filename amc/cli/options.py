@@ -24,6 +24,7 @@ _METAVARS = {
     "agent": "NAME",
     "reward": "NAME",
     "allocation_mode": "NAME",
+    "schedule": "NAME",
     "compare": "NAME,NAME",
     "device": "NAME",
     "dtype": "NAME",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from amc.structure import Allocation
 
 _UNUSED = (
-    "agent", "episodes", "reward", "first_images", "allocation_mode", "compare", "budget",
+    "agent", "episodes", "reward", "first_images", "allocation_mode", "schedule", "compare", "budget",
     "finetune", "dtype",
 )  # fmt: skip
 

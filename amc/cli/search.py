@@ -12,7 +12,7 @@ from amc.cli.options import add_output_options, add_run_options, run_config
 from amc.cli.resume import options_to_resume, output_of
 from amc.storage.names import POLICY, REPORT
 
-_UNUSED = ("compare", "finetune")
+_UNUSED = ("schedule", "compare", "finetune")
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:

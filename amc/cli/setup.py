@@ -21,6 +21,7 @@ from amc.report.progress import ProgressDisplay
 from amc.runtime.call import failure_of
 from amc.storage.load import load
 from amc.storage.source import ModelSource
+from amc.utils.options import Chosen
 from amc.utils.registry import current_folder_on_path
 
 
@@ -91,13 +92,16 @@ def check_images(model: nn.Module, data: DataRoles) -> None:
         ) from failure
 
 
-def open_task(config: RunConfig, data: DataRoles, *, budget: Budget | None = None) -> tuple[Task, ModelSource]:
+def open_task(
+    config: RunConfig, data: DataRoles, *, budget: Budget | None = None, schedule: Chosen = "one_shot"
+) -> tuple[Task, ModelSource]:
     """Builds and traces the dense network of a configuration, and checks all that it says.
 
     Args:
         config: The configuration.
         data: Its data.
         budget: The budget; None for no bound.
+        schedule: In which rounds networks are pruned and trained.
 
     Raises:
         AmcError: If an option, the network or its weights cannot be used.
@@ -110,6 +114,8 @@ def open_task(config: RunConfig, data: DataRoles, *, budget: Budget | None = Non
         pruning=config.pruning,
         finetune=config.finetune,
         train=config.train if config.trains_first else None,
+        schedule=schedule,
+        retrain=config.train,
         seed=config.seed,
         device=config.device,
         dtype=config.dtype,

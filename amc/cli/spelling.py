@@ -54,6 +54,7 @@ def ratio_bounds(text: str) -> dict[str, tuple[float, float]]:
 CHOICES: dict[str, tuple[str, ...]] = {
     "agent": ("agents.registry:AGENTS",),
     "agents": ("agents.registry:AGENTS",),
+    "schedule": ("amc.pruning.schedules:SCHEDULES",),
     "reward": ("envs.rewards:REWARDS",),
     "pruning.criterion": ("amc.pruning.criteria.base:FILTER_CRITERIA", "amc.pruning.criteria.base:WEIGHT_CRITERIA"),
     "data.augment": ("amc.data.augment:AUGMENTATIONS",),

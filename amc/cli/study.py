@@ -103,7 +103,7 @@ def _agents(config: RunConfig, folder: Path, options: jsonargparse.Namespace) ->
     variants = [Variant.parse(text) for text in [*options.agents, *transfers]]
     cells = plan(variants, options.budgets, options.counts, options.seeds)
     rules = StudyRules(options.metric, replace(config, agent="uniform").search, tuple(options.finetuned))
-    task, _ = open_task(config, load_roles(config.data, config.seed, shown))
+    task, _ = open_task(config, load_roles(config.data, config.seed, shown), schedule=config.schedule)
     study = AgentsStudy(task, folder, rules)
     study.check(cells)
     open_folder(folder, config, {"metric": options.metric})
@@ -128,7 +128,7 @@ def _rewards(config: RunConfig, folder: Path, options: jsonargparse.Namespace) -
     from amc.study.study_folder import ensure_trained, open_folder
 
     shown, budget = display(), Budget(**{options.metric: options.budgets[0]})
-    task, _ = open_task(config, load_roles(config.data, config.seed, shown), budget=budget)
+    task, _ = open_task(config, load_roles(config.data, config.seed, shown), budget=budget, schedule=config.schedule)
     allocations = allocations_to_compare(task, options.rewards, config.seed)
     open_folder(folder, config, {"metric": options.metric})
     with fast_threads(task.model, task.example_input, config.device, deterministic=config.deterministic):

@@ -42,6 +42,7 @@ def compress(
     pruning: PruningConfig | None = None,
     finetune: FineTuneConfig | Callable[[nn.Module], object] | None = None,
     train: TrainConfig | None = None,
+    schedule: Chosen = "one_shot",
     compare_with: Sequence[str] = (),
     evaluate: Callable[[nn.Module], float] | None = None,
     example_input: Any | None = None,
@@ -68,6 +69,8 @@ def compress(
         pruning: What is removed and how the rest makes up for it.
         finetune: Settings of the fine-tuning, or a function that fine-tunes a network in place.
         train: Settings to train the dense network with first; None if it is trained.
+        schedule: In which rounds the network is pruned and trained: a name in `amc.pruning.schedules`, with options
+            as in `"iterative:count=5"`. Those that train networks as the dense one was take the settings of `train`.
         compare_with: Agents that do the same job under the same rules.
         evaluate: Figure of merit of a network, higher is better, in place of the accuracy on `data`: for tasks other
             than classification. It serves the search AND the report, so let it read no test data. Networks come on
@@ -117,6 +120,7 @@ def compress(
         evaluate=evaluate,
         tune=finetune if callable(finetune) else None,
         train=train,
+        schedule=schedule,
         example_input=example_input,
         seed=search.seed,
         device=device,
@@ -126,7 +130,13 @@ def compress(
     if out is None or isinstance(out, Recorder):
         return job.carry_out(out or Recorder())
     judge = {"evaluate": evaluate, "finetune": finetune, "train": train, "compare_with": compare_with}
-    rules = {"budget": task.problem.budget, "pruning": task.pruning, **asdict(search), **judge}
+    rules = {
+        "budget": task.problem.budget,
+        "pruning": task.pruning,
+        "schedule": task.schedule,
+        **asdict(search),
+        **judge,
+    }
     with KeptRun(Path(out), fingerprint(model, roles, train is None, **rules)) as kept:
         result = job.carry_out(kept)
         result.write(Path(out))

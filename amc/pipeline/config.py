@@ -18,6 +18,7 @@ from amc.data.load import DataConfig
 from amc.models.factory import is_own_code
 from amc.pipeline.search import SearchConfig, default_budget
 from amc.pruning import PruningConfig
+from amc.pruning.schedules import SCHEDULES
 from amc.training.config import FineTuneConfig, TrainConfig
 from amc.utils.conversion import check_seed, conform
 from amc.utils.options import Chosen, spell
@@ -72,6 +73,7 @@ class RunConfig:
         first_images: Images that score a candidate first, rounded up to whole batches (on a CPU of 250); it sees the
             rest only while it can still win. Unset: all.
         allocation_mode: How candidates are kept within the budget: clip (the paper's) or project.
+        schedule: In which rounds networks are pruned and trained.
         compare: Agents to compare with under the same budget; none for no comparison.
         seed: Seed of everything random.
         device: auto, cpu or cuda.
@@ -92,6 +94,7 @@ class RunConfig:
     reward: Chosen = "accuracy"
     first_images: int | None = None
     allocation_mode: Literal["clip", "project"] = "clip"
+    schedule: Chosen = "one_shot"
     compare: tuple[str, ...] = ("uniform", "erk")
     seed: int = 0
     device: str = "auto"
@@ -107,6 +110,7 @@ class RunConfig:
         """Checks the options, and writes as text what is chosen by name; `search` checks what the choices name."""
         object.__setattr__(self, "agent", spell(AGENTS, self.agent))
         object.__setattr__(self, "reward", spell(REWARDS, self.reward))
+        object.__setattr__(self, "schedule", spell(SCHEDULES, self.schedule))
         conform(self)
         check_seed(self.seed)
 

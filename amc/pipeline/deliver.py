@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
-from amc.errors import ConfigurationError
 from amc.pipeline.families import Family, create_family
-from amc.pipeline.recorder import Recorder, share_of, training_hooks
+from amc.pipeline.recorder import Recorder, share_of
+from amc.pipeline.rounds import carry_out
 from amc.pipeline.task import Task
 from amc.problem.evaluator import Evaluator
 from amc.runtime.call import move
 from amc.structure import Allocation
-from amc.training import fine_tune
-from amc.training.objective import AfterStep
-from amc.utils.noted import noting_warnings
-from amc.utils.options import file_stem
 
 
 @dataclass(frozen=True)
@@ -35,6 +30,7 @@ class Delivered:
         finetuned: The same after fine-tuning.
         kept: Kept channels of every group that was cut, by its index in the structure.
         notes: What is to be said of it: which epoch was kept, and warnings of its training.
+        rounds: Figures of each round where the schedule has several.
     """
 
     name: str
@@ -45,6 +41,7 @@ class Delivered:
     finetuned: float
     kept: Mapping[int, Tensor] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    rounds: tuple[dict[str, Any], ...] = ()
 
     def figures(self) -> dict[str, Any]:
         """Returns the figures, for JSON."""
@@ -54,6 +51,7 @@ class Delivered:
             "finetuned": self.finetuned,
             "allocation": self.allocation.as_dict(),
             "notes": list(self.notes),
+            **({"rounds": list(self.rounds)} if self.rounds else {}),
         }
 
 
@@ -82,7 +80,7 @@ class Workshop:
         return self.family.evaluator
 
     def deliver(self, name: str, allocation: Allocation, recorder: Recorder) -> Delivered:
-        """Makes the network of an allocation, fine-tunes it and measures it on the test split.
+        """Makes the network of an allocation as the schedule says, and measures it on the test split.
 
         Args:
             name: Who chose the allocation.
@@ -92,13 +90,9 @@ class Workshop:
         Raises:
             StructureError: If the pruned network does not cost what was predicted.
         """
-        with share_of(recorder, f"prune and refit ({name})") as advance:
-            pruned = self.family.prune(allocation, advance)
-        finished = copy.deepcopy(pruned)
-        with noting_warnings() as notes:
-            note = self._finetune(name, finished, allocation, recorder)
-        problem = self.task.problem
-        before, after = self.task.test(pruned), self.task.test(finished)
+        carried = carry_out(self.task, self.family, name, allocation, recorder)
+        finished, problem = carried.finished, self.task.problem
+        before, after = self.task.test(carried.pruned), self.task.test(finished)
         move(finished.eval(), device="cpu")
         return Delivered(
             name=name,
@@ -107,30 +101,7 @@ class Workshop:
             pruned=before,
             finetuned=after,
             model=finished,
-            kept=self.family.kept(allocation),
-            notes=tuple(filter(None, (note, *notes))),
+            kept=carried.kept,
+            notes=carried.notes,
+            rounds=carried.records,
         )
-
-    def _finetune(self, name: str, model: nn.Module, allocation: Allocation, recorder: Recorder) -> str:
-        """Fine-tunes a pruned network in place, as the task says; returns what there is to note of it."""
-        task, keep = self.task, self.family.keeper(model)
-        if task.tune is not None:
-            returned = task.tune(model)
-            if isinstance(returned, nn.Module) and returned is not model:
-                raise ConfigurationError("finetune(model) must train the network in place; it returned another one")
-            keep(model)
-        if task.tune is None and task.data is not None and task.finetune.epochs > 0:
-            with training_hooks(recorder, name, len(task.data.train), task.finetune) as hooks:
-                result = fine_tune(
-                    model,
-                    task.data,
-                    task.finetune,
-                    teacher=task.model,
-                    seed=task.seed,
-                    device=task.device,
-                    hooks=hooks,
-                    terms=[AfterStep(keep)],
-                    checkpoint=recorder.checkpoint(f"{file_stem(name)}-{allocation.digest()}"),
-                )
-            return result.note
-        return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -102,7 +103,11 @@ class FilterFamily:
             only={decision.group for decision in task.problem.decisions},
         )
         self._pruner = FilterPruner(task.model, task.structure, tables)
-        self.evaluator: Evaluator = FilterEvaluator(task, self._pruner, self._images)
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """Scores the candidates of the search; made when a search asks for it."""
+        return FilterEvaluator(self._task, self._pruner, self._images)
 
     def prune(self, allocation: Allocation, advance: Progress = silent) -> nn.Module:
         """Prunes and refits; see `Family`."""
@@ -147,13 +152,17 @@ class WeightFamily:
         if name == "auto":
             name = "magnitude" if self._images is None else "obs"
         self._criterion: WeightCriterion = create(WEIGHT_CRITERIA, name)
-        evidence = evidence_of(task, self._images)
+        self._evidence = evidence_of(task, self._images)
         self._pattern = WEIGHT_PATTERNS.get(task.pruning.pattern)
         refit = self._images is not None and task.pruning.reconstruction != "none"
         options = WeightTableOptions(refit=refit, pattern=self._pattern)
-        tables = build_weight_tables(task.model, task.structure, self._criterion, evidence, options, advance)
+        tables = build_weight_tables(task.model, task.structure, self._criterion, self._evidence, options, advance)
         self._pruner = WeightPruner(task.model, task.structure, tables)
-        self.evaluator: Evaluator = WeightEvaluator(task, self._pruner, self._images, evidence)
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """Scores the candidates of the search; made when a search asks for it."""
+        return WeightEvaluator(self._task, self._pruner, self._images, self._evidence)
 
     def prune(self, allocation: Allocation, advance: Progress = silent) -> nn.Module:
         """Masks a copy of the network and refits what stays; see `Family`."""

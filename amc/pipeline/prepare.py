@@ -12,10 +12,12 @@ from amc.costs.agreement import check_dense_flops
 from amc.data import DataRoles, ImageSet
 from amc.errors import ConfigurationError, DataError, ModelError
 from amc.pipeline.recorder import Recorder, training_hooks
+from amc.pipeline.rounds import plan_rounds
 from amc.pipeline.task import Task, build_problem, example_of
 from amc.problem import PruningProblem
 from amc.pruning import CRITERIA, Evidence, PruningConfig
 from amc.pruning.criteria.base import removal_order
+from amc.pruning.schedules import SCHEDULES
 from amc.runtime import device_of, resolve_device, resolve_dtype
 from amc.runtime.call import failure_of, inference, on_device
 from amc.runtime.finite import all_finite
@@ -25,8 +27,9 @@ from amc.tracing.trace import trace_structure
 from amc.training import FineTuneConfig, TrainConfig, train_model
 from amc.training.number_format import training_dtype
 from amc.utils.conversion import check_seed
-from amc.utils.options import create
+from amc.utils.options import Chosen, create, spell
 
+_HALF = 0.5  # of the cost: what a schedule is checked with where there is no budget
 _FEW = 8  # masks that are held against the network's output
 
 
@@ -40,12 +43,17 @@ def prepare(
     evaluate: Callable[[nn.Module], float] | None = None,
     tune: Callable[[nn.Module], object] | None = None,
     train: TrainConfig | None = None,
+    schedule: Chosen = "one_shot",
+    retrain: TrainConfig | None = None,
     example_input: Any | None = None,
     seed: int = 0,
     device: str = "auto",
     dtype: str = "auto",
 ) -> Task:
     """Traces a network and sets up its pruning problem, checking whatever can be checked before work starts.
+
+    See `Task` for the arguments. `train` are the settings to train the network with first, None if it is trained;
+    `retrain` those with which schedules train networks, `train` if None.
 
     Raises:
         AmcError: If an option, the budget, the network or its weights cannot be used.
@@ -69,7 +77,8 @@ def prepare(
         _check_outputs(model, data)
     problem = build_problem(structure, budget, pruning)
     _check_criterion(model, structure, problem, str(pruning.criterion), has_data=data is not None)
-    return Task(
+    initial = None if train is None else {name: value.detach().clone() for name, value in model.state_dict().items()}
+    task = Task(
         model=model,
         data=data,
         structure=structure,
@@ -82,7 +91,13 @@ def prepare(
         seed=seed,
         device=device,
         dtype=dtype,
+        schedule=spell(SCHEDULES, schedule),
+        train=train or retrain or TrainConfig(),
+        initial=initial,
     )
+    limit, dense = task.problem.limit, task.problem.cost_model.dense
+    plan_rounds(task, _HALF if limit is None else limit / dense)
+    return task
 
 
 def _check_finite(data: DataRoles) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite, nan
 from typing import Any
@@ -17,7 +17,7 @@ from amc.problem import PruningProblem, filter_problem, weight_problem
 from amc.pruning.config import PruningConfig
 from amc.structure import ModelStructure
 from amc.training import evaluate
-from amc.training.config import FineTuneConfig
+from amc.training.config import FineTuneConfig, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,9 @@ class Task:
         seed: Seed of everything random.
         device: Where to compute.
         dtype: Number format in which candidates are scored: auto, float32 or bfloat16.
+        schedule: In which rounds the pruned networks are made; see `amc.pruning.schedules`.
+        train: How the dense network was trained, for schedules that train networks the same way.
+        initial: The dense network's weights before its training, by name; None if they are not known.
     """
 
     model: nn.Module
@@ -51,6 +54,9 @@ class Task:
     seed: int = 0
     device: str = "auto"
     dtype: str = "auto"
+    schedule: str = "one_shot"
+    train: TrainConfig = field(default_factory=TrainConfig)
+    initial: Mapping[str, Tensor] | None = None
 
     def test(self, model: nn.Module) -> float:
         """Returns the figure to report of a network: the task's metric on the test split, or the user's own."""
@@ -58,6 +64,13 @@ class Task:
             return self.measured(model)
         assert self.data is not None
         return evaluate(model, self.data.test, device=self.device, task=self.data.task).accuracy
+
+    def searched(self, model: nn.Module) -> float:
+        """Returns the figure of a network on the search split, or the user's own."""
+        if self.measure is not None:
+            return self.measured(model)
+        assert self.data is not None
+        return evaluate(model, self.data.search, device=self.device, task=self.data.task).accuracy
 
     def measured(self, model: nn.Module) -> float:
         """Returns the user's own figure of merit of a network.

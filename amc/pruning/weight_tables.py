@@ -138,7 +138,10 @@ def build_weight_tables(
     for layer in structure.layers:
         weight = evidence.tensors[layer.weight]
         pattern = options.pattern if options.pattern.step(layer.weight_shape) else UNSTRUCTURED
-        ranked = pattern.ranks(weight_scores(criterion, layer, evidence))
+        scores = weight_scores(criterion, layer, evidence)
+        if pattern is UNSTRUCTURED:  # what an earlier round has set to zero goes first, whatever the criterion says
+            scores = scores.masked_fill(weight == 0, -torch.inf)
+        ranked = pattern.ranks(scores)
         tables[layer.name] = LayerTable(weight, ranked)
         if options.refit:
             tables[layer.name] = _tabulate(model, layer, weight, ranked, grids[layer.name], evidence)

@@ -49,6 +49,8 @@ def fine_tune(
     hooks: TrainingHooks | None = None,
     terms: Sequence[Term] = (),
     checkpoint: Path | None = None,
+    first_epoch: int = 0,
+    schedule_epochs: int | None = None,
 ) -> TrainingResult:
     """Trains a network further, in place, on `data.train`; `data.test` is never read.
 
@@ -66,6 +68,8 @@ def fine_tune(
         hooks: What is called meanwhile.
         terms: What is added to the objective that the settings describe.
         checkpoint: A file that the state is written to after every epoch, and that is gone on from where it exists.
+        first_epoch: Place of the first epoch in the schedule of the learning rate, from 0.
+        schedule_epochs: Epochs of that schedule; those of the settings if None.
 
     Raises:
         CheckpointError: If the checkpoint cannot be read or belongs to other settings.
@@ -83,6 +87,7 @@ def fine_tune(
         trainer = _Trainer(
             model, data, config, teacher, objective, seed, place, hooks or TrainingHooks(), channels_last
         )
+        trainer.place_in_schedule(first_epoch, schedule_epochs)
         with objective.attached(trainer.training(few)):
             return trainer.run(checkpoint)
 
@@ -96,10 +101,20 @@ def train_model(
     device: DeviceLike = "auto",
     hooks: TrainingHooks | None = None,
     checkpoint: Path | None = None,
+    schedule_epochs: int | None = None,
 ) -> TrainingResult:
     """Trains a network from its present weights, in place; see `fine_tune`, which differs in its defaults alone."""
     options = config or TrainConfig()
-    return fine_tune(model, data, options, seed=seed, device=device, hooks=hooks, checkpoint=checkpoint)
+    return fine_tune(
+        model,
+        data,
+        options,
+        seed=seed,
+        device=device,
+        hooks=hooks,
+        checkpoint=checkpoint,
+        schedule_epochs=schedule_epochs,
+    )
 
 
 class _DivergedError(ModelError):
@@ -134,6 +149,7 @@ class _Trainer:
         self.steps = steps_per_epoch(len(data.train), config.batch_size)
         self.optimizer = _optimizer(model, config)
         self.generator = torch.Generator().manual_seed(seed)
+        self.first, self.total = 0, config.epochs
         self.start: EpochRecord | None = None
         self.history: list[EpochRecord] = []
         self.best: dict[str, Any] | None = None
@@ -149,6 +165,12 @@ class _Trainer:
     def training(self, example: Tensor) -> Training:
         """Returns what terms of the objective need to know; `example` is a few inputs."""
         return Training(self.model, self.optimizer, self.steps, self.config.epochs, len(self.train), example)
+
+    def place_in_schedule(self, first: int, total: int | None) -> None:
+        """Makes the epochs a part of a longer schedule of the learning rate; see `fine_tune`."""
+        if first or total is not None:
+            self.first, self.total = first, total or self.config.epochs
+            self.settings |= {"first_epoch": self.first, "schedule_epochs": self.total}
 
     def run(self, checkpoint: Path | None) -> TrainingResult:
         """Trains all epochs that are not done yet, and leaves the chosen weights in the network."""
@@ -255,7 +277,7 @@ class _Trainer:
 
     def _rate(self, step: int) -> float:
         """Returns the learning rate of a step, counted from the start of the training."""
-        config, steps = self.config, self.config.epochs * self.steps
+        config, step, steps = self.config, self.first * self.steps + step, self.total * self.steps
         return learning_rate(config.schedule, step, steps, peak=config.learning_rate, warmup=config.warmup)
 
     def _step(self, images: Tensor, targets: Tensor, rate: float, done: int) -> Tensor:

@@ -1,0 +1,264 @@
+"""Carrying a schedule out: rounds of pruning, refit or rewinding, and training.
+
+Each round prunes the network that the one before has trained, and measures, ranks and refits it as if it were a dense
+one. What is kept composes: the last network is described by channels of the dense network, so that nothing needs the
+networks between.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from amc.costs import Budget
+from amc.errors import ConfigurationError
+from amc.pipeline.families import Family, create_family
+from amc.pipeline.recorder import Recorder, share_of, training_hooks
+from amc.pipeline.task import Task
+from amc.problem import PruningProblem, filter_problem
+from amc.pruning.schedules import SCHEDULES, Goal, Round
+from amc.runtime.call import on_device
+from amc.runtime.device import device_of
+from amc.structure import Allocation, ModelStructure
+from amc.structure.slicing import cut
+from amc.tracing.trace import trace_structure
+from amc.training import fine_tune, train_model
+from amc.training.objective import AfterStep
+from amc.training.reinitialise import reinitialise
+from amc.utils.noted import noting_warnings
+from amc.utils.options import create, file_stem
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What the rounds have come to.
+
+    Attributes:
+        pruned: The network after the last pruning, before it was rewound or trained.
+        finished: The same after training.
+        kept: Kept channels of every group that was cut, in those of the dense network, by its index there.
+        notes: What is to be said of it: which epochs were kept, and warnings of the trainings.
+        records: Figures of each round where there are several, for JSON; accuracies are those on the search split.
+    """
+
+    pruned: nn.Module
+    finished: nn.Module
+    kept: Mapping[int, Tensor]
+    notes: tuple[str, ...] = ()
+    records: tuple[dict[str, Any], ...] = ()
+
+
+def plan_rounds(task: Task, share: float) -> tuple[Round, ...]:
+    """Returns the rounds of a task's schedule.
+
+    Args:
+        task: The task.
+        share: Share of the dense network's cost that is left in the end, in the metric of the budget.
+
+    Raises:
+        UnknownNameError: If no schedule has the name.
+        ConfigurationError: If an option is wrong, the epochs do not suffice, or the task lacks what the schedule needs.
+    """
+    schedule = create(SCHEDULES, task.schedule)
+    rounds = schedule.rounds(Goal(share, task.finetune.epochs, task.train.epochs))
+    if task.tune is not None and any(step.retrain or step.total for step in rounds):
+        raise ConfigurationError(
+            f"the schedule {task.schedule!r} decides how networks are trained, and finetune is a function of your own; "
+            "give an amc.FineTuneConfig, or choose the schedule 'iterative'"
+        )
+    if task.data is None and any(step.retrain for step in rounds):
+        raise ConfigurationError(f"the schedule {task.schedule!r} trains networks and needs data; give data")
+    if task.initial is None and any(step.rewind in ("init", "early") for step in rounds):
+        raise ConfigurationError(
+            f"the schedule {task.schedule!r} rewinds to the weights before training, which are known only of a network "
+            "that is trained first: set train_first, and leave weights out, or choose the schedule 'lr_rewinding'"
+        )
+    return rounds
+
+
+def carry_out(task: Task, family: Family, name: str, allocation: Allocation, recorder: Recorder) -> Carried:
+    """Carries the schedule of a task out for an allocation.
+
+    Args:
+        task: What is pruned, and how it is trained.
+        family: Prunes the dense network.
+        name: Who chose the allocation.
+        allocation: What is kept in the end.
+        recorder: Is told of every round, and keeps the states of trainings.
+
+    Raises:
+        StructureError: If a pruned network does not cost what was predicted.
+    """
+    problem = task.problem
+    target, widths = problem.widths(allocation), problem.dense_widths
+    notes: list[str] = []
+    rounds = plan_rounds(task, problem.cost(target) / problem.cost(widths))
+    network, kept, records = task.model, dict[int, Tensor](), []
+    for number, step in enumerate(rounds):
+        before, is_last = widths, step is rounds[-1]
+        widths = target if is_last else round_widths(problem, target, step.budget, before)
+        part = allocation if len(rounds) == 1 else part_of(problem, before, widths)
+        label = name if len(rounds) == 1 else f"{name}, round {number + 1} of {len(rounds)}"
+        now, prunes = _prepared(task, family, network, step, is_first=number == 0)
+        with share_of(recorder, f"prune and refit ({label})") as advance:
+            pruned = prunes.prune(part, advance)
+        kept = composed(task.structure, kept, now.structure, prunes.kept(part))
+        keep = prunes.keeper(pruned)
+        network = _rewound(task, step, pruned, kept, number)
+        keep(network)
+        file = f"{file_stem(name)}-{allocation.digest()}" + ("" if len(rounds) == 1 else f"-round{number + 1}")
+        with noting_warnings() as warned:
+            note = _train(
+                task, step, network, keep, label, recorder.checkpoint(file), number, recorder, is_last=is_last
+            )
+        notes += filter(None, (note, *warned))
+        if len(rounds) > 1:
+            records.append(_record(task, step, widths, pruned, network))
+    return Carried(pruned, network, kept, tuple(notes), tuple(records))
+
+
+def round_widths(
+    problem: PruningProblem, target: Sequence[int], budget: float, before: Sequence[int]
+) -> tuple[int, ...]:
+    """Returns the widths of a round: the final ones, raised in proportion to a larger budget.
+
+    Args:
+        problem: The problem of the dense network.
+        target: The final widths.
+        budget: Share of the dense network's cost that may be left.
+        before: The widths after the round before; none rises.
+    """
+    share = problem.cost(target) / problem.cost(problem.dense_widths)
+    if budget <= share:
+        return tuple(target)
+    done = (1 - budget) / (1 - share)  # of what goes in the end, in every metric that is bounded
+    final, dense = problem.costs_of(target), problem.dense_costs
+    limits = {name: dense[name] - done * (dense[name] - final[name]) for name in problem.limits or [problem.metric]}
+    bounds = Budget(**{name: int(limit) for name, limit in limits.items()})
+    raised = replace(problem, budget=bounds).project(problem.keep_ratios(target))
+    return tuple(min(old, max(low, width)) for old, low, width in zip(before, target, raised, strict=True))
+
+
+def part_of(problem: PruningProblem, before: Sequence[int], widths: Sequence[int]) -> Allocation:
+    """Returns the allocation of one round: channel groups that lose channels in it, or all layers with weights."""
+    if problem.kind == "weight":  # zeros of the rounds before must stay zero
+        return problem.allocation(widths)
+    names = [decision.name for decision in problem.decisions]
+    falls = {name: width for name, old, width in zip(names, before, widths, strict=True) if width < old}
+    return Allocation(problem.kind, falls)
+
+
+def composed(
+    dense: ModelStructure, kept: Mapping[int, Tensor], structure: ModelStructure, stays: Mapping[int, Tensor]
+) -> dict[int, Tensor]:
+    """Puts what a round keeps of a pruned network into the channels of the dense one.
+
+    Args:
+        dense: Structure of the dense network.
+        kept: What the rounds before have kept, in channels of the dense network, by group.
+        structure: Structure of the network that the round has pruned; its groups have the same names.
+        stays: What the round keeps of it, in its own channels, by its own groups.
+    """
+    places = {group.name: index for index, group in enumerate(dense.groups)}
+    result = dict(kept)
+    for index, channels in stays.items():
+        place = places[structure.groups[index].name]
+        result[place] = kept[place][channels] if place in kept else channels
+    return result
+
+
+def _prepared(task: Task, family: Family, network: nn.Module, step: Round, *, is_first: bool) -> tuple[Task, Family]:
+    """Returns the task of pruning the network that a round starts with, and what prunes it."""
+    recovery = task.pruning.reconstruction if step.recovery is None else step.recovery
+    if is_first and recovery == task.pruning.reconstruction:
+        return task, family
+    now = replace(task, pruning=replace(task.pruning, reconstruction=recovery))
+    if not is_first:
+        now = replace(now, model=network)
+        if task.problem.kind == "filter":
+            structure = trace_structure(network.eval(), on_device(task.example_input, device_of(network)))
+            now = replace(now, structure=structure, problem=_unbounded(structure, task))
+    return now, create_family(now)
+
+
+def _unbounded(structure: ModelStructure, task: Task) -> PruningProblem:
+    """Returns the problem of a pruned network, in which any width may be asked for."""
+    rules = task.pruning
+    return filter_problem(structure, None, min_keep_ratio=0.0, exclude=rules.exclude, residual=rules.residual)
+
+
+def _rewound(task: Task, step: Round, pruned: nn.Module, kept: Mapping[int, Tensor], number: int) -> nn.Module:
+    """Returns the network to train: a copy of the pruned one, or one with other weights of the same shapes."""
+    if step.rewind == "none":
+        return copy.deepcopy(pruned)
+    if step.rewind == "random":
+        network = copy.deepcopy(pruned)
+        reinitialise(network, task.seed + 1 + number)
+        return network
+    assert task.initial is not None
+    network = copy.deepcopy(task.model)
+    network.load_state_dict(dict(task.initial))
+    if step.rewind == "early":
+        assert task.data is not None
+        config = replace(task.train, epochs=step.early, keep="last")
+        total = task.train.epochs
+        train_model(network, task.data, config, seed=task.seed, device=task.device, schedule_epochs=total)
+    if kept:
+        cut(network, task.structure, kept)
+    return network
+
+
+def _train(
+    task: Task,
+    step: Round,
+    model: nn.Module,
+    keep: Callable[[nn.Module], None],
+    label: str,
+    checkpoint: Any,
+    number: int,
+    recorder: Recorder,
+    *,
+    is_last: bool,
+) -> str:
+    """Trains the network of a round in place, as the task and the round say; returns what there is to note of it."""
+    if task.tune is not None:
+        returned = task.tune(model)
+        if isinstance(returned, nn.Module) and returned is not model:
+            raise ConfigurationError("finetune(model) must train the network in place; it returned another one")
+        keep(model)
+    if task.tune is None and task.data is not None and step.epochs > 0:
+        config = replace(task.train if step.retrain else task.finetune, epochs=step.epochs)
+        if not is_last:
+            config = replace(config, keep="last")  # what a round trains is pruned again: its best epoch is no end
+        with training_hooks(recorder, label, len(task.data.train), config) as hooks:
+            result = fine_tune(
+                model,
+                task.data,
+                config,
+                teacher=None if step.retrain else task.model,
+                seed=task.seed + number,
+                device=task.device,
+                hooks=hooks,
+                terms=[AfterStep(keep)],
+                checkpoint=checkpoint,
+                first_epoch=step.first,
+                schedule_epochs=step.total,
+            )
+        return result.note
+    return ""
+
+
+def _record(task: Task, step: Round, widths: Sequence[int], pruned: nn.Module, trained: nn.Module) -> dict[str, Any]:
+    """Returns the figures of a round; the difference of the accuracies is what pruning costs and training brings."""
+    return {
+        "budget": step.budget,
+        "cost": task.problem.cost(widths),
+        "epochs": step.epochs,
+        "rewind": step.rewind,
+        "search_pruned": task.searched(pruned),
+        "search_trained": task.searched(trained),
+    }

@@ -1,0 +1,30 @@
+"""Giving a network new weights, whatever its shapes."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from amc.errors import ModelError
+from amc.utils.random_state import isolated_random_state
+
+
+def reinitialise(model: nn.Module, seed: int) -> None:
+    """Draws all weights of a network at random, in place, as its modules' `reset_parameters` does.
+
+    Args:
+        model: The network; pruned layers are drawn for the inputs that they have.
+        seed: Seed of the draws; the global random state is left as it was.
+
+    Raises:
+        ModelError: If a parameter belongs to a module that cannot reset it.
+    """
+    with isolated_random_state(seed):
+        for name, module in model.named_modules():
+            reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
+            if callable(reset):
+                reset()
+            elif module._parameters:
+                raise ModelError(
+                    f"the module {name or type(model).__name__!r} has weights and no reset_parameters, so that it "
+                    "cannot be trained from new weights; give it one, or choose another schedule"
+                )
