@@ -15,7 +15,7 @@ from torch.func import functional_call
 
 from amc.errors import ConfigurationError
 from amc.pruning import FILTER_CRITERIA, Evidence, EvidenceOptions, PruningConfig
-from amc.pruning.criteria.regression import contributions, lasso_factors, thinet_order
+from amc.pruning.criteria.regression import contributions, lasso_factors, lasso_scores, thinet_order
 from amc.structure import ChannelGroup, LayerSpec, ModelStructure, TensorCut
 from amc.utils.options import create
 
@@ -260,6 +260,13 @@ def test_channels_stay_by_the_penalty_at_which_they_enter(net):
     for place, penalty in enumerate(penalties):  # whoever has a factor at a penalty has entered at a larger one
         assert supports[:, : place + 1].any(1).tolist() == (scores > penalty).tolist()
     assert scores.max() == pytest.approx(top, rel=0.06)
+
+
+def test_of_channels_that_enter_the_path_together_the_larger_factor_stays():
+    """Uncorrelated channels enter at their energy; these three lie between two penalties of the path."""
+    scores = lasso_scores(torch.diag(torch.tensor([3.97, 4.0, 0.5, 3.98], dtype=torch.float64)))
+    assert scores.argsort().tolist() == [2, 0, 3, 1]
+    assert scores.tolist() == pytest.approx([3.97, 4.0, 0.5, 3.98], rel=0.05)
 
 
 def test_lasso_of_channels_that_contribute_nothing():

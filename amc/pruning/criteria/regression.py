@@ -76,19 +76,7 @@ class LassoSelection:
     def __call__(self, group: ChannelGroup, evidence: Evidence) -> Tensor:
         """Scores the channels of a group, `(C,)`."""
         moments = contributions(group, evidence)
-        if moments is None:
-            return writer_norms(group, evidence.tensors, 2)
-        largest = float(moments.sum(1).abs().max())
-        if largest == 0:  # nothing is contributed, so nothing is lost
-            return torch.zeros(group.channels, dtype=torch.float64)
-        penalties = np.geomspace(largest, _SMALLEST * largest, _PATH)
-        factors = np.abs(lasso_factors(moments, penalties))
-        first = np.where(factors.any(1), (factors > 0).argmax(1), _PATH - 1)
-        entered = factors[np.arange(len(factors)), first]
-        step = penalties[np.maximum(first - 1, 0)] - penalties[first]
-        rivals = np.array([entered[first == place].max(initial=0.0) for place in first])
-        share = np.divide(entered, rivals, out=np.zeros_like(entered), where=rivals > 0)
-        return torch.from_numpy(np.where(entered > 0, penalties[first] + 0.999 * step * share, 0.0))
+        return writer_norms(group, evidence.tensors, 2) if moments is None else lasso_scores(moments)
 
 
 def contributions(group: ChannelGroup, evidence: Evidence) -> Tensor | None:
@@ -131,6 +119,24 @@ def thinet_order(moments: Tensor) -> Tensor:
         costs += 2 * moments[channel]
         costs[removed] = torch.inf
     return torch.tensor(removed)
+
+
+def lasso_scores(moments: Tensor) -> Tensor:
+    """Returns the largest penalty at which each channel has a factor, `(C,)`, from the moments `(C, C)`.
+
+    Of channels that enter between two penalties of the path, those with the larger factors are taken to enter first.
+    """
+    largest = float(moments.sum(1).abs().max())
+    if largest == 0:  # nothing is contributed, so nothing is lost
+        return torch.zeros(len(moments), dtype=torch.float64)
+    penalties = np.geomspace(largest, _SMALLEST * largest, _PATH)
+    factors = np.abs(lasso_factors(moments, penalties))
+    first = np.where(factors.any(1), (factors > 0).argmax(1), _PATH - 1)
+    entered = factors[np.arange(len(factors)), first]
+    step = penalties[np.maximum(first - 1, 0)] - penalties[first]
+    rivals = np.array([entered[first == place].max(initial=0.0) for place in first])
+    share = np.divide(entered, rivals, out=np.zeros_like(entered), where=rivals > 0)
+    return torch.from_numpy(np.where(entered > 0, penalties[first] + 0.999 * step * share, 0.0))
 
 
 def lasso_factors(moments: Tensor, penalties: NDArray[np.float64]) -> NDArray[np.float64]:
