@@ -21,6 +21,10 @@ _ALLOCATIONS_BETWEEN_COLLECTIONS = 100_000
 _DISK_IS_FULL = ("No space left on device", "Disk quota exceeded", "inline_container", "PytorchStreamWriter")
 """What the system and safetensors say of a full disk, and what PyTorch does."""
 
+_REMEDY_FOR_MEMORY = (
+    "what was done before is kept: end other programs, or choose another --device, and resume; or start a run with "
+    "smaller batches in another --out"
+)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 COMMANDS: Registry[Command] = Registry("command")
@@ -83,11 +87,20 @@ def _guarded(words: list[str]) -> int:
                 file=sys.stderr,
             )
             return 2
+        if "torch" in sys.modules and _is_out_of_memory(error):
+            print(f"amc: error: out of memory ({' '.join(str(error).split())}); {_REMEDY_FOR_MEMORY}", file=sys.stderr)
+            return 2
         if not any(words in str(error) for words in _DISK_IS_FULL):
             raise
         remedy = "what was written before is kept: make room, and go on with --resume (a study with the same command)"
         print(f"amc: error: the disk is full ({' '.join(str(error).split())}); {remedy}", file=sys.stderr)
         return 2
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    from amc.runtime.memory import is_out_of_memory  # here, as it loads PyTorch
+
+    return is_out_of_memory(error)
 
 
 def _dispatch(words: list[str]) -> int:

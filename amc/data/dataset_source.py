@@ -20,6 +20,7 @@ from torch.utils.data import (
 
 from amc.data.batches import MakeBatch, is_single, pair_of
 from amc.data.image_set import Batch
+from amc.errors import DataError
 
 _KEPT = ("num_workers", "pin_memory", "worker_init_fn", "multiprocessing_context", "timeout", "prefetch_factor")
 """What a loader says of how items are loaded. Workers do not persist, so that a resumed run draws what it would have
@@ -121,7 +122,7 @@ class DatasetSource:
             generator=seeds,
             **self.settings.options,
         )
-        for item in loader:
+        for item in _living(loader):
             inputs, targets = pair_of(item, self.settings.make)
             if channels_last and inputs.dim() == 4:
                 inputs = inputs.contiguous(memory_format=torch.channels_last)
@@ -133,6 +134,23 @@ class DatasetSource:
             return self.positions[torch.randperm(len(self.positions), generator=generator)]
         weights = self.weights[self.positions].double()
         return self.positions[torch.multinomial(weights, self.draws, replacement=True, generator=generator)]
+
+
+def _living(loader: Iterable[Any]) -> Iterator[Any]:
+    """Iterates over a loader, and words the death of its worker processes.
+
+    Raises:
+        DataError: If one has died.
+    """
+    try:
+        yield from loader
+    except (RuntimeError, ConnectionError, EOFError) as error:  # as the death comes to light in one place or another
+        is_death = "exited unexpectedly" in str(error) or not isinstance(error, RuntimeError)
+        if not is_death or not getattr(loader, "num_workers", 0) or "Caught" in str(error):
+            raise
+        raise DataError(
+            f"a process that loads data has died ({error}), often for want of memory; use fewer workers, or 0"
+        ) from error
 
 
 def source_of_loader(loader: DataLoader[Any], make: MakeBatch | None) -> DatasetSource | None:

@@ -13,6 +13,7 @@ from amc.data.tasks import TaskType
 from amc.problem.score import Score
 from amc.pruning import CandidateNetwork
 from amc.pruning.candidate import images_at_once
+from amc.runtime.memory import BatchesThatFit
 from amc.structure import Allocation
 from amc.training.evaluate import score_batches
 
@@ -31,7 +32,7 @@ class TaskScorer:
             task: Bears metric and loss.
             calibration: Inputs on which a candidate's batch norms are re-estimated; None leaves them.
         """
-        self._network, self._task = network, task
+        self._network, self._task, self._fitting = network, task, BatchesThatFit()
         count = images_at_once(network.device, search.images[0].numel())
         self._batches: Sequence[Tensor] = [network.prepare(part) for part in torch.split(search.inputs(), count)]
         self._targets = [part.to(network.device) for part in torch.split(search.targets, count)]
@@ -46,4 +47,4 @@ class TaskScorer:
 
     def _outputs(self) -> Iterator[Batch]:
         for batch, targets in zip(self._batches, self._targets, strict=True):
-            yield self._network.run(batch), targets
+            yield self._fitting(self._network.run, batch), targets

@@ -15,6 +15,7 @@ from amc.pruning.folding import find_folds, fold_in_place
 from amc.pruning.plan import PrunePlan, Pruner
 from amc.pruning.recovery.recalibration import batch_statistics
 from amc.runtime.call import move
+from amc.runtime.memory import BatchesThatFit
 from amc.runtime.outputs import main_output
 from amc.structure import Allocation
 from amc.structure.slicing import attribute_values, set_attributes, set_tensors
@@ -215,11 +216,12 @@ class CandidateScorer(Generic[ScoreT]):
             raise ConfigurationError(
                 f"a score needs images and one class for each; got {len(images)} images, {len(targets)} classes"
             )
-        self._network, self._measure = network, measure
+        self._network, self._measure, self._fitting = network, measure, BatchesThatFit()
         count = batch_size or images_at_once(network.device, images[0].numel())
         self._batches: Sequence[Tensor] = [network.prepare(part) for part in torch.split(images, count)]
         self._calibration = None if calibration is None else network.prepare(calibration)
-        dense = network.logits(network.dense, self._batches)
+        self._network.load(network.dense)
+        dense = torch.cat([self._run(batch) for batch in self._batches])
         self._targets, self._reference = targets.to(dense.device), dense.argmax(1)
 
     def __call__(self, allocation: Allocation) -> ScoreT:
@@ -237,7 +239,7 @@ class CandidateScorer(Generic[ScoreT]):
             ConfigurationError: If the allocation does not fit the network.
         """
         self._load(allocation)
-        logits = torch.cat([self._network.run(batch) for batch in self._first(images)])
+        logits = torch.cat([self._run(batch) for batch in self._first(images)])
         return self._measure(logits, self._targets[: len(logits)], self._reference[: len(logits)])
 
     def stages(self, allocation: Allocation, sizes: Sequence[int]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -258,11 +260,15 @@ class CandidateScorer(Generic[ScoreT]):
         self._load(allocation)
         due, outputs, seen = list(sizes), [], 0
         for batch in self._batches:
-            outputs.append(self._network.run(batch))
+            outputs.append(self._run(batch))
             seen += len(batch)
             if due and seen >= due[0]:
                 due = [size for size in due if size > seen]
                 yield torch.cat(outputs), self._targets[:seen], self._reference[:seen]
+
+    def _run(self, batch: Tensor) -> Tensor:
+        """Runs the loaded network, in parts where memory does not suffice."""
+        return self._fitting(self._network.run, batch)
 
     def _load(self, allocation: Allocation) -> None:
         """Gets the network of an allocation ready to be scored."""

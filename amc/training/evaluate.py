@@ -17,6 +17,7 @@ from amc.problem.score import Score
 from amc.runtime.call import inference, move
 from amc.runtime.device import DeviceLike, autocast, device_of, resolve_device, resolve_dtype
 from amc.runtime.layout import AnyLayout
+from amc.runtime.memory import BatchesThatFit
 from amc.runtime.outputs import main_output
 
 _ONE_SIDED = 1.645
@@ -168,10 +169,10 @@ def run_batches(
     place = device_of(model) if device is None else resolve_device(device)
     number_format = resolve_dtype(dtype, place)
     move(model, device=place)
-    run = AnyLayout(model)
+    run, fitting = AnyLayout(model), BatchesThatFit()
     for images, targets in data.batches(batch_size, device=place, channels_last=True):
         with inference(model), autocast(number_format, place):
-            outputs = main_output(run(images)).float()
+            outputs = fitting(lambda part: main_output(run(part)).float(), images)
         yield outputs, targets
 
 

@@ -359,6 +359,16 @@ def test_a_name_that_is_too_long_is_said_in_one_line(tmp_path, capsys):
     assert "File name too long" in error_of([*words, str(tmp_path / ("n" * 300))], capsys)
 
 
+def test_memory_that_does_not_suffice_for_a_training_is_one_line(pruned, tmp_path, monkeypatch, capsys):
+    def fail(*arguments, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    words = ["finetune", str(pruned), "--finetune.epochs", "1", "--device", "cpu", "--out", str(tmp_path / "run")]
+    monkeypatch.setattr("amc.training.trainer._Trainer._step", fail)
+    line = error_of(words, capsys)
+    assert line.startswith("amc: error: out of memory (CUDA out of memory. Tried to allocate 2 GiB); what was done")
+
+
 def test_an_interrupted_study_says_that_the_same_command_goes_on(tmp_path, monkeypatch, capsys):
     def stop(*arguments):
         raise KeyboardInterrupt
