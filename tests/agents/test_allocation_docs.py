@@ -40,9 +40,9 @@ def test_the_example_of_the_page_works(toys, monkeypatch):
     exec(compile(code, "allocations.md", "exec", dont_inherit=True), {"__name__": "builtins"})
     env = toys.ToyEnv(toys.toy_problem([1, 1, 1], size=64), [1.0, 1.0, 1.0])
     widths = list(create_agent("half_last").search(env, 1, seed=0).best.allocation.widths.values())
-    assert widths[0] == widths[1] == pytest.approx(2 * widths[2], abs=2)
+    assert widths == pytest.approx([38.4, 38.4, 19.2], abs=1)
     steps = create(SCHEDULES, "two_steps:first=3").rounds(Goal(0.4, 10, 0))
-    assert [(step.budget, step.epochs) for step in steps] == [(0.7, 3), (0.4, 7)]
+    assert [(step.budget, step.epochs) for step in steps] == [(pytest.approx(0.7), 3), (0.4, 7)]
 
 
 def test_the_message_of_the_page_is_what_is_said():
