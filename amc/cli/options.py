@@ -31,7 +31,7 @@ _METAVARS = {
     "data.root": "DIR",
     "pruning.family": "NAME",
     "pruning.criterion": "NAME",
-    "pruning.reconstruction": "NAME",
+    "pruning.recovery": "NAME",
     "pruning.exclude": "NAME,NAME",
     "pruning.bounds": "PATTERN=MIN:MAX",
     "data.name": "NAME",

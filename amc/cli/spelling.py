@@ -57,6 +57,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "schedule": ("amc.pruning.schedules:SCHEDULES",),
     "reward": ("envs.rewards:REWARDS",),
     "pruning.criterion": ("amc.pruning.criteria.base:FILTER_CRITERIA", "amc.pruning.criteria.base:WEIGHT_CRITERIA"),
+    "pruning.recovery": ("amc.pruning.recovery.registry:RECOVERIES",),
+    "pruning.pattern": ("amc.pruning.weight_patterns:WEIGHT_PATTERNS",),
     "data.augment": ("amc.data.augment:AUGMENTATIONS",),
     "finetune.schedule": ("amc.training.schedule:SCHEDULES",),
     "train.schedule": ("amc.training.schedule:SCHEDULES",),

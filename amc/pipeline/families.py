@@ -17,7 +17,6 @@ from amc.problem.evaluator import Evaluator
 from amc.pruning import (
     WEIGHT_CRITERIA,
     FilterPruner,
-    ReconstructionOptions,
     SamplingOptions,
     SparseSolver,
     TableOptions,
@@ -28,8 +27,8 @@ from amc.pruning import (
     build_tables,
     build_weight_tables,
     masks_of_zeros,
-    reconstruct,
 )
+from amc.pruning.recovery.registry import RECOVERIES, PrunedNetwork
 from amc.pruning.weight_patterns import WEIGHT_PATTERNS
 from amc.runtime import resolve_device
 from amc.runtime.call import move, on_device
@@ -86,7 +85,8 @@ class FilterFamily:
         self._task, self._device = task, resolve_device(task.device)
         has_images = task.data is not None
         self._images = task.data.calibration.inputs().to(self._device) if task.data is not None else None
-        refit = has_images and task.pruning.reconstruction != "none"
+        self._recovery = create(RECOVERIES, task.pruning.recovery)
+        refit = has_images and self._recovery.refits_candidates
         criterion = str(task.pruning.criterion)
         if criterion == "auto":
             criterion = "elimination" if has_images else "l2"
@@ -113,10 +113,12 @@ class FilterFamily:
         """Prunes and refits; see `Family`."""
         model = self._pruner.prune(allocation)
         self._check_costs(model, allocation)
-        if self._task.pruning.reconstruction == "sequential" and self._images is not None:
-            kept = self.kept(allocation)
-            options = ReconstructionOptions(seed=self._task.seed)
-            reconstruct(model, self._task.model, self._task.structure, kept, self._images, options, advance)
+        if self._images is not None:
+            task = self._task
+            pruned = PrunedNetwork(
+                model, task.model, task.structure, self._images, self.kept(allocation), seed=task.seed
+            )
+            self._recovery(pruned, advance)
         return model
 
     def kept(self, allocation: Allocation) -> dict[int, Tensor]:
@@ -154,7 +156,8 @@ class WeightFamily:
         self._criterion: WeightCriterion = create(WEIGHT_CRITERIA, name)
         self._evidence = evidence_of(task, self._images)
         self._pattern = WEIGHT_PATTERNS.get(task.pruning.pattern)
-        refit = self._images is not None and task.pruning.reconstruction != "none"
+        self._recovery = create(RECOVERIES, task.pruning.recovery)
+        refit = self._images is not None and self._recovery.refits_candidates
         options = WeightTableOptions(refit=refit, pattern=self._pattern)
         tables = build_weight_tables(task.model, task.structure, self._criterion, self._evidence, options, advance)
         self._pruner = WeightPruner(task.model, task.structure, tables)
@@ -167,19 +170,13 @@ class WeightFamily:
     def prune(self, allocation: Allocation, advance: Progress = silent) -> nn.Module:
         """Masks a copy of the network and refits what stays; see `Family`."""
         model = self._pruner.prune(allocation)
-        if self._task.pruning.reconstruction == "sequential" and self._images is not None:
-            masks = self._pruner.masks(allocation)
-            reconstruct(
-                model,
-                self._task.model,
-                self._task.structure,
-                {},
-                self._images,
-                ReconstructionOptions(seed=self._task.seed),
-                advance,
-                sparse=masks,
-                solver=SparseSolver(masks, self._criterion, self._pattern),
+        if self._images is not None:
+            task, masks = self._task, self._pruner.masks(allocation)
+            solver = SparseSolver(masks, self._criterion, self._pattern)
+            pruned = PrunedNetwork(
+                model, task.model, task.structure, self._images, masks=masks, solver=solver, seed=task.seed
             )
+            self._recovery(pruned, advance)
         limit = self._task.problem.cost(self._task.problem.widths(allocation), "params")
         found = sum(int(parameter.count_nonzero()) for parameter in model.parameters())
         if found > limit:

@@ -7,14 +7,12 @@ from dataclasses import dataclass, field
 
 from amc.errors import ConfigurationError, UnknownNameError
 from amc.pruning.criteria.base import CRITERIA
+from amc.pruning.recovery.registry import RECOVERIES
 from amc.pruning.weight_patterns import WEIGHT_PATTERNS
 from amc.utils.conversion import conform
 from amc.utils.options import Chosen, create, spell
 
 FAMILIES = ("filter", "weight")
-
-
-RECONSTRUCTIONS = ("sequential", "once", "none")
 
 
 @dataclass(frozen=True)
@@ -25,8 +23,7 @@ class PruningConfig:
         family: filter removes whole channels (a smaller network); weight zeroes single weights (the same shapes).
         criterion: What ranks channels or weights; auto takes elimination (l2 without data) for channels and obs
             (magnitude without data) for weights.
-        reconstruction: Least-squares refit of the layers that read a cut one, or that lose weights: sequential, once or
-            none.
+        recovery: What makes up for the cut before fine-tuning.
         recalibration_images: Calibration images on which the batch norms of a candidate are re-estimated before it is
             scored; 0 scores it as it is.
         min_keep_ratio: Smallest share that every layer keeps, 0 to 1; unset: 0.1 of the channels, 0.01 of the weights.
@@ -40,13 +37,13 @@ class PruningConfig:
             it does not fit stay dense.
 
     Raises:
-        UnknownNameError: If the family, criterion or reconstruction does not exist.
+        UnknownNameError: If the family, criterion or recovery does not exist.
         ConfigurationError: If an option has another type or is out of its range.
     """
 
     family: str = "filter"
     criterion: Chosen = "auto"
-    reconstruction: str = "sequential"
+    recovery: Chosen = "sequential"
     recalibration_images: int = 100
     min_keep_ratio: float | None = None
     max_keep_ratio: float = 1.0
@@ -60,10 +57,10 @@ class PruningConfig:
         """Checks the options."""
         if self.family in CRITERIA:
             object.__setattr__(self, "criterion", spell(CRITERIA[self.family], self.criterion))
+        object.__setattr__(self, "recovery", spell(RECOVERIES, self.recovery))
         conform(self, "pruning.")
         for kind, name, known in (
             ("pruning family", self.family, FAMILIES),
-            ("reconstruction", self.reconstruction, RECONSTRUCTIONS),
             ("pattern", self.pattern, WEIGHT_PATTERNS.names()),
         ):
             if name not in known:
@@ -74,6 +71,7 @@ class PruningConfig:
             )
         if self.criterion != "auto":
             create(CRITERIA[self.family], self.criterion)
+        create(RECOVERIES, self.recovery)
         if self.recalibration_images < 0 or self.recalibration_images == 1:
             raise ConfigurationError(
                 f"pruning.recalibration_images must be at least 2, or 0 for none, not {self.recalibration_images}"

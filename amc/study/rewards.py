@@ -151,16 +151,16 @@ def states_of(task: Task) -> dict[str, tuple[str, bool]]:
     return {state: rules for state, rules in STATES.items() if recalibrates or not rules[1]}
 
 
-def scorer(task: Task, reconstruction: str, recalibrated: bool) -> Callable[[Allocation], Score]:
+def scorer(task: Task, recovery: str, recalibrated: bool) -> Callable[[Allocation], Score]:
     """Returns what scores candidates on the search split as a search would under other rules.
 
     Args:
         task: The task.
-        reconstruction: As in `PruningConfig`.
+        recovery: As in `PruningConfig`.
         recalibrated: Whether batch norms are re-estimated, on as many images as the task says.
     """
     images = task.pruning.recalibration_images if recalibrated else 0
-    rules = replace(task.pruning, reconstruction=reconstruction, recalibration_images=images)
+    rules = replace(task.pruning, recovery=recovery, recalibration_images=images)
     return Workshop(replace(task, pruning=rules)).evaluator.score
 
 

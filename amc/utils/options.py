@@ -152,6 +152,8 @@ def options_of(registry: Registry[Any], name: str) -> list[Option]:
         UnknownNameError: If the name is not registered.
     """
     factory = registry.get(name)
+    if not callable(factory):
+        return []
     explained: dict[str, str] = {}
     bases = reversed(inspect.getmro(factory)) if inspect.isclass(factory) else (factory,)
     for source in (*bases, getattr(factory, "__init__", None), getattr(factory, "settings", None)):

@@ -15,7 +15,7 @@ from typing import Any
 
 DATA = (
     "--data.train_images", "80", "--data.search_images", "20", "--data.calibration_images", "16",
-    "--data.test_images", "20", "--train.epochs", "1", "--device", "cpu", "--pruning.reconstruction", "once",
+    "--data.test_images", "20", "--train.epochs", "1", "--device", "cpu", "--pruning.recovery", "once",
 )  # fmt: skip
 AGENTS = ("ddpg", "random", "cem")
 FAMILIES = ("filter", "weight")
