@@ -173,10 +173,10 @@ def composed(
 
 def _prepared(task: Task, family: Family, network: nn.Module, step: Round, *, is_first: bool) -> tuple[Task, Family]:
     """Returns the task of pruning the network that a round starts with, and what prunes it."""
-    recovery = task.pruning.reconstruction if step.recovery is None else step.recovery
-    if is_first and recovery == task.pruning.reconstruction:
+    recovery = task.pruning.recovery if step.recovery is None else step.recovery
+    if is_first and recovery == task.pruning.recovery:
         return task, family
-    now = replace(task, pruning=replace(task.pruning, reconstruction=recovery))
+    now = replace(task, pruning=replace(task.pruning, recovery=recovery))
     if not is_first:
         now = replace(now, model=network)
         if task.problem.kind == "filter":

@@ -25,7 +25,7 @@ class Round:
         budget: Share of the dense network's cost that is left after it, in the metric of the run's budget, in (0, 1].
         epochs: Epochs of training after pruning.
         rewind: What the weights that stay become first.
-        recovery: How what stays is refit: as in `PruningConfig.reconstruction`; None as the run says. Weights that are
+        recovery: How what stays is refit: as in `PruningConfig.recovery`; None as the run says. Weights that are
             rewound are not refit.
         retrain: Whether the settings are those of training the dense network, and not those of fine-tuning.
         first: Place of the first epoch in the schedule of the learning rate, from 0.

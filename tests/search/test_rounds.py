@@ -29,7 +29,7 @@ from amc.training.progress import TrainingHooks
 from amc.training.trainer import train_model
 
 SCHEDULES = ["gradual:count=2", "ticket:count=2"]
-QUICK = PruningConfig(family="weight", criterion="magnitude", reconstruction="none")
+QUICK = PruningConfig(family="weight", criterion="magnitude", recovery="none")
 TRAIN = TrainConfig(epochs=2, batch_size=64, dtype="float32")
 
 
@@ -39,7 +39,7 @@ def make_task(family, **options):
         load_data(DataConfig(train_images=128, search_images=60, test_images=30, calibration_images=40)),
         Budget(flops=0.4) if family == "filter" else Budget(params=0.2),
         pruning=PruningConfig(
-            family=family, **({"criterion": "magnitude", "reconstruction": "none"} if family == "weight" else {})
+            family=family, **({"criterion": "magnitude", "recovery": "none"} if family == "weight" else {})
         ),
         finetune=FineTuneConfig(epochs=2, batch_size=64, dtype="float32", learning_rate=0.02),
         device="cpu",
