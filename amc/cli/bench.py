@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from amc.bench import BenchConfig
     from amc.pipeline.config import RunConfig
 
-_UNUSED = ("schedule", "compare", "finetune", "train", "train_first")
+_UNUSED = ("schedule", "compare", "finetune", "train", "train_first", "untrained")
 _EPISODES = 20
 _CURVE_IMAGES = 1000
 

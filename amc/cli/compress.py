@@ -29,7 +29,7 @@ def run(options: jsonargparse.Namespace) -> None:
         AmcError: If an option, the data, the network or the folder cannot be used.
     """
     # Here, so that --help does not wait for them.
-    from amc.cli.setup import display, load_roles, open_task
+    from amc.cli.setup import display, load_roles, open_task, with_new_head
     from amc.pipeline.config import budget_of
     from amc.pipeline.job import Job
     from amc.report.files import write_report
@@ -41,9 +41,10 @@ def run(options: jsonargparse.Namespace) -> None:
     opened = RunRecorder(path, config, shown, command="compress", resume=options.resume, mix_scores=options.mix_scores)
     with opened as recorder:
         data = load_roles(config.data, config.seed, shown)
+        config = with_new_head(config, data, shown)
         task, source = open_task(config, data, budget=budget_of(config), schedule=config.schedule)
-        train = config.train if config.trains_first else None
-        result = Job(task, config.search, source, train, config.compare).carry_out(recorder)
+        train, untrained = config.train if config.trains_first else None, config.allows_untrained
+        result = Job(task, config.search, source, train, config.compare, untrained=untrained).carry_out(recorder)
         table = write_report(path, result)
     trusted = ", trust=True" if source.needs_trust else ""
     print(table)

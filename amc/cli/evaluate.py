@@ -15,7 +15,7 @@ from amc.errors import ConfigurationError
 
 _UNUSED = (
     "agent", "episodes", "reward", "first_images", "allocation_mode", "schedule", "compare", "budget",
-    "pruning", "train", "train_first", "dtype", "deterministic", "finetune",
+    "pruning", "train", "train_first", "untrained", "dtype", "deterministic", "finetune",
 )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _UNUSED = (
     "agent", "episodes", "reward", "first_images", "allocation_mode", "schedule", "compare", "budget",
-    "pruning", "train", "train_first", "dtype",
+    "pruning", "train", "train_first", "untrained", "dtype",
 )  # fmt: skip
 
 
@@ -121,14 +121,16 @@ def _train(
     from amc.cli.sparsity import zeros_kept
     from amc.pipeline.recorder import training_hooks
     from amc.training import fine_tune
+    from amc.training.defaults import fitted
     from amc.training.objective import AfterStep
 
     terms = [AfterStep(zeros_kept(model))] if sparse else []
-    with training_hooks(recorder, "network", len(data.train), config.finetune) as hooks:
+    settings = fitted(config.finetune, model, data)
+    with training_hooks(recorder, "network", len(data.train), settings) as hooks:
         result = fine_tune(
             model,
             data,
-            config.finetune,
+            settings,
             teacher=teacher,
             seed=config.seed,
             device=config.device,

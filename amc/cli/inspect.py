@@ -26,6 +26,7 @@ _UNUSED = (
     "compare",
     "train",
     "train_first",
+    "untrained",
     "finetune",
     "device",
     "dtype",

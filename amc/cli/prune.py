@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _UNUSED = (
     "agent", "episodes", "reward", "first_images", "allocation_mode", "schedule", "compare", "budget",
-    "finetune", "dtype",
+    "finetune", "dtype", "untrained",
 )  # fmt: skip
 
 

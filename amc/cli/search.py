@@ -32,10 +32,10 @@ def run(options: jsonargparse.Namespace) -> None:
     Raises:
         AmcError: If an option, the data, the network or the folder cannot be used.
     """
-    from amc.cli.setup import display, load_roles, open_task
+    from amc.cli.setup import display, load_roles, open_task, with_new_head
     from amc.pipeline.config import budget_of
     from amc.pipeline.deliver import Workshop
-    from amc.pipeline.prepare import train_dense
+    from amc.pipeline.prepare import check_trained, train_dense
     from amc.pipeline.search import check_search, search_policy
     from amc.pipeline.settling import settled
     from amc.pipeline.summary import policy_record
@@ -43,18 +43,23 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.report.plots import plot_run
     from amc.report.run_recorder import RunRecorder
     from amc.report.tables import allocation_table, render
+    from amc.training import evaluate
 
     config = run_config(options)
     path = output_of(config, options.out, options.resume, "search")
     shown = display()
     opened = RunRecorder(path, config, shown, command="search", resume=options.resume, mix_scores=options.mix_scores)
     with opened as recorder:
-        task, _ = open_task(config, load_roles(config.data, config.seed, shown), budget=budget_of(config))
+        data = load_roles(config.data, config.seed, shown)
+        config = with_new_head(config, data, shown)
+        task, _ = open_task(config, data, budget=budget_of(config))
         search = config.search
         check_search(task.problem, search)
         with settled(recorder, task.model, task.example_input, config.device, deterministic=config.deterministic):
             if config.trains_first:
                 train_dense(task, config.train, recorder)
+            dense = evaluate(task.model, data.search, device=task.device, task=data.task).accuracy
+            check_trained(task, dense, recorder, untrained=config.allows_untrained, images=len(data.search))
             workshop = Workshop(task, recorder)
             outcome = search_policy(task.problem, workshop.evaluator, search, recorder)
             best = outcome.best.allocation

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from amc.costs import Budget
 from amc.data import DataConfig, DataRoles, load_data
 from amc.errors import ConfigurationError, DataError
 from amc.models import create_model, example_input_shape, is_own_code, load_weights
+from amc.models.quick_weights import QuickWeights
 from amc.pipeline.config import RunConfig
 from amc.pipeline.prepare import prepare
 from amc.pipeline.recorder import Advance
@@ -58,7 +60,18 @@ def load_run(folder: Path, *, trust: bool) -> nn.Module:
 
 
 def model_source(config: RunConfig, num_classes: int | None) -> ModelSource:
-    """Describes how the dense network is built: with the data's number of classes, unless it is the user's own code."""
+    """Describes how the dense network is built: with the data's number of classes, unless it is the user's own code.
+
+    Raises:
+        ConfigurationError: If another number is asked for that cannot be had.
+    """
+    if config.classes is not None:
+        if config.classes < 1 or is_own_code(config.model):
+            raise ConfigurationError(
+                f"--classes must be at least 1, and is for models by name, not {config.classes} for {config.model}; "
+                "give your own code its number of classes itself"
+            )
+        num_classes = config.classes
     options = {} if is_own_code(config.model) or num_classes is None else {"num_classes": num_classes}
     return ModelSource("name", config.model, options)
 
@@ -73,8 +86,34 @@ def build_model(config: RunConfig, num_classes: int | None) -> tuple[nn.Module, 
     source = model_source(config, num_classes)
     model = create_model(source.reference, seed=config.seed, **source.options)
     if config.weights:
-        load_weights(model, Path(config.weights).expanduser())
+        load_weights(model, Path(config.weights).expanduser(), replace_head=bool(config.train.head))
     return model, source
+
+
+def with_new_head(config: RunConfig, data: DataRoles, shown: ProgressDisplay) -> RunConfig:
+    """Has a network whose weights are for other classes than the data's get a new last layer, to be trained first.
+
+    Returns:
+        The configuration, with a training of the head where one is new.
+
+    Raises:
+        CheckpointError: If the weights differ in more than the last layer.
+    """
+    if not config.weights or config.train.head or config.classes is not None or is_own_code(config.model):
+        return config
+    source = model_source(config, data.num_classes)
+    with QuickWeights():
+        model = create_model(source.reference, **source.options)
+    head = load_weights(model, Path(config.weights).expanduser(), replace_head=True)
+    if not head:
+        return config
+    train = replace(config.train, head=",".join(head))
+    shown.say(
+        f"the weights are for other classes than the data's {data.num_classes}: {', '.join(head)} is new, trained "
+        f"alone for {train.head_epochs} epochs, then all layers for {train.epochs} (see --train.head_epochs, "
+        "--train.epochs)"
+    )
+    return replace(config, train=train, train_first=True)
 
 
 def check_images(model: nn.Module, data: DataRoles) -> None:

@@ -18,7 +18,7 @@ from amc.storage.names import CONFIG, REWARDS_TABLE, STUDY_TABLE
 if TYPE_CHECKING:
     from amc.pipeline.config import RunConfig
 
-_UNUSED = ("agent", "episodes", "compare", "budget")
+_UNUSED = ("agent", "episodes", "compare", "budget", "untrained")
 _AGENTS = ["ddpg", "random", "cem", "cmaes", "tpe", "greedy", "uniform", "erk", "shallow", "deep"]
 
 

@@ -65,7 +65,9 @@ class RunConfig:
 
     Attributes:
         model: Built-in or torchvision name, or package.module:factory; 'amc inspect --list' prints the names.
-        weights: Checkpoint with the trained weights.
+        weights: Checkpoint with the trained weights; a last layer for other classes is replaced and trained.
+        classes: Outputs of the network, where they are not the data's number of classes.
+        untrained: Whether a dense network that is no better than chance is searched all the same.
         train_first: Whether to train the network first; unset: unless --weights or package.module:factory is given.
         agent: What looks for the policy.
         episodes: Candidates that the agent may try.
@@ -88,6 +90,8 @@ class RunConfig:
 
     model: str = "digits_resnet"
     weights: str | None = None
+    classes: int | None = None
+    untrained: bool = False
     train_first: bool | None = None
     agent: Chosen = "ddpg"
     episodes: int = 100
@@ -113,6 +117,11 @@ class RunConfig:
         object.__setattr__(self, "schedule", spell(SCHEDULES, self.schedule))
         conform(self)
         check_seed(self.seed)
+
+    @property
+    def allows_untrained(self) -> bool:
+        """Whether a dense network at chance is worked on: where that is asked for, by 0 epochs of training too."""
+        return self.untrained or (self.trains_first and self.train.epochs == 0)
 
     @property
     def search(self) -> SearchConfig:

@@ -9,7 +9,7 @@ from agents import AGENTS
 from amc.costs import Budget
 from amc.pipeline.compare import check_baselines, compare
 from amc.pipeline.deliver import Delivered, Workshop
-from amc.pipeline.prepare import train_dense
+from amc.pipeline.prepare import check_trained, train_dense
 from amc.pipeline.recorder import Recorder
 from amc.pipeline.result import CompressionResult
 from amc.pipeline.search import SearchConfig, check_search, search_policy
@@ -21,7 +21,7 @@ from amc.problem import PruningProblem
 from amc.runtime.call import evaluation_mode
 from amc.storage.architecture import describe
 from amc.storage.source import ModelSource
-from amc.training import TrainConfig, is_chance
+from amc.training import TrainConfig
 from amc.utils.options import spell
 
 
@@ -35,6 +35,8 @@ class Job:
         source: How the dense network can be built again.
         train: Settings to train the dense network with first; None if it is trained.
         compare_with: Agents that do the same job under the same rules.
+        untrained: Whether a dense network that is no better than chance is worked on all the same, with a line that
+            says so.
 
     Raises:
         ConfigurationError: If the search, or that of an agent to compare with, does not fit the task.
@@ -45,6 +47,7 @@ class Job:
     source: ModelSource
     train: TrainConfig | None = None
     compare_with: Sequence[str] = ()
+    untrained: bool = True
 
     def __post_init__(self) -> None:
         """Checks that the searches fit the task."""
@@ -67,10 +70,7 @@ class Job:
         if self.train is not None:
             train_dense(task, self.train, recorder)
         dense = task.test(task.model)
-        if task.data is not None and task.measure is None and is_chance(dense, task.data):
-            recorder.say(
-                f"the dense network is right on {dense:.2f} % of the test images, no more than chance: is it trained?"
-            )
+        check_trained(task, dense, recorder, untrained=self.untrained)
         workshop = Workshop(task, recorder)
         outcome = search_policy(task.problem, workshop.evaluator, search, recorder)
         recorder.on_policy(policy_record(task.problem, outcome.best.allocation))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -24,12 +26,15 @@ from amc.runtime.finite import all_finite
 from amc.runtime.outputs import main_output
 from amc.structure import ModelStructure
 from amc.tracing.trace import trace_structure
-from amc.training import FineTuneConfig, TrainConfig, train_model
+from amc.training import FineTuneConfig, TrainConfig, is_chance, train_model
+from amc.training.defaults import fitted
 from amc.training.number_format import training_dtype
 from amc.utils.conversion import check_seed
 from amc.utils.options import Chosen, create, spell
 
 _HALF = 0.5  # of the cost: what a schedule is checked with where there is no budget
+_HEAD_RATE, _HEAD_FACTOR = 0.1, 10.0
+"""New layers alone take steps ten times as large as the whole network, up to this learning rate."""
 _FEW = 8  # masks that are held against the network's output
 
 
@@ -175,8 +180,34 @@ def _check_number_format(model: nn.Module, image: Tensor) -> None:
     )
 
 
+def check_trained(task: Task, figure: float, recorder: Recorder, *, untrained: bool, images: int | None = None) -> None:
+    """Stops, or says so, where the dense network is no better than chance: nothing is lost by pruning it.
+
+    Args:
+        task: The task.
+        figure: The dense network's figure.
+        recorder: Is told.
+        untrained: Whether to go on all the same.
+        images: How many images the figure is of; those of the test split if None.
+
+    Raises:
+        ModelError: If it is no better, and that is not allowed.
+    """
+    if task.data is None or task.measure is not None or not is_chance(figure, task.data, images):
+        return
+    found = f"the dense network must be better than chance, but reaches {figure:.2f} ({task.data.task.title})"
+    if not untrained:
+        raise ModelError(
+            f"{found}: give trained weights with --weights, or train it first (--train_first true); go on all the same "
+            "with --untrained true"
+        )
+    recorder.say(f"{found}: is it trained?")
+
+
 def train_dense(task: Task, config: TrainConfig, recorder: Recorder) -> None:
     """Trains the dense network in place; goes on where an earlier start was killed.
+
+    New layers of a trained network are trained alone first: what is behind random ones would be undone.
 
     Raises:
         ConfigurationError: If there is no data to train on.
@@ -184,9 +215,35 @@ def train_dense(task: Task, config: TrainConfig, recorder: Recorder) -> None:
     """
     if task.data is None:
         raise ConfigurationError("training the dense network needs data; give data, or a trained network")
-    with training_hooks(recorder, "dense", len(task.data.train), config) as hooks:
-        checkpoint = recorder.checkpoint("dense")
+    whole = fitted(config, task.model, task.data)
+    if config.head_layers and config.head_epochs:
+        assert whole.learning_rate is not None
+        rate = min(_HEAD_RATE, _HEAD_FACTOR * whole.learning_rate)
+        with _only_trained(task.model, config.head_layers):
+            _train(task, replace(whole, epochs=config.head_epochs, learning_rate=rate), recorder, "dense-head")
+    _train(task, whole, recorder, "dense")
+    recorder.on_dense(task.model)
+
+
+def _train(task: Task, config: TrainConfig, recorder: Recorder, name: str) -> None:
+    """Trains the dense network, or what of it is not frozen."""
+    assert task.data is not None
+    with training_hooks(recorder, name, len(task.data.train), config) as hooks:
+        checkpoint = recorder.checkpoint(name)
         train_model(
             task.model, task.data, config, seed=task.seed, device=task.device, hooks=hooks, checkpoint=checkpoint
         )
-    recorder.on_dense(task.model)
+
+
+@contextmanager
+def _only_trained(model: nn.Module, layers: Sequence[str]) -> Iterator[None]:
+    """Freezes all parameters but those of some layers for a while."""
+    inside = tuple(f"{layer}." for layer in layers)
+    frozen = [p for name, p in model.named_parameters() if p.requires_grad and not name.startswith(inside)]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(True)

@@ -19,6 +19,7 @@ from agents.protocol import EpisodeResult
 from amc.data.image_set import steps_per_epoch
 from amc.pipeline.environment import Environment
 from amc.training.config import FineTuneConfig
+from amc.training.defaults import default_batch_size
 from amc.training.progress import EpochRecord, TrainingHooks, TrainingProgress
 
 Advance = Callable[[int, str], None]
@@ -113,8 +114,9 @@ def training_hooks(
         images: Number of training images.
         config: The settings of the training.
     """
-    steps = steps_per_epoch(images, config.batch_size)
-    title = "train the dense network" if network == "dense" else f"fine-tune ({network})"
+    steps = steps_per_epoch(images, config.batch_size or default_batch_size(images))
+    titles = {"dense": "train the dense network", "dense-head": "train its new head"}
+    title = titles.get(network) or f"fine-tune ({network})"
     with recorder.stage(title, steps * config.epochs, "steps") as advance:
 
         def on_step(progress: TrainingProgress) -> None:

@@ -27,6 +27,7 @@ from amc.structure import Allocation, ModelStructure
 from amc.structure.slicing import cut
 from amc.tracing.trace import trace_structure
 from amc.training import fine_tune, train_model
+from amc.training.defaults import fitted
 from amc.training.objective import AfterStep
 from amc.training.reinitialise import reinitialise
 from amc.utils.noted import noting_warnings
@@ -234,6 +235,7 @@ def _train(
         config = replace(task.train if step.retrain else task.finetune, epochs=step.epochs)
         if not is_last:
             config = replace(config, keep="last")  # what a round trains is pruned again: its best epoch is no end
+        config = fitted(config, model, task.data)
         with training_hooks(recorder, label, len(task.data.train), config) as hooks:
             result = fine_tune(
                 model,

@@ -19,10 +19,10 @@ class FineTuneConfig:
 
     Attributes:
         epochs: Passes over the training images; 0 leaves the network as it is.
-        learning_rate: The peak of the schedule.
+        learning_rate: The peak of the schedule; unset: by the number of images, 0.05 at most (training: 0.1).
         schedule: How the learning rate changes.
         warmup: Share of all steps in which the learning rate rises, from a 25th of the peak.
-        batch_size: Images in a step.
+        batch_size: Images in a step; unset: that of a loader of your own, or 16 to 128 by the number of images.
         momentum: Of SGD.
         nesterov: Whether the momentum is Nesterov's.
         weight_decay: L2 penalty.
@@ -44,10 +44,10 @@ class FineTuneConfig:
     """
 
     epochs: int = 10
-    learning_rate: float = 0.05
+    learning_rate: float | None = None
     schedule: Chosen = "one_cycle"
     warmup: float = 0.3
-    batch_size: int = 128
+    batch_size: int | None = None
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 5e-4
@@ -71,9 +71,9 @@ class FineTuneConfig:
         resolve_dtype(self.dtype, resolve_device("cpu"))
         rules = {
             "epochs": (self.epochs >= 0, "at least 0"),
-            "learning_rate": (self.learning_rate > 0, "positive"),
+            "learning_rate": (self.learning_rate is None or self.learning_rate > 0, "positive"),
             "warmup": (0 <= self.warmup < 1, "in [0, 1)"),
-            "batch_size": (self.batch_size >= 1, "at least 1"),
+            "batch_size": (self.batch_size is None or self.batch_size >= 1, "at least 1"),
             "momentum": (0 <= self.momentum < 1, "in [0, 1)"),
             "nesterov": (not self.nesterov or self.momentum > 0, "false where momentum is 0"),
             "weight_decay": (self.weight_decay >= 0, "at least 0"),
@@ -93,10 +93,22 @@ class FineTuneConfig:
 
 @dataclass(frozen=True)
 class TrainConfig(FineTuneConfig):
-    """How a network is trained from scratch; the attributes are those of `FineTuneConfig`, without a teacher."""
+    """How a network is trained from scratch; the attributes are those of `FineTuneConfig`, without a teacher, and two.
+
+    Attributes:
+        head: New layers of a trained network, comma-separated, which are trained alone before all are; set by itself
+            where --weights were trained for other classes.
+        head_epochs: Epochs in which they are.
+    """
 
     epochs: int = 60
-    learning_rate: float = 0.1
     warmup: float = 0.15
     distillation: float = 0.0
     keep: Literal["last", "best"] = "last"
+    head: str = ""
+    head_epochs: int = 3
+
+    @property
+    def head_layers(self) -> tuple[str, ...]:
+        """Names of the new layers."""
+        return tuple(name.strip() for name in self.head.split(",") if name.strip())

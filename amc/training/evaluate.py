@@ -77,19 +77,26 @@ def score_batches(batches: Iterable[Batch], task: TaskType) -> Score:
     return Score(meter.figure(), loss / items, images=items)
 
 
-def is_chance(accuracy: float, data: DataRoles) -> bool:
-    """Tells whether a test figure is no better than that of guessing, as far as the number of test images tells.
+def is_chance(accuracy: float, data: DataRoles, images: int | None = None) -> bool:
+    """Tells whether a figure is no better than that of guessing, as far as the number of images tells.
 
     Guessing always the most frequent class of the search split is right for its share of the images; an accuracy is no
     better if chance alone reaches it in one of twenty tests. An R2 is no better at 0 or below. Of other metrics nothing
     is known.
+
+    Args:
+        accuracy: The figure.
+        data: Bears the task and the classes.
+        images: How many images it was measured on; those of the test split if None.
     """
     if data.task.metric_name == "r2":
         return accuracy <= 0
     if not data.task.assigns_classes or data.search.targets.dim() != 1:
         return False
     chance = float(data.search.targets.bincount().max()) / len(data.search)
-    return chance < 1 and accuracy / 100 <= chance + _ONE_SIDED * math.sqrt(chance * (1 - chance) / len(data.test))
+    return chance < 1 and accuracy / 100 <= chance + _ONE_SIDED * math.sqrt(
+        chance * (1 - chance) / (images or len(data.test))
+    )
 
 
 def score_logits(logits: Tensor, targets: Tensor, reference: Tensor | None = None) -> Score:

@@ -24,6 +24,7 @@ from amc.runtime.layout import lay_out
 from amc.runtime.outputs import main_output
 from amc.training.checkpoint import read_checkpoint, save_checkpoint
 from amc.training.config import FineTuneConfig, TrainConfig
+from amc.training.defaults import fitted
 from amc.training.evaluate import evaluate
 from amc.training.features import FeatureDistillation
 from amc.training.number_format import training_dtype
@@ -76,7 +77,7 @@ def fine_tune(
         ModelError: If nothing can be trained, or a training from scratch diverges in its first epoch. One that diverges
             later, and a fine-tuning, end with their best epoch and a warning.
     """
-    config = config or FineTuneConfig()
+    config = fitted(config or FineTuneConfig(), model, data)
     place = resolve_device(device)
     few = data.search.take(range(min(2, len(data.search)))).inputs().to(place)
     with isolated_random_state(seed), torch.enable_grad(), _ready(model, teacher, few) as channels_last:
@@ -146,7 +147,10 @@ class _Trainer:
         resident = isinstance(data.train, ImageSet) and device.type == "cuda"
         self.train = data.train.to(device) if resident and isinstance(data.train, ImageSet) else data.train
         self.search, self.task = data.search, data.task
-        self.steps = steps_per_epoch(len(data.train), config.batch_size)
+        assert config.batch_size is not None
+        assert config.learning_rate is not None
+        self.batch_size, self.peak = config.batch_size, config.learning_rate
+        self.steps = steps_per_epoch(len(data.train), self.batch_size)
         self.optimizer = _optimizer(model, config)
         self.generator = torch.Generator().manual_seed(seed)
         self.first, self.total = 0, config.epochs
@@ -250,7 +254,7 @@ class _Trainer:
             self.generator.set_state(begin["generator"])
             set_random_states(begin["global_generators"])
         batches = self.train.batches(
-            self.config.batch_size, device=self.device, generator=self.generator, channels_last=self.channels_last
+            self.batch_size, device=self.device, generator=self.generator, channels_last=self.channels_last
         )
         step = 0
         for step, (images, targets) in enumerate(batches, start=1):
@@ -278,7 +282,7 @@ class _Trainer:
     def _rate(self, step: int) -> float:
         """Returns the learning rate of a step, counted from the start of the training."""
         config, step, steps = self.config, self.first * self.steps + step, self.total * self.steps
-        return learning_rate(config.schedule, step, steps, peak=config.learning_rate, warmup=config.warmup)
+        return learning_rate(config.schedule, step, steps, peak=self.peak, warmup=config.warmup)
 
     def _step(self, images: Tensor, targets: Tensor, rate: float, done: int) -> Tensor:
         """Takes one step, after `done` others, and returns the loss, a scalar on the device."""
@@ -302,7 +306,7 @@ class _Trainer:
         if self.hooks.on_step is None:
             return
         left = (self.config.epochs - epoch + 1) * self.steps - step
-        seconds_left = left * min(self.config.batch_size, len(self.train)) / images_per_second
+        seconds_left = left * min(self.batch_size, len(self.train)) / images_per_second
         self.hooks.on_step(
             TrainingProgress(epoch, self.config.epochs, step, self.steps, loss, rate, images_per_second, seconds_left)
         )
@@ -362,7 +366,7 @@ def _optimizer(model: nn.Module, config: FineTuneConfig) -> torch.optim.SGD:
     ]
     return torch.optim.SGD(
         [group for group in groups if group["params"]],
-        lr=config.learning_rate,
+        lr=config.learning_rate or 0.0,  # every step sets it
         momentum=config.momentum,
         nesterov=config.nesterov,
     )

@@ -1,0 +1,58 @@
+"""Settings that depend on how much data there is, where the user leaves them open.
+
+With few images a step of the usual size undoes what the network knows: ResNet-20 pruned to 30% of its FLOPs fell from
+66.5 to 23.7 on 80 images of CIFAR-10 at a rate of 0.05 and batches of 128, and to no less than 63.8 at 0.002 and 16.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TypeVar
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from amc.data.splits import DataRoles
+from amc.training.config import FineTuneConfig, TrainConfig
+
+ConfigT = TypeVar("ConfigT", bound=FineTuneConfig)
+
+_STEPS = 8
+"""Steps that an epoch should have at least."""
+_SMALLEST, _LARGEST = 16, 128
+_ENOUGH = 5000
+"""Images from which fine-tuning takes the full learning rate; below it goes with the root of their number."""
+_FROM_SCRATCH, _FURTHER = 0.1, 0.05
+"""Learning rates at batches of 128, with batch norms."""
+_WITHOUT_NORMS = 0.2
+"""Share of the learning rate for networks without batch norms, which larger steps throw off."""
+
+
+def fitted(config: ConfigT, model: nn.Module, data: DataRoles) -> ConfigT:
+    """Returns settings in which batch size and learning rate are set.
+
+    Args:
+        config: As the user gave them.
+        model: The network to train.
+        data: Its data; the batch size of the user's own loader counts.
+    """
+    images = len(data.train)
+    size = config.batch_size or getattr(data.train, "batch_size", None) or default_batch_size(images)
+    rate = config.learning_rate or _rate(config, model, images, size)
+    return replace(config, batch_size=size, learning_rate=rate)
+
+
+def default_batch_size(images: int) -> int:
+    """Returns a power of two from 16 to 128, with at least eight steps an epoch where there are images for them."""
+    wanted = max(1, images // _STEPS)
+    return min(_LARGEST, max(_SMALLEST, 1 << (wanted.bit_length() - 1)))
+
+
+def _rate(config: FineTuneConfig, model: nn.Module, images: int, size: int) -> float:
+    """Returns the peak of the learning rate: in proportion to the batch, up to 128."""
+    share = min(1.0, size / _LARGEST)
+    if isinstance(config, TrainConfig) and not config.head:
+        return _FROM_SCRATCH * share
+    norms = any(isinstance(module, _BatchNorm) for module in model.modules())
+    return _FURTHER * share * min(1.0, math.sqrt(images / _ENOUGH)) * (1.0 if norms else _WITHOUT_NORMS)

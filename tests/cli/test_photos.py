@@ -1,0 +1,72 @@
+"""The common job: a folder of pictures in a few classes, and weights that were trained for others."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+import amc
+from amc.cli.main import main
+from amc.models import create_model
+
+
+def draw(kind, random):
+    """Draws a shape at random on a picture of any size."""
+    width, height = random.integers(20, 40, 2)
+    image = Image.fromarray(random.integers(0, 90, (height, width, 3), dtype=numpy.uint8))
+    x, y, half = width / 2, height / 2, min(width, height) / 4 + random.integers(3)
+    colour = tuple(int(value) for value in random.integers(150, 255, 3))
+    corners = {"round": 40, "square": 4, "triangle": 3}[kind]
+    points = [
+        (x + half * math.cos(2 * math.pi * (k + 0.5) / corners), y + half * math.sin(2 * math.pi * (k + 0.5) / corners))
+        for k in range(corners)
+    ]
+    ImageDraw.Draw(image).polygon(points, fill=colour)
+    return image
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    root, random = tmp_path_factory.mktemp("photos"), numpy.random.default_rng(0)
+    for part, count in (("train", 30), ("test", 12)):
+        for kind in ("round", "square", "triangle"):
+            (root / part / kind).mkdir(parents=True)
+            for index in range(count):
+                draw(kind, random).save(root / part / kind / f"{index}.png")
+    return root
+
+
+@pytest.fixture
+def words(photos, tmp_path, monkeypatch):
+    """Options with weights that were made for ten classes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    torch.save({"model": create_model("resnet20", seed=3).state_dict()}, "pretrained.pth")
+    data = ["--data.name", "imagefolder", "--data.root", str(photos), "--data.image_size", "16"]
+    return ["--model", "resnet20", "--weights", "pretrained.pth", *data, "--train.epochs", "2", "--device", "cpu"]
+
+
+def test_weights_for_other_classes_get_a_new_head_that_is_trained_first(words, capsys):
+    more = ["--agent", "uniform", "--episodes", "1", "--compare", "none", "--out", "run", "--untrained", "true"]
+    assert main(["compress", *words, "--finetune.epochs", "1", "--train.head_epochs", "1", *more]) == 0
+    shown = capsys.readouterr().err
+    assert "the weights are for other classes than the data's 3: linear is new, trained alone for 1 epochs" in shown
+    assert "train its new head: " in shown
+    network = amc.load("run")
+    assert network.linear.out_features == 3
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert summary["costs"]["flops"]["pruned"] <= summary["costs"]["flops"]["dense"] / 2
+
+
+def test_classes_of_ones_own_number_are_built_and_weights_that_fit_are_not_trained(words, capsys):
+    options = [*words, "--classes", "10"]
+    assert main(["evaluate", *[word for word in options if word not in ("--train.epochs", "2")]]) == 0
+    assert "resnet20" in capsys.readouterr().out
+    assert main(["compress", *options, "--episodes", "1", "--out", "run"]) == 2
+    assert "must be better than chance, but reaches" in capsys.readouterr().err
