@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from amc.structure.extents import CostTerm, Extent
 from amc.structure.model_structure import ModelStructure, ModuleAttribute
 from amc.structure.slicing import Kept, attribute_name, attribute_values, set_attributes, sliced, widths_of
 from amc.structure.substitution import Substitute, Users, is_large, substituted
+from amc.tracing.repair import TRIES, choices, following, remembered
 from amc.tracing.skipping import SkippingMode, ValuesNeeded, for_shapes, reading
 
 Places = Sequence[tuple[int, Tensor]]
@@ -32,7 +34,7 @@ class Trial:
 
     Attributes:
         model: The dense network, in evaluation mode.
-        structure: Its structure as traced.
+        structure: Its structure as traced, and what else was found to follow the widths.
         example_input: One example input.
         users: The modules that use each tensor, where some are large enough to be made on demand.
         values: Whether the outputs are compared, or the network only has to run.
@@ -46,6 +48,7 @@ class Trial:
     values: bool = True
     failures: dict[int, str] = field(default_factory=dict)
     _last_fails: dict[tuple[str, ...], bool] = field(default_factory=dict)
+    _beyond_repair: set[tuple[str, ...]] = field(default_factory=set)
     _dense_outputs: list[Tensor] | None = None
 
     def accept(self, accepted: list[int], groups: Sequence[int]) -> list[int]:
@@ -59,6 +62,8 @@ class Trial:
         if failure is None:
             return [*accepted, *groups]
         if len(groups) == 1:
+            if self._repaired(groups[0], accepted):
+                return [*accepted, groups[0]]
             self.failures[groups[0]] = failure
             return accepted
         middle = len(groups) // 2
@@ -76,6 +81,30 @@ class Trial:
         if self._last_fails[kind]:
             self.failures[index] = f"like {self.structure.groups[alike[0]].name!r}: {self.failures[alike[0]]}"
         return self._last_fails[kind]
+
+    def _repaired(self, index: int, accepted: Sequence[int]) -> bool:
+        """Looks for widths that modules remember and that must follow; tells whether the group can be cut with them.
+
+        Groups of the same kind get theirs too, and are tried out with them when it is their turn.
+        """
+        kind = self._kind(index)
+        if kind in self._beyond_repair:
+            return False
+        dense = self.structure
+        found = remembered(self.model, dense, index)
+        for chosen in islice(choices(found), TRIES):
+            self.structure = following(dense, found, chosen)
+            if self._failure([*accepted, index]) is None:
+                self._repair_alike(index, kind, chosen)
+                return True
+        self.structure = dense
+        self._beyond_repair.add(kind)
+        return False
+
+    def _repair_alike(self, index: int, kind: tuple[str, ...], chosen: frozenset[tuple[str, str]]) -> None:
+        for other in self.structure.prunable:
+            if other > index and self._kind(other) == kind:
+                self.structure = following(self.structure, remembered(self.model, self.structure, other), chosen)
 
     def _kind(self, index: int) -> tuple[str, ...]:
         """Returns the names of a group's tensors without numbers, the same for groups of repeated blocks."""
@@ -169,7 +198,7 @@ def without_failing_groups(
     normalised = [index for index in structure.prunable if structure.groups[index].normalised]
     others = [index for index in structure.prunable if not structure.groups[index].normalised]
     trial.accept(trial.accept([], others), normalised)
-    return frozen(structure, trial.failures) if trial.failures else structure
+    return frozen(trial.structure, trial.failures) if trial.failures else trial.structure
 
 
 def half_of(channels: int, group: int) -> Tensor:

@@ -1,0 +1,102 @@
+"""Widths that modules remember under any name, found by trying: `self.nf`, `self.dim`, `split((self.c, self.c), 1)`.
+
+Where a cut network fails, whole numbers that modules hold and that are a multiple of the group's channels may be why.
+They are rewritten in the cut network and it is tried again; what then computes the same as the dense network without
+the same channels is kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import combinations
+
+from torch import nn
+
+from amc.structure.extents import Extent
+from amc.structure.model_structure import ChannelGroup, ModelStructure, ModuleAttribute
+
+Remembered = Mapping[tuple[str, str], tuple[ModuleAttribute, ...]]
+"""Attributes that may follow a group's width, by the module's and the attribute's name without numbers: repeated blocks
+have theirs under one key."""
+
+TRIES = 24
+"""How many sets of attributes are tried at most for a group."""
+
+
+def remembered(model: nn.Module, structure: ModelStructure, index: int) -> Remembered:
+    """Returns the attributes that may follow the width of a group.
+
+    Looked at are the modules whose tensors it cuts, the modules that these are parts of, and those beside them that
+    have no parameters. What follows the width of some group already is left out.
+
+    Args:
+        model: The dense network.
+        structure: Its structure.
+        index: The group.
+    """
+    group = structure.groups[index]
+    known = {(entry.module, entry.attribute) for entry in structure.attributes}
+    multiples = _multiples(group)
+    found: dict[tuple[str, str], list[ModuleAttribute]] = {}
+    for name in _modules_around(model, group):
+        for attribute, size in _sizes(model.get_submodule(name)):
+            times, rest = divmod(size, group.channels)
+            if rest or times not in multiples or (name, attribute) in known:
+                continue
+            entry = ModuleAttribute(name, attribute, Extent(0, ((index, times),)))
+            found.setdefault((_without_numbers(name), attribute.partition("[")[0]), []).append(entry)
+    return {key: tuple(entries) for key, entries in found.items()}
+
+
+def choices(found: Remembered) -> Iterator[frozenset[tuple[str, str]]]:
+    """Yields sets of attributes to try: all, all but one, one, all but two, two."""
+    keys = list(found)
+    seen = set()
+    for size in (0, 1, 2):
+        for some in combinations(keys, size):
+            for chosen in (frozenset(keys) - set(some), frozenset(some)):
+                if chosen and chosen not in seen:
+                    seen.add(chosen)
+                    yield chosen
+
+
+def following(structure: ModelStructure, found: Remembered, chosen: Iterable[tuple[str, str]]) -> ModelStructure:
+    """Returns the structure in which the chosen attributes follow the widths."""
+    added = [entry for key in chosen for entry in found.get(key, ())]
+    return replace(structure, attributes=(*structure.attributes, *added))
+
+
+def _multiples(group: ChannelGroup) -> frozenset[int]:
+    """Returns by how much a remembered width may exceed a group's channels: what its axes hold, or a divisor of it."""
+    positions = {len(cut.positions[0]) for cut in group.cuts}
+    return frozenset(times for most in positions for times in range(1, most + 1) if most % times == 0)
+
+
+def _modules_around(model: nn.Module, group: ChannelGroup) -> list[str]:
+    owners = dict.fromkeys(cut.tensor.rpartition(".")[0] for cut in group.cuts)
+    around = dict(owners)
+    for owner in owners:
+        parts = owner.split(".") if owner else []
+        around.update(dict.fromkeys(".".join(parts[:count]) for count in range(len(parts))))
+    for parent in {owner.rpartition(".")[0] for owner in owners}:
+        for name, module in model.get_submodule(parent).named_modules(prefix=parent):
+            if next(module.parameters(), None) is None:
+                around[name] = None
+    return list(around)
+
+
+def _sizes(module: nn.Module) -> Iterator[tuple[str, int]]:
+    """Yields the whole numbers that a module holds, those in tuples and lists as `"name[place]"`."""
+    for name, held in vars(module).items():
+        if name.startswith("_"):
+            continue
+        if type(held) is int:
+            yield name, held
+        elif isinstance(held, (tuple, list)) and all(type(number) is int for number in held):
+            yield from ((f"{name}[{place}]", number) for place, number in enumerate(held))
+
+
+def _without_numbers(name: str) -> str:
+    return re.sub(r"\d+", "#", name)
