@@ -34,8 +34,15 @@ def on_device(value: Any, device: torch.device) -> Any:
     return tree_map(lambda item: item.to(device) if isinstance(item, Tensor) else item, value)
 
 
+_CACHES = ("past_key_values", "cache")
+"""What language models return of their own for the next call: no output that anybody reads, and narrower after a cut."""
+
+
 def tensors_in(value: Any) -> list[Tensor]:
-    """Returns all tensors in nested tuples, lists, mappings and plain objects, such as a network's output."""
+    """Returns all tensors in nested tuples, lists, mappings and plain objects, such as a network's output.
+
+    Caches of keys and values, which language models return beside it, are left out.
+    """
     return list(_walk(value, set()))
 
 
@@ -47,7 +54,7 @@ def _walk(value: Any, seen: set[int]) -> Iterator[Tensor]:
         return
     seen.add(id(value))
     if isinstance(value, Mapping):
-        children = list(value.values())
+        children = [child for name, child in value.items() if name not in _CACHES or isinstance(child, Tensor)]
     elif isinstance(value, (tuple, list, set, frozenset)):
         children = list(value)
     else:

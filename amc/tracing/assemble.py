@@ -136,6 +136,7 @@ def _split_constants(extents: list[Extent]) -> tuple[int, tuple[Extent, ...]]:
 def _settle_parameters(trace: Trace) -> None:
     """Finds, for parameters that took part in arithmetic, the axis that goes with channels."""
     for name, labels in trace.element_labels.items():
+        _settle_unused(trace, labels)
         shadow = Shadow(torch.from_numpy(labels), labels.shape).resolved(trace.units)
         varying = shadow.varying
         if len(varying) == 1:
@@ -148,6 +149,23 @@ def _settle_parameters(trace: Trace) -> None:
             trace.roles.setdefault(key, "follow")
         else:
             trace.units.freeze(shadow.labels(), f"meets the parameter {name!r} on several of its axes or on none")
+
+
+def _settle_unused(trace: Trace, labels: Labels) -> None:
+    """Lets elements that nothing has met, such as positions beyond the example's, go with the rest of their axis.
+
+    That is the last axis along which the elements in use differ.
+    """
+    classes, everything = trace.units.find(labels), trace.units.find(np.arange(trace.units.count))
+    unused = np.bincount(everything, minlength=trace.units.count)[classes] == 1
+    if not unused.any() or unused.all():
+        return
+    for axis in range(labels.ndim - 1, -1, -1):
+        others = tuple(other for other in range(labels.ndim) if other != axis)
+        leaders = np.where(unused, -1, classes).max(axis=others, keepdims=True)
+        if (unused | (classes == leaders)).all() and (leaders >= 0).all():
+            trace.units.union(np.where(unused, labels, NEUTRAL), np.broadcast_to(leaders, labels.shape))
+            return
 
 
 def _grouping(trace: Trace) -> Grouping:

@@ -15,7 +15,18 @@ from amc.tracing.entries import Derived, Factor, LayerRecord, ParameterView, Pro
 from amc.tracing.shadow import Shadow, merged_along
 from amc.tracing.units import ChannelUnits, Labels
 
-HEAD_ATTRIBUTES = ("num_heads", "n_heads", "nhead", "n_head", "num_attention_heads", "heads")
+_HEADS = "num_heads n_heads nhead n_head num_attention_heads heads"
+_SHARED_HEADS = "num_key_value_heads num_kv_heads n_kv_heads n_kv_head kv_heads"
+HEAD_ATTRIBUTES = (*_HEADS.split(), *_SHARED_HEADS.split())
+"""Where modules remember how many attention heads there are, those that share keys and values counted apart."""
+
+_HEAD_WIDTHS = "head_dim dim_head d_head head_size attention_head_size dim_per_head head_width d_k"
+HEAD_WIDTHS = tuple(_HEAD_WIDTHS.split())
+"""Where modules remember the width of one head."""
+
+_NO_HEADS = "groups num_groups group g r scale upscale_factor kernel_size stride patch_size"
+NO_HEADS = frozenset(_NO_HEADS.split())
+"""Where modules remember numbers by which they split channels into something else than heads."""
 
 _WIDTHS = "attn_dim inner_dim out_dim dh key_attn_dim val_attn_dim all_head_size hidden_dim"
 WIDTH_ATTRIBUTES = tuple(_WIDTHS.split())
@@ -246,7 +257,7 @@ class Trace:
         """
         for axis in shadow.varying:
             for name in WIDTH_ATTRIBUTES:
-                if getattr(self.module, name, None) == shadow.shape[axis]:
+                if _is(getattr(self.module, name, None), shadow.shape[axis]):
                     self.attribute(self.modules[-1], name, shadow.vector(axis))
             # A module may have its child's method do the work.
             for child, module in (("", self.module), *self.module.named_children()):
@@ -262,14 +273,25 @@ class Trace:
 
     def _head_attributes(self, heads: int) -> list[str]:
         module = self.module
-        return [name for name in HEAD_ATTRIBUTES if getattr(module, name, None) == heads]
+        return [name for name in HEAD_ATTRIBUTES if _is(getattr(module, name, None), heads)]
 
     def _heads_axis(self, shadow: Shadow) -> int | None:
-        """Returns the axis that counts heads; where the width of a head is the same number, it comes last."""
+        """Returns the axis that counts heads; where the width of a head is the same number, it comes last.
+
+        Under a name of their own heads are the last axis but one of features split in two, if the module
+        remembers how many there are, or how wide one is.
+        """
+        rank = len(shadow.shape)
         axes = [axis for axis in shadow.varying if self._head_attributes(shadow.shape[axis])]
         if len(axes) > 1 and axes[-1] == shadow.varying[-1]:
             axes.pop()
-        return axes[-1] if axes and len(shadow.shape) > 2 else None
+        if axes or rank <= 2:
+            return axes[-1] if axes and rank > 2 else None
+        heads, width = shadow.shape[-2:]
+        own = [name for name, held in vars(self.module).items() if type(held) is int and held == heads]
+        named = any(_is(getattr(self.module, name, None), width) for name in HEAD_WIDTHS)
+        split = shadow.varying[-2:] == (rank - 2, rank - 1)
+        return rank - 2 if split and (named or not NO_HEADS.issuperset(own)) else None
 
     def freeze_input(self, tensor: Tensor, reason: str) -> None:
         """Freezes the channels of an operator's input, and a parameter along all its axes."""
@@ -332,6 +354,11 @@ class Trace:
     def producer(self, tensor: Tensor) -> Producer | None:
         """Returns which layer an activation comes from, if it comes straight from one."""
         return self._producers.get(id(tensor))
+
+
+def _is(held: Any, size: int) -> bool:
+    """Tells whether what a module holds is a size; it may hold anything under a name."""
+    return type(held) is int and held == size
 
 
 def _are_sizes(held: Any) -> bool:

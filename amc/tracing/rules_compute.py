@@ -217,6 +217,9 @@ def product(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor
     result = Shadow.neutral(outputs.shape)
     kept_left = _without(left, k, isinstance(read_left, int))
     kept_right = _without(right, rank - 2, isinstance(read_right, int))
+    if kept_right.varying == (j,) and trace.units.marked(kept_left.labels(), "heads") and set(kept_left.varying) - {i}:
+        trace.units.freeze(kept_right.labels(), "read by every head")  # keys and values that all heads share
+        kept_right = Shadow.neutral(right.shape)
     if i in kept_left.varying and j in kept_right.varying:
         trace.units.freeze(kept_left.labels(), "outer product of two activations")
         trace.units.freeze(kept_right.labels(), "outer product of two activations")
@@ -275,12 +278,13 @@ def attention(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any)
     heads = len(query.shape) - 3
     masks = [trace.shadow(tensor) for tensor in tensors_in((args[3:], kwargs)) if tensor.dim() == len(query.shape)]
     vectors = [vector for s in (query, key, value, *masks) if not isinstance(vector := s.vector(heads), int)]
-    for vector in vectors[1:]:
-        trace.units.union(vectors[0], vector)
+    for vector in vectors[1:]:  # several heads in a row may share keys and values
+        trace.units.union(vectors[0], np.repeat(vector, len(vectors[0]) // len(vector)))
     output = outputs[0] if isinstance(outputs, tuple) else outputs
     result = value.resolved(trace.units)
-    if isinstance(value.vector(heads), int) and vectors:
-        result = Shadow.along(trace.units.find(vectors[0]), heads, output.shape)
+    if vectors:
+        each = np.repeat(vectors[0], output.shape[heads] // len(vectors[0]))
+        result = Shadow.along(trace.units.find(each), heads, output.shape)
     trace.set_shadow(output, result.with_shape(output.shape))
 
 

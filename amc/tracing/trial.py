@@ -17,6 +17,7 @@ from amc.structure.extents import CostTerm, Extent
 from amc.structure.model_structure import ModelStructure, ModuleAttribute
 from amc.structure.slicing import Kept, attribute_name, attribute_values, set_attributes, sliced, widths_of
 from amc.structure.substitution import Substitute, Users, is_large, substituted
+from amc.tracing.plain_norms import PlainNorms
 from amc.tracing.repair import TRIES, choices, following, remembered
 from amc.tracing.skipping import SkippingMode, ValuesNeeded, for_shapes, reading
 
@@ -94,12 +95,23 @@ class Trial:
         found = remembered(self.model, dense, index)
         for chosen in islice(choices(found), TRIES):
             self.structure = following(dense, found, chosen)
-            if self._failure([*accepted, index]) is None:
+            if self._failure([*accepted, index]) is None and self._proven(index):
                 self._repair_alike(index, kind, chosen)
                 return True
         self.structure = dense
         self._beyond_repair.add(kind)
         return False
+
+    def _proven(self, index: int) -> bool:
+        """Tells whether normalised channels compute the same in a cut network, if norms take no notice of zeros."""
+        if not (self.values and self.structure.groups[index].normalised):
+            return True
+        kept = {index: half_of(self.structure.groups[index].channels, index)}
+        gone = ignoring(self.model, self.structure, kept, ("read", "write", "follow"), buffers=True)
+        with PlainNorms():  # type: ignore[no-untyped-call]
+            with self._attributes(kept):
+                outputs = self._run(sliced(self.model, self.structure, kept), None)
+            return agree(outputs, self._run(gone, None))
 
     def _repair_alike(self, index: int, kind: tuple[str, ...], chosen: frozenset[tuple[str, str]]) -> None:
         for other in self.structure.prunable:
@@ -221,7 +233,9 @@ def agree(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
     return all(float((a - b).abs().max()) <= tolerance * (scale + 1e-6) for a, b in filled)
 
 
-def ignoring(model: nn.Module, structure: ModelStructure, kept: Kept, roles: Sequence[str]) -> dict[str, Substitute]:
+def ignoring(
+    model: nn.Module, structure: ModelStructure, kept: Kept, roles: Sequence[str], *, buffers: bool = False
+) -> dict[str, Substitute]:
     """Returns the parameters that belong to removed channels, zeroed there, so that the dense network ignores them.
 
     Args:
@@ -230,8 +244,9 @@ def ignoring(model: nn.Module, structure: ModelStructure, kept: Kept, roles: Seq
         kept: The kept channels.
         roles: Which parameters. Zeroed where they are read, channels have no effect whatever lies between; those that
             meet others in a product of two activations are read by no parameter and have to be zeroed where written.
+        buffers: Whether buffers are zeroed too.
     """
-    tensors = dict(model.named_parameters())
+    tensors = named_tensors(model) if buffers else dict(model.named_parameters())
     gone: dict[str, list[tuple[int, Tensor]]] = {}
     for index, channels in kept.items():
         group = structure.groups[index]
