@@ -35,7 +35,7 @@ def on_device(value: Any, device: torch.device) -> Any:
 
 
 _CACHES = ("past_key_values", "cache")
-"""What language models return of their own for the next call: no output that anybody reads, and narrower after a cut."""
+"""What language models return for their own next call: no output that anybody reads, and narrower after a cut."""
 
 
 def tensors_in(value: Any) -> list[Tensor]:

@@ -135,8 +135,10 @@ def _split_constants(extents: list[Extent]) -> tuple[int, tuple[Extent, ...]]:
 
 def _settle_parameters(trace: Trace) -> None:
     """Finds, for parameters that took part in arithmetic, the axis that goes with channels."""
+    everything = trace.units.find(np.arange(trace.units.count)) if trace.element_labels else np.zeros(1, dtype=np.int64)
+    sizes = np.bincount(everything, minlength=trace.units.count)
     for name, labels in trace.element_labels.items():
-        _settle_unused(trace, labels)
+        _settle_unused(trace, labels, sizes)
         shadow = Shadow(torch.from_numpy(labels), labels.shape).resolved(trace.units)
         varying = shadow.varying
         if len(varying) == 1:
@@ -151,13 +153,18 @@ def _settle_parameters(trace: Trace) -> None:
             trace.units.freeze(shadow.labels(), f"meets the parameter {name!r} on several of its axes or on none")
 
 
-def _settle_unused(trace: Trace, labels: Labels) -> None:
+def _settle_unused(trace: Trace, labels: Labels, sizes: Labels) -> None:
     """Lets elements that nothing has met, such as positions beyond the example's, go with the rest of their axis.
 
     That is the last axis along which the elements in use differ.
+
+    Args:
+        trace: A finished run.
+        labels: Labels of a parameter's elements.
+        sizes: How many labels every class has, by its representative.
     """
-    classes, everything = trace.units.find(labels), trace.units.find(np.arange(trace.units.count))
-    unused = np.bincount(everything, minlength=trace.units.count)[classes] == 1
+    classes = trace.units.find(labels)
+    unused = sizes[classes] == 1
     if not unused.any() or unused.all():
         return
     for axis in range(labels.ndim - 1, -1, -1):

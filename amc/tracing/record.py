@@ -235,13 +235,14 @@ class Trace:
         """Couples labels until they vary along one axis only, so that what is left after a cut is still a box.
 
         Of several axes the one that counts attention heads is kept (a module's own number of heads tells), else the
-        last one.
+        longest: that of the channels, not of the pieces, pixels or groups beside them. Of equally long ones that is the
+        last of two (groups come first), and the first of more (a map's height and width come last).
         """
         varying = shadow.varying
         if len(varying) < 2:
             return shadow
         heads = self._heads_axis(shadow)
-        keep = varying[-1] if heads is None else heads
+        keep = _longest(shadow) if heads is None else heads
         shadow = merged_along(shadow, [axis for axis in varying if axis != keep], self.units)
         if heads is not None:
             vector = shadow.vector(heads)
@@ -290,7 +291,7 @@ class Trace:
         heads, width = shadow.shape[-2:]
         own = [name for name, held in vars(self.module).items() if type(held) is int and held == heads]
         named = any(_is(getattr(self.module, name, None), width) for name in HEAD_WIDTHS)
-        split = shadow.varying[-2:] == (rank - 2, rank - 1)
+        split = shadow.varying[-2:] == (rank - 2, rank - 1) and shadow.varying[0] > 1
         return rank - 2 if split and (named or not NO_HEADS.issuperset(own)) else None
 
     def freeze_input(self, tensor: Tensor, reason: str) -> None:
@@ -354,6 +355,17 @@ class Trace:
     def producer(self, tensor: Tensor) -> Producer | None:
         """Returns which layer an activation comes from, if it comes straight from one."""
         return self._producers.get(id(tensor))
+
+
+def _longest(shadow: Shadow) -> int:
+    """Returns which of the axes along which labels vary is the longest; see `Trace.settled`.
+
+    Of a map `(N, C, H, W)` or `(N, H, W, C)` that is as high as wide, that is the axis of another length.
+    """
+    axes, shape = shadow.varying, shadow.shape
+    if axes == (1, 2, 3) and len(shape) == 4 and len(set(shape[1:])) == 2:
+        return next(axis for axis in axes if shape[1:].count(shape[axis]) == 1)
+    return max(axes[::-1] if len(axes) == 2 else axes, key=lambda axis: shape[axis])
 
 
 def _is(held: Any, size: int) -> bool:

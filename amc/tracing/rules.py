@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from amc.runtime.call import first_line, tensors_in
-from amc.tracing import rules_compute, rules_move
+from amc.tracing import rules_compute, rules_move, rules_norms
 from amc.tracing.derived import origin
 from amc.tracing.liveness import step
 from amc.tracing.record import Trace
@@ -23,7 +23,9 @@ from amc.tracing.shadow import Shadow
 
 Rule = Callable[[Trace, Any, tuple[Any, ...], dict[str, Any], Any], None]
 
-RULES: dict[str, Rule] = rules_move.RULES | rules_compute.RULES
+RULES: dict[str, Rule] = rules_move.RULES | rules_compute.RULES | rules_norms.RULES
+
+_COMPUTING = rules_compute.RULES.keys() | rules_norms.RULES.keys()
 
 
 def apply_rule(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any) -> None:
@@ -57,7 +59,7 @@ def _give_shadows(
     """Applies the rule; what has none is frozen, unless it concerns constants or parameters only."""
     name, inputs, rule = func.overloadpacket.__name__, tensors_in((args, kwargs)), _rule_of(func)
     known = any(trace.view_of(tensor) is not None or not trace.shadow(tensor).is_neutral for tensor in inputs)
-    if (not known and name not in rules_compute.RULES) or (rule is None and of_parameters):
+    if (not known and name not in _COMPUTING) or (rule is None and of_parameters):
         for tensor in tensors_in(outputs):
             trace.set_shadow(tensor, Shadow.neutral(tensor.shape))
     elif rule is None:

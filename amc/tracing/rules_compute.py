@@ -1,4 +1,4 @@
-"""Rules of the operators that compute across channels: convolutions, linear layers, products, norms, attention.
+"""Rules of the operators that compute across channels: convolutions, linear layers, products, attention.
 
 Each rule also writes down the FLOPs that fvcore counts for the operator (one fused multiply-add is one), as a product
 of axes, so that the count can be predicted for any widths.
@@ -18,7 +18,7 @@ from amc.tracing.derived import settle_weight, weight_view
 from amc.tracing.entries import Factor, LayerRecord, ParameterView, Producer
 from amc.tracing.record import Trace
 from amc.tracing.rules_move import combined, reduce, spatial
-from amc.tracing.shadow import Shadow, merged_along
+from amc.tracing.shadow import Shadow
 from amc.tracing.units import Labels
 
 Args = tuple[Any, ...]
@@ -288,72 +288,6 @@ def attention(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any)
     trace.set_shadow(output, result.with_shape(output.shape))
 
 
-def batch_norm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
-    """Batch norm: its parameters and statistics go along with the channels.
-
-    Instance norm runs as a batch norm too, with the images as further channels.
-    """
-    source, weight = args[0], args[1]
-    shadow = trace.shadow(source)
-    vector = channels_of(trace, shadow, 1, "a batch norm")
-    for tensor in args[1:5]:
-        if isinstance(tensor, Tensor):
-            trace.follow(tensor, vector)
-    output = outputs[0] if isinstance(outputs, (tuple, list)) else outputs
-    trace.set_shadow(output, shadow.with_shape(output.shape))
-    trains = next((value for value in args[3:] if isinstance(value, bool)), False)
-    own_statistics = trains or "instance_norm" in trace.functions  # fvcore counts instance norms alike with either
-    trace.cost_per_element((4 if own_statistics else 1) + (weight is not None), shadow)
-    trace.attribute(trace.modules[-1], "num_features", vector)
-    view = trace.view_of(weight) if weight is not None else None
-    if view is not None:
-        name, producer = view.name.rpartition(".")[0], trace.producer(source)
-        trace.norm_calls[name] += trace.counting
-        if producer is not None:
-            producer.batch_norm = name
-
-
-def layer_norm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
-    """Layer norm over the last axis: a statistic over all channels, so what is left changes when some go."""
-    source, normalized_shape, weight, bias = args[:4]
-    trace.cost_per_element(5 if weight is not None else 4, trace.shadow(source))
-    _normalise_last(trace, source, normalized_shape, [weight, bias])
-    trace.set_shadow(outputs[0], trace.shadow(source))
-
-
-def rms_norm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
-    """Root-mean-square norm over the last axis, as layer norm; fvcore does not count it."""
-    _normalise_last(trace, args[0], args[1], [args[2]])
-    trace.set_shadow(outputs[0], trace.shadow(args[0]))
-
-
-def _normalise_last(trace: Trace, source: Tensor, normalized_shape: Any, affine: list[Tensor | None]) -> None:
-    shadow = trace.shadow(source)
-    if len(normalized_shape) != 1:
-        trace.units.freeze(shadow.labels(), "layer norm over several axes")
-    elif not isinstance(vector := shadow.vector(source.dim() - 1), int):
-        trace.units.mark(vector, "normalised")
-        for tensor in affine:
-            trace.follow(tensor, vector)
-        trace.attribute(trace.modules[-1], "normalized_shape", vector)
-
-
-def group_norm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
-    """Group norm: every group loses channels at the same places."""
-    source, weight, bias, groups = args[0], args[1], args[2], int(args[6])
-    shadow = trace.shadow(source)
-    vector = channels_of(trace, shadow, 1, "a group norm")
-    if not isinstance(vector, int):
-        by_group = vector.reshape(groups, -1)
-        trace.units.union(by_group, by_group[:1])
-        trace.units.mark(vector, "normalised")
-        for tensor in (weight, bias):
-            trace.follow(tensor, vector)
-        trace.attribute(trace.modules[-1], "num_channels", vector)
-    trace.cost_per_element(5 if weight is not None else 4, trace.shadow(source))
-    trace.set_shadow(outputs[0], merged_along(shadow, [], trace.units))
-
-
 def embedding(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
     """Embeddings: a layer that writes channels and reads none."""
     view = trace.view_of(args[0])
@@ -399,14 +333,11 @@ def grid_sample(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Te
     trace.cost_per_element(4, trace.shadow(outputs))
 
 
-BATCH_NORMS = """native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training cudnn_batch_norm
-    miopen_batch_norm _batch_norm_with_update _batch_norm_no_update"""
 ATTENTIONS = """_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention
     _scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention
     _scaled_dot_product_fused_attention_overrideable scaled_dot_product_attention"""
 
 RULES: dict[str, Callable[..., None]] = {
-    **dict.fromkeys(BATCH_NORMS.split(), batch_norm),
     **dict.fromkeys(ATTENTIONS.split(), attention),
     "convolution": convolution,
     "_convolution": convolution,
@@ -415,9 +346,6 @@ RULES: dict[str, Callable[..., None]] = {
     "linear": linear,
     "bmm": product,
     "baddbmm": baddbmm,
-    "native_layer_norm": layer_norm,
-    "_fused_rms_norm": rms_norm,
-    "native_group_norm": group_norm,
     "embedding": embedding,
     "mean": adaptive_or_mean(reduce),
     "_adaptive_avg_pool2d": adaptive_or_mean(spatial),

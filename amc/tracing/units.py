@@ -25,6 +25,7 @@ class ChannelUnits:
     def __init__(self) -> None:
         """Creates an empty set of units."""
         self._parent: Labels = np.arange(1024, dtype=np.int64)
+        self._is_fixed, self._is_noted = (np.zeros(1024, dtype=np.bool_) for _ in range(2))
         self._count = 1
         self._fixed: dict[int, str] = {}
         self._reasons: dict[int, str] = {}
@@ -42,12 +43,13 @@ class ChannelUnits:
             grown = np.arange(max(self._count, 2 * len(self._parent)), dtype=np.int64)
             grown[:first] = self._parent[:first]
             self._parent = grown
+            self._is_fixed, self._is_noted = (_grown(flags, len(grown)) for flags in (self._is_fixed, self._is_noted))
         return np.arange(first, self._count, dtype=np.int64)
 
     def new_fixed(self, reason: str) -> int:
         """Returns a label that freezes whatever it meets."""
         label = int(self.new(1)[0])
-        self._fixed[label] = reason
+        self._fixed[label], self._is_fixed[label] = reason, True
         return label
 
     def find(self, labels: Any) -> Labels:
@@ -61,49 +63,51 @@ class ChannelUnits:
 
     def union(self, left: Any, right: Any) -> None:
         """Merges the classes of labels pairwise (shapes broadcast); neutral labels merge with nothing."""
-        pairs = np.stack([side.ravel() for side in np.broadcast_arrays(self.find(left), self.find(right))])
-        pairs = pairs[:, (pairs[0] != pairs[1]) & (pairs[0] != NEUTRAL) & (pairs[1] != NEUTRAL)]
-        # As one number a pair: sorting pairs of numbers is far slower.
-        distinct = np.divmod(np.unique(pairs[0] * self._count + pairs[1]), self._count)
-        fixed = np.fromiter(self._fixed, dtype=np.int64, count=len(self._fixed))
-        meets = np.isin(distinct[0], fixed) | np.isin(distinct[1], fixed)
-        self._merge(distinct[0][~meets], distinct[1][~meets])
-        self._freeze_fixed(distinct[0][meets], distinct[1][meets])
+        first, second = (side.ravel() for side in np.broadcast_arrays(self.find(left), self.find(right)))
+        apart = (first != second) & (first != NEUTRAL) & (second != NEUTRAL)
+        first, second = first[apart], second[apart]
+        meets = self._is_fixed[first] | self._is_fixed[second]
+        if meets.any():
+            self._freeze_fixed(first[meets], second[meets])
+            first, second = first[~meets], second[~meets]
+        self._merge(first, second)
 
     def _freeze_fixed(self, first: Labels, second: Labels) -> None:
         """Freezes, in pairs with a fixed label, the other one; fixed labels merge with nothing."""
-        for pair in zip(first.tolist(), second.tolist(), strict=True):
+        for pair in np.unique(np.stack([first, second]), axis=1).T.tolist():
             label, other = pair if pair[0] in self._fixed else pair[::-1]
             self.freeze(other, self._fixed[label])
 
     def _merge(self, first: Labels, second: Labels) -> None:
-        """Merges representatives pairwise, all at once: networks have position embeddings of 300,000 elements.
+        """Merges representatives pairwise, all at once: networks have weights of millions of elements.
 
         Every representative goes under the smallest that it is paired with; pairs that are still apart then take
-        another turn. Two streams that are summed take one turn.
+        another turn. Two streams that are summed take one turn. Nothing is sorted, which would take far longer.
         """
         while len(first):
             low, high = np.minimum(first, second), np.maximum(first, second)
-            order = np.lexsort((low, high))
-            children, places = np.unique(high[order], return_index=True)
-            self._join(children, low[order][places])
+            np.minimum.at(self._parent, high, low)
+            for child in np.unique(high[self._is_noted[high]]).tolist():
+                self._pass_notes(child)
             low, high = self.find(low), self.find(high)
             first, second = low[low != high], high[low != high]
 
-    def _join(self, children: Labels, roots: Labels) -> None:
-        """Puts representatives under others, and what is known of them too."""
-        self._parent[children] = roots
-        root_of = dict(zip(children.tolist(), self.find(roots).tolist(), strict=True))
-        for child in root_of.keys() & self._reasons.keys():
-            self._reasons.setdefault(root_of[child], self._reasons.pop(child))
+    def _pass_notes(self, child: int) -> None:
+        """Lets what is known of a representative hold for the one that it was put under."""
+        root = int(self.find(child))
+        self._is_noted[root] = True
+        if child in self._reasons:
+            self._reasons.setdefault(root, self._reasons.pop(child))
         for marked in self._marks.values():
-            marked.update([root_of[child] for child in root_of.keys() & marked])
+            if child in marked:
+                marked.add(root)
 
     def freeze(self, labels: Any, reason: str) -> None:
         """Marks the classes of some labels as not to be cut; the first reason stays."""
         for root in np.unique(self.find(labels)).tolist():
             if root != NEUTRAL and root not in self._fixed:
                 self._reasons.setdefault(root, reason)
+                self._is_noted[root] = True
 
     def mark(self, labels: Any, note: str) -> None:
         """Notes something of the classes of some labels; the note stays when classes merge.
@@ -113,7 +117,9 @@ class ChannelUnits:
             note: `"heads"` (they are attention heads), `"residual"` (several layers are summed into them) or
                 `"normalised"` (a statistic over all channels is taken, so that a cut changes what the rest see).
         """
-        self._marks[note].update(np.unique(self.find(labels)).tolist())
+        roots = np.unique(self.find(labels))
+        self._is_noted[roots] = True
+        self._marks[note].update(roots.tolist())
 
     def marked(self, labels: Any, note: str) -> bool:
         """Tells whether any of the labels' classes carries a note."""
@@ -122,3 +128,9 @@ class ChannelUnits:
     def reason(self, root: int) -> str | None:
         """Returns why a class must stay, or None."""
         return self._fixed.get(root) or self._reasons.get(root)
+
+
+def _grown(flags: npt.NDArray[np.bool_], length: int) -> npt.NDArray[np.bool_]:
+    grown = np.zeros(length, dtype=np.bool_)
+    grown[: len(flags)] = flags
+    return grown

@@ -93,7 +93,7 @@ class Projection(nn.Module):
         self.weight, self.bias = nn.Parameter(torch.zeros(nx, nf)), nn.Parameter(torch.zeros(nf))
 
     def forward(self, x):
-        shape = x.size()[:-1] + (self.nf,)
+        shape = (*x.size()[:-1], self.nf)
         return torch.addmm(self.bias, x.view(-1, x.size(-1)), self.weight).view(shape)
 
 

@@ -1,0 +1,103 @@
+"""Which axis carries the channels where code splits or interleaves them: maps, pixels, pieces, groups."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+NOISE = torch.randn(1, 10, generator=torch.Generator().manual_seed(1))
+IMAGE = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+
+
+class Generator(nn.Module):
+    """A linear layer whose features become a map, as in networks that draw images."""
+
+    def __init__(self, to_map, channels):
+        super().__init__()
+        self.channels, self.to_map, self.unflatten = channels, to_map, nn.Unflatten(1, (channels, 4, 4))
+        self.features, self.up = nn.Linear(10, channels * 16), nn.ConvTranspose2d(channels, 8, 4, 2, 1)
+        self.out = nn.Conv2d(8, 3, 3)
+
+    def forward(self, z):
+        return self.out(self.up(self.to_map(self, self.features(z)).relu()).relu())
+
+
+@pytest.mark.parametrize("channels", [2, 4, 16])
+@pytest.mark.parametrize(
+    "to_map",
+    [
+        lambda self, x: x.view(len(x), -1, 4, 4),
+        lambda self, x: x.view(-1, self.channels, 4, 4),
+        lambda self, x: x.unflatten(1, (-1, 4, 4)),
+        lambda self, x: self.unflatten(x),
+    ],
+    ids=["the rest", "own number", "unflatten", "layer"],
+)
+def test_all_features_of_a_channel_of_a_map_go_together(tools, to_map, channels):
+    structure, small = tools.traced(Generator(to_map, channels), NOISE)
+    group = tools.groups_of(structure)["features"]
+    assert (group.prunable, group.channels) == (True, channels)
+    assert small.features.out_features == 16 * small.up.in_channels
+
+
+def to_space(x, size=2):
+    n, c, h, w = x.shape
+    pixels = x.view(n, c // size**2, size, size, h, w).permute(0, 1, 4, 2, 5, 3)
+    return pixels.reshape(n, c // size**2, h * size, w * size)
+
+
+def to_space_pixels_first(x, size=2):
+    n, c, h, w = x.shape
+    pixels = x.view(n, size, size, c // size**2, h, w).permute(0, 3, 4, 1, 5, 2)
+    return pixels.reshape(n, c // size**2, h * size, w * size)
+
+
+def to_depth(x, size=2):
+    n, c, h, w = x.shape
+    pixels = x.view(n, c, h // size, size, w // size, size).permute(0, 1, 3, 5, 2, 4)
+    return pixels.reshape(n, c * size**2, h // size, w // size)
+
+
+def interleaved(x):
+    return torch.stack((x, x.tanh()), 2).flatten(1, 2)
+
+
+def one_after_the_other(x):
+    return torch.stack((x, x.tanh()), 1).flatten(1, 2)
+
+
+def largest_of_pairs(x):
+    n, c, h, w = x.shape
+    return x.view(n, c // 2, 2, h, w).amax(2)
+
+
+def shuffled(x, groups=4):
+    n, c, h, w = x.shape
+    return x.view(n, groups, c // groups, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+@pytest.mark.parametrize(
+    ("operator", "width", "channels"),
+    [
+        (to_space, 8, 8),
+        (to_space_pixels_first, 8, 8),
+        (to_depth, 128, 32),
+        (interleaved, 64, 32),
+        (one_after_the_other, 64, 32),
+        (largest_of_pairs, 16, 16),
+        (shuffled, 32, 8),
+    ],
+)
+def test_channels_that_are_interleaved_by_hand_are_cut(tools, operator, width, channels):
+    class Between(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 32, 1), nn.Conv2d(width, 4, 1)
+
+        def forward(self, x):
+            return self.second(operator(self.first(x)))
+
+    structure, _ = tools.traced(Between(), IMAGE)
+    group = tools.groups_of(structure)["first"]
+    assert (group.prunable, group.channels) == (True, channels)
