@@ -194,6 +194,14 @@ class Trace:
         self._strengthen(key, role)
         self.units.union(self.axis_labels[key][start : start + len(labels)], labels)
 
+    def labels_of(self, view: ParameterView, axis: int, length: int) -> Labels:
+        """Returns the labels along an axis of a parameter; new ones, which no layer writes, if nothing is known yet."""
+        key = (view.name, view.axes[axis])
+        if key not in self.axis_labels:
+            self.axis_labels[key] = self.units.new(self.tensors[view.name].shape[view.axes[axis]])
+            self._strengthen(key, "follow")
+        return self.axis_labels[key][view.offsets[axis] : view.offsets[axis] + length]
+
     def _strengthen(self, key: tuple[str, int], role: str) -> None:
         """Notes the role of an axis; of several uses the strongest role stays."""
         order = ("follow", "read", "write")
@@ -266,9 +274,10 @@ class Trace:
                     place = axis - len(shadow.shape) + len(held) if _are_sizes(held) else -1
                     if place >= 0 and name not in LAYER_SIZES and tuple(held) == shadow.shape[axis - place :]:
                         path = ".".join(filter(None, (self.modules[-1], child)))
-                        self._element_attribute(path, f"{name}[{place}]", shadow.vector(axis))
+                        self.remember(path, f"{name}[{place}]", shadow.vector(axis))
 
-    def _element_attribute(self, module: str, name: str, labels: Factor) -> None:
+    def remember(self, module: str, name: str, labels: Factor) -> None:
+        """Notes that a module remembers how long an axis is; `name` may be `"name[place]"`."""
         if not isinstance(labels, int):
             self.attributes.append((module, name, labels))
 
@@ -301,6 +310,11 @@ class Trace:
             for axis in range(tensor.dim()):
                 self.units.freeze(self.written_by(view, axis, tensor.shape[axis]), reason)
         else:
+            self.units.freeze(self.shadow(tensor).labels(), reason)
+
+    def freeze_activation(self, tensor: Tensor, reason: str) -> None:
+        """Freezes the channels of an operator's input if a layer may have computed it; constants stay as they are."""
+        if self.view_of(tensor) is None:
             self.units.freeze(self.shadow(tensor).labels(), reason)
 
     def ran(self, step: Step, outputs: Sequence[Tensor]) -> None:

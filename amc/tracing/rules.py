@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from amc.runtime.call import first_line, tensors_in
-from amc.tracing import rules_compute, rules_move, rules_norms
+from amc.tracing import rules_compute, rules_convolution, rules_move, rules_norms, rules_position
 from amc.tracing.derived import origin
 from amc.tracing.liveness import step
 from amc.tracing.record import Trace
@@ -23,9 +23,9 @@ from amc.tracing.shadow import Shadow
 
 Rule = Callable[[Trace, Any, tuple[Any, ...], dict[str, Any], Any], None]
 
-RULES: dict[str, Rule] = rules_move.RULES | rules_compute.RULES | rules_norms.RULES
+_COMPUTING = rules_compute.RULES | rules_convolution.RULES | rules_norms.RULES
 
-_COMPUTING = rules_compute.RULES.keys() | rules_norms.RULES.keys()
+RULES: dict[str, Rule] = rules_move.RULES | rules_position.RULES | _COMPUTING
 
 
 def apply_rule(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any) -> None:

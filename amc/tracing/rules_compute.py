@@ -1,4 +1,4 @@
-"""Rules of the operators that compute across channels: convolutions, linear layers, products, attention.
+"""Rules of the operators that compute across channels: linear layers, products, attention, pooling.
 
 Each rule also writes down the FLOPs that fvcore counts for the operator (one fused multiply-add is one), as a product
 of axes, so that the count can be predicted for any widths.
@@ -36,87 +36,16 @@ def channels_of(trace: Trace, shadow: Shadow, axis: int, reader: str) -> Factor:
     return trace.units.find(vector) if not isinstance(vector := shadow.vector(axis), int) else vector
 
 
-def _computed_weight(trace: Trace, source: Tensor, weight: Tensor, output: Tensor) -> None:
+def computed_weight(trace: Trace, source: Tensor, weight: Tensor, output: Tensor) -> None:
     """A layer whose weight is computed at run time (weight standardisation, parametrisations) stays as it is."""
-    _left_alone(trace, source, weight, output, "the layer's weight is computed at run time")
+    left_alone(trace, source, weight, output, "the layer's weight is computed at run time")
 
 
-def _left_alone(trace: Trace, source: Tensor, weight: Tensor, output: Tensor, reason: str) -> None:
+def left_alone(trace: Trace, source: Tensor, weight: Tensor, output: Tensor, reason: str) -> None:
     """Freezes what a layer reads and writes."""
     trace.freeze_input(source, reason)
     trace.freeze_input(weight, reason)
     trace.set_shadow(output, Shadow.constant(trace.units.new_fixed(reason), output.shape))
-
-
-def convolution(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
-    """Convolutions of any dimension, grouped, depthwise and transposed ones included."""
-    source, weight, bias, stride, _, _, transposed, _, groups = args[:9]
-    costs = len(trace.costs)
-    view = weight_view(trace, weight)
-    positions = prod(source.shape[2:]) if transposed else prod(outputs.shape[2:])
-    kernel = prod(weight.shape[2:])
-    if view is None:
-        trace.cost(prod(weight.shape) * positions * source.shape[0])
-        return _computed_weight(trace, source, weight, outputs)
-    read = channels_of(trace, trace.shadow(source), 1, view.name)
-    if groups == 1:
-        read_axis, write_axis = (0, 1) if transposed else (1, 0)
-        written = trace.written_by(view, write_axis, weight.shape[write_axis])
-        trace.tie(view, read_axis, read, "read")
-        trace.cost(kernel * positions * source.shape[0], written, read)
-    elif transposed:
-        trace.cost(prod(weight.shape) * positions * source.shape[0])
-        return _left_alone(trace, source, weight, outputs, "a transposed convolution in groups")
-    else:
-        written = _grouped(trace, view, weight, read, groups, kernel * positions * source.shape[0])
-    settle_weight(trace, weight, view, read, written)
-    trace.follow(bias, written)
-    trace.set_shadow(outputs, Shadow.along(trace.units.find(written), 1, outputs.shape))
-    record = LayerRecord(
-        weight=view.name,
-        kind="depthwise" if groups > 1 and weight.shape[1] == 1 else "conv",
-        in_labels=read,
-        out_labels=written,
-        kernel_size=_pair(weight.shape[2:]),
-        stride=_pair(stride),
-        input_size=_pair(source.shape[2:]),
-        in_channels=source.shape[1],
-        out_channels=len(written),
-        costs=[*range(costs, len(trace.costs))],
-    )
-    _record_layer(trace, record, outputs)
-    if isinstance(trace.module, nn.modules.conv._ConvNd):
-        trace.attribute(trace.modules[-1], "in_channels", read)
-        trace.attribute(trace.modules[-1], "out_channels", written)
-    return None
-
-
-def _grouped(trace: Trace, view: ParameterView, weight: Tensor, read: Factor, groups: int, cost: int) -> Labels:
-    """Couples the channels of a grouped convolution and returns the labels that it writes.
-
-    With many small groups whole groups are the unit (depthwise convolutions are the extreme); with few large ones
-    every group loses channels at the same places.
-    """
-    out_channels, in_per_group = weight.shape[:2]
-    written = trace.written_by(view, 0, out_channels)
-    by_group = written.reshape(groups, -1)
-    if isinstance(read, int):
-        trace.units.freeze(written, "convolution in groups over channels that stay")
-        trace.cost(cost * in_per_group, written)
-        return written
-    read_by_group = read.reshape(groups, -1)
-    if groups >= max(in_per_group, out_channels // groups):
-        for block in (by_group, read_by_group):
-            trace.units.union(block, by_group[:, :1])
-        trace.roles[view.name, 0] = "follow" if in_per_group == 1 else "write"
-        trace.cost(cost * in_per_group, written)
-        trace.attribute(trace.modules[-1], "groups", by_group[:, 0])
-        return written
-    for block in (by_group, read_by_group):
-        trace.units.union(block, block[:1])
-    trace.tie(view, 1, read_by_group[0], "read")
-    trace.cost(cost, written, read_by_group[0])
-    return written
 
 
 def addmm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
@@ -157,6 +86,8 @@ def _linear(trace: Trace, source: Tensor, weight: Tensor, outputs: Tensor) -> La
     written = trace.written_by(view, 1, weight.shape[1])
     trace.tie(view, 0, read, "read")
     settle_weight(trace, weight, view, read, written)
+    if isinstance(read, int):  # zeros, such as the first state of a recurrent cell, are as wide as what comes later
+        read = trace.labels_of(view, 0, weight.shape[0])
     if (repeated := _repeating(trace)) is not None:
         rows = [trace.shadow(repeated[1]).vector(repeated[1].dim() - 1)]
     trace.cost(1, *rows, read, written)
@@ -167,19 +98,19 @@ def _linear(trace: Trace, source: Tensor, weight: Tensor, outputs: Tensor) -> La
         kind="linear" if whole else "attention",
         in_labels=read,
         out_labels=written,
-        input_size=_pair(source.shape[:-1]),
+        input_size=pair_of(source.shape[:-1]),
         in_channels=source.shape[-1],
         out_channels=len(written),
         costs=[*range(costs, len(trace.costs))],
     )
-    _record_layer(trace, record, outputs)
+    record_layer(trace, record, outputs)
     if isinstance(trace.module, nn.Linear):
         trace.attribute(trace.modules[-1], "in_features", read)
         trace.attribute(trace.modules[-1], "out_features", written)
     return written
 
 
-def _record_layer(trace: Trace, record: LayerRecord, output: Tensor) -> None:
+def record_layer(trace: Trace, record: LayerRecord, output: Tensor) -> None:
     """Writes down a layer, or another call of it."""
     trace.layer_run = record.weight
     if not trace.counting:
@@ -192,7 +123,7 @@ def _record_layer(trace: Trace, record: LayerRecord, output: Tensor) -> None:
         trace.produced(output, Producer(record))
 
 
-def _pair(sizes: Any) -> tuple[int, int]:
+def pair_of(sizes: Any) -> tuple[int, int]:
     """Returns height and width; sequences are (length, 1)."""
     numbers = [int(size) for size in sizes]
     return (numbers[-2], numbers[-1]) if len(numbers) > 1 else (numbers[0] if numbers else 1, 1)
@@ -292,14 +223,14 @@ def embedding(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tens
     """Embeddings: a layer that writes channels and reads none."""
     view = trace.view_of(args[0])
     if view is None:
-        return _computed_weight(trace, args[1], args[0], outputs)
+        return computed_weight(trace, args[1], args[0], outputs)
     written = trace.written_by(view, 1, args[0].shape[1])
     trace.set_shadow(outputs, Shadow.along(trace.units.find(written), outputs.dim() - 1, outputs.shape))
     trace.attribute(view.name.rpartition(".")[0], "embedding_dim", written)
     numbers, width = args[0].shape
-    size = _pair(args[1].shape)
+    size = pair_of(args[1].shape)
     record = LayerRecord(view.name, "embedding", numbers, written, size, in_channels=numbers, out_channels=width)
-    _record_layer(trace, record, outputs)
+    record_layer(trace, record, outputs)
     return None
 
 
@@ -328,7 +259,7 @@ def upsample(factor: int, rule: Callable[..., None]) -> Callable[..., None]:
 
 def grid_sample(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
     """Sampling at places that the network computes, as in spatial transformers: channels stay what they are."""
-    trace.freeze_input(args[1], "tells where to sample")
+    trace.freeze_activation(args[1], "tells where to sample")
     spatial(trace, func, args, kwargs, outputs)
     trace.cost_per_element(4, trace.shadow(outputs))
 
@@ -339,8 +270,6 @@ ATTENTIONS = """_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_
 
 RULES: dict[str, Callable[..., None]] = {
     **dict.fromkeys(ATTENTIONS.split(), attention),
-    "convolution": convolution,
-    "_convolution": convolution,
     "addmm": addmm,
     "mm": mm,
     "linear": linear,

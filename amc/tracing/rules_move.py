@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from amc.runtime.call import tensors_in
 from amc.tracing.entries import ParameterView
+from amc.tracing.pieces import couple_pieces
 from amc.tracing.record import Trace
-from amc.tracing.shadow import Shadow, merged_along, moved, of_full
+from amc.tracing.shadow import Shadow, moved, of_full
 from amc.tracing.units import NEUTRAL
 
 Args = tuple[Any, ...]
@@ -22,16 +24,16 @@ Kwargs = dict[str, Any]
 def move(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
     """Any operator that only moves elements: it is applied to the shadows of its operands."""
     view = trace.view_of(args[0]) if isinstance(args[0], Tensor) else None
-    if view is not None and _move_view(trace, func.overloadpacket.__name__, view, args, outputs):
+    if view is not None and move_view(trace, func.overloadpacket.__name__, view, args, outputs):
         return
 
     def labels_of(value: Any) -> Any:
         return trace.shadow(value).full() if isinstance(value, Tensor) else value
 
-    _moved_together(trace, func, tree_map(labels_of, args), kwargs, outputs)
+    moved_together(trace, func, tree_map(labels_of, args), kwargs, outputs)
 
 
-def _moved_together(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
+def moved_together(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
     """Applies an operator to shadows in place of its operands."""
     for tensor, label in zip(tensors_in(outputs), tensors_in(func(*args, **kwargs)), strict=True):
         trace.set_shadow(tensor, trace.settled(of_full(label, trace.units)))
@@ -44,10 +46,10 @@ def concatenate(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Te
     if any(axis in shadow.varying for shadow in shadows):
         constant = trace.units.new_fixed("concatenated with a constant along the channels")
         shadows = [Shadow.constant(constant, shadow.shape) if shadow.is_neutral else shadow for shadow in shadows]
-    _moved_together(trace, func, ([shadow.full() for shadow in shadows], axis), {}, outputs)
+    moved_together(trace, func, ([shadow.full() for shadow in shadows], axis), {}, outputs)
 
 
-def _move_view(trace: Trace, name: str, view: ParameterView, args: Args, outputs: Any) -> bool:
+def move_view(trace: Trace, name: str, view: ParameterView, args: Args, outputs: Any) -> bool:
     """Follows a parameter through transpositions and slices; False if the operator does more than that."""
     source: Tensor = args[0]
     axes = torch.arange(source.dim())
@@ -71,7 +73,7 @@ def _move_view(trace: Trace, name: str, view: ParameterView, args: Args, outputs
 
 def _slice_view(trace: Trace, name: str, view: ParameterView, args: Args, outputs: Any) -> None:
     axis = (args[2] if name != "slice" else args[1] if len(args) > 1 else 0) if len(args) > 2 or name == "slice" else 0
-    start = _start(args, args[0].shape[axis]) if name == "slice" else 0
+    start = start_of(args, args[0].shape[axis]) if name == "slice" else 0
     for tensor in tensors_in(outputs):
         offsets = [offset + (start if a == axis % args[0].dim() else 0) for a, offset in enumerate(view.offsets)]
         trace.set_view(tensor, ParameterView(view.name, view.axes, tuple(offsets)))
@@ -98,84 +100,10 @@ def pixel_shuffle(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: 
         trace.set_shadow(outputs, trace.shadow(args[0]).with_shape(outputs.shape))
 
 
-def split(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
-    """Splits: equal pieces of the channels lose the same positions; unequal ones count on fixed sizes."""
-    view = trace.view_of(args[0])
-    if view is not None and _move_view(trace, func.overloadpacket.__name__, view, args, outputs):
-        return
-    axis = (args[2] if len(args) > 2 else kwargs.get("dim", 0)) % args[0].dim()
-    shadow = trace.shadow(args[0])
-    if axis in shadow.varying and len(outputs) > 1:
-        if len({tensor.shape[axis] for tensor in outputs}) == 1:
-            _couple_pieces(trace, shadow, axis, len(outputs))
-            for name in PIECE_ATTRIBUTES:
-                if getattr(trace.module, name, None) == args[1]:
-                    trace.attribute(trace.modules[-1], name, shadow.vector(axis))
-        else:
-            trace.units.freeze(shadow.vector(axis), "split into pieces of fixed, unequal sizes")
-    move(trace, func, args, kwargs, outputs)
-
-
-PIECE_ATTRIBUTES = ("width", "split_size", "chunk_size")
-"""Where modules remember the size of the pieces into which they split their channels (Res2Net)."""
-
-
-def positional(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
-    """Operators that address positions on one axis (select, slice, unbind, roll, flip, index along channels)."""
-    name = func.overloadpacket.__name__
-    view = trace.view_of(args[0])
-    if view is not None and name == "slice" and _move_view(trace, name, view, args, outputs):
-        return
-    shadow = trace.shadow(args[0])
-    addressed = {axis % args[0].dim() for axis in _addressed_axes(name, args, kwargs)} & set(shadow.varying)
-    if name == "slice" and addressed:
-        _slice_channels(trace, shadow, addressed.pop(), args, outputs)
-    elif set(shadow.varying) - addressed:
-        merged_along(shadow, sorted(addressed), trace.units)
-    elif addressed:
-        trace.units.freeze(shadow.labels(), f"addressed by position ({name})")
-    _moved_together(trace, func, (trace.shadow(args[0]).full(), *_on_cpu(args[1:])), kwargs, outputs)
-
-
-def _on_cpu(values: Any) -> Any:
-    """Moves index tensors to where shadows are."""
-    return tree_map(lambda value: value.cpu() if isinstance(value, Tensor) else value, values)
-
-
-def _slice_channels(trace: Trace, shadow: Shadow, axis: int, args: Args, outputs: Tensor) -> None:
-    """Slices of the channels: one of several equal pieces loses the same places as the others."""
-    length, piece = shadow.shape[axis], outputs.shape[axis]
-    start = _start(args, length)
-    if piece == length:
-        return
-    step = args[4] if len(args) > 4 else 1
-    if step == 1 and piece and length % piece == 0 and start % piece == 0:
-        _couple_pieces(trace, shadow, axis, length // piece)
-    else:
-        trace.units.freeze(shadow.labels(), "addressed by position (slice)")
-
-
-def _start(args: Args, length: int) -> int:
+def start_of(args: Args, length: int) -> int:
     """Returns where a slice begins on an axis; negative places count from the end."""
     start = (args[2] or 0) if len(args) > 2 else 0
     return max(start + length, 0) if start < 0 else min(start, length)
-
-
-def _couple_pieces(trace: Trace, shadow: Shadow, axis: int, count: int) -> None:
-    """Couples equal pieces of the channels, so that each loses the same places."""
-    vector = shadow.vector(axis)
-    if not isinstance(vector, int):
-        pieces = vector.reshape(count, -1)
-        trace.units.union(pieces, pieces[:1])
-
-
-def _addressed_axes(name: str, args: Args, kwargs: Kwargs) -> Sequence[int]:
-    if name == "index":
-        return [axis for axis, index in enumerate(args[1]) if index is not None]
-    if name in ("roll", "flip"):
-        axes = (args[2] if len(args) > 2 else kwargs.get("dims", ())) if name == "roll" else args[1]
-        return list(axes) or list(range(args[0].dim()))
-    return [args[1] if len(args) > 1 else kwargs.get("dim", 0)]
 
 
 def pad(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
@@ -271,7 +199,7 @@ def restrided(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tens
 
 def shuffle(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
     """Channel shuffle: each of its groups loses the same places."""
-    _couple_pieces(trace, trace.shadow(args[0]), 1, int(args[1]))
+    couple_pieces(trace, trace.shadow(args[0]), 1, int(args[1]))
     move(trace, func, args, kwargs, outputs)
 
 
@@ -279,7 +207,7 @@ def gated(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) 
     """Gated linear units: each half of the channels loses the same places."""
     axis = (args[1] if len(args) > 1 else -1) % args[0].dim()
     if axis in trace.shadow(args[0]).varying:
-        _couple_pieces(trace, trace.shadow(args[0]), axis, 2)
+        couple_pieces(trace, trace.shadow(args[0]), axis, 2)
     halves = [Shadow(half, tuple(outputs.shape)) for half in trace.shadow(args[0]).full().chunk(2, axis)]
     trace.set_shadow(outputs, trace.settled(combined(trace, [half.compacted() for half in halves], halves[0].shape)))
 
@@ -335,6 +263,30 @@ def _reduced_axes(name: str, args: Args) -> list[int]:
     return [axis % rank for axis in dims] if dims else list(range(rank))
 
 
+def regions(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
+    """Pooling of regions of a map: channels stay what they are; what tells the regions has a fixed form."""
+    trace.freeze_activation(args[1], "tells regions")
+    spatial(trace, func, args, kwargs, outputs)
+
+
+def unfolded(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
+    """`unfold` and its inverse: the k * k pixels under a kernel lie one after the other, channel by channel."""
+    shadow = trace.shadow(args[0])
+    folds = func.overloadpacket.__name__ == "col2im"
+    axis = args[0].dim() - (2 if folds else 3)
+    vector = trace.shadow(args[0]).vector(axis)
+    if isinstance(vector, int) or shadow.varying != (axis,):
+        raise ValueError("unfolded along another axis than the channels")
+    kernel = int(np.prod(args[2 if folds else 1]))
+    if folds:
+        by_channel = vector.reshape(-1, kernel)
+        trace.units.union(by_channel, by_channel[:, :1])
+        result, place = by_channel[:, 0], outputs.dim() - 3
+    else:
+        result, place = np.repeat(vector, kernel), outputs.dim() - 2
+    trace.set_shadow(outputs, Shadow.along(trace.units.find(result), place, outputs.shape))
+
+
 def softmax(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
     """Softmax: fine along axes without channels."""
     shadow = trace.shadow(args[0])
@@ -352,7 +304,9 @@ MOVES = """permute transpose t expand unsqueeze squeeze stack detach alias repea
 POOLS = """max_pool2d_with_indices avg_pool2d _adaptive_avg_pool2d adaptive_max_pool2d max_pool1d avg_pool1d
     max_pool3d_with_indices avg_pool3d _adaptive_avg_pool3d adaptive_max_pool3d adaptive_avg_pool1d reflection_pad1d
     reflection_pad2d replication_pad1d replication_pad2d upsample_nearest2d upsample_bilinear2d upsample_bicubic2d
-    _upsample_nearest_exact2d upsample_nearest1d upsample_linear1d upsample_trilinear3d upsample_nearest3d"""
+    _upsample_nearest_exact2d upsample_nearest1d upsample_linear1d upsample_trilinear3d upsample_nearest3d
+    _upsample_nearest_exact1d _upsample_nearest_exact3d _upsample_bilinear2d_aa _upsample_bicubic2d_aa
+    fractional_max_pool2d reflection_pad3d replication_pad3d"""
 REDUCTIONS = "mean sum amax amin var std var_mean linalg_vector_norm norm argmax argmin max min"
 POINTWISE = "hardswish hardsigmoid leaky_relu elu rrelu_with_noise _prelu_kernel rsub fill zero native_dropout"
 CREATORS = "empty_like zeros_like ones_like rand_like randn_like full_like new_zeros new_empty new_ones new_full"
@@ -364,10 +318,10 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(POINTWISE.split(), pointwise),
     **dict.fromkeys(CREATORS.split(), created),
     **dict.fromkeys(("view", "_unsafe_view", "reshape", "_reshape_alias"), reshape),
-    **dict.fromkeys(("select", "slice", "unbind", "roll", "flip", "index", "index_select"), positional),
-    **dict.fromkeys(("split", "split_with_sizes", "chunk"), split),
     **dict.fromkeys(("_softmax", "_log_softmax", "_safe_softmax", "cumsum"), softmax),
     **dict.fromkeys(("channel_shuffle", "native_channel_shuffle"), shuffle),
+    **dict.fromkeys(("roi_align", "roi_pool"), regions),
+    **dict.fromkeys(("im2col", "col2im"), unfolded),
     "as_strided": restrided,
     "cat": concatenate,
     "constant_pad_nd": pad,

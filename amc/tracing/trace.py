@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Literal
 
 import torch
@@ -17,6 +18,7 @@ from amc.tracing.assemble import assemble
 from amc.tracing.liveness import without_dead_ends
 from amc.tracing.modes import FunctionMode, ShadowMode, module_names
 from amc.tracing.record import Trace
+from amc.tracing.recurrent import couple_states, gate_by_gate
 from amc.tracing.shadow import Shadow
 from amc.tracing.skipping import Compute, compute
 from amc.tracing.trial import without_failing_groups
@@ -98,9 +100,12 @@ def _run(trace: Trace, example_input: ExampleInput, run_operator: Compute) -> li
     for tensor in tensors_in(example_input):
         if tensor.is_floating_point():
             trace.set_shadow(tensor, Shadow.constant(label, tensor.shape))
-    modes = (torch.no_grad(), module_names(trace), without_fused_attention(), FunctionMode(trace))
+    contexts = (torch.no_grad(), gate_by_gate(trace.model), module_names(trace), without_fused_attention())
+    modes = (FunctionMode(trace), skipping.reading(run_operator), ShadowMode(trace, run_operator))
     try:
-        with modes[0], modes[1], modes[2], modes[3], skipping.reading(run_operator), ShadowMode(trace, run_operator):
+        with ExitStack() as stack:
+            for context in (*contexts, *modes):
+                stack.enter_context(context)
             output = call(trace.model, example_input)
     except skipping.ValuesNeeded:
         raise
@@ -110,6 +115,7 @@ def _run(trace: Trace, example_input: ExampleInput, run_operator: Compute) -> li
             f"the network must run on the example input, but fails: {first_line(error)}; {remedy}"
         ) from error
     outputs = tensors_in(output)
+    couple_states(trace)
     trace.note_uses(outputs)
     for tensor in outputs:
         trace.units.freeze(trace.shadow(tensor).labels(), "the network's output")

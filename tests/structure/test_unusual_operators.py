@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torchvision.ops import DeformConv2d, roi_align
 
 IMAGE = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 ADJACENCY = torch.rand(5, 5, generator=torch.Generator().manual_seed(2))
@@ -121,3 +122,86 @@ def test_lists_that_modules_hold_are_no_shapes_unless_they_are_of_integers(tools
     model.held = held
     structure, _ = tools.traced(model, IMAGE)
     assert tools.groups_of(structure)["first"].prunable
+
+
+def antialiased(x):
+    return functional.interpolate(x, scale_factor=0.5, mode="bilinear", antialias=True)
+
+
+def fractional(x):
+    places = torch.full((1, x.shape[1], 2), 0.5)
+    return functional.fractional_max_pool2d(x, 2, output_size=8, _random_samples=places)
+
+
+def unfolded(x):
+    return functional.fold(functional.unfold(x, 3, padding=1), (16, 16), 3, padding=1)
+
+
+def sorted_rows(x):
+    return x.sort(-1).values
+
+
+def largest(x):
+    return x.flatten(2).topk(256, -1).values.view_as(x)
+
+
+def gathered(x):
+    return x.gather(3, torch.arange(16).flip(0).expand(x.shape))
+
+
+def region(x):
+    return roi_align(x, [torch.tensor([[0.0, 0.0, 8.0, 8.0]])], 8)
+
+
+@pytest.mark.parametrize("operator", [antialiased, fractional, unfolded, sorted_rows, largest, gathered, region])
+def test_operators_beside_the_channels_let_them_go(tools, operator):
+    structure, _ = tools.traced(on_images(operator), IMAGE)
+    assert tools.groups_of(structure)["first"].prunable
+
+
+@pytest.mark.parametrize("operator", [lambda x: x.sort(1).values, lambda x: x.topk(8, 1).values])
+def test_operators_across_the_channels_keep_them(tools, operator):
+    structure, _ = tools.traced(on_images(operator), IMAGE)
+    assert tools.reasons_of(structure)["first"].startswith("addressed by position")
+
+
+@pytest.mark.parametrize(
+    ("groups", "outputs", "channels"), [(1, 8, [8, 8]), (2, 16, [4, 8]), (2, 4, [4, 2]), (8, 8, [8]), (8, 16, [8])]
+)
+def test_transposed_convolutions_in_groups_are_cut(tools, groups, outputs, channels):
+    up = nn.ConvTranspose2d(8, outputs, 2, 2, groups=groups)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), up, nn.ReLU(), nn.Conv2d(outputs, 4, 3))
+    structure, _ = tools.traced(model, IMAGE)
+    assert [group.channels for group in structure.groups if group.prunable] == channels
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_deformable_convolutions_are_cut_and_their_offsets_kept(tools, masked):
+    class Deformable(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.offset, self.mask = (nn.Conv2d(c, o, 3, padding=1) for c, o in ((3, 8), (8, 18), (8, 9)))
+            self.deformed, self.last = DeformConv2d(8, 6, 3, padding=1), nn.Conv2d(6, 4, 3)
+
+        def forward(self, x):
+            x = self.first(x)
+            return self.last(self.deformed(x, self.offset(x), self.mask(x).sigmoid() if masked else None))
+
+    structure, _ = tools.traced(Deformable(), IMAGE)
+    assert [group.name for group in structure.groups if group.prunable] == ["first", "deformed"]
+    assert tools.reasons_of(structure)["offset"] == "tells where to sample"
+
+
+def test_positions_in_a_buffer_are_no_channels(tools):
+    class Picking(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.kinds, self.head = nn.Embedding(9, 8), nn.Embedding(2, 8), nn.Linear(8, 3)
+            self.register_buffer("places", torch.zeros(1, 12, dtype=torch.long))
+
+        def forward(self, tokens):
+            kinds = torch.gather(self.places, 1, torch.arange(tokens.shape[1])[None])
+            return self.head(self.words(tokens) + self.kinds(kinds))
+
+    structure, _ = tools.traced(Picking(), torch.randint(0, 9, (1, 5)))
+    assert [group.name for group in structure.groups] == ["words", "head"]

@@ -1,0 +1,71 @@
+"""Splits and slices of channels: which pieces go together, and where modules remember how long they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from amc.tracing.record import LAYER_SIZES, NO_HEADS, Trace
+from amc.tracing.shadow import Shadow
+from amc.tracing.units import Labels
+
+
+def couple_pieces(trace: Trace, shadow: Shadow, axis: int, count: int) -> None:
+    """Couples equal pieces of the channels, so that each loses the same places."""
+    vector = shadow.vector(axis)
+    if not isinstance(vector, int):
+        pieces = vector.reshape(count, -1)
+        trace.units.union(pieces, pieces[:1])
+
+
+def remember_pieces(trace: Trace, vector: Labels, sizes: Sequence[int]) -> bool:
+    """Notes where modules remember the lengths of unequal pieces; pieces of the same length are coupled.
+
+    Args:
+        trace: What is known so far.
+        vector: The labels that are split.
+        sizes: Lengths of the pieces.
+
+    Returns:
+        Whether they are remembered, all but one at least: the last may be what is left.
+    """
+    starts = [sum(sizes[:place]) for place in range(len(sizes))]
+    pieces = [vector[start : start + size] for start, size in zip(starts, sizes, strict=True)]
+    for path, name, held in _around(trace):
+        if isinstance(held, (tuple, list)) and list(held) == list(sizes) and all(type(size) is int for size in held):
+            for place, piece in enumerate(pieces):
+                trace.remember(path, f"{name}[{place}]", piece)
+            return True
+    found = 0
+    for size in dict.fromkeys(sizes):
+        alike = [piece for piece in pieces if len(piece) == size]
+        for piece in alike[1:]:
+            trace.units.union(alike[0], piece)
+        found += len(alike) * _remember(trace, size, alike[0])
+    return found >= len(sizes) - 1
+
+
+def remember_bound(trace: Trace, vector: Labels, position: int) -> bool:
+    """Notes where modules remember a place in the channels, as that many from the start or to the end.
+
+    Returns:
+        Whether they do, or it is the start or the end itself.
+    """
+    if position in (0, len(vector)):
+        return True
+    return _remember(trace, position, vector[:position]) or _remember(trace, len(vector) - position, vector[position:])
+
+
+def _remember(trace: Trace, size: int, labels: Labels) -> bool:
+    found = [(path, name) for path, name, held in _around(trace) if type(held) is int and held == size]
+    for path, name in found:
+        trace.remember(path, name, labels)
+    return bool(found)
+
+
+def _around(trace: Trace) -> list[tuple[str, str, object]]:
+    """Returns what the running module holds under names of its own, and the one that it is a part of."""
+    running = trace.modules[-1]
+    paths = [running] if not running else [running, running.rpartition(".")[0]]
+    without = {*LAYER_SIZES, *NO_HEADS}
+    held = [(path, vars(trace.model.get_submodule(path)).items()) for path in paths]
+    return [(path, name, value) for path, items in held for name, value in items if name not in without]

@@ -1,0 +1,71 @@
+"""Recurrent layers and cells: the width of their state is a group, whatever the gates, layers and directions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+SEQUENCE = torch.randn(1, 5, 4, generator=torch.Generator().manual_seed(1))
+GATES = {nn.LSTM: 4, nn.GRU: 3, nn.RNN: 1, nn.LSTMCell: 4, nn.GRUCell: 3, nn.RNNCell: 1}
+
+
+class Layers(nn.Module):
+    def __init__(self, kind, **options):
+        super().__init__()
+        self.embed, self.layers = nn.Linear(4, 6), kind(6, 8, batch_first=True, **options)
+        self.head = nn.Linear(16 if options.get("bidirectional") else 8, 3)
+
+    def forward(self, x):
+        return self.head(self.layers(self.embed(x))[0][:, -1])
+
+
+class Cells(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.embed, self.cell, self.head = nn.Linear(4, 6), kind(6, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        state = None
+        for time in range(x.shape[1]):
+            state = self.cell(self.embed(x[:, time]), state)
+        return self.head(state[0] if isinstance(state, tuple) else state)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"bias": False}, {"num_layers": 2}, {"bidirectional": True}, {"num_layers": 2, "bidirectional": True}],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_states_of_all_layers_and_directions_are_one_group(tools, kind, options):
+    structure, small = tools.traced(Layers(kind, **options), SEQUENCE)
+    assert [group.channels for group in structure.groups if group.prunable] == [6, 8]
+    layers = small.layers
+    assert layers.weight_hh_l0.shape == (GATES[kind] * layers.hidden_size, layers.hidden_size)
+    assert small.head.in_features == layers.hidden_size * (1 + layers.bidirectional) < 16
+    assert small(SEQUENCE.repeat(2, 2, 1)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTMCell, nn.GRUCell, nn.RNNCell])
+def test_states_of_cells_are_cut_from_the_first_step_on(tools, kind):
+    structure, small = tools.traced(Cells(kind), SEQUENCE)
+    assert [group.channels for group in structure.groups if group.prunable] == [6, 8]
+    assert small.cell.weight_hh.shape == (GATES[kind] * small.cell.hidden_size, small.cell.hidden_size)
+
+
+def test_an_encoder_ahead_of_a_recurrent_layer_is_cut(tools):
+    class Reader(nn.Module):
+        """Convolutions whose columns are read one after the other."""
+
+        def __init__(self):
+            super().__init__()
+            self.look, self.read = nn.Conv2d(3, 8, 3, padding=1), nn.LSTM(64, 8, 2, batch_first=True)
+            self.head = nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.head(self.read(self.look(x).relu().permute(0, 3, 1, 2).flatten(2))[0].mean(1))
+
+    structure, small = tools.traced(Reader(), torch.randn(1, 3, 8, 8))
+    assert [group.channels for group in structure.groups if group.prunable] == [8, 8]
+    assert small.read.input_size == 8 * small.look.out_channels
