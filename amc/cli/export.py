@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from amc.cli.command import Command
 from amc.cli.consent import add_trust_option, trusted
 from amc.cli.resume import check_started_from
 from amc.errors import ConfigurationError
+from amc.utils.plain_json import read_json
 
 if TYPE_CHECKING:
     from amc.export import ExportReport
@@ -86,6 +88,7 @@ def run(options: jsonargparse.Namespace) -> None:
             options.format,
             networks.example,
             architecture=networks.architecture,
+            metadata=_metadata(folder),
             overwrite=options.overwrite,
         )
         advance(1, "")
@@ -104,6 +107,17 @@ def run(options: jsonargparse.Namespace) -> None:
         print(render(latency_table(comparison)), end="")
     if comparison.hint:
         print(comparison.hint)
+
+
+def _metadata(folder: Path) -> dict[str, str]:
+    """Returns what an ONNX file carries of a run: how pictures become inputs, and the names of the classes, as JSON."""
+    from amc.storage.names import PREPROCESSING
+
+    file = folder / PREPROCESSING
+    if not file.is_file():
+        return {}
+    record = read_json(file)
+    return {"preprocessing": json.dumps(record), "class_names": json.dumps(record.get("class_names", []))}
 
 
 def _words(report: ExportReport, comparison: Comparison) -> str:

@@ -15,7 +15,7 @@ from amc.cli.resume import check_started_from, input_of, options_to_resume, outp
 from amc.cli.sparsity import read_summary
 from amc.errors import ConfigurationError
 from amc.pipeline.config import RunConfig
-from amc.storage.names import SUMMARY, WEIGHTS
+from amc.storage.names import PREPROCESSING, SUMMARY, WEIGHTS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,6 +53,7 @@ def run(options: jsonargparse.Namespace) -> None:
     """
     from amc.cli.setup import build_model, check_images, display, load_roles, load_run
     from amc.cli.sparsity import costs_of, is_sparse
+    from amc.data.preprocessing import preprocessing_record
     from amc.models import is_own_code
     from amc.pipeline.settling import settled
     from amc.pipeline.task import example_of
@@ -90,6 +91,8 @@ def run(options: jsonargparse.Namespace) -> None:
             after = evaluate(model, data.test, device=config.device).accuracy
             move(model, device="cpu")
             save_network(path, model, architecture)
+        if (record := preprocessing_record(data.test)) is not None:
+            write_json(path / PREPROCESSING, record)
             costs = costs_of(model, example_of(data, None), sparse=sparse)
             figures = {"pruned": before, "finetuned": after}
             write_json(path / SUMMARY, _summary(config, folder, costs, figures, (note,) if note else ()))

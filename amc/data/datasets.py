@@ -175,6 +175,7 @@ def _from_torchvision(dataset: Any, augment: str, image_size: int | None, limit:
     """Decodes a torchvision data set; those that hold their images as one array are read at once."""
     targets = torch.as_tensor(numpy.asarray(_targets(dataset)), dtype=torch.int64)
     order = torch.arange(len(targets)) if limit is None else stratified_order(targets, 0)[:limit].sort().values
+    size = None
     if image_size is None and hasattr(dataset, "data"):
         images = _channels_first(torch.as_tensor(numpy.asarray(dataset.data)), len(targets))[order]
     else:
@@ -182,7 +183,7 @@ def _from_torchvision(dataset: Any, augment: str, image_size: int | None, limit:
         images = torch.stack([_pil_tensor(dataset[index][0], size) for index in order.tolist()])
     mean, std = IMAGENET_STATISTICS if images.shape[1] == 3 else _GREY_STATISTICS
     names = tuple(str(name) for name in getattr(dataset, "classes", ()))
-    return ImageSet(images.contiguous(), targets[order], mean, std, names, augment)
+    return ImageSet(images.contiguous(), targets[order], mean, std, names, augment, fitted_size=size)
 
 
 def _targets(dataset: Any) -> Any:
@@ -220,7 +221,8 @@ def _decoded(files: LabelledFiles, options: SourceOptions) -> ImageSet:
     """Decodes files, through the cache if wanted."""
     cache = default_cache_folder() if options.cache else None
     images = decode_cached(files, options.image_size, cache, options.progress)
-    return ImageSet(images, files.targets, *IMAGENET_STATISTICS, files.class_names, "crop_flip")
+    size = options.image_size
+    return ImageSet(images, files.targets, *IMAGENET_STATISTICS, files.class_names, "crop_flip", fitted_size=size)
 
 
 def _fifth(targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from amc.utils.bounded_files import opened
 Pixels = NDArray[numpy.uint8]
 
 # ImageNet's convention: the shorter side is resized to 256 for a crop of 224.
-_CROP_SHARE = 224 / 256
+CROP_SHARE = 224 / 256
 _WHITE = 65535
 _MOST_PIXELS = 1 << 26
 _REMEDY = "scale it and save it with 8 or 16 bits"
@@ -69,7 +69,7 @@ def fit_size(image: Image.Image, size: int) -> Image.Image:
     if (width, height) == (size, size):
         return image
     shorter = min(width, height)
-    target = round(size / _CROP_SHARE) if shorter > size else size
+    target = round(size / CROP_SHARE) if shorter > size else size
     scaled = image.resize(
         (round(width * target / shorter), round(height * target / shorter)), Image.Resampling.BILINEAR
     )

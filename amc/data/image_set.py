@@ -56,6 +56,8 @@ class ImageSet:
         augment: The augmentation for training, from `augment.AUGMENTATIONS`.
         as_given: Whether the images are handed out in their own number format and scale, whatever it is: for inputs
             that their owner has prepared, tokens among them.
+        fitted_size: Height and width to which images of other sizes were resized and cropped; None if they are as they
+            were.
     """
 
     images: Tensor
@@ -65,6 +67,7 @@ class ImageSet:
     class_names: tuple[str, ...] = ()
     augment: str = "none"
     as_given: bool = False
+    fitted_size: int | None = None
 
     def __post_init__(self) -> None:
         """Checks that the parts fit each other.

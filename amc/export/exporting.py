@@ -6,7 +6,7 @@ import copy
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ def export_model(
     example_input: Any = None,
     *,
     architecture: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, str] | None = None,
     overwrite: bool = False,
 ) -> ExportReport:
     """Writes a network to a file and verifies the file against PyTorch's outputs.
@@ -59,6 +60,7 @@ def export_model(
         format: `"onnx"`, `"torch_export"` or `"safetensors"`.
         example_input: One input: a tensor with a batch axis, a tuple of positional or a mapping of keyword arguments.
         architecture: For safetensors: how the network was cut (`CompressionResult.architecture`).
+        metadata: Texts by name that an ONNX file carries, such as how pictures become inputs.
         overwrite: Whether what is at `path` may be replaced.
 
     Returns:
@@ -73,7 +75,7 @@ def export_model(
     check_target(target, folder=format == "safetensors", overwrite=overwrite)
     if example_input is None:
         raise ExportError("an export is checked on an input like yours; give example_input=")
-    network = exportable(model, example_input, architecture)
+    network = replace(exportable(model, example_input, architecture), metadata=metadata or {})
     writer.check(network)
     _check_runs(network)
     try:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,11 +26,13 @@ class Exportable:
         model: The network, in evaluation mode on the CPU.
         example: An input with two rows in the batch axis (graphs traced with one row hold for one only).
         architecture: How the network was cut, as `architecture.json` holds it; None if not known.
+        metadata: Texts by name that an ONNX file carries.
     """
 
     model: nn.Module
     example: Any
     architecture: Mapping[str, Any] | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 class ExportFormat(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -46,12 +47,23 @@ class OnnxFormat:
         try:
             with quiet():
                 torch.onnx.export(program, (), path, dynamo=True, verbose=False, external_data=large)
+            if network.metadata:
+                _add_metadata(path, network.metadata)
         except Exception as error:  # the exporter has no exception of its own for what it cannot do
             raise export_failure("onnx", error) from error
 
     def read(self, network: Exportable, path: Path) -> Runner:
         """Opens the file in onnxruntime, on the CPU."""
         return open_session(path)
+
+
+def _add_metadata(path: Path, metadata: Mapping[str, str]) -> None:
+    """Writes texts into an ONNX file; weights in a second file stay there."""
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    onnx.helper.set_model_props(model, dict(metadata))
+    onnx.save(model, path)
 
 
 def open_session(path: Path) -> Runner:

@@ -45,6 +45,7 @@ def compress(
     schedule: Chosen = "one_shot",
     compare_with: Sequence[str] = (),
     evaluate: Callable[[nn.Module], float] | None = None,
+    calibration: Any | None = None,
     example_input: Any | None = None,
     out: str | os.PathLike[str] | Recorder | None = None,
 ) -> CompressionResult:
@@ -74,7 +75,11 @@ def compress(
         compare_with: Agents that do the same job under the same rules.
         evaluate: Figure of merit of a network, higher is better, in place of the accuracy on `data`: for tasks other
             than classification. It serves the search AND the report, so let it read no test data. Networks come on
-            `device`, in their own number format, and their batch norms are not re-estimated for it.
+            `device`, in their own number format; a candidate's batch norms are re-estimated where there is data or
+            `calibration`.
+        calibration: A few hundred training inputs without targets, for tables, refit and batch norms, where `evaluate`
+            and `finetune` are your own: a tensor, a tuple or a mapping of arguments with a common first axis, or an
+            iterable of batches of these. With `data` it stands in for the data's own.
         example_input: One input of the network (a tensor with a batch axis, a tuple, or a mapping of keyword
             arguments); an image of the data if not given.
         out: A folder that keeps the run while it works, and holds what `CompressionResult.save` writes at its end. If
@@ -122,6 +127,7 @@ def compress(
         train=train,
         schedule=schedule,
         example_input=example_input,
+        calibration=calibration,
         seed=search.seed,
         device=device,
         dtype=search.dtype,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,8 +28,10 @@ from amc.pruning import (
     WeightPruner,
 )
 from amc.pruning.criteria.base import channel_scores, weight_scores
+from amc.pruning.recovery.recalibration import reestimate_batch_norms
 from amc.runtime import resolve_device, resolve_dtype
 from amc.runtime.call import first_line
+from amc.runtime.many_inputs import parts_of
 from amc.structure import Allocation
 from amc.training import score_logits
 from amc.training.stages import stage_of, stage_sizes
@@ -40,7 +43,7 @@ _BATCH = 250
 class CandidateEvaluator(Evaluator):
     """Scores candidates on one working copy of the network that takes the tensors of each."""
 
-    def __init__(self, task: Task, pruner: FilterPruner | WeightPruner, images: Tensor | None) -> None:
+    def __init__(self, task: Task, pruner: FilterPruner | WeightPruner, images: Any | None) -> None:
         """Gets the working copy and the images of the search split ready.
 
         Args:
@@ -57,7 +60,10 @@ class CandidateEvaluator(Evaluator):
         """Scores an allocation; see `Evaluator`."""
         if self._scorer is not None:
             return self._scorer(allocation)
-        return Score(self._task.measured(self._pruner.prune(allocation)), cross_entropy=math.nan)
+        model = self._pruner.prune(allocation)
+        if (few := self._few()) is not None:
+            reestimate_batch_norms(model, few)
+        return Score(self._task.measured(model), cross_entropy=math.nan)
 
     def stages(self, allocation: Allocation, first: int) -> Iterator[Stage]:
         """Scores in stages; see `Evaluator`. Other metrics than the accuracy have one stage."""
@@ -68,14 +74,18 @@ class CandidateEvaluator(Evaluator):
         for seen in self._scorer.stages(allocation, stage_sizes(first, images)):
             yield stage_of(*seen, images)
 
+    def _few(self) -> Any | None:
+        """Returns the inputs on which batch norms are re-estimated; None for none."""
+        count = self._task.pruning.recalibration_images
+        few = self._images[:count] if self._images is not None and count else None
+        # Of one image a channel may be a single value, which has no variance.
+        return None if few is None or len(few) < 2 else few
+
     def _build_scorer(self) -> CandidateScorer[Score] | TaskScorer:
         assert self._task.data is not None
         search, kind = self._task.data.search, self._task.data.task
         network = self._candidate_network(search.take(range(min(2, len(search)))).inputs())
-        count = self._task.pruning.recalibration_images
-        few = self._images[:count] if self._images is not None and count else None
-        if few is not None and len(few) < 2:
-            few = None  # of one image a channel may be a single value, which has no variance
+        few = self._few()
         if not kind.assigns_classes:
             return TaskScorer(network, search, kind, few)
         return CandidateScorer(network, search.inputs(), search.targets, score_logits, calibration=few)
@@ -103,7 +113,7 @@ class CandidateEvaluator(Evaluator):
 class FilterEvaluator(CandidateEvaluator):
     """Scores networks that have lost channels."""
 
-    def __init__(self, task: Task, pruner: FilterPruner, images: Tensor | None) -> None:
+    def __init__(self, task: Task, pruner: FilterPruner, images: Any | None) -> None:
         """Gets the working copy ready; see `CandidateEvaluator`."""
         super().__init__(task, pruner, images)
         self._table = pruner.table
@@ -130,7 +140,7 @@ class FilterEvaluator(CandidateEvaluator):
 class WeightEvaluator(CandidateEvaluator):
     """Scores networks that have lost single weights."""
 
-    def __init__(self, task: Task, pruner: WeightPruner, images: Tensor | None, evidence: Evidence) -> None:
+    def __init__(self, task: Task, pruner: WeightPruner, images: Any | None, evidence: Evidence) -> None:
         """Gets the working copy ready; see `CandidateEvaluator`.
 
         Args:
@@ -166,7 +176,7 @@ class WeightEvaluator(CandidateEvaluator):
         return found
 
 
-def evidence_of(task: Task, images: Tensor | None) -> Evidence:
+def evidence_of(task: Task, images: Any | None) -> Evidence:
     """Returns what criteria may look at: the dense network, and the calibration split where there is one.
 
     Args:
@@ -178,11 +188,14 @@ def evidence_of(task: Task, images: Tensor | None) -> Evidence:
     return Evidence(task.model, task.structure, *calibration_batches(task, images), options, task=kind)
 
 
-def calibration_batches(task: Task, images: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
+def calibration_batches(task: Task, images: Any | None) -> tuple[list[Any], list[Tensor]]:
     """Returns the calibration images in batches, and their targets; nothing without data."""
-    if images is None or task.data is None:
+    if images is None:
         return [], []
-    return list(torch.split(images, _BATCH)), list(torch.split(task.data.calibration.targets, _BATCH))
+    batches = parts_of(images, _BATCH)
+    if task.data is None or task.calibration is not None:
+        return batches, []
+    return batches, list(torch.split(task.data.calibration.targets, _BATCH))
 
 
 def lost_shares(magnitudes: NDArray[np.float64]) -> NDArray[np.float64]:

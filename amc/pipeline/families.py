@@ -83,8 +83,8 @@ class FilterFamily:
     def __init__(self, task: Task, advance: Progress = silent) -> None:
         """Builds the tables of kept channels and refitted weights."""
         self._task, self._device = task, resolve_device(task.device)
-        has_images = task.data is not None
-        self._images = task.data.calibration.inputs().to(self._device) if task.data is not None else None
+        self._images = task.calibration_inputs()
+        has_images = self._images is not None
         self._recovery = create(RECOVERIES, task.pruning.recovery)
         refit = has_images and self._recovery.refits_candidates
         criterion = str(task.pruning.criterion)
@@ -149,7 +149,7 @@ class WeightFamily:
     def __init__(self, task: Task, advance: Progress = silent) -> None:
         """Builds the tables of kept weights and refitted values."""
         self._task = task
-        self._images = task.data.calibration.inputs().to(resolve_device(task.device)) if task.data is not None else None
+        self._images = task.calibration_inputs()
         name = task.pruning.criterion
         if name == "auto":
             name = "magnitude" if self._images is None else "obs"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from agents import AGENTS
 from amc.costs import Budget
+from amc.data.preprocessing import preprocessing_record
 from amc.pipeline.compare import check_baselines, compare
 from amc.pipeline.deliver import Delivered, Workshop
 from amc.pipeline.prepare import check_trained, train_dense
@@ -85,6 +86,7 @@ class Job:
             episodes=outcome.episodes,
             baselines=baselines,
             problem=task.problem,
+            preprocessing=None if task.data is None else preprocessing_record(task.data.test),
             architecture=describe(
                 task.model, task.structure, delivered.kept, self.source, example_input=task.example_input
             ),

@@ -23,6 +23,7 @@ from amc.pruning.schedules import SCHEDULES
 from amc.runtime import device_of, resolve_device, resolve_dtype
 from amc.runtime.call import failure_of, inference, on_device
 from amc.runtime.finite import all_finite
+from amc.runtime.many_inputs import as_inputs
 from amc.runtime.outputs import main_output
 from amc.structure import ModelStructure
 from amc.tracing.trace import trace_structure
@@ -51,6 +52,7 @@ def prepare(
     schedule: Chosen = "one_shot",
     retrain: TrainConfig | None = None,
     example_input: Any | None = None,
+    calibration: Any | None = None,
     seed: int = 0,
     device: str = "auto",
     dtype: str = "auto",
@@ -71,8 +73,9 @@ def prepare(
         device = str(device_of(model))  # the user's own functions were written for it
     if data is not None:
         _check_finite(data)
-    example = on_device(example_of(data, example_input), device_of(model))
-    if example_input is None:
+    inputs = None if calibration is None else as_inputs(calibration)
+    example = on_device(example_of(data, example_input, inputs), device_of(model))
+    if example_input is None and inputs is None:
         _check_number_format(model, example)
     if data is not None and tune is None and finetune.epochs:
         training_dtype(model, data, finetune, resolve_device(device))
@@ -93,6 +96,7 @@ def prepare(
         finetune=finetune,
         measure=evaluate,
         tune=tune,
+        calibration=inputs,
         seed=seed,
         device=device,
         dtype=dtype,

@@ -14,7 +14,7 @@ from amc.errors import RunFolderError
 from amc.pipeline.episodes import episode_line
 from amc.pipeline.summary import policy_record
 from amc.problem import PruningProblem
-from amc.storage.names import EPISODES, POLICY, RUN, SUMMARY
+from amc.storage.names import EPISODES, POLICY, PREPROCESSING, RUN, SUMMARY
 from amc.storage.save import save_network
 from amc.structure import Allocation
 from amc.utils.durable_files import write_text
@@ -33,6 +33,8 @@ class CompressionResult:
         baselines: Figures of the agents compared with, by name, their allocations included.
         problem: The decisions and the budget.
         architecture: How the dense network was cut, as `architecture.json` holds it.
+        preprocessing: What must be done to a picture before the network reads it, as `preprocessing.json` holds it;
+            None for data of the user's own.
     """
 
     model: nn.Module
@@ -42,6 +44,7 @@ class CompressionResult:
     baselines: dict[str, dict[str, Any]]
     problem: PruningProblem
     architecture: dict[str, Any]
+    preprocessing: dict[str, Any] | None = None
 
     @property
     def policy(self) -> dict[str, Any]:
@@ -70,5 +73,7 @@ class CompressionResult:
             write_json(folder / POLICY, self.policy)
             write_text(folder / EPISODES, "".join(episode_line(episode) for episode in self.episodes))
             write_json(folder / SUMMARY, self.summary)
+            if self.preprocessing is not None:
+                write_json(folder / PREPROCESSING, self.preprocessing)
         except OSError as error:
             raise RunFolderError(f"the folder to save in must be writable: {error}") from error

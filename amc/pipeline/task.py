@@ -15,6 +15,8 @@ from amc.data import DataRoles
 from amc.errors import ConfigurationError
 from amc.problem import PruningProblem, filter_problem, weight_problem
 from amc.pruning.config import PruningConfig
+from amc.runtime import resolve_device
+from amc.runtime.many_inputs import Inputs
 from amc.structure import ModelStructure
 from amc.training import evaluate
 from amc.training.config import FineTuneConfig, TrainConfig
@@ -34,6 +36,8 @@ class Task:
         finetune: How the pruned networks are fine-tuned.
         measure: The user's own figure of merit of a network (higher is better), in place of the accuracy.
         tune: The user's own fine-tuning, in place.
+        calibration: Inputs without targets for statistics, refit and batch norms, in place of the data's own: a tensor,
+            or `amc.runtime.many_inputs.Inputs`.
         seed: Seed of everything random.
         device: Where to compute.
         dtype: Number format in which candidates are scored: auto, float32 or bfloat16.
@@ -51,12 +55,20 @@ class Task:
     finetune: FineTuneConfig = field(default_factory=FineTuneConfig)
     measure: Callable[[nn.Module], float] | None = None
     tune: Callable[[nn.Module], object] | None = None
+    calibration: Any | None = None
     seed: int = 0
     device: str = "auto"
     dtype: str = "auto"
     schedule: str = "one_shot"
     train: TrainConfig = field(default_factory=TrainConfig)
     initial: Mapping[str, Tensor] | None = None
+
+    def calibration_inputs(self) -> Any | None:
+        """Returns the inputs for statistics, refit and batch norms, where the network is; None if there are none."""
+        inputs = self.calibration
+        if inputs is None:
+            inputs = None if self.data is None else self.data.calibration.inputs()
+        return None if inputs is None else inputs.to(resolve_device(self.device))
 
     def test(self, model: nn.Module) -> float:
         """Returns the figure to report of a network: the task's metric on the test split, or the user's own."""
@@ -124,14 +136,17 @@ def build_problem(structure: ModelStructure, budget: Budget | None, pruning: Pru
     return filter_problem(structure, budget, residual=pruning.residual, **rules)
 
 
-def example_of(data: DataRoles | None, example_input: Any | None) -> Any:
-    """Returns the example input: the user's, or one image of the data, `(1, C, H, W)`.
+def example_of(data: DataRoles | None, example_input: Any | None, calibration: Any | None = None) -> Any:
+    """Returns the example input: the user's, one of the calibration inputs, or one image of the data, `(1, C, H, W)`.
 
     Raises:
         ConfigurationError: If there is neither.
     """
     if example_input is not None:
         return example_input
+    if calibration is not None:
+        first = calibration[:1]
+        return first.value if isinstance(first, Inputs) else first
     if data is None:
         raise ConfigurationError("without data an example input must be given: compress(..., example_input=...)")
     image: Tensor = data.calibration.take([0]).inputs()

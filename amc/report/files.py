@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from amc.data.preprocessing import preprocessing_record
 from amc.pipeline.deliver import Delivered
 from amc.pipeline.result import CompressionResult
 from amc.pipeline.summary import metric_title, not_counted, summary_record
@@ -14,7 +15,7 @@ from amc.pipeline.task import Task
 from amc.report.plots import plot_run
 from amc.report.tables import FILE_WIDTH, allocation_table, networks_table, render, summary_table
 from amc.storage.architecture import describe
-from amc.storage.names import REPORT, SUMMARY, SUMMARY_TEXT
+from amc.storage.names import PREPROCESSING, REPORT, SUMMARY, SUMMARY_TEXT
 from amc.storage.save import save_network
 from amc.storage.source import ModelSource
 from amc.structure import Allocation
@@ -62,6 +63,9 @@ def write_network(folder: Path, task: Task, source: ModelSource, delivered: Deli
             pruning=asdict(task.pruning),
         ),
     )
+    record = None if task.data is None else preprocessing_record(task.data.test)
+    if record is not None:
+        write_json(folder / PREPROCESSING, record)
     rows = {"dense": (task.problem.dense_costs, dense), "pruned": (delivered.costs, delivered.pruned)}
     return render(networks_table(rows, left_out))
 

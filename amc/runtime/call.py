@@ -10,12 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from amc.runtime.many_inputs import Inputs
+
 ExampleInput = Tensor | Sequence[Any] | Mapping[str, Any]
 """One input of the network: a tensor, a tuple of positional or a mapping of keyword arguments."""
 
 
-def call(model: nn.Module, example_input: ExampleInput) -> Any:
-    """Runs a network on an example."""
+def call(model: nn.Module, example_input: ExampleInput | Inputs) -> Any:
+    """Runs a network on an example, or on many inputs of any structure."""
+    if isinstance(example_input, Inputs):
+        return call(model, example_input.value)
     if isinstance(example_input, Tensor):
         return model(example_input)
     if isinstance(example_input, Mapping):

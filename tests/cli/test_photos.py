@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy
+import onnxruntime
 import pytest
 import torch
 from PIL import Image, ImageDraw
 
 import amc
 from amc.cli.main import main
+from amc.data import DataConfig, load_data
+from amc.data.image_folder import list_images
 from amc.models import create_model
 
 
@@ -48,8 +53,34 @@ def words(photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     torch.save({"model": create_model("resnet20", seed=3).state_dict()}, "pretrained.pth")
+    config = {"name": "imagefolder", "root": str(photos), "image_size": 16}
+    Path("data.json").write_text(json.dumps(config))
     data = ["--data.name", "imagefolder", "--data.root", str(photos), "--data.image_size", "16"]
     return ["--model", "resnet20", "--weights", "pretrained.pth", *data, "--train.epochs", "2", "--device", "cpu"]
+
+
+def _check_file_that_ships(network, capsys):
+    """Exports the run, and classifies pictures by the script of the documentation, with onnxruntime alone."""
+    assert main(["export", "run", "--seconds", "0"]) == 0
+    capsys.readouterr()
+    record = json.loads(Path("run/preprocessing.json").read_text())
+    assert record["class_names"] == ["round", "square", "triangle"]
+    session = onnxruntime.InferenceSession("run/export/model.onnx")
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["preprocessing"]) == record
+    assert json.loads(metadata["class_names"]) == record["class_names"]
+    assert session.get_inputs()[0].shape[1:] == [3, 16, 16]
+    assert isinstance(session.get_inputs()[0].shape[0], str)  # a batch axis of any length, by name
+    script = (Path(amc.__file__).parents[1] / "docs" / "photos.md").read_text().split("```python\n")[1].split("```")[0]
+    photos = load_data(DataConfig(**json.loads(Path("data.json").read_text()))).test
+    files = list_images(Path(json.loads(Path("data.json").read_text())["root"]) / "test").paths
+    for index in (0, 15, 30):
+        path = Path(json.loads(Path("data.json").read_text())["root"]) / "test" / files[index]
+        words = [sys.executable, "-c", script, "run/export/model.onnx", str(path)]
+        found = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+        with torch.no_grad():
+            wanted = int(network(photos.take([index]).inputs()).argmax())
+        assert found == record["class_names"][wanted]
 
 
 def test_weights_for_other_classes_get_a_new_head_that_is_trained_first(words, capsys):
@@ -61,6 +92,7 @@ def test_weights_for_other_classes_get_a_new_head_that_is_trained_first(words, c
     network = amc.load("run")
     assert network.linear.out_features == 3
     summary = json.loads(Path("run/summary.json").read_text())
+    _check_file_that_ships(network, capsys)
     assert summary["costs"]["flops"]["pruned"] <= summary["costs"]["flops"]["dense"] / 2
 
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from amc.data.tasks import TaskType
 from amc.pruning.criteria.slices import channel_slices
-from amc.runtime.call import evaluation_mode
+from amc.runtime.call import call, evaluation_mode
+from amc.runtime.many_inputs import parts_of
 from amc.runtime.outputs import main_output
 from amc.structure import ChannelGroup
 
@@ -60,7 +61,7 @@ def gather_gradients(
     images, count = sum(len(batch) for batch in batches), 0
     with evaluation_mode(model), _differentiable(parameters.values()):
         for batch, classes in zip(batches, labels, strict=True):
-            for part, targets in zip(torch.split(batch, minibatch), torch.split(classes, minibatch), strict=True):
+            for part, targets in zip(parts_of(batch, minibatch), torch.split(classes, minibatch), strict=True):
                 gradients = _gradients(model, parameters, part, targets, task)
                 count += 1
                 for name, gradient in gradients.items():
@@ -91,7 +92,7 @@ def _gradients(
     model: nn.Module, parameters: Mapping[str, Tensor], images: Tensor, targets: Tensor, task: TaskType
 ) -> dict[str, Tensor]:
     """Returns the gradients of the mean loss of some images, by parameter; those without influence have zeros."""
-    loss = task.loss_of(main_output(model(images)), targets.to(images.device))
+    loss = task.loss_of(main_output(call(model, images)), targets.to(images.device))
     found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, materialize_grads=True)
     return dict(zip(parameters, found, strict=True))
 

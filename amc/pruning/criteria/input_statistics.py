@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from amc.pruning.regression.patches import READER_TYPES, conv_groups, is_reader
-from amc.runtime.call import inference, input_of
+from amc.runtime.call import call, inference, input_of
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def gather_inputs(
     try:
         with inference(model):
             for batch in batches:
-                model(batch)
+                call(model, batch)
                 after_batch()
     finally:
         for hook in hooks:

@@ -14,6 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 from amc.pruning.recovery.residual_sums import OperatorWatch, ResidualSum, Step
 from amc.pruning.regression.patches import READER_TYPES, output_rows
+from amc.runtime.call import call
 from amc.structure import LayerSpec
 
 BATCH = 250
@@ -64,7 +65,7 @@ def dense_targets(
         for first in range(0, len(images), BATCH):
             part = images[first : first + BATCH]
             with noter.batch(first, len(part)):  # nothing but the forward pass may run here: operators are counted
-                dense(part)
+                call(dense, part)
             step()
     finally:
         for hook in hooks:

@@ -9,6 +9,7 @@ candidates close to that of the delivered networks (Li et al., *EagleEye*, ECCV 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from torch.nn import functional
 
 from amc.pruning.batch_norm import is_affine, is_batch_norm
 from amc.pruning.folding import Fold
-from amc.runtime.call import input_of
+from amc.runtime.call import call, inference, input_of
 
 Lookup = Callable[[str], Tensor | None]
 """Returns a tensor of the candidate by name, as it is without folding; None where there is none."""
@@ -57,11 +58,25 @@ def batch_statistics(
         else:
             hooks.append(module.register_forward_pre_hook(_ahead_of(name, normalised, found), with_kwargs=True))
     try:
-        network(images)
+        call(network, images)
     finally:
         for hook in hooks:
             hook.remove()
     return found
+
+
+def reestimate_batch_norms(network: nn.Module, images: Any) -> None:
+    """Gives the batch norms of a network, in place, the statistics of some inputs.
+
+    Args:
+        network: The network, with all its batch norms.
+        images: Calibration inputs, at least two: a tensor, or `amc.runtime.many_inputs.Inputs`.
+    """
+    tensors = {name: tensor.detach() for name, tensor in [*network.named_parameters(), *network.named_buffers()]}
+    with inference(network):
+        found = batch_statistics(network, {}, tensors.get, images)
+    for name, values in found.items():
+        tensors[name].copy_(values)
 
 
 def _behind(fold: Fold, normalised: _Take) -> Callable[[nn.Module, object, Tensor], Tensor]:

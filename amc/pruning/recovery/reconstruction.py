@@ -28,7 +28,7 @@ from amc.pruning.recovery.residual_sums import (
 )
 from amc.pruning.regression.least_squares import Moments, NormalEquations
 from amc.pruning.regression.patches import READER_TYPES, Reader, input_rows, is_reader, output_rows, sample_rows
-from amc.runtime.call import evaluation_mode, input_of, named_tensors
+from amc.runtime.call import call, evaluation_mode, input_of, named_tensors
 from amc.structure import LayerSpec, ModelStructure
 from amc.structure.slicing import kept_positions
 from amc.utils.progress import Progress, silent, steps_of
@@ -182,8 +182,8 @@ def _output_sizes(dense: nn.Module, layers: Sequence[LayerSpec], images: Tensor)
 
     hooks = [dense.get_submodule(layer.name).register_forward_hook(noter(layer.name)) for layer in layers]
     try:
-        dense(images)
-        dense(images.flip(0))
+        call(dense, images)
+        call(dense, images.flip(0))
     finally:
         for hook in hooks:
             hook.remove()
@@ -252,7 +252,7 @@ def _refit(
     ]
     try:
         with watch:
-            pruned(images)
+            call(pruned, images)
     finally:
         for hook in hooks:
             hook.remove()

@@ -19,6 +19,7 @@ from torch.utils.hooks import RemovableHandle
 
 from amc.errors import StructureError
 from amc.pruning.batch_norm import is_affine
+from amc.runtime.call import call
 from amc.structure import LayerSpec
 
 _ADDITIONS = (torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor)
@@ -176,7 +177,7 @@ def _run(model: nn.Module, images: Tensor, watch: OperatorWatch, hooks: Sequence
     """Runs a network once under a watch, and removes the hooks."""
     try:
         with torch.no_grad(), watch:
-            model(images)
+            call(model, images)
     finally:
         for hook in hooks:
             hook.remove()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from amc.pruning.regression.patches import READER_TYPES, Reader, conv_groups, input_rows, is_reader, sample_rows
 from amc.pruning.regression.row_moments import RowMoments, diagonal_blocks, outer
-from amc.runtime.call import inference, input_of
+from amc.runtime.call import call, inference, input_of
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def gather_grams(
     try:
         with inference(model):
             for batch in batches:
-                model(batch)
+                call(model, batch)
                 after_batch()
     finally:
         for hook in hooks:
