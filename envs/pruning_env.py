@@ -29,14 +29,19 @@ Action = NDArray[np.float32]
 class PruningEnv(gymnasium.Env[Observation, Action]):
     """One episode decides one allocation: one step a decision, in the order of execution.
 
-    The action, shape `(1,)` in [0, 1], is the pruning ratio; see `envs.observation` for the observation, shape
-    `(11,)` in [0, 1]. The ratio is rounded to an allowed width FIRST and then brought to the budget, so that the
-    budget holds on whole channels or weights. How, is the allocation mode:
+    The observation, shape `(11,)` in [0, 1], is that of the paper's Eq. 1: index t of the decision, output channels n,
+    input channels c, height h, width w, stride, kernel size k, FLOPs of the layer, cost reduced so far, cost that the
+    rest can still lose, last action; `envs.observation.FEATURES` has their units and scales.
+
+    The action, shape `(1,)` in [0, 1], is the pruning ratio. The ratio is rounded to an allowed width FIRST and then
+    brought to the budget, so that the budget holds on whole channels or weights. How, is the allocation mode:
 
     * `"clip"` (the paper's Algorithm 1): every width is clipped to the bounds that keep the budget within reach of
       the later decisions. At the last step what is left of the budget, if a channel still fits, is spent by
       `PruningProblem.fill` (a deviation: the paper leaves it), so that every agent's allocation is as close under
-      the budget as the widths allow; an allocation that is so already is not changed.
+      the budget as the widths allow; an allocation that is so already is not changed. A policy that removes nothing
+      meets the budget too: the last layers pay for all, down to their smallest widths. Where that is not wanted, choose
+      `"project"`.
     * `"project"`: the ratios are wishes, unbounded; at the last step `PruningProblem.project` brings them to the
       budget together.
 
@@ -52,8 +57,8 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
 
     def __init__(
         self,
-        problem: PruningProblem,
-        evaluator: Evaluator | Callable[[Allocation], Score],
+        problem: PruningProblem | None = None,
+        evaluator: Evaluator | Callable[[Allocation], Score] | None = None,
         reward: Chosen | Reward = "accuracy",
         allocation_mode: str = "clip",
         render_mode: str | None = None,
@@ -76,6 +81,11 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
                 that the problem lacks.
             UnknownNameError: If no reward has the name.
         """
+        if problem is None or evaluator is None:
+            raise ConfigurationError(
+                f"{type(self).__name__} needs a problem and an evaluator: problem, evaluator = "
+                "envs.make_problem(model, data, budget); gymnasium.make(..., problem=problem, evaluator=evaluator)"
+            )
         if problem.kind != self.kind:
             raise ConfigurationError(
                 f"{type(self).__name__} needs a problem of kind {self.kind!r}, not {problem.kind!r}; "

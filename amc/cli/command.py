@@ -16,6 +16,9 @@ from amc.cli.choices_help import choices_help, names_of
 from amc.cli.consent import WORDS
 from amc.errors import ConfigurationError, UnknownNameError
 
+_ALIASES = {"lr": "learning_rate", "bs": "batch_size", "wd": "weight_decay", "dir": "root"}
+"""Short names of options elsewhere, and what they are called here."""
+
 
 @dataclass(frozen=True)
 class Command:
@@ -99,6 +102,10 @@ class Parser(jsonargparse.ArgumentParser):
         for argument in arguments:
             name = argument.partition("=")[0]
             if name.startswith("--") and name not in known:
+                section, dot, word = name.rpartition(".")
+                meant = f"{section}{dot}{_ALIASES.get(word, word)}"
+                if meant in known:
+                    raise ConfigurationError(f"unknown option {name!r}; did you mean {meant!r}?")
                 raise UnknownNameError("option", name, known)
 
     def _check_config_files(self, arguments: Sequence[str], options: Collection[str], words: Sequence[str]) -> None:

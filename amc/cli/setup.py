@@ -131,6 +131,20 @@ def check_images(model: nn.Module, data: DataRoles) -> None:
         ) from failure
 
 
+def _check_default_data(config: RunConfig, model: nn.Module, data: DataRoles) -> None:
+    """Says that no data was named where a network cannot read the default's.
+
+    Raises:
+        DataError: If it cannot.
+    """
+    image = example_of(data, None)
+    if failure_of(model, image) is not None:
+        raise DataError(
+            f"{config.model} cannot read images of shape {tuple(image.shape[1:])}: no data is named, so that it is the "
+            "digits; name yours with --data.name and --data.root"
+        )
+
+
 def open_task(
     config: RunConfig, data: DataRoles, *, budget: Budget | None = None, schedule: Chosen = "one_shot"
 ) -> tuple[Task, ModelSource]:
@@ -146,6 +160,8 @@ def open_task(
         AmcError: If an option, the network or its weights cannot be used.
     """
     model, source = build_model(config, data.num_classes)
+    if not names_data(config):
+        _check_default_data(config, model, data)
     task = prepare(
         model,
         data,

@@ -54,10 +54,12 @@ class PruningProblem(DecisionSpace):
         for metric, limit in self.limits.items():
             dense, cost = self.costs[metric].dense, smallest[metric]
             if cost > limit:
+                percent = f"did you mean {metric}={limit / 100:g}? " if 1 < limit <= 100 else ""
                 raise BudgetError(
-                    f"no allocation costs as little as {limit:,} {metric}: the smallest feasible budget is "
-                    f"{metric}={feasible_share(cost, dense):.4f} ({cost:,} of {dense:,}); raise the budget, "
-                    f"or let layers be pruned further"
+                    f"{percent}no allocation costs as little as {limit:,} {metric}: the smallest feasible budget is "
+                    f"{metric}={feasible_share(cost, dense):.4f} ({cost:,} of {dense:,}); raise the budget, let "
+                    "layers be pruned further (a smaller min_keep_ratio, no exclude), or residual streams too "
+                    "(pruning.residual true)"
                 )
 
     @property

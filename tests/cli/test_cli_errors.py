@@ -38,6 +38,18 @@ def error_of(words, capsys):
         (["compress", "--data.nam", "digits"], "did you mean '--data.name'"),
         (["compress", "--episodes", "many"], "--episodes: expected int, got many"),
         (["compress", "--model", "digits_resne"], "did you mean 'digits_resnet'"),
+        (
+            ["compress", "--finetune.lr", "0.1"],
+            "'--finetune.lr'; did you mean '--finetune.learning_rate'",
+        ),
+        (["compress", "--model", "./tiny.py:make"], "not a file: write 'tiny:make' in place of './tiny.py:make'"),
+        (
+            ["compress", "--model", "resnet20"],
+            "so that it is the digits; name yours with --data.name",
+        ),
+        (["compress", "--budget.flops", "50"], "did you mean flops=0.5? no allocation costs as little as 50 flops"),
+        (["compress", "--budget.flops", "0.001"], "or residual streams too (pruning.residual true)"),
+        (["compress", "--classes", "0"], "--classes must be at least 1"),
         (["compress", "--model", "no_such.module:build"], "cannot import 'no_such.module'"),
         (["compress", "--agent", "dppg"], "did you mean 'ddpg'"),
         (["compress", "--agent", "random:warmup=3"], "has no option 'warmup'"),

@@ -243,3 +243,29 @@ def test_bad_options_are_refused(make_problem, evaluate, options, error, message
 def test_problems_of_the_other_kind_are_refused(make_problem, evaluate):
     with pytest.raises(ConfigurationError, match=r"kind 'filter', not 'weight'; build it with filter_problem"):
         FilterPruningEnv(make_problem(kind="weight"), evaluate)
+
+
+@pytest.mark.parametrize("name", [FILTER_PRUNING, WEIGHT_PRUNING])
+def test_an_environment_alone_says_how_to_get_what_it_needs(name):
+    with pytest.raises(ConfigurationError, match=r"problem, evaluator = envs\.make_problem\(model, data, budget\)"):
+        gymnasium.make(name)
+
+
+@pytest.mark.parametrize(("name", "family"), [(FILTER_PRUNING, "filter"), (WEIGHT_PRUNING, "weight")])
+def test_a_network_and_its_data_make_a_problem_in_one_line(name, family):
+    import amc
+    import envs
+    from amc.data import DataConfig, load_data
+
+    digits = load_data(DataConfig(train_images=120, search_images=40, test_images=10, calibration_images=40))
+    bound = {"filter": amc.Budget(flops=0.5), "weight": amc.Budget(params=0.5)}[family]
+    model = amc.create_model("digits_resnet", seed=0)
+    pruning = amc.PruningConfig(family=family, criterion="l2" if family == "filter" else "magnitude")
+    problem, evaluator = envs.make_problem(model, digits, bound, pruning=pruning, device="cpu")
+    env = gymnasium.make(name, problem=problem, evaluator=evaluator)
+    *_, (_, reward, _, _, info) = play(env, [0.5] * len(problem.decisions))
+    assert reward == info["score"].accuracy / 100
+    assert info["score"].images == 40
+    assert all(info["costs"][metric] <= limit for metric, limit in problem.limits.items())
+    with pytest.raises(AttributeError, match="no attribute 'make_environment'"):
+        envs.make_environment  # noqa: B018

@@ -1,0 +1,79 @@
+"""A pruning problem and its evaluator in one call, for learners that play the environments themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from amc.costs import Budget
+from amc.data import DataRoles, roles_of_pair
+from amc.errors import ConfigurationError
+from amc.pipeline.deliver import Workshop
+from amc.pipeline.prepare import prepare
+from amc.problem import PruningProblem
+from amc.problem.evaluator import Evaluator
+from amc.pruning import PruningConfig
+from amc.runtime.plain import plain_network
+from amc.training import FineTuneConfig
+
+if TYPE_CHECKING:
+    from amc.data.adapters import DataLike
+
+
+def make_problem(
+    model: nn.Module,
+    data: DataRoles | Sequence[DataLike] | None,
+    budget: Budget | None = None,
+    *,
+    pruning: PruningConfig | None = None,
+    evaluate: Callable[[nn.Module], float] | None = None,
+    calibration: Any | None = None,
+    example_input: Any | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> tuple[PruningProblem, Evaluator]:
+    """Makes what an environment is built of, as `amc.compress` does: traced, with the tables of every width.
+
+    Args:
+        model: The trained dense network.
+        data: As for `amc.compress`.
+        budget: What the smaller network may cost; half the FLOPs if not given.
+        pruning: What is removed and how the rest makes up for it.
+        evaluate: Figure of merit of a network of your own, higher is better, in place of the accuracy.
+        calibration: As for `amc.compress`.
+        example_input: As for `amc.compress`.
+        seed: Seed of everything random.
+        device: `"auto"`, `"cpu"` or `"cuda"`.
+
+    Returns:
+        The problem, and the evaluator that scores candidates on the search split.
+
+    Raises:
+        AmcError: If anything given cannot be used.
+
+    Example:
+        >>> import amc, envs, gymnasium
+        >>> from amc.data import DataConfig, load_data
+        >>> digits = load_data(DataConfig(train_images=200, test_images=50))
+        >>> problem, evaluator = envs.make_problem(amc.create_model("digits_resnet", seed=0), digits)
+        >>> env = gymnasium.make(envs.FILTER_PRUNING, problem=problem, evaluator=evaluator)
+        >>> env.reset(seed=0)[0].shape
+        (11,)
+    """
+    if data is None and evaluate is None:
+        raise ConfigurationError("without data an evaluate of your own must be given: make_problem(..., evaluate=...)")
+    task = prepare(
+        plain_network(model),
+        data if data is None or isinstance(data, DataRoles) else roles_of_pair(data, seed=seed),
+        budget or Budget(flops=0.5),
+        pruning=pruning or PruningConfig(),
+        finetune=FineTuneConfig(epochs=0),
+        evaluate=evaluate,
+        calibration=calibration,
+        example_input=example_input,
+        seed=seed,
+        device=device,
+    )
+    return task.problem, Workshop(task).evaluator
