@@ -143,7 +143,7 @@ def _curve(config: RunConfig, options: jsonargparse.Namespace) -> dict[str, Any]
             dtype=config.dtype,
         ):
             points.append(point)
-            advance(len(points), point.model)
+            advance(len(points) / len(names), point.model)
     print(render(curve_table(points)), end="")
     return {"curve": [{**asdict(point), "picoseconds": point.picoseconds} for point in points]}
 

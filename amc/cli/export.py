@@ -91,17 +91,17 @@ def run(options: jsonargparse.Namespace) -> None:
             metadata=_metadata(folder),
             overwrite=options.overwrite,
         )
-        advance(1, "")
-    with shown.stage("compare with the dense network", 100, "%") as advance:
+        advance(1.0)
+    with shown.stage("compare with the dense network") as advance:
         comparison = compare(
             networks,
             report,
             batch_sizes=options.batch_sizes,
             device=device,
             max_seconds=options.seconds,
-            progress=lambda share: advance(round(100 * share), ""),
+            progress=advance,
         )
-        advance(100, "")
+        advance(1.0)
     print(_words(report, comparison))
     if comparison.latencies:
         print(render(latency_table(comparison)), end="")

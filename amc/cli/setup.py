@@ -17,13 +17,13 @@ from amc.models import create_model, example_input_shape, is_own_code, load_weig
 from amc.models.quick_weights import QuickWeights
 from amc.pipeline.config import RunConfig
 from amc.pipeline.prepare import prepare
-from amc.pipeline.recorder import Advance
 from amc.pipeline.task import Task, example_of
-from amc.report.progress import ProgressDisplay
+from amc.report.progress_display import ProgressDisplay
 from amc.runtime.call import failure_of
 from amc.storage.load import load
 from amc.storage.source import ModelSource
 from amc.utils.options import Chosen
+from amc.utils.progress import Progress
 from amc.utils.registry import current_folder_on_path
 
 
@@ -34,13 +34,13 @@ def load_roles(config: DataConfig, seed: int, display: ProgressDisplay) -> DataR
         DataError: If the data cannot be found, read or split.
     """
     with ExitStack() as shown:
-        stages: dict[int, Advance] = {}
+        stages: dict[int, Progress] = {}
 
         def progress(done: int, total: int) -> None:
             if total not in stages:
                 shown.close()
                 stages[total] = shown.enter_context(display.stage("decoding images", total, "images"))
-            stages[total](done, "")
+            stages[total](done / total)
 
         return load_data(config, seed=seed, progress=progress)
 

@@ -113,7 +113,8 @@ def _agents(config: RunConfig, folder: Path, options: jsonargparse.Namespace) ->
         with shown.stage("study", len(cells), "searches") as advance:
 
             def on_cell(record: dict[str, Any]) -> None:
-                advance(next(done), f"{record['agent']} at {record['budget']:g}: reward {record['reward']:.4f}")
+                note = f"{record['agent']} at {record['budget']:g}: reward {record['reward']:.4f}"
+                advance(next(done) / len(cells), note)
 
             study.play(cells, on_cell)
     return agents_table(study.lines.records)
@@ -137,7 +138,7 @@ def _rewards(config: RunConfig, folder: Path, options: jsonargparse.Namespace) -
         with shown.stage("rewards", options.rewards, "allocations") as advance:
             for record in measure_rewards(task, folder, allocations):
                 records.append(record)
-                advance(len(records), f"{record['finetuned_search']:.2f} after fine-tuning")
+                advance(len(records) / options.rewards, f"{record['finetuned_search']:.2f} after fine-tuning")
     return rewards_table(records)
 
 

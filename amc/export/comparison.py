@@ -65,7 +65,7 @@ def compare(
     batch_sizes: Sequence[int] = (1, 32),
     device: torch.device | None = None,
     max_seconds: float = 20.0,
-    progress: Callable[[float], None] | None = None,
+    progress: Callable[[float], object] | None = None,
 ) -> Comparison:
     """Exports the dense network too, and times both.
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from amc.pipeline.families import Family, create_family
-from amc.pipeline.recorder import Recorder, share_of
+from amc.pipeline.recorder import Recorder
 from amc.pipeline.rounds import carry_out
 from amc.pipeline.task import Task
 from amc.problem.evaluator import Evaluator
@@ -71,7 +71,7 @@ class Workshop:
             recorder: Is told how far that is.
         """
         self.task = task
-        with share_of(recorder or Recorder(), "statistics and tables") as advance:
+        with (recorder or Recorder()).stage("statistics and tables") as advance:
             self.family: Family = create_family(task, advance)
 
     @property

@@ -7,7 +7,7 @@ that writes a run's folder and shows progress.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -20,10 +20,8 @@ from amc.data.image_set import steps_per_epoch
 from amc.pipeline.environment import Environment
 from amc.training.config import FineTuneConfig
 from amc.training.defaults import default_batch_size
-from amc.training.progress import EpochRecord, TrainingHooks, TrainingProgress
-
-Advance = Callable[[int, str], None]
-"""Takes how much of a stage is done, in its unit, and a short note such as "loss 0.31"."""
+from amc.training.records import EpochRecord, TrainingHooks, TrainingProgress
+from amc.utils.progress import Progress, silent
 
 
 class Recorder:
@@ -42,18 +40,18 @@ class Recorder:
     def on_environment(self, environment: Environment) -> None:
         """Takes what a new run computes under."""
 
-    def stage(self, title: str, total: int, unit: str) -> AbstractContextManager[Advance]:
+    def stage(self, title: str, total: int = 100, unit: str = "%") -> AbstractContextManager[Progress]:
         """Announces a stage that takes a while.
 
         Args:
             title: What is done, for people.
-            total: How many units it has.
+            total: How many units it has, to show the share in.
             unit: The unit, in the plural ("episodes").
 
         Returns:
-            A context whose value is to be called as the stage advances.
+            A context whose value takes the share of the stage that is done, 0 to 1, as it grows.
         """
-        return contextlib.nullcontext(lambda done, note: None)
+        return contextlib.nullcontext(silent)
 
     def say(self, line: str) -> None:
         """Tells one line to whoever watches."""
@@ -93,13 +91,6 @@ class Recorder:
 
 
 @contextmanager
-def share_of(recorder: Recorder, title: str) -> Iterator[Callable[[float], None]]:
-    """Announces a stage, and yields the function that takes the share of it that is done, 0 to 1."""
-    with recorder.stage(title, 100, "%") as advance:
-        yield lambda share: advance(round(100 * share), "")
-
-
-@contextmanager
 def training_hooks(
     recorder: Recorder,
     network: str,
@@ -122,7 +113,7 @@ def training_hooks(
         def on_step(progress: TrainingProgress) -> None:
             done = (progress.epoch - 1) * progress.steps + progress.step
             note = f"epoch {progress.epoch}, loss {progress.loss:.3f}, {progress.images_per_second:,.0f} images/s"
-            advance(done, note)
+            advance(done / (steps * config.epochs), note)
 
         def on_epoch(record: EpochRecord) -> None:
             recorder.on_epoch(network, record.epoch, asdict(record))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from amc.costs import Budget
 from amc.errors import ConfigurationError
 from amc.pipeline.families import Family, create_family
-from amc.pipeline.recorder import Recorder, share_of, training_hooks
+from amc.pipeline.recorder import Recorder, training_hooks
 from amc.pipeline.task import Task
 from amc.problem import PruningProblem, filter_problem
 from amc.pruning.schedules import SCHEDULES, Goal, Round
@@ -105,7 +105,7 @@ def carry_out(task: Task, family: Family, name: str, allocation: Allocation, rec
         part = allocation if len(rounds) == 1 else part_of(problem, before, widths)
         label = name if len(rounds) == 1 else f"{name}, round {number + 1} of {len(rounds)}"
         now, prunes = _prepared(task, family, network, step, is_first=number == 0)
-        with share_of(recorder, f"prune and refit ({label})") as advance:
+        with recorder.stage(f"prune and refit ({label})") as advance:
             pruned = prunes.prune(part, advance)
         kept = composed(task.structure, kept, now.structure, prunes.kept(part))
         keep = prunes.keeper(pruned)

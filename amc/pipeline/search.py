@@ -143,7 +143,7 @@ def search_policy(
             best = max(best, result.reward)
             recorder.on_episode(replay.as_recorded(result))
             stop_here()
-            advance(result.episode + 1, f"reward {result.reward:.4f}, best {best:.4f}")
+            advance((result.episode + 1) / config.episodes, f"reward {result.reward:.4f}, best {best:.4f}")
 
         with deferring_stops():
             outcome = agent.search(env, config.episodes, seed=config.seed, on_episode=on_episode)

@@ -12,11 +12,11 @@ from agents.protocol import EpisodeResult
 from amc.errors import RunFolderError
 from amc.pipeline.config import RunConfig
 from amc.pipeline.folder_recorder import FolderRecorder
-from amc.pipeline.recorder import Advance
 from amc.report.origin import Origin, RunInterrupted, resume_line
-from amc.report.progress import ProgressDisplay
+from amc.report.progress_display import ProgressDisplay
 from amc.report.run_folder import RunFolder, check_free
 from amc.storage.names import TENSORBOARD
+from amc.utils.progress import Progress
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
@@ -121,7 +121,7 @@ class RunRecorder(FolderRecorder):
             self.say(f"going on with {self.path}{done}")
         self._writer = _summary_writer(self.path / TENSORBOARD)
 
-    def stage(self, title: str, total: int, unit: str) -> AbstractContextManager[Advance]:
+    def stage(self, title: str, total: int = 100, unit: str = "%") -> AbstractContextManager[Progress]:
         """Shows a stage."""
         return self._display.stage(title, total, unit)
 

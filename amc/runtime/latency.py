@@ -53,7 +53,7 @@ def measure_latency(
     repeats: int = 300,
     *,
     max_seconds: float = 20.0,
-    progress: Callable[[float], None] | None = None,
+    progress: Callable[[float], object] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[Latency]:
     """Times networks in turn, so that whatever else the machine does slows all of them alike.
@@ -92,7 +92,7 @@ def measure_latency(
     return latencies
 
 
-def part(progress: Callable[[float], None], index: int, count: int) -> Callable[[float], None]:
+def part(progress: Callable[[float], object], index: int, count: int) -> Callable[[float], object]:
     """Turns the progress of one of `count` equal parts into that of the whole."""
     return lambda share: progress((index + share) / count)
 
@@ -113,7 +113,7 @@ class _Timer:
             if self._clock() - self._start > seconds:
                 return
 
-    def rounds(self, count: int, seconds: float, progress: Callable[[float], None]) -> dict[str, list[float]]:
+    def rounds(self, count: int, seconds: float, progress: Callable[[float], object]) -> dict[str, list[float]]:
         """Times rounds until there are `count`, or the time since the start is over; returns seconds by name."""
         times: dict[str, list[float]] = {name: [] for name in self._models}
         names = list(times)

@@ -14,10 +14,10 @@ from amc.errors import RunFolderError
 from amc.models.weights import load_weights
 from amc.pipeline.config import RunConfig, as_mapping, with_absolute_paths
 from amc.pipeline.prepare import train_dense
-from amc.pipeline.recorder import Advance, Recorder
+from amc.pipeline.recorder import Recorder
 from amc.pipeline.task import Task
 from amc.report.origin import digest_of
-from amc.report.progress import ProgressDisplay
+from amc.report.progress_display import ProgressDisplay
 from amc.storage.names import CONFIG, DENSE, LOCK, REWARDS, STUDY
 from amc.storage.save import save_weights
 from amc.utils.durable_files import remove_unfinished, write_text
@@ -25,6 +25,7 @@ from amc.utils.folder_lock import FolderLock
 from amc.utils.json_lines import Lines
 from amc.utils.plain_json import as_type
 from amc.utils.plain_yaml import read_yaml
+from amc.utils.progress import Progress
 
 _FREE = ("agent", "episodes", "compare", "budget")
 """Options that may differ between starts of one study: the cells say them themselves."""
@@ -144,7 +145,7 @@ class _Shown(Recorder):
     def __init__(self, display: ProgressDisplay) -> None:
         self._display = display
 
-    def stage(self, title: str, total: int, unit: str) -> AbstractContextManager[Advance]:
+    def stage(self, title: str, total: int = 100, unit: str = "%") -> AbstractContextManager[Progress]:
         return self._display.stage(title, total, unit)
 
 

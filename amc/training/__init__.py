@@ -2,7 +2,7 @@
 
 from amc.training.config import FineTuneConfig, TrainConfig
 from amc.training.evaluate import evaluate, is_chance, predict, score_logits
-from amc.training.progress import EpochRecord, TrainingHooks, TrainingProgress, TrainingResult
+from amc.training.records import EpochRecord, TrainingHooks, TrainingProgress, TrainingResult
 from amc.training.trainer import fine_tune, train_model
 
 __all__ = [

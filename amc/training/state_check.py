@@ -12,7 +12,7 @@ from torch import Tensor
 from amc.errors import CheckpointError
 from amc.models.pickle_files import tensors_within
 from amc.runtime.finite import all_finite
-from amc.training.progress import EpochRecord
+from amc.training.records import EpochRecord
 from amc.utils.plain_json import as_type
 
 _NUMPY_WORDS = 624

@@ -29,7 +29,7 @@ from amc.training.evaluate import evaluate
 from amc.training.features import FeatureDistillation
 from amc.training.number_format import training_dtype
 from amc.training.objective import Objective, objective_of
-from amc.training.progress import EpochRecord, TrainingHooks, TrainingProgress, TrainingResult
+from amc.training.records import EpochRecord, TrainingHooks, TrainingProgress, TrainingResult
 from amc.training.schedule import learning_rate
 from amc.training.state_check import check_state
 from amc.training.terms import Batch, Term, Training

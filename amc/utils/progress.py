@@ -1,15 +1,20 @@
-"""Tells how far a piece of work has come."""
+"""How far a piece of work has come: the one way in which all parts tell it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import count
-
-Progress = Callable[[float], object]
-"""Takes the share of a piece of work that is done, 0 to 1, as it grows."""
+from typing import Protocol
 
 
-def silent(share: float) -> None:
+class Progress(Protocol):
+    """Takes the share of a piece of work that is done, as it grows."""
+
+    def __call__(self, share: float, note: str = "", /) -> object:
+        """Takes the share, 0 to 1, and a short note such as "loss 0.31"."""
+
+
+def silent(share: float, note: str = "", /) -> None:
     """Tells nobody."""
 
 

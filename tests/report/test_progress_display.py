@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress_bar import ProgressBar
 
 from amc.report.bar import StageLine
-from amc.report.progress import ProgressDisplay, duration
+from amc.report.progress_display import ProgressDisplay, duration
 
 
 class Clock:
@@ -31,7 +31,7 @@ def test_plain_lines_come_every_few_seconds_with_the_time_left(clock):
     with ProgressDisplay(stream, live=False, clock=clock).stage("search", 100, "episodes") as advance:
         for done in range(1, 21):
             clock.now += 1.0
-            advance(done, f"reward {done}")
+            advance(done / 100, f"reward {done}")
     assert lines_of(stream) == [
         "search: 5 of 100 episodes, 1 min 35 s left, reward 5",
         "search: 10 of 100 episodes, 1 min 30 s left, reward 10",
@@ -45,7 +45,7 @@ def test_a_quick_stage_is_one_line(clock):
     stream = io.StringIO()
     with ProgressDisplay(stream, live=False, clock=clock).stage("prune", 2, "layers") as advance:
         clock.now = 1.5
-        advance(2, "")
+        advance(1.0)
     assert lines_of(stream) == ["prune: 2 of 2 layers in 1.5 s"]
 
 
@@ -67,7 +67,7 @@ def test_a_failed_stage_claims_no_end(clock):
 def test_a_terminal_gets_a_bar():
     stream = io.StringIO()
     with ProgressDisplay(stream, live=True).stage("search", 4, "episodes") as advance:
-        advance(3, "best 0.9")
+        advance(3 / 4, "best 0.9")
     assert "3/4" in stream.getvalue()
     assert "best 0.9" in stream.getvalue()
 
@@ -99,7 +99,7 @@ def test_a_stage_in_80_columns_shows_counts_and_time(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     stream = io.StringIO()
     with ProgressDisplay(stream, live=True).stage("fine-tune (ddpg)", 3130, "steps") as advance:
-        advance(1400, "epoch 2, loss 0.312, 1,234 images/s")
+        advance(1400 / 3130, "epoch 2, loss 0.312, 1,234 images/s")
     assert "1400/3130 steps 0:00:0" in stream.getvalue()
     assert "left: " in stream.getvalue()
     assert "…:" not in stream.getvalue()

@@ -16,7 +16,7 @@ from amc.pipeline.folder_recorder import FolderRecorder
 from amc.pipeline.run_files import RunFiles
 from amc.problem.score import Score
 from amc.report.origin import Origin
-from amc.report.progress import ProgressDisplay
+from amc.report.progress_display import ProgressDisplay
 from amc.report.run_folder import RunFolder, check_free, default_path
 from amc.report.run_recorder import RunRecorder
 from amc.structure import Allocation

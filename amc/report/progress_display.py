@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import Progress
 
-from amc.pipeline.recorder import Advance
 from amc.report.bar import StageColumn
+from amc.utils.progress import Progress
 
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -40,25 +40,26 @@ class ProgressDisplay:
         self._console.print(line, markup=False)
 
     @contextmanager
-    def stage(self, title: str, total: int, unit: str) -> Iterator[Advance]:
+    def stage(self, title: str, total: int = 100, unit: str = "%") -> Iterator[Progress]:
         """Shows a stage; see `Recorder.stage`."""
         shown = self._bar(title, total, unit) if self._live else self._lines(title, total, unit)
         with shown as advance:
             yield advance
 
     @contextmanager
-    def _bar(self, title: str, total: int, unit: str) -> Iterator[Advance]:
-        with Progress(StageColumn(unit), console=self._console) as progress:
-            task = progress.add_task(title, total=total, note="")
-            yield lambda done, note: progress.update(task, completed=done, note=note)
+    def _bar(self, title: str, total: int, unit: str) -> Iterator[Progress]:
+        with bars.Progress(StageColumn(unit), console=self._console) as shown:
+            task = shown.add_task(title, total=total, note="")
+            yield lambda share, note="", /: shown.update(task, completed=round(share * total), note=note)
 
     @contextmanager
-    def _lines(self, title: str, total: int, unit: str) -> Iterator[Advance]:
+    def _lines(self, title: str, total: int, unit: str) -> Iterator[Progress]:
         start = last_line = self._clock()
         last = (0, "")
 
-        def advance(done: int, note: str) -> None:
+        def advance(share: float, note: str = "", /) -> None:
             nonlocal last, last_line
+            done = round(share * total)
             last, now = (done, note), self._clock()
             if now - last_line >= _SECONDS_BETWEEN_LINES and 0 < done < total:
                 left = duration((now - start) / done * (total - done))
