@@ -147,6 +147,6 @@ def test_iterative_and_direct_solutions_agree(monkeypatch):
     gram = gram + 0.1 * torch.eye(50)
     mask = torch.rand(4, 50, generator=torch.Generator().manual_seed(0))[None] < 0.6
     direct = solve_restricted(gram, weight, mask)
-    monkeypatch.setattr(restricted, "_DIRECT", 27)  # between the counts of these outputs
-    assert mask[0].sum(1).min() < 27 < mask[0].sum(1).max()
+    monkeypatch.setattr(restricted, "_DIRECT", 15)
+    assert bool(((mask[0].sum(1) > 15) & (mask[0].sum(1) < 35)).any())
     torch.testing.assert_close(solve_restricted(gram, weight, mask), direct, rtol=1e-3, atol=1e-3)

@@ -20,7 +20,8 @@ def make_workshop(family):
         create_model("digits_resnet", seed=0),
         data,
         Budget(flops=0.5) if family == "filter" else Budget(params=0.3),
-        pruning=PruningConfig(family=family),
+        # By magnitude, as the optimal brain surgeon takes seconds for each network.
+        pruning=PruningConfig(family=family, criterion="auto" if family == "filter" else "magnitude"),
         finetune=FineTuneConfig(epochs=1, batch_size=64),
         device="cpu",
         dtype="float32",
