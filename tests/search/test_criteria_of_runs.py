@@ -62,7 +62,7 @@ def test_criteria_that_need_data_say_so_without(family, criterion, needs):
 
 def test_runs_give_criteria_the_labels_of_the_calibration_split(workshop):
     task = workshop.task
-    family = FilterFamily(replace(task, pruning=PruningConfig(criterion="taylor", reconstruction="none")))
+    family = FilterFamily(replace(task, pruning=PruningConfig(criterion="taylor", recovery="none")))
     decision, split = task.problem.decisions[-1], task.data.calibration
     group = task.structure.groups[decision.group]
     scores = TaylorChannels()(group, Evidence(task.model, task.structure, [split.inputs()], [split.targets]))

@@ -61,7 +61,7 @@ class ResidualSum:
             raise StructureError(
                 f"a network must run the same operators for every batch: the sum that {self.outlet} enters on two "
                 f"images is not there on more; prune by the policy with another reconstruction, as in "
-                "amc prune RUN --pruning.reconstruction once"
+                "amc prune RUN --pruning.recovery once"
             )
 
 
