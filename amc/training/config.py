@@ -87,7 +87,8 @@ class FineTuneConfig:
                 raise ConfigurationError(f"{name} must be {rule}, not {getattr(self, name)!r}")
         if self.penalties and self.keep == "best":
             raise ConfigurationError(
-                "keep must be 'last' where there are penalties, as they work up to the last step; not 'best'"
+                "keep must be 'last' where there are penalties, not 'best': they work up to the last step; "
+                "give --finetune.keep last, or keep='last' in Python"
             )
 
 

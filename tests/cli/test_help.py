@@ -56,6 +56,31 @@ def test_help_explains_the_options_of_every_name(dest, capsys):
             assert re.search(r"\w\w.* \((default:|must be given)", " ".join(text[1].split()))
 
 
+OWN = '''
+class Mine:
+    """An agent of the user's own."""
+
+    name = "mine"
+
+    def __init__(self, depth: int = 3) -> None:
+        """Takes the option.
+
+        Args:
+            depth: How deep it looks.
+        """
+'''
+
+
+def test_code_of_the_users_own_is_named_and_explained_like_the_projects(tmp_path, monkeypatch, capsys):
+    (tmp_path / "my_parts.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    printed = help_of(capsys, "search", "--agent", "my_parts:Mine")
+    assert "options of my_parts:Mine, as in --agent 'my_parts:Mine:KEY=VALUE" in printed
+    assert "How deep it looks (default: 3)" in printed
+    assert main(["search", "--agent", "my_parts:Mine:dept=5"]) == 2
+    assert "agent 'my_parts:Mine' has no option 'dept'; did you mean 'depth'?" in capsys.readouterr().err
+
+
 def test_overview_lists_the_commands(capsys):
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
