@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from amc.data.image_set import ImageSet, steps_per_epoch
 from amc.data.splits import DataRoles
-from amc.errors import ModelError
 from amc.runtime.call import evaluation_mode, move
 from amc.runtime.device import DeviceLike, autocast, resolve_device
 from amc.runtime.layout import lay_out
@@ -25,10 +24,12 @@ from amc.runtime.outputs import main_output
 from amc.training.checkpoint import read_checkpoint, save_checkpoint
 from amc.training.config import FineTuneConfig, TrainConfig
 from amc.training.defaults import fitted
+from amc.training.divergence import DivergedError, finite_loss, warn_if_worse
 from amc.training.evaluate import evaluate
 from amc.training.features import FeatureDistillation
 from amc.training.number_format import training_dtype
 from amc.training.objective import Objective, objective_of
+from amc.training.optimizer import sgd_over
 from amc.training.records import EpochRecord, TrainingHooks, TrainingProgress, TrainingResult
 from amc.training.schedule import learning_rate
 from amc.training.state_check import check_state
@@ -118,10 +119,6 @@ def train_model(
     )
 
 
-class _DivergedError(ModelError):
-    """The loss is no number any more."""
-
-
 class _Trainer:
     """The state of a training."""
 
@@ -151,7 +148,7 @@ class _Trainer:
         assert config.learning_rate is not None
         self.batch_size, self.peak = config.batch_size, config.learning_rate
         self.steps = steps_per_epoch(len(data.train), self.batch_size)
-        self.optimizer = _optimizer(model, config)
+        self.optimizer = sgd_over(model, config)
         self.generator = torch.Generator().manual_seed(seed)
         self.first, self.total = 0, config.epochs
         self.start: EpochRecord | None = None
@@ -186,7 +183,7 @@ class _Trainer:
         try:
             with nullcontext() if checkpoint is None else deferring_stops():
                 self._epochs(checkpoint)
-        except _DivergedError as error:
+        except DivergedError as error:
             has_diverged = True
             self._fall_back(error)
         kept = len(self.history)
@@ -194,7 +191,7 @@ class _Trainer:
             self._take(self.best)
             kept = self.best["epoch"]
         if self.start is not None and kept > 0:
-            _warn_if_worse(self.start, self.history[kept - 1], len(self.search))
+            warn_if_worse(self.start, self.history[kept - 1], len(self.search))
         return TrainingResult(tuple(self.history), kept)
 
     def _epochs(self, checkpoint: Path | None) -> None:
@@ -214,7 +211,7 @@ class _Trainer:
                 self.hooks.on_epoch(record)
             stop_here()
 
-    def _fall_back(self, error: _DivergedError) -> None:
+    def _fall_back(self, error: DivergedError) -> None:
         """Says that the training ends with its best epoch; one from scratch that has none fails.
 
         Raises:
@@ -267,15 +264,15 @@ class _Trainer:
             loss_sum += self._step(images, targets, rate, done)
             images_done += len(targets)
             if step % max(1, self.steps // _REPORTS) == 0 or step == self.steps:
-                mean_loss = _finite(float(loss_sum) / step, epoch, rate)
+                mean_loss = finite_loss(float(loss_sum) / step, epoch, rate)
                 self._report(epoch, step, mean_loss, rate, images_done / (time.perf_counter() - start))
             if stop_requested():
                 self.unfinished = {"begin": begin, "steps": step, "loss_sum": loss_sum.cpu()}
                 raise StopRequested
         seconds = time.perf_counter() - start
         score = evaluate(self.model, self.search, device=self.device, dtype=self.dtype, task=self.task)
-        _finite(score.cross_entropy, epoch, rate)
-        mean_loss = _finite(float(loss_sum) / max(1, step), epoch, rate)
+        finite_loss(score.cross_entropy, epoch, rate)
+        mean_loss = finite_loss(float(loss_sum) / max(1, step), epoch, rate)
         speed = images_done / seconds
         return EpochRecord(epoch, mean_loss, score.accuracy, score.cross_entropy, rate, seconds, speed)
 
@@ -346,57 +343,6 @@ class _Trainer:
         self.start = None if state["start"] is None else EpochRecord(**state["start"])
         self.history = [EpochRecord(**record) for record in state["history"]]
         self.best, self.unfinished = state["best"], state.get("unfinished")
-
-
-def _optimizer(model: nn.Module, config: FineTuneConfig) -> torch.optim.SGD:
-    """Returns SGD over all parameters that can be trained, the vectors in a group of their own.
-
-    Raises:
-        ModelError: If no parameter can be trained.
-    """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not parameters:
-        raise ModelError("a network to train must have parameters that require gradients; this one has none")
-    vectors = [parameter for parameter in parameters if parameter.dim() <= 1]
-    others = [parameter for parameter in parameters if parameter.dim() > 1]
-    decay = config.weight_decay
-    groups = [
-        {"params": others, "weight_decay": decay},
-        {"params": vectors, "weight_decay": decay if config.decay_norms else 0.0},
-    ]
-    return torch.optim.SGD(
-        [group for group in groups if group["params"]],
-        lr=config.learning_rate or 0.0,  # every step sets it
-        momentum=config.momentum,
-        nesterov=config.nesterov,
-    )
-
-
-def _warn_if_worse(start: EpochRecord, end: EpochRecord, images: int) -> None:
-    """Says so where a network is worse after its training than before, by more than the search split may err."""
-    before, after = start.accuracy / 100, end.accuracy / 100
-    spread = sum(share * (1 - share) for share in (before, after) if 0 <= share <= 1)  # other metrics may lie outside
-    error = math.sqrt(spread / images)
-    if after < before - 3 * error:
-        warnings.warn(
-            f"training made the network worse: from {start.accuracy:.2f} % to {end.accuracy:.2f} % on the search "
-            "split; choose a smaller learning_rate, keep 'best', or no epochs",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-
-
-def _finite(loss: float, epoch: int, rate: float) -> float:
-    """Stops a training that has diverged.
-
-    Raises:
-        _DivergedError: If the loss is NaN or infinite.
-    """
-    if not math.isfinite(loss):
-        raise _DivergedError(
-            f"training diverged: the loss is {loss} in epoch {epoch}; choose a learning_rate below {rate:.3g}"
-        )
-    return loss
 
 
 @contextmanager
