@@ -13,7 +13,7 @@ from pathlib import Path
 _UNFINISHED = re.compile(r"\.part$|\.pt\.\d+$")
 """Names of what a killed process has not finished; the second kind is an earlier version's."""
 _LONGEST_NAME = 200
-_SYNC_SHARE = 50
+_SYNC_SHARE = 100
 """Lines wait for the disk at most one part in this many of the time."""
 _LONGEST_WAIT_S = 1.0
 """Seconds between two confirmations by the disk, at most, while lines are added."""
@@ -101,8 +101,8 @@ def free_name(path: Path) -> Path:
 class Appender:
     """Adds lines to a file, each in one write.
 
-    The disk confirms a line at once where that takes under one part in 50 of the time, else as soon as it does, and
-    once a second at least while lines come. The file is opened for each line, so that a deleted folder is noticed.
+    The disk confirms a line at once where that takes under a hundredth of the time, else as soon as it does, and once a
+    second at least while lines come. The file is opened for each line, so that a deleted folder is noticed.
     """
 
     def __init__(self, path: Path) -> None:

@@ -19,7 +19,7 @@ DATA = (
 )  # fmt: skip
 AGENTS = ("ddpg", "random", "cem")
 FAMILIES = ("filter", "weight")
-_TIMES = ("seconds", "images_per_second")
+_TIMES = ("seconds", "images_per_second", "latency_ms")
 
 
 @dataclass(frozen=True)

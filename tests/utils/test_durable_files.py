@@ -79,7 +79,7 @@ class Clock:
         self.now += self._cost_s
 
 
-@pytest.mark.parametrize(("cost_s", "expected"), [(0.0, 100), (0.001, 50), (0.1, 10)])
+@pytest.mark.parametrize(("cost_s", "expected"), [(0.0, 100), (0.001, 25), (0.1, 10)])
 def test_the_disk_confirms_lines_at_once_where_that_is_cheap_and_once_a_second_at_least(
     tmp_path, monkeypatch, cost_s, expected
 ):
