@@ -133,4 +133,7 @@ RECOVERIES: Registry[Callable[..., Recovery]] = Registry("recovery", "amc.recove
 
 RECOVERIES.register("sequential", SequentialRefit, "least-squares refit of candidates, and of the delivery in sequence")
 RECOVERIES.register("once", TablesAlone, "least-squares refit of candidates and delivery from the same tables")
+RECOVERIES.register(
+    "merging", "amc.pruning.recovery.merging:NeuronMerging", "similar channels stand in for removed ones"
+)
 RECOVERIES.register("none", NoRecovery, "weights as they were")
