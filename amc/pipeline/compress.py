@@ -84,7 +84,7 @@ def compress(
             arguments); an image of the data if not given.
         out: A folder that keeps the run while it works, and holds what `CompressionResult.save` writes at its end. If
             the run ends early, by an error of `evaluate` or by a kill, the same call carries on from what was done. Or
-            a recorder of your own (see `amc.pipeline.recorder`), which is told what happens.
+            a recorder of your own (see `amc.pipeline.recorder`), which follows what happens.
 
     Returns:
         The smaller network, on the CPU; its policy and the figures.

@@ -37,7 +37,7 @@ class PrunedNetwork:
         images: Normalised calibration images, `(N, C, H, W)`, on the networks' device.
         kept: Kept channels of every group that was cut, by its index; empty where single weights go.
         masks: Of layers that have lost single weights, by name, true where a weight stays; empty where channels go.
-        solver: Chooses the weights of such a layer anew; None where channels go.
+        solver: Refits the weights that stay in such a layer, and may choose others; None where channels go.
         seed: Seed of what is drawn.
     """
 

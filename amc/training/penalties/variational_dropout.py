@@ -91,10 +91,15 @@ class VariationalDropout(Term):
         """Gives every weight a variance.
 
         Raises:
-            ConfigurationError: If no layer matches.
+            ConfigurationError: If no layer matches, or only layers of which the noise cannot be computed.
         """
         found = weighted_layers(training.model, self.layers)
         self._found = {name: layer for name, layer in found.items() if _can_be_noisy(layer)}
+        if not self._found:
+            raise ConfigurationError(
+                "variational_dropout needs linear layers or convolutions, padded with zeros and not transposed, "
+                f"and {', '.join(list(found)[:5])} are none"
+            )
         for name, layer in self._found.items():
             self._variances[name] = nn.Parameter(torch.full_like(_weight(layer), _FIRST))
             self._handles.append(layer.register_forward_hook(self._hook(name)))

@@ -11,6 +11,7 @@ from scipy import integrate
 from torch import nn
 from torch.nn import functional
 
+from amc.errors import ConfigurationError
 from amc.training import FineTuneConfig, fine_tune
 from amc.training.penalties.auto_pruner import AutoPruner, code_of, pooled_mean, ratio_loss, ratio_weight
 from amc.training.penalties.decay import L1Decay, L2Decay
@@ -248,6 +249,12 @@ def test_the_divergence_counts_from_its_start_and_in_full_from_there(training):
     assert values[:3] == [0.0, 0.0, 0.0]
     assert values[4] == pytest.approx(values[6] / 2)
     assert values[6] == values[7] > 0
+
+
+def test_layers_whose_noise_cannot_be_computed_are_named(training):
+    model = nn.Sequential(nn.ConvTranspose2d(1, 2, 3))
+    with pytest.raises(ConfigurationError, match="and 0 are none"):
+        VariationalDropout().attach(training(model))
 
 
 # AutoPruner
