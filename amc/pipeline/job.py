@@ -72,6 +72,7 @@ class Job:
             train_dense(task, self.train, recorder)
         dense = task.test(task.model)
         check_trained(task, dense, recorder, untrained=self.untrained)
+        _say_how_sure(task, recorder)
         workshop = Workshop(task, recorder)
         outcome = search_policy(task.problem, workshop.evaluator, search, recorder)
         recorder.on_policy(policy_record(task.problem, outcome.best.allocation))
@@ -91,6 +92,19 @@ class Job:
                 task.model, task.structure, delivered.kept, self.source, example_input=task.example_input
             ),
         )
+
+
+_FEW = 250
+"""Images of a search split below which its rewards move in steps that are worth a word."""
+
+
+def _say_how_sure(task: Task, recorder: Recorder) -> None:
+    """Says so where the search split is so small that many candidates have one reward."""
+    if task.data is None or task.measure is not None or not task.data.task.assigns_classes:
+        return
+    images = len(task.data.search)
+    if images < _FEW:
+        recorder.say(f"the search split has {images} images: a reward moves in steps of {1 / images:.3f}")
 
 
 def _problem_of_baselines(problem: PruningProblem, delivered: Delivered) -> PruningProblem:

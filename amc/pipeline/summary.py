@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -33,11 +34,20 @@ def policy_record(problem: PruningProblem, allocation: Allocation) -> dict[str, 
     }
 
 
-def metric_title(task: Task) -> str:
-    """Words what the figures of a run's networks are."""
+def metric_title(task: Task, dense: float) -> str:
+    """Words what the figures of a run's networks are, and how sure they are: accuracies have a standard error.
+
+    Args:
+        task: The task.
+        dense: The dense network's figure, of which the standard error is given.
+    """
     if task.measure is not None or task.data is None:
         return f"{getattr(task.measure, '__name__', 'evaluate')}, a measure of your own"
-    return task.data.task.title
+    title = task.data.task.title
+    if not task.data.task.assigns_classes:
+        return title
+    images, share = len(task.data.test), min(max(dense / 100, 0.0), 1.0)
+    return f"{title}; standard error {100 * math.sqrt(share * (1 - share) / images):.2f} ({images:,} images)"
 
 
 def not_counted(task: Task) -> dict[str, int]:
@@ -137,7 +147,7 @@ def summarise(
         dense_costs=task.problem.dense_costs,
         left_out=not_counted(task),
         budget=task.problem.limits,
-        metric=metric_title(task),
+        metric=metric_title(task, dense),
         notes=tuple(filter(None, (*delivered.notes, slower_note(latency_ms, task.problem.kind)))),
         latency_ms=latency_ms,
         pruning=asdict(task.pruning),

@@ -58,7 +58,7 @@ def write_network(folder: Path, task: Task, source: ModelSource, delivered: Deli
             costs=delivered.costs,
             accuracy={"dense": dense, "pruned": delivered.pruned},
             dense_costs=task.problem.dense_costs,
-            metric=metric_title(task),
+            metric=metric_title(task, dense),
             left_out=left_out,
             pruning=asdict(task.pruning),
         ),
