@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import amc
 from amc.errors import AmcError, ConfigurationError, DataError, ModelError, RunFolderError
 from amc.pipeline.prepare import prepare
+from amc.pipeline.recorder import Recorder
 from amc.runtime.call import on_device
 from amc.training import train_model
 
@@ -467,3 +468,23 @@ def test_calibration_inputs_that_do_not_go_together_are_refused():
     ):
         with pytest.raises(DataError, match=message):
             amc.compress(Tinted(), None, calibration=calibration, **own)
+
+
+class Listening(Recorder):
+    """Keeps the lines that are said."""
+
+    def __init__(self):
+        self.lines = []
+
+    def say(self, line):
+        self.lines.append(line)
+
+
+def test_figures_come_with_how_sure_they_are():
+    torch.manual_seed(0)
+    listening = Listening()
+    result = amc.compress(ConvNet(), (images(), images(40, seed=1)), out=listening, **QUICK)
+    share = result.summary["accuracy"]["dense"] / 100
+    error = 100 * (share * (1 - share) / 40) ** 0.5
+    assert result.summary["metric"].endswith(f"standard error {error:.2f} (40 images)")
+    assert "the search split has 24 images: a reward moves in steps of 0.042" in listening.lines
