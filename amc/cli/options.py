@@ -39,6 +39,7 @@ _METAVARS = {
     "finetune.schedule": "NAME",
     "finetune.penalties": "NAME,NAME",
     "train.penalties": "NAME,NAME",
+    "train.head": "NAME,NAME",
     "finetune.keep": "NAME",
     "finetune.dtype": "NAME",
     "train.schedule": "NAME",

@@ -107,7 +107,7 @@ def with_new_head(config: RunConfig, data: DataRoles, shown: ProgressDisplay) ->
     head = load_weights(model, Path(config.weights).expanduser(), replace_head=True)
     if not head:
         return config
-    train = replace(config.train, head=",".join(head))
+    train = replace(config.train, head=tuple(head))
     shown.say(
         f"the weights are for other classes than the data's {data.num_classes}: {', '.join(head)} is new, trained "
         f"alone for {train.head_epochs} epochs, then all layers for {train.epochs} (see --train.head_epochs, "

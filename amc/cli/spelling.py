@@ -71,6 +71,7 @@ SPELLINGS: dict[str, Callable[[str], Any]] = {
     "pruning.bounds": ratio_bounds,
     "finetune.penalties": listed,
     "train.penalties": listed,
+    "train.head": listed,
 }
 """What reads an option's text, by its dotted name."""
 

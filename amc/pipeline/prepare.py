@@ -220,11 +220,16 @@ def train_dense(task: Task, config: TrainConfig, recorder: Recorder) -> None:
     if task.data is None:
         raise ConfigurationError("training the dense network needs data; give data, or a trained network")
     whole = fitted(config, task.model, task.data)
-    if config.head_layers and config.head_epochs:
+    if config.head and config.head_epochs:
         assert whole.learning_rate is not None
         rate = min(_HEAD_RATE, _HEAD_FACTOR * whole.learning_rate)
-        with _only_trained(task.model, config.head_layers):
-            _train(task, replace(whole, epochs=config.head_epochs, learning_rate=rate), recorder, "dense-head")
+        with _only_trained(task.model, config.head):
+            _train(
+                task,
+                replace(whole, epochs=config.head_epochs, learning_rate=rate, penalties=()),
+                recorder,
+                "dense-head",
+            )
     _train(task, whole, recorder, "dense")
     recorder.on_dense(task.model)
 

@@ -97,7 +97,7 @@ class TrainConfig(FineTuneConfig):
     """How a network is trained from scratch; the attributes are those of `FineTuneConfig`, without a teacher, and two.
 
     Attributes:
-        head: New layers of a trained network, comma-separated, which are trained alone before all are; set by itself
+        head: New layers of a trained network, which are trained alone before all are, without penalties; set by itself
             where --weights were trained for other classes.
         head_epochs: Epochs in which they are.
     """
@@ -106,10 +106,5 @@ class TrainConfig(FineTuneConfig):
     warmup: float = 0.15
     distillation: float = 0.0
     keep: Literal["last", "best"] = "last"
-    head: str = ""
+    head: tuple[str, ...] = ()
     head_epochs: int = 3
-
-    @property
-    def head_layers(self) -> tuple[str, ...]:
-        """Names of the new layers."""
-        return tuple(name.strip() for name in self.head.split(",") if name.strip())

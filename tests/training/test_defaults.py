@@ -45,7 +45,7 @@ def test_few_images_and_networks_without_norms_take_smaller_steps():
     assert few < more < 0.05
     assert few <= 0.002  # 0.006 cost ResNet-20 eight points
     assert fitted(FineTuneConfig(), PLAIN, roles(80)).learning_rate == pytest.approx(few / 5)
-    new_head = fitted(TrainConfig(head="1"), NORMED, roles(80))
+    new_head = fitted(TrainConfig(head=("1",)), NORMED, roles(80))
     assert new_head.learning_rate == few  # its other layers are trained already
 
 
