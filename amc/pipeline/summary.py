@@ -72,6 +72,8 @@ def summary_record(
     search: Mapping[str, Any] | None = None,
     latency_ms: Mapping[str, Any] | None = None,
     baselines: Mapping[str, Mapping[str, Any]] | None = None,
+    schedule: str = "one_shot",
+    rounds: Sequence[Mapping[str, Any]] = (),
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Gathers the figures of a network, as `summary.json` holds them: the same entries whatever command made it.
@@ -92,6 +94,8 @@ def summary_record(
         search: Figures of the search.
         latency_ms: Measured latencies; see `amc.pipeline.speed`.
         baselines: Figures of the agents compared with.
+        schedule: In which rounds the network was made.
+        rounds: Figures of each round where there were several; see `amc.pipeline.rounds`.
         notes: What is to be said of the network: which epoch was kept, and warnings of its training.
 
     Returns:
@@ -111,6 +115,8 @@ def summary_record(
         "accuracy": {name: accuracy.get(name) for name in ("dense", "pruned", "finetuned")},
         "search": None if search is None else dict(search),
         "baselines": {name: dict(figures) for name, figures in (baselines or {}).items()},
+        "schedule": schedule,
+        "rounds": [dict(record) for record in rounds],
         "notes": list(notes),
         "versions": versions(),
     }
@@ -158,4 +164,6 @@ def summarise(
             "best_reward": outcome.best.reward,
         },
         baselines=baselines,
+        schedule=task.schedule,
+        rounds=delivered.rounds,
     )
