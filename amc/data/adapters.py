@@ -142,7 +142,8 @@ def _of_loader(loader: DataLoader[Any], batch: MakeBatch | None) -> BatchSource:
     if source is None:
         return collect(loader, None, batch)
     if plain and source.weights is None and len(source) == len(source.items()) == len(source.dataset):  # type: ignore[arg-type]
-        return as_source(loader.dataset)
+        kept = as_source(loader.dataset)
+        return replace(kept, batch_size=source.batch_size) if isinstance(kept, ImageSet) else kept
     return source
 
 

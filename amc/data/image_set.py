@@ -58,6 +58,7 @@ class ImageSet:
             that their owner has prepared, tokens among them.
         fitted_size: Height and width to which images of other sizes were resized and cropped; None if they are as they
             were.
+        batch_size: Items in a batch of the user's own loader; None if there is none.
     """
 
     images: Tensor
@@ -68,6 +69,7 @@ class ImageSet:
     augment: str = "none"
     as_given: bool = False
     fitted_size: int | None = None
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         """Checks that the parts fit each other.

@@ -77,8 +77,18 @@ class FunctionEvaluator(Evaluator):
         self._function = function
 
     def score(self, allocation: Allocation) -> Score:
-        """Calls the function."""
-        return self._function(allocation)
+        """Calls the function.
+
+        Raises:
+            ConfigurationError: If it returns no score.
+        """
+        score = self._function(allocation)
+        if not isinstance(score, Score):
+            raise ConfigurationError(
+                f"an evaluator must return a Score, such as amc.problem.score.Score(accuracy=90.0, cross_entropy=0.3), "
+                f"not {score!r}"
+            )
+        return score
 
 
 class EvaluatorProxy(Evaluator):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from amc.errors import ModelError
 from amc.runtime.call import named_tensors
@@ -24,6 +25,8 @@ def plain_network(model: nn.Module) -> nn.Module:
     Raises:
         ModelError: If it is scripted, exported, quantised or sharded, or a tensor is missing or not finite.
     """
+    if torch.is_inference_mode_enabled():
+        raise ModelError("a network cannot be worked on in torch.inference_mode(); leave it, torch.no_grad() may stay")
     model = unwrapped(model)
     for name, module in model.named_modules():
         _check_module(name, module)
@@ -35,7 +38,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """Returns the network that wrappers hold, itself rid of wrappers.
 
     `torch.compile`, `DataParallel`, `DistributedDataParallel` and `AveragedModel` are taken off, in place where a part
-    of the network is wrapped; what was compiled in place runs as it was written from then on.
+    of the network is wrapped; what was compiled in place runs as it was written from then on. Masks of
+    `torch.nn.utils.prune` become zeros in the weights.
     """
     model = _inside(model)
     for module in list(model.modules()):
@@ -45,7 +49,15 @@ def unwrapped(model: nn.Module) -> nn.Module:
     for module in model.modules():
         if getattr(module, "_compiled_call_impl", None) is not None:
             module._compiled_call_impl = None
+        _bake_masks(module)
     return model
+
+
+def _bake_masks(module: nn.Module) -> None:
+    """Multiplies the masks of `torch.nn.utils.prune` into the weights, which are plain parameters then."""
+    masks = [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, prune.BasePruningMethod)]
+    for mask in masks:
+        prune.remove(module, mask._tensor_name)  # type: ignore[no-untyped-call]
 
 
 def _check_weights(model: nn.Module) -> None:
@@ -57,6 +69,11 @@ def _check_weights(model: nn.Module) -> None:
     for name, tensor in named_tensors(model).items():
         if nn.parameter.is_lazy(tensor):
             raise ModelError(f"weights must exist before tracing: {name!r} is lazy; run the network once before")
+        if tensor.is_inference():
+            raise ModelError(
+                f"weights must be able to take gradients: {name!r} was made in torch.inference_mode(); build the "
+                "network outside of it"
+            )
         if tensor.is_meta:
             raise ModelError(f"weights must exist before tracing: {name!r} is on the meta device; load the weights")
         if tensor.is_quantized or type(tensor.data) is not Tensor:

@@ -245,6 +245,12 @@ def test_problems_of_the_other_kind_are_refused(make_problem, evaluate):
         FilterPruningEnv(make_problem(kind="weight"), evaluate)
 
 
+def test_an_evaluator_that_returns_a_number_is_told_what_to_return(make_problem):
+    env = FilterPruningEnv(make_problem(kind="filter"), lambda allocation: 0.5)
+    with pytest.raises(ConfigurationError, match=r"must return a Score, such as .*Score\(accuracy=90.0.* not 0.5"):
+        play(env, [0.5] * len(env.problem.decisions))
+
+
 @pytest.mark.parametrize("name", [FILTER_PRUNING, WEIGHT_PRUNING])
 def test_an_environment_alone_says_how_to_get_what_it_needs(name):
     with pytest.raises(ConfigurationError, match=r"problem, evaluator = envs\.make_problem\(model, data, budget\)"):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils import prune
 from torch.utils.data import DataLoader, TensorDataset
 
 import amc
@@ -488,3 +489,23 @@ def test_figures_come_with_how_sure_they_are():
     error = 100 * (share * (1 - share) / 40) ** 0.5
     assert result.summary["metric"].endswith(f"standard error {error:.2f} (40 images)")
     assert "the search split has 24 images: a reward moves in steps of 0.042" in listening.lines
+
+
+def test_masks_of_pytorch_become_zeros_of_the_weights():
+    model = ConvNet()
+    prune.l1_unstructured(model.second, "weight", 0.5)
+    x = images(4)[0]
+    before = model(x).detach()
+    result = amc.compress(model, (images(), images(40, seed=1)), **QUICK)
+    assert torch.equal(model(x).detach(), before)
+    assert int((model.second.weight == 0).sum()) == model.second.weight.numel() // 2
+    assert "second" in result.allocation.widths  # it may be cut, which a weight computed at run time may not
+
+
+def test_inference_mode_is_refused_with_the_remedy():
+    with torch.inference_mode():
+        made_inside = ConvNet()
+        with pytest.raises(ModelError, match=r"in torch.inference_mode\(\); leave it"):
+            amc.compress(ConvNet(), (images(), images(40, seed=1)), **QUICK)
+    with pytest.raises(ModelError, match=r"'first.weight' was made in torch.inference_mode\(\); build"):
+        amc.compress(made_inside, (images(), images(40, seed=1)), **QUICK)

@@ -53,6 +53,8 @@ def test_what_the_user_says_holds():
     settings = fitted(FineTuneConfig(learning_rate=0.3, batch_size=7), PLAIN, roles(80))
     assert (settings.learning_rate, settings.batch_size) == (0.3, 7)
     assert fitted(FineTuneConfig(), PLAIN, roles(80, batch=9)).batch_size == 9
+    loader = DataLoader(TensorDataset(torch.zeros(90, 1), torch.arange(90) % 2), batch_size=11, shuffle=True)
+    assert fitted(FineTuneConfig(), PLAIN, roles_from_loaders(loader, loader)).batch_size == 11
     assert fitted(settings, NORMED, roles(8000)) == settings
 
 
