@@ -76,6 +76,10 @@ class DDPGAgent:
             self.trained = capture(algorithm)
         return log.result()
 
+    def extended(self) -> DDPGAgent:
+        """Returns the agent that extends the last search: it starts from what that has learnt."""
+        return DDPGAgent(self.config, initial=self._learnt())
+
     def check_episodes(self, episodes: int) -> None:
         """Checks a number of episodes.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,9 @@ def output_of(config: RunConfig, out: str | None, resume: bool, command: str, ba
     """
     _check_resume(out, resume)
     if out is not None and resume:
-        check_options(RunFolder.open(Path(out), command), config)
+        check_options(
+            RunFolder.open(Path(out), command), config, may_change=("episodes",) if command == "search" else ()
+        )
     if out is not None:
         return Path(out)
     return default_path(config) if base is None else fresh_path(base)
@@ -84,8 +86,13 @@ def input_of(out: str | None, resume: bool, command: str, name: str, given: str 
     return Path(recorded)
 
 
-def check_options(folder: RunFolder, config: RunConfig) -> None:
+def check_options(folder: RunFolder, config: RunConfig, *, may_change: Collection[str] = ()) -> None:
     """Refuses options that differ from those that a run was started with.
+
+    Args:
+        folder: The run's folder.
+        config: The options that are given now.
+        may_change: Names of options that the command itself decides on.
 
     Raises:
         ConfigurationError: If one does; the message names the first.
@@ -93,7 +100,7 @@ def check_options(folder: RunFolder, config: RunConfig) -> None:
     started, given = (_flat(as_mapping(with_absolute_paths(each))) for each in (folder.config, config))
     for name in dict.fromkeys([*started, *given]):
         old, new = started.get(name), given.get(name)
-        if old != new and name not in _FREE:
+        if old != new and name not in (*_FREE, *may_change):
             raise ConfigurationError(
                 f"--{name} must stay {_words(old)} while the run in {folder.path} goes on, not {_words(new)}; "
                 "leave it out, or start anew with another --out"

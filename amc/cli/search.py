@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import jsonargparse
 
 from amc.cli.command import Command
 from amc.cli.options import add_output_options, add_run_options, run_config
 from amc.cli.resume import options_to_resume, output_of
+from amc.errors import ConfigurationError
 from amc.storage.names import POLICY, REPORT
 
 _UNUSED = ("schedule", "compare", "finetune")
+
+if TYPE_CHECKING:
+    from amc.pipeline.recorder import Recorder
+
+_ENDS = "episodes in all"
+"""What the ends of a search and of its extensions are remembered under."""
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
@@ -53,15 +63,20 @@ def run(options: jsonargparse.Namespace) -> None:
         data = load_roles(config.data, config.seed, shown)
         config = with_new_head(config, data, shown)
         task, _ = open_task(config, data, budget=budget_of(config))
-        search = config.search
+        begun = recorder.begun(config).episodes
+        search, ends = replace(config.search, episodes=begun), _ends(recorder, begun, config.episodes)
         check_search(task.problem, search)
+        for one, other in pairwise(ends):
+            check_search(task.problem, replace(search, episodes=other - one))
         with settled(recorder, task.model, task.example_input, config.device, deterministic=config.deterministic):
             if config.trains_first:
                 train_dense(task, config.train, recorder)
             dense = evaluate(task.model, data.search, device=task.device, task=data.task).accuracy
             check_trained(task, dense, recorder, untrained=config.allows_untrained, images=len(data.search))
+            if len(ends) > 1:
+                recorder.remember(_ENDS, {"episodes": ends})
             workshop = Workshop(task, recorder)
-            outcome = search_policy(task.problem, workshop.evaluator, search, recorder)
+            outcome = search_policy(task.problem, workshop.evaluator, search, recorder, ends=ends)
             best = outcome.best.allocation
             recorder.on_policy(policy_record(task.problem, best))
             widths = {str(config.agent): task.problem.widths(best)}
@@ -72,6 +87,21 @@ def run(options: jsonargparse.Namespace) -> None:
     print(f"The policy: {path / POLICY}  (go on with: {following})")
 
 
+def _ends(recorder: Recorder, begun: int, wanted: int) -> list[int]:
+    """Returns the episodes in all after the search and each of its extensions, the one that is wanted now included.
+
+    Raises:
+        ConfigurationError: If fewer are wanted than there are.
+    """
+    known = recorder.recall(_ENDS) or {"episodes": [begun]}
+    ends: list[int] = list(known["episodes"])
+    if wanted in (begun, ends[-1]):
+        return ends
+    if wanted < ends[-1]:
+        raise ConfigurationError(f"--episodes must be more than the {ends[-1]} of the search so far, not {wanted}")
+    return [*ends, wanted]
+
+
 COMMAND = Command(
     add_arguments,
     run,
@@ -80,6 +110,7 @@ COMMAND = Command(
     examples=(
         "  amc search --episodes 50\n"
         "  amc search --agent cem --budget.params 0.4 --out runs/cem\n"
-        "  amc search --out runs/cem --resume"
+        "  amc search --out runs/cem --resume\n"
+        "  amc search --out runs/cem --resume --episodes 600"
     ),
 )

@@ -11,6 +11,7 @@ import gymnasium
 
 import envs
 from agents import AGENTS, Agent, EpisodeResult, SearchResult, check_plan, create_agent
+from agents.protocol import OnEpisode
 from amc.costs import Budget
 from amc.errors import ConfigurationError
 from amc.pipeline.racing import RacingEvaluator, Value, reward_of
@@ -112,6 +113,7 @@ def search_policy(
     recorder: Recorder | None = None,
     *,
     agent: Agent | None = None,
+    ends: Sequence[int] = (),
 ) -> SearchResult:
     """Lets an agent look for the allocation with the highest reward.
 
@@ -125,6 +127,8 @@ def search_policy(
         config: Agent, reward and seed.
         recorder: Is told of every episode.
         agent: Plays in place of a new agent of the name that `config` gives.
+        ends: Episodes in all after the search and each of its extensions, rising; one search of `config.episodes` if
+            empty. An extension starts from what the agent has learnt, or with the next seed.
 
     Raises:
         ConfigurationError: If the reward needs a budget and there is none.
@@ -135,21 +139,39 @@ def search_policy(
     race = None if config.first_images is None else RacingEvaluator(evaluator, problem, value, config.first_images)
     replay = _Replay(race or evaluator, recorder.recorded_episodes(), race)
     env = make_env(problem, replay, config)
-    best = float("-inf")
-    with recorder.stage(f"search ({config.agent})", config.episodes, "episodes") as advance:
+    best, ends = float("-inf"), ends or (config.episodes,)
+    with recorder.stage(f"search ({config.agent})", ends[-1], "episodes") as advance:
 
         def on_episode(result: EpisodeResult) -> None:
             nonlocal best
             best = max(best, result.reward)
             recorder.on_episode(replay.as_recorded(result))
             stop_here()
-            advance((result.episode + 1) / config.episodes, f"reward {result.reward:.4f}, best {best:.4f}")
+            advance((result.episode + 1) / ends[-1], f"reward {result.reward:.4f}, best {best:.4f}")
 
         with deferring_stops():
-            outcome = agent.search(env, config.episodes, seed=config.seed, on_episode=on_episode)
-    episodes = [replay.as_recorded(result) for result in outcome.episodes]
-    known = SearchResult(episodes[outcome.best.episode], episodes)
+            played = _play(agent, env, config.seed, ends, on_episode)
+    episodes = [replay.as_recorded(result) for result in played]
+    known = SearchResult(max(episodes, key=lambda result: result.reward), episodes)
     return known if race is None else replace(known, best=_best_on_all(known, evaluator, value))
+
+
+def _play(
+    agent: Agent, env: gymnasium.Env[Any, Any], seed: int, ends: Sequence[int], on_episode: OnEpisode
+) -> list[EpisodeResult]:
+    """Plays a search and its extensions; returns the episodes, numbered through."""
+    episodes: list[EpisodeResult] = []
+    for leg, end in enumerate(ends):
+        first = len(episodes)
+
+        def report(result: EpisodeResult, first: int = first) -> None:
+            on_episode(replace(result, episode=first + result.episode))
+
+        if leg:
+            agent = agent.extended() if hasattr(agent, "extended") else agent
+        outcome = agent.search(env, end - (ends[leg - 1] if leg else 0), seed=seed + leg, on_episode=report)
+        episodes += [replace(result, episode=first + result.episode) for result in outcome.episodes]
+    return episodes
 
 
 def best_candidates(outcome: SearchResult, count: int) -> list[Allocation]:

@@ -96,6 +96,10 @@ class RunRecorder(FolderRecorder):
         if kind is not None and issubclass(kind, KeyboardInterrupt) and self._folder is not None:
             raise RunInterrupted(f"go on with: {resume_line(self._command, self.path, self._config.model)}") from error
 
+    def begun(self, config: RunConfig) -> RunConfig:
+        """Returns the options that the run was begun with: those in the folder, or of a new run `config`."""
+        return config if self._folder is None else self._folder.config
+
     def begin(self) -> None:
         """Makes the folder of a new run, or tells where a resumed one stands.
 

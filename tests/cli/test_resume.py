@@ -20,15 +20,17 @@ from amc.report.origin import Origin
 from amc.report.run_folder import RunFolder
 from amc.training.checkpoint import save_checkpoint
 from amc.utils.folder_lock import FolderLock
+from amc.utils.json_lines import read_lines
 
 DATA = ["--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "64"]
+UNTRAINED = ["--untrained", "true"]  # they train for a second
 QUICK = [*DATA, "--train.epochs", "1", "--finetune.epochs", "0", "--agent", "random", "--compare", "none"]
 
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
     folder = tmp_path_factory.mktemp("resume") / "searched"
-    assert main(["search", *QUICK[:-6], "--agent", "random", "--episodes", "2", "--out", str(folder)]) == 0
+    assert main(["search", *UNTRAINED, *QUICK[:-6], "--agent", "random", "--episodes", "2", "--out", str(folder)]) == 0
     return folder
 
 
@@ -123,7 +125,7 @@ def test_a_network_that_keeps_what_it_makes_on_first_use_is_fine_tuned(tmp_path,
     (tmp_path / "late_net.py").write_text(LATE)
     monkeypatch.syspath_prepend(tmp_path)
     policy = ["--agent", "uniform", "--compare", "none", "--finetune.epochs", "0"]
-    words = ["compress", *DATA, "--train.epochs", "1", *policy, "--model", "late_net:build"]
+    words = ["compress", *UNTRAINED, *DATA, "--train.epochs", "1", *policy, "--model", "late_net:build"]
     assert main([*words, "--out", str(tmp_path / "run")]) == 0
     assert main(["finetune", str(tmp_path / "run"), "--finetune.epochs", "1", "--trust"]) == 0
 
@@ -187,7 +189,7 @@ def test_resume_asks_for_the_folder(command, capsys):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--episodes", "500", "--budget.flops", "0.3"], "--episodes must stay 2 while the run in {} goes on, not 500"),
+        (["--seed", "5", "--budget.flops", "0.3"], "--seed must stay 0 while the run in {} goes on, not 5"),
         (["--budget.flops", "0.3"], "--budget.flops must stay unset while the run in {} goes on, not 0.3"),
         (["--agent", "random:foo=3"], "--agent must stay random while the run in {} goes on, not random:foo=3"),
         (["--config", "other.yaml"], "--seed must stay 0 while the run in {} goes on, not 7"),
@@ -253,7 +255,22 @@ def begun(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save(create_model("digits_resnet", seed=1).state_dict(), "weights.pt")
     assert (
-        main(["search", *DATA, "--agent", "random", "--episodes", "1", "--weights", "weights.pt", "--out", "s1"]) == 0
+        main(
+            [
+                "search",
+                *UNTRAINED,
+                *DATA,
+                "--agent",
+                "random",
+                "--episodes",
+                "1",
+                "--weights",
+                "weights.pt",
+                "--out",
+                "s1",
+            ]
+        )
+        == 0
     )
     monkeypatch.chdir(tmp_path / "elsewhere")
     return tmp_path
@@ -313,6 +330,48 @@ def test_a_network_in_the_current_folder_is_fine_tuned(pruned, tmp_path, monkeyp
     assert (tmp_path / "here-finetuned" / "model.safetensors").is_file()
 
 
+@pytest.mark.parametrize("agent", ["random", "ddpg"])
+def test_a_finished_search_is_extended(tmp_path, monkeypatch, capsys, agent):
+    folder, scored = tmp_path / "run", []
+    words = [
+        "search",
+        *UNTRAINED,
+        *DATA,
+        "--train.epochs",
+        "1",
+        "--agent",
+        agent,
+        "--episodes",
+        "4",
+        "--out",
+        str(folder),
+    ]
+    assert main(words) == 0
+    before, policy = episodes_in(folder), json.loads((folder / "policy.json").read_text())
+    resumed = ["search", "--out", str(folder), "--resume"]
+
+    def stop(recorder, result):
+        scored.append(result.episode)
+        if len(scored) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("amc.report.run_recorder.RunRecorder.on_new_episode", stop)
+        assert main([*resumed, "--episodes", "8"]) == 130
+        assert main(resumed) == 0  # to the 8 that it was extended to
+    assert scored == [4, 5, 6, 7]
+    assert [episode["episode"] for episode in episodes_in(folder)] == list(range(8))
+    assert episodes_in(folder)[:4] == before
+    best = max(episodes_in(folder), key=lambda episode: episode["reward"])
+    assert json.loads((folder / "policy.json").read_text())["widths"] == best["widths"]
+    assert policy["widths"] in [episode["widths"] for episode in before]
+    assert "--episodes must be more than the 8 of the search" in error_of([*resumed, "--episodes", "6"], capsys)
+
+
+def episodes_in(folder):
+    return read_lines(folder / "episodes.jsonl").records
+
+
 def test_two_processes_on_one_folder(searched, tmp_path, capsys):
     folder = tmp_path / "used"
     shutil.copytree(searched, folder)
@@ -334,7 +393,7 @@ def test_a_torn_configuration_is_refused(searched, tmp_path, capsys):
 
 
 def test_a_start_that_came_to_nothing_does_not_stand_in_the_way(tmp_path, monkeypatch, capsys):
-    words = ["search", *DATA, "--train.epochs", "1", "--agent", "random", "--episodes", "1"]
+    words = ["search", *UNTRAINED, *DATA, "--train.epochs", "1", "--agent", "random", "--episodes", "1"]
     words += ["--out", str(tmp_path / "run")]
 
     def full(*arguments, **options):
@@ -350,12 +409,24 @@ def test_a_start_that_came_to_nothing_does_not_stand_in_the_way(tmp_path, monkey
 def test_a_folder_that_is_deleted_meanwhile_is_said_in_one_line(searched, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "deleted"
     monkeypatch.setattr("amc.report.run_recorder.RunRecorder.on_new_episode", lambda *_: shutil.rmtree(folder))
-    words = ["search", *DATA, "--agent", "random", "--episodes", "3", "--train.epochs", "1", "--out", str(folder)]
+    words = [
+        "search",
+        *UNTRAINED,
+        *DATA,
+        "--agent",
+        "random",
+        "--episodes",
+        "3",
+        "--train.epochs",
+        "1",
+        "--out",
+        str(folder),
+    ]
     assert "No such file or directory" in error_of(words, capsys)
 
 
 def test_a_name_that_is_too_long_is_said_in_one_line(tmp_path, capsys):
-    words = ["search", *DATA, "--agent", "random", "--episodes", "1", "--out"]
+    words = ["search", *UNTRAINED, *DATA, "--agent", "random", "--episodes", "1", "--out"]
     assert "File name too long" in error_of([*words, str(tmp_path / ("n" * 300))], capsys)
 
 
