@@ -21,8 +21,8 @@ Remembered = Mapping[tuple[str, str], tuple[ModuleAttribute, ...]]
 """Attributes that may follow a group's width, by the module's and the attribute's name without numbers: repeated blocks
 have theirs under one key."""
 
-TRIES = 24
-"""How many sets of attributes are tried at most for a group."""
+TRIES, TRIES_OF_LARGE = 24, 10
+"""How many sets of attributes are tried at most for a group; in large networks every try takes seconds."""
 
 
 def remembered(model: nn.Module, structure: ModelStructure, index: int) -> Remembered:

@@ -18,7 +18,7 @@ from amc.structure.model_structure import ModelStructure, ModuleAttribute
 from amc.structure.slicing import Kept, attribute_name, attribute_values, set_attributes, sliced, widths_of
 from amc.structure.substitution import Substitute, Users, is_large, substituted
 from amc.tracing.plain_norms import PlainNorms
-from amc.tracing.repair import TRIES, choices, following, remembered
+from amc.tracing.repair import TRIES, TRIES_OF_LARGE, choices, following, remembered
 from amc.tracing.skipping import SkippingMode, ValuesNeeded, for_shapes, reading
 
 Places = Sequence[tuple[int, Tensor]]
@@ -93,7 +93,7 @@ class Trial:
             return False
         dense = self.structure
         found = remembered(self.model, dense, index)
-        for chosen in islice(choices(found), TRIES):
+        for chosen in islice(choices(found), TRIES if self.users is None else TRIES_OF_LARGE):
             self.structure = following(dense, found, chosen)
             if self._failure([*accepted, index]) is None and self._proven(index):
                 self._repair_alike(index, kind, chosen)
