@@ -46,7 +46,7 @@ def all_jobs() -> list[Job]:
     for family in FAMILIES:
         common = (*DATA, "--pruning.family", family)
         for agent in AGENTS:
-            search = (*common, "--agent", agent, "--episodes", "4")
+            search = (*common, "--agent", agent, "--episodes", "4", "--untrained", "true")
             tuned = ("--finetune.epochs", "2", "--compare", "uniform")
             jobs.append(Job(f"compress, {family}, {agent}", ("compress", *search, *tuned)))
             jobs.append(Job(f"search, {family}, {agent}", ("search", *search)))
