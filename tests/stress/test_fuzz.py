@@ -1,0 +1,63 @@
+"""Mutants of real files: each reader makes a result of them, or one of the project's errors."""
+
+import random
+import subprocess
+import sys
+import warnings
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from readers import READERS, fresh
+
+from amc.errors import AmcError
+
+QUICK = 20
+"""Mutants of each reader in the default suite: a minute in all. `fuzz.py` tries ten thousand."""
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory):
+    """The real files of each reader, made when they are first asked for."""
+    made = {}
+
+    def corpus(reader):
+        if reader.name not in made:
+            folder = tmp_path_factory.mktemp("corpus")
+            made[reader.name] = folder, reader.prepare(folder).relative_to(folder)
+        return made[reader.name]
+
+    return corpus
+
+
+@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
+def test_the_real_files_are_read(reader, corpora, tmp_path):
+    folder, _ = corpora(reader)
+    fresh(folder, tmp_path / "real")
+    reader.read(tmp_path / "real")
+
+
+@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
+@settings(max_examples=QUICK, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 2**32))
+def test_mutants_are_read_or_refused(reader, corpora, tmp_path_factory, seed):
+    folder, file = corpora(reader)
+    place = tmp_path_factory.mktemp("mutant") / "files"
+    fresh(folder, place)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        reader.mutate(place / file, random.Random(seed))
+        with suppress(AmcError):
+            reader.read(place)
+
+
+@pytest.mark.slow
+def test_ten_thousand_mutants_of_each_reader():
+    script = Path(__file__).with_name("fuzz.py")
+    found = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr
