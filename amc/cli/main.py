@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import amc
 from amc.cli.command import Command, make_parser
-from amc.cli.terminal import open_closed_streams, warn_in_one_line, write_plainly
+from amc.cli.terminal import one_line, open_closed_streams, warn_in_one_line, write_plainly
 from amc.errors import AmcError
 from amc.utils.registry import Registry
 from amc.utils.stopping import exit_status, stop_requested, stopping_safely
@@ -69,7 +69,7 @@ def _guarded(words: list[str]) -> int:
     try:
         return _dispatch(words)
     except AmcError as error:
-        print(f"amc: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"amc: error: {one_line(error)}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt as stop:  # a run that has begun says how to go on
         print(f"amc: interrupted{f'; {stop}' if str(stop) else ''}", file=sys.stderr)
@@ -88,12 +88,12 @@ def _guarded(words: list[str]) -> int:
             )
             return 2
         if "torch" in sys.modules and _is_out_of_memory(error):
-            print(f"amc: error: out of memory ({' '.join(str(error).split())}); {_REMEDY_FOR_MEMORY}", file=sys.stderr)
+            print(f"amc: error: out of memory ({one_line(error)}); {_REMEDY_FOR_MEMORY}", file=sys.stderr)
             return 2
         if not any(words in str(error) for words in _DISK_IS_FULL):
             raise
         remedy = "what was written before is kept: make room, and go on with --resume (a study with the same command)"
-        print(f"amc: error: the disk is full ({' '.join(str(error).split())}); {remedy}", file=sys.stderr)
+        print(f"amc: error: the disk is full ({one_line(error)}); {remedy}", file=sys.stderr)
         return 2
 
 

@@ -17,6 +17,7 @@ _PLAIN = {
     **dict.fromkeys("┌┏┍┎┐┓└┗┘┛├┝┡┢┣┤┥┩┨┪┫┬┳┯┰┴┻┷┸┼╇╈╋┿╂╞╡╪", "+"),
     "…": ".",
 }
+_LONGEST = 2000
 _USUAL_FORMAT = warnings.formatwarning
 
 
@@ -45,6 +46,12 @@ def write_plainly() -> None:
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors=_ERRORS)
+
+
+def one_line(error: BaseException) -> str:
+    """Returns a message on one line, without what a terminal would obey: part of it may come from a file."""
+    text = "".join(letter if letter.isprintable() else " " for letter in " ".join(str(error).split()))
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 
 
 def warn_in_one_line() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,11 +12,12 @@ from pathlib import Path
 from amc.errors import RunFolderError
 from amc.models import is_own_code
 from amc.storage.names import RUN
-from amc.utils.bounded_files import opened
+from amc.utils.bounded_files import DamagedFileError, opened
 from amc.utils.json_files import write_json
 from amc.utils.plain_json import as_type, read_json
 
 _BLOCK = 1 << 20
+_COMMAND = re.compile(r"[A-Za-z ]{1,40}")
 
 
 class RunInterrupted(KeyboardInterrupt):
@@ -66,7 +68,10 @@ class Origin:
         """
         file = folder / RUN
         try:
-            return as_type(read_json(file), Origin)
+            origin = as_type(read_json(file), Origin)
+            if not _COMMAND.fullmatch(origin.command):  # it is part of the line that a user may copy
+                raise DamagedFileError("the command must be a name")
+            return origin
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:

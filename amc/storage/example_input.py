@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from amc.errors import ConfigurationError
+from amc.utils.plain_json import as_type
+
+_MOST_ELEMENTS = 1 << 24
 
 
 def describe_input(example: Any) -> dict[str, Any] | None:
@@ -48,10 +53,10 @@ def random_input(record: Mapping[str, Any], *, seed: int = 0) -> Any:
         ConfigurationError: If the record is malformed.
     """
     try:
-        return _random(record, torch.Generator().manual_seed(seed))
+        return _random(as_type(record, dict[str, Any]), torch.Generator().manual_seed(seed))
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ConfigurationError(
-            f"the description of an input must have a shape and a dtype, not {record!r}"
+            f"the description of an input must have a shape and a dtype, not {reprlib.repr(record)}"
         ) from error
 
 
@@ -62,7 +67,9 @@ def _random(record: Mapping[str, Any], generator: torch.Generator) -> Any:
         return tuple(_random(item, generator) for item in record["tuple"])
     if "value" in record:
         return record["value"]
-    shape, dtype = list(record["shape"]), getattr(torch, record["dtype"])
+    shape, dtype = as_type(record["shape"], list[int]), getattr(torch, record["dtype"])
+    if not isinstance(dtype, torch.dtype) or not 0 < prod(shape) <= _MOST_ELEMENTS:
+        raise ValueError(f"an input must be of a type of PyTorch, and have 1 to {_MOST_ELEMENTS:,} elements")
     if "range" not in record:
         return torch.randn(shape, generator=generator).to(dtype)
     low, high = record["range"]

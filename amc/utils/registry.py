@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from typing import Generic, TypeVar, cast
 from amc.errors import ConfigurationError, UnknownNameError
 
 T = TypeVar("T")
+_REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+"""Nothing but names: what asks for consent before code is imported must recognise all that is."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +130,8 @@ def import_object(reference: str) -> T:  # type: ignore[type-var]
     Raises:
         ConfigurationError: If the reference is malformed, or the module or attribute does not exist.
     """
-    module_name, separator, attribute = reference.partition(":")
-    if not (separator and module_name and attribute):
+    module_name, _, attribute = reference.partition(":")
+    if not _REFERENCE.fullmatch(reference):
         raise ConfigurationError(f"a reference must read 'package.module:attribute', not {reference!r}")
     if "/" in module_name or module_name.startswith(".") or module_name.endswith(".py"):
         stem = Path(module_name).name.removesuffix(".py")

@@ -8,9 +8,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import amc
-from amc.errors import AmcError, CheckpointError, RunFolderError
+from amc.cli.main import main
+from amc.errors import AmcError, CheckpointError, ConfigurationError, RunFolderError
 from amc.models import create_model
+from amc.report.origin import Origin
 from amc.storage.architecture import describe
+from amc.storage.example_input import random_input
 from amc.storage.fit import read_header
 from amc.storage.positions import parse_positions
 from amc.storage.save import save_network
@@ -207,3 +210,34 @@ def test_parts_of_sparse_tensors_that_do_not_fit_are_refused(tmp_path, change, e
     spoil(tmp_path, lambda tensors: tensors.update({"sparse.index": spoilt}), parts=True)
     with pytest.raises(CheckpointError, match=expected):
         amc.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"shape": [1, 1, 100_000, 100_000], "dtype": "float32"},
+        {"shape": [0, 1, 8, 8], "dtype": "float32"},
+        {"shape": [-1, -1], "dtype": "float32"},
+        {"shape": [1], "dtype": "load"},
+        {"shape": "18", "dtype": "float32"},
+        {"mapping": 3},
+        [3],
+    ],
+)
+def test_inputs_that_cannot_be_made_are_refused(record):
+    with pytest.raises(ConfigurationError, match="must have a shape and a dtype"):
+        random_input(record)
+
+
+def test_messages_are_one_line_that_a_terminal_only_shows(folder, capsys):
+    edit(folder, lambda record: record["source"].update(reference="\x1b[2J\x07\n" * 60))
+    assert main(["evaluate", str(folder)]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.isprintable()
+    assert len(line) < 2100
+
+
+def test_a_command_that_a_file_names_is_not_repeated(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"command": "; rm -rf /", "files": {}, "digests": {}}))
+    with pytest.raises(RunFolderError, match="the command must be a name"):
+        Origin.read(tmp_path)

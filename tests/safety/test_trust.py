@@ -148,7 +148,20 @@ def own_run(here, capsys):
         "    return nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(),"
         " nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))\n"
     )
-    words = ["search", "--model", "own_net:build", *QUICK, "--agent", "uniform", "--episodes", "1", "--out", "searched"]
+    words = [
+        "search",
+        "--model",
+        "own_net:build",
+        "--untrained",
+        "true",
+        *QUICK,
+        "--agent",
+        "uniform",
+        "--episodes",
+        "1",
+        "--out",
+        "searched",
+    ]
     assert main(words) == 0
     assert "(go on with: amc prune searched --trust)" in capsys.readouterr().out
     yield here
@@ -237,3 +250,12 @@ def test_options_in_a_runs_folder_are_those_of_a_run(here, extra, capsys):
 def test_options_of_agents_are_no_references(here):
     found = [*_references({"agent": "ddpg:preset=paper", "model": "timm:resnet18", "pruning": {"bounds": "a.*=0:0.5"}})]
     assert found == []
+
+
+@pytest.mark.parametrize(
+    "reference", ["evil_module:é", "evil-module:Net", "evil!:Net", "évil:Net", "evil_module:", ":x"]
+)
+def test_references_are_names_and_nothing_else(here, reference):
+    with pytest.raises(ConfigurationError, match=r"a reference must read 'package\.module:attribute'"):
+        create_model(reference)
+    check_untouched(here)
