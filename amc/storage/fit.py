@@ -74,6 +74,10 @@ def read_header(file: Path) -> WeightsHeader:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{file} is not a readable safetensors file: {error}") from error
     whole = {name: tensor for name, tensor in found.items() if not is_part(name)}
+    if len(whole) < len(found) and INDEX not in found:
+        raise CheckpointError(
+            f"{file} holds parts of tensors without {INDEX}, which says whose; save the network again"
+        )
     types = {str(dtype).removeprefix("torch."): dtype for dtype in _TYPES.values()}
     for name, dtype, *shape in parts:
         if name in whole:

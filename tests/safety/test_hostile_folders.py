@@ -212,6 +212,12 @@ def test_parts_of_sparse_tensors_that_do_not_fit_are_refused(tmp_path, change, e
         amc.load(tmp_path)
 
 
+def test_parts_of_sparse_tensors_without_their_index_are_refused(folder):
+    spoil(folder, lambda tensors: tensors.update({"sparse.bits": torch.zeros(3, dtype=torch.uint8)}))
+    with pytest.raises(CheckpointError, match="parts of tensors without sparse"):
+        amc.load(folder)
+
+
 @pytest.mark.parametrize(
     "record",
     [
