@@ -169,7 +169,7 @@ def check_config_file(path: str, options: Collection[str] = (), words: Sequence[
     written = read_yaml(Path(path))
     check_consent(Path(path), written, words)  # before anything that is named is looked up
     record = read_spellings(written)
-    own = set(options) - FIELDS
+    own = set(options) - FIELDS - _NOT_IN_FILES
     from_mapping(RunConfig, {name: value for name, value in record.items() if name not in own})
 
 
@@ -191,4 +191,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return {str(name): value for name, value in record.items()}
 
 
+_NOT_IN_FILES = {"config", "help", "print_config", "resume", "trust"}
+"""Options that only the command line has: another file, named in a file, would be read unchecked."""
 FIELDS = frozenset(RunConfig.__dataclass_fields__)

@@ -240,6 +240,15 @@ def test_a_file_cannot_consent(here, extra, capsys):
     check_untouched(here)
 
 
+@pytest.mark.parametrize("option", ["config", "trust", "resume", "print_config"])
+def test_a_configuration_file_names_no_other_and_does_not_consent(here, option, capsys):
+    (here / "other.yaml").write_text(yaml.safe_dump({"model": "evil_module:Net"}))
+    (here / "evil.yaml").write_text(yaml.safe_dump({option: "other.yaml" if option == "config" else True}))
+    assert main(["search", "--config", "evil.yaml"]) == 2
+    assert f"unknown option '{option}'" in capsys.readouterr().err
+    check_untouched(here)
+
+
 @pytest.mark.parametrize("extra", [{"trust": True}, {"out": "elsewhere"}, {"policy": "elsewhere"}])
 def test_options_in_a_runs_folder_are_those_of_a_run(here, extra, capsys):
     (here / "run" / "config.yaml").write_text(yaml.safe_dump(extra))
