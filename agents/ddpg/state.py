@@ -16,6 +16,7 @@ from agents.ddpg.config import DDPGConfig
 from agents.ddpg.learnt_task import LearntTask
 from agents.ddpg.state_check import check_moments, check_networks, check_options, check_replay
 from amc.errors import AmcError, CheckpointError
+from amc.utils.bounded_files import opened
 from amc.utils.conversion import convert, from_mapping
 from amc.utils.durable_files import replacing
 from amc.utils.plain_json import parse_json
@@ -67,7 +68,7 @@ class TrainedState:
             CheckpointError: If the file cannot be read, or holds something else.
         """
         try:
-            with safe_open(str(path), framework="pt") as file:
+            with opened(Path(path)), safe_open(str(path), framework="pt") as file:
                 record = parse_json((file.metadata() or {}).get("agent", "{}"))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         except (OSError, SafetensorError, ValueError) as error:

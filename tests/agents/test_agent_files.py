@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import torch
@@ -108,6 +109,13 @@ def test_tensors_that_no_agent_has_are_refused(reuse, tensors, expected):
 def test_values_out_of_range_are_refused(learnt, reuse, name, value, expected):
     with pytest.raises(CheckpointError, match=expected):
         reuse({name: torch.full_like(learnt[0][name], value)})
+
+
+def test_pipes_and_devices_are_no_agents(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for name in (str(tmp_path / "pipe"), "/dev/zero"):
+        with pytest.raises(CheckpointError, match="no ordinary file"):
+            DDPGAgent.load(name)
 
 
 def test_part_of_an_episode_is_refused(learnt, reuse):
