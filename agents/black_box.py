@@ -1,4 +1,4 @@
-"""Black-box search: one loop for every strategy that asks for a vector of pruning ratios and is told its reward."""
+"""Black-box search: one loop for every strategy that asks for a vector of pruning ratios and receives its reward."""
 
 from __future__ import annotations
 

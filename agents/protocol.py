@@ -137,7 +137,7 @@ def check_plan(agent: Agent, episodes: int, problem: PruningProblem | None = Non
     what depends on the problem.
 
     Raises:
-        ConfigurationError: If the agent cannot play so many.
+        ConfigurationError: If the agent cannot play that many.
     """
     getattr(agent, "check_episodes", check_episodes)(episodes)
     if problem is not None and hasattr(agent, "check_problem"):

@@ -34,7 +34,7 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
     rest can still lose, last action; `envs.observation.FEATURES` has their units and scales.
 
     The action, shape `(1,)` in [0, 1], is the pruning ratio. The ratio is rounded to an allowed width FIRST and then
-    brought to the budget, so that the budget holds on whole channels or weights. How, is the allocation mode:
+    brought to the budget, so that the budget holds on whole channels or weights. The allocation mode decides how:
 
     * `"clip"` (the paper's Algorithm 1): every width is clipped to the bounds that keep the budget within reach of
       the later decisions. At the last step what is left of the budget, if a channel still fits, is spent by
@@ -42,7 +42,7 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
       the budget as the widths allow; an allocation that is so already is not changed. A policy that removes nothing
       meets the budget too: the last layers pay for all, down to their smallest widths. Where that is not wanted, choose
       `"project"`.
-    * `"project"`: the ratios are wishes, unbounded; at the last step `PruningProblem.project` brings them to the
+    * `"project"`: the ratios are requests, unbounded; at the last step `PruningProblem.project` brings them to the
       budget together.
 
     The allocation is scored once, at the last step, which pays the reward; all other steps pay 0. `info` holds

@@ -89,8 +89,8 @@ class DDPGAgent:
         check_episodes(episodes)
         if episodes % self.config.environments:
             raise ConfigurationError(
-                f"ddpg: the episodes must be a multiple of environments, which {episodes} is not of "
-                f"{self.config.environments}; play {episodes + -episodes % self.config.environments}"
+                f"ddpg: episodes ({episodes}) must be divisible by environments ({self.config.environments}); use "
+                f"{episodes + -episodes % self.config.environments}"
             )
 
     def _schedule(self, env: AllocationEnv, episodes: int) -> Schedule:
@@ -133,7 +133,7 @@ class DDPGAgent:
 
     @classmethod
     def load(cls, path: str | Path) -> DDPGAgent:
-        """Reads an agent that `save` wrote; searches go on from what it has learnt.
+        """Reads an agent that `save` wrote; searches continue from what it has learnt.
 
         Raises:
             CheckpointError: If the file cannot be read, or holds something else.

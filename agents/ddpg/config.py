@@ -49,8 +49,8 @@ class DDPGConfig:
         final_sigma: The lowest sigma if `sigma_decay` is None.
         annealing_episodes: Episodes past the warm-up until sigma is `final_sigma`; a shorter search reaches it in its
             last episode.
-        continued_sigma: Sigma at the start when a trained agent goes on. It plays its first episode without noise, and
-            has a warm-up, with this noise around what it knows, only if network, budget or reward are others.
+        continued_sigma: Sigma at the start when a trained agent continues. It plays its first episode without noise,
+            and has a warm-up, with this noise around what it knows, only if network, budget or reward are others.
         gradient_steps: Gradient steps after each episode past the warm-up; -1 for one a decision.
         environments: Episodes that are played side by side, in environments that share problem and evaluator, before
             the next gradient steps, of which there are then as many times more. A search's episodes must be a multiple.
@@ -69,7 +69,7 @@ class DDPGConfig:
         critic: `"step"` sees one layer's state and action, `"episode"` the whole allocation.
         ensemble: Members of the episode critic.
         ensemble_hidden: Width of the two hidden layers of each member.
-        pessimism: The actor maximises the members' mean minus so many of their standard deviations.
+        pessimism: The actor maximises the members' mean minus this many of their standard deviations.
         elite_focus: The best episode is drawn e to this power times as often as the worst (episode critic).
     """
 
@@ -149,11 +149,11 @@ class DDPGConfig:
             raise ConfigurationError(f"ddpg: warmup_episodes must not be negative, not {self.warmup_episodes}")
 
     def warmup(self, episodes: int) -> int:
-        """Returns the warm-up episodes of a search of so many episodes."""
+        """Returns the warm-up episodes of a search of `episodes` episodes."""
         return min(self.warmup_episodes, int(episodes * self.warmup_fraction))
 
     def annealing(self, sigma: float, episodes: int) -> tuple[float, float]:
-        """Returns the factor on a first sigma after each of so many episodes, and what sigma does not fall below."""
+        """Returns the factor on a first sigma after each of `episodes` episodes, and what sigma does not fall below."""
         if self.sigma_decay is not None:
             return self.sigma_decay, 0.0
         steps = min(episodes, self.annealing_episodes) - 1

@@ -68,7 +68,7 @@ class Schedule:
 
     @staticmethod
     def continued(config: DDPGConfig, episodes: int) -> Schedule:
-        """Returns the schedule of a search that a trained agent goes on with: what it has learnt, then less noise."""
+        """Returns the schedule of a search that a trained agent continues: what it has learnt, then less noise."""
         decay, floor = config.annealing(config.continued_sigma, episodes)
         return Schedule((), 0, config.continued_sigma, decay, floor, uniform=False, noiseless=1)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class LearntTask:
     """The decisions that an agent made, and what they were judged by.
 
-    Weights and data are not part of it: whoever changes them starts anew, or knows what stays comparable.
+    Weights and data are not part of it: whoever changes them starts from nothing, or knows what stays comparable.
 
     Attributes:
         decisions: Name and dense width of every decision.

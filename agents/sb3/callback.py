@@ -15,7 +15,7 @@ class EpisodeCallback(BaseCallback):
 
         Args:
             log: Takes the episodes.
-            last: Ends the training at once when the log holds so many; None lets the algorithm end by itself.
+            last: Ends the training at once when the log holds this many; None lets the algorithm end by itself.
         """
         super().__init__()
         self._log, self._last = log, last

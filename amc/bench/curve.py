@@ -82,7 +82,7 @@ def measure_curve(
         AmcError: If a network or an option cannot be used.
     """
     for name in models:
-        example_input_shape(name)  # a wrong name is told before the first is measured
+        example_input_shape(name)  # a wrong name is rejected before the first is measured
     for name in models:
         task = _random_task(name, budget, pruning, images, search.seed, device, dtype)
         check_search(task.problem, search)

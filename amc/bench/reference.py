@@ -2,9 +2,9 @@
 
 He et al., ECCV 2018, and the environment that the authors published: activations of the calibration images are sampled
 once, at a few positions an image, before and after every layer. In every episode each pruned layer keeps the input
-channels with the largest weights; its weights are solved for anew by least squares and stand in a network of full size,
-zero where channels are gone; that network is evaluated in float32 on the whole search split. The authors' code solves
-for 1x1 convolutions alone; here the problem of a larger kernel is that of its unfolded patches.
+channels with the largest weights; its weights are solved for again by least squares and stand in a network of full
+size, zero where channels are gone; that network is evaluated in float32 on the whole search split. The authors' code
+solves for 1x1 convolutions alone; here the problem of a larger kernel is that of its unfolded patches.
 """
 
 from __future__ import annotations

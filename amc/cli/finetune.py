@@ -120,7 +120,7 @@ def _train(
     *,
     sparse: bool,
 ) -> str:
-    """Fine-tunes a network in place; goes on where an earlier start was stopped. Returns what there is to note."""
+    """Fine-tunes a network in place; continues where an earlier start was stopped. Returns what there is to note."""
     from amc.cli.sparsity import zeros_kept
     from amc.pipeline.recorder import training_hooks
     from amc.training import fine_tune

@@ -71,7 +71,7 @@ def _guarded(words: list[str]) -> int:
     except AmcError as error:
         print(f"amc: error: {one_line(error)}", file=sys.stderr)
         return error.exit_status
-    except KeyboardInterrupt as stop:  # a run that has begun says how to go on
+    except KeyboardInterrupt as stop:  # a run that has begun says how to continue
         print(f"amc: interrupted{f'; {stop}' if str(stop) else ''}", file=sys.stderr)
         return exit_status()
     except BrokenPipeError:  # the reader of the output has left, as `amc inspect | head` does
@@ -92,7 +92,7 @@ def _guarded(words: list[str]) -> int:
             return 2
         if not any(words in str(error) for words in _DISK_IS_FULL):
             raise
-        remedy = "what was written before is kept: make room, and go on with --resume (a study with the same command)"
+        remedy = "what was written is kept: make room, and continue with --resume (a study with the same command)"
         print(f"amc: error: the disk is full ({one_line(error)}); {remedy}", file=sys.stderr)
         return 2
 

@@ -168,7 +168,8 @@ def check_config_file(path: str, options: Collection[str] = (), words: Sequence[
     """
     written = read_yaml(Path(path))
     check_consent(Path(path), written, words)  # before anything that is named is looked up
-    record = read_spellings(written)
+    # Printed configurations hold every option; one that only the command line can give is left out if it is not given.
+    record = {name: value for name, value in read_spellings(written).items() if not (name in _ASKED and value is False)}
     own = set(options) - FIELDS - _NOT_IN_FILES
     from_mapping(RunConfig, {name: value for name, value in record.items() if name not in own})
 
@@ -193,4 +194,5 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 _NOT_IN_FILES = {"config", "help", "print_config", "resume", "trust"}
 """Options that only the command line has: another file, named in a file, would be read unchecked."""
+_ASKED = {"resume", "trust", "mix_scores"}
 FIELDS = frozenset(RunConfig.__dataclass_fields__)

@@ -100,7 +100,9 @@ def run(options: jsonargparse.Namespace) -> None:
             recorder.on_policy(policy)
             delivered = Workshop(task, recorder).deliver("policy", allocation, recorder)
             print(write_network(path, task, source, delivered))
-    print(f"The pruned network: {path}  (go on with: amc finetune {shlex.quote(str(path))}{trust_words(config.model)})")
+    print(
+        f"The pruned network: {path}  (continue with: amc finetune {shlex.quote(str(path))}{trust_words(config.model)})"
+    )
 
 
 def _policy_file(options: jsonargparse.Namespace) -> Path:

@@ -16,11 +16,11 @@ from amc.report.run_folder import RunFolder, default_path, fresh_path
 from amc.storage.names import CONFIG
 
 _FREE = ("device",)
-"""Options that may change while a run goes on."""
+"""Options that may change when a run is resumed."""
 
 
 def options_to_resume(words: Sequence[str], command: str) -> list[str] | None:
-    """Returns the options of the run that a command line goes on with; None if it asks for a new run.
+    """Returns the options of the run that a command line resumes; None if it asks for a new run.
 
     Raises:
         AmcError: If the folder holds no run of this command.
@@ -58,11 +58,11 @@ def _check_resume(out: str | None, resume: bool) -> None:
 
 
 def input_of(out: str | None, resume: bool, command: str, name: str, given: str | None) -> Path | None:
-    """Returns a file that a run starts from: that of the run to go on with, or the one that is given.
+    """Returns a file that a run starts from: that of the run to resume, or the one that is given.
 
     Args:
         out: The folder of the run.
-        resume: Whether the run is to go on.
+        resume: Whether the run is to be resumed.
         command: The subcommand.
         name: What the file is; see `amc.report.origin.Origin`.
         given: The file as the user named it; None to take the recorded one.
@@ -77,11 +77,11 @@ def input_of(out: str | None, resume: bool, command: str, name: str, given: str 
     origin = RunFolder.open(Path(out), command).origin
     recorded = None if origin is None else origin.files.get(name)
     if recorded is None:
-        raise RunFolderError(f"{out} must tell its {name}, and does not; start anew with another --out")
+        raise RunFolderError(f"{out} must tell its {name}, and does not; start again with another --out")
     if given is not None and Path(given).resolve() != Path(recorded).resolve():
         raise ConfigurationError(
             f"the run in {out} was started with the {name} {recorded}, not {given}; "
-            "leave it out to go on, or start anew with another --out"
+            "leave it out to continue, or start again with another --out"
         )
     return Path(recorded)
 
@@ -102,8 +102,8 @@ def check_options(folder: RunFolder, config: RunConfig, *, may_change: Collectio
         old, new = started.get(name), given.get(name)
         if old != new and name not in (*_FREE, *may_change):
             raise ConfigurationError(
-                f"--{name} must stay {_words(old)} while the run in {folder.path} goes on, not {_words(new)}; "
-                "leave it out, or start anew with another --out"
+                f"--{name} must stay {_words(old)} until the run in {folder.path} is done, not {_words(new)}; "
+                "leave it out, or start again with another --out"
             )
 
 

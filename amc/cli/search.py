@@ -84,7 +84,7 @@ def run(options: jsonargparse.Namespace) -> None:
     print(render(allocation_table(task.problem, widths)))
     print(f"reward {outcome.best.reward:.4f}, search accuracy {outcome.best.score.accuracy:.2f} percent")
     following = f"amc prune {shlex.quote(str(path))}{trust_words(config.model)}"
-    print(f"The policy: {path / POLICY}  (go on with: {following})")
+    print(f"The policy: {path / POLICY}  (continue with: {following})")
 
 
 def _ends(recorder: Recorder, begun: int, wanted: int) -> list[int]:

@@ -117,7 +117,7 @@ def with_new_head(config: RunConfig, data: DataRoles, shown: ProgressDisplay) ->
 
 
 def check_images(model: nn.Module, data: DataRoles) -> None:
-    """Runs a network on one image, so that data of another shape is told before anything takes time.
+    """Runs a network on one image, so that data of another shape is rejected before anything takes time.
 
     Raises:
         DataError: If the network cannot read it.

@@ -26,7 +26,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Adds the options that all searches share, and what is compared."""
     add_run_options(parser, hide=_UNUSED)
     add = parser.add_argument
-    add("--out", metavar="DIR", type=str, required=True, help="Folder of the study; goes on with what it has.")
+    add("--out", metavar="DIR", type=str, required=True, help="Folder of the study; continues with what it has.")
     add("--agents", metavar="AGENT", nargs="+", type=str, default=_AGENTS, help="What is compared")
     add("--budgets", metavar="SHARE", nargs="+", type=float, default=[0.5], help="Shares kept of the dense cost.")
     add(
@@ -56,7 +56,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
 
 
 def run(options: jsonargparse.Namespace) -> None:
-    """Runs or goes on with the study, and prints its table.
+    """Runs or resumes the study, and prints its table.
 
     Raises:
         AmcError: If an option, the data, the network or the folder cannot be used.
@@ -74,7 +74,7 @@ def run(options: jsonargparse.Namespace) -> None:
     except KeyboardInterrupt as stop:
         if not (folder / CONFIG).is_file():
             raise
-        raise RunInterrupted(f"the same command goes on with {folder}") from stop
+        raise RunInterrupted(f"the same command continues {folder}") from stop
     print(table, end="")
 
 
@@ -149,7 +149,7 @@ COMMAND = Command(
     description=(
         "Compares agents over budgets, numbers of candidates and seeds on one network, all by the same rules; or,\n"
         "with --rewards, compares the rewards with what fine-tuned networks reach. A study that was killed, or is to\n"
-        "have more cells, goes on from what its folder has."
+        "have more cells, continues from what its folder has."
     ),
     examples=(
         "  amc study --out studies/digits --agents ddpg random uniform --counts 30\n"

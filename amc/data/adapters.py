@@ -54,7 +54,7 @@ def roles_from_loaders(
         search_images: How many images to hold out or to take from `search`; by default a fifth, at most 5,000, and all
             of a `search` that is given.
         calibration_images: How many images calibrate.
-        task: `"classification"`, `"segmentation"`, `"multilabel"` or `"regression"`; told by the targets if None.
+        task: `"classification"`, `"segmentation"`, `"multilabel"` or `"regression"`; inferred from the targets if None.
         loss: What training minimises: a name in `amc.data.tasks.LOSSES`, or a function of the network's main output and
             the targets; the task's own if None.
         metric: What search and report measure, higher is better: a name in `amc.data.tasks.METRICS`, a function of all

@@ -98,7 +98,7 @@ def decode_cached(
             if kept.dtype == torch.uint8 and kept.dim() == 4 and kept.shape[:2] == (len(files.paths), 3):
                 return kept
     except (SafetensorError, OSError, KeyError):
-        pass  # A damaged entry is decoded anew and replaced.
+        pass  # A damaged entry is decoded again and replaced.
     images = decode(files, image_size, progress)
     # A full disk or a read-only home costs time in the next run, and nothing else.
     with suppress(SafetensorError, OSError):

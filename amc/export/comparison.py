@@ -75,7 +75,7 @@ def compare(
         batch_sizes: Inputs in one run.
         device: Where PyTorch runs; the CPU if None. onnxruntime runs on the CPU.
         max_seconds: Time for all measurements; none are made if it is 0.
-        progress: Is told the share of the measurements that is done, 0 to 1.
+        progress: Receives the share of the measurements that is done, 0 to 1.
     """
     device = device or torch.device("cpu")
     with ExitStack() as stack:

@@ -102,7 +102,7 @@ def check_finite(state: Mapping[str, Tensor]) -> None:
     """
     for name, tensor in state.items():
         if tensor.is_floating_point() and not all_finite(tensor):
-            raise ModelError(f"weights must be finite: tensor {name!r} holds NaN or infinite values; train it anew")
+            raise ModelError(f"weights must be finite: tensor {name!r} holds NaN or infinite values; train it again")
 
 
 def _read_safetensors(file: Path) -> dict[str, Tensor]:

@@ -68,7 +68,7 @@ class Workshop:
 
         Args:
             task: What is to be pruned.
-            recorder: Is told how far that is.
+            recorder: Reports the progress.
         """
         self.task = task
         with (recorder or Recorder()).stage("statistics and tables") as advance:
@@ -85,7 +85,7 @@ class Workshop:
         Args:
             name: Who chose the allocation.
             allocation: What to keep.
-            recorder: Is told of the fine-tuning, and keeps its state.
+            recorder: Reports the fine-tuning and keeps its state.
 
         Raises:
             StructureError: If the pruned network does not cost what was predicted.

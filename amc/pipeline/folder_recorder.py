@@ -1,4 +1,4 @@
-"""A recorder that keeps a run in a folder, so that a later start goes on from where this one ends."""
+"""A recorder that keeps a run in a folder, so that a later start continues where this one ends."""
 
 from __future__ import annotations
 

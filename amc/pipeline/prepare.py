@@ -134,7 +134,7 @@ def _check_finite(data: DataRoles) -> None:
 def _check_criterion(
     model: nn.Module, structure: ModelStructure, problem: PruningProblem, name: str, has_data: bool
 ) -> None:
-    """Tries a criterion on what it needs, so that one the network has nothing for is told before work starts.
+    """Tries a criterion on what it needs, so that a network that lacks it is rejected before work starts.
 
     Raises:
         ConfigurationError: If it needs images where there are none, or something that the network has not.
@@ -154,7 +154,7 @@ def _check_criterion(
 
 
 def _check_outputs(model: nn.Module, data: DataRoles) -> None:
-    """Holds what the network returns against the targets, so that data of another task is told before work starts.
+    """Compares what the network returns with the targets, so that data of another task is rejected before work starts.
 
     Raises:
         DataError: If they do not fit each other.
@@ -190,8 +190,8 @@ def check_trained(task: Task, figure: float, recorder: Recorder, *, untrained: b
     Args:
         task: The task.
         figure: The dense network's figure.
-        recorder: Is told.
-        untrained: Whether to go on all the same.
+        recorder: Reports it.
+        untrained: Whether to continue all the same.
         images: How many images the figure is of; those of the test split if None.
 
     Raises:
@@ -202,14 +202,14 @@ def check_trained(task: Task, figure: float, recorder: Recorder, *, untrained: b
     found = f"the dense network must be better than chance, but reaches {figure:.2f} ({task.data.task.title})"
     if not untrained:
         raise ModelError(
-            f"{found}: give trained weights with --weights, or train it first (--train_first true); go on all the same "
-            "with --untrained true"
+            f"{found}: give trained weights with --weights, or train it first (--train_first true); continue all "
+            "the same with --untrained true"
         )
     recorder.say(f"{found}: is it trained?")
 
 
 def train_dense(task: Task, config: TrainConfig, recorder: Recorder) -> None:
-    """Trains the dense network in place; goes on where an earlier start was killed.
+    """Trains the dense network in place; continues where an earlier start was killed.
 
     New layers of a trained network are trained alone first: what is behind random ones would be undone.
 

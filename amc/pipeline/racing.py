@@ -33,7 +33,7 @@ def reward_of(problem: PruningProblem, reward: Chosen | Reward) -> Value:
 class RacingEvaluator(EvaluatorProxy):
     """Scores candidates in stages and gives up those that cannot beat the best any more.
 
-    After every stage a candidate goes on only if its optimistic reward reaches the highest reward that the run has
+    After every stage a candidate continues only if its optimistic reward reaches the highest reward that the run has
     measured on the whole split. The agent gets the reward of the images seen. All candidates see the same images in
     the same order, and these are stratified by class: rewards of any number of images estimate the same thing without
     bias, and a candidate that was given up has a lower reward than the best, as its optimistic one is lower already.

@@ -31,7 +31,7 @@ class Recorder:
     """Whether a run may be resumed under another environment than its episodes were scored under."""
 
     def begin(self) -> None:
-        """Hears that everything was checked and that the work starts."""
+        """Marks that everything was checked and that the work starts."""
 
     def environment(self) -> Environment | None:
         """Returns what an earlier start of the same run computed under; asked before `begin`."""
@@ -100,7 +100,7 @@ def training_hooks(
     """Announces a training as a stage, and yields the hooks that report it.
 
     Args:
-        recorder: Is told.
+        recorder: Reports it.
         network: Whose training it is: `"dense"`, or who chose the allocation.
         images: Number of training images.
         config: The settings of the training.

@@ -89,7 +89,7 @@ def carry_out(task: Task, family: Family, name: str, allocation: Allocation, rec
         family: Prunes the dense network.
         name: Who chose the allocation.
         allocation: What is kept in the end.
-        recorder: Is told of every round, and keeps the states of trainings.
+        recorder: Reports every round, and keeps the states of trainings.
 
     Raises:
         StructureError: If a pruned network does not cost what was predicted.

@@ -125,7 +125,7 @@ def search_policy(
         problem: Decisions, costs and budget.
         evaluator: Scores the networks that allocations describe.
         config: Agent, reward and seed.
-        recorder: Is told of every episode.
+        recorder: Records every episode.
         agent: Plays in place of a new agent of the name that `config` gives.
         ends: Episodes in all after the search and each of its extensions, rising; one search of `config.episodes` if
             empty. An extension starts from what the agent has learnt, or with the next seed.
@@ -228,7 +228,7 @@ class _Replay(EvaluatorProxy):
             return replace(result, seconds=earlier.seconds)
         warnings.warn(
             f"episode {result.episode} differs from the recorded one (another version or device?); "
-            "the search goes on from there without the record",
+            "the search continues from there without the record",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -36,7 +36,7 @@ def settled(
     A run that is resumed keeps to the threads that it was begun with.
 
     Args:
-        recorder: Is told, and knows what the run was begun under.
+        recorder: Reports it, and knows what the run was begun under.
         model: The network that the run is about.
         example: One input of it.
         device: Where the run computes.

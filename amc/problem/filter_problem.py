@@ -78,7 +78,7 @@ def _names(group: ChannelGroup) -> list[str]:
 
 
 def _check_bounds(patterns: Iterable[str], structure: ModelStructure, residual: bool) -> None:
-    """Refuses bounds that would go unheard, since nothing that their pattern names is pruned."""
+    """Rejects bounds that would have no effect, since nothing that their pattern names is pruned."""
     for pattern in patterns:
         reasons = []
         for group in structure.groups:

@@ -15,8 +15,8 @@ from amc.problem.space import DecisionSpace
 from amc.problem.walk import Walk
 from amc.structure import LayerSpec
 
-_LEAST_WISH = 1e-6
-"""What a wish to keep nothing counts as: it needs some proportion to the others."""
+_LEAST_REQUEST = 1e-6
+"""What a request to keep nothing counts as: it needs some proportion to the others."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class PruningProblem(DecisionSpace):
         return Walk(self, self.cost_model, self.limit)
 
     def project(self, keep_ratios: Sequence[float]) -> tuple[int, ...]:
-        """Brings wishes to the budget.
+        """Scales requested keep ratios to the budget.
 
         All ratios are multiplied by the largest common factor that meets the limit on rounded widths (it may be
         above 1), each capped at its decision's bounds; what is left is then spent as in `fill`.
@@ -141,8 +141,8 @@ class PruningProblem(DecisionSpace):
         Returns:
             Widths within the limit, none of which can rise by a step. Without a budget: the ratios, rounded.
         """
-        wishes = zip(self.decisions, keep_ratios, strict=True)
-        targets = [decision.size * max(ratio, _LEAST_WISH) for decision, ratio in wishes]
+        requests = zip(self.decisions, keep_ratios, strict=True)
+        targets = [decision.size * max(ratio, _LEAST_REQUEST) for decision, ratio in requests]
         if self.limit is None:
             return tuple(d.nearest(target) for d, target in zip(self.decisions, targets, strict=True))
         return projection.project(self, self.cost_model, self.limit, targets)

@@ -84,7 +84,7 @@ def _spend(
     """Raises widths until none can rise by a step within the limit.
 
     Decisions below their target rise first, by one step, those that miss the largest share of their units before
-    the others. What remains goes to the decision whose next step is the dearest that fits, as far as it reaches,
+    the others. What remains goes to the decision whose next step is the most expensive that fits, as far as it reaches,
     and so on. A step that does not fit will not fit later, as costs never fall, so it is asked for only once.
     """
     decisions, result = space.decisions, list(widths)

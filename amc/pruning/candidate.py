@@ -233,7 +233,7 @@ class CandidateScorer(Generic[ScoreT]):
 
         Args:
             allocation: The widths.
-            images: Score the first so many images only; all by default.
+            images: Score only this many images, the first; all by default.
 
         Raises:
             ConfigurationError: If the allocation does not fit the network.

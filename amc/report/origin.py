@@ -21,7 +21,7 @@ _COMMAND = re.compile(r"[A-Za-z ]{1,40}")
 
 
 class RunInterrupted(KeyboardInterrupt):
-    """A Ctrl-C after a run has begun; the message is how to go on."""
+    """A Ctrl-C after a run has begun; the message says how to continue."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Origin:
             return None
         except (OSError, ValueError) as error:
             raise RunFolderError(
-                f"{file} must tell how the run began, and is damaged: {error}; start anew with another --out"
+                f"{file} must tell how the run began, and is damaged: {error}; start again with another --out"
             ) from error
 
     def check_files(self, names: Iterable[str] | None = None) -> None:
@@ -97,12 +97,12 @@ class Origin:
             if not same:
                 raise RunFolderError(
                     f"the {name} must be what the run was started with, but {path} has changed since; "
-                    "put the old file back, or start anew with another --out"
+                    "put the old file back, or start again with another --out"
                 )
 
 
 def resume_line(command: str, folder: Path, model: str = "") -> str:
-    """Returns the command line that goes on with a run of a model: of the user's own code it needs their consent."""
+    """Returns the command line that resumes a run; a model of the user's own code needs their consent."""
     return f"amc {command} --out {shlex.quote(str(folder))} --resume{trust_words(model)}"
 
 

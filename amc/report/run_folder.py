@@ -59,11 +59,11 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path, command: str) -> RunFolder:
-        """Opens the folder of a run that was started before, to go on with it.
+        """Opens the folder of a run that was started before, to resume it.
 
         Args:
             path: The folder.
-            command: The subcommand that goes on.
+            command: The subcommand that resumes it.
 
         Raises:
             RunFolderError: If there is no run in it, or another command's.
@@ -104,9 +104,9 @@ def check_free(path: Path) -> None:
         return
     if CONFIG in names or RUN in names:
         origin = Origin.read(path)
-        remedy = "go on with it by --resume"
+        remedy = "continue it with --resume"
         if origin is not None:
-            remedy = f"go on with: {resume_line(origin.command, path, _model_of(path))}"
+            remedy = f"continue with: {resume_line(origin.command, path, _model_of(path))}"
         raise RunFolderError(f"{path} holds a run already; {remedy}, or give another folder with --out")
     raise RunFolderError(f"the output folder must be new or empty, and {path} is not; give another one with --out")
 
@@ -135,14 +135,16 @@ def _check_digest(file: Path, text: str, origin: Origin | None) -> None:
 
 
 def _check_command(path: Path, origin: Origin | None, command: str) -> None:
-    """Refuses to go on with what another command has made, or with what no search has."""
+    """Rejects resuming what another command has made, or what no search has."""
     if origin is not None and origin.command != command:
         raise RunFolderError(
-            f"{path} was made by amc {origin.command}, and amc {command} cannot go on with it; "
-            f"go on with: {resume_line(origin.command, path, _model_of(path))}"
+            f"{path} was made by amc {origin.command}, and amc {command} cannot continue it; "
+            f"continue with: {resume_line(origin.command, path, _model_of(path))}"
         )
     if origin is None and not (path / EPISODES).is_file():
-        raise RunFolderError(f"{path} must tell which command made it, but has no {RUN}; start anew with another --out")
+        raise RunFolderError(
+            f"{path} must tell which command made it, but has no {RUN}; start again with another --out"
+        )
 
 
 def _model_of(path: Path) -> str:

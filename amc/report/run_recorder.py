@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class RunRecorder(FolderRecorder):
-    """Writes a run's folder as the run goes on, and answers from it when the run is resumed.
+    """Writes a run's folder while the run proceeds, and answers from it when the run is resumed.
 
     The folder of a new run is made when everything has been checked; it is deleted again if the run fails before it
     has anything to keep.
@@ -83,10 +83,10 @@ class RunRecorder(FolderRecorder):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        """Closes the event file, deletes a folder with nothing in it but a failure, and tells how to go on.
+        """Closes the event file, deletes a folder with nothing in it but a failure, and says how to continue.
 
         Raises:
-            RunInterrupted: After a Ctrl-C, if there is a run to go on with.
+            RunInterrupted: After a Ctrl-C, if there is a run to resume.
         """
         if self._writer is not None:
             self._writer.close()
@@ -94,7 +94,9 @@ class RunRecorder(FolderRecorder):
         if self._created and self._folder is not None and kind is not None and issubclass(kind, Exception):
             self._folder.discard_if_empty()
         if kind is not None and issubclass(kind, KeyboardInterrupt) and self._folder is not None:
-            raise RunInterrupted(f"go on with: {resume_line(self._command, self.path, self._config.model)}") from error
+            raise RunInterrupted(
+                f"continue with: {resume_line(self._command, self.path, self._config.model)}"
+            ) from error
 
     def begun(self, config: RunConfig) -> RunConfig:
         """Returns the options that the run was begun with: those in the folder, or of a new run `config`."""
@@ -122,7 +124,7 @@ class RunRecorder(FolderRecorder):
             self.say(f"run folder: {self.path}")
         else:
             done = f": {len(self._episodes)} episodes are done" if self._episodes else ""
-            self.say(f"going on with {self.path}{done}")
+            self.say(f"continuing {self.path}{done}")
         self._writer = _summary_writer(self.path / TENSORBOARD)
 
     def stage(self, title: str, total: int = 100, unit: str = "%") -> AbstractContextManager[Progress]:

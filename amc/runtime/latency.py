@@ -69,7 +69,7 @@ def measure_latency(
         repeats: Rounds for every batch size, if time allows.
         max_seconds: Time for everything, split evenly between batch sizes; at least one round is always timed, even
             if a single run takes longer.
-        progress: Is told the share that is done, 0 to 1.
+        progress: Receives the share that is done, 0 to 1.
         clock: Returns seconds; for tests.
 
     Returns:

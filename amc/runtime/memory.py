@@ -1,4 +1,4 @@
-"""Forward passes that go on where memory does not suffice for a whole batch."""
+"""Forward passes in smaller batches where memory does not suffice for a whole one."""
 
 from __future__ import annotations
 

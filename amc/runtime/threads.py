@@ -17,7 +17,7 @@ _GAIN = 0.9
 
 @contextmanager
 def computing_with(threads: int | None = None) -> Iterator[None]:
-    """Lets the CPU compute with so many threads within the context, as many as before if None; gives them back."""
+    """Sets the number of CPU threads within the context (unchanged if None) and restores it afterwards."""
     before = torch.get_num_threads()
     try:
         if threads is not None:

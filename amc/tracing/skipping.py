@@ -101,7 +101,7 @@ class ReadingMode(TorchFunctionMode):
         """Creates the mode.
 
         Args:
-            skipping: Is told of them.
+            skipping: Records them.
         """
         super().__init__()
         self._skipping = skipping

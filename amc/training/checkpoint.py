@@ -23,7 +23,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], settings: Mapping[str,
     Args:
         path: The file; its folder is made if need be.
         state: Tensors, numbers, strings and containers of them.
-        settings: What must be the same when the training goes on; the same kinds of values.
+        settings: What must be the same when the training is resumed; the same kinds of values.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as unfinished:
@@ -37,7 +37,7 @@ def read_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] |
 
     Args:
         path: The file.
-        settings: The settings of the training that is to go on.
+        settings: The settings of the training to resume.
 
     Returns:
         The state, on the CPU; `None` if there is no file. Where the file is damaged, the state before it.
@@ -63,7 +63,7 @@ def read_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] |
         found = reprlib.repr(written.get(name))
         raise CheckpointError(
             f"the training state {path} was written with {name} {found}, not {wanted[name]!r}; "
-            "use the same settings to go on, or delete it to start anew"
+            "use the same settings to continue, or delete it to start again"
         )
     return dict(content["state"])
 

@@ -69,7 +69,7 @@ def fine_tune(
         device: `"auto"`, `"cpu"`, `"cuda"`.
         hooks: What is called meanwhile.
         terms: What is added to the objective that the settings describe.
-        checkpoint: A file that the state is written to after every epoch, and that is gone on from where it exists.
+        checkpoint: A file that the state is written to after every epoch; the training continues from it if it exists.
         first_epoch: Place of the first epoch in the schedule of the learning rate, from 0.
         schedule_epochs: Epochs of that schedule; those of the settings if None.
 

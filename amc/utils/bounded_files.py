@@ -32,7 +32,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def read_bytes(path: Path, most: int) -> bytes:
-    """Reads a file of at most so many bytes.
+    """Reads a file, up to a number of bytes.
 
     Raises:
         OSError: If it cannot be read, or is no ordinary file.
@@ -46,7 +46,7 @@ def read_bytes(path: Path, most: int) -> bytes:
 
 
 def read_text(path: Path, most: int) -> str:
-    """Reads a text in UTF-8 of at most so many bytes.
+    """Reads a text in UTF-8, up to a number of bytes.
 
     Raises:
         OSError: If it cannot be read, or is no ordinary file.

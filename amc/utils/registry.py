@@ -131,14 +131,14 @@ def import_object(reference: str) -> T:  # type: ignore[type-var]
         ConfigurationError: If the reference is malformed, or the module or attribute does not exist.
     """
     module_name, _, attribute = reference.partition(":")
-    if not _REFERENCE.fullmatch(reference):
-        raise ConfigurationError(f"a reference must read 'package.module:attribute', not {reference!r}")
     if "/" in module_name or module_name.startswith(".") or module_name.endswith(".py"):
         stem = Path(module_name).name.removesuffix(".py")
         raise ConfigurationError(
             f"a reference names a module, not a file: write {stem + ':' + attribute!r} in place of {reference!r}, in "
             "the module's folder or with that on PYTHONPATH"
         )
+    if not _REFERENCE.fullmatch(reference):
+        raise ConfigurationError(f"a reference must read 'package.module:attribute', not {reference!r}")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

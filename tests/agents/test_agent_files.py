@@ -31,7 +31,7 @@ def learnt(toys, tmp_path_factory):
 
 @pytest.fixture
 def reuse(learnt, toys, tmp_path):
-    """Writes a changed agent, and goes on with it in the environment that it knows."""
+    """Writes a changed agent, and continues with it in the environment that it knows."""
 
     def go_on(tensors=None, **options):
         old, record = learnt

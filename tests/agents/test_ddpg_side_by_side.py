@@ -101,7 +101,7 @@ def test_a_saved_agent_acts_alone(toys, tmp_path):
 
 
 def test_episodes_that_do_not_divide_are_refused_with_the_next_number_that_does(toys):
-    with pytest.raises(ConfigurationError, match="multiple of environments, which 10 is not of 4; play 12"):
+    with pytest.raises(ConfigurationError, match=r"episodes \(10\) must be divisible by environments \(4\); use 12"):
         create_agent("ddpg", environments=4).search(toys.small_env(), 10, seed=0)
 
 

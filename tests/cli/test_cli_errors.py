@@ -232,7 +232,7 @@ def test_failure_after_training_keeps_the_trained_network(here, capsys, monkeypa
         raise ModelError("out of luck")
 
     monkeypatch.setattr("amc.pipeline.job.search_policy", fail)
-    words = ["compress", *SMALL, "--train.epochs", "1", "--out", "run"]
+    words = ["compress", *SMALL, "--train.epochs", "1", "--untrained", "true", "--out", "run"]
     assert "out of luck" in error_of(words, capsys)
     assert (here / "run" / "dense.safetensors").is_file()
 
@@ -273,6 +273,6 @@ def test_numbers_with_exponents_work_in_a_file(here, capsys, number):
 
 def test_text_that_is_no_number_is_still_refused_in_a_file(here, capsys):
     (here / "run.yaml").write_text("finetune:\n  learning_rate: 1e-3x\n")
-    assert "finetune.learning_rate must be a number, not '1e-3x'" in error_of(
+    assert "finetune.learning_rate must be a number or unset, not '1e-3x'" in error_of(
         ["compress", "--config", "run.yaml"], capsys
     )

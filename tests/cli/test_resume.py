@@ -54,7 +54,7 @@ def interrupt_training(monkeypatch):
 def hint_of(capsys):
     """Returns the words of the command line that the interruption names."""
     line = capsys.readouterr().err.splitlines()[-1]
-    start = "amc: interrupted; go on with: amc "
+    start = "amc: interrupted; continue with: amc "
     assert line.startswith(start)
     return shlex.split(line[len(start) :])
 
@@ -75,7 +75,7 @@ def test_an_interrupted_finetune_goes_on_to_the_same_network(pruned, tmp_path, m
     assert hint == ["finetune", "--out", str(tmp_path / "in two"), "--resume"]
     assert " ".join(["amc", *map(shlex.quote, hint)]) in error_of([*words, "--out", str(tmp_path / "in two")], capsys)
     assert main(hint) == 0
-    assert f"going on with {tmp_path / 'in two'}\n" in capsys.readouterr().err
+    assert f"continuing {tmp_path / 'in two'}\n" in capsys.readouterr().err
     expected, found = (amc.load(tmp_path / name).state_dict() for name in ("whole", "in two"))
     assert all(found[name].equal(tensor) for name, tensor in expected.items())
     figures = [json.loads((tmp_path / name / "summary.json").read_text()) for name in ("whole", "in two")]
@@ -117,7 +117,7 @@ def test_a_full_disk_is_told_in_one_line_and_the_run_goes_on(error, pruned, tmp_
         patch.setattr("amc.training.trainer.save_checkpoint", save)
         line = error_of(words, capsys)
     assert line.startswith(f"amc: error: the disk is full ({error}); ")
-    assert "make room, and go on with --resume" in line
+    assert "make room, and continue with --resume" in line
     assert main(["finetune", "--out", str(tmp_path / "run"), "--resume"]) == 0
 
 
@@ -168,7 +168,7 @@ def test_another_commands_folder_is_left_alone(pruned, capsys):
     before = {path: path.read_bytes() for path in pruned.iterdir() if path.is_file()}
     for command in ("compress", "search", "finetune"):
         line = error_of([command, "--resume", "--out", str(pruned)], capsys)
-        assert f"go on with: amc prune --out {pruned} --resume" in line
+        assert f"continue with: amc prune --out {pruned} --resume" in line
     assert {path: path.read_bytes() for path in pruned.iterdir() if path.is_file()} == before
 
 
@@ -189,10 +189,10 @@ def test_resume_asks_for_the_folder(command, capsys):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--seed", "5", "--budget.flops", "0.3"], "--seed must stay 0 while the run in {} goes on, not 5"),
-        (["--budget.flops", "0.3"], "--budget.flops must stay unset while the run in {} goes on, not 0.3"),
-        (["--agent", "random:foo=3"], "--agent must stay random while the run in {} goes on, not random:foo=3"),
-        (["--config", "other.yaml"], "--seed must stay 0 while the run in {} goes on, not 7"),
+        (["--seed", "5", "--budget.flops", "0.3"], "--seed must stay 0 until the run in {} is done, not 5"),
+        (["--budget.flops", "0.3"], "--budget.flops must stay unset until the run in {} is done, not 0.3"),
+        (["--agent", "random:foo=3"], "--agent must stay random until the run in {} is done, not random:foo=3"),
+        (["--config", "other.yaml"], "--seed must stay 0 until the run in {} is done, not 7"),
     ],
 )
 def test_other_options_are_refused(searched, words, expected, tmp_path, monkeypatch, capsys):
@@ -200,7 +200,7 @@ def test_other_options_are_refused(searched, words, expected, tmp_path, monkeypa
     (tmp_path / "other.yaml").write_text("seed: 7\n")
     line = error_of(["search", "--out", str(searched), "--resume", *words], capsys)
     assert expected.format(searched) in line
-    assert "leave it out, or start anew with another --out" in line
+    assert "leave it out, or start again with another --out" in line
 
 
 def test_the_same_options_and_another_device_go_on(searched, tmp_path):
@@ -286,7 +286,7 @@ def test_replaced_weights_are_not_mixed_in(begun, capsys):
     torch.save(create_model("digits_resnet", seed=2).state_dict(), "../weights.pt")
     line = error_of(["search", "--out", "../s1", "--resume"], capsys)
     assert "the weights must be what the run was started with" in line
-    assert "put the old file back, or start anew" in line
+    assert "put the old file back, or start again" in line
     (begun / "weights.pt").unlink()
     assert "the weights that the run was started with must be readable" in error_of(
         ["search", "--out", "../s1", "--resume"], capsys
@@ -447,4 +447,4 @@ def test_an_interrupted_study_says_that_the_same_command_goes_on(tmp_path, monke
     monkeypatch.setattr("amc.study.AgentsStudy.play", stop)
     words = ["study", "--out", str(tmp_path / "study"), *DATA, "--train.epochs", "1", "--agents", "uniform"]
     assert main(words) == 130
-    assert capsys.readouterr().err.endswith(f"amc: interrupted; the same command goes on with {tmp_path / 'study'}\n")
+    assert capsys.readouterr().err.endswith(f"amc: interrupted; the same command continues {tmp_path / 'study'}\n")

@@ -211,6 +211,7 @@ def install(patch) -> None:
     patch.setattr(torch.cuda, "is_available", lambda: True)
     patch.setattr(torch.cuda, "device_count", lambda: 1)
     patch.setattr(torch.cuda, "get_device_capability", lambda device=None: (8, 0))
+    patch.setattr(torch.cuda, "get_device_name", lambda device=None: "stand-in")
     for name in ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check"):
         patch.setattr(torch.optim.Optimizer, name, lambda self: None, raising=False)
     _count_flops_on_cpu(patch)

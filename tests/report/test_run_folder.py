@@ -96,14 +96,14 @@ def test_a_taken_folder_is_refused(tmp_path):
 
 def test_another_command_is_refused_and_told_the_right_one(tmp_path):
     RunFolder.create(tmp_path / "run", RunConfig(), Origin("finetune"))
-    with pytest.raises(RunFolderError, match=r"made by amc finetune.*go on with: amc finetune --out .*run --resume"):
+    with pytest.raises(RunFolderError, match=r"made by amc finetune.*continue with: amc finetune --out .*run --resume"):
         RunFolder.open(tmp_path / "run", "compress")
 
 
 def test_a_folder_of_an_earlier_version_goes_on_only_where_a_search_has_begun(tmp_path):
     folder = RunFolder.create(tmp_path / "run", RunConfig(), Origin("compress"))
     (folder.path / "run.json").unlink()
-    with pytest.raises(RunFolderError, match=r"must tell which command made it.*another --out"):
+    with pytest.raises(RunFolderError, match=r"must name the command that made it.*another --out"):
         RunFolder.open(folder.path, "compress")
     RunFiles(folder.path).append_episode(episode())
     assert RunFolder.open(folder.path, "compress").origin is None

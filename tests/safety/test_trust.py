@@ -163,7 +163,7 @@ def own_run(here, capsys):
         "searched",
     ]
     assert main(words) == 0
-    assert "(go on with: amc prune searched --trust)" in capsys.readouterr().out
+    assert "(continue with: amc prune searched --trust)" in capsys.readouterr().out
     yield here
     sys.modules.pop("own_net", None)
 

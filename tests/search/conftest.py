@@ -29,7 +29,9 @@ def make_workshop(family):
     train_dense(task, TrainConfig(epochs=4), Recorder())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("amc.pruning.candidate.images_at_once", lambda *_: 30)  # a few batches, so that there are stages
-        return Workshop(task)
+        made = Workshop(task)
+        assert made.evaluator is not None  # it is made, and its images are split, when it is first asked for
+        return made
 
 
 @pytest.fixture(scope="session")

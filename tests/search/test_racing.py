@@ -173,5 +173,5 @@ def test_first_images_must_be_positive():
 
 
 def test_episodes_that_do_not_divide_among_environments_are_found_at_the_start():
-    with pytest.raises(ConfigurationError, match="multiple of environments, which 100 is not of 3; play 102"):
+    with pytest.raises(ConfigurationError, match=r"episodes \(100\) must be divisible by environments \(3\); use 102"):
         SearchConfig("ddpg:environments=3", episodes=100)

@@ -10,7 +10,9 @@ from amc.structure import Allocation
 
 def test_the_seed_reaches_the_sampling_of_the_last_refit(workshop, monkeypatch):
     seeds = []
-    monkeypatch.setattr("amc.pipeline.families.reconstruct", lambda *arguments: seeds.append(arguments[5].seed))
+    monkeypatch.setattr(
+        "amc.pruning.recovery.registry.reconstruct", lambda *arguments, **options: seeds.append(arguments[5].seed)
+    )
     family = FilterFamily(replace(workshop.task, seed=7))
     decision = workshop.task.problem.decisions[0]
     family.prune(Allocation("filter", {decision.name: decision.size - 1}))

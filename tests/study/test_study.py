@@ -95,7 +95,7 @@ def test_the_same_words_in_another_place_mean_other_data(tmp_path, monkeypatch):
 
 def test_counts_that_an_agent_cannot_play_are_refused_before_anything_takes_time(tmp_path, capsys):
     assert main(command(tmp_path / "study", "ddpg:environments=2", counts=3)) == 2
-    assert "multiple of environments, which 3 is not of 2; play 4" in capsys.readouterr().err
+    assert "episodes (3) must be divisible by environments (2); use 4" in capsys.readouterr().err
     assert not (tmp_path / "study").exists()
 
 

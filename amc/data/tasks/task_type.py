@@ -209,7 +209,7 @@ def task_type(
     """Returns the task of some data.
 
     Args:
-        name: A name in `TASKS`; told by the targets if None.
+        name: A name in `TASKS`; inferred from the targets if None.
         targets: A sample of them, `(N, ...)`.
         loss: A name in `LOSSES`, or a function of outputs and targets; the task's own if None.
         metric: A name in `METRICS`, a function of all outputs and targets, or an object of torchmetrics; the task's

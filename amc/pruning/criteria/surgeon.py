@@ -33,7 +33,7 @@ class OptimalBrainSurgeon:
         Args:
             ridge: Relative to the mean of the Gram matrix's diagonal; features per row are added. Above 0.
             width: Layers with more inputs than this (channels / groups * kernel positions) are eliminated in blocks of
-                at most so many inputs.
+                at most this many inputs.
 
         Raises:
             ConfigurationError: If either is out of its range.

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 CHUNK = 64
-"""One channel in so many goes at a time, and at least one."""
+"""The share of channels that go at a time is one over this; at least one goes."""
 
 
 @dataclass(frozen=True)
