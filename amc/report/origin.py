@@ -72,7 +72,7 @@ class Origin:
             if not _COMMAND.fullmatch(origin.command):  # it is part of the line that a user may copy
                 raise DamagedFileError("the command must be a name")
             return origin
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError) as error:
             raise RunFolderError(

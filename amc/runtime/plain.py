@@ -76,7 +76,7 @@ def _check_weights(model: nn.Module) -> None:
             )
         if tensor.is_meta:
             raise ModelError(f"weights must exist before tracing: {name!r} is on the meta device; load the weights")
-        if tensor.is_quantized or type(tensor.data) is not Tensor:
+        if not _is_plain(tensor):
             kind = "quantised" if tensor.is_quantized else f"a {type(tensor.data).__name__}"
             raise ModelError(
                 f"weights must be plain tensors: {name!r} is {kind}; give the whole network in floating point"
@@ -116,3 +116,8 @@ def _check_module(name: str, module: nn.Module) -> None:
         )
     if kind.__name__ == "FullyShardedDataParallel":
         raise ModelError(f"the network must be whole, not sharded{where}; load its full weights into the plain network")
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Tells whether a tensor holds its values itself, in floating point or as they are."""
+    return not tensor.is_quantized and type(tensor.data) is Tensor

@@ -212,8 +212,10 @@ def install(patch) -> None:
     patch.setattr(torch.cuda, "device_count", lambda: 1)
     patch.setattr(torch.cuda, "get_device_capability", lambda device=None: (8, 0))
     patch.setattr(torch.cuda, "get_device_name", lambda device=None: "stand-in")
+    patch.setattr(torch.cuda, "synchronize", lambda device=None: None)
     for name in ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check"):
         patch.setattr(torch.optim.Optimizer, name, lambda self: None, raising=False)
+    patch.setattr("amc.runtime.plain._is_plain", lambda tensor: not tensor.is_quantized)
     _count_flops_on_cpu(patch)
 
 

@@ -21,7 +21,7 @@ def by_commands(folder, device):
     """Searches, prunes and fine-tunes by a command each; returns what the last one reports."""
     searched, pruned, finetuned = folder / "searched", folder / "pruned", folder / "finetuned"
     for words in (
-        ["search", *SMALL, *SEARCH, "--device", device, "--out", str(searched)],
+        ["search", *SMALL, *SEARCH, "--untrained", "true", "--device", device, "--out", str(searched)],
         ["prune", str(searched), "--out", str(pruned)],
         ["finetune", str(pruned), *FINETUNE, "--out", str(finetuned)],
         ["evaluate", str(finetuned)],

@@ -107,6 +107,7 @@ class Dying(Dataset):
         return torch.zeros(1, 8, 8), index % 4
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the loader, taken down, complains
 def test_the_death_of_a_process_that_loads_data_is_one_line():
     source = as_source(DataLoader(Dying(), batch_size=5, num_workers=1))
     with pytest.raises(DataError, match=r"a process that loads data has died .*fewer workers, or 0"):

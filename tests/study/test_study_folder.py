@@ -54,7 +54,7 @@ def test_a_search_outlives_a_fine_tuning_that_fails(words, tmp_path, capsys, mon
         raise ModelError("out of luck")
 
     with monkeypatch.context() as patch:
-        patch.setattr("amc.pipeline.deliver.fine_tune", fail)
+        patch.setattr("amc.pipeline.rounds.fine_tune", fail)
         assert main([*tuned, "--finetune.learning_rate", "0.1"]) == 2
     assert "out of luck" in capsys.readouterr().err
     (kept,) = lines(tmp_path / "study")
