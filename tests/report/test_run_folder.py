@@ -103,7 +103,7 @@ def test_another_command_is_refused_and_told_the_right_one(tmp_path):
 def test_a_folder_of_an_earlier_version_goes_on_only_where_a_search_has_begun(tmp_path):
     folder = RunFolder.create(tmp_path / "run", RunConfig(), Origin("compress"))
     (folder.path / "run.json").unlink()
-    with pytest.raises(RunFolderError, match=r"must name the command that made it.*another --out"):
+    with pytest.raises(RunFolderError, match=r"must tell which command made it.*another --out"):
         RunFolder.open(folder.path, "compress")
     RunFiles(folder.path).append_episode(episode())
     assert RunFolder.open(folder.path, "compress").origin is None
