@@ -145,7 +145,8 @@ def _living(loader: Iterable[Any]) -> Iterator[Any]:
     try:
         yield from loader
     except (RuntimeError, ConnectionError, EOFError) as error:  # as the death comes to light in one place or another
-        is_death = "exited unexpectedly" in str(error) or not isinstance(error, RuntimeError)
+        said = any(words in str(error) for words in ("exited unexpectedly", "killed by signal"))
+        is_death = said or not isinstance(error, RuntimeError)
         if not is_death or not getattr(loader, "num_workers", 0) or "Caught" in str(error):
             raise
         raise DataError(

@@ -107,6 +107,7 @@ class Dying(Dataset):
         return torch.zeros(1, 8, 8), index % 4
 
 
+@pytest.mark.slow  # the signal of the death may also arrive while other code runs
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the loader, taken down, complains
 def test_the_death_of_a_process_that_loads_data_is_one_line():
     source = as_source(DataLoader(Dying(), batch_size=5, num_workers=1))
