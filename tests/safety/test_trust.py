@@ -142,7 +142,7 @@ def test_names_of_hubs_are_none_of_timms(here):
 @pytest.fixture
 def own_run(here, capsys):
     """A run of the user's own network, as the command line makes it."""
-    (here / "own_net.py").write_text(
+    (here / "net_of_the_user.py").write_text(
         "from torch import nn\n"
         "def build():\n"
         "    return nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(),"
@@ -151,7 +151,7 @@ def own_run(here, capsys):
     words = [
         "search",
         "--model",
-        "own_net:build",
+        "net_of_the_user:build",
         "--untrained",
         "true",
         *QUICK,
@@ -165,12 +165,12 @@ def own_run(here, capsys):
     assert main(words) == 0
     assert "(continue with: amc prune searched --trust)" in capsys.readouterr().out
     yield here
-    sys.modules.pop("own_net", None)
+    sys.modules.pop("net_of_the_user", None)
 
 
 def test_later_commands_on_the_users_own_run_say_trust(own_run, capsys):
     assert main(["prune", "searched"]) == 2
-    assert "'own_net:build', which is not run unless you ask for it" in capsys.readouterr().err
+    assert "'net_of_the_user:build', which is not run unless you ask for it" in capsys.readouterr().err
     assert main(["prune", "searched", "--trust", "--out", "pruned"]) == 0
     assert main(["evaluate", "pruned", "--trust"]) == 0
     assert main(["finetune", "pruned", "--trust", "--finetune.epochs", "1", "--out", "tuned"]) == 0
@@ -183,10 +183,10 @@ def test_later_commands_on_the_users_own_run_say_trust(own_run, capsys):
 
 
 def test_a_run_of_the_users_own_network_resumes_with_trust_or_its_name(own_run, capsys):
-    for words, status in (([], 2), (["--trust"], 0), (["--model", "own_net:build"], 0)):
+    for words, status in (([], 2), (["--trust"], 0), (["--model", "net_of_the_user:build"], 0)):
         assert main(["search", "--out", "searched", "--resume", *words]) == status
-    assert "give --trust, or name own_net:build on the command line yourself" in capsys.readouterr().err
-    assert main(["search", "--model", "own_net:build", "--out", "searched"]) == 2
+    assert "give --trust, or name net_of_the_user:build on the command line yourself" in capsys.readouterr().err
+    assert main(["search", "--model", "net_of_the_user:build", "--out", "searched"]) == 2
     assert "--out searched --resume --trust" in capsys.readouterr().err
 
 
