@@ -58,7 +58,47 @@ class Sb3Learner(ABC):
         """
 
 
-class Td3(Sb3Learner):
+class OffPolicyLearner(Sb3Learner):
+    """A learner with a replay buffer, which learns after each episode, as many steps as it had."""
+
+    def __init__(
+        self, warmup_episodes: int = 20, learning_rate: float = 1e-3, batch_size: int = 64, gamma: float = 1.0
+    ) -> None:
+        """Takes the settings.
+
+        Args:
+            warmup_episodes: Episodes played at random before anything is learnt.
+            learning_rate: Learning rate of all that is learnt.
+            batch_size: Transitions a gradient step.
+            gamma: Discount factor.
+
+        Raises:
+            ConfigurationError: If a setting is out of its range.
+        """
+        _check(self.name, warmup_episodes=warmup_episodes, learning_rate=learning_rate, batch_size=batch_size)
+        self.warmup_episodes, self.learning_rate = warmup_episodes, learning_rate
+        self.batch_size, self.gamma = batch_size, gamma
+
+    def settings(self, decisions: int, seed: int) -> dict[str, Any]:
+        """Returns what all off-policy algorithms of the library take.
+
+        Args:
+            decisions: Steps of an episode.
+            seed: Seed of everything random.
+        """
+        return {
+            "learning_rate": self.learning_rate,
+            "learning_starts": self.warmup_episodes * decisions,
+            "batch_size": self.batch_size,
+            "gamma": self.gamma,
+            "train_freq": (1, "episode"),
+            "gradient_steps": -1,
+            "seed": seed,
+            "device": "cpu",
+        }
+
+
+class Td3(OffPolicyLearner):
     """Twin delayed DDPG (Fujimoto et al. 2018, arXiv:1802.09477)."""
 
     name = "td3"
@@ -83,64 +123,23 @@ class Td3(Sb3Learner):
         Raises:
             ConfigurationError: If a setting is out of its range.
         """
-        _check(self.name, warmup_episodes=warmup_episodes, learning_rate=learning_rate, batch_size=batch_size)
-        self.warmup_episodes, self.learning_rate, self.noise = warmup_episodes, learning_rate, noise
-        self.batch_size, self.gamma = batch_size, gamma
+        super().__init__(warmup_episodes, learning_rate, batch_size, gamma)
+        self.noise = noise
 
     def algorithm(self, env: AllocationEnv, decisions: int, seed: int) -> BaseAlgorithm:
-        """Builds TD3, which learns after each episode, as many steps as it had; see `Sb3Learner`."""
-        return TD3(
-            "MlpPolicy",
-            env,
-            learning_rate=self.learning_rate,
-            learning_starts=self.warmup_episodes * decisions,
-            batch_size=self.batch_size,
-            gamma=self.gamma,
-            train_freq=(1, "episode"),
-            gradient_steps=-1,
-            action_noise=NormalActionNoise(np.zeros(1), np.full(1, self.noise)),
-            seed=seed,
-            device="cpu",
-        )
+        """Builds TD3; see `Sb3Learner`."""
+        noise = NormalActionNoise(np.zeros(1), np.full(1, self.noise))
+        return TD3("MlpPolicy", env, action_noise=noise, **self.settings(decisions, seed))
 
 
-class Sac(Sb3Learner):
+class Sac(OffPolicyLearner):
     """Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905), its temperature learnt."""
 
     name = "sac"
 
-    def __init__(
-        self, warmup_episodes: int = 20, learning_rate: float = 1e-3, batch_size: int = 64, gamma: float = 1.0
-    ) -> None:
-        """Takes the settings.
-
-        Args:
-            warmup_episodes: Episodes played at random before anything is learnt.
-            learning_rate: Learning rate of the networks and of the temperature.
-            batch_size: Transitions a gradient step.
-            gamma: Discount factor.
-
-        Raises:
-            ConfigurationError: If a setting is out of its range.
-        """
-        _check(self.name, warmup_episodes=warmup_episodes, learning_rate=learning_rate, batch_size=batch_size)
-        self.warmup_episodes, self.learning_rate = warmup_episodes, learning_rate
-        self.batch_size, self.gamma = batch_size, gamma
-
     def algorithm(self, env: AllocationEnv, decisions: int, seed: int) -> BaseAlgorithm:
-        """Builds SAC, which learns after each episode, as many steps as it had; see `Sb3Learner`."""
-        return SAC(
-            "MlpPolicy",
-            env,
-            learning_rate=self.learning_rate,
-            learning_starts=self.warmup_episodes * decisions,
-            batch_size=self.batch_size,
-            gamma=self.gamma,
-            train_freq=(1, "episode"),
-            gradient_steps=-1,
-            seed=seed,
-            device="cpu",
-        )
+        """Builds SAC; see `Sb3Learner`."""
+        return SAC("MlpPolicy", env, **self.settings(decisions, seed))
 
 
 class Ppo(Sb3Learner):

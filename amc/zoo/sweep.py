@@ -115,7 +115,7 @@ def _outcome(case: Case, results: Mapping[str, str], seconds: float) -> Examinat
 def _result(check: Callable[[Cut], None], cut: Cut) -> str:
     try:
         check(cut)
-    except Exception as error:  # whatever it is, the sweep continues and says so
+    except Exception as error:  # of any kind: the sweep continues, and the table names it
         return f"{cut.rule}: {_words(error)}"
     return OK
 
