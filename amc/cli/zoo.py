@@ -18,13 +18,21 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         type=str,
         default="",
         metavar="NAMES",
-        help="Networks, comma-separated; patterns such as 'resnet*' and 'timm:NAME' work; unset: all of torchvision's.",
+        help=(
+            "Networks, comma-separated, timm:NAME too; patterns such as 'resnet*' work, and 'timm:*' (one network of "
+            "every family), 'transformers:*', 'ultralytics:*', 'smp:*', 'monai:*' (small ones of these packages, which "
+            "pip installs); unset: all of torchvision's."
+        ),
     )
     parser.add_argument(
         "--contracts", type=str, default="", metavar="NAMES", help="Contracts to check, comma-separated; unset: all."
     )
     parser.add_argument(
-        "--image_size", type=int | None, default=None, metavar="N", help="Size of the images; unset: the usual one."
+        "--image_size",
+        type=int | None,
+        default=None,
+        metavar="N",
+        help="Size of the images, where a network takes it; unset: the usual one.",
     )
     parser.add_argument(
         "--results",
@@ -45,6 +53,7 @@ def run(options: jsonargparse.Namespace) -> None:
     Raises:
         AmcError: If an option cannot be used, or a contract is broken.
     """
+    from amc.zoo.packages import PACKAGED
     from amc.zoo.sweep import append_examination, examine, read_examinations
     from amc.zoo.table import write_table
 
@@ -61,7 +70,7 @@ def run(options: jsonargparse.Namespace) -> None:
         examination = known.get(name)
         if examination is None and options.table_only:
             continue
-        if examination is not None and size is not None and examination.image_size != size:
+        if examination is not None and not examination.is_of(size) and name not in PACKAGED:
             examination = None  # of other images
         if examination is None or not (options.table_only or examination.covers(contracts)):
             examination = examine(name, contracts, image_size=size).joined(examination)
@@ -82,18 +91,22 @@ def _models(patterns: str) -> list[str]:
 
     from amc.models import model_names
     from amc.models.sources import torchvision_names
+    from amc.zoo.families import TIMM_FAMILIES
+    from amc.zoo.packages import PACKAGED
 
     if not patterns:
         return torchvision_names()
     names: list[str] = []
     for pattern in listed(patterns):
-        matched = [name for name in model_names() if fnmatchcase(name, pattern)]
+        matched = [name for name in [*model_names(), *TIMM_FAMILIES, *PACKAGED] if fnmatchcase(name, pattern)]
         if not matched and "*" in pattern:
             raise ConfigurationError(
                 f"a pattern must match a model, and {pattern!r} matches none; see amc inspect --list"
             )
         if not matched and ":" not in pattern:
             raise UnknownNameError("model", pattern, model_names())
+        if not matched and pattern.partition(":")[0] in {name.partition(":")[0] for name in PACKAGED}:
+            raise UnknownNameError("model", pattern, PACKAGED)
         names += matched or [pattern]
     return list(dict.fromkeys(names))
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from amc.errors import ExportError
 from amc.export.formats import Exportable, quiet
+from amc.runtime.call import call, tensors_in
 from amc.runtime.inputs import batch_length, is_batched
 
 
@@ -33,10 +35,28 @@ def trace_graph(network: Exportable, format_name: str) -> ExportedProgram:
     positional, named = arguments(network.example)
     shapes = dynamic_batch(network.example)
     try:
-        with quiet():
+        with quiet(), _tensors_alone(network):
             return torch.export.export(network.model, positional, named or None, dynamic_shapes=shapes)
     except Exception as error:  # torch.export has no exception of its own for what it cannot do
         raise export_failure(format_name, error) from error
+
+
+@contextmanager
+def _tensors_alone(network: Exportable) -> Iterator[None]:
+    """Lets a network return its tensors alone where it returns something beside them that graphs cannot hold.
+
+    Language models return their caches of keys and values, which nobody reads; see `amc.runtime.call.tensors_in`.
+    """
+    with torch.no_grad():
+        leaves = tree_leaves(call(network.model, network.example))
+    if all(leaf is None or isinstance(leaf, (Tensor, bool, int, float, str)) for leaf in leaves):
+        yield
+        return
+    hook = network.model.register_forward_hook(lambda module, inputs, output: tuple(tensors_in(output)))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def dynamic_batch(example: Any) -> Any:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from amc.costs import Budget
 from amc.costs.counting import count_flops
@@ -18,9 +19,11 @@ from amc.models import create_model
 from amc.models.factory import example_input_shape
 from amc.problem import PruningProblem, filter_problem
 from amc.pruning import CandidateNetwork, FilterPruner, TableOptions, build_tables
+from amc.runtime.call import ExampleInput, call, failure_of, tensors_in
 from amc.storage.source import ModelSource
 from amc.structure import Allocation, ModelStructure
 from amc.tracing.trace import trace_structure
+from amc.zoo.packages import PACKAGED
 
 KEEP = 0.5
 """Share of the FLOPs that the allocations keep."""
@@ -34,19 +37,21 @@ class Case:
         name: Its name, as `amc.create_model` takes it.
         model: The dense network, in evaluation mode.
         source: How to build it again.
-        example: One input, `(1, C, H, W)`.
+        example: One input: `(1, C, H, W)`, or what a network of another package takes.
         structure: Its structure.
         problem: The decisions, with half of the FLOPs as the budget.
         streams: Whether residual streams are cut, because the budget cannot be met without.
+        rebuild: Builds the dense network again where a file may not name it; None where its name will do.
     """
 
     name: str
     model: nn.Module
     source: ModelSource
-    example: Tensor
+    example: ExampleInput
     structure: ModelStructure
     problem: PruningProblem
     streams: bool
+    rebuild: Callable[[], nn.Module] | None = None
 
     @cached_property
     def pruner(self) -> FilterPruner:
@@ -58,6 +63,16 @@ class Case:
     def candidate(self) -> CandidateNetwork:
         """The network that a search would score."""
         return CandidateNetwork(self.pruner)
+
+    @cached_property
+    def idle(self) -> frozenset[str]:
+        """Parameters of the dense network that training does not reach: frozen ones, and layers that it never runs."""
+        return idle_parameters(self.model, self.example)
+
+    @property
+    def size(self) -> int:
+        """Length of the example's last axis: the width of an image, the number of tokens."""
+        return int(tensors_in(self.example)[0].shape[-1])
 
     @property
     def prunable_share(self) -> float:
@@ -88,7 +103,7 @@ class Cut:
     @cached_property
     def flops(self) -> int:
         """FLOPs as fvcore counts them on the pruned network."""
-        return count_flops(self.model, self.case.example)
+        return count_flops(self.model, cast(Tensor, self.case.example))
 
 
 def open_case(
@@ -97,22 +112,43 @@ def open_case(
     """Builds a network with random weights, traces it and sets the budget.
 
     Args:
-        name: As for `amc.create_model`.
-        image_size: Height and width of the example; the network's usual one if None.
+        name: As for `amc.create_model`, or one of `amc.zoo.packages.PACKAGED`.
+        image_size: Height and width of the example; the network's usual one if None, or where it takes no other.
+            Networks of other packages come with theirs.
         options: Passed to the network's constructor.
         seed: Seed of the weights and the example.
 
     Raises:
         AmcError: If the network cannot be built, traced, or cut to half of its FLOPs.
     """
+    if name in PACKAGED:
+        return _open_packaged(name, seed)
     model = create_model(name, seed=seed, **(options or {})).eval()
     vary_constants(model, seed)
     channels, height, width = example_input_shape(name)
-    shape = (1, channels, image_size or height, image_size or width)
-    example = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    example = _image((1, channels, image_size or height, image_size or width), seed)
+    if image_size is not None and failure_of(model, example) is not None:
+        example = _image((1, channels, height, width), seed)
     structure = trace_structure(model, example)
     problem, streams = _problem(structure)
     return Case(name, model, ModelSource("name", name, dict(options or {})), example, structure, problem, streams)
+
+
+def _image(shape: tuple[int, ...], seed: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _open_packaged(name: str, seed: int) -> Case:
+    """Builds a network of another package, traces it and sets the budget; see `open_case`."""
+    packaged = PACKAGED[name]
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = packaged.build().eval()
+    vary_constants(model, seed)
+    example = packaged.example()
+    structure = trace_structure(model, example)
+    problem, streams = _problem(structure)
+    return Case(name, model, ModelSource.of(model), example, structure, problem, streams, packaged.build)
 
 
 def cuts_of(case: Case, seed: int = 0, rules: Sequence[str] = ("uniform", "random")) -> Iterator[Cut]:
@@ -126,6 +162,22 @@ def cuts_of(case: Case, seed: int = 0, rules: Sequence[str] = ("uniform", "rando
         widths = case.problem.project(wishes[rule])
         allocation = case.problem.allocation(widths)
         yield Cut(case, rule, widths, allocation, case.pruner.prune(allocation).eval())
+
+
+def idle_parameters(model: nn.Module, example: ExampleInput) -> frozenset[str]:
+    """Runs a network forward and backward in training mode, and returns which parameters get no gradient."""
+    model.train()
+    try:
+        losses = [output.float().square().mean() for output in tensors_in(call(model, _pair(example)))]
+        torch.stack([loss for loss in losses if loss.requires_grad]).sum().backward()  # type: ignore[no-untyped-call]
+        return frozenset(name for name, parameter in model.named_parameters() if parameter.grad is None)
+    finally:
+        model.eval().zero_grad()
+
+
+def _pair(example: ExampleInput) -> Any:
+    """Returns a batch of two different examples: batch norm needs two values a channel."""
+    return tree_map(lambda item: torch.cat([item, item.flip(-1)]) if isinstance(item, Tensor) else item, example)
 
 
 @torch.no_grad()

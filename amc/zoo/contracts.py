@@ -8,17 +8,18 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from amc.costs.metrics import counted
 from amc.errors import AmcError
 from amc.export import export_model
 from amc.export.verify import relative_difference
-from amc.runtime.call import tensors_in
+from amc.runtime.call import ExampleInput, call, tensors_in
 from amc.storage.architecture import describe
 from amc.storage.load import load
 from amc.storage.names import WEIGHTS
 from amc.storage.save import save_network
-from amc.zoo.cases import Cut
+from amc.zoo.cases import Cut, idle_parameters
 
 UNUSED = 0.01
 """Largest share of the budget that may be left."""
@@ -53,21 +54,20 @@ def costs_are_predicted(cut: Cut) -> None:
 def candidate_is_what_is_delivered(cut: Cut) -> None:
     """The network that the search scores gives the logits of the one that is delivered."""
     network = cut.case.candidate.load(cut.allocation)
-    _demand_same(outputs(cut.model, cut.case.example), outputs(network, cut.case.candidate.prepare(cut.case.example)))
+    prepare = cut.case.candidate.prepare
+    example = tree_map(lambda item: prepare(item) if isinstance(item, Tensor) else item, cut.case.example)
+    _demand_same(outputs(cut.model, cut.case.example), outputs(network, example))
 
 
 def trains(cut: Cut) -> None:
-    """It runs forward and backward in training mode, auxiliary heads included, and every parameter takes part."""
-    cut.model.train()
-    try:
-        loss = torch.stack(
-            [output.float().square().mean() for output in tensors_in(cut.model(_pair(cut.case.example)))]
-        )
-        loss.sum().backward()  # type: ignore[no-untyped-call]
-        idle = [name for name, parameter in cut.model.named_parameters() if parameter.grad is None]
-    finally:
-        cut.model.eval().zero_grad()
-    _demand(not idle, f"{len(idle)} parameters get no gradient, {idle[:1]} first")
+    """It runs forward and backward in training mode, auxiliary heads included.
+
+    Every parameter takes part, but those that take none in the dense network: frozen ones, layers that never run.
+    """
+    idle = idle_parameters(cut.model, cut.case.example)
+    if idle:
+        idle -= cut.case.idle
+    _demand(not idle, f"{len(idle)} parameters get no gradient, {sorted(idle)[:1]} first")
 
 
 def loads_again(cut: Cut) -> None:
@@ -77,7 +77,7 @@ def loads_again(cut: Cut) -> None:
         kept = case.pruner.kept(cut.allocation)
         save_network(Path(folder), cut.model, describe(case.model, case.structure, kept, case.source))
         size = (Path(folder) / WEIGHTS).stat().st_size
-        again = load(folder)
+        again = load(folder, model=None if case.rebuild is None else case.rebuild())
     _demand_same(outputs(cut.model, case.example), outputs(again, case.example))
     state = cut.model.state_dict()
     bound = sum(tensor.nbytes for tensor in state.values()) + HEADER_BYTES * (len(state) + 1)
@@ -102,9 +102,9 @@ CONTRACTS: dict[str, Callable[[Cut], None]] = {
 
 
 @torch.no_grad()
-def outputs(model: nn.Module, example: Tensor) -> list[Tensor]:
+def outputs(model: nn.Module, example: ExampleInput) -> list[Tensor]:
     """Returns the output tensors of a network as it stands."""
-    return tensors_in(model(example))
+    return tensors_in(call(model, example))
 
 
 def _demand(holds: bool, otherwise: str) -> None:
@@ -115,8 +115,3 @@ def _demand(holds: bool, otherwise: str) -> None:
 def _demand_same(expected: list[Tensor], found: list[Tensor]) -> None:
     difference = relative_difference(expected, found)
     _demand(difference <= TOLERANCE, f"the outputs differ by {difference:.1e} of the largest")
-
-
-def _pair(example: Tensor) -> Tensor:
-    """Returns a batch of two different examples: batch norm needs two values a channel."""
-    return torch.cat([example, example.flip(-1)])

@@ -25,7 +25,7 @@ class Examination:
 
     Attributes:
         model: Its name.
-        image_size: Height of the example.
+        image_size: Length of the example's last axis: the width of an image, the number of tokens.
         groups: How many channel groups it has.
         prunable: How many of them may be cut.
         share: Share of the FLOPs that goes if each of these keeps one channel.
@@ -33,6 +33,7 @@ class Examination:
         contracts: By contract, `"ok"` or what is wrong; `"tracing"` if that fails already.
         left_alone: By reason, how many groups are left alone for it.
         seconds: How long tracing took.
+        asked_size: The size that was asked for, None for the usual one; a network of a fixed size keeps its own.
     """
 
     model: str
@@ -44,11 +45,16 @@ class Examination:
     contracts: Mapping[str, str] = field(default_factory=dict)
     left_alone: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    asked_size: int | None = None
 
     @property
     def holds(self) -> bool:
         """Whether all contracts hold."""
         return all(result == OK for result in self.contracts.values())
+
+    def is_of(self, size: int | None) -> bool:
+        """Tells whether it is of images of a size, None for any, or of a network that has another one only."""
+        return size in (None, self.image_size, self.asked_size)
 
     def covers(self, contracts: Sequence[str]) -> bool:
         """Whether these contracts were checked, as far as the network could be traced."""
@@ -74,9 +80,9 @@ def examine(
     """Cuts a network to half of its FLOPs in two ways and checks the contracts on both.
 
     Args:
-        name: As for `amc.create_model`.
+        name: As for `amc.create_model`, or one of `amc.zoo.packages.PACKAGED`.
         contracts: Names of the contracts to check; all if None.
-        image_size: Height and width of the example; the network's usual one if None.
+        image_size: Height and width of the example; the network's usual one if None, or where it takes no other.
         seed: Seed of weights and allocations.
 
     Returns:
@@ -86,7 +92,7 @@ def examine(
     try:
         case = open_case(name, image_size=image_size, seed=seed)
     except Exception as error:
-        return Examination(name, contracts={TRACING: _words(error)})
+        return Examination(name, contracts={TRACING: _words(error)}, asked_size=image_size)
     seconds = time.perf_counter() - started
     chosen = {contract: CONTRACTS[contract] for contract in contracts or CONTRACTS}
     results = dict.fromkeys(chosen, OK)
@@ -94,14 +100,14 @@ def examine(
         for contract, check in chosen.items():
             if results[contract] == OK:
                 results[contract] = _result(check, cut)
-    return _outcome(case, results, seconds)
+    return replace(_outcome(case, results, seconds), asked_size=image_size)
 
 
 def _outcome(case: Case, results: Mapping[str, str], seconds: float) -> Examination:
     groups = case.structure.groups
     return Examination(
         model=case.name,
-        image_size=case.example.shape[-1],
+        image_size=case.size,
         groups=len(groups),
         prunable=len(case.structure.prunable),
         share=case.prunable_share,

@@ -210,3 +210,30 @@ def test_weights_too_large_for_one_file_go_into_a_second(residual, tmp_path, mon
     assert report.size_bytes == sum(file.stat().st_size for file in files)
     x = torch.randn(2, 3, 8, 8)
     torch.testing.assert_close(read_onnx(tmp_path / "m.onnx")(x)[0], residual[0](x).detach(), rtol=1e-3, atol=1e-3)
+
+
+class Cache:
+    """Keys and values that a language model returns for its own next call."""
+
+    def __init__(self, keys):
+        self.keys = keys
+
+
+class WithCache(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.head = nn.Embedding(9, 4), nn.Linear(4, 5)
+
+    def forward(self, tokens):
+        hidden = self.words(tokens)
+        return {"logits": self.head(hidden), "past_key_values": Cache(hidden)}
+
+
+@pytest.mark.parametrize("format_name", READERS)
+def test_caches_beside_the_output_are_left_out(format_name, tmp_path):
+    model, example = WithCache().eval(), {"tokens": torch.randint(0, 9, (1, 6))}
+    export_model(model, tmp_path / "network", format_name, example)
+    inputs = fresh_input(example, 3, torch.Generator().manual_seed(5))
+    (found,) = READERS[format_name](tmp_path / "network")(inputs)
+    torch.testing.assert_close(found, model(**inputs)["logits"])
+    assert "past_key_values" in model(**inputs)  # the network itself is as it was

@@ -38,6 +38,21 @@ def test_other_images_are_another_outcome(tmp_path, capsys):
     assert [json.loads(line)["image_size"] for line in file.read_text().splitlines()] == [8, 12]
 
 
+def test_misspelt_networks_of_other_packages_are_named(capsys):
+    assert main(["zoo", "--models", "transformers:brt"]) == 2
+    assert "unknown model 'transformers:brt'; did you mean 'transformers:bert'" in capsys.readouterr().err
+
+
+def test_a_network_that_has_one_size_only_is_not_examined_twice(tmp_path):
+    words = ["zoo", "--models", "vit_b_32", "--contracts", "costs", "--results", str(tmp_path / "zoo.jsonl")]
+    file = tmp_path / "zoo.jsonl"
+    file.write_text(
+        json.dumps({"model": "vit_b_32", "image_size": 224, "asked_size": 64, "contracts": {"costs": "ok"}})
+    )
+    assert main([*words, "--image_size", "64"]) == 0
+    assert len(file.read_text().splitlines()) == 1
+
+
 def test_a_table_is_not_made_of_nothing(tmp_path, capsys):
     table = tmp_path / "zoo.md"
     table.write_text("of an earlier sweep")

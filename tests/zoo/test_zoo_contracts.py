@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 import pytest
+import torch
 import torchvision
+from torch import nn
 
+from amc.errors import ConfigurationError
 from amc.zoo import CONTRACTS, cuts_of, open_case
+from amc.zoo.cases import idle_parameters
+from amc.zoo.packages import PACKAGED, package_of
 
 # One of each family, at an image size that keeps it quick (Inception's auxiliary head would need 299 pixels).
 REPRESENTATIVES = {
@@ -88,3 +94,41 @@ def test_every_family_has_a_representative():
 @pytest.mark.parametrize("name", ALL)
 def test_all_of_torchvision(name):
     check(open_case(name), list(CONTRACTS))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PACKAGED)
+def test_small_networks_of_other_packages(name):
+    try:
+        package_of(name)
+    except ConfigurationError as error:
+        pytest.skip(str(error))
+    check(open_case(name), list(CONTRACTS))
+
+
+def test_a_package_that_is_not_installed_is_named_with_the_remedy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "segmentation_models_pytorch", None)
+    with pytest.raises(ConfigurationError, match="install it with: pip install segmentation-models-pytorch"):
+        open_case("smp:Unet")
+
+
+def test_networks_of_a_fixed_size_keep_their_own():
+    assert open_case("vit_b_32", image_size=64).size == 224
+    assert open_case("resnet18", image_size=32).size == 32
+
+
+def test_layers_that_the_dense_network_does_not_train_are_not_asked_of_the_cut_one():
+    class Partly(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.frozen, self.idle = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+            self.frozen.requires_grad_(False)
+
+        def forward(self, x):
+            return self.frozen(self.used(x))
+
+    idle = {f"{name}.{kind}" for name in ("frozen", "idle") for kind in ("weight", "bias")}
+    model = Partly()
+    assert idle_parameters(model, torch.randn(1, 4)) == idle
+    assert not model.training
+    assert model.used.weight.grad is None
