@@ -219,8 +219,9 @@ def half_of(channels: int, group: int) -> Tensor:
     Groups of the same width keep shares of their own, from 4 to 7 of 11: code that takes one's width for another's
     would pass if both were cut alike.
     """
-    chosen = [channel for channel in range(channels) if (channel * 7919 + 3) % 11 < 4 + group % 4]
-    return torch.tensor(chosen if 0 < len(chosen) < channels else [channels - 1], dtype=torch.int64)
+    count = max(1, min(channels - 1, (channels * (4 + group % 4) + 5) // 11))
+    mixed = sorted(range(channels), key=lambda channel: ((channel * 7919 + 3) % 11, channel))
+    return torch.tensor(sorted(mixed[:count]), dtype=torch.int64)
 
 
 def agree(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:

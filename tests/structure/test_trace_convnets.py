@@ -46,7 +46,7 @@ def test_chain_of_convolutions_and_batch_norms(tools):
     assert all(cut.positions == tuple((channel,) for channel in range(8)) for cut in first.cuts)
     assert last.reason == "the network's output"
     assert structure.dense_flops == 64 * (9 * 3 * 8 + 2 * 8 + 9 * 8 * 5)
-    assert (small[0].out_channels, small[1].num_features, small[3].in_channels) == (4, 4, 4)
+    assert (small[0].out_channels, small[1].num_features, small[3].in_channels) == (3, 3, 3)
 
 
 def test_what_is_cut_equals_the_dense_network_that_ignores_the_channels(tools):
