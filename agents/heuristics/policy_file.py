@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class PolicyFile(OneShot):
     """Plays what a `policy.json` keeps, scaled to the budget where the budget is another one.
 
-    A policy at the budget is played as it is. What it does not name stays dense before scaling.
+    A policy at the budget is played as it is. What it does not name stays dense before scaling. A policy whose pruning
+    ratios say something else than its widths is refused.
     """
 
     name: ClassVar[str] = "policy"
@@ -31,12 +32,16 @@ class PolicyFile(OneShot):
         Raises:
             ConfigurationError: If it is missing or malformed.
         """
-        self.allocation = read_policy(file)
+        self.policy = read_policy(file)
 
     def plan(self, env: AllocationEnv, episodes: int) -> tuple[int, ...]:
-        """Returns the policy's widths, scaled to the budget; see `OneShot.plan`."""
+        """Returns the policy's widths, scaled to the budget; see `OneShot.plan`.
+
+        Raises:
+            ConfigurationError: If the policy does not fit the network, or contradicts itself.
+        """
         problem = problem_of(env)
-        widths = problem.widths(self.allocation)
+        widths = problem.widths(self.policy.checked(problem, exactly=False))
         if problem.limit is None:
             return widths
         bounds = zip(problem.min_widths, widths, problem.max_widths, strict=True)

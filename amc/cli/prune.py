@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from amc.cli.options import (
 )
 from amc.cli.resume import check_started_from, input_of, options_to_resume, output_of
 from amc.costs import Budget
-from amc.errors import ConfigurationError
+from amc.errors import BudgetError, ConfigurationError
 from amc.pipeline.config import BudgetConfig, RunConfig, budget_of
 from amc.storage.names import CONFIG, POLICY
 
@@ -77,7 +77,7 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.storage.policy import read_policy
 
     file = _policy_file(options)
-    allocation = read_policy(file)
+    stored = read_policy(file)
     config = run_config(options)
     check_started_from(file.parent, config)
     path = output_of(
@@ -91,9 +91,10 @@ def run(options: jsonargparse.Namespace) -> None:
     with opened as recorder:
         untuned = replace(config, finetune=replace(config.finetune, epochs=0))
         task, source = open_task(untuned, load_roles(config.data, config.seed, shown))
+        allocation = stored.checked(task.problem)
         policy = policy_record(task.problem, allocation)
-        if _has_budget(config, file):
-            _tell_excess(budget_of(config), task.problem, allocation, recorder.say)
+        if _has_budget(options, config, file):
+            _check_budget(budget_of(config), task.problem, allocation, file)
         with settled(recorder, task.model, task.example_input, config.device, deterministic=config.deterministic):
             if config.trains_first:
                 train_dense(task, config.train, recorder)
@@ -116,15 +117,18 @@ def _policy_file(options: jsonargparse.Namespace) -> Path:
     return file
 
 
-def _has_budget(config: RunConfig, policy: Path) -> bool:
-    """Tells whether a budget was set, or the policy lies in a run, which has one by default."""
-    return config.budget != BudgetConfig() or (policy.parent / CONFIG).is_file()
+def _has_budget(options: jsonargparse.Namespace, config: RunConfig, policy: Path) -> bool:
+    """Tells whether a budget was set, or the options are those of the policy's run, which has one by default."""
+    files = [str(file) for file in options.config or ()]
+    return config.budget != BudgetConfig() or str(policy.parent / CONFIG) in files
 
 
-def _tell_excess(
-    budget: Budget | None, problem: PruningProblem, allocation: Allocation, say: Callable[[str], None]
-) -> None:
-    """Says so where a policy costs more than the budget; it is carried out all the same, as it is what was asked."""
+def _check_budget(budget: Budget | None, problem: PruningProblem, allocation: Allocation, file: Path) -> None:
+    """Refuses a policy that costs more than the budget.
+
+    Raises:
+        BudgetError: If it does.
+    """
     if budget is None:
         return
     costs, every = problem.costs_of(problem.widths(allocation)), problem.dense_costs
@@ -133,9 +137,10 @@ def _tell_excess(
     for metric, limit in Budget(**bounds).limits(every).items() if bounds else ():
         cost, dense = costs[metric], every[metric]
         if cost > limit:
-            say(
-                f"the policy keeps {cost:,} {metric} ({cost / dense:.1%}), which is above the budget of {limit:,} "
-                f"({limit / dense:.1%}); it is carried out as it is"
+            raise BudgetError(
+                f"{file} keeps {cost:,} {metric} ({cost / dense:.1%}), which is above the budget of {limit:,} "
+                f"({limit / dense:.1%}); keep less, or scale it to the budget with: amc compress --agent "
+                f"policy:file={file}, or name the network with --model to prune it without a budget"
             )
 
 
@@ -145,7 +150,8 @@ COMMAND = Command(
     defaults=defaults,
     usage="[RUN] [options]",
     description=(
-        "Prunes a network as a policy.json says, and refits what reads the pruned layers; fine-tunes nothing. A\n"
+        "Prunes a network as a policy.json says, and refits what reads the pruned layers; fine-tunes nothing. An\n"
+        "edited policy must name every decision, agree with its pruning ratios and hold the budget of its run. A\n"
         "policy in a run's folder is carried out with the options of that run, on the dense network that it has\n"
         "trained, unless --model or --config name another."
     ),

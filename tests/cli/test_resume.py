@@ -221,9 +221,11 @@ def test_finetune_refuses_another_network_on_the_way(pruned, searched, tmp_path,
     assert main(["finetune", str(pruned), "--out", out, "--resume"]) == 0
 
 
-def edited_policy(searched, folder, **widths):
-    """Writes a run's policy with other widths, beside the run's options."""
+def edited_policy(searched, folder, *, ratios=True, **widths):
+    """Writes a run's policy with other widths, beside the run's options; without its pruning ratios if asked."""
     policy = json.loads((searched / "policy.json").read_text())
+    if not ratios:
+        del policy["pruning_ratios"]
     folder.mkdir(exist_ok=True)
     shutil.copy(searched / "config.yaml", folder)
     shutil.copy(searched / "dense.safetensors", folder)
@@ -238,14 +240,18 @@ def test_widths_that_are_no_whole_numbers_are_refused(searched, tmp_path, width,
     assert f"policy.json is no policy: the width of layer1.0.conv1 must be a whole number, not {shown}" in line
 
 
-def test_a_policy_above_the_budget_is_carried_out_with_a_word(searched, tmp_path, capsys):
+def test_a_policy_above_the_budget_of_its_run_is_refused(searched, tmp_path, capsys):
     wide = {"layer1.0.conv1": 16, "layer1.1.conv1": 16, "layer2.0.conv1": 32, "layer2.1.conv1": 32}
-    policy = edited_policy(searched, tmp_path / "wide", **wide)
-    assert main(["prune", "--policy", policy, "--out", str(tmp_path / "pruned")]) == 0
-    assert "which is above the budget of 824,128 (50.0%); it is carried out as it is" in capsys.readouterr().err
-    words = ["prune", "--policy", str(searched / "policy.json"), "--out", str(tmp_path / "within")]
-    assert main(words) == 0
-    assert "above the budget" not in capsys.readouterr().err
+    policy = edited_policy(searched, tmp_path / "wide", ratios=False, **wide)
+    line = error_of(["prune", "--policy", policy, "--out", str(tmp_path / "pruned")], capsys)
+    assert "which is above the budget of 824,128 (50.0%); keep less, or scale it to the budget with" in line
+    assert not (tmp_path / "pruned" / "model.safetensors").exists()
+
+
+def test_a_policy_that_contradicts_itself_is_refused(searched, tmp_path, capsys):
+    policy = edited_policy(searched, tmp_path / "edited", **{"layer1.0.conv1": 1})
+    line = error_of(["prune", "--policy", policy, "--out", str(tmp_path / "pruned")], capsys)
+    assert "layer1.0.conv1" in line
 
 
 @pytest.fixture

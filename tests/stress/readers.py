@@ -115,8 +115,8 @@ def _policy(folder: Path) -> Path:
 
 def _prune(folder: Path) -> object:
     structure, pruner = _dense()
-    allocation = read_policy(folder / "policy.json")
     problem = build_problem(structure, None, PruningConfig())
+    allocation = read_policy(folder / "policy.json").checked(problem)
     problem.costs_of(problem.widths(allocation))
     return pruner.prune(allocation)
 
