@@ -48,7 +48,7 @@ def run(options: jsonargparse.Namespace) -> None:
     """
     from amc.cli.setup import build_model, check_images, display, load_roles, load_run
     from amc.cli.sparsity import costs_of, is_sparse
-    from amc.costs.counting import uncounted_operators
+    from amc.costs.counting import operators_by_own_rule, uncounted_operators
     from amc.pipeline.task import example_of
     from amc.report.tables import networks_table, render
     from amc.runtime import resolve_device
@@ -68,7 +68,8 @@ def run(options: jsonargparse.Namespace) -> None:
     sparse = options.run is not None and is_sparse(Path(options.run), config)
     example = example_of(data, None)
     costs = costs_of(model.cpu(), example, sparse=sparse)
-    print(render(networks_table({name: (costs, accuracy)}, uncounted_operators(model, example))))
+    operators = uncounted_operators(model, example), operators_by_own_rule(model, example)
+    print(render(networks_table({name: (costs, accuracy)}, *operators)))
 
 
 COMMAND = Command(

@@ -161,6 +161,7 @@ def _summary(
         accuracy={**known, **accuracy},
         dense_costs=dense,
         left_out=earlier.get("not_counted"),
+        own_rule=earlier.get("counted_by_own_rule"),
         budget=earlier.get("budget"),
         pruning=earlier.get("pruning"),
         agent=earlier.get("agent"),

@@ -68,11 +68,11 @@ def run(options: jsonargparse.Namespace) -> None:
         return
     from amc.cli.setup import build_model, example_for, names_data
     from amc.costs.agreement import check_dense_flops
-    from amc.costs.counting import uncounted_operators
+    from amc.costs.counting import operators_by_own_rule, uncounted_operators
     from amc.models.quick_weights import QuickWeights
     from amc.pipeline.config import budget_of
     from amc.pipeline.task import build_problem
-    from amc.report.tables import obstacles, structure_table, uncounted_note
+    from amc.report.tables import obstacles, own_rule_note, structure_table, uncounted_note
     from amc.tracing.skipping import worthwhile
     from amc.tracing.trace import trace_structure
 
@@ -96,8 +96,11 @@ def run(options: jsonargparse.Namespace) -> None:
         print(_LEFT_OUT)
     else:
         check_dense_flops(model, structure, example)
-    if not large and (note := uncounted_note(uncounted_operators(model, example))):
-        print(note)
+        notes = (
+            own_rule_note(operators_by_own_rule(model, example)),
+            uncounted_note(uncounted_operators(model, example)),
+        )
+        print("".join(f"{note}\n" for note in notes if note), end="")
     if problem is None:
         print(f"nothing to prune: {obstacle}")
         return

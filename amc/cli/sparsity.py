@@ -36,6 +36,7 @@ class _Summary(msgspec.Struct):
     accuracy: dict[str, float | None]
     budget: dict[str, float | None] | None = None
     not_counted: dict[str, int] | None = None
+    counted_by_own_rule: dict[str, int] | None = None
     pruning: _Pruning | None = None
 
 

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from amc.costs.recurrent_flops import recurrent_rules
 from amc.runtime.call import evaluation_mode, tensors_in, without_fused_attention
 
 if TYPE_CHECKING:
     from fvcore.nn import FlopCountAnalysis
 
 _NAMES = """
-    lstm gru rnn_tanh rnn_relu scaled_dot_product_attention _native_multi_head_attention
+    scaled_dot_product_attention _native_multi_head_attention
     _transformer_encoder_layer_fwd baddbmm addbmm addmv addr mv dot vdot inner outer ger tensordot chain_matmul kron
     bilinear cdist pdist matrix_power matrix_exp inverse pinverse svd qr cholesky cholesky_solve triangular_solve
     stft istft conv_tbc embedding_bag
@@ -69,14 +70,31 @@ def flops_by_operator(
     model: nn.Module, example_input: Tensor | tuple[Any, ...] | Mapping[str, Tensor]
 ) -> dict[str, int]:
     """Counts as `count_flops`, by the name of the operator as fvcore knows it, such as `"conv"`."""
-    with _analysis(model, example_input) as (analysis, _):
+    with _analysis(model, example_input) as (analysis, _, _):
         return {name: int(flops) for name, flops in analysis.by_operator().items()}
+
+
+def operators_by_own_rule(
+    model: nn.Module, example_input: Tensor | tuple[Any, ...] | Mapping[str, Tensor]
+) -> dict[str, int]:
+    """Finds the operators that `count_flops` counts by a rule of our own: recurrent layers, which fvcore leaves out.
+
+    Args:
+        model: The network.
+        example_input: As for `count_flops`.
+
+    Returns:
+        How often one forward pass calls each, by name, such as `{"lstm": 1}`.
+    """
+    with _analysis(model, example_input) as (analysis, _, own):
+        analysis.total()
+    return {_called(kind): calls for kind, calls in sorted(own.items())}
 
 
 def uncounted_operators(
     model: nn.Module, example_input: Tensor | tuple[Any, ...] | Mapping[str, Tensor]
 ) -> dict[str, int]:
-    """Finds the operators with arithmetic of weight that `count_flops` leaves out: products, recurrent layers, `fft`.
+    """Finds the operators with arithmetic of weight that `count_flops` leaves out: fused products, `fft`.
 
     What fvcore leaves out by convention (element-wise operators, sums, softmax) is not among them. An operator that is
     not PyTorch's own is, as there is no telling what it computes.
@@ -86,9 +104,9 @@ def uncounted_operators(
         example_input: As for `count_flops`.
 
     Returns:
-        How often one forward pass calls each, by name, such as `{"lstm": 1}`.
+        How often one forward pass calls each, by name, such as `{"fft_fft2": 1}`.
     """
-    with _analysis(model, example_input) as (analysis, left_out):
+    with _analysis(model, example_input) as (analysis, left_out, _):
         analysis.total()
         found = Counter(analysis.unsupported_ops()) + left_out
     return {_called(kind): calls for kind, calls in sorted(found.items()) if _is_arithmetic(kind)}
@@ -104,7 +122,7 @@ def _is_arithmetic(kind: str) -> bool:
 
 
 def _called(kind: str) -> str:
-    """Names an operator as a person knows it: `"lstm"` for `"aten::lstm"`, an own function by its class."""
+    """Names an operator as a person knows it: `"lstm"` for `"aten::lstm"`, a function of the user's by its class."""
     name = kind.rpartition("::")[2]
     return "scripted function" if name == "CallFunction" else name.removeprefix("PythonOp.").lstrip("^")
 
@@ -112,9 +130,14 @@ def _called(kind: str) -> str:
 @contextmanager
 def _analysis(
     model: nn.Module, example_input: Tensor | tuple[Any, ...] | Mapping[str, Tensor]
-) -> Iterator[tuple[FlopCountAnalysis, Counter[str]]]:
-    """Prepares fvcore's analysis of a network, for use within the context, and a list of what our rules leave out."""
+) -> Iterator[tuple[FlopCountAnalysis, Counter[str], Counter[str]]]:
+    """Prepares fvcore's analysis of a network, for use within the context.
+
+    Yields:
+        The analysis; what our rules leave out, and what they count that fvcore does not, once it has counted.
+    """
     left_out: Counter[str] = Counter()
+    own: Counter[str] = Counter()
     names = None
     if isinstance(example_input, Mapping):
         names, inputs = tuple(example_input), tuple(example_input.values())
@@ -128,7 +151,9 @@ def _analysis(
         analysis.set_op_handle("aten::einsum", _count_einsum)
         analysis.set_op_handle("aten::matmul", partial(_count_matmul, left_out))
         analysis.set_op_handle("aten::_convolution_mode", _count_padded_convolution)
-        yield analysis, left_out
+        for name, rule in recurrent_rules(own).items():
+            analysis.set_op_handle(name, rule)
+        yield analysis, left_out, own
 
 
 class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from agents import SearchResult
-from amc.costs.counting import uncounted_operators
+from amc.costs.counting import operators_by_own_rule, uncounted_operators
 from amc.pipeline.deliver import Delivered
 from amc.pipeline.search import SearchConfig
 from amc.pipeline.speed import slower_note
@@ -56,6 +56,12 @@ def not_counted(task: Task) -> dict[str, int]:
     return uncounted_operators(task.model, example)
 
 
+def own_rules(task: Task) -> dict[str, int]:
+    """Returns which operators' FLOPs are counted by a rule of our own: how often each is called, by name."""
+    example = on_device(task.example_input, next(task.model.parameters()).device)
+    return operators_by_own_rule(task.model, example)
+
+
 def summary_record(
     command: str,
     model: str,
@@ -66,6 +72,7 @@ def summary_record(
     dense_costs: Mapping[str, int | float] | None = None,
     metric: str | None = None,
     left_out: Mapping[str, int] | None = None,
+    own_rule: Mapping[str, int] | None = None,
     budget: Mapping[str, int] | None = None,
     pruning: Mapping[str, Any] | None = None,
     agent: str | None = None,
@@ -88,6 +95,7 @@ def summary_record(
         dense_costs: What the dense network costs, by metric, where that is known.
         metric: What the figures under `accuracy` are, in words.
         left_out: Operators that the FLOPs leave out, and how often each is called.
+        own_rule: Operators whose FLOPs are counted by a rule of our own, and how often each is called.
         budget: The largest costs within the budget, by metric.
         pruning: The options of pruning.
         agent: Who chose the allocation.
@@ -110,6 +118,7 @@ def summary_record(
         "budget": dict(budget or {}),
         "costs": {name: {"dense": (dense_costs or {}).get(name), "pruned": cost} for name, cost in costs.items()},
         "not_counted": dict(left_out or {}),
+        "counted_by_own_rule": dict(own_rule or {}),
         "latency_ms": None if latency_ms is None else dict(latency_ms),
         "metric": metric,
         "accuracy": {name: accuracy.get(name) for name in ("dense", "pruned", "finetuned")},
@@ -152,6 +161,7 @@ def summarise(
         accuracy={"dense": dense, "pruned": delivered.pruned, "finetuned": delivered.finetuned},
         dense_costs=task.problem.dense_costs,
         left_out=not_counted(task),
+        own_rule=own_rules(task),
         budget=task.problem.limits,
         metric=metric_title(task, dense),
         notes=tuple(filter(None, (*delivered.notes, slower_note(latency_ms, task.problem.kind)))),

@@ -10,7 +10,7 @@ from typing import Any
 from amc.data.preprocessing import preprocessing_record
 from amc.pipeline.deliver import Delivered
 from amc.pipeline.result import CompressionResult
-from amc.pipeline.summary import metric_title, not_counted, summary_record
+from amc.pipeline.summary import metric_title, not_counted, own_rules, summary_record
 from amc.pipeline.task import Task
 from amc.report.plots import plot_run
 from amc.report.tables import FILE_WIDTH, allocation_table, networks_table, render, summary_table
@@ -48,7 +48,7 @@ def write_network(folder: Path, task: Task, source: ModelSource, delivered: Deli
         delivered.model,
         describe(task.model, task.structure, delivered.kept, source, example_input=task.example_input),
     )
-    dense, left_out = task.test(task.model), not_counted(task)
+    dense, left_out, own_rule = task.test(task.model), not_counted(task), own_rules(task)
     write_json(
         folder / SUMMARY,
         summary_record(
@@ -60,6 +60,7 @@ def write_network(folder: Path, task: Task, source: ModelSource, delivered: Deli
             dense_costs=task.problem.dense_costs,
             metric=metric_title(task, dense),
             left_out=left_out,
+            own_rule=own_rule,
             pruning=asdict(task.pruning),
         ),
     )
@@ -67,7 +68,7 @@ def write_network(folder: Path, task: Task, source: ModelSource, delivered: Deli
     if record is not None:
         write_json(folder / PREPROCESSING, record)
     rows = {"dense": (task.problem.dense_costs, dense), "pruned": (delivered.costs, delivered.pruned)}
-    return render(networks_table(rows, left_out))
+    return render(networks_table(rows, left_out, own_rule))
 
 
 def _allocations(result: CompressionResult) -> dict[str, Allocation]:

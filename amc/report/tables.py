@@ -30,7 +30,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     dense_costs = {metric: cost["dense"] for metric, cost in summary["costs"].items()}
     table = Table(
         title=f"{summary['model']}, {_budget(summary)}",
-        caption=_caption(summary["not_counted"], summary["metric"] or _TOP_1),
+        caption=_caption(summary["not_counted"], summary.get("counted_by_own_rule", {}), summary["metric"] or _TOP_1),
     )
     table.add_column("network")
     for heading in (*map(_heading, dense_costs), "pruned", "fine-tuned", "lost"):
@@ -68,15 +68,18 @@ def _speed(latency: Mapping[str, Any]) -> str:
 
 
 def networks_table(
-    rows: Mapping[str, tuple[Mapping[str, int | float], float]], uncounted: Mapping[str, int] | None = None
+    rows: Mapping[str, tuple[Mapping[str, int | float], float]],
+    uncounted: Mapping[str, int] | None = None,
+    own_rule: Mapping[str, int] | None = None,
 ) -> Table:
     """Shows networks.
 
     Args:
         rows: Costs by metric and test accuracy in percent, by name; all have the same metrics.
         uncounted: Operators that the FLOPs leave out, and how often each is called.
+        own_rule: Operators whose FLOPs are counted by a rule of our own, and how often each is called.
     """
-    table = Table(caption=_caption(uncounted or {}))
+    table = Table(caption=_caption(uncounted or {}, own_rule or {}))
     table.add_column("network")
     metrics = list(next(iter(rows.values()))[0])
     for heading in (*map(_heading, metrics), "accuracy"):
@@ -147,8 +150,16 @@ def uncounted_note(uncounted: Mapping[str, int]) -> str:
     Args:
         uncounted: How often each operator is called, by name.
     """
-    calls = [f"{name} ({count} call{'' if count == 1 else 's'})" for name, count in uncounted.items()]
-    return f"not counted in FLOPs: {', '.join(calls)}" if calls else ""
+    return f"not counted in FLOPs: {_calls(uncounted)}" if uncounted else ""
+
+
+def own_rule_note(own_rule: Mapping[str, int]) -> str:
+    """Words which FLOPs are counted by a rule of our own; empty if none are."""
+    return f"FLOPs by a rule of amc's own, as fvcore counts none: {_calls(own_rule)}" if own_rule else ""
+
+
+def _calls(operators: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({count} call{'' if count == 1 else 's'})" for name, count in operators.items())
 
 
 def render(table: Table, width: int | None = None) -> str:
@@ -175,10 +186,10 @@ def _obstacle(index: int, group: ChannelGroup, problem: PruningProblem | None) -
     return "residual stream; --pruning.residual true prunes it too" if group.residual else "excluded, or too narrow"
 
 
-def _caption(uncounted: Mapping[str, int], metric: str = _TOP_1) -> str:
+def _caption(uncounted: Mapping[str, int], own_rule: Mapping[str, int], metric: str = _TOP_1) -> str:
     """Says under a table of networks what its figures are."""
     caption = f"accuracy: {metric}; FLOPs: a multiply-add is one"
-    return "\n".join(filter(None, (caption, uncounted_note(uncounted))))
+    return "\n".join(filter(None, (caption, own_rule_note(own_rule), uncounted_note(uncounted))))
 
 
 def _letter(place: int) -> str:

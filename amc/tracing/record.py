@@ -35,9 +35,9 @@ WIDTH_ATTRIBUTES = tuple(_WIDTHS.split())
 LAYER_SIZES = ("normalized_shape", "kernel_size", "stride", "padding", "dilation", "output_size")
 """Where layers remember sizes that they do not give to `reshape`."""
 
-_RECURRENT, _POWERS = ("lstm", "gru", "rnn_tanh", "rnn_relu"), ("linalg_matrix_power", "matrix_power")
+_POWERS = ("linalg_matrix_power", "matrix_power")
 _PRODUCTS = ("tensordot", "inner", "linalg_multi_dot", "chain_matmul", "scaled_dot_product_attention")
-_UNCOUNTED = frozenset({*_RECURRENT, *_POWERS, *_PRODUCTS})
+_UNCOUNTED = frozenset({*_POWERS, *_PRODUCTS})
 """Functions of PyTorch that fvcore sees as one operator, and counts as nothing, though they run matrix products."""
 
 

@@ -212,17 +212,19 @@ def test_inspect_tells_what_is_not_counted_and_a_budget_out_of_reach(capsys, tmp
     command = ["inspect", "--model", "recurrent_net:build", "--shape", "3,8,8"]
     assert main([*command, "--budget.flops", "0.04"]) == 0
     printed = capsys.readouterr().out
-    assert "not counted in FLOPs: lstm (1 call)" in printed
-    assert "smallest reachable: 320 FLOPs (4.5% of the dense network)" in printed
-    reach = "cannot be reached: the smallest reachable is 320 (flops=0.0447)"
-    assert f"budget: flops of at most 286 of 7,168 {reach}" in printed
-    assert main([*command, "--budget.flops", "0.125"]) == 0
+    assert "not counted in FLOPs: fft_irfft2 (1 call), fft_rfft2 (1 call)" in printed
+    assert "FLOPs by a rule of amc's own, as fvcore counts none: lstm (1 call)" in printed
+    assert "smallest reachable: 9,280 FLOPs (33.6% of the dense network)" in printed
+    reach = "cannot be reached: the smallest reachable is 9,280 (flops=0.3357)"
+    assert f"budget: flops of at most 1,105 of 27,648 {reach}" in printed
+    assert main([*command, "--budget.flops", "0.5"]) == 0
     assert "cannot be reached" not in capsys.readouterr().out
-    assert main([*command, "--budget.flops", "9999"]) == 2
-    assert "above the dense network's 7,168" in capsys.readouterr().err
+    assert main([*command, "--budget.flops", "99999"]) == 2
+    assert "above the dense network's 27,648" in capsys.readouterr().err
 
 
 RECURRENT = """
+import torch
 from torch import nn
 
 class Net(nn.Module):
@@ -232,7 +234,8 @@ class Net(nn.Module):
         self.recurrent = nn.LSTM(11, 5, batch_first=True)
 
     def forward(self, x):
-        return self.recurrent(self.wide(self.stem(x)).flatten(2).transpose(1, 2))[0][:, -1]
+        x = self.wide(self.stem(torch.fft.irfft2(torch.fft.rfft2(x))))
+        return self.recurrent(x.flatten(2).transpose(1, 2))[0][:, -1]
 
 build = Net
 """

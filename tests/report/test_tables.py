@@ -24,6 +24,7 @@ def test_what_was_kept_stands_below_the_summary():
         "budget": {"flops": 50},
         "costs": {"flops": {"dense": 100, "pruned": 50}},
         "not_counted": {},
+        "counted_by_own_rule": {},
         "accuracy": {"dense": 95.0, "pruned": 90.0, "finetuned": 90.0},
         "notes": ["the network before fine-tuning is kept"],
         "baselines": {"erk": {**figures, "notes": ["training made it worse"]}, "uniform": figures},
