@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from agents.heuristics.base import OneShot
 from agents.protocol import problem_of
+from amc.problem.edited_policy import checked_policy
 from amc.storage.policy import read_policy
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class PolicyFile(OneShot):
             ConfigurationError: If the policy does not fit the network, or contradicts itself.
         """
         problem = problem_of(env)
-        widths = problem.widths(self.policy.checked(problem, exactly=False))
+        widths = problem.widths(checked_policy(self.policy, problem, exactly=False))
         if problem.limit is None:
             return widths
         bounds = zip(problem.min_widths, widths, problem.max_widths, strict=True)

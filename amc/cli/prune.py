@@ -71,6 +71,7 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.pipeline.prepare import train_dense
     from amc.pipeline.settling import settled
     from amc.pipeline.summary import policy_record
+    from amc.problem.edited_policy import checked_policy
     from amc.report.files import write_network
     from amc.report.origin import trust_words
     from amc.report.run_recorder import RunRecorder
@@ -91,7 +92,7 @@ def run(options: jsonargparse.Namespace) -> None:
     with opened as recorder:
         untuned = replace(config, finetune=replace(config.finetune, epochs=0))
         task, source = open_task(untuned, load_roles(config.data, config.seed, shown))
-        allocation = stored.checked(task.problem)
+        allocation = checked_policy(stored, task.problem)
         policy = policy_record(task.problem, allocation)
         if _has_budget(options, config, file):
             _check_budget(budget_of(config), task.problem, allocation, file)

@@ -9,6 +9,7 @@ import pytest
 import agents
 from amc.errors import ConfigurationError, UnknownNameError
 from amc.problem.decision import Decision
+from amc.problem.edited_policy import checked_policy
 from amc.problem.space import DecisionSpace
 from amc.storage.policy import read_policy
 
@@ -37,21 +38,21 @@ def write(folder, kind, **changes):
 
 def test_a_policy_as_it_was_written_passes(kind, tmp_path):
     for policy in (write(tmp_path, kind), write(tmp_path, kind, pruning_ratios={})):
-        assert policy.checked(SPACES[kind]).widths == WIDTHS[kind]
-        assert policy.checked(SPACES[kind], exactly=False).widths == WIDTHS[kind]
+        assert checked_policy(policy, SPACES[kind]).widths == WIDTHS[kind]
+        assert checked_policy(policy, SPACES[kind], exactly=False).widths == WIDTHS[kind]
 
 
 def test_people_round_ratios(kind, tmp_path):
     third = {**WIDTHS[kind], "a.conv": 5 if kind == "filter" else 144}
     ratio = round(1 - third["a.conv"] / SPACES[kind].decisions[0].size, 4)
-    write(tmp_path, kind, widths=third, pruning_ratios={**RATIOS, "a.conv": ratio}).checked(SPACES[kind])
+    checked_policy(write(tmp_path, kind, widths=third, pruning_ratios={**RATIOS, "a.conv": ratio}), SPACES[kind])
 
 
 @pytest.mark.parametrize("exactly", [True, False])
 def test_ratios_that_disagree_with_the_widths_are_refused(kind, exactly, tmp_path):
     policy = write(tmp_path, kind, pruning_ratios={**RATIOS, "a.conv": 0.5})
     with pytest.raises(ConfigurationError, match=r"a\.conv, a pruning ratio of 0\.75, and pruning_ratios says 0\.5"):
-        policy.checked(SPACES[kind], exactly=exactly)
+        checked_policy(policy, SPACES[kind], exactly=exactly)
 
 
 def test_a_decision_that_is_left_out_is_refused(kind, tmp_path):
@@ -62,10 +63,10 @@ def test_a_decision_that_is_left_out_is_refused(kind, tmp_path):
         with pytest.raises(
             ConfigurationError, match=rf"b\.conv keeps, and leaves it out; write its {size} under widths"
         ):
-            policy.checked(SPACES[kind])
-    assert policy.checked(SPACES[kind], exactly=False).widths == widths  # stays dense, and is scaled with the rest
+            checked_policy(policy, SPACES[kind])
+    assert checked_policy(policy, SPACES[kind], exactly=False).widths == widths  # it stays dense
     with pytest.raises(ConfigurationError, match="leaves it out"):
-        write(tmp_path, kind, widths=widths).checked(SPACES[kind], exactly=False)
+        checked_policy(write(tmp_path, kind, widths=widths), SPACES[kind], exactly=False)
 
 
 @pytest.mark.parametrize("place", ["widths", "pruning_ratios"])
@@ -73,7 +74,7 @@ def test_unknown_layers_are_refused_with_the_nearest_name(kind, place, tmp_path)
     known = WIDTHS[kind] if place == "widths" else RATIOS
     policy = write(tmp_path, kind, **{place: {**known, "b.cnv": 24}})
     with pytest.raises(UnknownNameError, match=r"unknown decision in .*policy\.json: 'b\.cnv'; did you mean 'b\.conv'"):
-        policy.checked(SPACES[kind])
+        checked_policy(policy, SPACES[kind])
 
 
 @pytest.mark.parametrize("width", [0, 10**6, 7, 9])
@@ -83,13 +84,13 @@ def test_widths_that_may_not_be_kept_are_refused(kind, width, tmp_path):
         r"8 to 32 of its 32 units in steps of 8" if kind == "filter" else r"46 to 4608 of its 4608 units in steps of 2"
     )
     with pytest.raises(ConfigurationError, match=rf"b\.conv must keep {allowed}, not {width}; write such a number, or"):
-        policy.checked(SPACES[kind])
+        checked_policy(policy, SPACES[kind])
 
 
 def test_a_policy_of_the_other_kind_is_refused_with_the_option(kind, tmp_path):
     other = next(name for name in SPACES if name != kind)
     with pytest.raises(ConfigurationError, match=rf"kind '{other}', not '{kind}'; set --pruning.family {kind}"):
-        write(tmp_path, kind).checked(SPACES[other])
+        checked_policy(write(tmp_path, kind), SPACES[other])
 
 
 def test_the_agent_that_plays_a_policy_checks_it_too(toys, tmp_path):

@@ -30,6 +30,7 @@ from amc.models import create_model, load_weights
 from amc.pipeline.config import budget_of
 from amc.pipeline.run_files import RunFiles
 from amc.pipeline.task import build_problem
+from amc.problem.edited_policy import checked_policy
 from amc.pruning import FilterPruner, TableOptions, build_tables
 from amc.pruning.config import PruningConfig
 from amc.report.origin import Origin
@@ -116,7 +117,7 @@ def _policy(folder: Path) -> Path:
 def _prune(folder: Path) -> object:
     structure, pruner = _dense()
     problem = build_problem(structure, None, PruningConfig())
-    allocation = read_policy(folder / "policy.json").checked(problem)
+    allocation = checked_policy(read_policy(folder / "policy.json"), problem)
     problem.costs_of(problem.widths(allocation))
     return pruner.prune(allocation)
 

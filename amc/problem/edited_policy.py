@@ -1,0 +1,74 @@
+"""Policies are files that people edit: they are checked against a network before they are used."""
+
+from __future__ import annotations
+
+from amc.errors import ConfigurationError, UnknownNameError
+from amc.problem.decision import Decision
+from amc.problem.space import DecisionSpace
+from amc.storage.policy import StoredPolicy
+from amc.structure import Allocation
+
+_ROUNDED = 1e-4
+"""How far a pruning ratio may be from the one that the widths come to: people round them."""
+
+
+def checked_policy(policy: StoredPolicy, space: DecisionSpace, *, exactly: bool = True) -> Allocation:
+    """Returns the allocation of a policy if it fits a network and agrees with itself.
+
+    Args:
+        policy: The policy.
+        space: The decisions that it must be about.
+        exactly: Whether it is carried out as it is: then it names every decision, and keeps what the bounds and the
+            rounding of each allow. Otherwise it is scaled, and what it does not name stays dense.
+
+    Raises:
+        UnknownNameError: If it names what is not a decision.
+        ConfigurationError: If it is of the other kind, leaves a decision out, keeps what may not be kept, or its
+            pruning ratios say something else than its widths.
+    """
+    file, widths, ratios = policy.file, policy.allocation.widths, policy.pruning_ratios
+    if policy.allocation.kind != space.kind:
+        raise ConfigurationError(
+            f"{file} must be a policy of kind {space.kind!r}, not {policy.allocation.kind!r}; "
+            f"set --pruning.family {policy.allocation.kind}, or give another policy"
+        )
+    known = {decision.name: decision for decision in space.decisions}
+    for name in [*widths, *ratios]:
+        if name not in known:
+            raise UnknownNameError(f"decision in {file}:", name, known)
+    for name, decision in known.items():
+        if name in widths:
+            _check_width(policy, decision, exactly=exactly)
+        elif exactly or name in ratios:
+            raise ConfigurationError(
+                f"{file} must say how many units {name} keeps, and leaves it out; write its {decision.size} under "
+                "widths to keep it dense, or give the pruning options of its search"
+            )
+        if name in ratios:
+            _check_ratio(policy, decision)
+    return policy.allocation
+
+
+def _check_width(policy: StoredPolicy, decision: Decision, *, exactly: bool) -> None:
+    """Refuses a number of units that may not be kept."""
+    width = policy.allocation.widths[decision.name]
+    low, high = (decision.smallest, decision.largest) if exactly else (1, decision.size)
+    steps = f" in steps of {decision.step}" if exactly and decision.step > 1 else ""
+    if low <= width <= high and (not steps or decision.nearest(width) == width):
+        return
+    bounds = "" if (low, high) == (1, decision.size) and not steps else ", or give the pruning options of its search"
+    raise ConfigurationError(
+        f"{policy.file}: {decision.name} must keep {low} to {high} of its {decision.size} units{steps}, "
+        f"not {width}; write such a number{bounds}"
+    )
+
+
+def _check_ratio(policy: StoredPolicy, decision: Decision) -> None:
+    """Refuses a ratio that is not that of the width."""
+    width, said = policy.allocation.widths[decision.name], policy.pruning_ratios[decision.name]
+    comes_to = 1 - width / decision.size
+    if abs(said - comes_to) > _ROUNDED:
+        raise ConfigurationError(
+            f"{policy.file}: widths keeps {width} of {decision.size} units of {decision.name}, a pruning ratio of "
+            f"{comes_to:.6g}, and pruning_ratios says {said:g}; change both, or delete pruning_ratios"
+        )
