@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from amc.structure.extents import CostTerm, Extent
+from amc.structure.residual_sums import ResidualSum
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,7 @@ class ModelStructure:
         flops_terms: FLOPs as fvcore counts them, as a function of the widths of ALL groups, by index in `groups`.
         params_terms: Number of parameters, as a function of the widths of all groups.
         attributes: Numbers that modules remember and that follow the widths.
+        sums: Sums that layers can set right when they are refit, in the order of the layers.
     """
 
     layers: tuple[LayerSpec, ...]
@@ -131,6 +133,7 @@ class ModelStructure:
     flops_terms: tuple[CostTerm, ...]
     params_terms: tuple[CostTerm, ...]
     attributes: tuple[ModuleAttribute, ...] = ()
+    sums: tuple[ResidualSum, ...] = ()
 
     @cached_property
     def prunable(self) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from amc.structure.model_structure import (
     ModuleAttribute,
     TensorCut,
 )
+from amc.structure.residual_sums import ResidualSum
 from amc.tracing.entries import Factor, LayerRecord, dense_flops
 from amc.tracing.record import Trace
 from amc.tracing.shadow import Shadow
@@ -117,6 +118,7 @@ def assemble(trace: Trace) -> ModelStructure:
         flops[open_factors] += coefficient * constant
     return ModelStructure(
         layers=tuple(_layer(trace, grouping, record) for record in trace.layers.values()),
+        sums=tuple(found for record in trace.layers.values() for found in _sums(trace, record)),
         groups=grouping.groups,
         flops_terms=tuple(CostTerm(coefficient, factors) for factors, coefficient in flops.items()),
         params_terms=_params_terms(trace, grouping),
@@ -271,6 +273,14 @@ def _layer(trace: Trace, grouping: Grouping, record: LayerRecord) -> LayerSpec:
         reads=tuple(_groups_of(trace, grouping, record.in_labels)),
         batch_norm=record.batch_norm,
     )
+
+
+def _sums(trace: Trace, record: LayerRecord) -> list[ResidualSum]:
+    """Returns the sums that a layer can set right; one that runs more than once can set none right."""
+    layer = _owner(record.weight)
+    if record.calls != 1 or record.weight != f"{layer}.weight":
+        return []
+    return trace.sums.of_layer(layer, record.batch_norm or layer)
 
 
 def _groups_of(trace: Trace, grouping: Grouping, labels: Factor) -> list[int]:

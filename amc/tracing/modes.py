@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from amc.runtime.call import tensors_in
+from amc.structure.residual_sums import WHOLE_FUNCTIONS
 from amc.tracing.liveness import memory_of
 from amc.tracing.record import Trace
 from amc.tracing.rules import apply_rule
@@ -63,22 +64,33 @@ class FunctionMode(TorchFunctionMode):
         running[0].append(getattr(func, "__name__", ""))
         running[1].append(tensors_in((args, kwargs)))
         try:
-            return func(*args, **(kwargs or {}))
+            output = func(*args, **(kwargs or {}))
         finally:
             for stack in running:
                 stack.pop()
+        name = getattr(func, "__name__", "")
+        if self.trace.counting and name in WHOLE_FUNCTIONS and WHOLE_FUNCTIONS.isdisjoint(self.trace.functions):
+            self.trace.sums.ran(name, args, output)
+        return output
 
 
 @contextmanager
 def module_names(trace: Trace) -> Iterator[None]:
     """Keeps the stack of running modules in `trace.modules`."""
 
+    def enter(name: str) -> None:
+        trace.modules.append(name)
+        if trace.counting:
+            trace.sums.started(name)
+
     def leave(module: nn.Module, args: Any, output: Any) -> None:
-        trace.modules.pop()
+        name = trace.modules.pop()
+        if trace.counting:
+            trace.sums.returned(name, output)
 
     handles = []
     for name, module in trace.model.named_modules():
-        handles.append(module.register_forward_pre_hook(lambda _module, _args, name=name: trace.modules.append(name)))
+        handles.append(module.register_forward_pre_hook(lambda _module, _args, name=name: enter(name)))
         handles.append(module.register_forward_hook(leave))
     trace.modules.append("")
     try:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from amc.tracing.entries import Derived, Factor, LayerRecord, ParameterView, Producer, Step
 from amc.tracing.shadow import Shadow, merged_along
+from amc.tracing.sums import SumRecorder
 from amc.tracing.units import ChannelUnits, Labels
 
 _HEADS = "num_heads n_heads nhead n_head num_attention_heads heads"
@@ -63,6 +64,7 @@ class Trace:
         norm_calls: How often each batch norm has run, by name.
         derived: What was computed from parameters alone, by the identity of the tensor.
         users: The modules that were running when a parameter or buffer was used, by its name.
+        sums: What the outputs of modules are added to.
     """
 
     model: nn.Module
@@ -96,6 +98,7 @@ class Trace:
         self.derived: dict[int, Derived] = {}
         self.all_producers: list[Producer] = []
         self.users: dict[str, set[str]] = {}
+        self.sums = SumRecorder()
 
     @property
     def module(self) -> nn.Module:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from amc.runtime.call import first_line, tensors_in
+from amc.structure.residual_sums import WHOLE_FUNCTIONS, kind_of
 from amc.tracing import rules_compute, rules_convolution, rules_move, rules_norms, rules_position
 from amc.tracing.derived import origin
 from amc.tracing.liveness import step
@@ -48,6 +49,8 @@ def apply_rule(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str,
         trace.overwritten(args[0])
     if trace.counting:
         trace.ran(step(func, args, kwargs, outputs, range(costs, len(trace.costs))), tensors_in(outputs))
+        if WHOLE_FUNCTIONS.isdisjoint(trace.functions):
+            trace.sums.ran(kind_of(func, kwargs), args, outputs)
     if source is not None:
         derived = replace(source, costs=(*source.costs, *range(costs, len(trace.costs))))
         trace.derived.update({id(tensor): derived for tensor in tensors_in(outputs) if trace.view_of(tensor) is None})

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from amc.structure import Allocation, ChannelGroup, Extent, LayerSpec, ModelStructure, TensorCut
 from amc.structure.model_structure import ModuleAttribute
+from amc.structure.residual_sums import OperatorCall, ResidualSum
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,21 @@ def net_case() -> Case:
     for block in ("block1", "block2"):
         layers += [layer(model, f"{block}.conv{i}", f"{block}.bn{i}") for i in (1, 2)]
     layers += [layer(model, "expand"), layer(model, "head")]
-    structure = ModelStructure(tuple(layers), tuple(groups), (), (), tuple(attributes))
+    structure = ModelStructure(tuple(layers), tuple(groups), (), (), tuple(attributes), residual_sums())
     return Case(model, structure, torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(1)))
+
+
+def residual_sums() -> tuple[ResidualSum, ...]:
+    """Each block adds what the activation before it returned: two run in each block, the second behind its sum."""
+    return tuple(
+        ResidualSum(
+            f"block{index + 1}.conv2",
+            OperatorCall("aten.add.Tensor", index),
+            OperatorCall("aten.relu.default", 2 * index),
+            f"block{index + 1}.bn2",
+        )
+        for index in range(2)
+    )
 
 
 def grouped_case() -> Case:

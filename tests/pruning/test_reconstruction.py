@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from amc.pruning import FilterPruner, ReconstructionOptions, TableOptions, build_tables, reconstruct
-from amc.pruning.recovery.residual_sums import OperatorWatch, confirm_residual_sums, find_residual_sums
+from amc.pruning.recovery.residual_sums import OperatorWatch, confirm_residual_sums, traced_sums
 from amc.pruning.regression.least_squares import Moments
 from amc.pruning.regression.patches import input_rows
 from amc.structure import Allocation
@@ -109,7 +109,8 @@ def test_the_share_that_is_done_rises_to_one(net):
 
 
 def test_sums_are_found_where_a_layer_alone_can_set_them_right(net):
-    sums = find_residual_sums(net.model, net.structure.layers, net.images[:2])
+    sums = traced_sums(trace_structure(net.model, net.images[:1]), net.model)
+    assert sums == {found.layer: found for found in net.structure.sums}
     assert sorted(sums) == ["block1.conv2", "block2.conv2"]
     assert [found.addition.place for found in sums.values()] == [0, 1]
     assert {found.outlet for found in sums.values()} == {"block1.bn2", "block2.bn2"}
@@ -131,11 +132,7 @@ class Downsampling(nn.Module):
 @pytest.mark.parametrize(("scale", "found"), [(1, ["shortcut"]), (3, [])])
 def test_the_layer_that_runs_last_sets_the_sum_right_unless_it_is_scaled(net, scale, found):
     model = Downsampling(scale).eval()
-    layers = [
-        replace(net.structure.layers[0], name=name, weight=f"{name}.weight", weight_shape=tuple(shape))
-        for name, shape in (("conv", model.conv.weight.shape), ("shortcut", model.shortcut.weight.shape))
-    ]
-    assert list(find_residual_sums(model, layers, net.images[:2])) == found
+    assert list(traced_sums(trace_structure(model, net.images[:1]), model)) == found
 
 
 class Building(nn.Module):
@@ -190,7 +187,7 @@ class Counting(Building):
 def test_a_sum_that_is_not_found_again_is_left_out():
     images = fresh_images(20)
     model, structure, pruned, kept = building(images, 5)
-    sums = find_residual_sums(model, structure.layers, images[:2])
+    sums = traced_sums(structure, model)
     assert list(sums) == list(confirm_residual_sums(sums, pruned, images[:2])) == ["conv2"]
     for network in (model, pruned):
         network.__class__ = Counting
@@ -215,10 +212,10 @@ def test_sums_are_found_whatever_else_the_pruned_network_runs(monkeypatch):
     kinds = []
     for network in (model, pruned):
         kinds.append([])
-        with OperatorWatch(lambda step, args, output: kinds[-1].append(step.operator)):
+        with OperatorWatch(lambda step, args, output: kinds[-1].append(step.kind)).watching():
             network(images)
     assert len(kinds[0]) != len(kinds[1])
-    sums = find_residual_sums(model, structure.layers, images[:2])
+    sums = traced_sums(structure, model)
     assert list(confirm_residual_sums(sums, pruned, images[:2])) == ["conv2"]
 
 
@@ -395,3 +392,42 @@ def test_a_branch_that_its_batch_norm_silences_is_left_alone(net):
     reconstruct(pruned, net.model, net.structure, kept, fresh_images(100))
     assert torch.equal(pruned.block1.conv2.weight, before)
     assert all(value.isfinite().all() for value in pruned.state_dict().values())
+
+
+class Fused(nn.Module):
+    """Adds two branches, behind a function that runs as one operator on some devices and as many on others."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.stem = kind, nn.Linear(4, 6)
+        self.lstm, self.inner, self.outer = nn.LSTM(6, 6, batch_first=True), nn.Linear(6, 9), nn.Linear(9, 6)
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, x):
+        x = functional.relu(self.stem(x))
+        x = self.lstm(x)[0] if self.kind == "lstm" else functional.scaled_dot_product_attention(x, x, x, is_causal=True)
+        x = functional.relu(x)
+        return self.head(x + self.outer(functional.relu(self.inner(x))))
+
+
+@pytest.mark.parametrize("kind", ["lstm", "attention"])
+def test_sums_are_found_again_behind_fused_functions(kind):
+    torch.manual_seed(0)
+    model, inputs = Fused(kind).eval(), torch.randn(2, 5, 4)
+    sums = traced_sums(trace_structure(model, inputs[:1]), model)
+    assert list(sums) == list(confirm_residual_sums(sums, model, inputs)) == ["outer"]
+
+
+class Broadcasting(Building):
+    """Adds positions to the output of a layer: of one image they have the same shape."""
+
+    def forward(self, x):
+        positions = torch.arange(6 * 64).reshape(1, 6, 8, 8) / 384
+        return self.head(functional.relu(self.stem(x) + positions).mean((2, 3)))
+
+
+def test_what_is_broadcast_over_the_images_is_no_summand():
+    model, images = Broadcasting().eval(), fresh_images(2)
+    sums = traced_sums(trace_structure(model, images[:1], verify="nothing"), model)
+    assert list(sums) == ["stem"]
+    assert confirm_residual_sums(sums, model, images) == {}

@@ -8,7 +8,7 @@ from torch import nn
 
 from amc.pruning import CandidateNetwork, FilterPruner, TableOptions, build_tables, reconstruct
 from amc.pruning.batch_norm import is_affine
-from amc.pruning.recovery.residual_sums import find_residual_sums
+from amc.pruning.recovery.residual_sums import traced_sums
 from amc.pruning.regression.patches import is_reader
 from amc.structure import Allocation
 from amc.tracing.trace import trace_structure
@@ -105,7 +105,7 @@ def test_a_sum_behind_an_activation_cannot_be_set_right_by_the_layer_before(imag
     for act, found in ((nn.Identity(), ["outer"]), (nn.ReLU(), [])):
         model = randomised(Residual(act))
         structure = trace_structure(model, images[:1])
-        assert list(find_residual_sums(model, structure.layers, images)) == found
+        assert list(traced_sums(structure, model)) == found
 
 
 def test_a_norm_without_running_statistics_ends_no_sum_that_could_be_set_right(images):
@@ -113,7 +113,7 @@ def test_a_norm_without_running_statistics_ends_no_sum_that_could_be_set_right(i
     model = randomised(Residual(nn.Identity()))
     model.last = nn.BatchNorm2d(8, track_running_stats=False).eval()
     structure = trace_structure(model, images[:1])
-    assert find_residual_sums(model, structure.layers, images[:2]) == {}
+    assert traced_sums(structure, model) == {}
     pruner = FilterPruner(model, structure, build_tables(model, structure, [images]))
     allocation = Allocation("filter", {"inner": 6})
     pruned = pruner.prune(allocation)

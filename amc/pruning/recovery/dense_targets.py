@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from amc.pruning.recovery.residual_sums import OperatorWatch, ResidualSum, Step
+from amc.pruning.recovery.residual_sums import OperatorWatch
 from amc.pruning.regression.patches import READER_TYPES, output_rows
 from amc.runtime.call import call
 from amc.structure import LayerSpec
+from amc.structure.residual_sums import OperatorCall, ResidualSum
 
 BATCH = 250
 """Images that are looked at together."""
@@ -105,7 +106,7 @@ class _Noter:
         self._first, self._count, self._watch = first, count, OperatorWatch(self._report)
         self._noted.clear()
         self._outlets.clear()
-        with self._watch:
+        with self._watch.watching():
             yield
         self.lost |= self._jobs.keys() - self._noted
 
@@ -122,7 +123,7 @@ class _Noter:
 
         return hook
 
-    def _report(self, step: Step, args: Sequence[Any], output: Any) -> None:
+    def _report(self, step: OperatorCall, args: Sequence[Any], output: Any) -> None:
         if step in self._by_addition:
             name, residual = self._by_addition[step]
             outlet = self._outlets.pop(residual.outlet, None)

@@ -21,15 +21,15 @@ from amc.pruning.batch_norm import affine_of, is_batch_norm, output_scale
 from amc.pruning.recovery.dense_targets import BATCH, Job, dense_targets
 from amc.pruning.recovery.residual_sums import (
     OperatorWatch,
-    ResidualSum,
     Summands,
     confirm_residual_sums,
-    find_residual_sums,
+    traced_sums,
 )
 from amc.pruning.regression.least_squares import Moments, NormalEquations
 from amc.pruning.regression.patches import READER_TYPES, Reader, input_rows, is_reader, output_rows, sample_rows
 from amc.runtime.call import call, evaluation_mode, input_of, named_tensors
 from amc.structure import LayerSpec, ModelStructure
+from amc.structure.residual_sums import ResidualSum
 from amc.structure.slicing import kept_positions
 from amc.utils.progress import Progress, silent, steps_of
 
@@ -114,8 +114,8 @@ def _affordable(
 def _residual_sums(
     dense: nn.Module, pruned: nn.Module, structure: ModelStructure, images: Tensor
 ) -> dict[str, ResidualSum]:
-    """Finds the sums that layers enter, in both networks; a layer without one is refit to its own output."""
-    sums = find_residual_sums(dense, structure.layers, images)
+    """Returns the sums that hold in both networks; a layer without one is refit to its own output."""
+    sums = traced_sums(structure, dense)
     for network in (dense, pruned):
         sums = confirm_residual_sums(sums, network, images)
     return sums
@@ -251,7 +251,7 @@ def _refit(
         for name, job in jobs.items()
     ]
     try:
-        with watch:
+        with watch.watching():
             call(pruned, images)
     finally:
         for hook in hooks:
