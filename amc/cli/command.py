@@ -30,7 +30,8 @@ class Command:
         description: The first lines of `--help`.
         usage: What follows the name on the usage line.
         examples: Command lines shown at the end of `--help`, one a line.
-        defaults: Given the words of the command line, returns words that are parsed before them.
+        defaults: Given the words of the command line of a new run, returns words that are parsed before them.
+        resumes: Whether its runs can be resumed. `run` then finds the run as `options.resumed`, None for a new one.
     """
 
     add_arguments: Callable[[jsonargparse.ArgumentParser], None]
@@ -39,6 +40,7 @@ class Command:
     usage: str = "[options]"
     examples: str = ""
     defaults: Callable[[Sequence[str]], list[str]] = lambda words: []
+    resumes: bool = False
 
 
 class HelpFormatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):

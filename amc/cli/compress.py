@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import jsonargparse
 
 from amc.cli.command import Command
 from amc.cli.options import add_output_options, add_run_options, run_config
-from amc.cli.resume import options_to_resume, output_of
+from amc.cli.resume import output_of
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Adds the options of a run, and where it is written."""
     add_run_options(parser)
     add_output_options(parser)
-
-
-def defaults(words: Sequence[str]) -> list[str]:
-    """Takes the options of the run that is resumed."""
-    return options_to_resume(words, "compress") or []
 
 
 def run(options: jsonargparse.Namespace) -> None:
@@ -36,9 +29,11 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.report.run_recorder import RunRecorder
 
     config = run_config(options)
-    path = output_of(config, options.out, options.resume, "compress")
+    path = output_of(options, config)
     shown = display()
-    opened = RunRecorder(path, config, shown, command="compress", resume=options.resume, mix_scores=options.mix_scores)
+    opened = RunRecorder(
+        path, config, shown, command="compress", resumed=options.resumed, mix_scores=options.mix_scores
+    )
     with opened as recorder:
         data = load_roles(config.data, config.seed, shown)
         config = with_new_head(config, data, shown)
@@ -54,7 +49,7 @@ def run(options: jsonargparse.Namespace) -> None:
 COMMAND = Command(
     add_arguments,
     run,
-    defaults=defaults,
+    resumes=True,
     description=(
         "Fits a network into a budget: an agent looks for the layer-wise pruning ratios, the network is pruned and\n"
         "fine-tuned, and what simple rules reach under the same budget is put beside it.\n"

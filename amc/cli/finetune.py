@@ -11,7 +11,7 @@ import jsonargparse
 from amc.cli.command import Command
 from amc.cli.consent import trusted
 from amc.cli.options import add_output_options, add_run_options, find_run, options_of_run, run_config
-from amc.cli.resume import check_started_from, input_of, options_to_resume, output_of
+from amc.cli.resume import check_started_from, input_of, output_of
 from amc.cli.sparsity import read_summary
 from amc.errors import ConfigurationError
 from amc.pipeline.config import RunConfig
@@ -37,10 +37,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
 
 
 def defaults(words: Sequence[str]) -> list[str]:
-    """Takes the options of the run that is resumed, or of the one that is named."""
-    resumed = options_to_resume(words, "finetune")
-    if resumed is not None:
-        return resumed
+    """Takes the options of the run that is named."""
     folder = find_run(words)
     return [] if folder is None else options_of_run(folder)
 
@@ -71,11 +68,11 @@ def run(options: jsonargparse.Namespace) -> None:
     if config.finetune.epochs < 1:
         raise ConfigurationError("amc finetune trains for at least one epoch; give --finetune.epochs")
     named = folder if folder.name.strip(".") else folder.resolve()  # "." and ".." have no name of their own
-    path = output_of(config, options.out, options.resume, "finetune", named.with_name(f"{named.name}-finetuned"))
+    path = output_of(options, config, named.with_name(f"{named.name}-finetuned"))
     model, architecture = load_run(folder, trust=trusted(options)), read_architecture(folder)
     inputs = {"network": file}
     opened = RunRecorder(
-        path, config, shown, command="finetune", inputs=inputs, resume=options.resume, mix_scores=options.mix_scores
+        path, config, shown, command="finetune", inputs=inputs, resumed=options.resumed, mix_scores=options.mix_scores
     )
     with opened as recorder:
         data = load_roles(config.data, config.seed, shown)
@@ -105,7 +102,7 @@ def run(options: jsonargparse.Namespace) -> None:
 def _network_file(options: jsonargparse.Namespace) -> Path:
     """Returns the weights of the network to train further: those of RUN, or of the run that is resumed."""
     given = None if options.run is None else str(Path(options.run) / WEIGHTS)
-    file = input_of(options.out, options.resume, "finetune", "network", given)
+    file = input_of(options, "network", given)
     if file is None:
         raise ConfigurationError("amc finetune needs the folder of a pruned network: amc finetune RUN")
     return file
@@ -173,6 +170,7 @@ COMMAND = Command(
     add_arguments,
     run,
     defaults=defaults,
+    resumes=True,
     usage="[RUN] [options]",
     description="Fine-tunes the pruned network of a run further, with the options of that run unless others are given.",
     examples=(

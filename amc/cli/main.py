@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import amc
 from amc.cli.command import Command, make_parser
@@ -14,6 +15,9 @@ from amc.cli.terminal import one_line, open_closed_streams, warn_in_one_line, wr
 from amc.errors import AmcError
 from amc.utils.registry import Registry
 from amc.utils.stopping import exit_status, stop_requested, stopping_safely
+
+if TYPE_CHECKING:
+    from amc.report.run_folder import RunFolder
 
 _ALLOCATIONS_BETWEEN_COLLECTIONS = 100_000
 """Objects made before Python looks for garbage; with its own 700 it looks hundreds of times during imports."""
@@ -112,12 +116,21 @@ def _dispatch(words: list[str]) -> int:
         print(f"amc {amc.__version__}")
         return 0
     command = COMMANDS.get(words[0])
+    resumed = _resumed(words[0], words[1:]) if command.resumes else None
+    defaults = command.defaults(words[1:]) if resumed is None else resumed.words
     try:
-        options = make_parser(words[0], command, words[1:]).parse(words[1:], command.defaults(words[1:]))
+        options = make_parser(words[0], command, words[1:]).parse(words[1:], defaults)
     except SystemExit as finished:  # --help and --print_config print and leave
         return int(finished.code or 0)
+    options["resumed"] = resumed
     command.run(options)
     return 0
+
+
+def _resumed(name: str, words: Sequence[str]) -> RunFolder | None:
+    from amc.cli.resume import resumed_run  # here, as it loads the run's parts
+
+    return resumed_run(words, name)
 
 
 def _overview() -> str:

@@ -19,7 +19,7 @@ from amc.cli.options import (
     options_of_run,
     run_config,
 )
-from amc.cli.resume import check_started_from, input_of, options_to_resume, output_of
+from amc.cli.resume import check_started_from, input_of, output_of
 from amc.costs import Budget
 from amc.errors import BudgetError, ConfigurationError
 from amc.pipeline.config import BudgetConfig, RunConfig, budget_of
@@ -46,13 +46,10 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
 
 
 def defaults(words: Sequence[str]) -> list[str]:
-    """Takes the options of the run that is resumed, or of the one that the policy lies in.
+    """Takes the options of the run that the policy lies in.
 
     Where a model or a file with options is named, the policy's run is not asked.
     """
-    resumed = options_to_resume(words, "prune")
-    if resumed is not None:
-        return resumed
     if any(option_value(words, name) is not None for name in ("--config", "--model")):
         return []
     policy = option_value(words, "--policy")
@@ -81,13 +78,11 @@ def run(options: jsonargparse.Namespace) -> None:
     stored = read_policy(file)
     config = run_config(options)
     check_started_from(file.parent, config)
-    path = output_of(
-        config, options.out, options.resume, "prune", Path("runs") / f"{file.resolve().parent.name}-pruned"
-    )
+    path = output_of(options, config, Path("runs") / f"{file.resolve().parent.name}-pruned")
     shown = display()
     inputs = {"policy": file}
     opened = RunRecorder(
-        path, config, shown, command="prune", inputs=inputs, resume=options.resume, mix_scores=options.mix_scores
+        path, config, shown, command="prune", inputs=inputs, resumed=options.resumed, mix_scores=options.mix_scores
     )
     with opened as recorder:
         untuned = replace(config, finetune=replace(config.finetune, epochs=0))
@@ -112,7 +107,7 @@ def _policy_file(options: jsonargparse.Namespace) -> Path:
     if options.run is not None and options.policy is not None:
         raise ConfigurationError("amc prune carries out one policy: give the folder of a run, or --policy FILE")
     given = options.policy if options.run is None else str(Path(options.run) / POLICY)
-    file = input_of(options.out, options.resume, "prune", "policy", given)
+    file = input_of(options, "policy", given)
     if file is None:
         raise ConfigurationError("amc prune needs a policy: give the folder of a search, or --policy FILE")
     return file
@@ -149,6 +144,7 @@ COMMAND = Command(
     add_arguments,
     run,
     defaults=defaults,
+    resumes=True,
     usage="[RUN] [options]",
     description=(
         "Prunes a network as a policy.json says, and refits what reads the pruned layers; fine-tunes nothing. An\n"

@@ -1,4 +1,4 @@
-"""Going on with a run: its folder, its options, and the files that it started from."""
+"""Resuming a run: its folder, its options, and the files that it started from."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import jsonargparse
 
 from amc.cli.consent import check_consent
 from amc.cli.options import option_value, read_yaml
@@ -19,8 +21,8 @@ _FREE = ("device",)
 """Options that may change when a run is resumed."""
 
 
-def options_to_resume(words: Sequence[str], command: str) -> list[str] | None:
-    """Returns the options of the run that a command line resumes; None if it asks for a new run.
+def resumed_run(words: Sequence[str], command: str) -> RunFolder | None:
+    """Opens the run that a command line resumes; None if it asks for a new one.
 
     Raises:
         AmcError: If the folder holds no run of this command.
@@ -32,55 +34,62 @@ def options_to_resume(words: Sequence[str], command: str) -> list[str] | None:
     with suppress(ConfigurationError):  # of a damaged file: opening the folder words that better
         record = read_yaml(file)
         check_consent(file, record, words)  # before anything that the options name is looked up
-    return ["--config", str(RunFolder.open(Path(out), command).path / CONFIG)]
+    return RunFolder.open(Path(out), command)
 
 
-def output_of(config: RunConfig, out: str | None, resume: bool, command: str, base: Path | None = None) -> Path:
-    """Returns the folder of a run: the one that `out` names, or a new one called `base` or after the run.
+def output_of(
+    options: jsonargparse.Namespace,
+    config: RunConfig,
+    base: Path | None = None,
+    *,
+    may_change: Collection[str] = (),
+) -> Path:
+    """Returns the folder of a run: the one that `--out` names, or a new one called `base` or after the run.
+
+    Args:
+        options: The options of the command, with the run that it resumes.
+        config: What they say of the run.
+        base: What a new folder is called.
+        may_change: Names of options that may change when a run is resumed.
 
     Raises:
         ConfigurationError: If a run is to be resumed without saying which, or with other options than it began with.
-        RunFolderError: If the folder to resume holds no run of this command.
     """
-    _check_resume(out, resume)
-    if out is not None and resume:
-        check_options(
-            RunFolder.open(Path(out), command), config, may_change=("episodes",) if command == "search" else ()
-        )
-    if out is not None:
-        return Path(out)
+    _check_resume(options)
+    if options.resumed is not None:
+        check_options(options.resumed, config, may_change=may_change)
+    if options.out is not None:
+        return Path(options.out)
     return default_path(config) if base is None else fresh_path(base)
 
 
-def _check_resume(out: str | None, resume: bool) -> None:
-    if resume and out is None:
+def _check_resume(options: jsonargparse.Namespace) -> None:
+    if options.resume and options.out is None:
         raise ConfigurationError("--resume needs the run's folder: give it with --out")
 
 
-def input_of(out: str | None, resume: bool, command: str, name: str, given: str | None) -> Path | None:
+def input_of(options: jsonargparse.Namespace, name: str, given: str | None) -> Path | None:
     """Returns a file that a run starts from: that of the run to resume, or the one that is given.
 
     Args:
-        out: The folder of the run.
-        resume: Whether the run is to be resumed.
-        command: The subcommand.
+        options: The options of the command, with the run that it resumes.
         name: What the file is; see `amc.report.origin.Origin`.
         given: The file as the user named it; None to take the recorded one.
 
     Raises:
         ConfigurationError: If another file is given than the run was started with, or no folder to resume.
-        RunFolderError: If the folder holds no run of this command.
+        RunFolderError: If the run does not tell what it started from.
     """
-    _check_resume(out, resume)
-    if not resume or out is None:
+    _check_resume(options)
+    folder: RunFolder | None = options.resumed
+    if folder is None:
         return None if given is None else Path(given)
-    origin = RunFolder.open(Path(out), command).origin
-    recorded = None if origin is None else origin.files.get(name)
+    recorded = None if folder.origin is None else folder.origin.files.get(name)
     if recorded is None:
-        raise RunFolderError(f"{out} must tell its {name}, and does not; start again with another --out")
+        raise RunFolderError(f"{folder.path} must tell its {name}, and does not; start again with another --out")
     if given is not None and Path(given).resolve() != Path(recorded).resolve():
         raise ConfigurationError(
-            f"the run in {out} was started with the {name} {recorded}, not {given}; "
+            f"the run in {folder.path} was started with the {name} {recorded}, not {given}; "
             "leave it out to continue, or start again with another --out"
         )
     return Path(recorded)

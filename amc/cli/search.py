@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ import jsonargparse
 
 from amc.cli.command import Command
 from amc.cli.options import add_output_options, add_run_options, run_config
-from amc.cli.resume import options_to_resume, output_of
+from amc.cli.resume import output_of
 from amc.errors import ConfigurationError
 from amc.storage.names import POLICY, REPORT
 
@@ -29,11 +28,6 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Adds the options of a search, and where it is written."""
     add_run_options(parser, hide=_UNUSED)
     add_output_options(parser)
-
-
-def defaults(words: Sequence[str]) -> list[str]:
-    """Takes the options of the run that is resumed."""
-    return options_to_resume(words, "search") or []
 
 
 def run(options: jsonargparse.Namespace) -> None:
@@ -56,9 +50,9 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.training import evaluate
 
     config = run_config(options)
-    path = output_of(config, options.out, options.resume, "search")
+    path = output_of(options, config, may_change=("episodes",))
     shown = display()
-    opened = RunRecorder(path, config, shown, command="search", resume=options.resume, mix_scores=options.mix_scores)
+    opened = RunRecorder(path, config, shown, command="search", resumed=options.resumed, mix_scores=options.mix_scores)
     with opened as recorder:
         data = load_roles(config.data, config.seed, shown)
         config = with_new_head(config, data, shown)
@@ -105,7 +99,7 @@ def _ends(recorder: Recorder, begun: int, wanted: int) -> list[int]:
 COMMAND = Command(
     add_arguments,
     run,
-    defaults=defaults,
+    resumes=True,
     description="Looks for the layer-wise pruning ratios and writes them to policy.json; nothing is pruned for good.",
     examples=(
         "  amc search --episodes 50\n"

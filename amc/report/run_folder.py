@@ -87,6 +87,11 @@ class RunFolder:
             raise RunFolderError(f"{file} must hold the run's options by name; it holds {record!r}")
         return cls(path, from_mapping(RunConfig, record), origin)
 
+    @property
+    def words(self) -> list[str]:
+        """The words of a command line that give the options of the run."""
+        return ["--config", str(self.path / CONFIG)]
+
     def discard_if_empty(self) -> None:
         """Deletes the folder if it holds what every run begins with and no more: for a run that failed at once."""
         if _names(self.path) <= _BEGINNING:

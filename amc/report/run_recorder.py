@@ -37,7 +37,7 @@ class RunRecorder(FolderRecorder):
         *,
         command: str,
         inputs: Mapping[str, Path] | None = None,
-        resume: bool = False,
+        resumed: RunFolder | None = None,
         mix_scores: bool = False,
     ) -> None:
         """Takes what the run is; use it as a context.
@@ -48,32 +48,31 @@ class RunRecorder(FolderRecorder):
             display: Shows progress.
             command: The subcommand that runs.
             inputs: Files that the run starts from besides the weights, by what they are.
-            resume: Whether the folder holds the beginning of this run.
+            resumed: The folder, opened, if it holds the beginning of this run.
             mix_scores: Whether it may be resumed under another environment; see `amc.pipeline.settling`.
         """
         super().__init__(path)
-        self._config, self._display, self._command, self._resumes = config, display, command, resume
+        self._config, self._display, self._command = config, display, command
         self._inputs, self.may_mix_scores = dict(inputs or {}), mix_scores
         if config.weights:
             self._inputs["weights"] = Path(config.weights).expanduser()
-        self._folder: RunFolder | None = None
+        self._folder = resumed
         self._created = False
         self._writer: SummaryWriter | None = None
 
     def __enter__(self) -> RunRecorder:
-        """Opens the folder to resume, or checks that a new one may be made.
+        """Takes the folder to resume, or checks that a new one may be made.
 
         Raises:
-            RunFolderError: If there is nothing to resume, the files that it started from have changed, or the folder
-                is taken or in use.
+            RunFolderError: If the files that a resumed run started from have changed, or the folder is taken or in
+                use.
         """
         try:
-            if not self._resumes:
+            if self._folder is None:
                 check_free(self.path)
                 if self.path.is_dir():
                     self.lock()
                 return self
-            self._folder = RunFolder.open(self.path, self._command)
             if self._folder.origin is not None:
                 self._folder.origin.check_files()
             self.open()

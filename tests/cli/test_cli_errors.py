@@ -131,82 +131,78 @@ def error_of(words, capsys):
         (["finetune", "run", "--dtype", "float32"], "did you mean '--finetune.dtype'"),
     ],
 )
-def test_bad_input_is_one_line(words, expected, here, capsys):
+def test_bad_input_is_one_line(words, expected, here, error_of):
     if words[0] == "compress":
         words = [words[0], *SMALL, *words[1:]]
-    assert expected in error_of(words, capsys)
+    assert expected in error_of(words)
     assert not list(here.rglob("config.yaml")), "no half-written run folder"
 
 
-def test_unknown_option_in_a_file(here, capsys):
+def test_unknown_option_in_a_file(here, error_of):
     (here / "run.yaml").write_text("data:\n  nam: digits\n")
-    assert "unknown option 'data.nam'; did you mean 'data.name'" in error_of(
-        ["compress", "--config", "run.yaml"], capsys
-    )
+    assert "unknown option 'data.nam'; did you mean 'data.name'" in error_of(["compress", "--config", "run.yaml"])
 
 
-def test_an_empty_file(here, capsys):
+def test_an_empty_file(here, error_of):
     (here / "run.yaml").write_text("# nothing yet\n")
-    assert "must hold options by name ('episodes: 300'), and is empty" in error_of(
-        ["compress", "--config", "run.yaml"], capsys
-    )
+    assert "must hold options by name ('episodes: 300'), and is empty" in error_of(["compress", "--config", "run.yaml"])
 
 
 @pytest.mark.parametrize("command", ["evaluate", "finetune", "export"])
-def test_the_folder_of_a_search_tells_how_to_go_on(here, capsys, command):
+def test_the_folder_of_a_search_tells_how_to_go_on(here, error_of, command):
     (here / "searched").mkdir()
     (here / "searched" / "policy.json").write_text("{}")
-    assert "amc prune searched" in error_of([command, "searched"], capsys)
+    assert "amc prune searched" in error_of([command, "searched"])
 
 
-def test_what_cannot_be_written_is_told_before_anything_is_measured(here, capsys, monkeypatch):
+def test_what_cannot_be_written_is_told_before_anything_is_measured(here, error_of, monkeypatch):
     (here / "taken").write_text("a file")
     monkeypatch.setattr("amc.cli.bench._speed", lambda *arguments: pytest.fail("measured first"))
-    assert "--json must be writable" in error_of(["bench", "--json", "taken/bench.json"], capsys)
+    assert "--json must be writable" in error_of(["bench", "--json", "taken/bench.json"])
 
 
-def test_a_bench_that_fails_leaves_the_figures_of_an_earlier_one(here, capsys, monkeypatch):
+def test_a_bench_that_fails_leaves_the_figures_of_an_earlier_one(here, error_of, monkeypatch):
     def fail(*arguments):
         raise ModelError("out of luck")
 
     monkeypatch.setattr("amc.cli.bench._speed", fail)
     (here / "bench.json").write_text("earlier")
-    assert "out of luck" in error_of(["bench", "--json", "bench.json"], capsys)
+    assert "out of luck" in error_of(["bench", "--json", "bench.json"])
     assert [file.name for file in here.iterdir()] == ["bench.json"]
     assert (here / "bench.json").read_text() == "earlier"
 
 
-def test_wrong_type_in_a_file(here, capsys):
+def test_wrong_type_in_a_file(here, error_of):
     (here / "run.yaml").write_text("episodes: many\n")
-    assert "episodes must be a whole number, not 'many'" in error_of(["compress", "--config", "run.yaml"], capsys)
+    assert "episodes must be a whole number, not 'many'" in error_of(["compress", "--config", "run.yaml"])
 
 
-def test_taken_folder_names_the_remedies(here, capsys):
+def test_taken_folder_names_the_remedies(here, error_of):
     (here / "run").mkdir()
     (here / "run" / "config.yaml").write_text("seed: 1\n")
-    line = error_of(["compress", "--out", "run"], capsys)
+    line = error_of(["compress", "--out", "run"])
     assert "--resume" in line
     assert "--out" in line
     assert (here / "run" / "config.yaml").read_text() == "seed: 1\n"
 
 
-def test_folder_with_other_files_is_refused(here, capsys):
+def test_folder_with_other_files_is_refused(here, error_of):
     (here / "notes.txt").write_text("mine")
-    assert "must be new or empty" in error_of(["compress", "--out", str(here)], capsys)
+    assert "must be new or empty" in error_of(["compress", "--out", str(here)])
 
 
-def test_checkpoint_of_another_network(here, capsys):
+def test_checkpoint_of_another_network(here, error_of):
     torch.save(create_model("resnet20").state_dict(), "other.pt")
-    line = error_of(["compress", *SMALL, "--weights", "other.pt"], capsys)
+    line = error_of(["compress", *SMALL, "--weights", "other.pt"])
     assert "does not fit" in line
     assert "conv1.weight" in line
 
 
-def test_nan_weights(here, capsys):
+def test_nan_weights(here, error_of):
     state = create_model("digits_resnet").state_dict()
     state["conv1.weight"][0] = float("nan")
     torch.save(state, "nan.pt")
-    assert "'conv1.weight' holds NaN" in error_of(["compress", *SMALL, "--weights", "nan.pt"], capsys)
+    assert "'conv1.weight' holds NaN" in error_of(["compress", *SMALL, "--weights", "nan.pt"])
 
 
 class Payload:
@@ -214,34 +210,34 @@ class Payload:
         return (open, ("owned.txt", "w"))
 
 
-def test_pickles_are_refused_unread(here, capsys):
+def test_pickles_are_refused_unread(here, error_of):
     with open("model.pkl", "wb") as file:
         pickle.dump(Payload(), file)
-    assert "model.pkl" in error_of(["compress", *SMALL, "--weights", "model.pkl"], capsys)
+    assert "model.pkl" in error_of(["compress", *SMALL, "--weights", "model.pkl"])
     assert not (here / "owned.txt").exists()
 
 
-def test_failure_in_training_leaves_no_folder(here, capsys):
+def test_failure_in_training_leaves_no_folder(here, error_of):
     words = ["compress", *SMALL, "--train.epochs", "1", "--train.learning_rate", "1e30", "--out", "run"]
-    assert "diverged" in error_of(words, capsys)
+    assert "diverged" in error_of(words)
     assert not (here / "run").exists()
 
 
-def test_failure_after_training_keeps_the_trained_network(here, capsys, monkeypatch):
+def test_failure_after_training_keeps_the_trained_network(here, error_of, monkeypatch):
     def fail(*arguments, **options):
         raise ModelError("out of luck")
 
     monkeypatch.setattr("amc.pipeline.job.search_policy", fail)
     words = ["compress", *SMALL, "--train.epochs", "1", "--untrained", "true", "--out", "run"]
-    assert "out of luck" in error_of(words, capsys)
+    assert "out of luck" in error_of(words)
     assert (here / "run" / "dense.safetensors").is_file()
 
 
 @pytest.mark.parametrize("option", [["--model", "resnet20"], ["--weights=w.pt"]])
-def test_evaluate_takes_a_run_or_a_network(here, option, capsys):
+def test_evaluate_takes_a_run_or_a_network(here, option, error_of):
     (here / "run").mkdir()
     (here / "run" / "config.yaml").write_text("seed: 1\n")
-    line = error_of(["evaluate", "run", *option], capsys)
+    line = error_of(["evaluate", "run", *option])
     assert f"measures the network in run or that of {option[0].partition('=')[0]}; leave one out" in line
 
 
@@ -271,8 +267,8 @@ def test_numbers_with_exponents_work_in_a_file(here, capsys, number):
     assert "learning_rate: 0.001" in capsys.readouterr().out
 
 
-def test_text_that_is_no_number_is_still_refused_in_a_file(here, capsys):
+def test_text_that_is_no_number_is_still_refused_in_a_file(here, error_of):
     (here / "run.yaml").write_text("finetune:\n  learning_rate: 1e-3x\n")
     assert "finetune.learning_rate must be a number or unset, not '1e-3x'" in error_of(
-        ["compress", "--config", "run.yaml"], capsys
+        ["compress", "--config", "run.yaml"]
     )

@@ -150,7 +150,9 @@ def test_damaged_progress_names_the_remedy(tmp_path, text):
 
 
 def resumed(path):
-    return RunRecorder(path, RunConfig(), ProgressDisplay(io.StringIO(), live=False), command="compress", resume=True)
+    folder = RunFolder.open(path, "compress")
+    shown = ProgressDisplay(io.StringIO(), live=False)
+    return RunRecorder(path, RunConfig(), shown, command="compress", resumed=folder)
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path):

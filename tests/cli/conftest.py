@@ -1,0 +1,67 @@
+"""A short run of each command that others build on."""
+
+import pytest
+
+from amc.cli.main import main
+from amc.training.checkpoint import save_checkpoint
+
+DATA = ["--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "64"]
+UNTRAINED = ["--untrained", "true"]  # they train for a second
+
+
+@pytest.fixture(scope="session")
+def searched(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("resume") / "searched"
+    assert (
+        main(
+            [
+                "search",
+                *UNTRAINED,
+                *DATA,
+                "--train.epochs",
+                "1",
+                "--agent",
+                "random",
+                "--episodes",
+                "2",
+                "--out",
+                str(folder),
+            ]
+        )
+        == 0
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pruned(searched):
+    folder = searched.with_name("pruned")
+    assert main(["prune", "--policy", str(searched / "policy.json"), "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def interrupt_training():
+    """Presses Ctrl-C when the first epoch is on disk."""
+
+    def save(*arguments):
+        save_checkpoint(*arguments)
+        raise KeyboardInterrupt
+
+    return lambda monkeypatch: monkeypatch.setattr("amc.training.trainer.save_checkpoint", save)
+
+
+@pytest.fixture
+def error_of(capsys):
+    """Runs a command line that must fail, and returns its one line."""
+
+    def run(words):
+        capsys.readouterr()
+        assert main(words) == 2
+        captured = capsys.readouterr()
+        lines = [line for line in captured.err.splitlines() if line.startswith("amc: error: ")]
+        assert len(lines) == 1
+        assert "Traceback" not in captured.err
+        return lines[0]
+
+    return run
