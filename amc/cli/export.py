@@ -99,7 +99,7 @@ def run(options: jsonargparse.Namespace) -> None:
             batch_sizes=options.batch_sizes,
             device=device,
             max_seconds=options.seconds,
-            progress=advance,
+            advance=advance,
         )
         advance(1.0)
     print(_words(report, comparison))

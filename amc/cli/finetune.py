@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jsonargparse
+import msgspec
 
 from amc.cli.command import Command
 from amc.cli.consent import trusted
 from amc.cli.options import add_output_options, add_run_options, find_run, options_of_run, run_config
 from amc.cli.resume import check_started_from, input_of, output_of
-from amc.cli.sparsity import read_summary
 from amc.errors import ConfigurationError
 from amc.pipeline.config import RunConfig
 from amc.storage.names import PREPROCESSING, SUMMARY, WEIGHTS
+from amc.storage.summary import Summary, accuracies, costs_by_metric, read_summary
 
 if TYPE_CHECKING:
     from torch import nn
@@ -145,25 +146,27 @@ def _summary(
     config: RunConfig, folder: Path, costs: Mapping[str, int], accuracy: Mapping[str, float], notes: Sequence[str]
 ) -> dict[str, Any]:
     """Returns the figures of a network that was trained further, with what its own folder knows of its past."""
-    from amc.pipeline.summary import summary_record
-
     earlier = read_summary(folder)
-    dense = {metric: cost["dense"] for metric, cost in earlier.get("costs", {}).items()}
-    known = {"dense": earlier["accuracy"].get("dense")} if earlier else {}
-    return summary_record(
-        "finetune",
-        config.model,
-        config.seed,
-        costs=costs,
-        accuracy={**known, **accuracy},
-        dense_costs=dense,
-        left_out=earlier.get("not_counted"),
-        own_rule=earlier.get("counted_by_own_rule"),
-        budget=earlier.get("budget"),
-        pruning=earlier.get("pruning"),
-        agent=earlier.get("agent"),
-        notes=notes,
+    dense = {} if earlier is None else {metric: cost.dense for metric, cost in earlier.costs.items()}
+    known = None if earlier is None else earlier.accuracy.get("dense")
+    summary = Summary(
+        command="finetune",
+        model=config.model,
+        seed=config.seed,
+        costs=costs_by_metric(costs, dense),
+        accuracy=accuracies(known, **accuracy),
+        notes=list(notes),
     )
+    if earlier is not None:
+        summary = msgspec.structs.replace(
+            summary,
+            not_counted=earlier.not_counted or {},
+            counted_by_own_rule=earlier.counted_by_own_rule or {},
+            budget=earlier.budget or {},
+            pruning=earlier.pruning,
+            agent=earlier.agent,
+        )
+    return summary.as_dict()
 
 
 COMMAND = Command(

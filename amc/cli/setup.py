@@ -34,15 +34,15 @@ def load_roles(config: DataConfig, seed: int, display: ProgressDisplay) -> DataR
         DataError: If the data cannot be found, read or split.
     """
     with ExitStack() as shown:
-        stages: dict[int, Progress] = {}
+        stage: Progress | None = None
 
-        def progress(done: int, total: int) -> None:
-            if total not in stages:
-                shown.close()
-                stages[total] = shown.enter_context(display.stage("decoding images", total, "images"))
-            stages[total](done / total)
+        def advance(share: float, note: str = "", /) -> None:
+            nonlocal stage
+            if stage is None:  # only where something is decoded
+                stage = shown.enter_context(display.stage("decoding images"))
+            stage(share, note)
 
-        return load_data(config, seed=seed, progress=progress)
+        return load_data(config, seed=seed, advance=advance)
 
 
 def load_run(folder: Path, *, trust: bool) -> nn.Module:

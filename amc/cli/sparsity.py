@@ -6,54 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from amc.pipeline.config import RunConfig
-from amc.storage.names import SUMMARY
-from amc.utils.plain_json import as_type, read_json
+from amc.storage.summary import read_summary
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-class _Cost(msgspec.Struct):
-    """What the two networks cost by one metric."""
-
-    dense: float | None
-    pruned: float | None
-
-
-class _Pruning(msgspec.Struct):
-    """The options of pruning."""
-
-    family: str
-
-
-class _Summary(msgspec.Struct):
-    """What of the figures is read again."""
-
-    costs: dict[str, _Cost]
-    accuracy: dict[str, float | None]
-    budget: dict[str, float | None] | None = None
-    not_counted: dict[str, int] | None = None
-    counted_by_own_rule: dict[str, int] | None = None
-    pruning: _Pruning | None = None
-
-
 def is_sparse(folder: Path, config: RunConfig) -> bool:
     """Tells whether the network of a folder has lost single weights: by its figures, or else its options."""
-    pruning = read_summary(folder).get("pruning") or {}
-    return bool(pruning.get("family", config.pruning.family) == "weight")
-
-
-def read_summary(folder: Path) -> dict[str, Any]:
-    """Returns the figures of a folder; empty if it has none, or they are damaged."""
-    try:
-        record = read_json(folder / SUMMARY)
-        as_type(record, _Summary)
-    except (OSError, ValueError):
-        return {}
-    return dict(record)
+    summary = read_summary(folder)
+    family = None if summary is None else summary.family
+    return (family or config.pruning.family) == "weight"
 
 
 def zeros_kept(model: nn.Module) -> Callable[[nn.Module], None]:

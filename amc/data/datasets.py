@@ -11,12 +11,13 @@ import numpy
 import torch
 from torch import Tensor
 
-from amc.data.decoded_images import DecodeProgress, decode_cached, default_cache_folder
+from amc.data.decoded_images import decode_cached, default_cache_folder
 from amc.data.decoding import fit_size
 from amc.data.image_folder import LabelledFiles, list_images
 from amc.data.image_set import ImageSet
 from amc.data.stratified import stratified_order
 from amc.errors import DataError
+from amc.utils.progress import Progress, part_of, silent
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -41,7 +42,7 @@ class SourceOptions:
     test_images: int | None
     download: bool
     cache: bool
-    progress: DecodeProgress | None = None
+    advance: Progress = silent
 
 
 Splits = tuple[ImageSet, ImageSet]
@@ -93,9 +94,11 @@ def load_image_folder(options: SourceOptions) -> Splits:
         files = list_images(root)
         test_part, train_part = _fifth(files.targets)
         train, test = files.take(train_part), files.take(test_part)
+    train, test = train.limited(options.train_images), test.limited(options.test_images)
+    share = len(train.paths) / (len(train.paths) + len(test.paths))
     return (
-        _decoded(train.limited(options.train_images), options),
-        _decoded(test.limited(options.test_images), options),
+        _decoded(train, options, part_of(options.advance, 0.0, share)),
+        _decoded(test, options, part_of(options.advance, share, 1.0)),
     )
 
 
@@ -217,10 +220,10 @@ def _test_folder(root: Path) -> Path:
     raise DataError(f"{root} has a folder train, so it must have a folder test or val beside it")
 
 
-def _decoded(files: LabelledFiles, options: SourceOptions) -> ImageSet:
+def _decoded(files: LabelledFiles, options: SourceOptions, advance: Progress) -> ImageSet:
     """Decodes files, through the cache if wanted."""
     cache = default_cache_folder() if options.cache else None
-    images = decode_cached(files, options.image_size, cache, options.progress)
+    images = decode_cached(files, options.image_size, cache, advance)
     size = options.image_size
     return ImageSet(images, files.targets, *IMAGENET_STATISTICS, files.class_names, "crop_flip", fitted_size=size)
 

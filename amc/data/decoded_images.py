@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -19,23 +18,21 @@ from amc.data.decoding import Pixels, decode_image
 from amc.data.image_folder import LabelledFiles
 from amc.errors import DataError
 from amc.utils.durable_files import replacing
-
-DecodeProgress = Callable[[int, int], None]
-"""Called with (images decoded so far, images in all)."""
+from amc.utils.progress import Progress, silent
 
 _BLOCK = 500
 # Part of the name of what is cached: raise it where the same files are decoded to other pixels.
 _DECODING = 2
 
 
-def decode(files: LabelledFiles, image_size: int | None, progress: DecodeProgress | None = None) -> Tensor:
+def decode(files: LabelledFiles, image_size: int | None, advance: Progress = silent) -> Tensor:
     """Decodes images into one tensor.
 
     Args:
         files: What to decode.
         image_size: Height and width; larger images are resized (the shorter side to 256/224 of it) and cropped at the
             centre. If not given, all images must share a size.
-        progress: Told how far it is.
+        advance: Takes the share that is done, 0 to 1, as it grows.
 
     Returns:
         `(N, 3, H, W)`, uint8, RGB.
@@ -45,10 +42,10 @@ def decode(files: LabelledFiles, image_size: int | None, progress: DecodeProgres
     """
     # Pillow warns of images above half its limit, without their names; they are decoded all the same.
     with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
-        return _decode(files, image_size, progress)
+        return _decode(files, image_size, advance)
 
 
-def _decode(files: LabelledFiles, image_size: int | None, progress: DecodeProgress | None) -> Tensor:
+def _decode(files: LabelledFiles, image_size: int | None, advance: Progress) -> Tensor:
     first = decode_image(files.root / files.paths[0], image_size)
     _check_memory(len(files.paths), first)
     images = torch.empty((len(files.paths), *first.shape), dtype=torch.uint8)
@@ -66,13 +63,12 @@ def _decode(files: LabelledFiles, image_size: int | None, progress: DecodeProgre
         for start in range(0, len(images), _BLOCK):
             block = range(start, min(start + _BLOCK, len(images)))
             list(pool.map(fill, block))
-            if progress is not None:
-                progress(block.stop, len(images))
+            advance(block.stop / len(images))
     return images
 
 
 def decode_cached(
-    files: LabelledFiles, image_size: int | None, cache: Path | None, progress: DecodeProgress | None = None
+    files: LabelledFiles, image_size: int | None, cache: Path | None, advance: Progress = silent
 ) -> Tensor:
     """Decodes images, or reads what an earlier call decoded.
 
@@ -81,7 +77,7 @@ def decode_cached(
         image_size: As for `decode`.
         cache: The folder of the cache; `None` does without. An entry is named by the root folder and the name, size
             and time of change of every file, so that no stale one is read.
-        progress: As for `decode`.
+        advance: As for `decode`.
 
     Raises:
         DataError: As for `decode`.
@@ -90,7 +86,7 @@ def decode_cached(
     from safetensors.torch import load_file, save_file
 
     if cache is None:
-        return decode(files, image_size, progress)
+        return decode(files, image_size, advance)
     entry = cache / f"images-{_fingerprint(files, image_size)}.safetensors"
     try:
         if entry.is_file():
@@ -99,7 +95,7 @@ def decode_cached(
                 return kept
     except (SafetensorError, OSError, KeyError):
         pass  # A damaged entry is decoded again and replaced.
-    images = decode(files, image_size, progress)
+    images = decode(files, image_size, advance)
     # A full disk or a read-only home costs time in the next run, and nothing else.
     with suppress(SafetensorError, OSError):
         cache.mkdir(parents=True, exist_ok=True)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from amc.data.augment import AUGMENTATIONS
 from amc.data.datasets import LOADERS, SourceOptions
-from amc.data.decoded_images import DecodeProgress
 from amc.data.image_set import ImageSet
 from amc.data.splits import DataRoles, split_roles
 from amc.errors import ConfigurationError, DataError, UnknownNameError
 from amc.utils.conversion import conform
 from amc.utils.options import Chosen, create, spell
+from amc.utils.progress import Progress, silent
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,14 @@ class DataConfig:
             raise DataError(f"the digits have 8x8 pixels; leave data.image_size out instead of {self.image_size}")
 
 
-def load_data(config: DataConfig, *, seed: int = 0, progress: DecodeProgress | None = None) -> DataRoles:
+def load_data(config: DataConfig, *, seed: int = 0, advance: Progress = silent) -> DataRoles:
     """Loads a data set and splits it into its four roles.
 
     Args:
         config: Which data.
         seed: Decides which training images are held out for the search, and which calibrate. The test split does not
             depend on it.
-        progress: Told (images decoded so far, images in all) while a folder is decoded.
+        advance: Takes the share of a folder's images that is decoded, 0 to 1, as it grows.
 
     Raises:
         DataError: If the data cannot be found, read or split.
@@ -90,7 +90,7 @@ def load_data(config: DataConfig, *, seed: int = 0, progress: DecodeProgress | N
         test_images=config.test_images,
         download=config.download,
         cache=config.cache,
-        progress=progress,
+        advance=advance,
     )
     train, test = (_adjusted(split, config) for split in LOADERS[config.name](options))
     return split_roles(

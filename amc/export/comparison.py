@@ -21,7 +21,8 @@ from amc.export.formats import FORMATS, Runner
 from amc.export.onnx_format import open_session
 from amc.export.run_networks import RunNetworks
 from amc.runtime.call import call
-from amc.runtime.latency import Latency, measure_latency, part
+from amc.runtime.latency import Latency, measure_latency
+from amc.utils.progress import Progress, part_of, silent
 
 EAGER, ONNX = "PyTorch", "onnxruntime"
 
@@ -65,7 +66,7 @@ def compare(
     batch_sizes: Sequence[int] = (1, 32),
     device: torch.device | None = None,
     max_seconds: float = 20.0,
-    progress: Callable[[float], object] | None = None,
+    advance: Progress = silent,
 ) -> Comparison:
     """Exports the dense network too, and times both.
 
@@ -75,7 +76,7 @@ def compare(
         batch_sizes: Inputs in one run.
         device: Where PyTorch runs; the CPU if None. onnxruntime runs on the CPU.
         max_seconds: Time for all measurements; none are made if it is 0.
-        progress: Receives the share of the measurements that is done, 0 to 1.
+        advance: Takes the share of the measurements that is done, 0 to 1, as it grows.
     """
     device = device or torch.device("cpu")
     with ExitStack() as stack:
@@ -95,7 +96,7 @@ def compare(
                     example,
                     batch_sizes,
                     max_seconds=max_seconds / len(backends),
-                    progress=part(progress or (lambda share: None), index, len(backends)),
+                    advance=part_of(advance, index / len(backends), (index + 1) / len(backends)),
                 )
         dense_bytes = None if dense_file is None else size_on_disk(scratch)
     return Comparison(dense_bytes, latencies, str(device), torch.get_num_threads())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -16,8 +16,8 @@ from amc.pipeline.task import Task
 from amc.problem import PruningProblem
 from amc.runtime.call import on_device
 from amc.storage.source import ModelSource
+from amc.storage.summary import Summary, accuracies, costs_by_metric
 from amc.structure import Allocation
-from amc.utils.versions import versions
 
 
 def policy_record(problem: PruningProblem, allocation: Allocation) -> dict[str, Any]:
@@ -62,75 +62,6 @@ def own_rules(task: Task) -> dict[str, int]:
     return operators_by_own_rule(task.model, example)
 
 
-def summary_record(
-    command: str,
-    model: str,
-    seed: int,
-    *,
-    costs: Mapping[str, int | float],
-    accuracy: Mapping[str, float],
-    dense_costs: Mapping[str, int | float] | None = None,
-    metric: str | None = None,
-    left_out: Mapping[str, int] | None = None,
-    own_rule: Mapping[str, int] | None = None,
-    budget: Mapping[str, int] | None = None,
-    pruning: Mapping[str, Any] | None = None,
-    agent: str | None = None,
-    search: Mapping[str, Any] | None = None,
-    latency_ms: Mapping[str, Any] | None = None,
-    baselines: Mapping[str, Mapping[str, Any]] | None = None,
-    schedule: str = "one_shot",
-    rounds: Sequence[Mapping[str, Any]] = (),
-    notes: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Gathers the figures of a network, as `summary.json` holds them: the same entries whatever command made it.
-
-    Args:
-        command: The command: `"compress"`, `"prune"` or `"finetune"`.
-        model: Name of the dense network.
-        seed: Seed of everything random.
-        costs: What the pruned network costs, by metric.
-        accuracy: Test top-1 in percent, or the user's own measure: any of `"dense"`, `"pruned"` (before fine-tuning)
-            and `"finetuned"`.
-        dense_costs: What the dense network costs, by metric, where that is known.
-        metric: What the figures under `accuracy` are, in words.
-        left_out: Operators that the FLOPs leave out, and how often each is called.
-        own_rule: Operators whose FLOPs are counted by a rule of our own, and how often each is called.
-        budget: The largest costs within the budget, by metric.
-        pruning: The options of pruning.
-        agent: Who chose the allocation.
-        search: Figures of the search.
-        latency_ms: Measured latencies; see `amc.pipeline.speed`.
-        baselines: Figures of the agents compared with.
-        schedule: In which rounds the network was made.
-        rounds: Figures of each round where there were several; see `amc.pipeline.rounds`.
-        notes: What is to be said of the network: which epoch was kept, and warnings of its training.
-
-    Returns:
-        The record; what is not known is null or empty.
-    """
-    return {
-        "command": command,
-        "model": model,
-        "agent": agent,
-        "seed": seed,
-        "pruning": None if pruning is None else dict(pruning),
-        "budget": dict(budget or {}),
-        "costs": {name: {"dense": (dense_costs or {}).get(name), "pruned": cost} for name, cost in costs.items()},
-        "not_counted": dict(left_out or {}),
-        "counted_by_own_rule": dict(own_rule or {}),
-        "latency_ms": None if latency_ms is None else dict(latency_ms),
-        "metric": metric,
-        "accuracy": {name: accuracy.get(name) for name in ("dense", "pruned", "finetuned")},
-        "search": None if search is None else dict(search),
-        "baselines": {name: dict(figures) for name, figures in (baselines or {}).items()},
-        "schedule": schedule,
-        "rounds": [dict(record) for record in rounds],
-        "notes": list(notes),
-        "versions": versions(),
-    }
-
-
 def summarise(
     task: Task,
     source: ModelSource,
@@ -141,7 +72,7 @@ def summarise(
     latency_ms: Mapping[str, Any],
     baselines: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Gathers the figures of a run; see `summary_record`.
+    """Gathers the figures of a run; see `Summary`.
 
     Args:
         task: The task.
@@ -153,19 +84,19 @@ def summarise(
         latency_ms: Measured latencies; see `amc.pipeline.speed`.
         baselines: Figures of the agents compared with.
     """
-    return summary_record(
-        "compress",
-        source.reference,
-        search.seed,
-        costs=delivered.costs,
-        accuracy={"dense": dense, "pruned": delivered.pruned, "finetuned": delivered.finetuned},
-        dense_costs=task.problem.dense_costs,
-        left_out=not_counted(task),
-        own_rule=own_rules(task),
-        budget=task.problem.limits,
+    notes = (*delivered.notes, slower_note(latency_ms, task.problem.kind))
+    return Summary(
+        command="compress",
+        model=source.reference,
+        seed=search.seed,
+        costs=costs_by_metric(delivered.costs, task.problem.dense_costs),
+        accuracy=accuracies(dense, delivered.pruned, delivered.finetuned),
+        not_counted=not_counted(task),
+        counted_by_own_rule=own_rules(task),
+        budget=dict(task.problem.limits),
         metric=metric_title(task, dense),
-        notes=tuple(filter(None, (*delivered.notes, slower_note(latency_ms, task.problem.kind)))),
-        latency_ms=latency_ms,
+        notes=[note for note in notes if note],
+        latency_ms=dict(latency_ms),
         pruning=asdict(task.pruning),
         agent=str(search.agent),
         search={
@@ -173,7 +104,7 @@ def summarise(
             "seconds": sum(episode.seconds for episode in outcome.episodes),
             "best_reward": outcome.best.reward,
         },
-        baselines=baselines,
+        baselines={name: dict(figures) for name, figures in baselines.items()},
         schedule=task.schedule,
-        rounds=delivered.rounds,
-    )
+        rounds=[dict(record) for record in delivered.rounds],
+    ).as_dict()

@@ -10,7 +10,7 @@ from typing import Any
 from amc.data.preprocessing import preprocessing_record
 from amc.pipeline.deliver import Delivered
 from amc.pipeline.result import CompressionResult
-from amc.pipeline.summary import metric_title, not_counted, own_rules, summary_record
+from amc.pipeline.summary import metric_title, not_counted, own_rules
 from amc.pipeline.task import Task
 from amc.report.plots import plot_run
 from amc.report.tables import FILE_WIDTH, allocation_table, networks_table, render, summary_table
@@ -18,6 +18,7 @@ from amc.storage.architecture import describe
 from amc.storage.names import PREPROCESSING, REPORT, SUMMARY, SUMMARY_TEXT
 from amc.storage.save import save_network
 from amc.storage.source import ModelSource
+from amc.storage.summary import Summary, accuracies, costs_by_metric
 from amc.structure import Allocation
 from amc.utils.durable_files import write_text
 from amc.utils.json_files import write_json
@@ -51,18 +52,17 @@ def write_network(folder: Path, task: Task, source: ModelSource, delivered: Deli
     dense, left_out, own_rule = task.test(task.model), not_counted(task), own_rules(task)
     write_json(
         folder / SUMMARY,
-        summary_record(
-            "prune",
-            source.reference,
-            task.seed,
-            costs=delivered.costs,
-            accuracy={"dense": dense, "pruned": delivered.pruned},
-            dense_costs=task.problem.dense_costs,
+        Summary(
+            command="prune",
+            model=source.reference,
+            seed=task.seed,
+            costs=costs_by_metric(delivered.costs, task.problem.dense_costs),
+            accuracy=accuracies(dense, delivered.pruned),
             metric=metric_title(task, dense),
-            left_out=left_out,
-            own_rule=own_rule,
+            not_counted=left_out,
+            counted_by_own_rule=own_rule,
             pruning=asdict(task.pruning),
-        ),
+        ).as_dict(),
     )
     record = None if task.data is None else preprocessing_record(task.data.test)
     if record is not None:

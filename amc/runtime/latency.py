@@ -12,6 +12,7 @@ import torch
 
 from amc.errors import ConfigurationError
 from amc.runtime.inputs import tensors_in, with_batch
+from amc.utils.progress import Progress, part_of, silent
 
 _WARM_UPS = 3
 _WARM_UP_SHARE = 0.25  # of the time that a batch size may take
@@ -53,7 +54,7 @@ def measure_latency(
     repeats: int = 300,
     *,
     max_seconds: float = 20.0,
-    progress: Callable[[float], object] | None = None,
+    advance: Progress = silent,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[Latency]:
     """Times networks in turn, so that whatever else the machine does slows all of them alike.
@@ -69,7 +70,7 @@ def measure_latency(
         repeats: Rounds for every batch size, if time allows.
         max_seconds: Time for everything, split evenly between batch sizes; at least one round is always timed, even
             if a single run takes longer.
-        progress: Receives the share that is done, 0 to 1.
+        advance: Takes the share that is done, 0 to 1, as it grows.
         clock: Returns seconds; for tests.
 
     Returns:
@@ -80,21 +81,16 @@ def measure_latency(
     """
     if repeats < 1 or not batch_sizes or min(batch_sizes) < 1:
         raise ConfigurationError(f"batch sizes and repeats must be positive, not {list(batch_sizes)} and {repeats}")
-    report = progress or (lambda share: None)
     latencies: list[Latency] = []
     for index, size in enumerate(batch_sizes):
         budget = max_seconds / len(batch_sizes)
         timer = _Timer(models, with_batch(example, size), clock)
         timer.warm_up(budget * _WARM_UP_SHARE)
-        times = timer.rounds(repeats, budget, part(report, index, len(batch_sizes)))
+        part = part_of(advance, index / len(batch_sizes), (index + 1) / len(batch_sizes))
+        times = timer.rounds(repeats, budget, part)
         latencies += [_summary(name, size, seconds) for name, seconds in times.items()]
-        report((index + 1) / len(batch_sizes))
+        part(1.0)
     return latencies
-
-
-def part(progress: Callable[[float], object], index: int, count: int) -> Callable[[float], object]:
-    """Turns the progress of one of `count` equal parts into that of the whole."""
-    return lambda share: progress((index + share) / count)
 
 
 class _Timer:
@@ -113,7 +109,7 @@ class _Timer:
             if self._clock() - self._start > seconds:
                 return
 
-    def rounds(self, count: int, seconds: float, progress: Callable[[float], object]) -> dict[str, list[float]]:
+    def rounds(self, count: int, seconds: float, advance: Progress) -> dict[str, list[float]]:
         """Times rounds until there are `count`, or the time since the start is over; returns seconds by name."""
         times: dict[str, list[float]] = {name: [] for name in self._models}
         names = list(times)
@@ -121,7 +117,7 @@ class _Timer:
             elapsed = self._clock() - self._start
             if done and elapsed > seconds:
                 break
-            progress(min(max(done / count, elapsed / seconds if seconds > 0 else 1.0), 1.0))
+            advance(min(max(done / count, elapsed / seconds if seconds > 0 else 1.0), 1.0))
             for name in names:
                 times[name].append(self._time(name))
             names.reverse()

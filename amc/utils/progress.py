@@ -18,6 +18,11 @@ def silent(share: float, note: str = "", /) -> None:
     """Tells nobody."""
 
 
+def part_of(advance: Progress, first: float, last: float) -> Progress:
+    """Returns what takes the share of a part that leads from the share `first` of the whole to `last`."""
+    return lambda share, note="", /: advance(first + share * (last - first), note)
+
+
 def steps_of(total: int, advance: Progress) -> Callable[[], None]:
     """Returns a function to call after each of `total` steps; it passes on the share that is done, 0 to 1."""
     steps = count(1)

@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[2]
 # Every part may import itself and the parts before it. A tuple holds parts that must not see each other.
 ORDER = [
     ("amc.errors",),
-    ("amc.utils", "amc.runtime"),
+    ("amc.utils",),
+    ("amc.runtime",),
     ("amc.structure", "amc.models", "amc.data"),
     ("amc.storage", "amc.tracing", "amc.costs", "amc.pruning"),
     ("amc.problem",),

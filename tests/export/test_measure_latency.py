@@ -86,7 +86,14 @@ def test_speed_up_is_that_of_each_round(clock):
 
 def test_progress_rises_to_one(clock):
     shares = []
-    measure_latency({"a": clock.network("a", 0.1)}, torch.zeros(1, 1), (1, 2), 5, progress=shares.append, clock=clock)
+    measure_latency(
+        {"a": clock.network("a", 0.1)},
+        torch.zeros(1, 1),
+        (1, 2),
+        5,
+        advance=lambda share, *note: shares.append(share),
+        clock=clock,
+    )
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
     assert 0.5 in shares

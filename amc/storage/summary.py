@@ -1,0 +1,102 @@
+"""The figures of a network, as `summary.json` holds them: the one schema, written and read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from amc.storage.names import SUMMARY
+from amc.utils.plain_json import as_type, read_json
+from amc.utils.versions import versions
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """What the two networks cost by one metric.
+
+    Attributes:
+        dense: The dense network's cost, None where it is not known.
+        pruned: That of the pruned network.
+    """
+
+    dense: float | int | None
+    pruned: float | int | None
+
+
+class Summary(msgspec.Struct, kw_only=True, frozen=True):
+    """The figures of a network: the same entries whatever command made it.
+
+    Attributes:
+        command: The command: `"compress"`, `"prune"` or `"finetune"`.
+        model: Name of the dense network.
+        agent: Who chose the allocation.
+        seed: Seed of everything random.
+        pruning: The options of pruning.
+        budget: The largest costs within the budget, by metric.
+        costs: What the networks cost, by metric; see `costs_by_metric`.
+        not_counted: Operators that the FLOPs leave out, and how often each is called.
+        counted_by_own_rule: Operators whose FLOPs are counted by a rule of our own, and how often each is called.
+        latency_ms: Measured latencies; see `amc.pipeline.speed`.
+        metric: What the figures under `accuracy` are, in words.
+        accuracy: Test top-1 in percent, or the user's own measure: of the dense network, and of the pruned one before
+            and after fine-tuning. What is not known is None.
+        search: Figures of the search.
+        baselines: Figures of the agents compared with.
+        schedule: In which rounds the network was made.
+        rounds: Figures of each round where there were several; see `amc.pipeline.rounds`.
+        notes: What is to be said of the network: which epoch was kept, and warnings of its training.
+        versions: Versions of what the figures depend on.
+    """
+
+    command: str
+    model: str
+    agent: str | None = None
+    seed: int
+    pruning: dict[str, Any] | None = None
+    budget: dict[str, float | int | None] | None = {}
+    costs: dict[str, Cost]
+    not_counted: dict[str, int] | None = {}
+    counted_by_own_rule: dict[str, int] | None = {}
+    latency_ms: dict[str, Any] | None = None
+    metric: str | None = None
+    accuracy: dict[str, float | int | None]
+    search: dict[str, Any] | None = None
+    baselines: dict[str, dict[str, Any]] = {}
+    schedule: str = "one_shot"
+    rounds: list[dict[str, Any]] = []
+    notes: list[str] = []
+    versions: dict[str, Any] = msgspec.field(default_factory=versions)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the entries as JSON has them."""
+        record: dict[str, Any] = msgspec.to_builtins(self)
+        return record
+
+    @property
+    def family(self) -> str | None:
+        """The family of pruning, `"filter"` or `"weight"`; None if it is not told."""
+        return (self.pruning or {}).get("family")
+
+
+def costs_by_metric(
+    pruned: Mapping[str, int | float], dense: Mapping[str, int | float | None] | None = None
+) -> dict[str, Cost]:
+    """Returns what a pruned network costs beside what the dense one does, where that is known."""
+    return {name: Cost((dense or {}).get(name), cost) for name, cost in pruned.items()}
+
+
+def accuracies(
+    dense: float | None = None, pruned: float | None = None, finetuned: float | None = None
+) -> dict[str, float | int | None]:
+    """Returns the figures of the networks by name."""
+    return {"dense": dense, "pruned": pruned, "finetuned": finetuned}
+
+
+def read_summary(folder: Path) -> Summary | None:
+    """Returns the figures of a folder; None if it has none, or they are damaged."""
+    try:
+        return as_type(read_json(folder / SUMMARY), Summary)
+    except (OSError, ValueError):
+        return None
