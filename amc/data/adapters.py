@@ -71,11 +71,7 @@ def roles_from_loaders(
         held_out = _in_memory(as_source(search, batch), search_images, seed)
     elif isinstance(train_source, ImageSet):
         roles = split_roles(
-            train_source,
-            test_source,
-            search_images=search_images,
-            calibration_images=calibration_images,
-            seed=seed,
+            train_source, test_source, search_images=search_images, calibration_images=calibration_images, seed=seed
         )
         train_source, held_out = roles.train, roles.search
         if calibration is None:

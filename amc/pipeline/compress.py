@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +42,6 @@ def compress(
     pruning: PruningConfig | None = None,
     finetune: FineTuneConfig | Callable[[nn.Module], object] | None = None,
     train: TrainConfig | None = None,
-    schedule: Chosen = "one_shot",
     compare_with: Sequence[str] = (),
     evaluate: Callable[[nn.Module], float] | None = None,
     calibration: Any | None = None,
@@ -66,12 +65,10 @@ def compress(
         seed: Seed of everything random; that of `search` if not given.
         device: `"auto"`, `"cpu"` or `"cuda"`, where `model` ends too. `"auto"` is CUDA where there is one; with an
             `evaluate` or a `finetune` of your own it is where `model` is.
-        search: What else there is to say of the search: the reward, the images and the number format of the scoring.
+        search: Other settings of the search, such as the reward, the number format of the scoring, and the schedule.
         pruning: What is removed and how the rest makes up for it.
         finetune: Settings of the fine-tuning, or a function that fine-tunes a network in place.
         train: Settings to train the dense network with first; None if it is trained.
-        schedule: In which rounds the network is pruned and trained: a name in `amc.pruning.schedules`, with options
-            as in `"iterative:count=5"`. Those that train networks as the dense one was take the settings of `train`.
         compare_with: Agents that do the same job under the same rules.
         evaluate: Figure of merit of a network, higher is better, in place of the accuracy on `data`: for tasks other
             than classification. It serves the search AND the report, so let it read no test data. Networks come on
@@ -125,7 +122,7 @@ def compress(
         evaluate=evaluate,
         tune=finetune if callable(finetune) else None,
         train=train,
-        schedule=schedule,
+        schedule=search.schedule,
         example_input=example_input,
         calibration=calibration,
         seed=search.seed,
@@ -136,16 +133,14 @@ def compress(
     if out is None or isinstance(out, Recorder):
         return job.carry_out(out or Recorder())
     judge = {"evaluate": evaluate, "finetune": finetune, "train": train, "compare_with": compare_with}
-    rules = {
-        "budget": task.problem.budget,
-        "pruning": task.pruning,
-        "schedule": task.schedule,
-        **asdict(search),
-        **judge,
-    }
-    with KeptRun(Path(out), fingerprint(model, roles, train is None, **rules)) as kept:
+    return _keep(job, Path(out), {"budget": task.problem.budget, "pruning": task.pruning, **asdict(search), **judge})
+
+
+def _keep(job: Job, folder: Path, rules: Mapping[str, Any]) -> CompressionResult:
+    """Carries a job out while its run is kept in a folder, where the same call finds it again."""
+    with KeptRun(folder, fingerprint(job.task.model, job.task.data, job.train is None, **rules)) as kept:
         result = job.carry_out(kept)
-        result.write(Path(out))
+        result.write(folder)
     return result
 
 

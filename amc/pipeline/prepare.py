@@ -67,25 +67,19 @@ def prepare(
     """
     check_seed(seed)
     resolve_dtype(dtype, resolve_device(device))
-    if data is not None and tune is None and finetune.epochs and not any(p.requires_grad for p in model.parameters()):
-        raise ModelError("fine-tuning needs parameters that require gradients; unfreeze some, or set finetune.epochs 0")
     if device == "auto" and (evaluate is not None or tune is not None):
         device = str(device_of(model))  # the user's own functions were written for it
     if data is not None:
         _check_finite(data)
     inputs = None if calibration is None else as_inputs(calibration)
-    example = on_device(example_of(data, example_input, inputs), device_of(model))
-    if example_input is None and inputs is None:
-        _check_number_format(model, example)
+    example = _example(model, data, example_input, inputs)
     if data is not None and tune is None and finetune.epochs:
-        training_dtype(model, data, finetune, resolve_device(device))
-    structure = trace_structure(model, example)
-    check_dense_flops(model, structure, example)
+        _check_trainable(model, data, finetune, device)
+    structure = _traced(model, example)
     if data is not None and evaluate is None:
         _check_outputs(model, data)
     problem = build_problem(structure, budget, pruning)
     _check_criterion(model, structure, problem, str(pruning.criterion), has_data=data is not None)
-    initial = None if train is None else {name: value.detach().clone() for name, value in model.state_dict().items()}
     task = Task(
         model=model,
         data=data,
@@ -102,11 +96,36 @@ def prepare(
         dtype=dtype,
         schedule=spell(SCHEDULES, schedule),
         train=train or retrain or TrainConfig(),
-        initial=initial,
+        initial=None if train is None else {name: t.detach().clone() for name, t in model.state_dict().items()},
     )
-    limit, dense = task.problem.limit, task.problem.cost_model.dense
-    plan_rounds(task, _HALF if limit is None else limit / dense)
+    plan_rounds(task, _HALF if problem.limit is None else problem.limit / problem.cost_model.dense)
     return task
+
+
+def _example(model: nn.Module, data: DataRoles | None, example_input: Any | None, inputs: Any | None) -> Any:
+    """Returns one input of the network, on its device."""
+    example = on_device(example_of(data, example_input, inputs), device_of(model))
+    if example_input is None and inputs is None:
+        _check_number_format(model, example)
+    return example
+
+
+def _traced(model: nn.Module, example: Any) -> ModelStructure:
+    """Returns the structure of a network whose FLOPs it predicts exactly."""
+    structure = trace_structure(model, example)
+    check_dense_flops(model, structure, example)
+    return structure
+
+
+def _check_trainable(model: nn.Module, data: DataRoles, finetune: FineTuneConfig, device: str) -> None:
+    """Rejects a network that cannot be fine-tuned.
+
+    Raises:
+        ModelError: If no parameter requires a gradient, or its number format cannot be trained.
+    """
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ModelError("fine-tuning needs parameters that require gradients; unfreeze some, or set finetune.epochs 0")
+    training_dtype(model, data, finetune, resolve_device(device))
 
 
 def _check_finite(data: DataRoles) -> None:

@@ -113,9 +113,8 @@ def carry_out(task: Task, family: Family, name: str, allocation: Allocation, rec
         keep(network)
         file = f"{file_stem(name)}-{allocation.digest()}" + ("" if len(rounds) == 1 else f"-round{number + 1}")
         with noting_warnings() as warned:
-            note = _train(
-                task, step, network, keep, label, recorder.checkpoint(file), number, recorder, is_last=is_last
-            )
+            training = _Training(step, number, is_last, label, recorder.checkpoint(file))
+            note = _train(task, training, network, keep, recorder)
         notes += filter(None, (note, *warned))
         if len(rounds) > 1:
             records.append(_record(task, step, widths, pruned, network))
@@ -213,19 +212,30 @@ def _rewound(task: Task, step: Round, pruned: nn.Module, kept: Mapping[int, Tens
     return network
 
 
+@dataclass(frozen=True)
+class _Training:
+    """The training of a round's network.
+
+    Attributes:
+        step: The round.
+        number: Its number, from 0.
+        is_last: Whether its network is the one that is handed over.
+        label: What the recorder calls the network.
+        checkpoint: Where the state of the training is kept.
+    """
+
+    step: Round
+    number: int
+    is_last: bool
+    label: str
+    checkpoint: Any
+
+
 def _train(
-    task: Task,
-    step: Round,
-    model: nn.Module,
-    keep: Callable[[nn.Module], None],
-    label: str,
-    checkpoint: Any,
-    number: int,
-    recorder: Recorder,
-    *,
-    is_last: bool,
+    task: Task, training: _Training, model: nn.Module, keep: Callable[[nn.Module], None], recorder: Recorder
 ) -> str:
     """Trains the network of a round in place, as the task and the round say; returns what there is to note of it."""
+    step = training.step
     if task.tune is not None:
         returned = task.tune(model)
         if isinstance(returned, nn.Module) and returned is not model:
@@ -233,20 +243,20 @@ def _train(
         keep(model)
     if task.tune is None and task.data is not None and step.epochs > 0:
         config = replace(task.train if step.retrain else task.finetune, epochs=step.epochs)
-        if not is_last:
+        if not training.is_last:
             config = replace(config, keep="last")  # what a round trains is pruned again: its best epoch is no end
         config = fitted(config, model, task.data)
-        with training_hooks(recorder, label, len(task.data.train), config) as hooks:
+        with training_hooks(recorder, training.label, len(task.data.train), config) as hooks:
             result = fine_tune(
                 model,
                 task.data,
                 config,
                 teacher=None if step.retrain else task.model,
-                seed=task.seed + number,
+                seed=task.seed + training.number,
                 device=task.device,
                 hooks=hooks,
                 terms=[AfterStep(keep)],
-                checkpoint=checkpoint,
+                checkpoint=training.checkpoint,
                 first_epoch=step.first,
                 schedule_epochs=step.total,
             )

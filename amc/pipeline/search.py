@@ -19,6 +19,7 @@ from amc.pipeline.recorder import Recorder
 from amc.problem import PruningProblem
 from amc.problem.evaluator import Evaluator, EvaluatorProxy, as_evaluator
 from amc.problem.score import Score
+from amc.pruning.schedules import SCHEDULES
 from amc.runtime import resolve_device, resolve_dtype
 from amc.structure import Allocation
 from amc.utils.conversion import check_seed, conform
@@ -34,7 +35,7 @@ _ENVIRONMENTS = {"filter": envs.FILTER_PRUNING, "weight": envs.WEIGHT_PRUNING}
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """How a policy is looked for.
+    """How a policy is looked for, and in which rounds it is carried out.
 
     Attributes:
         agent: What looks for the policy, such as `"ddpg"`, `"cem:population=8"` or `{"name": "cem", "population": 8}`.
@@ -46,6 +47,8 @@ class SearchConfig:
             be the best (see `amc.pipeline.racing`). None scores every candidate on all.
         dtype: Number format in which candidates are scored: `"auto"` (bfloat16 where the device gains from it),
             `"float32"` or `"bfloat16"`.
+        schedule: In which rounds the network is pruned and trained: a name in `amc.pruning.schedules`, with options as
+            in `"iterative:count=5"`. Those that train networks as the dense one was take the settings of that training.
         deterministic: Whether nothing of the run may depend on the number of threads, nor differ between two runs on a
             GPU where PyTorch has such algorithms; the CPU computes with one thread then.
 
@@ -61,11 +64,13 @@ class SearchConfig:
     seed: int = 0
     first_images: int | None = None
     dtype: str = "auto"
+    schedule: Chosen = "one_shot"
     deterministic: bool = False
 
     def __post_init__(self) -> None:
-        """Checks the options, and writes the agent as text."""
+        """Checks the options, and writes agent and schedule as text."""
         object.__setattr__(self, "agent", spell(AGENTS, self.agent))
+        object.__setattr__(self, "schedule", spell(SCHEDULES, self.schedule))
         as_reward(self.reward)
         conform(self)
         check_seed(self.seed)

@@ -12,7 +12,7 @@ from amc.problem.decision import Decision, bounded_decision
 from amc.problem.patterns import check_patterns, keep_bounds, matches
 from amc.problem.problem import PruningProblem
 from amc.pruning.weight_patterns import WEIGHT_PATTERNS
-from amc.structure import ModelStructure
+from amc.structure import LayerSpec, ModelStructure
 
 _MOST_LEVELS = 2**22
 """A float32 action tells this many widths of a layer apart; a larger layer is pruned in steps of several weights."""
@@ -56,16 +56,11 @@ def weight_problem(
     units = WEIGHT_PATTERNS.get(pattern)
     decisions: list[Decision] = []
     for index, layer in enumerate(structure.layers):
-        if layer.kind in ("attention", "embedding") or any(matches([layer.name], pattern) for pattern in exclude):
-            continue
-        low, high = keep_bounds([layer.name], bounds, (min_keep_ratio, max_keep_ratio))
-        size = prod(layer.weight_shape)
         unit = units.step(layer.weight_shape)
-        if unit is None:
+        if layer.kind in ("attention", "embedding") or unit is None or any(matches([layer.name], p) for p in exclude):
             continue
-        step = lcm(unit, round_to)
-        step *= -(-size // (step * _MOST_LEVELS))
-        decision = bounded_decision(layer.name, size, min_keep_ratio=low, max_keep_ratio=high, step=step, group=index)
+        ratios = keep_bounds([layer.name], bounds, (min_keep_ratio, max_keep_ratio))
+        decision = _decision(layer, index, lcm(unit, round_to), ratios)
         if decision.smallest < decision.size:
             decisions.append(decision)
     if not decisions:
@@ -78,3 +73,10 @@ def weight_problem(
         budget=budget,
         kind="weight",
     )
+
+
+def _decision(layer: LayerSpec, index: int, step: int, keep_ratios: tuple[float, float]) -> Decision:
+    """Returns the decision on the weights of a layer, of which a multiple of `step` is kept, coarser if it is large."""
+    size, (low, high) = prod(layer.weight_shape), keep_ratios
+    step *= -(-size // (step * _MOST_LEVELS))
+    return bounded_decision(layer.name, size, min_keep_ratio=low, max_keep_ratio=high, step=step, group=index)
