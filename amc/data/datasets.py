@@ -17,7 +17,7 @@ from amc.data.image_folder import LabelledFiles, list_images
 from amc.data.image_set import ImageSet
 from amc.data.stratified import stratified_order
 from amc.errors import DataError
-from amc.utils.progress import Progress, part_of, silent
+from amc.utils.progress import Progress, silent, spanning
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -97,8 +97,8 @@ def load_image_folder(options: SourceOptions) -> Splits:
     train, test = train.limited(options.train_images), test.limited(options.test_images)
     share = len(train.paths) / (len(train.paths) + len(test.paths))
     return (
-        _decoded(train, options, part_of(options.advance, 0.0, share)),
-        _decoded(test, options, part_of(options.advance, share, 1.0)),
+        _decoded(train, options, spanning(options.advance, 0.0, share)),
+        _decoded(test, options, spanning(options.advance, share, 1.0)),
     )
 
 

@@ -22,7 +22,7 @@ from amc.export.onnx_format import open_session
 from amc.export.run_networks import RunNetworks
 from amc.runtime.call import call
 from amc.runtime.latency import Latency, measure_latency
-from amc.utils.progress import Progress, part_of, silent
+from amc.utils.progress import Progress, silent, spanning
 
 EAGER, ONNX = "PyTorch", "onnxruntime"
 
@@ -96,7 +96,7 @@ def compare(
                     example,
                     batch_sizes,
                     max_seconds=max_seconds / len(backends),
-                    advance=part_of(advance, index / len(backends), (index + 1) / len(backends)),
+                    advance=spanning(advance, index / len(backends), (index + 1) / len(backends)),
                 )
         dense_bytes = None if dense_file is None else size_on_disk(scratch)
     return Comparison(dense_bytes, latencies, str(device), torch.get_num_threads())

@@ -23,7 +23,7 @@ from amc.pruning.schedules import SCHEDULES
 from amc.runtime import resolve_device, resolve_dtype
 from amc.structure import Allocation
 from amc.utils.conversion import check_seed, conform
-from amc.utils.options import Chosen, spell
+from amc.utils.options import Chosen, create, spell
 from amc.utils.random_state import kept_random_state
 from amc.utils.stopping import deferring_stops, stop_here
 from envs.rewards import Reward, as_reward, is_budget_free
@@ -53,7 +53,7 @@ class SearchConfig:
             GPU where PyTorch has such algorithms; the CPU computes with one thread then.
 
     Raises:
-        UnknownNameError: If the agent, the reward or the mode does not exist.
+        UnknownNameError: If the agent, the reward, the mode or the schedule does not exist.
         ConfigurationError: If an option, theirs included, has another type or is out of its range.
     """
 
@@ -71,6 +71,7 @@ class SearchConfig:
         """Checks the options, and writes agent and schedule as text."""
         object.__setattr__(self, "agent", spell(AGENTS, self.agent))
         object.__setattr__(self, "schedule", spell(SCHEDULES, self.schedule))
+        create(SCHEDULES, self.schedule)
         as_reward(self.reward)
         conform(self)
         check_seed(self.seed)

@@ -12,7 +12,7 @@ import torch
 
 from amc.errors import ConfigurationError
 from amc.runtime.inputs import tensors_in, with_batch
-from amc.utils.progress import Progress, part_of, silent
+from amc.utils.progress import Progress, silent, spanning
 
 _WARM_UPS = 3
 _WARM_UP_SHARE = 0.25  # of the time that a batch size may take
@@ -86,7 +86,7 @@ def measure_latency(
         budget = max_seconds / len(batch_sizes)
         timer = _Timer(models, with_batch(example, size), clock)
         timer.warm_up(budget * _WARM_UP_SHARE)
-        part = part_of(advance, index / len(batch_sizes), (index + 1) / len(batch_sizes))
+        part = spanning(advance, index / len(batch_sizes), (index + 1) / len(batch_sizes))
         times = timer.rounds(repeats, budget, part)
         latencies += [_summary(name, size, seconds) for name, seconds in times.items()]
         part(1.0)

@@ -18,7 +18,7 @@ def silent(share: float, note: str = "", /) -> None:
     """Tells nobody."""
 
 
-def part_of(advance: Progress, first: float, last: float) -> Progress:
+def spanning(advance: Progress, first: float, last: float) -> Progress:
     """Returns what takes the share of a part that leads from the share `first` of the whole to `last`."""
     return lambda share, note="", /: advance(first + share * (last - first), note)
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional
 from torch.nn.utils import prune
-from torch.utils.data import DataLoader, TensorDataset
 
 import amc
-from amc.errors import AmcError, ConfigurationError, DataError, ModelError, RunFolderError
+from amc.errors import ConfigurationError, ModelError, RunFolderError
 from amc.pipeline.prepare import prepare
 from amc.pipeline.recorder import Recorder
 from amc.runtime.call import on_device
@@ -291,90 +289,6 @@ def test_networks_that_cannot_be_worked_on_are_refused_at_once(network, message)
         amc.compress(network(), (images(), images(40, seed=1)), **QUICK)
 
 
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"budget": 0.5}, ConfigurationError, r"must be an amc.Budget, such as amc.Budget\(flops=0.5\), not 0.5"),
-        ({"finetune": {"epochs": 0}}, ConfigurationError, r"finetune must be .* or a function of the network, not {"),
-        ({"finetune": amc.FineTuneConfig}, ConfigurationError, "finetune must be an amc.FineTuneConfig"),
-        ({"episodes": 2.5}, ConfigurationError, "episodes must be a whole number, not 2.5"),
-        ({"compare_with": "uniform,erk"}, ConfigurationError, r"must be a list, such as \['uniform', 'erk'\]"),
-        ({"seed": "0"}, ConfigurationError, "seed must be a whole number, not '0'"),
-        ({"seed": True}, ConfigurationError, "seed must be a whole number, not True"),
-        (
-            {"search": {"reward": "accuracy"}},
-            ConfigurationError,
-            r"search must be an amc\.SearchConfig, such as",
-        ),
-        ({"agent": 5}, ConfigurationError, "the agent must be a name, or a mapping .*, not 5"),
-        ({"agent": {"population": 8}}, ConfigurationError, "the agent must have a name and options by name"),
-        ({"agent": {"name": "cem", 1: 2}}, ConfigurationError, "the agent must have a name and options by name"),
-        ({"compare_with": 5}, ConfigurationError, "must be a list"),
-        ({"device": None}, ConfigurationError, "device must be auto, cpu or cuda, not None"),
-        ({"pruning": "l1"}, ConfigurationError, "pruning must be an amc.PruningConfig"),
-        (
-            {"evaluate": lambda network: 1.0, "search": amc.SearchConfig(reward="agreement")},
-            ConfigurationError,
-            "must be 'accuracy'",
-        ),
-        ({"data": (images()[0], functional.one_hot(images()[1])[:, :3])}, DataError, "as many numbers as the targets"),
-        (
-            {"data": (images()[0].double(), images()[1])},
-            DataError,
-            r"torch.float64 where .* as in x.float",
-        ),
-        ({"data": ((255 * images()[0]).byte(), images()[1])}, DataError, "scale bytes, as in x / 255"),
-        ({"data": (images()[0], images()[1] - 1)}, AmcError, "classes must be numbers from 0, not -1"),
-    ],
-)
-def test_arguments_of_the_wrong_kind_are_refused_at_once(options, error, message):
-    arguments = {"data": images(), **options}
-    data = (arguments.pop("data"), images(40, seed=1))
-    with pytest.raises(error, match=message):
-        amc.compress(ConvNet(), data, **{**QUICK, **arguments})
-
-
-@pytest.mark.parametrize("network", [ConvNet, "resnet20"], ids=["class", "name"])
-def test_only_modules_are_networks(network):
-    with pytest.raises(ModelError, match=r"must be a torch\.nn\.Module"):
-        amc.compress(network, (images(), images(40, seed=1)), **QUICK)
-
-
-def test_a_loader_alone_is_no_data():
-    two_batches = DataLoader(TensorDataset(*images()), batch_size=60)
-    for data in (two_batches, images(), [images()], 7):
-        with pytest.raises(DataError, match=r"must be a pair \(training, test\)"):
-            amc.compress(ConvNet(), data, **QUICK)
-
-
-@pytest.mark.parametrize("role", ["training", "test"])
-def test_inputs_that_are_not_finite_are_found_before_work_starts(role):
-    data = {"training": images(), "test": images(40, seed=1)}
-    data[role][0][3, 1, 2, 2] = float("nan")
-    with pytest.raises(DataError, match="must be finite, but 1 of the"):
-        amc.compress(ConvNet(), (data["training"], data["test"]), **QUICK)
-
-
-@pytest.mark.parametrize("figure", [float("nan"), "good", None])
-def test_a_measure_that_is_no_number_is_named(figure):
-    with pytest.raises(ConfigurationError, match=r"evaluate\(model\) must return a finite number"):
-        amc.compress(ConvNet(), None, example_input=images(1)[0], agent="uniform", evaluate=lambda network: figure)
-
-
-def test_settings_that_would_have_no_effect_are_refused():
-    own = {"evaluate": lambda network: 1.0, "example_input": images(1)[0]}
-    with pytest.raises(ConfigurationError, match="fine-tuning by settings needs data"):
-        amc.compress(ConvNet(), None, **own, finetune=amc.FineTuneConfig(epochs=1))
-    with pytest.raises(ConfigurationError, match="leave first_images out"):
-        amc.compress(ConvNet(), (images(), images(40, seed=1)), **own, search=amc.SearchConfig(first_images=10))
-
-
-def test_a_fine_tuning_that_returns_another_network_is_refused():
-    own = {"evaluate": lambda network: 1.0, "finetune": lambda network: ConvNet()}
-    with pytest.raises(ConfigurationError, match="must train the network in place"):
-        amc.compress(ConvNet(), None, example_input=images(1)[0], **{**QUICK, **own})
-
-
 @pytest.mark.parametrize("training", [True, False])
 def test_the_dense_network_is_left_in_its_mode(training):
     model = ConvNet().train(training)
@@ -411,64 +325,6 @@ def test_example_inputs_of_any_form_follow_the_network():
     moved = on_device(example, torch.device("meta"))
     assert [tensor.device.type for tensor in (moved["tokens"], moved["parts"][0])] == ["meta", "meta"]
     assert moved["parts"][1] == 3
-
-
-class Tinted(nn.Module):
-    """Tells where a picture is bright, from two arguments."""
-
-    def __init__(self):
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1), nn.ReLU()
-        )
-        self.head = nn.Conv2d(16, 2, 1)
-
-    def forward(self, x, gain):
-        return {"mask": self.head(self.body(x * gain.view(-1, 1, 1, 1)))}
-
-
-def trained_on_masks():
-    torch.manual_seed(0)
-    x, gain = images(96, side=8)[0], torch.rand(96) + 0.5
-    x = x + torch.nn.functional.interpolate(torch.randn(96, 1, 2, 2), scale_factor=4)
-    wanted = (x.mean(1) > 1).long()
-    model = Tinted()
-    optimizer = torch.optim.Adam(model.parameters(), 0.02)
-    for _ in range(40):
-        optimizer.zero_grad()
-        functional.cross_entropy(model(x, gain)["mask"], wanted).backward()
-        optimizer.step()
-
-    def right(network):
-        with torch.no_grad():
-            return 100 * (network.eval()(x, gain)["mask"].argmax(1) == wanted).float().mean().item()
-
-    return model.eval(), (x, gain), right
-
-
-@pytest.mark.parametrize("form", [tuple, lambda inputs: {"x": inputs[0], "gain": inputs[1]}, "batches"])
-def test_inputs_without_targets_serve_for_refit_and_batch_norms(form):
-    model, inputs, right = trained_on_masks()
-    calibration = list(zip(*(part.split(40) for part in inputs), strict=True)) if form == "batches" else form(inputs)
-    own = {"evaluate": right, "finetune": lambda network: None, "agent": "uniform", "episodes": 1, "device": "cpu"}
-    budget, example = amc.Budget(flops=0.3), tuple(part[:1] for part in inputs)
-    result = amc.compress(model, None, budget, calibration=calibration, **own)
-    without = amc.compress(model, None, budget, example_input=example, **own)
-    assert result.summary["accuracy"]["dense"] > 90
-    with torch.no_grad():
-        dense, refit, cut = (network(*inputs)["mask"] for network in (model, result.model, without.model))
-    assert float((refit - dense).square().mean()) < 0.5 * float((cut - dense).square().mean())
-
-
-def test_calibration_inputs_that_do_not_go_together_are_refused():
-    own = {"evaluate": lambda network: 1.0, "device": "cpu"}
-    for calibration, message in (
-        ((torch.zeros(4, 3, 8, 8), torch.zeros(3)), r"found first axes of \[3, 4\]"),
-        ({"x": 3}, "found no tensor in a dict"),
-        ([], "at least one batch; there is none"),
-    ):
-        with pytest.raises(DataError, match=message):
-            amc.compress(Tinted(), None, calibration=calibration, **own)
 
 
 class Listening(Recorder):

@@ -14,7 +14,7 @@ import amc
 from amc.costs import Budget
 from amc.costs.counting import count_flops, count_params
 from amc.data import DataConfig, load_data
-from amc.errors import ConfigurationError
+from amc.errors import ConfigurationError, UnknownNameError
 from amc.models import create_model
 from amc.pipeline.deliver import Workshop
 from amc.pipeline.prepare import prepare, train_dense
@@ -219,3 +219,15 @@ def test_weights_that_are_gone_stay_gone_whatever_ranks(workshop):
 def test_schedules_that_cannot_be_carried_out_are_found_before_work_starts(options, message):
     with pytest.raises(ConfigurationError, match=message):
         make_task("filter", **options)
+
+
+def test_the_schedule_is_a_setting_of_the_search():
+    data = load_data(DataConfig(train_images=200, search_images=40, test_images=40, calibration_images=40))
+    search = amc.SearchConfig(agent="uniform", schedule={"name": "iterative", "count": 2})
+    result = amc.compress(
+        create_model("digits_resnet", seed=0), data, search=search, finetune=amc.FineTuneConfig(epochs=2), device="cpu"
+    )
+    assert result.summary["schedule"] == "iterative:count=2"
+    assert len(result.summary["rounds"]) == 2
+    with pytest.raises(UnknownNameError, match="did you mean 'iterative'"):
+        amc.SearchConfig(schedule="iteratve")
