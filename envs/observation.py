@@ -17,13 +17,16 @@ decisions can still remove, which is what the budget depends on. Both are of the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from amc.problem import PruningProblem, Walk
+from amc.problem.evaluator import Evaluator
 from amc.structure import LayerSpec
+from envs.extra_features import EXTRA_FEATURES
 
 
 class Feature(NamedTuple):
@@ -49,11 +52,24 @@ FEATURES: tuple[Feature, ...] = (
 )
 
 
-class ObservationEncoder:
-    """Encodes where a walk stands as a vector of shape `(11,)`, float32, every entry in [0, 1]."""
+def feature_names(extra: Sequence[str] = ()) -> tuple[str, ...]:
+    """Returns the names of a state's features: the paper's 11, then those of `envs.extra_features` that are named."""
+    return (*(feature.name for feature in FEATURES), *extra)
 
-    def __init__(self, problem: PruningProblem) -> None:
-        """Prepares the features that do not change, one row a decision."""
+
+class ObservationEncoder:
+    """Encodes where a walk stands as a vector of shape `(11 + extra,)`, float32, every entry in [0, 1]."""
+
+    def __init__(self, problem: PruningProblem, extra: Sequence[str] = (), evaluator: Evaluator | None = None) -> None:
+        """Prepares the features that do not change, one row a decision.
+
+        Args:
+            problem: The problem.
+            extra: Names of features beside the paper's; see `envs.extra_features`.
+            evaluator: What these may ask; needed if there are some.
+        """
+        assert evaluator is not None or not extra
+        self._extra = [EXTRA_FEATURES.get(name)().of(problem, evaluator) for name in extra] if evaluator else []
         raw = np.array([_static_features(t, layer) for t, layer in enumerate(problem.layers)], dtype=np.float64)
         self._static = (raw / np.maximum(raw.max(axis=0), 1)).astype(np.float32)
         self._dense = problem.cost_model.dense
@@ -66,7 +82,8 @@ class ObservationEncoder:
             last_action: Pruning ratio applied at the step before.
         """
         row = self._static[min(walk.index, len(self._static) - 1)]
-        moving = (walk.reduced / self._dense, walk.removable_later / self._dense, last_action)
+        paper = (walk.reduced / self._dense, walk.removable_later / self._dense, last_action)
+        moving = (*paper, *(feature(walk) for feature in self._extra))
         return np.concatenate([row, np.array(moving, dtype=np.float32)])
 
 

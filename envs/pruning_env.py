@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -18,7 +18,7 @@ from amc.problem.evaluator import Evaluator, EvaluatorProxy, as_evaluator
 from amc.problem.score import Score
 from amc.structure import Allocation
 from amc.utils.options import Chosen
-from envs.observation import FEATURES, ObservationEncoder
+from envs.observation import ObservationEncoder, feature_names
 from envs.rendering import render_widths
 from envs.rewards import Outcome, Reward, name_of, paid, resolve_reward
 
@@ -31,7 +31,8 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
 
     The observation, shape `(11,)` in [0, 1], is that of the paper's Eq. 1: index t of the decision, output channels n,
     input channels c, height h, width w, stride, kernel size k, FLOPs of the layer, cost reduced so far, cost that the
-    rest can still lose, last action; `envs.observation.FEATURES` has their units and scales.
+    rest can still lose, last action; `envs.observation.FEATURES` has their units and scales. With `features` it has
+    those of `envs.extra_features` behind them.
 
     The action, shape `(1,)` in [0, 1], is the pruning ratio. The ratio is rounded to an allowed width FIRST and then
     brought to the budget, so that the budget holds on whole channels or weights. The allocation mode decides how:
@@ -63,6 +64,7 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
         allocation_mode: str = "clip",
         render_mode: str | None = None,
         symmetric_actions: bool = False,
+        features: Sequence[str] = (),
     ) -> None:
         """Builds an environment.
 
@@ -75,11 +77,12 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
             render_mode: `"ansi"` for text from `render`, or None.
             symmetric_actions: Whether an action a is in [-1, 1] and means the pruning ratio (a + 1) / 2, as learners of
                 other libraries prefer; the agents of this project act in pruning ratios.
+            features: Names of features that the state has beside the paper's 11; see `envs.extra_features`.
 
         Raises:
             ConfigurationError: If the problem is of another kind, the mode is unknown, or the reward needs a budget
                 that the problem lacks.
-            UnknownNameError: If no reward has the name.
+            UnknownNameError: If no reward or feature has the name.
         """
         if problem is None or evaluator is None:
             raise ConfigurationError(
@@ -97,12 +100,13 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
         self.allocation_mode = allocation_mode
         self.render_mode = render_mode
         self._least_action = -1.0 if symmetric_actions else 0.0
-        self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (len(FEATURES),), np.float32)
+        self.feature_names = feature_names(features)
+        self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (len(self.feature_names),), np.float32)
         self.action_space = gymnasium.spaces.Box(self._least_action, 1.0, (1,), np.float32)
         self.evaluator = as_evaluator(evaluator)
         self.reward_name = name_of(reward)
         self._reward = resolve_reward(reward, has_budget=problem.budget is not None)
-        self._encoder = ObservationEncoder(problem)
+        self._encoder = ObservationEncoder(problem, features, self.evaluator)
         self._walk: Walk | None = None
         self._ratios: list[float] = []
         self._final: tuple[int, ...] | None = None

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from agents.agent_file import read_record
 from agents.ddpg.algorithm import AllocationDDPG
 from agents.ddpg.config import DDPGConfig
 from agents.ddpg.exploration import Schedule
-from agents.ddpg.learnt_task import LearntTask
+from agents.ddpg.policy_state import POLICY_FORMAT, PolicyState
 from agents.ddpg.state import TrainedState, capture, restore
 from agents.episodes import EpisodeLog, ratios_of
+from agents.learnt_task import LearntTask
 from agents.protocol import EpisodeResult, OnEpisode, SearchResult, check_episodes, problem_of
 from agents.sb3.callback import EpisodeCallback
 from amc.errors import ConfigurationError
@@ -38,7 +40,7 @@ class DDPGAgent:
 
     name: ClassVar[str] = "ddpg"
 
-    def __init__(self, config: DDPGConfig | None = None, initial: TrainedState | None = None) -> None:
+    def __init__(self, config: DDPGConfig | None = None, initial: TrainedState | PolicyState | None = None) -> None:
         """Creates an agent.
 
         Args:
@@ -53,7 +55,7 @@ class DDPGAgent:
         for name in self.config.warm_start:
             heuristic(name)  # refuses what is wrong before anything takes time
         self.initial = initial
-        self.trained: TrainedState | None = None
+        self.trained: TrainedState | PolicyState | None = None
 
     def search(
         self, env: AllocationEnv, episodes: int, *, seed: int, on_episode: OnEpisode | None = None
@@ -70,7 +72,7 @@ class DDPGAgent:
         with isolated_random_state(seed):
             algorithm = AllocationDDPG(env, self.config, self._schedule(env, episodes), seed)
             if self.initial is not None:
-                restore(algorithm, self.initial)
+                restore(algorithm, self.initial.for_task(algorithm.task))
             steps = episodes * algorithm.decisions
             algorithm.learn(steps, callback=EpisodeCallback(log), log_interval=None)  # type: ignore[arg-type]
             self.trained = capture(algorithm)
@@ -94,7 +96,7 @@ class DDPGAgent:
             )
 
     def _schedule(self, env: AllocationEnv, episodes: int) -> Schedule:
-        if self.initial is not None and self.initial.task == LearntTask.of(env):
+        if self.initial is not None and LearntTask.of(env) in self.initial.tasks:
             return Schedule.continued(self.config, episodes)
         start = Schedule.of_search if self.initial is None else Schedule.transferred
         return start(self.config, episodes, guides(env, self.config.warm_start))
@@ -115,7 +117,7 @@ class DDPGAgent:
         with isolated_random_state(0):
             alone = replace(self.config, environments=1)
             algorithm = AllocationDDPG(env, alone, Schedule.continued(alone, 1), seed=0)
-            restore(algorithm, self._learnt())
+            restore(algorithm, self._learnt().for_task(algorithm.task))
         observation, _ = env.reset()
         info: dict[str, Any] = {}
         for _ in range(algorithm.decisions):
@@ -133,19 +135,32 @@ class DDPGAgent:
 
     @classmethod
     def load(cls, path: str | Path) -> DDPGAgent:
-        """Reads an agent that `save` wrote; searches continue from what it has learnt.
+        """Reads an agent that `save` wrote, or one of `amc train`; searches continue from what it has learnt.
 
         Raises:
             CheckpointError: If the file cannot be read, or holds something else.
         """
-        state = TrainedState.load(path)
+        is_policy = read_record(path)["format"] == POLICY_FORMAT
+        state = PolicyState.load(path) if is_policy else TrainedState.load(path)
         return cls(state.config, initial=state)
 
-    def _learnt(self) -> TrainedState:
+    @property
+    def tasks(self) -> tuple[LearntTask, ...]:
+        """What it has learnt; see `LearningAgent`."""
+        state = self.trained or self.initial
+        return () if state is None else state.tasks
+
+    def _learnt(self) -> TrainedState | PolicyState:
         state = self.trained or self.initial
         if state is None:
             raise ConfigurationError("ddpg: an agent must learn before it is used; call search or load one")
         return state
+
+
+def load(path: str | Path) -> DDPGAgent:
+    """Reads a trained agent to search with; it plays one episode at a time, as the first is without noise."""
+    agent = DDPGAgent.load(path)
+    return DDPGAgent(replace(agent.config, environments=1), agent.initial)
 
 
 def guides(env: AllocationEnv, names: tuple[str, ...]) -> list[NDArray[np.float64]]:

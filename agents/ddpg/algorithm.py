@@ -21,9 +21,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from agents.ddpg.config import DDPGConfig
 from agents.ddpg.episode_learner import EpisodeLearner
 from agents.ddpg.exploration import Schedule
-from agents.ddpg.learnt_task import LearntTask
 from agents.ddpg.proposals import best_plan
 from agents.ddpg.replay import SharedRewardReplayBuffer
+from agents.learnt_task import LearntTask
 from agents.protocol import problem_of
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from agents.ddpg.replay import SharedRewardReplayBuffer
     from amc.problem import PruningProblem
 
-_FIRST_STEPS = 10  # times as many gradient steps when nothing is learnt yet
+FIRST_STEPS = 10  # times as many gradient steps when nothing is learnt yet
 _ACTOR_EPISODES = 8  # episodes whose observations a gradient step of the actor sees, half of them among the best
 _WEIGHT_DECAY = 1e-2
 _LOWEST_TARGET = -3.0  # in standard deviations: how bad a hopeless allocation is need not be learnt
@@ -30,7 +31,7 @@ class Episodes:
     """The replay as whole episodes.
 
     Attributes:
-        observations: Shape `(episodes, decisions, 11)`.
+        observations: Shape `(episodes, decisions, features)`.
         keep: Keep ratios, shape `(episodes, decisions)`.
         rewards: Shape `(episodes,)`.
     """
@@ -84,10 +85,15 @@ class EpisodeLearner:
             steps: How many steps for the critic, and then as many for the actor.
             first: Whether the critic has learnt nothing yet; it then takes more.
         """
-        episodes = Episodes.of(replay)
-        steps *= _FIRST_STEPS if first else 1
-        self._fit_critic(episodes, steps)
-        self._fit_actor(episodes, steps)
+        steps *= FIRST_STEPS if first else 1
+        self.fit_critic(replay, steps)
+        loss = self.actor_loss(replay)
+        for _ in range(steps):
+            gradient_step(self._actor.optimizer, loss())
+
+    def share(self, actor: Actor) -> None:
+        """Takes another actor in place of its own: one that several learners train."""
+        self._actor = actor
 
     def good_episodes(self, replay: SharedRewardReplayBuffer) -> int:
         """Returns how many episodes count as the best."""
@@ -111,30 +117,46 @@ class EpisodeLearner:
         rows = best[torch.from_numpy(ranks)]
         return self._keep(episodes.observations[rows]), episodes.keep[rows], self._budget(episodes, best)
 
-    def _fit_critic(self, episodes: Episodes, steps: int) -> None:
+    def fit_critic(self, replay: SharedRewardReplayBuffer, steps: int) -> None:
+        """Takes gradient steps of the critic."""
+        episodes = Episodes.of(replay)
         weights = self._weights(episodes.rewards)
         targets = standardised(episodes.rewards, weights)
         batch = min(self._config.batch_size, 4 * len(weights))
         for _ in range(steps):
             rows = torch.multinomial(weights, batch, replacement=True)
             loss = (self.critic(episodes.keep[rows]) - targets[rows]).square().mean()
-            _step(self.optimizer, loss)
+            gradient_step(self.optimizer, loss)
 
     def _weights(self, rewards: torch.Tensor) -> torch.Tensor:
         """Returns how often episodes are drawn, by rank; shape `(episodes,)`, sum 1."""
         ranks = rewards.argsort(descending=True, stable=True).argsort().float() / len(rewards)
         return torch.softmax(-self._config.elite_focus * ranks, dim=0)
 
-    def _fit_actor(self, episodes: Episodes, steps: int) -> None:
+    def actor_loss(
+        self, replay: SharedRewardReplayBuffer, walked: torch.Tensor | None = None
+    ) -> Callable[[], torch.Tensor]:
+        """Returns what draws episodes of the replay and returns the actor's loss on what it would see in them.
+
+        Args:
+            replay: The episodes; at least one.
+            walked: Observations of an episode that the actor has walked as it is, `(decisions, features)`, on which the
+                loss is taken too.
+        """
+        episodes = Episodes.of(replay)
         best = episodes.best(_ACTOR_EPISODES)
         budget = self._budget(episodes, best)
         half = _ACTOR_EPISODES // 2
-        for _ in range(steps):
+
+        def loss() -> torch.Tensor:
             rows = torch.cat([best[torch.randint(len(best), (half,))], torch.randint(len(episodes.rewards), (half,))])
-            _step(self._actor.optimizer, self._loss(episodes.observations[rows], budget))
+            seen = episodes.observations[rows]
+            return self._loss(seen if walked is None else torch.cat([seen, walked.expand(half, -1, -1)]), budget)
+
+        return loss
 
     def _loss(self, observations: torch.Tensor, budget: BudgetLayer) -> torch.Tensor:
-        """Returns the actor's loss on observations of shape `(N, decisions, 11)`."""
+        """Returns the actor's loss on observations of shape `(N, decisions, features)`."""
         keep = self._keep(observations)
         values = self.critic(budget(keep))
         if len(values) > 1:
@@ -143,7 +165,7 @@ class EpisodeLearner:
         return loss
 
     def _keep(self, observations: torch.Tensor) -> torch.Tensor:
-        """Returns the actor's keep ratios for observations of shape `(N, decisions, 11)`."""
+        """Returns the actor's keep ratios for observations of shape `(N, decisions, features)`."""
         output: torch.Tensor = self._actor(observations.reshape(-1, observations.shape[-1]))
         return (1.0 - output.reshape(observations.shape[:2])) / 2.0
 
@@ -160,7 +182,8 @@ def standardised(rewards: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     return ((rewards - (weights * rewards).sum()) / deviation).clamp(min=_LOWEST_TARGET)
 
 
-def _step(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+def gradient_step(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+    """Takes one gradient step."""
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()

@@ -81,6 +81,19 @@ class SharedRewardReplayBuffer(ReplayBuffer):
                 self._store(episode, reward[one])
                 episode.clear()
 
+    def put_in_order(self) -> None:
+        """Moves the oldest episode to the front of a full replay, which holds the same episodes afterwards."""
+        if self.full and self.pos:
+            for name in ("observations", "next_observations", "actions", "rewards", "dones", "timeouts"):
+                array = getattr(self, name)
+                array[:] = np.roll(array, -self.pos, axis=0)
+            self.pos = 0
+
+    def episode_rewards(self) -> NDArray[np.float32]:
+        """Returns the reward of every episode held, oldest first."""
+        rewards = np.roll(self.rewards[: self.size()], -self.pos if self.full else 0, axis=0)
+        return rewards[:: len(self.sizes), 0]
+
     def _store(self, episode: list[Transition], reward: NDArray[Any]) -> None:
         applied = self._applied(episode[-1][-1][0]) if self.store_applied else [step[2] for step in episode]
         for (obs, next_obs, _, done, infos), action in zip(episode, applied, strict=True):

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
+from agents.agent_file import described, read_agent, write_agent
 from agents.ddpg.config import DDPGConfig
-from agents.ddpg.learnt_task import LearntTask
 from agents.ddpg.state_check import check_moments, check_networks, check_options, check_replay
-from amc.errors import AmcError, CheckpointError
-from amc.utils.bounded_files import opened
+from agents.learnt_task import LearntTask
+from amc.errors import CheckpointError
 from amc.utils.conversion import convert, from_mapping
-from amc.utils.durable_files import replacing
-from amc.utils.plain_json import parse_json
 
 if TYPE_CHECKING:
     from agents.ddpg.algorithm import AllocationDDPG
 
-FORMAT = "amc-ddpg-2"
+FORMAT = "amc-ddpg-3"
 _EPISODE = "episode-critic"
 _MOST_UPDATES = 1 << 40
 _ARRAYS = ("observations", "next_observations", "actions", "rewards", "dones")
@@ -57,8 +53,7 @@ class TrainedState:
             "updates": self.updates,
             "baseline": self.baseline,
         }
-        with replacing(Path(path)) as partial:
-            save_file(self.tensors, str(partial), metadata={"agent": json.dumps(record)})
+        write_agent(path, record, self.tensors)
 
     @staticmethod
     def load(path: str | Path) -> TrainedState:
@@ -67,35 +62,44 @@ class TrainedState:
         Raises:
             CheckpointError: If the file cannot be read, or holds something else.
         """
-        try:
-            with opened(Path(path)), safe_open(str(path), framework="pt") as file:
-                record = parse_json((file.metadata() or {}).get("agent", "{}"))
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        except (OSError, SafetensorError, ValueError) as error:
-            raise CheckpointError(f"cannot read the agent {str(path)!r}: {error}") from error
-        if not isinstance(record, dict):
-            record = {}
-        if record.get("format") != FORMAT:
+        record, tensors = read_agent(path)
+        if record["format"] != FORMAT:
             raise CheckpointError(
-                f"{str(path)!r} must be an agent of format {FORMAT!r}, not {record.get('format')!r}; "
+                f"{str(path)!r} must be an agent of format {FORMAT!r}, not {record['format']!r}; "
                 "save it with DDPGAgent.save"
             )
-        try:
-            task = LearntTask.from_dict(record["task"])
-            baseline = convert(float | None, record["baseline"], "baseline")
-            missing = {f"replay.{name}" for name in _ARRAYS} - tensors.keys()
-            if missing:
-                raise KeyError(*missing)
-            updates = convert(int, record["updates"], "updates")
-            if not 0 <= updates < _MOST_UPDATES:
-                raise ValueError("updates must be a count")
-            config = from_mapping(DDPGConfig, dict(record["config"]))
-            check_options(config, task, tensors)
-            return TrainedState(config, task, updates, baseline, tensors)
-        except (AmcError, AttributeError, KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"the header of the agent {str(path)!r} must hold what DDPGAgent.save writes, but: {error!r}"
-            ) from error
+        with described(path, "DDPGAgent.save"):
+            return part_of(record, from_mapping(DDPGConfig, dict(record["config"])), tensors)
+
+    @property
+    def tasks(self) -> tuple[LearntTask, ...]:
+        """What it learnt."""
+        return (self.task,)
+
+    def for_task(self, task: LearntTask) -> TrainedState:
+        """Returns what of it a search in a task starts from: all of it."""
+        return self
+
+
+def part_of(record: Mapping[str, Any], config: DDPGConfig, tensors: dict[str, torch.Tensor]) -> TrainedState:
+    """Makes a state of a part of a header and of tensors.
+
+    Raises:
+        ConfigurationError: If a number is not what it must be.
+        CheckpointError: If the options are others than the networks bear out.
+        KeyError: If a part is missing.
+        ValueError: If a count is none.
+    """
+    task = LearntTask.from_dict(record["task"])
+    baseline = convert(float | None, record["baseline"], "baseline")
+    missing = {f"replay.{name}" for name in _ARRAYS} - tensors.keys()
+    if missing:
+        raise KeyError(*missing)
+    updates = convert(int, record["updates"], "updates")
+    if not 0 <= updates < _MOST_UPDATES:
+        raise ValueError("updates must be a count")
+    check_options(config, task, tensors)
+    return TrainedState(config, task, updates, baseline, tensors)
 
 
 def capture(algorithm: AllocationDDPG) -> TrainedState:
@@ -118,15 +122,17 @@ def capture(algorithm: AllocationDDPG) -> TrainedState:
 def restore(algorithm: AllocationDDPG, state: TrainedState) -> None:
     """Puts what was learnt into an algorithm.
 
-    The actor and the critic of single steps fit any environment, as observations are scaled and always of 11 features.
+    The actor and the critic of single steps fit any environment of the same kind of pruning, features and reward.
     The critic of whole episodes is taken over for the same network alone. The replay and the baseline are taken over
     for the same task alone: under another budget or reward, old rewards would stand in the way of new ones for good.
 
     Every tensor is checked before any is used.
 
     Raises:
-        CheckpointError: If the networks are of another shape, or a tensor is not what it must be.
+        CheckpointError: If the task is of another kind, state or reward, the networks are of another shape, or a tensor
+            is not what it must be.
     """
+    state.task.check_serves(algorithm.task)
     same = state.task.same_network(algorithm.task)
     modules, optimizers = _modules(algorithm), _optimizers(algorithm)
     wanted = [name for name in modules | optimizers if same or not name.startswith(_EPISODE)]

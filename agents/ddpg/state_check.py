@@ -11,7 +11,7 @@ from amc.errors import CheckpointError
 
 if TYPE_CHECKING:
     from agents.ddpg.config import DDPGConfig
-    from agents.ddpg.learnt_task import LearntTask
+    from agents.learnt_task import LearntTask
 
 Tensors = Mapping[str, torch.Tensor]
 _LARGEST = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from amc.bench import BenchConfig
     from amc.pipeline.config import RunConfig
 
-_UNUSED = ("schedule", "compare", "finetune", "train", "train_first", "untrained")
+_UNUSED = ("schedule", "compare", "finetune", "train", "train_first", "untrained", "policy")
 _EPISODES = 20
 _CURVE_IMAGES = 1000
 
@@ -108,7 +109,7 @@ def _speed(config: RunConfig, options: jsonargparse.Namespace) -> dict[str, Any]
     from amc.report.tables import render
 
     task, _ = open_task(config, load_roles(config.data, config.seed, display()), budget=budget_of(config))
-    search = config.search
+    search = replace(config, policy=None).search
     check_search(task.problem, search)
     with fast_threads(task.model, task.example_input, config.device, deterministic=config.deterministic):
         report = measure_speed(task, search, _rules(options))

@@ -16,6 +16,7 @@ from amc.errors import ConfigurationError
 _UNUSED = (
     "agent", "episodes", "reward", "first_images", "allocation_mode", "schedule", "compare", "budget",
     "pruning", "train", "train_first", "untrained", "dtype", "deterministic", "finetune",
+    "features", "policy",
 )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _UNUSED = (
     "agent", "episodes", "reward", "first_images", "allocation_mode", "schedule", "compare", "budget",
-    "pruning", "train", "train_first", "untrained", "dtype",
+    "pruning", "train", "train_first", "untrained", "dtype", "features", "policy",
 )  # fmt: skip
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _UNUSED = (
     "agent",
+    "features",
+    "policy",
     "episodes",
     "reward",
     "first_images",

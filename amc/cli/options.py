@@ -28,6 +28,8 @@ _METAVARS = {
     "compare": "NAME,NAME",
     "device": "NAME",
     "dtype": "NAME",
+    "features": "NAME,NAME",
+    "policy": "FILE",
     "data.root": "DIR",
     "pruning.family": "NAME",
     "pruning.criterion": "NAME",

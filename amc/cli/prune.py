@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import jsonargparse
 
 from amc.cli.command import Command
+from amc.cli.consent import WORDS
 from amc.cli.options import (
     add_output_options,
     add_run_options,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 _UNUSED = (
     "agent", "episodes", "reward", "first_images", "allocation_mode", "schedule", "compare", "budget",
-    "finetune", "dtype", "untrained",
+    "finetune", "dtype", "untrained", "features",
 )  # fmt: skip
 
 
@@ -39,9 +40,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Adds the options that say which network, which policy, and where to write."""
     parser.add_argument("run", nargs="?", type=str | None, metavar="RUN", help="Folder with the policy of a search.")
     add_run_options(parser, hide=_UNUSED)
-    parser.add_argument(
-        "--policy", type=str | None, default=None, metavar="FILE", help="A policy.json that lies elsewhere."
-    )
+    next(a for a in parser._actions if a.dest == "policy").help = "A policy.json that lies elsewhere."
     add_output_options(parser, "Folder for the pruned network; unset: a new one in runs/.")
 
 
@@ -76,7 +75,7 @@ def run(options: jsonargparse.Namespace) -> None:
 
     file = _policy_file(options)
     stored = read_policy(file)
-    config = run_config(options)
+    config = replace(run_config(options), policy=None)
     check_started_from(file.parent, config)
     path = output_of(options, config, Path("runs") / f"{file.resolve().parent.name}-pruned")
     shown = display()
@@ -104,9 +103,10 @@ def run(options: jsonargparse.Namespace) -> None:
 
 def _policy_file(options: jsonargparse.Namespace) -> Path:
     """Returns the policy: that of RUN, the file that is named, or that of the run that is resumed."""
-    if options.run is not None and options.policy is not None:
+    named = option_value(options[WORDS], "--policy")  # the policy of a run's options is what its search started from
+    if options.run is not None and named is not None:
         raise ConfigurationError("amc prune carries out one policy: give the folder of a run, or --policy FILE")
-    given = options.policy if options.run is None else str(Path(options.run) / POLICY)
+    given = named if options.run is None else str(Path(options.run) / POLICY)
     file = input_of(options, "policy", given)
     if file is None:
         raise ConfigurationError("amc prune needs a policy: give the folder of a search, or --policy FILE")

@@ -57,20 +57,22 @@ def run(options: jsonargparse.Namespace) -> None:
         data = load_roles(config.data, config.seed, shown)
         config = with_new_head(config, data, shown)
         task, _ = open_task(config, data, budget=budget_of(config))
-        begun = recorder.begun(config).episodes
-        search, ends = replace(config.search, episodes=begun), _ends(recorder, begun, config.episodes)
+        begun, search = recorder.begun(config).episodes, config.search
+        ends = _ends(recorder, begun, config.episodes)
+        search = replace(search, episodes=begun)
         check_search(task.problem, search)
         for one, other in pairwise(ends):
             check_search(task.problem, replace(search, episodes=other - one))
+        ends = [end + search.candidates - search.episodes for end in ends]
         with settled(recorder, task.model, task.example_input, config.device, deterministic=config.deterministic):
             if config.trains_first:
                 train_dense(task, config.train, recorder)
             dense = evaluate(task.model, data.search, device=task.device, task=data.task).accuracy
             check_trained(task, dense, recorder, untrained=config.allows_untrained, images=len(data.search))
             if len(ends) > 1:
-                recorder.remember(_ENDS, {"episodes": ends})
+                recorder.remember(_ENDS, {"episodes": [end - search.candidates + search.episodes for end in ends]})
             workshop = Workshop(task, recorder)
-            outcome = search_policy(task.problem, workshop.evaluator, search, recorder, ends=ends)
+            outcome = search_policy(task.problem, workshop.evaluator, search, recorder, ends=ends, network=config.model)
             best = outcome.best.allocation
             recorder.on_policy(policy_record(task.problem, best))
             widths = {str(config.agent): task.problem.widths(best)}

@@ -56,6 +56,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "agents": ("agents.registry:AGENTS",),
     "schedule": ("amc.pruning.schedules:SCHEDULES",),
     "reward": ("envs.rewards:REWARDS",),
+    "features": ("envs.extra_features:EXTRA_FEATURES",),
     "pruning.criterion": ("amc.pruning.criteria.base:FILTER_CRITERIA", "amc.pruning.criteria.base:WEIGHT_CRITERIA"),
     "pruning.recovery": ("amc.pruning.recovery.registry:RECOVERIES",),
     "pruning.pattern": ("amc.pruning.weight_patterns:WEIGHT_PATTERNS",),
@@ -67,6 +68,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 SPELLINGS: dict[str, Callable[[str], Any]] = {
     "compare": listed,
+    "features": listed,
     "pruning.exclude": listed,
     "pruning.bounds": ratio_bounds,
     "finetune.penalties": listed,

@@ -18,7 +18,7 @@ from amc.storage.names import CONFIG, REWARDS_TABLE, STUDY_TABLE
 if TYPE_CHECKING:
     from amc.pipeline.config import RunConfig
 
-_UNUSED = ("agent", "episodes", "compare", "budget", "untrained")
+_UNUSED = ("agent", "episodes", "compare", "budget", "untrained", "policy")
 _AGENTS = ["ddpg", "random", "cem", "cmaes", "tpe", "greedy", "uniform", "erk", "shallow", "deep"]
 
 
@@ -102,7 +102,7 @@ def _agents(config: RunConfig, folder: Path, options: jsonargparse.Namespace) ->
     transfers = [f"{kind}:{options.transfer}" for kind in ("act", "warm")] if options.transfer else []
     variants = [Variant.parse(text) for text in [*options.agents, *transfers]]
     cells = plan(variants, options.budgets, options.counts, options.seeds)
-    rules = StudyRules(options.metric, replace(config, agent="uniform").search, tuple(options.finetuned))
+    rules = StudyRules(options.metric, replace(config, agent="uniform", policy=None).search, tuple(options.finetuned))
     task, _ = open_task(config, load_roles(config.data, config.seed, shown), schedule=config.schedule)
     study = AgentsStudy(task, folder, rules)
     study.check(cells)

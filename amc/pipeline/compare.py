@@ -87,7 +87,7 @@ def compare(
     for name in names:
         known = recalled(recorder, f"baseline {name}", _Baseline)
         if known is None:
-            known = _baseline(workshop, problem, replace(config, agent=name), recorder)
+            known = _baseline(workshop, problem, replace(config, agent=name, policy=None), recorder)
             recorder.remember(f"baseline {name}", known)
         figures[name] = known
     return figures

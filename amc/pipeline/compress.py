@@ -43,6 +43,7 @@ def compress(
     finetune: FineTuneConfig | Callable[[nn.Module], object] | None = None,
     train: TrainConfig | None = None,
     compare_with: Sequence[str] = (),
+    policy: str | os.PathLike[str] | None = None,
     evaluate: Callable[[nn.Module], float] | None = None,
     calibration: Any | None = None,
     example_input: Any | None = None,
@@ -70,6 +71,8 @@ def compress(
         finetune: Settings of the fine-tuning, or a function that fine-tunes a network in place.
         train: Settings to train the dense network with first; None if it is trained.
         compare_with: Agents that do the same job under the same rules.
+        policy: A trained agent (`agent.safetensors`): it plays one episode without noise, then `episodes` candidates
+            from there; 0 of them take its allocation as it is.
         evaluate: Figure of merit of a network, higher is better, in place of the accuracy on `data`: for tasks other
             than classification. It serves the search AND the report, so let it read no test data. Networks come on
             `device`, in their own number format; a candidate's batch norms are re-estimated where there is data or
@@ -107,7 +110,8 @@ def compress(
     """
     _check_options(model, budget, search, pruning, finetune, train)
     model = plain_network(model)
-    given: dict[str, Any] = {"agent": agent, "episodes": episodes, "seed": seed}
+    trained = None if policy is None else os.fspath(policy)
+    given: dict[str, Any] = {"agent": agent, "episodes": episodes, "seed": seed, "policy": trained}
     search = replace(search or SearchConfig(), **{name: value for name, value in given.items() if value is not None})
     _check_judge(data, evaluate)
     _check_effect(data, evaluate, finetune, search.first_images)

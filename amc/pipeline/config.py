@@ -81,6 +81,8 @@ class RunConfig:
         device: auto, cpu or cuda.
         dtype: Number format in which candidates are scored: float32, bfloat16, or auto for what the device does best.
         deterministic: Whether the result may not depend on the number of threads, nor on the run on a GPU: slower.
+        features: What the agent sees beside the paper's 11 features.
+        policy: Trained agent (agent.safetensors) to start from: one episode without noise, then --episodes candidates.
         data: The data.
         budget: The budget.
         pruning: The pruning.
@@ -104,6 +106,8 @@ class RunConfig:
     device: str = "auto"
     dtype: str = "auto"
     deterministic: bool = False
+    features: tuple[str, ...] = ()
+    policy: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     pruning: PruningConfig = field(default_factory=PruningConfig)
@@ -143,7 +147,8 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     """Returns a configuration that means the same files in any folder."""
     root = config.data.root
     data = config.data if root is None else replace(config.data, root=_absolute(root))
-    return replace(config, data=data, weights=_absolute(config.weights) if config.weights else config.weights)
+    weights, policy = (_absolute(path) if path else path for path in (config.weights, config.policy))
+    return replace(config, data=data, weights=weights, policy=policy)
 
 
 def _absolute(path: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from amc.errors import AmcError, RunFolderError
 from amc.pipeline.environment import Environment
 from amc.pipeline.recorder import Recorder
 from amc.pipeline.run_files import RunFiles
-from amc.storage.names import DENSE, ENVIRONMENT, LOCK, POLICY, checkpoint_file
+from amc.storage.agent_card import AgentCard, write_card
+from amc.storage.names import AGENT, AGENT_CARD, DENSE, ENVIRONMENT, LOCK, POLICY, checkpoint_file
 from amc.storage.save import save_weights
 from amc.utils.durable_files import remove_unfinished
 from amc.utils.folder_lock import FolderLock
@@ -119,6 +120,11 @@ class FolderRecorder(Recorder):
     def on_policy(self, record: Mapping[str, Any]) -> None:
         """Writes the policy as soon as it is known."""
         write_json(self.path / POLICY, record)
+
+    def on_agent(self, save: Callable[[Path], None], card: AgentCard) -> None:
+        """Writes the agent, and its card beside it."""
+        save(self.path / AGENT)
+        write_card(self.path / AGENT_CARD, card)
 
     def recall(self, name: str) -> dict[str, Any] | None:
         """Returns what was finished under a name."""

@@ -55,7 +55,7 @@ class Job:
         check_search(self.task.problem, self.search)
         check_baselines(self.compare_with)
         for name in self.compare_with:
-            check_search(self.task.problem, replace(self.search, agent=name))
+            check_search(self.task.problem, replace(self.search, agent=name, policy=None))
 
     def carry_out(self, recorder: Recorder) -> CompressionResult:
         """Does the job: everything from here on takes time and is recorded."""
@@ -74,7 +74,7 @@ class Job:
         check_trained(task, dense, recorder, untrained=self.untrained)
         _say_how_sure(task, recorder)
         workshop = Workshop(task, recorder)
-        outcome = search_policy(task.problem, workshop.evaluator, search, recorder)
+        outcome = search_policy(task.problem, workshop.evaluator, search, recorder, network=self.source.reference)
         recorder.on_policy(policy_record(task.problem, outcome.best.allocation))
         delivered = workshop.deliver(str(search.agent), outcome.best.allocation, recorder)
         names = [name for name in self.compare_with if spell(AGENTS, name) != search.agent]

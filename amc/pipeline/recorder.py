@@ -7,7 +7,7 @@ that writes a run's folder and shows progress.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +18,7 @@ from torch import nn
 from agents.protocol import EpisodeResult
 from amc.data.image_set import steps_per_epoch
 from amc.pipeline.environment import Environment
+from amc.storage.agent_card import AgentCard
 from amc.training.config import FineTuneConfig
 from amc.training.defaults import default_batch_size
 from amc.training.records import EpochRecord, TrainingHooks, TrainingProgress
@@ -77,6 +78,14 @@ class Recorder:
 
     def on_policy(self, record: Mapping[str, Any]) -> None:
         """Takes the policy that the search has found, as soon as it is known."""
+
+    def on_agent(self, save: Callable[[Path], None], card: AgentCard) -> None:
+        """Takes what an agent has learnt in a search that has ended.
+
+        Args:
+            save: Writes the agent to a file.
+            card: What it was trained on.
+        """
 
     def recall(self, name: str) -> dict[str, Any] | None:
         """Returns what an earlier start remembered under a name, or None."""

@@ -11,9 +11,14 @@ import gymnasium
 
 import envs
 from agents import AGENTS, Agent, EpisodeResult, SearchResult, check_plan, create_agent
+from agents.episodes import EpisodeLog
+from agents.learning import LearningAgent
+from agents.learnt_task import LearntTask, best_for
+from agents.loading import load_agent
 from agents.protocol import OnEpisode
 from amc.costs import Budget
 from amc.errors import ConfigurationError
+from amc.pipeline.agent_card import search_card
 from amc.pipeline.racing import RacingEvaluator, Value, reward_of
 from amc.pipeline.recorder import Recorder
 from amc.problem import PruningProblem
@@ -26,6 +31,8 @@ from amc.utils.conversion import check_seed, conform
 from amc.utils.options import Chosen, create, spell
 from amc.utils.random_state import kept_random_state
 from amc.utils.stopping import deferring_stops, stop_here
+from envs.extra_features import EXTRA_FEATURES
+from envs.observation import feature_names
 from envs.rewards import Reward, as_reward, is_budget_free
 
 FINALISTS = 5
@@ -51,10 +58,14 @@ class SearchConfig:
             in `"iterative:count=5"`. Those that train networks as the dense one was take the settings of that training.
         deterministic: Whether nothing of the run may depend on the number of threads, nor differ between two runs on a
             GPU where PyTorch has such algorithms; the CPU computes with one thread then.
+        features: What the agent sees beside the paper's 11 features; names in `envs.extra_features`.
+        policy: File of a trained agent (`agent.safetensors`): it plays one episode without noise, then `episodes`
+            candidates from there. It decides agent and features.
 
     Raises:
-        UnknownNameError: If the agent, the reward, the mode or the schedule does not exist.
+        UnknownNameError: If the agent, the reward, a feature, the mode or the schedule does not exist.
         ConfigurationError: If an option, theirs included, has another type or is out of its range.
+        CheckpointError: If the policy cannot be read.
     """
 
     agent: Chosen = "ddpg"
@@ -66,6 +77,8 @@ class SearchConfig:
     dtype: str = "auto"
     schedule: Chosen = "one_shot"
     deterministic: bool = False
+    features: tuple[str, ...] = ()
+    policy: str | None = None
 
     def __post_init__(self) -> None:
         """Checks the options, and writes agent and schedule as text."""
@@ -75,10 +88,45 @@ class SearchConfig:
         as_reward(self.reward)
         conform(self)
         check_seed(self.seed)
+        for name in self.features:
+            EXTRA_FEATURES.get(name)
+        if self.policy is not None:
+            self._take_from_policy(load_agent(self.policy))
         resolve_dtype(self.dtype, resolve_device("cpu"))
         if self.first_images is not None and self.first_images < 1:
             raise ConfigurationError(f"first_images must be at least 1, not {self.first_images}; leave it out for all")
-        check_plan(create_agent(self.agent), self.episodes)
+        if self.policy is None:
+            check_plan(create_agent(self.agent), self.episodes)
+        elif self.episodes < 0:
+            raise ConfigurationError(f"episodes must be 0 or more with a policy, not {self.episodes}")
+
+    def _take_from_policy(self, agent: LearningAgent) -> None:
+        """Takes the agent and the state from a trained policy, and refuses others.
+
+        Raises:
+            ConfigurationError: If another agent or other features are asked for.
+        """
+        known = agent.tasks[0].features[len(feature_names()) :]
+        if self.agent not in (agent.name, SearchConfig.agent):
+            raise ConfigurationError(
+                f"the policy was trained by {agent.name}, so that the agent cannot be {self.agent!r}; leave it out"
+            )
+        if self.features not in ((), known):
+            raise ConfigurationError(
+                f"the features must be those of the policy, {', '.join(known) or 'none'}, not "
+                f"{', '.join(self.features)}; leave them out"
+            )
+        object.__setattr__(self, "agent", agent.name)
+        object.__setattr__(self, "features", known)
+
+    @property
+    def candidates(self) -> int:
+        """How many episodes are played: with a policy one more, the first, which it plays without noise."""
+        return self.episodes + (self.policy is not None)
+
+    def create_agent(self) -> Agent:
+        """Returns the agent: a new one, or what the policy has learnt."""
+        return create_agent(self.agent) if self.policy is None else load_agent(self.policy)
 
 
 def default_budget(reward: Chosen | Reward) -> Budget | None:
@@ -102,14 +150,27 @@ def make_env(problem: PruningProblem, evaluator: Evaluator, config: SearchConfig
         evaluator=evaluator,
         reward=config.reward,
         allocation_mode=config.allocation_mode,
+        features=config.features,
         disable_env_checker=True,
     )
 
 
 def check_search(problem: PruningProblem, config: SearchConfig) -> None:
     """Raises what `search_policy` would raise where a search does not fit its problem, before anything takes time."""
-    check_plan(create_agent(config.agent), config.episodes, problem)
-    make_env(problem, as_evaluator(_no_score), config)
+    agent = config.create_agent()
+    check_plan(agent, config.candidates, problem)
+    check_fits(problem, config, agent)
+
+
+def check_fits(problem: PruningProblem, config: SearchConfig, agent: Agent) -> None:
+    """Checks that an agent can play the environment of a search; network and budget may be others than it has learnt.
+
+    Raises:
+        CheckpointError: If it was trained on another kind of pruning, state or reward.
+    """
+    env = make_env(problem, as_evaluator(_no_score), config)
+    if isinstance(agent, LearningAgent) and agent.tasks:
+        best_for(agent.tasks, LearntTask.of(env)).check_serves(LearntTask.of(env))
 
 
 def search_policy(
@@ -120,6 +181,7 @@ def search_policy(
     *,
     agent: Agent | None = None,
     ends: Sequence[int] = (),
+    network: str = "",
 ) -> SearchResult:
     """Lets an agent look for the allocation with the highest reward.
 
@@ -133,19 +195,20 @@ def search_policy(
         config: Agent, reward and seed.
         recorder: Records every episode.
         agent: Plays in place of a new agent of the name that `config` gives.
-        ends: Episodes in all after the search and each of its extensions, rising; one search of `config.episodes` if
+        ends: Episodes in all after the search and each of its extensions, rising; one search of `config.candidates` if
             empty. An extension starts from what the agent has learnt, or with the next seed.
+        network: Name of the network, for the card of an agent that has learnt.
 
     Raises:
         ConfigurationError: If the reward needs a budget and there is none.
     """
     recorder = recorder or Recorder()
-    agent = agent or create_agent(config.agent)
+    agent = agent or config.create_agent()
     value = reward_of(problem, config.reward)
     race = None if config.first_images is None else RacingEvaluator(evaluator, problem, value, config.first_images)
     replay = _Replay(race or evaluator, recorder.recorded_episodes(), race)
     env = make_env(problem, replay, config)
-    best, ends = float("-inf"), ends or (config.episodes,)
+    best, ends = float("-inf"), ends or (config.candidates,)
     with recorder.stage(f"search ({config.agent})", ends[-1], "episodes") as advance:
 
         def on_episode(result: EpisodeResult) -> None:
@@ -156,16 +219,18 @@ def search_policy(
             advance((result.episode + 1) / ends[-1], f"reward {result.reward:.4f}, best {best:.4f}")
 
         with deferring_stops():
-            played = _play(agent, env, config.seed, ends, on_episode)
+            agent, played = _play(agent, env, config.seed, ends, on_episode)
     episodes = [replay.as_recorded(result) for result in played]
+    if isinstance(agent, LearningAgent):
+        recorder.on_agent(agent.save, search_card(agent, problem, network, episodes, config.seed))
     known = SearchResult(max(episodes, key=lambda result: result.reward), episodes)
     return known if race is None else replace(known, best=_best_on_all(known, evaluator, value))
 
 
 def _play(
     agent: Agent, env: gymnasium.Env[Any, Any], seed: int, ends: Sequence[int], on_episode: OnEpisode
-) -> list[EpisodeResult]:
-    """Plays a search and its extensions; returns the episodes, numbered through."""
+) -> tuple[Agent, list[EpisodeResult]]:
+    """Plays a search and its extensions; returns the agent of the last, and the episodes, numbered through."""
     episodes: list[EpisodeResult] = []
     for leg, end in enumerate(ends):
         first = len(episodes)
@@ -175,9 +240,20 @@ def _play(
 
         if leg:
             agent = agent.extended() if hasattr(agent, "extended") else agent
-        outcome = agent.search(env, end - (ends[leg - 1] if leg else 0), seed=seed + leg, on_episode=report)
+        count = end - (ends[leg - 1] if leg else 0)
+        outcome = _outcome(agent, env, count, seed + leg, report)
         episodes += [replace(result, episode=first + result.episode) for result in outcome.episodes]
-    return episodes
+    return agent, episodes
+
+
+def _outcome(
+    agent: Agent, env: gymnasium.Env[Any, Any], episodes: int, seed: int, on_episode: OnEpisode
+) -> SearchResult:
+    """Searches; a trained agent that may play one episode only plays it as it is, and learns nothing."""
+    if episodes == 1 and isinstance(agent, LearningAgent) and agent.tasks:
+        result = agent.act(env, log := EpisodeLog(on_episode))
+        return SearchResult(result, log.episodes)
+    return agent.search(env, episodes, seed=seed, on_episode=on_episode)
 
 
 def best_candidates(outcome: SearchResult, count: int) -> list[Allocation]:

@@ -56,6 +56,11 @@ class Walk:
         largest = self._decisions[self.index].largest
         return self._large.cost - self._small.cost_with(self.index, largest)
 
+    @property
+    def open_costs(self) -> tuple[int, int]:
+        """What the choices so far cost with all that is open at its smallest, and at its largest width."""
+        return self._small.cost, self._large.cost
+
     def bounds(self) -> tuple[int, int]:
         """Returns the smallest and largest width allowed for the open decision.
 

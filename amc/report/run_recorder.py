@@ -54,8 +54,9 @@ class RunRecorder(FolderRecorder):
         super().__init__(path)
         self._config, self._display, self._command = config, display, command
         self._inputs, self.may_mix_scores = dict(inputs or {}), mix_scores
-        if config.weights:
-            self._inputs["weights"] = Path(config.weights).expanduser()
+        for name, file in (("weights", config.weights), ("trained agent", config.policy)):
+            if file:
+                self._inputs[name] = Path(file).expanduser()
         self._folder = resumed
         self._created = False
         self._writer: SummaryWriter | None = None

@@ -15,7 +15,7 @@ from amc.costs import Budget
 from amc.errors import RunFolderError
 from amc.pipeline.deliver import Workshop
 from amc.pipeline.recorder import Recorder
-from amc.pipeline.search import SearchConfig, check_search, search_policy
+from amc.pipeline.search import SearchConfig, check_fits, check_search, search_policy
 from amc.pipeline.task import Task, build_problem
 from amc.problem import PruningProblem
 from amc.problem.evaluator import Evaluator, EvaluatorProxy
@@ -88,7 +88,9 @@ class AgentsStudy:
         """Raises what a cell would raise for a wrong budget or option, before anything takes time."""
         for cell in cells:
             check_seed(cell.seed)
-            check_plan(cell.variant.create(), cell.episodes, self._problem(cell.budget))
+            problem, agent = self._problem(cell.budget), cell.variant.create()
+            check_plan(agent, cell.episodes, problem)
+            check_fits(problem, self._search(cell), agent)
             self._check_source(cell)
         for budget in dict.fromkeys(cell.budget for cell in cells):
             check_search(self._problem(budget), replace(self._rules.search, agent="uniform"))
@@ -121,9 +123,8 @@ class AgentsStudy:
 
     def _play(self, cell: Cell) -> dict[str, Any]:
         problem, agent = self._problem(cell.budget), cell.variant.create()
-        # The agent itself is given: one that has learnt elsewhere has no name.
-        config = replace(self._rules.search, agent="uniform", episodes=cell.episodes, seed=cell.seed)
-        outcome = search_policy(problem, _Remembering(self._shop.evaluator, self._scores), config, agent=agent)
+        evaluator = _Remembering(self._shop.evaluator, self._scores)
+        outcome = search_policy(problem, evaluator, self._search(cell), agent=agent)
         self._keep(cell, agent)
         return {
             **dict(zip(IDENTITY, cell.key, strict=True)),
@@ -137,6 +138,12 @@ class AgentsStudy:
             **self._accuracies(outcome.best.allocation, finetune=False),
             **_source(cell),
         }
+
+    def _search(self, cell: Cell) -> SearchConfig:
+        """Returns the search of a cell; the agent itself is given, as one that has learnt elsewhere has no name."""
+        features = cell.variant.features
+        search = self._rules.search if features is None else replace(self._rules.search, features=features)
+        return replace(search, agent="uniform", episodes=cell.episodes, seed=cell.seed)
 
     def _accuracies(self, allocation: Allocation, *, finetune: bool) -> dict[str, Any]:
         """Measures the network of an allocation on the test split, fine-tuned too if that is asked for."""

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from agents import Agent, EpisodeResult, SearchResult, create_agent
+from agents.loading import load_agent
+from envs.observation import feature_names
 
 if TYPE_CHECKING:
-    from agents.ddpg.agent import DDPGAgent
+    from agents.learning import LearningAgent
 
 TRANSFERS = ("act", "warm")
 """A trained agent as it is, for one episode; and as the start of a search."""
@@ -46,11 +48,14 @@ class Variant:
         """Creates the agent."""
         if self.file is None:
             return create_agent(self.agent)
-        from agents.ddpg.agent import DDPGAgent
-
-        trained = DDPGAgent.load(self.file)
+        trained = load_agent(self.file)
         agent: Any = trained if self.agent == "warm" else _Acting(trained)
         return cast("Agent", agent)
+
+    @property
+    def features(self) -> tuple[str, ...] | None:
+        """What a trained agent sees beside the paper's features; None for an agent that takes what there is."""
+        return None if self.file is None else load_agent(self.file).tasks[0].features[len(feature_names()) :]
 
     @property
     def plays_once(self) -> bool:
@@ -65,7 +70,7 @@ class _Acting:
 
     name = "act"
 
-    def __init__(self, agent: DDPGAgent) -> None:
+    def __init__(self, agent: LearningAgent) -> None:
         self._agent = agent
 
     def search(self, env: Any, episodes: int, *, seed: int, on_episode: Any | None = None) -> SearchResult:

@@ -1,0 +1,89 @@
+"""The file of a trained agent: tensors, and a record as JSON in its header; never a pickle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from amc.errors import AmcError, CheckpointError
+from amc.utils.bounded_files import opened
+from amc.utils.durable_files import replacing
+from amc.utils.plain_json import parse_json
+
+if TYPE_CHECKING:
+    import torch
+
+_KEY = "agent"
+
+
+def write_agent(path: str | Path, record: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    """Writes an agent; a kill leaves the old file or the new one.
+
+    Args:
+        path: The file.
+        record: JSON-able; its `"format"` says who reads it.
+        tensors: By name, on the CPU.
+    """
+    with replacing(Path(path)) as partial:
+        save_file(tensors, str(partial), metadata={_KEY: json.dumps(record)})
+
+
+def read_record(path: str | Path) -> dict[str, Any]:
+    """Reads the header of an agent, and none of its tensors.
+
+    Raises:
+        CheckpointError: If the file cannot be read, or is no agent.
+    """
+    with _opened(path) as file:
+        return _record(path, file)
+
+
+def read_agent(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Reads an agent.
+
+    Raises:
+        CheckpointError: If the file cannot be read, or is no agent.
+    """
+    with _opened(path) as file:
+        return _record(path, file), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+
+
+@contextmanager
+def described(path: str | Path, writer: str) -> Iterator[None]:
+    """Words what is wrong with a header within the context.
+
+    Args:
+        path: The file.
+        writer: What writes such headers.
+
+    Raises:
+        CheckpointError: In place of whatever a wrong header leads to.
+    """
+    try:
+        yield
+    except (AmcError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"the header of the agent {str(path)!r} must hold what {writer} writes, but: {error!r}"
+        ) from error
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
+    try:
+        with opened(Path(path)), safe_open(str(path), framework="pt") as file:
+            yield file
+    except (OSError, SafetensorError, ValueError) as error:
+        raise CheckpointError(f"cannot read the agent {str(path)!r}: {error}") from error
+
+
+def _record(path: str | Path, file: Any) -> dict[str, Any]:
+    record = parse_json((file.metadata() or {}).get(_KEY, "{}"))
+    if not isinstance(record, dict) or not isinstance(record.get("format"), str):
+        raise CheckpointError(f"{str(path)!r} must be a trained agent, the agent.safetensors of a search or a training")
+    return record

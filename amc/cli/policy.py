@@ -1,0 +1,102 @@
+"""`amc policy`: what a trained agent is, and what it does to a network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import jsonargparse
+
+from amc.cli.command import Command
+from amc.cli.consent import WORDS
+from amc.cli.options import add_run_options, option_value, run_config
+from amc.costs.metrics import METRICS
+from amc.errors import ConfigurationError, UnknownNameError
+from amc.storage.names import AGENT_CARD
+
+_UNUSED = (
+    "agent", "episodes", "schedule", "compare", "finetune", "first_images", "features", "policy", "budget", "untrained",
+)  # fmt: skip
+_ACTIONS = ("show",)
+
+
+def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
+    """Adds what is to be done, with which agent, and the options of the network that it is tried on."""
+    parser.add_argument("action", type=str, metavar="ACTION", help=f"What to do: {', '.join(_ACTIONS)}.")
+    parser.add_argument("file", type=str, metavar="FILE", help="A trained agent: agent.safetensors.")
+    add_run_options(parser, hide=_UNUSED)
+    budgets = [0.7, 0.5, 0.3]
+    add = parser.add_argument
+    add("--budgets", metavar="SHARE", nargs="+", type=float, default=budgets, help="Shares kept of the dense cost.")
+    bounds = f"What --budgets bound: {' or '.join(METRICS.names())}."
+    add("--metric", metavar="NAME", type=str, default="flops", help=bounds)
+
+
+def run(options: jsonargparse.Namespace) -> None:
+    """Prints the card, the curve, and what the agent keeps of a network if one is named.
+
+    Raises:
+        AmcError: If the agent, an option, the data or the network cannot be used.
+    """
+    from agents.loading import load_agent
+    from amc.report.policy_tables import card_table, curve_table
+    from amc.report.tables import render
+    from amc.storage.agent_card import read_card
+
+    if options.action not in _ACTIONS:
+        raise UnknownNameError("action", options.action, _ACTIONS)
+    agent, card = load_agent(options.file), read_card(Path(options.file).with_name(AGENT_CARD))
+    if card is None:
+        task = agent.tasks[0]
+        print(f"{agent.name}, {task.kind} pruning, {len(task.features)} features: {', '.join(task.features)}; no card")
+    else:
+        print(render(card_table(card)))
+        print(f"features: {', '.join(card.features)}")
+        if card.curve:
+            print(render(curve_table(card.curve)))
+    if any(option_value(options[WORDS], name) is not None for name in ("--model", "--config")):
+        _try(options)
+
+
+def _try(options: jsonargparse.Namespace) -> None:
+    """Lets the agent play the network that the options name."""
+    from amc.cli.setup import display, load_roles, open_task
+    from amc.pipeline.deliver import Workshop
+    from amc.pipeline.policies import check_policy, play_policy, problems_at
+    from amc.pipeline.prepare import train_dense
+    from amc.pipeline.recorder import Recorder
+    from amc.pipeline.settling import fast_threads
+    from amc.report.policy_tables import actions_table
+    from amc.report.tables import render
+
+    if options.metric not in METRICS:
+        raise UnknownNameError("metric", options.metric, METRICS.names())
+    config = replace(run_config(options), agent="ddpg", features=(), first_images=None)
+    if not options.budgets:
+        raise ConfigurationError("--budgets must name at least one share, such as 0.5")
+    search = replace(replace(config, policy=options.file).search, episodes=0)
+    shown = display()
+    task, _ = open_task(config, load_roles(config.data, config.seed, shown))
+    problems = problems_at(task, options.metric, options.budgets)
+    check_policy(problems, search)
+    with fast_threads(task.model, task.example_input, config.device, deterministic=config.deterministic):
+        if config.trains_first:
+            train_dense(task, config.train, Recorder())
+        played = play_policy(Workshop(task), problems, search)
+    print(render(actions_table(config.model, problems, played)))
+
+
+COMMAND = Command(
+    add_arguments,
+    run,
+    usage="show FILE [options]",
+    description=(
+        "Shows a trained agent: what it was trained on, how far it came, and, where a network is named, what it keeps\n"
+        "of each layer at several budgets, in one episode without noise each."
+    ),
+    examples=(
+        "  amc policy show runs/mine/agent.safetensors\n"
+        "  amc policy show policies/cifar/agent.safetensors --config configs/cifar10_resnet56.yaml --data.root DIR \\\n"
+        "      --weights FILE --budgets 0.6 0.4 0.2"
+    ),
+)
