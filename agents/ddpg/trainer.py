@@ -108,6 +108,11 @@ class PolicyTrainer:
         self.played[name] += 1
         return name, log.episodes[0]
 
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the state's features."""
+        return next(iter(self._learners.values())).task.features
+
     def act(self, env: AllocationEnv) -> EpisodeResult:
         """Plays one episode of any environment with the policy as it is, and no noise."""
         learner, log = next(iter(self._learners.values())), EpisodeLog()
@@ -152,9 +157,9 @@ class TaskDDPG(AllocationDDPG):
     team: list[TaskDDPG]
 
     def join(self, team: list[TaskDDPG]) -> None:
-        """Takes the actor of the first of the team."""
-        self.team, self.actor = team, team[0].actor
-        self.policy.actor = self.actor
+        """Takes the networks of the first of the team, its critic of allocations apart."""
+        self.team, self.policy = team, team[0].policy
+        self._create_aliases()
         assert self.episode_learner is not None
         self.episode_learner.share(self.actor)
 

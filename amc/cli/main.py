@@ -46,6 +46,7 @@ COMMANDS.register(
     "export", "amc.cli.export:COMMAND", "Write a run's network as ONNX, torch.export or safetensors, and time it."
 )
 COMMANDS.register("study", "amc.cli.study:COMMAND", "Compare agents under the same rules, or rewards with what counts.")
+COMMANDS.register("train", "amc.cli.train:COMMAND", "Train one policy over several networks and budgets, for others.")
 COMMANDS.register("policy", "amc.cli.policy:COMMAND", "Show a trained agent: its card, and what it does to a network.")
 COMMANDS.register("bench", "amc.cli.bench:COMMAND", "Time the search, and compare it with the reference procedure.")
 COMMANDS.register("zoo", "amc.cli.zoo:COMMAND", "Examine which networks can be pruned, and how they fare.")

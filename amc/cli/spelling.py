@@ -56,6 +56,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "agents": ("agents.registry:AGENTS",),
     "schedule": ("amc.pruning.schedules:SCHEDULES",),
     "reward": ("envs.rewards:REWARDS",),
+    "reward_names": ("envs.rewards:REWARDS",),
     "features": ("envs.extra_features:EXTRA_FEATURES",),
     "pruning.criterion": ("amc.pruning.criteria.base:FILTER_CRITERIA", "amc.pruning.criteria.base:WEIGHT_CRITERIA"),
     "pruning.recovery": ("amc.pruning.recovery.registry:RECOVERIES",),

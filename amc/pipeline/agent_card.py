@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from agents import EpisodeResult
 from agents.learning import LearningAgent
-from agents.learnt_task import LearntTask
 from amc.problem import PruningProblem
 from amc.storage.agent_card import AgentCard, CurvePoint, Task
 from amc.utils.versions import versions
@@ -31,7 +30,7 @@ def search_card(
         kind="weight" if problem.kind == "weight" else "filter",
         features=list(learnt.features),
         feature_count=len(learnt.features),
-        tasks=[task_record(learnt, problem, network, len(episodes), max(rewards))],
+        tasks=[task_record(problem, learnt.reward, network, len(episodes), max(rewards))],
         episodes=len(episodes),
         versions=versions(),
         curve=[CurvePoint(index + 1, {"reward": reward}) for index, reward in enumerate(rewards)],
@@ -39,9 +38,7 @@ def search_card(
     )
 
 
-def task_record(
-    learnt: LearntTask, problem: PruningProblem, network: str, episodes: int, best_reward: float | None
-) -> Task:
+def task_record(problem: PruningProblem, reward: str, network: str, episodes: int, best_reward: float | None) -> Task:
     """Describes a task of an agent."""
     limit = problem.limit
     return Task(
@@ -49,7 +46,7 @@ def task_record(
         metric=problem.metric,
         limit=limit,
         share=None if limit is None else limit / problem.cost_model.dense,
-        reward=learnt.reward,
+        reward=reward,
         decisions=len(problem.decisions),
         episodes=episodes,
         best_reward=best_reward,

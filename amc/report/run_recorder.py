@@ -125,7 +125,7 @@ class RunRecorder(FolderRecorder):
         else:
             done = f": {len(self._episodes)} episodes are done" if self._episodes else ""
             self.say(f"continuing {self.path}{done}")
-        self._writer = _summary_writer(self.path / TENSORBOARD)
+        self._writer = summary_writer(self.path / TENSORBOARD)
 
     def stage(self, title: str, total: int = 100, unit: str = "%") -> AbstractContextManager[Progress]:
         """Shows a stage."""
@@ -151,7 +151,7 @@ class RunRecorder(FolderRecorder):
             self._writer.add_scalar(f"{tag}/{name}", value, step)
 
 
-def _summary_writer(path: Path) -> SummaryWriter:
+def summary_writer(path: Path) -> SummaryWriter:
     """Opens an event file for TensorBoard, without the notices of the packages that it loads."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -35,8 +35,12 @@ _OF_TRAINING = ("model", "weights", _DIGEST, "train_first", "data", "train", "se
 
 
 @contextmanager
-def working_in(path: Path) -> Iterator[None]:
+def working_in(path: Path, what: str = "study") -> Iterator[None]:
     """Keeps other processes out of the folder of a study; makes it, and takes it away again where it stays empty.
+
+    Args:
+        path: The folder.
+        what: What it is the folder of, for messages.
 
     Raises:
         RunFolderError: If another process works there, or the folder cannot be written.
@@ -47,7 +51,7 @@ def working_in(path: Path) -> Iterator[None]:
         lock.acquire()
         remove_unfinished(path)
     except OSError as error:
-        raise RunFolderError(f"the folder of the study must be writable: {error}; choose another --out") from error
+        raise RunFolderError(f"the folder of the {what} must be writable: {error}; choose another --out") from error
     try:
         yield
     finally:
@@ -123,15 +127,22 @@ def _figures(path: Path) -> list[dict[str, Any]]:
     return [line for name in (STUDY, REWARDS) for line in Lines(path / name).records]
 
 
-def ensure_trained(task: Task, config: RunConfig, path: Path, display: ProgressDisplay) -> None:
+def ensure_trained(task: Task, config: RunConfig, path: Path, display: ProgressDisplay, name: str = DENSE) -> None:
     """Trains the dense network where the configuration says so, or loads what an earlier start has trained.
+
+    Args:
+        task: The task; its network is trained in place.
+        config: The configuration.
+        path: The folder that keeps the weights.
+        display: Shows the progress.
+        name: The file of the weights.
 
     Raises:
         AmcError: If the training fails, or the weights do not fit.
     """
     if not config.trains_first:
         return
-    file = path / DENSE
+    file = path / name
     if file.is_file():
         load_weights(task.model, file)
         return

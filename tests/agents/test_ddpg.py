@@ -112,12 +112,11 @@ def test_a_policy_moves_to_a_network_of_another_depth(toys, critic):
     assert len(continued.trained.tensors["replay.rewards"]) == 3 * 7  # rewards of another network are not kept
 
 
-@pytest.mark.parametrize("change", [{"decisions": 7}, {"budget": 0.3}, {"reward_name": "other"}])
+@pytest.mark.parametrize("change", [{"decisions": 7}, {"budget": 0.3}])
 def test_another_task_has_a_warmup_around_the_policy_and_a_replay_of_its_own(toys, change):
     agent = create_agent("ddpg", warmup_episodes=6, warmup_fraction=1.0, warm_start=("uniform",), gradient_steps=2)
     agent.search(toys.wide_env("project", decisions=3), 8, seed=0)
     env = toys.wide_env("project", decisions=change.get("decisions", 3))
-    env.reward_name = change.get("reward_name", "")
     if "budget" in change:
         env.problem = replace(env.problem, budget=Budget(flops=change["budget"]))
     moved = DDPGAgent(agent.config, agent.trained)
@@ -126,6 +125,25 @@ def test_another_task_has_a_warmup_around_the_policy_and_a_replay_of_its_own(toy
     assert played[1].allocation == create_agent("uniform").search(env, 1, seed=0).best.allocation
     assert len(moved.trained.tensors["replay.rewards"]) == 8 * len(env.problem.decisions)
     assert moved.trained.updates == 2 * 3  # after the sixth, seventh and eighth episode
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("reward_name", "other", "trained for the reward of the task, 'other', not ''"),
+        ("feature_names", tuple("abcdefghijklmn"), "14 features, not 11"),
+        ("problem", "weight", "of weight pruning, as the task is, not of filter pruning"),
+    ],
+)
+def test_a_task_of_another_kind_state_or_reward_is_refused(toys, name, value, message):
+    agent = create_agent("ddpg", **SHORT)
+    agent.search(toys.small_env(), 4, seed=0)
+    env = toys.small_env()
+    setattr(env, name, replace(env.problem, kind="weight") if name == "problem" else value)
+    with pytest.raises(CheckpointError, match=message):
+        agent.act(env)
+    with pytest.raises(CheckpointError, match=message):
+        DDPGAgent(agent.config, agent.trained).search(env, 4, seed=0)
 
 
 def test_learning_starts_as_soon_as_the_warmup_is_over(toys):
@@ -187,14 +205,14 @@ def test_files_that_hold_no_agent_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match="cannot read the agent"):
         DDPGAgent.load(path)
     save_file({"x": torch.zeros(1)}, str(path))
-    with pytest.raises(CheckpointError, match="must be an agent of format"):
+    with pytest.raises(CheckpointError, match="must be a trained agent"):
         DDPGAgent.load(path)
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda record: [], "must be an agent of format"),
+        (lambda record: [], "must be a trained agent"),
         (lambda record: {**record, "config": None}, "must hold what DDPGAgent.save writes"),
         (lambda record: {**record, "updates": "many"}, "updates must be a whole number"),
         (lambda record: {**record, "baseline": "x"}, "baseline must be a number"),

@@ -20,6 +20,7 @@ ORDER = [
     ("amc.pipeline", "amc.export"),
     ("amc.report", "amc.bench", "amc.zoo"),
     ("amc.study",),
+    ("amc.policies",),
     ("amc.cli",),
     ("amc.__main__",),
 ]

@@ -33,7 +33,7 @@ def test_help_names_the_positional_argument(name, place, capsys):
 
 def test_help_lists_whatever_is_chosen_by_name(capsys):
     printed = help_of(capsys, "compress")
-    for dest in set(CHOICES) - {"agents"}:
+    for dest in set(CHOICES) - {"agents", "reward_names"}:
         text = " ".join(printed.partition(f"  --{dest} ")[2].partition("  --")[0].split())
         for registry in registries_of(dest):
             section = printed.partition(f"\n{plural(registry.kind)}:\n")[2].partition("\n\n")[0]
@@ -44,7 +44,7 @@ def test_help_lists_whatever_is_chosen_by_name(capsys):
 
 @pytest.mark.parametrize("dest", sorted(CHOICES))
 def test_help_explains_the_options_of_every_name(dest, capsys):
-    command = "study" if dest == "agents" else "compress"
+    command = {"agents": "study", "reward_names": "train"}.get(dest, "compress")
     for name in names_of(dest):
         registry = next(registry for registry in registries_of(dest) if name in registry)
         printed = help_of(capsys, command, f"--{dest}", name)

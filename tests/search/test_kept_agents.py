@@ -68,8 +68,9 @@ def test_a_policy_plays_once_without_noise_then_candidates(searched, tmp_path, c
     assert once[0]["widths"] == more[0]["widths"]
     assert read_card(tmp_path / "more" / "agent.json").feature_count == 13
     capsys.readouterr()
-    assert main(["policy", "show", str(tmp_path / "more" / "agent.safetensors"), *QUICK[:-2], "--model", "digits_resnet",
-                 "--budgets", "0.6"]) == 0  # fmt: skip
+    file = str(tmp_path / "more" / "agent.safetensors")
+    words = [*QUICK[:-2], "--model", "digits_resnet", "--budgets", "0.6"]
+    assert main(["policy", "show", file, *words]) == 0
     shown = capsys.readouterr().out
     assert "13 features" in shown
     assert "in one episode without noise" in shown

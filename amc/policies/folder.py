@@ -1,0 +1,66 @@
+"""The folder of a training: its rules, and what continues it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from amc.errors import RunFolderError
+from amc.pipeline.config import RunConfig, as_mapping, with_absolute_paths
+from amc.storage.names import CHECKPOINT, CONFIG, TRAINING
+from amc.utils.durable_files import write_text
+from amc.utils.plain_json import as_type
+from amc.utils.plain_yaml import read_yaml
+
+_FREE = ("device",)
+"""Options that may differ between starts of one training."""
+_GROWING = ("episodes", "patience")
+"""Options that may be raised: the training then plays on."""
+
+
+def open_training(path: Path, config: RunConfig, rules: Mapping[str, Any]) -> None:
+    """Writes the rules of a new training into its folder, or checks that it holds the beginning of this one.
+
+    Args:
+        path: The folder; it exists and is locked.
+        config: Data, pruning and what else is the same for all tasks.
+        rules: Networks, budgets and how the policy is trained; JSON-able.
+
+    Raises:
+        RunFolderError: If the folder holds a training under other rules, or something else.
+    """
+    given = {name: value for name, value in as_mapping(with_absolute_paths(config)).items() if name not in _FREE}
+    record = _plain({**given, **rules})
+    file, begun = path / CONFIG, (path / TRAINING).exists() or (path / CHECKPOINT).exists()
+    try:
+        if begun:
+            _check(file, record)
+        write_text(file, yaml.safe_dump(record, sort_keys=False))
+    except OSError as error:
+        raise RunFolderError(f"the folder of the training must be writable: {error}; choose another --out") from error
+
+
+def _check(file: Path, record: dict[str, Any]) -> None:
+    """Refuses other rules than those under which the folder was begun."""
+    try:
+        old = as_type(read_yaml(file) or {}, dict[str, Any])
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{file} must hold the rules of a training: {error}; choose another --out") from error
+    for name in [*record, *(name for name in old if name not in record)]:
+        before, now = old.get(name), record.get(name)
+        if before == now or (name in _GROWING and isinstance(before, int) and isinstance(now, int) and now > before):
+            continue
+        raise RunFolderError(
+            f"{file.parent} holds a training with {name} {before}, not {now}; give what it was begun with to continue, "
+            "or choose another --out"
+        )
+
+
+def _plain(value: Any) -> Any:
+    """Returns nested values as YAML reads them back."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
