@@ -49,6 +49,7 @@ COMMANDS.register("study", "amc.cli.study:COMMAND", "Compare agents under the sa
 COMMANDS.register("train", "amc.cli.train:COMMAND", "Train one policy over several networks and budgets, for others.")
 COMMANDS.register("policy", "amc.cli.policy:COMMAND", "Show a trained agent: its card, and what it does to a network.")
 COMMANDS.register("bench", "amc.cli.bench:COMMAND", "Time the search, and compare it with the reference procedure.")
+COMMANDS.register("profile", "amc.cli.profile:COMMAND", "Measure how long the networks take that a network can become.")
 COMMANDS.register("zoo", "amc.cli.zoo:COMMAND", "Examine which networks can be pruned, and how they fare.")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from amc.cli.consent import add_trust_option, check_consent
 from amc.cli.spelling import CHOICES, SPELLINGS, read_spellings
 from amc.errors import ConfigurationError
 from amc.pipeline.config import RunConfig
+from amc.runtime import resolve_device
+from amc.runtime.blocks import settled
 from amc.storage.names import ARCHITECTURE, CONFIG, DENSE
 from amc.utils import plain_yaml
 from amc.utils.conversion import from_mapping
@@ -105,7 +108,10 @@ def run_config(options: jsonargparse.Namespace) -> RunConfig:
         ConfigurationError: If a value has the wrong type.
     """
     record = read_spellings(options.as_dict())
-    return from_mapping(RunConfig, {name: value for name, value in record.items() if name in FIELDS})
+    config = from_mapping(RunConfig, {name: value for name, value in record.items() if name in FIELDS})
+    # Written out, as in auto:16, so that a run that is resumed elsewhere keeps to the widths that it was begun with.
+    step = settled(config.pruning.round_to, resolve_device(config.device))
+    return replace(config, pruning=replace(config.pruning, round_to=step))
 
 
 def add_output_options(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from amc.costs import Budget
 from amc.data import DataConfig, DataRoles, load_data
 from amc.errors import ConfigurationError, DataError
+from amc.latency.target import LatencyTarget
 from amc.models import create_model, example_input_shape, is_own_code, load_weights
 from amc.models.quick_weights import QuickWeights
 from amc.pipeline.config import RunConfig
@@ -162,6 +163,9 @@ def open_task(
     model, source = build_model(config, data.num_classes)
     if not names_data(config):
         _check_default_data(config, model, data)
+    latency = None
+    if config.budget.profile:
+        latency = LatencyTarget.read(Path(config.budget.profile).expanduser(), insist=config.budget.insist)
     task = prepare(
         model,
         data,
@@ -174,6 +178,7 @@ def open_task(
         seed=config.seed,
         device=config.device,
         dtype=config.dtype,
+        latency=latency,
     )
     return task, source
 

@@ -9,7 +9,7 @@ from math import ceil, floor, isfinite
 from numbers import Real
 from typing import Any
 
-from amc.costs.metrics import METRICS, noun_of
+from amc.costs.metrics import LATENCY, bounded_names, noun_of
 from amc.errors import BudgetError, UnknownNameError
 
 
@@ -23,6 +23,10 @@ class Budget:
         Budget(flops=0.5)
         Budget(flops=0.5, params=0.4)
         Budget(params=400_000)
+        Budget(latency=0.5)
+        Budget(latency_ms=4.0)
+
+    The last two need a profile of the device (`amc profile`). Latencies are counted in nanoseconds.
 
     Attributes:
         bounds: The bounds by metric, as they were given; see `amc.costs.metrics.METRICS` for the names.
@@ -30,10 +34,11 @@ class Budget:
 
     bounds: Mapping[str, float | int] = field(hash=False)
 
-    def __init__(self, **bounds: float | int | None) -> None:
+    def __init__(self, *, latency_ms: float | None = None, **bounds: float | int | None) -> None:
         """Takes the bounds.
 
         Args:
+            latency_ms: The latency in milliseconds, in place of `latency`, a share of the dense network's.
             **bounds: What each metric may be at most; None leaves it unbounded.
 
         Raises:
@@ -41,9 +46,11 @@ class Budget:
             BudgetError: If none is bounded, or a bound is neither a share nor a whole number above 1.
         """
         given = {name: value for name, value in bounds.items() if value is not None}
+        if latency_ms is not None:
+            given[LATENCY] = _nanoseconds(latency_ms, LATENCY in given)
         for name, value in given.items():
-            if name not in METRICS:
-                raise UnknownNameError("metric", name, METRICS.names())
+            if name not in bounded_names():
+                raise UnknownNameError("metric", name, bounded_names())
             if not _is_bound(value):
                 raise BudgetError(
                     "a budget is a share of the dense network in (0, 1] or a whole number above 1, "
@@ -51,7 +58,7 @@ class Budget:
                 )
         if not given:
             raise BudgetError("a budget bounds at least one metric; for example Budget(flops=0.5)")
-        object.__setattr__(self, "bounds", {name: _plain(given[name]) for name in METRICS.names() if name in given})
+        object.__setattr__(self, "bounds", {name: _plain(given[name]) for name in bounded_names() if name in given})
 
     @property
     def metric(self) -> str:
@@ -80,6 +87,19 @@ def _limit(name: str, value: float | int, dense: int) -> int:
             f"choose less, or a share in (0, 1]"
         )
     return int(value)
+
+
+def _nanoseconds(milliseconds: Any, is_bounded: bool) -> int:
+    """Returns a latency as it is counted.
+
+    Raises:
+        BudgetError: If it is not positive, or a share is given, too.
+    """
+    if is_bounded:
+        raise BudgetError("a budget bounds the latency once: give latency (a share) or latency_ms, not both")
+    if isinstance(milliseconds, bool) or not isinstance(milliseconds, Real) or not 1e-5 <= float(milliseconds) < 1e9:
+        raise BudgetError(f"a latency is a number of milliseconds above 0, such as 4.0, not {milliseconds!r}")
+    return round(float(milliseconds) * 1e6)
 
 
 def _is_bound(value: object) -> bool:

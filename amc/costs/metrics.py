@@ -58,9 +58,18 @@ METRICS.register("flops", "amc.costs.flops:FLOPS", "FLOPs (a multiply-add is one
 METRICS.register("params", "amc.costs.params:PARAMS", "parameters (in weight pruning those that are not zero)")
 
 
+LATENCY = "latency"
+"""The one cost that is measured, in nanoseconds: no count on a network tells it, so that it is no `Metric`."""
+
+
+def bounded_names() -> list[str]:
+    """Returns the names of all costs that a budget may bound."""
+    return [*METRICS.names(), LATENCY]
+
+
 def noun_of(name: str) -> str:
-    """Returns what a metric is called in a sentence; several are joined as in the name of their budget."""
-    return " and ".join(METRICS.get(part).noun for part in name.split("+"))
+    """Returns what a cost is called in a sentence; several are joined as in the name of their budget."""
+    return " and ".join(LATENCY if part == LATENCY else METRICS.get(part).noun for part in name.split("+"))
 
 
 def counted(model: nn.Module, example_input: Any) -> dict[str, int]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -60,16 +57,3 @@ FORMATS: Registry[ExportFormat] = Registry("export format")
 FORMATS.register("onnx", "amc.export.onnx_format:FORMAT", "ONNX graph, for onnxruntime and other engines")
 FORMATS.register("torch_export", "amc.export.torch_format:FORMAT", "graph of torch.export, needs no model class")
 FORMATS.register("safetensors", "amc.export.safetensors_format:FORMAT", "folder that amc.load reads")
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Silences the warnings and log lines of the exporters; what matters of them is checked on the outputs."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)

@@ -12,9 +12,10 @@ from torch.export import ExportedProgram
 from torch.utils._pytree import tree_leaves, tree_map
 
 from amc.errors import ExportError
-from amc.export.formats import Exportable, quiet
+from amc.export.formats import Exportable
 from amc.runtime.call import call, tensors_in
 from amc.runtime.inputs import batch_length, is_batched
+from amc.runtime.quiet import quiet
 
 
 def arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from amc.errors import ExportError
-from amc.export.formats import Exportable, Runner, quiet
+from amc.export.formats import Exportable, Runner
 from amc.export.graph import export_failure, trace_graph
 from amc.runtime.inputs import tensors_in
+from amc.runtime.quiet import quiet
 
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 _ONE_FILE_BYTES = 1_500_000_000  # a protobuf holds 2 GB; larger weights go into a second file

@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 
 from amc.errors import ExportError
-from amc.export.formats import Exportable, Runner, quiet
+from amc.export.formats import Exportable, Runner
 from amc.export.graph import arguments, export_failure, trace_graph
 from amc.runtime.inputs import tensors_in
+from amc.runtime.quiet import quiet
 
 
 class TorchExportFormat:

@@ -13,6 +13,7 @@ from torch import nn
 from amc.costs import Budget
 from amc.data import DataRoles, roles_of_pair
 from amc.errors import ConfigurationError, ModelError
+from amc.latency.target import LatencyTarget
 from amc.pipeline.job import Job
 from amc.pipeline.kept_run import KeptRun, fingerprint
 from amc.pipeline.prepare import prepare
@@ -47,6 +48,7 @@ def compress(
     evaluate: Callable[[nn.Module], float] | None = None,
     calibration: Any | None = None,
     example_input: Any | None = None,
+    profile: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | Recorder | None = None,
 ) -> CompressionResult:
     """Fits a network into a budget.
@@ -82,6 +84,7 @@ def compress(
             iterable of batches of these. With `data` it stands in for the data's own.
         example_input: One input of the network (a tensor with a batch axis, a tuple, or a mapping of keyword
             arguments); an image of the data if not given.
+        profile: A profile of the device and engine, as `amc profile` writes it, for a budget in time.
         out: A folder that keeps the run while it works, and holds what `CompressionResult.save` writes at its end. If
             the run ends early, by an error of `evaluate` or by a kill, the same call carries on from what was done. Or
             a recorder of your own (see `amc.pipeline.recorder`), which follows what happens.
@@ -117,6 +120,7 @@ def compress(
     _check_effect(data, evaluate, finetune, search.first_images)
     roles = data if data is None or isinstance(data, DataRoles) else roles_of_pair(data, seed=search.seed)
     _check_reward(roles, evaluate, search.reward)
+    target = None if profile is None else LatencyTarget.read(Path(profile))
     task = prepare(
         model,
         roles,
@@ -132,12 +136,15 @@ def compress(
         seed=search.seed,
         device=device,
         dtype=search.dtype,
+        latency=target,
     )
     job = Job(task, search, ModelSource.of(model), train, compare_with)
     if out is None or isinstance(out, Recorder):
         return job.carry_out(out or Recorder())
     judge = {"evaluate": evaluate, "finetune": finetune, "train": train, "compare_with": compare_with}
-    return _keep(job, Path(out), {"budget": task.problem.budget, "pruning": task.pruning, **asdict(search), **judge})
+    profiled = {} if target is None else {"profile": target.fitted}
+    rules = {"budget": task.problem.budget, "pruning": task.pruning, **profiled, **asdict(search), **judge}
+    return _keep(job, Path(out), rules)
 
 
 def _keep(job: Job, folder: Path, rules: Mapping[str, Any]) -> CompressionResult:

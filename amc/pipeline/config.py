@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from agents.registry import AGENTS
 from amc.costs import Budget
-from amc.costs.metrics import METRICS
+from amc.costs.metrics import METRICS, bounded_names
 from amc.data.load import DataConfig
 from amc.models.factory import is_own_code
 from amc.pipeline.search import SearchConfig, default_budget
@@ -36,12 +36,24 @@ class _Bounds:
 
     def bound(self) -> Budget | None:
         """Returns the budget, None where nothing is set."""
-        given = {name: _whole(value) for name, value in dataclasses.asdict(self).items() if value is not None}
+        values = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        given = {name: _whole(value) for name, value in values.items() if name in bounded_names()}
+        if "latency_ms" in values:
+            given["latency_ms"] = values["latency_ms"]
         return Budget(**given) if given else None
 
 
 BudgetConfig: Any = dataclasses.make_dataclass(
-    "BudgetConfig", [(name, float | None, None) for name in METRICS.names()], bases=(_Bounds,), frozen=True
+    "BudgetConfig",
+    [
+        *((name, float | None, None) for name in METRICS.names()),
+        ("latency", float | None, None),
+        ("latency_ms", float | None, None),
+        ("profile", str | None, None),
+        ("insist", bool, False),
+    ],
+    bases=(_Bounds,),
+    frozen=True,
 )
 BudgetConfig.__module__ = __name__
 BudgetConfig.__doc__ = "\n".join(
@@ -55,6 +67,10 @@ BudgetConfig.__doc__ = "\n".join(
             f"    {entry.name}: What is kept of the {entry.summary}: a share of the dense network's (0.5) or a count."
             for entry in METRICS.entries()
         ),
+        "    latency: What is kept of the dense network's time: a share (0.5). It needs --budget.profile.",
+        "    latency_ms: The time in milliseconds, in place of a share. It needs --budget.profile.",
+        "    profile: Profile of the device and engine, as 'amc profile' writes it.",
+        "    insist: Whether a profile will do whose predictions are more than 10% off.",
     ]
 )
 
@@ -148,7 +164,10 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     root = config.data.root
     data = config.data if root is None else replace(config.data, root=_absolute(root))
     weights, policy = (_absolute(path) if path else path for path in (config.weights, config.policy))
-    return replace(config, data=data, weights=weights, policy=policy)
+    budget = config.budget
+    if budget.profile:
+        budget = replace(budget, profile=_absolute(budget.profile))
+    return replace(config, data=data, weights=weights, policy=policy, budget=budget)
 
 
 def _absolute(path: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from amc.pipeline.acceptance import Acceptance, accept, notes_of
 from amc.pipeline.families import Family, create_family
 from amc.pipeline.recorder import Recorder
 from amc.pipeline.rounds import carry_out
@@ -31,6 +32,7 @@ class Delivered:
         kept: Kept channels of every group that was cut, by its index in the structure.
         notes: What is to be said of it: which epoch was kept, and warnings of its training.
         rounds: Figures of each round where the schedule has several.
+        accepted: What became of a budget in time; None without one.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Delivered:
     kept: Mapping[int, Tensor] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     rounds: tuple[dict[str, Any], ...] = ()
+    accepted: Acceptance | None = None
 
     def figures(self) -> dict[str, Any]:
         """Returns the figures, for JSON."""
@@ -52,6 +55,7 @@ class Delivered:
             "allocation": self.allocation.as_dict(),
             "notes": list(self.notes),
             **({"rounds": list(self.rounds)} if self.rounds else {}),
+            **({"time": {"predicted": a.predicted, "measured": a.measured}} if (a := self.accepted) else {}),
         }
 
 
@@ -79,6 +83,17 @@ class Workshop:
         """Scores the candidates of a search."""
         return self.family.evaluator
 
+    def accept(self, name: str, allocation: Allocation, recorder: Recorder) -> Acceptance | None:
+        """Measures an allocation where a budget bounds its time, once a run; see `amc.pipeline.acceptance.accept`."""
+        key = f"time of {name}"
+        known = recorder.recall(key)
+        if known is not None:
+            return Acceptance.from_dict(known)
+        found = accept(self.task, allocation)
+        if found is not None:
+            recorder.remember(key, found.as_dict())
+        return found
+
     def deliver(self, name: str, allocation: Allocation, recorder: Recorder) -> Delivered:
         """Makes the network of an allocation as the schedule says, and measures it on the test split.
 
@@ -90,6 +105,8 @@ class Workshop:
         Raises:
             StructureError: If the pruned network does not cost what was predicted.
         """
+        accepted = self.accept(name, allocation, recorder)
+        allocation = allocation if accepted is None else accepted.allocation
         carried = carry_out(self.task, self.family, name, allocation, recorder)
         finished, problem = carried.finished, self.task.problem
         before, after = self.task.test(carried.pruned), self.task.test(finished)
@@ -102,6 +119,7 @@ class Workshop:
             finetuned=after,
             model=finished,
             kept=carried.kept,
-            notes=carried.notes,
+            notes=(*carried.notes, *(() if accepted is None else notes_of(accepted))),
+            accepted=accepted,
             rounds=carried.records,
         )

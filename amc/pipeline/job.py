@@ -19,6 +19,7 @@ from amc.pipeline.speed import compare_latency
 from amc.pipeline.summary import policy_record, summarise
 from amc.pipeline.task import Task
 from amc.problem import PruningProblem
+from amc.problem.rounding import rounding_line
 from amc.runtime.call import evaluation_mode
 from amc.storage.architecture import describe
 from amc.storage.source import ModelSource
@@ -73,10 +74,13 @@ class Job:
         dense = task.test(task.model)
         check_trained(task, dense, recorder, untrained=self.untrained)
         _say_how_sure(task, recorder)
+        _say_widths(task, recorder)
         workshop = Workshop(task, recorder)
         outcome = search_policy(task.problem, workshop.evaluator, search, recorder, network=self.source.reference)
-        recorder.on_policy(policy_record(task.problem, outcome.best.allocation))
-        delivered = workshop.deliver(str(search.agent), outcome.best.allocation, recorder)
+        accepted = workshop.accept(str(search.agent), outcome.best.allocation, recorder)
+        allocation = outcome.best.allocation if accepted is None else accepted.allocation
+        recorder.on_policy(policy_record(task.problem, allocation))
+        delivered = workshop.deliver(str(search.agent), allocation, recorder)
         names = [name for name in self.compare_with if spell(AGENTS, name) != search.agent]
         baselines = compare(workshop, _problem_of_baselines(task.problem, delivered), names, search, recorder)
         latency_ms = compare_latency(task, delivered.model)
@@ -105,6 +109,13 @@ def _say_how_sure(task: Task, recorder: Recorder) -> None:
     images = len(task.data.search)
     if images < _FEW:
         recorder.say(f"the search split has {images} images: a reward moves in steps of {1 / images:.3f}")
+
+
+def _say_widths(task: Task, recorder: Recorder) -> None:
+    """Tells what widths are rounded to, where that was left open."""
+    line = rounding_line([decision.step for decision in task.problem.decisions], task.pruning.round_to)
+    if line is not None and task.problem.kind == "filter":
+        recorder.say(line)
 
 
 def _problem_of_baselines(problem: PruningProblem, delivered: Delivered) -> PruningProblem:

@@ -13,6 +13,7 @@ from amc.costs import Budget
 from amc.costs.agreement import check_dense_flops
 from amc.data import DataRoles, ImageSet
 from amc.errors import ConfigurationError, DataError, ModelError
+from amc.latency.target import LatencyTarget
 from amc.pipeline.recorder import Recorder, training_hooks
 from amc.pipeline.rounds import plan_rounds
 from amc.pipeline.task import Task, build_problem, example_of
@@ -21,6 +22,7 @@ from amc.pruning import CRITERIA, Evidence, PruningConfig
 from amc.pruning.criteria.base import removal_order
 from amc.pruning.schedules import SCHEDULES
 from amc.runtime import device_of, resolve_device, resolve_dtype
+from amc.runtime.blocks import settled
 from amc.runtime.call import failure_of, inference, on_device
 from amc.runtime.finite import all_finite
 from amc.runtime.many_inputs import as_inputs
@@ -56,6 +58,7 @@ def prepare(
     seed: int = 0,
     device: str = "auto",
     dtype: str = "auto",
+    latency: LatencyTarget | None = None,
 ) -> Task:
     """Traces a network and sets up its pruning problem, checking whatever can be checked before work starts.
 
@@ -75,10 +78,11 @@ def prepare(
     example = _example(model, data, example_input, inputs)
     if data is not None and tune is None and finetune.epochs:
         _check_trainable(model, data, finetune, device)
+    pruning = replace(pruning, round_to=settled(pruning.round_to, resolve_device(device)))
     structure = _traced(model, example)
     if data is not None and evaluate is None:
         _check_outputs(model, data)
-    problem = build_problem(structure, budget, pruning)
+    problem = build_problem(structure, budget, pruning, latency)
     _check_criterion(model, structure, problem, str(pruning.criterion), has_data=data is not None)
     task = Task(
         model=model,
@@ -97,6 +101,7 @@ def prepare(
         schedule=spell(SCHEDULES, schedule),
         train=train or retrain or TrainConfig(),
         initial=None if train is None else {name: t.detach().clone() for name, t in model.state_dict().items()},
+        latency=latency,
     )
     plan_rounds(task, _HALF if problem.limit is None else problem.limit / problem.cost_model.dense)
     return task

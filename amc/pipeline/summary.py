@@ -9,6 +9,7 @@ from typing import Any
 
 from agents import SearchResult
 from amc.costs.counting import operators_by_own_rule, uncounted_operators
+from amc.pipeline.acceptance import acceptance_record
 from amc.pipeline.deliver import Delivered
 from amc.pipeline.search import SearchConfig
 from amc.pipeline.speed import slower_note
@@ -97,6 +98,7 @@ def summarise(
         metric=metric_title(task, dense),
         notes=[note for note in notes if note],
         latency_ms=dict(latency_ms),
+        time_budget=_time_budget(task, delivered),
         pruning=asdict(task.pruning),
         agent=str(search.agent),
         search={
@@ -108,3 +110,9 @@ def summarise(
         schedule=task.schedule,
         rounds=[dict(record) for record in delivered.rounds],
     ).as_dict()
+
+
+def _time_budget(task: Task, delivered: Delivered) -> dict[str, Any] | None:
+    if delivered.accepted is None or task.latency is None:
+        return None
+    return acceptance_record(delivered.accepted, task.latency.check)

@@ -11,9 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from amc.costs import Budget
+from amc.costs.metrics import LATENCY
 from amc.data import DataRoles
-from amc.errors import ConfigurationError
+from amc.errors import BudgetError, ConfigurationError
+from amc.latency.target import LatencyTarget
 from amc.problem import PruningProblem, filter_problem, weight_problem
+from amc.problem.filter_problem import CostOfChannels
 from amc.pruning.config import PruningConfig
 from amc.runtime import resolve_device
 from amc.runtime.many_inputs import Inputs
@@ -44,6 +47,7 @@ class Task:
         schedule: In which rounds the pruned networks are made; see `amc.pruning.schedules`.
         train: How the dense network was trained, for schedules that train networks the same way.
         initial: The dense network's weights before its training, by name; None if they are not known.
+        latency: The device that a budget in time is for; None without a profile.
     """
 
     model: nn.Module
@@ -62,6 +66,7 @@ class Task:
     schedule: str = "one_shot"
     train: TrainConfig = field(default_factory=TrainConfig)
     initial: Mapping[str, Tensor] | None = None
+    latency: LatencyTarget | None = None
 
     def calibration_inputs(self) -> Any | None:
         """Returns the inputs for statistics, refit and batch norms, where the network is; None if there are none."""
@@ -114,11 +119,19 @@ def _same(before: Tensor, after: Tensor | None) -> bool:
     return after is not None and torch.equal(before.nan_to_num(), after.nan_to_num())
 
 
-def build_problem(structure: ModelStructure, budget: Budget | None, pruning: PruningConfig) -> PruningProblem:
+def build_problem(
+    structure: ModelStructure, budget: Budget | None, pruning: PruningConfig, latency: LatencyTarget | None = None
+) -> PruningProblem:
     """Builds the pruning problem of a network under the user's rules.
 
+    Args:
+        structure: The traced network.
+        budget: What the pruned network may cost.
+        pruning: The user's rules.
+        latency: The device that a budget in time is for.
+
     Raises:
-        BudgetError: If no allocation meets the budget.
+        BudgetError: If no allocation meets the budget, or a bound on time has no profile that fits.
         ModelError: If there is nothing to prune.
         UnknownNameError: If a pattern of `exclude` or `bounds` matches no layer.
         ConfigurationError: If the bounds are malformed or leave no width.
@@ -127,13 +140,26 @@ def build_problem(structure: ModelStructure, budget: Budget | None, pruning: Pru
     rules: dict[str, Any] = {
         **least,
         "max_keep_ratio": pruning.max_keep_ratio,
-        "round_to": pruning.round_to,
         "exclude": pruning.exclude,
         "bounds": pruning.bounds,
     }
+    if latency is None and budget is not None and LATENCY in budget.bounds:
+        raise BudgetError(
+            "a budget in time needs a profile of the device: make one with 'amc profile --out FILE', and give it with "
+            "--budget.profile FILE"
+        )
+    if latency is not None and pruning.family == "weight":
+        raise BudgetError("zeros do not make a network faster: a budget in time is for pruning.family filter")
     if pruning.family == "weight":
-        return weight_problem(structure, budget, pattern=pruning.pattern, **rules)
-    return filter_problem(structure, budget, residual=pruning.residual, **rules)
+        step = pruning.round_to if isinstance(pruning.round_to, int) else 1
+        return weight_problem(structure, budget, pattern=pruning.pattern, round_to=step, **rules)
+    measured: dict[str, CostOfChannels] = {} if latency is None else {LATENCY: latency.cost_model}
+    problem = filter_problem(
+        structure, budget, residual=pruning.residual, round_to=pruning.round_to, measured=measured, **rules
+    )
+    if latency is not None:
+        latency.check_steps(problem)
+    return problem
 
 
 def example_of(data: DataRoles | None, example_input: Any | None, calibration: Any | None = None) -> Any:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from amc.costs.budget import Budget
+from amc.costs.cost_model import CostModel
 from amc.costs.metrics import METRICS
 from amc.errors import ConfigurationError, ModelError
 from amc.problem.decision import Decision, bounded_decision
 from amc.problem.patterns import check_patterns, keep_bounds, matches
 from amc.problem.problem import PruningProblem
+from amc.problem.rounding import step_of
 from amc.structure import ChannelGroup, LayerSpec, ModelStructure
+
+CostOfChannels = Callable[[ModelStructure, Sequence[int]], CostModel]
+"""Makes a cost of how many channels some groups keep; see `amc.costs.metrics.Metric.of_channels`."""
 
 
 def filter_problem(
@@ -19,10 +24,11 @@ def filter_problem(
     *,
     min_keep_ratio: float = 0.1,
     max_keep_ratio: float = 1.0,
-    round_to: int = 1,
+    round_to: int | str = 1,
     bounds: Mapping[str, tuple[float, float]] | None = None,
     exclude: Sequence[str] = (),
     residual: bool = False,
+    measured: Mapping[str, CostOfChannels] | None = None,
 ) -> PruningProblem:
     """Builds the problem of pruning channel groups: one decision a group, a unit is a channel.
 
@@ -33,10 +39,12 @@ def filter_problem(
         budget: What the pruned network may cost, or None for no bound.
         min_keep_ratio: Share of its channels that every group keeps at least; one channel at least is kept.
         max_keep_ratio: Share of its channels that every group keeps at most.
-        round_to: Kept channels are a multiple of this, or all channels (8 or 16 suits most hardware).
+        round_to: Kept channels are a multiple of this, or all channels; `"auto:16"` takes a multiple for each group
+            that suits a device which computes 16 at once (see `amc.problem.rounding`).
         bounds: Smallest and largest pruning ratio by name pattern, in place of the two ratios above.
         exclude: Name patterns of groups to leave whole.
         residual: Whether to prune residual streams too.
+        measured: Costs beside the metrics, by name, such as a latency from a profile.
 
     Patterns are shell-style (`"layer1.*"`) and are matched with a group's name and the names of its writers.
 
@@ -56,21 +64,33 @@ def filter_problem(
         if (group.residual and not residual) or any(matches(_names(group), pattern) for pattern in exclude):
             continue
         low, high = keep_bounds(_names(group), bounds, (min_keep_ratio, max_keep_ratio))
-        decision = bounded_decision(
-            group.name, group.channels, min_keep_ratio=low, max_keep_ratio=high, step=round_to, group=index
-        )
+        decision = _decision(group, index, (low, high), step_of(structure, index, round_to), fixed=round_to)
         if decision.smallest < decision.size:
             decisions.append(decision)
     if not decisions:
         raise ModelError(_nothing_to_prune(structure))
     groups = [decision.group for decision in decisions]
+    counted: dict[str, CostOfChannels] = {name: METRICS.get(name).of_channels for name in METRICS.names()}
     return PruningProblem(
         decisions=tuple(decisions),
-        costs={name: METRICS.get(name).of_channels(structure, groups) for name in METRICS.names()},
+        costs={name: make(structure, groups) for name, make in {**counted, **(measured or {})}.items()},
         layers=tuple(_writing_layer(structure, decision.group) for decision in decisions),
         budget=budget,
         kind="filter",
     )
+
+
+def _decision(group: ChannelGroup, index: int, keep: tuple[float, float], step: int, *, fixed: int | str) -> Decision:
+    """Builds the decision of a group; a step that was not asked for gives way to bounds that leave it no width."""
+    while True:
+        try:
+            return bounded_decision(
+                group.name, group.channels, min_keep_ratio=keep[0], max_keep_ratio=keep[1], step=step, group=index
+            )
+        except ConfigurationError:
+            if isinstance(fixed, int) or step == 1:
+                raise
+            step //= 2
 
 
 def _names(group: ChannelGroup) -> list[str]:

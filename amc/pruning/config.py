@@ -9,6 +9,7 @@ from amc.errors import ConfigurationError, UnknownNameError
 from amc.pruning.criteria.base import CRITERIA
 from amc.pruning.recovery.registry import RECOVERIES
 from amc.pruning.weight_patterns import WEIGHT_PATTERNS
+from amc.runtime.blocks import check_round_to
 from amc.utils.conversion import conform
 from amc.utils.options import Chosen, create, spell
 
@@ -28,7 +29,8 @@ class PruningConfig:
             scored; 0 scores it as it is.
         min_keep_ratio: Smallest share that every layer keeps, 0 to 1; unset: 0.1 of the channels, 0.01 of the weights.
         max_keep_ratio: Largest share that every layer keeps, 0 to 1.
-        round_to: Kept channels are a multiple of this; 8 or 16 suits most hardware.
+        round_to: Kept channels are a multiple of this (1: any number); auto takes what the device computes at once, 8
+            or 16, less for narrow layers and any number for small ones; auto:16 is auto for blocks of 16.
         exclude: Layers whose outputs stay whole, as name patterns such as conv1 and layer1.*. What they read may be
             pruned.
         bounds: Smallest and largest pruning ratio by name pattern; of several that match a layer, the first counts.
@@ -47,7 +49,7 @@ class PruningConfig:
     recalibration_images: int = 100
     min_keep_ratio: float | None = None
     max_keep_ratio: float = 1.0
-    round_to: int = 1
+    round_to: int | str = "auto"
     exclude: tuple[str, ...] = ()
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     residual: bool = False
@@ -59,6 +61,7 @@ class PruningConfig:
             object.__setattr__(self, "criterion", spell(CRITERIA[self.family], self.criterion))
         object.__setattr__(self, "recovery", spell(RECOVERIES, self.recovery))
         conform(self, "pruning.")
+        check_round_to(self.round_to)
         for kind, name, known in (
             ("pruning family", self.family, FAMILIES),
             ("pattern", self.pattern, WEIGHT_PATTERNS.names()),

@@ -54,7 +54,8 @@ class RunRecorder(FolderRecorder):
         super().__init__(path)
         self._config, self._display, self._command = config, display, command
         self._inputs, self.may_mix_scores = dict(inputs or {}), mix_scores
-        for name, file in (("weights", config.weights), ("trained agent", config.policy)):
+        files = (("weights", config.weights), ("trained agent", config.policy), ("profile", config.budget.profile))
+        for name, file in files:
             if file:
                 self._inputs[name] = Path(file).expanduser()
         self._folder = resumed

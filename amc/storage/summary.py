@@ -39,6 +39,7 @@ class Summary(msgspec.Struct, kw_only=True, frozen=True):
         not_counted: Operators that the FLOPs leave out, and how often each is called.
         counted_by_own_rule: Operators whose FLOPs are counted by a rule of our own, and how often each is called.
         latency_ms: Measured latencies; see `amc.pipeline.speed`.
+        time_budget: What became of a budget in time; see `amc.pipeline.acceptance`.
         metric: What the figures under `accuracy` are, in words.
         accuracy: Test top-1 in percent, or the user's own measure: of the dense network, and of the pruned one before
             and after fine-tuning. What is not known is None.
@@ -60,6 +61,7 @@ class Summary(msgspec.Struct, kw_only=True, frozen=True):
     not_counted: dict[str, int] | None = {}
     counted_by_own_rule: dict[str, int] | None = {}
     latency_ms: dict[str, Any] | None = None
+    time_budget: dict[str, Any] | None = None
     metric: str | None = None
     accuracy: dict[str, float | int | None]
     search: dict[str, Any] | None = None

@@ -16,7 +16,7 @@ ORDER = [
     ("amc.structure", "amc.models", "amc.data"),
     ("amc.storage", "amc.tracing", "amc.costs", "amc.pruning"),
     ("amc.problem",),
-    ("amc.training", "envs", "agents"),
+    ("amc.training", "amc.latency", "envs", "agents"),
     ("amc.pipeline", "amc.export"),
     ("amc.report", "amc.bench", "amc.zoo"),
     ("amc.study",),

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import strategies as st
 
 from amc.costs import Budget, PolynomialCost
+from amc.costs.stepped_cost import SteppedAxis, SteppedCost
 from amc.problem import Decision, PruningProblem
 from amc.structure import CostTerm, Extent, LayerSpec
 
@@ -50,13 +51,31 @@ def terms(draw, count):
 
 
 @st.composite
+def stepped_costs(draw, count, sizes):
+    """Staircases: costs that stay level between steps, as latencies do."""
+    places = st.integers(0, count - 1)
+    drawn = draw(st.lists(st.tuples(places, places, st.sampled_from([1, 4, 16]), st.integers(0, 5000)), max_size=6))
+    parts = {}
+    for first, second, step, coefficient in drawn:
+        axis = SteppedAxis(Extent(2, ((first, 1),)), step)
+        other = SteppedAxis(Extent(0, ((second, 3),)), 4)
+        parts[(axis,) if first == second else (axis, other)] = coefficient
+    constant = draw(st.integers(3000, 5000))
+    return SteppedCost("flops", constant, parts, sizes, scale=1000)
+
+
+@st.composite
 def random_problems(draw):
     count = draw(st.integers(1, 6))
     chosen = tuple(draw(decisions(index)) for index in range(count))
     # Every decision costs something, so that "maximal" means something.
     singles = [CostTerm(1 + index, (Extent(0, ((index, 1),)),)) for index in range(count)]
     sizes = [decision.size for decision in chosen]
-    flops = PolynomialCost("flops", [*singles, *draw(terms(count))], sizes)
+    flops = (
+        draw(stepped_costs(count, sizes))
+        if draw(st.booleans())
+        else PolynomialCost("flops", [*singles, *draw(terms(count))], sizes)
+    )
     params = PolynomialCost("params", singles, sizes)
     smallest = flops.cost([decision.smallest for decision in chosen])
     budget = Budget(flops=max(2, draw(st.integers(smallest, flops.dense)))) if flops.dense > 2 else None
@@ -67,6 +86,11 @@ def random_problems(draw):
 @pytest.fixture(scope="session")
 def problems():
     return random_problems()
+
+
+@pytest.fixture(scope="session")
+def staircases():
+    return stepped_costs
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,11 @@ from amc.pipeline.config import BudgetConfig
         (amc.PruningConfig, {"bounds": {"a": (0.5, 0.2)}}, r"smallest <= largest <= 1, not 0\.5 and 0\.2 for 'a'"),
         (amc.PruningConfig, {"bounds": {"a": 0.5}}, r"pruning\.bounds of a must be a list"),
         (amc.PruningConfig, {"recalibration_images": 1}, "must be at least 2, or 0 for none, not 1"),
-        (amc.PruningConfig, {"round_to": "2"}, r"pruning\.round_to must be a whole number"),
+        (
+            amc.PruningConfig,
+            {"round_to": "2"},
+            r"pruning\.round_to must be a whole number from 1 up, auto, .* not '2'",
+        ),
         (amc.PruningConfig, {"residual": "no"}, r"pruning\.residual must be true or false"),
         (amc.SearchConfig, {"first_images": 2.5}, "first_images must be a whole number or unset, not 2.5"),
         (amc.SearchConfig, {"reward": 123}, "the reward must be a name or a function"),

@@ -1,0 +1,153 @@
+"""`amc profile`: how long the networks of a family take on a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jsonargparse
+
+from amc.cli.command import Command
+from amc.cli.options import add_run_options, run_config
+from amc.errors import ConfigurationError, UnknownNameError
+
+_UNUSED = (
+    "agent",
+    "episodes",
+    "reward",
+    "first_images",
+    "allocation_mode",
+    "schedule",
+    "compare",
+    "train",
+    "train_first",
+    "untrained",
+    "finetune",
+    "device",
+    "dtype",
+    "budget",
+    "weights",
+    "deterministic",
+    "pruning.family",
+    "pruning.criterion",
+    "pruning.recovery",
+    "pruning.recalibration_images",
+    "pruning.pattern",
+)
+
+
+def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
+    """Adds the options that say which family of networks, and how it is measured."""
+    add_run_options(parser, hide=_UNUSED)
+    add = parser.add_argument
+    add(
+        "--engine",
+        metavar="NAME",
+        type=str,
+        default="onnxruntime",
+        help="What runs the networks, on the CPU: onnxruntime or torch.",
+    )
+    add("--threads", metavar="N", type=int, default=1, help="Threads of the engine.")
+    add("--batch", metavar="N", type=int, default=1, help="Inputs in one run.")
+    add("--rounds", metavar="N", type=int, default=20, help="How often each network is timed, in turn with the dense.")
+    add(
+        "--networks",
+        metavar="N",
+        type=int | None,
+        default=None,
+        help="Networks that the model is fitted to; unset: 40, or 12 more than there are decisions.",
+    )
+    add("--checks", metavar="N", type=int, default=24, help="Unseen networks that the model is checked on.")
+    add(
+        "--shape",
+        type=str | None,
+        default=None,
+        metavar="C,H,W",
+        help="Shape of one input image, such as 3,32,32; unset: what the model is made for, or the data's.",
+    )
+    add(
+        "--out",
+        metavar="FILE",
+        type=str,
+        default="profile.json",
+        help="File to write; one that was begun is continued.",
+    )
+    add(
+        "--prepare",
+        metavar="DIR",
+        type=str | None,
+        default=None,
+        help="Measure nothing, but write the networks and one script for another device into this folder.",
+    )
+
+
+def run(options: jsonargparse.Namespace) -> None:
+    """Measures a profile, or writes what another device needs to do so.
+
+    Raises:
+        AmcError: If an option, the network or a file cannot be used.
+    """
+    from amc.cli.setup import build_model, display, example_for
+    from amc.latency.check import check_line
+    from amc.latency.plan import plan_networks
+    from amc.latency.profiling import (
+        ENGINES,
+        begin_profile,
+        measure_profile,
+        prepare_folder,
+        slowed,
+        timer_for,
+    )
+    from amc.pipeline.task import build_problem
+    from amc.runtime.threads import computing_with
+    from amc.tracing.trace import trace_structure
+
+    _check(options, ENGINES)
+    config = run_config(options)
+    example, classes = example_for(config, options.shape)
+    model, _ = build_model(config, classes)
+    structure = trace_structure(model.eval(), example)
+    problem, shown = build_problem(structure, None, config.pruning), display()
+    plan = plan_networks(problem, fitted=options.networks, checks=options.checks, seed=config.seed)
+    if options.prepare is not None:
+        with shown.stage("write networks", len(plan), "networks") as advance:
+            prepare_folder(
+                Path(options.prepare), config.model, problem, plan, model, structure, example, options.batch, advance
+            )
+        print(f"Copy {options.prepare} to the device, run 'python measure.py' in it, and bring profile.json back.")
+        return
+    with computing_with(options.threads):
+        timer = timer_for(options.engine, model, structure, example, options.batch, options.threads)
+        profile = begin_profile(config.model, problem, plan, timer.describe(), options.batch, options.rounds)
+        with shown.stage("profile", len(plan), "networks") as advance:
+            profile = measure_profile(profile, plan, timer, Path(options.out), advance)
+    print(f"{options.out}: {config.model} in {profile.engine}, dense {profile.dense_ms:.3g} ms ({profile.processor})")
+    print(check_line(profile.check))
+    if (note := slowed(profile)) is not None:
+        print(note)
+
+
+def _check(options: jsonargparse.Namespace, engines: tuple[str, ...]) -> None:
+    """Refuses what is wrong before anything takes time."""
+    if options.engine not in engines:
+        raise UnknownNameError("engine", options.engine, engines)
+    for name in ("threads", "batch", "rounds"):
+        if getattr(options, name) < 1:
+            raise ConfigurationError(f"--{name} must be at least 1, not {getattr(options, name)}")
+    if options.prepare is not None and options.engine != "onnxruntime":
+        raise ConfigurationError("--prepare writes networks for onnxruntime; leave out --engine")
+
+
+COMMAND = Command(
+    add_arguments,
+    run,
+    description=(
+        "Measures how long the networks take that a network can become, operator by operator, on this machine or\n"
+        "(--prepare) another one, and checks what it predicts on networks that it has not seen.\n"
+        "The file serves 'amc compress --budget.latency 0.5 --budget.profile FILE'."
+    ),
+    examples=(
+        "  amc profile --model mobilenet_v2 --out mobilenet_v2.json\n"
+        "  amc profile --model resnet18 --engine torch --out resnet18.json\n"
+        "  amc profile --model resnet50 --prepare phone"
+    ),
+)

@@ -1,0 +1,53 @@
+"""How the lengths of operators' axes follow the widths of a network, solved from what was seen of several networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amc.errors import ConfigurationError
+from amc.structure import Extent
+
+Column = tuple[int, ...]
+"""The length of one axis in each of the networks."""
+
+
+class ExtentSolver:
+    """Finds the affine functions of the widths that axis lengths are."""
+
+    def __init__(self, widths: Sequence[Sequence[int]]) -> None:
+        """Prepares the least-squares problem.
+
+        Args:
+            widths: The widths of each network, by decision.
+
+        Raises:
+            ConfigurationError: If there are too few different networks.
+        """
+        self._matrix: NDArray[np.float64] = np.array([[1, *row] for row in widths], dtype=np.float64)
+        unknowns = self._matrix.shape[1]
+        if np.linalg.matrix_rank(self._matrix) < unknowns:
+            raise ConfigurationError(
+                f"a profile of {unknowns - 1} decisions needs more than {unknowns} networks of different widths, not "
+                f"{len(widths)}; profile again with more --networks"
+            )
+        self._inverse = np.linalg.pinv(self._matrix)
+        self._known: dict[Column, Extent | None] = {}
+
+    def extent(self, column: Column) -> Extent | None:
+        """Returns the extent that has these lengths, None if they are no affine function of the widths."""
+        if column not in self._known:
+            self._known[column] = self._solve(column)
+        return self._known[column]
+
+    def _solve(self, column: Column) -> Extent | None:
+        if len(set(column)) == 1:
+            return Extent(column[0])
+        solution = np.rint(self._inverse @ np.array(column, dtype=np.float64)).astype(np.int64)
+        exact = np.array_equal(self._matrix.astype(np.int64) @ solution, np.array(column, dtype=np.int64))
+        if not exact or solution.min() < 0:
+            return None
+        counts = tuple((index, int(count)) for index, count in enumerate(solution[1:]) if count)
+        return Extent(int(solution[0]), counts)

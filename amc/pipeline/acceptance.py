@@ -1,0 +1,158 @@
+"""A budget in time is met on the device: the chosen network is measured, and shrunk until it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from amc.costs.metrics import LATENCY
+from amc.errors import AmcError
+from amc.latency.profiling import Timer, timer_for
+from amc.pipeline.task import Task
+from amc.problem import PruningProblem
+from amc.structure import Allocation
+
+_ROUNDS = 40
+_MOST_STEPS = 8
+"""How often a network that misses its budget is shrunk."""
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """What became of a budget in time.
+
+    Attributes:
+        allocation: What is kept: the one chosen, or a smaller one.
+        budget: The largest share of the dense network's time (milliseconds where the budget is absolute).
+        predicted: What the profile predicts of the allocation, in the same unit.
+        measured: What was measured last; None where the profile is of another device.
+        steps: How often the network was shrunk.
+        note: What is to be said where the budget was not met, or could not be measured.
+    """
+
+    allocation: Allocation
+    budget: float
+    predicted: float
+    measured: float | None
+    steps: int
+    note: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns a JSON-able form that `from_dict` reads back."""
+        return {**asdict(self), "allocation": self.allocation.as_dict()}
+
+    @staticmethod
+    def from_dict(record: Mapping[str, Any]) -> Acceptance:
+        """Reads what `as_dict` returned."""
+        return Acceptance(**{**record, "allocation": Allocation.from_dict(record["allocation"])})
+
+
+def accept(task: Task, allocation: Allocation, timer: Timer | None = None) -> Acceptance | None:
+    """Measures the network of an allocation beside the dense one, and shrinks it until the budget holds.
+
+    Speed does not depend on the weights, so that this comes before anything is trained.
+
+    Args:
+        task: The dense network, its problem and the profile.
+        allocation: What the search has chosen.
+        timer: Times networks; the profile's engine if None.
+
+    Returns:
+        What is kept, predicted and measured; None where no budget bounds the time.
+    """
+    target, problem = task.latency, task.problem
+    if target is None or problem.budget is None or LATENCY not in problem.budget.bounds:
+        return None
+    bound, unit = _unit(problem)
+    if timer is None and not target.is_here:
+        note = (
+            f"whether the time holds was not measured: the profile is of another device ({target.profile.processor}); "
+            "export the network and time it there"
+        )
+        return Acceptance(allocation, bound, _predicted(problem, allocation, unit), None, 0, note)
+    profile = target.profile
+    if timer is None:
+        timer = timer_for(
+            profile.engine, task.model, task.structure, task.example_input, profile.batch, profile.threads
+        )
+    measure = _measure_with(timer, is_share=unit is None)
+    steps, measured = 0, measure(allocation.widths)
+    while measured > bound and steps < _MOST_STEPS:
+        smaller = _shrunk(problem, allocation, measured / bound)
+        if smaller is None:
+            break
+        allocation, steps = smaller, steps + 1
+        measured = measure(allocation.widths)
+    words = f"{measured:.3f} of the dense network's" if unit is None else f"{measured:.3g} ms"
+    missed = f"the budget in time is not met: the network takes {words}, more than {bound:g}; raise the budget"
+    predicted = _predicted(problem, allocation, unit)
+    return Acceptance(allocation, bound, predicted, measured, steps, missed if measured > bound else None)
+
+
+def _unit(problem: PruningProblem) -> tuple[float, float | None]:
+    """Returns the bound on time, and nanoseconds in its unit; None for a share."""
+    assert problem.budget is not None
+    value = problem.budget.bounds[LATENCY]
+    return (float(value), None) if value <= 1 else (value / 1e6, 1e6)
+
+
+def _predicted(problem: PruningProblem, allocation: Allocation, unit: float | None) -> float:
+    return problem.cost(problem.widths(allocation), LATENCY) / (unit or problem.costs[LATENCY].dense)
+
+
+def _measure_with(timer: Timer, *, is_share: bool) -> Callable[[Mapping[str, int]], float]:
+    """Returns what measures widths: their share of the dense network's time, or milliseconds."""
+
+    def measure(widths: Mapping[str, int]) -> float:
+        found = timer.compare(widths, _ROUNDS)
+        return float(found["ratio"] if is_share else found["network"][0])
+
+    return measure
+
+
+def _shrunk(problem: PruningProblem, allocation: Allocation, excess: float) -> Allocation | None:
+    """Returns the largest part of an allocation that is predicted to be faster by as much as it misses the budget.
+
+    Args:
+        problem: The problem.
+        allocation: What is kept now.
+        excess: How many times as long as allowed the network takes.
+
+    Returns:
+        A smaller allocation; None if there is none.
+    """
+    widths = problem.widths(allocation)
+    now = problem.cost(widths, LATENCY)
+    limit = min(now - 1, int(now / excess))
+    smallest = problem.cost(problem.min_widths, LATENCY)
+    if limit < smallest:
+        limit = smallest
+    assert problem.budget is not None
+    bounds = {**dict(problem.limits), LATENCY: limit}
+    try:
+        tighter = replace(
+            problem, budget=type(problem.budget)(**{name: max(2, value) for name, value in bounds.items()})
+        )
+        lower = tighter.project(problem.keep_ratios(widths))
+    except AmcError:
+        return None
+    found = tuple(min(old, new) for old, new in zip(widths, lower, strict=True))
+    return None if found == tuple(widths) else problem.allocation(found)
+
+
+def acceptance_record(found: Acceptance, check: Mapping[str, float]) -> dict[str, Any]:
+    """Returns what `summary.json` says of a budget in time."""
+    record = {name: value for name, value in asdict(found).items() if name not in ("allocation", "note")}
+    return {**record, "met": found.note is None, "model_check": dict(check)}
+
+
+def notes_of(found: Acceptance) -> Sequence[str]:
+    """Words what became of a budget in time."""
+    if found.note is not None:
+        return (found.note,)
+    assert found.measured is not None
+    unit = "of the dense network's time" if found.budget <= 1 else "ms"
+    shrunk = f", after {found.steps} steps down" if found.steps else ""
+    figures = f"{found.measured:.3g} {unit} measured, {found.predicted:.3g} predicted, {found.budget:g} allowed"
+    return (f"time: {figures}{shrunk}",)

@@ -1,0 +1,62 @@
+"""What the channels of each group are rounded to, where the target's preference decides."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from amc.runtime.blocks import block_of
+from amc.structure import ModelStructure
+
+_STEPS = 8
+"""A group is rounded to a block where that leaves it as many widths; narrower ones to a smaller one."""
+_SMALL_FLOPS = 1_000_000
+"""Layers that compute less are bound by the start of operators, whatever their widths."""
+_ALIGNED = 4
+"""Depthwise convolutions leave onnxruntime's fast kernels unless their channels are a multiple of it."""
+
+
+def step_of(structure: ModelStructure, group: int, round_to: int | str) -> int:
+    """Returns the number whose multiples a group may keep.
+
+    With `"auto:N"` it is N for wide groups, half of it for those of at least `8 * N / 2` channels, and 1 for narrower
+    ones, for which a block would be too coarse; but 4 where a depthwise convolution runs along. Groups whose layers
+    compute next to nothing are free: rounding them would cost accuracy and gain no time.
+
+    Args:
+        structure: The traced network.
+        group: Index of the channel group.
+        round_to: A number for all groups, or `"auto:N"` for blocks of N.
+    """
+    block = block_of(round_to)
+    if block is None:
+        assert isinstance(round_to, int)
+        return round_to
+    names = {*structure.groups[group].writers, *structure.groups[group].readers}
+    layers = [
+        layer for layer in structure.layers if layer.name in names or layer.writes == group or group in layer.reads
+    ]
+    if sum(layer.flops for layer in layers) < _SMALL_FLOPS:
+        return 1
+    channels = structure.groups[group].channels
+    for step in (block, block // 2):
+        if step > 1 and channels >= _STEPS * step:
+            return step
+    return _ALIGNED if any(layer.kind == "depthwise" for layer in layers) and channels > _ALIGNED else 1
+
+
+def rounding_line(steps: list[int], round_to: int | str) -> str | None:
+    """Words what `"auto"` has chosen; None where a number was given.
+
+    Args:
+        steps: The step of every decision.
+        round_to: As for `step_of`.
+    """
+    block = block_of(round_to)
+    if block is None:
+        return None
+    counts = sorted(Counter(steps).items(), reverse=True)
+    words = [f"multiples of {step} in {count}" if step > 1 else f"free in {count}" for step, count in counts]
+    return (
+        f"widths: {', '.join(words)} of {len(steps)} groups, for a device that computes {block} channels at once "
+        "(--pruning.round_to 1 frees all)"
+    )
