@@ -45,6 +45,7 @@ COMMANDS.register("inspect", "amc.cli.inspect:COMMAND", "Show what of a network 
 COMMANDS.register(
     "export", "amc.cli.export:COMMAND", "Write a run's network as ONNX, torch.export or safetensors, and time it."
 )
+COMMANDS.register("pack", "amc.cli.pack:COMMAND", "Write a run's network into one small file (Deep Compression).")
 COMMANDS.register("study", "amc.cli.study:COMMAND", "Compare agents under the same rules, or rewards with what counts.")
 COMMANDS.register("train", "amc.cli.train:COMMAND", "Train one policy over several networks and budgets, for others.")
 COMMANDS.register("policy", "amc.cli.policy:COMMAND", "Show a trained agent: its card, and what it does to a network.")

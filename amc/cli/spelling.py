@@ -51,6 +51,24 @@ def ratio_bounds(text: str) -> dict[str, tuple[float, float]]:
     return found
 
 
+def layer_bits(text: str) -> dict[str, int]:
+    """Reads a number of bits by name pattern.
+
+    Args:
+        text: `"PATTERN=N"`, several with commas between them.
+
+    Raises:
+        ConfigurationError: If it is written differently.
+    """
+    found = {}
+    for part in listed(text):
+        pattern, _, bits = part.rpartition("=")
+        if not pattern or not bits.isascii() or not bits.isdigit():
+            raise ConfigurationError(f"bits must be PATTERN=N with whole numbers, not {part!r}; for example layer1.*=6")
+        found[pattern] = int(bits)
+    return found
+
+
 CHOICES: dict[str, tuple[str, ...]] = {
     "agent": ("agents.registry:AGENTS",),
     "agents": ("agents.registry:AGENTS",),
@@ -64,6 +82,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "data.augment": ("amc.data.augment:AUGMENTATIONS",),
     "finetune.schedule": ("amc.training.schedule:SCHEDULES",),
     "train.schedule": ("amc.training.schedule:SCHEDULES",),
+    "initialisation": ("amc.packing.sharing:INITIALISATIONS",),
 }
 """The registries that an option chooses from, by its dotted name; imported where `--help` lists the names."""
 
@@ -75,6 +94,7 @@ SPELLINGS: dict[str, Callable[[str], Any]] = {
     "finetune.penalties": listed,
     "train.penalties": listed,
     "train.head": listed,
+    "bits": layer_bits,
 }
 """What reads an option's text, by its dotted name."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -13,9 +14,10 @@ from amc.cli.command import Command
 from amc.cli.options import add_run_options, run_config
 from amc.costs.metrics import METRICS
 from amc.errors import ConfigurationError, UnknownNameError
-from amc.storage.names import CONFIG, REWARDS_TABLE, STUDY_TABLE
+from amc.storage.names import CONFIG, METHODS_TABLE, REWARDS_TABLE, STUDY_TABLE
 
 if TYPE_CHECKING:
+    from amc.data import DataRoles
     from amc.pipeline.config import RunConfig
 
 _UNUSED = ("agent", "episodes", "compare", "budget", "untrained", "policy")
@@ -26,7 +28,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Adds the options that all searches share, and what is compared."""
     add_run_options(parser, hide=_UNUSED)
     add = parser.add_argument
-    add("--out", metavar="DIR", type=str, required=True, help="Folder of the study; continues with what it has.")
+    add("--out", metavar="DIR", type=str | None, default=None, help="Folder of the study; continues with what it has.")
     add("--agents", metavar="AGENT", nargs="+", type=str, default=_AGENTS, help="What is compared")
     add("--budgets", metavar="SHARE", nargs="+", type=float, default=[0.5], help="Shares kept of the dense cost.")
     add(
@@ -53,6 +55,21 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         default=0,
         help="Compare rewards on N allocations instead, at the first budget.",
     )
+    add(
+        "--variations",
+        metavar="FILE",
+        type=str | None,
+        default=None,
+        help="Compare methods instead: YAML with the options that differ by name; --seeds are those of whole runs.",
+    )
+    add(
+        "--tabulate",
+        metavar="DIR",
+        nargs="+",
+        type=str,
+        default=[],
+        help="Print the table of methods of these folders, and of all below them; nothing is measured.",
+    )
 
 
 def run(options: jsonargparse.Namespace) -> None:
@@ -62,15 +79,21 @@ def run(options: jsonargparse.Namespace) -> None:
         AmcError: If an option, the data, the network or the folder cannot be used.
     """
     from amc.report.origin import RunInterrupted
+    from amc.study.methods_table import methods_table, study_files
     from amc.study.study_folder import working_in
     from amc.utils.durable_files import write_text
 
+    if options.tabulate:
+        print(methods_table(study_files(map(Path, options.tabulate))), end="")
+        return
     _check(options)
     config, folder = run_config(options), Path(options.out)
+    kinds = {REWARDS_TABLE: _rewards, METHODS_TABLE: _methods, STUDY_TABLE: _agents}
+    kind = REWARDS_TABLE if options.rewards else METHODS_TABLE if options.variations else STUDY_TABLE
     try:
         with working_in(folder):
-            table = (_rewards if options.rewards else _agents)(config, folder, options)
-            write_text(folder / (REWARDS_TABLE if options.rewards else STUDY_TABLE), table)
+            table = kinds[kind](config, folder, options)
+            write_text(folder / kind, table)
     except KeyboardInterrupt as stop:
         if not (folder / CONFIG).is_file():
             raise
@@ -80,6 +103,8 @@ def run(options: jsonargparse.Namespace) -> None:
 
 def _check(options: jsonargparse.Namespace) -> None:
     """Refuses options that no study can have."""
+    if options.out is None:
+        raise ConfigurationError("a study needs a folder: give --out DIR")
     if options.metric not in METRICS:
         raise UnknownNameError("metric", options.metric, METRICS.names())
     if not options.agents or not options.budgets or not options.seeds or min(options.counts, default=0) < 1:
@@ -93,17 +118,37 @@ def _check(options: jsonargparse.Namespace) -> None:
 
 def _agents(config: RunConfig, folder: Path, options: jsonargparse.Namespace) -> str:
     """Compares agents."""
-    from amc.cli.setup import display, load_roles, open_task
+    from amc.cli.setup import display, load_roles
+
+    transfers = [f"{kind}:{options.transfer}" for kind in ("act", "warm")] if options.transfer else []
+    return _play(config, folder, options, load_roles(config.data, config.seed, display()), options.agents + transfers)
+
+
+def _methods(config: RunConfig, folder: Path, options: jsonargparse.Namespace) -> str:
+    """Compares methods: a study of its own for each, and for each seed."""
+    from amc.cli.study_variations import play_variations
+    from amc.study.study_folder import working_in
+
+    def play(own: RunConfig, place: Path, data: DataRoles, agent: str) -> None:
+        with working_in(place):
+            _play(own, place, options, data, [agent])
+
+    return play_variations(config, folder, options, play)
+
+
+def _play(
+    config: RunConfig, folder: Path, options: jsonargparse.Namespace, data: DataRoles, agents: Sequence[str]
+) -> str:
+    """Plays the cells of some agents."""
+    from amc.cli.setup import display, open_task
     from amc.pipeline.settling import fast_threads
     from amc.study import AgentsStudy, StudyRules, Variant, agents_table, plan
     from amc.study.study_folder import ensure_trained, open_folder
 
     shown = display()
-    transfers = [f"{kind}:{options.transfer}" for kind in ("act", "warm")] if options.transfer else []
-    variants = [Variant.parse(text) for text in [*options.agents, *transfers]]
-    cells = plan(variants, options.budgets, options.counts, options.seeds)
+    cells = plan(list(map(Variant.parse, agents)), options.budgets, options.counts, options.seeds)
     rules = StudyRules(options.metric, replace(config, agent="uniform", policy=None).search, tuple(options.finetuned))
-    task, _ = open_task(config, load_roles(config.data, config.seed, shown), schedule=config.schedule)
+    task, _ = open_task(config, data, schedule=config.schedule)
     study = AgentsStudy(task, folder, rules)
     study.check(cells)
     open_folder(folder, config, {"metric": options.metric})
@@ -148,14 +193,16 @@ COMMAND = Command(
     usage="--out DIR [options]",
     description=(
         "Compares agents over budgets, numbers of candidates and seeds on one network, all by the same rules; or,\n"
-        "with --rewards, compares the rewards with what fine-tuned networks reach. A study that was killed, or is to\n"
-        "have more cells, continues from what its folder has."
+        "with --rewards, compares the rewards with what fine-tuned networks reach; or, with --variations, compares\n"
+        "methods of pruning. A study that was killed, or is to have more cells, continues from what its folder has."
     ),
     examples=(
         "  amc study --out studies/digits --agents ddpg random uniform --counts 30\n"
         "  amc study --out studies/r20 --config configs/cifar10_resnet20.yaml --data.root DIR --weights FILE \\\n"
         "      --budgets 0.7 0.5 0.3 --counts 100 300 --seeds 0 1 2 --finetuned 0.5\n"
         "  amc study --out studies/ablation --agents ddpg 'ddpg:warm_start=[]' 'ddpg:critic=step' ddpg:preset=paper\n"
-        "  amc study --out studies/rewards --rewards 30 --budgets 0.5 --finetune.epochs 2"
+        "  amc study --out studies/rewards --rewards 30 --budgets 0.5 --finetune.epochs 2\n"
+        "  amc study --out studies/methods --variations configs/methods_filter.yaml --budgets 0.5 --finetuned 0.5\n"
+        "  amc study --tabulate studies/methods"
     ),
 )

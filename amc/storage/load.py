@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from amc.errors import CheckpointError, RunFolderError
 from amc.runtime.call import move
 from amc.runtime.plain import unwrapped
 from amc.storage.architecture import rebuild
-from amc.storage.fit import check_stored, check_values, read_header
+from amc.storage.fit import WeightsHeader, check_stored, check_values, read_header
 from amc.storage.names import ARCHITECTURE, POLICY, WEIGHTS
+from amc.storage.packed import header_of, open_packed, packed_tensors
 from amc.structure.slicing import set_tensors
 from amc.utils.plain_json import read_json
 from amc.utils.sparse_tensors import unpacked
 
 
 def load(path: str | os.PathLike[str], model: nn.Module | None = None, *, trust: bool = False) -> nn.Module:
-    """Loads the network that a run or `CompressionResult.save` wrote.
+    """Loads the network that a run or `CompressionResult.save` wrote, or that was packed into one file.
 
     Files are data: of a folder from elsewhere no code is run. A network that this project, torchvision or timm builds
     by name needs nothing but the folder; any other needs `model` or `trust`.
 
     Args:
-        path: The folder with `architecture.json` and `model.safetensors`.
+        path: The folder with `architecture.json` and `model.safetensors`, or the file of `amc pack`.
         model: The dense network, needed if it is of a class of your own; it is changed in place.
         trust: Whether the class or function that the folder names (`"package.module:Class"`) may be imported and called
             without arguments. It runs that code: only for folders from people you trust.
@@ -43,12 +45,24 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None, *, trust:
     """
     folder = Path(path)
     given = None if model is None else unwrapped(model)
+    if folder.is_file():
+        return _load_packed(folder, given, trust=trust)
     record, file = read_architecture(folder), folder / WEIGHTS
     if not file.is_file():
         raise RunFolderError(f"{folder} must hold {WEIGHTS}; finish the run with --resume first")
     network = rebuild(record, given, trust=trust, header=read_header(file))
     move(network, device="cpu")
     fill(network, file, bounded=given is None and not trust)
+    return network.eval()
+
+
+def _load_packed(file: Path, given: nn.Module | None, *, trust: bool) -> nn.Module:
+    """Loads the network of a packed file; see `load`."""
+    archive = open_packed(file)
+    header = header_of(archive)
+    network = rebuild(archive.record["architecture"], given, trust=trust, header=header)
+    move(network, device="cpu")
+    _fill(network, header, lambda: packed_tensors(archive, file), file, bounded=given is None and not trust)
     return network.eval()
 
 
@@ -86,13 +100,21 @@ def fill(network: nn.Module, file: Path, *, bounded: bool = False) -> None:
     Raises:
         CheckpointError: If the file cannot be read or does not fit the network.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    check_stored(network, read_header(file).tensors)
+    _fill(network, read_header(file), lambda: unpacked(load_file(file)), file, bounded=bounded)
+
+
+def _fill(
+    network: nn.Module, header: WeightsHeader, read: Callable[[], Mapping[str, Tensor]], file: Path, *, bounded: bool
+) -> None:
+    """Loads the tensors of a file, which are read once their header has been checked; see `fill`."""
+    from safetensors import SafetensorError
+
+    check_stored(network, header.tensors)
     own = network.state_dict()
     try:
-        stored = OrderedDict(unpacked(load_file(file)))
+        stored = OrderedDict(read())
         check_values(own, stored, bounded=bounded)
         # A network in another number format than its class builds comes back in that of the file.
         set_tensors(network, {name: own[name].to(value.dtype) for name, value in stored.items()})

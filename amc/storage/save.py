@@ -31,15 +31,19 @@ def save_weights(file: Path, model: nn.Module) -> None:
     """Replaces a safetensors file at once; tensors with many zeros are stored as `amc.utils.sparse_tensors` says."""
     from safetensors.torch import save_file, save_model
 
-    # Of tensors that are shared, one is stored: the first by name, as safetensors does.
-    distinct: dict[tuple[int, torch.Size], tuple[str, Tensor]] = {}
-    for name, tensor in sorted(model.state_dict().items()):
-        distinct.setdefault(
-            (tensor.data_ptr(), tensor.shape) if tensor.numel() else (id(tensor), tensor.shape), (name, tensor)
-        )
-    tensors = packed(dict(distinct.values()))
+    tensors = packed(distinct_tensors(model))
     with replacing(file) as partial:
         if is_packed(tensors):
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, str(partial))
         else:
             save_model(model, str(partial))
+
+
+def distinct_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Returns a network's tensors by name; of those that are shared the first by name, as safetensors stores them."""
+    distinct: dict[tuple[int, torch.Size], tuple[str, Tensor]] = {}
+    for name, tensor in sorted(model.state_dict().items()):
+        distinct.setdefault(
+            (tensor.data_ptr(), tensor.shape) if tensor.numel() else (id(tensor), tensor.shape), (name, tensor)
+        )
+    return dict(distinct.values())

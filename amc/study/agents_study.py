@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -81,6 +82,7 @@ class AgentsStudy:
         """
         self._task, self._folder, self._rules = task, folder, rules
         self._workshop: Workshop | None = None
+        self._tables_seconds = 0.0
         self._scores: dict[tuple[int, ...], Score] = {}
         self.lines = Lines(folder / STUDY, IDENTITY, StudyRecord)
 
@@ -151,7 +153,10 @@ class AgentsStudy:
         if known is not None:
             return known
         if not finetune:
-            return {"pruned": self._task.test(self._shop.family.prune(allocation)), "finetuned": None}
+            family, start = self._shop.family, time.perf_counter()
+            pruned = family.prune(allocation)
+            seconds = self._tables_seconds + time.perf_counter() - start
+            return {"pruned": self._task.test(pruned), "finetuned": None, "prune_seconds": round(seconds, 1)}
         delivered = self._shop.deliver("study", allocation, Recorder())
         return {"pruned": delivered.pruned, "finetuned": delivered.finetuned}
 
@@ -161,7 +166,8 @@ class AgentsStudy:
             if record["allocation"]["widths"] == dict(allocation.widths) and (
                 record["finetuned"] is not None or not finetune
             ):
-                return {"pruned": record["pruned"], "finetuned": record["finetuned"] if finetune else None}
+                known: dict[str, Any] = {name: record[name] for name in ("pruned", "prune_seconds") if name in record}
+                return {**known, "finetuned": record["finetuned"] if finetune else None}
         return None
 
     def _problem(self, budget: float) -> PruningProblem:
@@ -185,7 +191,9 @@ class AgentsStudy:
     def _shop(self) -> Workshop:
         """Scores and prunes; made when a cell needs it."""
         if self._workshop is None:
+            start = time.perf_counter()
             self._workshop = Workshop(self._task)
+            self._tables_seconds = time.perf_counter() - start
         return self._workshop
 
 

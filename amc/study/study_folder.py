@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ from amc.errors import RunFolderError
 from amc.models.weights import load_weights
 from amc.pipeline.config import RunConfig, as_mapping, with_absolute_paths
 from amc.pipeline.prepare import train_dense
-from amc.pipeline.recorder import Recorder
 from amc.pipeline.task import Task
 from amc.report.origin import digest_of
 from amc.report.progress_display import ProgressDisplay
+from amc.report.shown_stages import ShownStages
 from amc.storage.names import CONFIG, DENSE, LOCK, REWARDS, STUDY
 from amc.storage.save import save_weights
 from amc.utils.durable_files import remove_unfinished, write_text
@@ -25,7 +25,6 @@ from amc.utils.folder_lock import FolderLock
 from amc.utils.json_lines import Lines
 from amc.utils.plain_json import as_type
 from amc.utils.plain_yaml import read_yaml
-from amc.utils.progress import Progress
 
 _FREE = ("agent", "episodes", "compare", "budget")
 """Options that may differ between starts of one study: the cells say them themselves."""
@@ -146,18 +145,8 @@ def ensure_trained(task: Task, config: RunConfig, path: Path, display: ProgressD
     if file.is_file():
         load_weights(task.model, file)
         return
-    train_dense(task, config.train, _Shown(display))
+    train_dense(task, config.train, ShownStages(display))
     save_weights(file, task.model)
-
-
-class _Shown(Recorder):
-    """Shows the stages and keeps nothing."""
-
-    def __init__(self, display: ProgressDisplay) -> None:
-        self._display = display
-
-    def stage(self, title: str, total: int = 100, unit: str = "%") -> AbstractContextManager[Progress]:
-        return self._display.stage(title, total, unit)
 
 
 def _plain(value: Any) -> Any:

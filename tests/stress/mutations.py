@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import random
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -134,6 +136,23 @@ def mutate_safetensors(file: Path, draw: random.Random) -> None:
             save_file(tensors, str(file), metadata=metadata or None)
         except (SafetensorError, ValueError):
             mutate_bytes(file, draw)
+
+
+def mutate_packed(file: Path, draw: random.Random) -> None:
+    """Changes the bytes, the head or the tensors of a packed network; mostly with a checksum that is right."""
+    content = file.read_bytes()
+    if draw.random() < 0.2:
+        mutate_bytes(file, draw)
+        return
+    length = int.from_bytes(content[40:44], "little")
+    head, body = zlib.decompress(content[44 : 44 + length]), content[44 + length :]
+    if draw.random() < 0.6:
+        head = json.dumps(change_value(json.loads(head), draw)).encode()
+    else:
+        body = change_bytes(body, draw)
+    text = zlib.compress(head)
+    rest = len(text).to_bytes(4, "little") + text + body
+    file.write_bytes(content[:8] + hashlib.sha256(rest).digest() + rest)
 
 
 def mutate_pickle(file: Path, draw: random.Random) -> None:

@@ -87,6 +87,18 @@ def _weights_of_network(folder: Path) -> Path:
     return folder / "model.safetensors"
 
 
+def _packed(folder: Path) -> Path:
+    _network(folder)
+    record = json.loads((folder / "architecture.json").read_text())
+    file = folder / "net.amcpack"
+    amc.pack(amc.load(folder), file, amc.PackConfig(pack_epochs=0, conv_bits=4), architecture=record)
+    return file
+
+
+def _load_packed(folder: Path) -> object:
+    return failure_of(amc.load(folder / "net.amcpack"), torch.zeros(1, 1, 8, 8))
+
+
 def _load(folder: Path) -> object:
     network = amc.load(folder)
     # A network that does not run is refused by every command before it is used.
@@ -286,6 +298,7 @@ def _decode(folder: Path) -> object:
 READERS = (
     Reader("architecture.json by amc.load", _architecture, mutations.mutate_json, _load),
     Reader("model.safetensors by amc.load", _weights_of_network, mutations.mutate_safetensors, _load),
+    Reader("packed network by amc.load", _packed, mutations.mutate_packed, _load_packed),
     Reader("policy.json by prune", _policy, mutations.mutate_json, _prune),
     Reader("config.yaml by --config", _config, mutations.mutate_yaml, _parse),
     Reader("config.yaml by --resume", _file_of_run("config.yaml"), mutations.mutate_yaml, _resume),

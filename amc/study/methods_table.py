@@ -1,0 +1,172 @@
+"""The table of methods: what the studies of a toolbox came to, a row a method, its own recovery beside the refit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agents.registry import AGENTS
+from amc.errors import AmcError, RunFolderError
+from amc.pruning.criteria.base import CRITERIA
+from amc.pruning.schedules import SCHEDULES
+from amc.storage.names import CONFIG, STUDY
+from amc.study.agents_study import StudyRecord
+from amc.study.tables import markdown, mean_with_interval, share_or_count
+from amc.training.penalties.registry import PENALTIES
+from amc.utils.json_lines import read_lines
+from amc.utils.options import choose
+from amc.utils.plain_json import as_type
+from amc.utils.plain_yaml import read_yaml
+from amc.utils.registry import Registry
+
+REFIT = "sequential"
+"""The recovery that stands in the columns of the refit; any other is the method's own."""
+_ARXIV = re.compile(r"\b(\d{4}\.\d{4,5})\b")
+_HEADING = (
+    "method", "paper", "needs", "kept", "seeds", "time, s",
+    "own recovery: before training", "after", "refit: before training", "after",
+)  # fmt: skip
+_COMMON = {"criterion": "auto", "agent": "uniform", "schedule": "one_shot"}
+
+
+@dataclass
+class _Row:
+    """The cells of one method at one budget."""
+
+    paper: str
+    needs: str
+    own: list[Mapping[str, Any]] = field(default_factory=list)
+    refit: list[Mapping[str, Any]] = field(default_factory=list)
+
+
+def methods_table(files: Iterable[Path]) -> str:
+    """Sums studies up: one row a method and budget, in the order of the files.
+
+    A method is what differs from uniform one-shot pruning: criterion, allocation, schedule, penalties.
+
+    Args:
+        files: Files `study.jsonl`, each beside the `config.yaml` of its study.
+
+    Returns:
+        A Markdown table: means over the seeds, with half the 95% interval.
+
+    Raises:
+        RunFolderError: If a file holds no study.
+    """
+    rows: dict[tuple[str, str, float], _Row] = {}
+    for file in files:
+        options = _options_of(file)
+        pruning = options["pruning"]
+        for record in _records_of(file):
+            parts = _parts(options, record["agent"])
+            name = " + ".join(f"`{part}`" for part, _, _ in parts) or f"`{_default(pruning)}`"
+            key = (name, str(record["metric"]), float(record["budget"]))
+            row = rows.setdefault(key, _Row(_papers(parts), _needs(parts)))
+            (row.refit if pruning["recovery"].startswith(REFIT) else row.own).append(record)
+    body = [_cells(name, metric, budget, row) for (name, metric, budget), row in rows.items()]
+    return markdown(_HEADING, body)
+
+
+def study_files(folders: Iterable[Path]) -> list[Path]:
+    """Returns the `study.jsonl` of folders, or below them, by name.
+
+    Raises:
+        RunFolderError: If a folder has none.
+    """
+    found: list[Path] = []
+    for folder in folders:
+        files = [folder] if folder.is_file() else sorted(folder.rglob(STUDY), key=str)
+        if not files:
+            raise RunFolderError(f"{folder} must be a {STUDY}, or a folder that holds some; run amc study first")
+        found += files
+    return found
+
+
+def _records_of(file: Path) -> list[dict[str, Any]]:
+    """Returns the cells of a study."""
+    try:
+        records = read_lines(file).records
+        for record in records:
+            as_type(record, StudyRecord)
+    except (OSError, ValueError) as error:
+        raise RunFolderError(
+            f"{file} must hold the cells of a study: {error}; put it right, or leave it out"
+        ) from error
+    return records
+
+
+def _options_of(file: Path) -> Mapping[str, Any]:
+    """Returns the rules of a study."""
+    try:
+        options = read_yaml(file.with_name(CONFIG))
+        if isinstance(options["pruning"]["recovery"], str) and isinstance(options["pruning"]["family"], str):
+            return dict(options)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(
+            f"{file} must lie beside the {CONFIG} of its study, which cannot be read: {error}"
+        ) from error
+    raise RunFolderError(f"{file.with_name(CONFIG)} must hold the rules of a study, and does not")
+
+
+def _parts(options: Mapping[str, Any], agent: str) -> list[tuple[str, Registry[Any], str]]:
+    """Returns what makes a method: how it is spelt, its registry, and its name there."""
+    pruning = options["pruning"]
+    chosen = [
+        (CRITERIA[pruning["family"]], "criterion", str(pruning["criterion"])),
+        (AGENTS, "agent", agent),
+        (SCHEDULES, "schedule", str(options.get("schedule", "one_shot"))),
+    ]
+    found = [(text, registry) for registry, kind, text in chosen if text != _COMMON[kind]]
+    for section in ("train", "finetune"):
+        found += [(str(text), PENALTIES) for text in options.get(section, {}).get("penalties", ())]
+    return [(text, registry, choose(registry, text).name) for text, registry in found]
+
+
+def _default(pruning: Mapping[str, Any]) -> str:
+    return "elimination" if pruning["family"] == "filter" else "obs"
+
+
+def _papers(parts: Sequence[tuple[str, Registry[Any], str]]) -> str:
+    """Returns the first arXiv number in each part's docstring, as a link."""
+    found = []
+    for _, registry, name in parts:
+        number = _ARXIV.search(_documented(registry, name))
+        if number is not None:
+            found.append(f"[{number[1]}](https://arxiv.org/abs/{number[1]})")
+    return ", ".join(dict.fromkeys(found)) or "-"
+
+
+def _documented(registry: Registry[Any], name: str) -> str:
+    try:
+        factory: Callable[..., Any] = registry.get(name)
+    except AmcError:  # code of the user's own that is not here
+        return ""
+    return f"{factory.__doc__} {getattr(factory, 'plan', factory).__doc__}"
+
+
+def _needs(parts: Sequence[tuple[str, Registry[Any], str]]) -> str:
+    """Returns what a method looks at beside the weights."""
+    needs: set[str] = set()
+    for _, registry, name in parts:
+        if registry in CRITERIA.values() and name in registry:
+            needs |= set(getattr(registry.get(name), "needs", ()))
+        elif registry is PENALTIES:
+            needs.add("training")
+    return ", ".join(sorted(needs)) or "weights"
+
+
+def _cells(name: str, metric: str, budget: float, row: _Row) -> tuple[str, ...]:
+    records = [*row.own, *row.refit]
+    seconds = [record["prune_seconds"] for record in records if record.get("prune_seconds") is not None]
+    seeds = max(len(row.own), len(row.refit))
+    figures = [cell for found in (row.own, row.refit) for cell in _before_and_after(found)]
+    kept = f"{share_or_count(budget)} {metric}"
+    return name, row.paper, row.needs, kept, str(seeds), mean_with_interval(seconds, 0) if seconds else "-", *figures
+
+
+def _before_and_after(found: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    tuned = [record["finetuned"] for record in found if record["finetuned"] is not None]
+    return mean_with_interval([record["pruned"] for record in found], 2), mean_with_interval(tuned, 2)
