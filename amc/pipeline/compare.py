@@ -97,7 +97,8 @@ def _baseline(workshop: Workshop, problem: PruningProblem, config: SearchConfig,
     """Searches and delivers for one agent."""
     found = recalled(recorder, f"search of {config.agent}", _Found)
     if found is None:
-        outcome = search_policy(problem, workshop.evaluator, config)
+        kept = recorder.of_compared(str(config.agent))
+        outcome = search_policy(problem, workshop.evaluator, config, kept)
         best = outcome.best
         found = {"allocation": best.allocation.as_dict(), "reward": best.reward, "episodes": len(outcome.episodes)}
         recorder.remember(f"search of {config.agent}", found)  # the fine-tuning that follows takes long

@@ -12,12 +12,23 @@ from torch import nn
 from agents.protocol import EpisodeResult
 from amc.errors import AmcError, RunFolderError
 from amc.pipeline.environment import Environment
+from amc.pipeline.episode_log import EpisodeLog
 from amc.pipeline.recorder import Recorder
-from amc.pipeline.run_files import RunFiles
+from amc.pipeline.run_files import read_progress, write_progress
 from amc.storage.agent_card import AgentCard, write_card
-from amc.storage.names import AGENT, AGENT_CARD, DENSE, ENVIRONMENT, LOCK, POLICY, checkpoint_file
+from amc.storage.names import (
+    AGENT,
+    AGENT_CARD,
+    DENSE,
+    ENVIRONMENT,
+    EPISODES,
+    LOCK,
+    POLICY,
+    checkpoint_file,
+    compared_file,
+)
 from amc.storage.save import save_weights
-from amc.utils.durable_files import remove_unfinished
+from amc.utils.durable_files import remove_unfinished, sync_folder
 from amc.utils.folder_lock import FolderLock
 from amc.utils.json_files import write_json
 
@@ -31,16 +42,11 @@ class FolderRecorder(Recorder):
     def __init__(self, path: Path) -> None:
         """Takes the folder, which need not exist yet."""
         self.path = path
-        self._files: RunFiles | None = None
         self._lock: FolderLock | None = None
-        self._episodes: dict[int, EpisodeResult] = {}
+        self._log = EpisodeLog(path / EPISODES)
+        self._compared: list[EpisodeLog] = []
         self._progress: dict[str, Any] = {}
-
-    @property
-    def files(self) -> RunFiles:
-        """The files of the folder; they are there once it is open."""
-        assert self._files is not None
-        return self._files
+        self._is_open = False
 
     def lock(self) -> None:
         """Keeps other processes out of the folder, which exists.
@@ -65,17 +71,17 @@ class FolderRecorder(Recorder):
             RunFolderError: If another process works there, or a file is damaged beyond use.
         """
         self.lock()
-        self._files = RunFiles(self.path)
         try:
-            self._episodes = {episode.episode: episode for episode in self._files.read_episodes()}
-            self._progress = self._files.read_progress()
+            self._log.read()
+            self._progress = read_progress(self.path)
         except OSError as error:
             raise RunFolderError(f"the run's folder must be writable: {error}") from error
+        self._is_open = True
 
     def close(self) -> None:
         """Has the disk confirm the last lines, and lets other processes in."""
-        if self._files is not None:
-            self._files.finish()
+        for log in (self._log, *self._compared):
+            log.finish()
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -93,22 +99,12 @@ class FolderRecorder(Recorder):
 
     def recorded_episodes(self) -> Sequence[EpisodeResult]:
         """Returns the episodes that the folder has."""
-        return tuple(self._episodes.values())
+        return tuple(self._log.episodes.values())
 
     def on_episode(self, result: EpisodeResult) -> None:
         """Writes a new episode; forgets recorded ones from where the search took another way."""
-        number, known = result.episode, self._episodes.get(result.episode)
-        if known is not None and known.allocation.key() == result.allocation.key():
-            return
-        if known is not None:
-            self._episodes = {index: episode for index, episode in self._episodes.items() if index < number}
-        follows = number > max(self._episodes, default=-1)
-        self._episodes = dict(sorted({**self._episodes, number: result}.items()))
-        if known is None and follows:
-            self.files.append_episode(result)
-        else:
-            self.files.write_episodes(self._episodes.values())
-        self.on_new_episode(result)
+        if self._log.add(result):
+            self.on_new_episode(result)
 
     def on_new_episode(self, result: EpisodeResult) -> None:
         """Takes an episode that no earlier start has recorded; it is in the folder by then."""
@@ -134,8 +130,32 @@ class FolderRecorder(Recorder):
     def remember(self, name: str, record: Mapping[str, Any]) -> None:
         """Keeps a finished stage."""
         self._progress[name] = dict(record)
-        self.files.write_progress(self._progress)
+        write_progress(self.path, self._progress)
+
+    def of_compared(self, agent: str) -> Recorder:
+        """Returns what keeps the episodes of a compared agent's search in a file of their own."""
+        file = compared_file(self.path, agent)
+        if not file.parent.is_dir():
+            file.parent.mkdir()
+            sync_folder(self.path)
+        log = EpisodeLog(file)
+        log.read()
+        self._compared.append(log)
+        return _SearchRecorder(log)
 
     def checkpoint(self, name: str) -> Path | None:
         """Returns the file of a training's state."""
         return checkpoint_file(self.path, name)
+
+
+class _SearchRecorder(Recorder):
+    """Keeps the episodes of one search, and nothing else."""
+
+    def __init__(self, log: EpisodeLog) -> None:
+        self._log = log
+
+    def recorded_episodes(self) -> Sequence[EpisodeResult]:
+        return tuple(self._log.episodes.values())
+
+    def on_episode(self, result: EpisodeResult) -> None:
+        self._log.add(result)

@@ -59,8 +59,8 @@ class KeptRun(FolderRecorder):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Lets go of the folder; an error on the way says how the run is carried on."""
-        kept = f"{len(self._episodes)} episodes are kept in {self.path}; the same call carries on from there"
-        if error is not None and self._episodes and hasattr(error, "add_note"):
+        kept = f"{len(self._log.episodes)} episodes are kept in {self.path}; the same call carries on from there"
+        if error is not None and self._log.episodes and hasattr(error, "add_note"):
             error.add_note(kept)
         self.close()
 
@@ -70,7 +70,7 @@ class KeptRun(FolderRecorder):
         Raises:
             RunFolderError: If it cannot be written.
         """
-        if self._files is not None:
+        if self._is_open:
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)

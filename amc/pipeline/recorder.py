@@ -64,6 +64,10 @@ class Recorder:
     def on_episode(self, result: EpisodeResult) -> None:
         """Takes an episode as it ends; episodes that are played again are reported again."""
 
+    def of_compared(self, agent: str) -> Recorder:
+        """Returns what listens to the search of an agent that is compared; it may keep the episodes."""
+        return Recorder()
+
     def on_epoch(self, network: str, epoch: int, figures: Mapping[str, float]) -> None:
         """Takes the figures of an epoch of (fine-)training.
 

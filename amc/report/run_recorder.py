@@ -124,7 +124,7 @@ class RunRecorder(FolderRecorder):
             self.open()
             self.say(f"run folder: {self.path}")
         else:
-            done = f": {len(self._episodes)} episodes are done" if self._episodes else ""
+            done = f": {len(self._log.episodes)} episodes are done" if self._log.episodes else ""
             self.say(f"continuing {self.path}{done}")
         self._writer = summary_writer(self.path / TENSORBOARD)
 

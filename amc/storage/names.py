@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 _LONGEST_NAME = 150
-"""Letters of a training in the name of its file: file systems take 255 bytes in all."""
+"""Letters of a training or an agent in the name of its file: file systems take 255 bytes in all."""
 
 ARCHITECTURE = "architecture.json"
 """How the dense network was cut."""
@@ -41,6 +41,8 @@ TENSORBOARD = "tensorboard"
 """The folder of the curves."""
 CHECKPOINTS = "checkpoints"
 """The folder of unfinished trainings."""
+COMPARED = "compared"
+"""The folder of the searches of agents that are compared, each like `episodes.jsonl`."""
 LOCK = ".lock"
 """Is locked while a process works in the folder, and says which."""
 STUDY = "study.jsonl"
@@ -69,7 +71,17 @@ AGENTS = "agents"
 
 def checkpoint_file(folder: Path, training: str) -> Path:
     """Returns the file that keeps the state of a training in a run's folder."""
-    name = re.sub(r"[^A-Za-z0-9_.=-]+", "_", training)
-    if name != training or len(name) > _LONGEST_NAME:  # such as an agent with its options
-        name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(training.encode()).hexdigest()[:8]}"
-    return folder / CHECKPOINTS / f"{name}.pt"
+    return folder / CHECKPOINTS / f"{_stem(training)}.pt"
+
+
+def compared_file(folder: Path, agent: str) -> Path:
+    """Returns the file that keeps the episodes of a compared agent in a run's folder."""
+    return folder / COMPARED / f"{_stem(agent)}.jsonl"
+
+
+def _stem(text: str) -> str:
+    """Returns a text as the name of a file; one that has to change, such as an agent with its options, has a digest."""
+    name = re.sub(r"[^A-Za-z0-9_.=-]+", "_", text)
+    if name != text or len(name) > _LONGEST_NAME:
+        name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return name

@@ -11,9 +11,10 @@ from torch import nn
 from agents.protocol import EpisodeResult
 from amc.errors import ConfigurationError, RunFolderError, UnknownNameError
 from amc.pipeline.config import BudgetConfig, RunConfig
+from amc.pipeline.episode_log import EpisodeLog
 from amc.pipeline.episodes import episode_from_record, episode_line
 from amc.pipeline.folder_recorder import FolderRecorder
-from amc.pipeline.run_files import RunFiles
+from amc.pipeline.run_files import read_progress
 from amc.problem.score import Score
 from amc.report.origin import Origin
 from amc.report.progress_display import ProgressDisplay
@@ -27,6 +28,12 @@ def episode(number=0, reward=0.5):
     return EpisodeResult(
         number, allocation, reward, Score(90.0, 0.1 + 0.2, images=10), {"flops": 1000, "params": 200}, 0.25
     )
+
+
+def read_log(folder):
+    log = EpisodeLog(folder / "episodes.jsonl")
+    log.read()
+    return log
 
 
 def test_an_episode_survives_the_file_exactly():
@@ -47,33 +54,27 @@ def test_configuration_survives_the_folder(tmp_path):
 
 @pytest.mark.parametrize("line", [episode_line(episode(1)).replace("0.5", "0.9"), "null\n", "[]\n", '{"reward": 1}\n'])
 def test_a_damaged_line_is_left_out_and_those_after_it_stay(tmp_path, line):
-    files = RunFiles(tmp_path)
-    for number in (0, 1):
-        files.append_episode(episode(number))
-    whole = (tmp_path / "episodes.jsonl").read_text()
+    whole = "".join(episode_line(episode(number)) for number in (0, 1))
     (tmp_path / "episodes.jsonl").write_text(whole.replace("\n", f"\n{line}", 1))
     with pytest.warns(RuntimeWarning, match=r"2 of 3 lines are kept \(line 2 is damaged\); the other"):
-        assert [read.episode for read in files.read_episodes()] == [0, 1]
+        assert list(read_log(tmp_path).episodes) == [0, 1]
     assert (tmp_path / "episodes.jsonl").read_text() == whole
     assert line in (tmp_path / "episodes.jsonl.damaged").read_text()
 
 
 def test_an_episode_that_stands_twice_counts_once(tmp_path):
-    files = RunFiles(tmp_path)
-    for number, reward in ((0, 0.5), (1, 0.25), (0, 0.75)):
-        files.append_episode(episode(number, reward))
+    lines = [episode_line(episode(number, reward)) for number, reward in ((0, 0.5), (1, 0.25), (0, 0.75))]
+    (tmp_path / "episodes.jsonl").write_text("".join(lines))
     with pytest.warns(RuntimeWarning, match=r"2 of 3 lines are kept \(1 stands twice\)"):
-        assert [(read.episode, read.reward) for read in files.read_episodes()] == [(0, 0.5), (1, 0.25)]
+        assert {number: read.reward for number, read in read_log(tmp_path).episodes.items()} == {0: 0.5, 1: 0.25}
 
 
 def test_a_line_that_a_kill_has_cut_off_goes_without_a_word(tmp_path):
-    files = RunFiles(tmp_path)
-    files.append_episode(episode(0))
-    with (tmp_path / "episodes.jsonl").open("a") as file:
-        file.write(episode_line(episode(1))[:-1])
-    assert [read.episode for read in files.read_episodes()] == [0]
-    files.append_episode(episode(1))
-    assert [read.episode for read in files.read_episodes()] == [0, 1]
+    (tmp_path / "episodes.jsonl").write_text(episode_line(episode(0)) + episode_line(episode(1))[:-1])
+    log = read_log(tmp_path)
+    assert list(log.episodes) == [0]
+    log.add(episode(1))
+    assert list(read_log(tmp_path).episodes) == [0, 1]
     assert [file.name for file in tmp_path.iterdir()] == ["episodes.jsonl"]
 
 
@@ -89,7 +90,7 @@ def test_a_missing_episode_is_put_in_its_place(tmp_path):
 def test_a_taken_folder_is_refused(tmp_path):
     RunFolder.create(tmp_path / "my run", RunConfig(), Origin("search"))
     check_free(tmp_path / "my run")  # nothing is lost
-    RunFiles(tmp_path / "my run").append_episode(episode())
+    read_log(tmp_path / "my run").add(episode())
     with pytest.raises(RunFolderError, match=r"holds a run already.*amc search --out '.*my run' --resume.*--out"):
         check_free(tmp_path / "my run")
 
@@ -105,7 +106,7 @@ def test_a_folder_of_an_earlier_version_goes_on_only_where_a_search_has_begun(tm
     (folder.path / "run.json").unlink()
     with pytest.raises(RunFolderError, match=r"must tell which command made it.*another --out"):
         RunFolder.open(folder.path, "compress")
-    RunFiles(folder.path).append_episode(episode())
+    read_log(folder.path).add(episode())
     assert RunFolder.open(folder.path, "compress").origin is None
 
 
@@ -128,7 +129,7 @@ def test_an_edited_configuration_is_checked(tmp_path):
     (folder.path / "config.yaml").write_text(torn[: torn.rindex("\n") + 1])  # which is valid, and says less
     with pytest.raises(RunFolderError, match=r"must be as the run was started with.*start it again, without --resume"):
         RunFolder.open(folder.path, "compress")
-    RunFiles(folder.path).append_episode(episode())
+    read_log(folder.path).add(episode())
     with pytest.raises(RunFolderError, match=r"must be as the run was started with.*start afresh with another --out"):
         RunFolder.open(folder.path, "compress")
     Origin("compress").write(folder.path)  # as an earlier version did
@@ -142,11 +143,10 @@ def test_an_edited_configuration_is_checked(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "[1]", "3"])
 def test_damaged_progress_names_the_remedy(tmp_path, text):
-    folder = RunFiles(tmp_path)
-    assert folder.read_progress() == {}
-    (folder.path / "progress.json").write_text(text)
+    assert read_progress(tmp_path) == {}
+    (tmp_path / "progress.json").write_text(text)
     with pytest.raises(RunFolderError, match=r"progress\.json must list the stages.*delete it"):
-        folder.read_progress()
+        read_progress(tmp_path)
 
 
 def resumed(path):

@@ -179,3 +179,19 @@ def test_an_evaluate_that_changes_the_network_is_noticed(evaluate, name):
     model.append(nn.BatchNorm1d(4))
     with pytest.raises(ConfigurationError, match=rf"must leave the network as it is, but changes '{name}'"):
         amc.compress(model, PAIR, evaluate=evaluate, **QUICK)
+
+
+@pytest.mark.parametrize("agent", ["random", "cem:population=2", "ddpg:warmup_episodes=2"])
+def test_an_error_in_the_search_of_a_compared_agent_keeps_its_episodes(tmp_path, agent):
+    options = {"agent": "uniform", "compare_with": (agent,), "finetune": None}
+    whole, failing, again = Judge(), Judge(7), Judge()  # four for the dense network and uniform's
+    expected = compress(evaluate=whole, out=tmp_path / "whole", **options)
+    with pytest.raises(MemoryError, match="at this point"):
+        compress(evaluate=failing, out=tmp_path / "run", **options)
+    (file,) = (tmp_path / "run" / "compared").iterdir()
+    kept = file.read_text()
+    assert [json.loads(line)["episode"] for line in kept.splitlines()] == [0, 1]
+    result = compress(evaluate=again, out=tmp_path / "run", **options)
+    assert file.read_text().startswith(kept)
+    assert result.baselines == expected.baselines
+    assert again.calls < whole.calls

@@ -7,6 +7,8 @@ import hashlib
 import shutil
 from pathlib import Path
 
+from amc.utils.durable_files import is_unfinished
+
 Tree = dict[str, bytes]
 """The content of a folder's files, by their path in it."""
 
@@ -69,6 +71,8 @@ class Recorder:
     def _keep(self, tree: Tree) -> None:
         digest = hashlib.sha256()
         for name, content in sorted(tree.items()):
+            if is_unfinished(name):  # deleted unread, as a test shows: what it holds makes no other state
+                content = content[:1]
             digest.update(f"{name}\0{len(content)}\0".encode() + content)
         if digest.hexdigest() in self._seen:
             return

@@ -101,13 +101,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mutants", type=int, default=10_000, help="Mutants a reader.")
     parser.add_argument("--seed", type=int, default=0, help="Seed of the changes.")
-    parser.add_argument("--only", default="", help="Readers whose name holds this.")
+    parser.add_argument("--only", nargs="+", default=[""], help="Readers whose name holds one of these.")
     options = parser.parse_args()
     bad, failures = 0, []
     print("| reader | mutants | read | refused | anything else | longest, s | memory on top, MiB |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for reader in READERS:
-        if options.only not in reader.name:
+        if not any(text in reader.name for text in options.only):
             continue
         found = attack_apart(reader.name, options.mutants, options.seed)
         counts = found["counts"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,12 +16,17 @@ from pathlib import Path
 from typing import Any
 
 DATA = (
-    "--data.train_images", "80", "--data.search_images", "20", "--data.calibration_images", "16",
-    "--data.test_images", "20", "--train.epochs", "1", "--device", "cpu", "--pruning.recovery", "once",
+    "--data.train_images", "60", "--data.search_images", "20", "--data.calibration_images", "16",
+    "--data.test_images", "20", "--train.epochs", "1", "--device", "cpu", "--pruning.recovery", "none",
+    "--pruning.recalibration_images", "4",
 )  # fmt: skip
-AGENTS = ("ddpg", "random", "cem")
+"""Options that make a run quick without leaving out a stage that writes files."""
+AGENTS = ("ddpg:warmup_episodes=2;gradient_steps=2;hidden=[8,8];ensemble=2;ensemble_hidden=8;proposals=4", "random", "cem")
+CRITERIA = {"filter": "l2", "weight": "magnitude"}
 FAMILIES = ("filter", "weight")
 _TIMES = ("seconds", "images_per_second", "latency_ms")
+_SLOWER = "the smaller network is not faster"
+"""Begins a note that a measured latency makes."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +51,13 @@ def all_jobs() -> list[Job]:
     """Returns the jobs: every command, family and agent."""
     jobs = []
     for family in FAMILIES:
-        common = (*DATA, "--pruning.family", family)
+        common = (*DATA, "--pruning.family", family, "--pruning.criterion", CRITERIA[family])
         for agent in AGENTS:
             search = (*common, "--agent", agent, "--episodes", "4", "--untrained", "true")
-            tuned = ("--finetune.epochs", "2", "--compare", "uniform")
-            jobs.append(Job(f"compress, {family}, {agent}", ("compress", *search, *tuned)))
-            jobs.append(Job(f"search, {family}, {agent}", ("search", *search)))
+            tuned = ("--finetune.epochs", "2", "--compare", "uniform" if agent != "random" else "cem:population=2")
+            name = agent.partition(":")[0]
+            jobs.append(Job(f"compress, {family}, {name}", ("compress", *search, *tuned)))
+            jobs.append(Job(f"search, {family}, {name}", ("search", *search)))
         tuned = ("--finetuned", "0.5", "--finetune.epochs", "1", "--seeds", "0", "--counts", "3")
         jobs.append(Job(f"study, {family}", ("study", *common, "--agents", *AGENTS, *tuned)))
     return jobs
@@ -145,20 +153,54 @@ def results(folder: Path) -> dict[str, Any]:
 def _without_times(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _without_times(item) for name, item in value.items() if name not in _TIMES}
-    return [_without_times(item) for item in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [_without_times(item) for item in value if not (isinstance(item, str) and _SLOWER in item)]
+    return value
+
+
+def quicken() -> None:
+    """Spares the processes to be forked what takes long and writes nothing else: digits, parsers, plots, timings."""
+    import matplotlib.figure
+    import sklearn.datasets
+
+    import amc.cli.main
+    import amc.pipeline.speed
+
+    def savefig(figure: object, file: Any, **options: object) -> None:
+        Path(file).write_bytes(b"a plot")
+
+    matplotlib.figure.Figure.savefig = savefig  # type: ignore[assignment, method-assign]
+    digits = sklearn.datasets.load_digits()
+    sklearn.datasets.load_digits = lambda: digits
+    commands = amc.cli.main.COMMANDS
+    parsers = {name: amc.cli.main.make_parser(name, commands.get(name)) for name in ("compress", "search", "study")}
+    amc.cli.main.make_parser = lambda name, command, words=(): parsers[name]  # type: ignore[assignment, misc]
+    amc.pipeline.speed._ROUNDS = 1
 
 
 def warm_up() -> None:
-    """Imports what the jobs need, for forked processes; computes nothing, as threads do not survive a fork."""
-    import matplotlib.figure  # noqa: F401
-    import optuna  # noqa: F401
-    import torch
-    import torch.utils.tensorboard
+    """Imports all that the jobs import, for forked processes; computes nothing, as threads do not survive a fork.
 
-    import amc.cli.main
-    import amc.report.files
-    import amc.report.run_recorder
-    import amc.study.study_folder  # noqa: F401
+    What they import is learnt from one of them, which runs in a child.
+    """
+    import torch
+
+    import amc.cli.main  # noqa: F401
 
     torch.set_num_threads(1)
     sys.argv[0] = "amc"
+
+    def work() -> list[str]:
+        for job in (all_jobs()[0], next(job for job in all_jobs() if job.is_study)):
+            with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+                with contextlib.redirect_stdout(io.StringIO()):
+                    status = amc.cli.main.main([*job.words, "--out", str(Path(folder) / "run")])
+                assert status == 0, job
+        return list(sys.modules)
+
+    names = in_child(work)
+    assert isinstance(names, list), names
+    for name in names:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+    quicken()

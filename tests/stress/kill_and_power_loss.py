@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
+from amc.utils.durable_files import is_unfinished  # noqa: E402
 from folder_states import Recorder, Tree, restore, tree_of  # noqa: E402
 from jobs import End, Job, all_jobs, in_child, results, resume, warm_up  # noqa: E402
 
@@ -106,6 +107,8 @@ def _power_cuts(states: Sequence[Path]) -> Iterator[tuple[str, Tree]]:
     for state in states:
         tree = tree_of(state)
         for name, content in tree.items():
+            if is_unfinished(name):
+                continue
             half = len(content) // 2
             for kind, damaged in (
                 ("empty", b""),

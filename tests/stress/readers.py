@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,15 @@ from PIL import Image
 import amc
 from agents import create_agent
 from agents.ddpg.agent import DDPGAgent
-from amc.cli.command import make_parser
+from amc.cli.command import Parser, make_parser
 from amc.cli.main import COMMANDS
 from amc.cli.options import run_config
 from amc.data import DataConfig, load_data
 from amc.data.decoding import decode_image
 from amc.models import create_model, load_weights
 from amc.pipeline.config import budget_of
-from amc.pipeline.run_files import RunFiles
+from amc.pipeline.episode_log import EpisodeLog
+from amc.pipeline.run_files import read_progress
 from amc.pipeline.task import build_problem
 from amc.problem.edited_policy import checked_policy
 from amc.pruning import FilterPruner, TableOptions, build_tables
@@ -160,8 +162,8 @@ def _resume(folder: Path) -> object:
     run = RunFolder.open(folder / "run", "search")
     if run.origin is not None:
         run.origin.check_files()
-    files = RunFiles(folder / "run")
-    return budget_of(run.config), files.read_episodes(), files.read_progress()
+    EpisodeLog(folder / "run" / "episodes.jsonl").read()
+    return budget_of(run.config), read_progress(folder / "run")
 
 
 def _config(folder: Path) -> Path:
@@ -170,9 +172,15 @@ def _config(folder: Path) -> Path:
     return file
 
 
+@cache
+def _parser() -> Parser:
+    """Returns the parser of `amc search`; building it takes longer than reading with it."""
+    return make_parser("search", COMMANDS.get("search"))
+
+
 def _parse(folder: Path) -> object:
     words = ["--config", str(folder / "config.yaml")]
-    config = run_config(make_parser("search", COMMANDS.get("search")).parse(words))
+    config = run_config(_parser().parse(words))
     budget_of(config)
     return create_agent(config.agent)
 
