@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ WORDS = "words"
 """Among the parsed options: what the user wrote, to tell it from what files say."""
 
 _TRUST = "--trust"
+_DOWNLOAD = "--data.download"
 _REFERENCE = re.compile(r"(?<![\w.])(?!(?:torchvision|timm):)[A-Za-z_][\w.]*:[A-Za-z_]\w*(?![\w.]*=)")
 """`package.module:attribute` anywhere in a text; `NAME:OPTION=VALUE` is none."""
 _PATHS = ("config", "weights", "out", "run", "policy", "json", "transfer", "root", WORDS)
@@ -27,7 +29,7 @@ def add_trust_option(parser: jsonargparse.ArgumentParser) -> None:
         _TRUST,
         action="store_true",
         help="Import and run the code that a run's files or --config name (package.module:attribute), the current "
-        "folder included. Only for files from people you trust; what the command line itself names needs no --trust.",
+        "folder included, and fetch the data that --config asks for. Only for files from people you trust; what the command line itself names needs no --trust.",
     )
 
 
@@ -55,6 +57,25 @@ def check_consent(file: Path, record: Mapping[str, Any], words: Sequence[str]) -
                 f"{file} names code, {reference!r}, which is not run unless you ask for it: "
                 f"if you trust who wrote the file, give --trust, or name {reference} on the command line yourself"
             )
+
+
+def check_download(file: Path, record: Mapping[str, Any], words: Sequence[str]) -> None:
+    """Checks that a download that options in a file ask for is asked for on the command line too.
+
+    Args:
+        file: The file, for messages.
+        record: What it holds.
+        words: The command line.
+
+    Raises:
+        ConsentError: If only the file asks for one.
+    """
+    data = record.get("data")
+    asked = {_TRUST, f"{_DOWNLOAD}=true"} & {*words, *map("=".join, pairwise(words))}
+    if isinstance(data, Mapping) and data.get("download") and not asked:
+        raise ConsentError(
+            f"{file} asks for a download, which is not begun unless you ask for it: give {_DOWNLOAD} true yourself"
+        )
 
 
 def _references(value: Any) -> Iterator[str]:

@@ -11,10 +11,11 @@ from typing import Any
 import jsonargparse
 
 from amc.cli.command import Parser
-from amc.cli.consent import add_trust_option, check_consent
+from amc.cli.consent import add_trust_option, check_consent, check_download
 from amc.cli.spelling import CHOICES, SPELLINGS, read_spellings
 from amc.errors import ConfigurationError
 from amc.pipeline.config import RunConfig
+from amc.report.run_folder import NO_DOWNLOAD
 from amc.runtime import resolve_device
 from amc.runtime.blocks import settled
 from amc.storage.names import ARCHITECTURE, CONFIG, DENSE
@@ -131,7 +132,7 @@ def add_output_options(
 
 def options_of_run(folder: Path) -> list[str]:
     """Returns the options of an earlier run, with the dense network that it has trained."""
-    front = ["--config", str(folder / CONFIG)] if (folder / CONFIG).is_file() else []
+    front = ["--config", str(folder / CONFIG), *NO_DOWNLOAD] if (folder / CONFIG).is_file() else []
     if (folder / DENSE).is_file():
         front += ["--weights", str(folder / DENSE), "--train_first", "false"]
     return front
@@ -171,11 +172,13 @@ def check_config_file(path: str, options: Collection[str] = (), words: Sequence[
         words: The command line; what it does not name itself is not run.
 
     Raises:
-        ConsentError: If the file names code to run, and the command line does not ask for it.
+        ConsentError: If the file names code to run or a download, and the command line does not ask for it.
         ConfigurationError: If the file is missing, is no YAML, or holds an unknown option or a value of the wrong type.
     """
     written = read_yaml(Path(path))
     check_consent(Path(path), written, words)  # before anything that is named is looked up
+    if options:  # what comes from a run's folder is followed by NO_DOWNLOAD
+        check_download(Path(path), written, words)
     # Printed configurations hold every option; one that only the command line can give is left out if it is not given.
     record = {name: value for name, value in read_spellings(written).items() if not (name in _ASKED and value is False)}
     own = set(options) - FIELDS - _NOT_IN_FILES

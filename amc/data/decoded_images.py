@@ -17,7 +17,7 @@ from torch import Tensor
 from amc.data.decoding import Pixels, decode_image
 from amc.data.image_folder import LabelledFiles
 from amc.errors import DataError
-from amc.utils.durable_files import replacing
+from amc.utils.durable_files import remove_abandoned, replacing
 from amc.utils.progress import Progress, silent
 
 _BLOCK = 500
@@ -99,6 +99,7 @@ def decode_cached(
     # A full disk or a read-only home costs time in the next run, and nothing else.
     with suppress(SafetensorError, OSError):
         cache.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(cache)
         with replacing(entry) as unfinished:
             save_file({"images": images}, unfinished)
     return images

@@ -8,8 +8,11 @@ from typing import Any
 
 import torch
 
+from amc.errors import ConfigurationError
 from amc.utils.conversion import from_mapping
 from amc.utils.versions import versions
+
+_MOST_THREADS = 1024
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,15 @@ class Environment:
     device: str
     threads: int
     versions: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Checks the number of threads: as many as a file likes would end the process.
+
+        Raises:
+            ConfigurationError: If it is out of range.
+        """
+        if not 1 <= self.threads <= _MOST_THREADS:
+            raise ConfigurationError(f"threads must be from 1 to {_MOST_THREADS}, not {self.threads}")
 
     @staticmethod
     def here(device: torch.device, threads: int) -> Environment:

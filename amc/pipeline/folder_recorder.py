@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from amc.storage.save import save_weights
 from amc.utils.durable_files import remove_unfinished, sync_folder
 from amc.utils.folder_lock import FolderLock
 from amc.utils.json_files import write_json
+from amc.utils.plain_json import as_type, read_json
 
 
 class FolderRecorder(Recorder):
@@ -89,8 +89,8 @@ class FolderRecorder(Recorder):
     def environment(self) -> Environment | None:
         """Returns what the run was begun under; None if the folder does not say, as those of earlier versions."""
         try:
-            return Environment.from_dict(json.loads((self.path / ENVIRONMENT).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, AttributeError, AmcError):  # none, or damaged: nothing hangs on it
+            return Environment.from_dict(as_type(read_json(self.path / ENVIRONMENT), dict[str, Any]))
+        except (OSError, ValueError, AmcError):  # none, or damaged: nothing hangs on it
             return None
 
     def on_environment(self, environment: Environment) -> None:

@@ -19,6 +19,8 @@ from amc.utils.durable_files import is_unfinished, write_text
 from amc.utils.options import file_stem
 from amc.utils.plain_yaml import MOST_BYTES, parse_yaml, read_yaml
 
+NO_DOWNLOAD = ("--data.download", "false")
+"""Follows the options of a run's folder: its data are there, or the user asks for them."""
 _BEGINNING = {CONFIG, RUN, ENVIRONMENT, TENSORBOARD, LOCK, f"{LOCK}.json"}
 """What every run begins with: where there is no more, nothing is lost by starting again."""
 
@@ -90,7 +92,7 @@ class RunFolder:
     @property
     def words(self) -> list[str]:
         """The words of a command line that give the options of the run."""
-        return ["--config", str(self.path / CONFIG)]
+        return ["--config", str(self.path / CONFIG), *NO_DOWNLOAD]
 
     def discard_if_empty(self) -> None:
         """Deletes the folder if it holds what every run begins with and no more: for a run that failed at once."""

@@ -55,7 +55,8 @@ def read_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] |
         if not before.exists():
             raise
         content = _read(before)
-        warnings.warn(f"{damage}; the training continues from the state before it", RuntimeWarning, stacklevel=2)
+        # No RuntimeWarning: it is of the files, and no note to make of the network that is trained.
+        warnings.warn(f"{damage}; the training continues from the state before it", UserWarning, stacklevel=2)
     written, wanted = content["settings"], {**_FORMAT, **settings}
     differing = [name for name in wanted if name not in written or written[name] != wanted[name]]
     if differing:

@@ -84,6 +84,21 @@ def remove_unfinished(folder: Path) -> list[Path]:
     return found
 
 
+def remove_abandoned(folder: Path, age_s: float = 86_400.0) -> list[Path]:
+    """Deletes what was left half-written in a folder that several processes write in; returns what it was.
+
+    A file counts as abandoned when nobody has written in it for that many seconds: its writer may run on another
+    machine. Should one come back to it, it fails to put the file in place, with an `OSError`.
+    """
+    found = []
+    for file in sorted(folder.iterdir()):
+        with suppress(OSError):
+            if is_unfinished(file.name) and file.is_file() and time.time() - file.stat().st_mtime > age_s:
+                file.unlink()
+                found.append(file)
+    return found
+
+
 def is_unfinished(name: str) -> bool:
     """Tells whether a file's name is that of one that a process has not finished."""
     return _UNFINISHED.search(name) is not None
@@ -117,7 +132,7 @@ class Appender:
             OSError: If the line cannot be written.
         """
         is_new = not self._path.exists()
-        with self._path.open("ab", buffering=0) as file:
+        with open(self._path, "ab", buffering=0, opener=_open_no_link) as file:
             start = file.seek(0, os.SEEK_END)
             try:
                 rest = memoryview(line.encode("utf-8"))
@@ -145,6 +160,11 @@ class Appender:
         os.fsync(descriptor)
         self._synced_at = time.monotonic()
         self._cost, self._pending = self._synced_at - start, False
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    """Opens a file, but not through a link: one in a folder from elsewhere may lead to any file of the user's."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _partial_name(name: str) -> str:

@@ -41,6 +41,8 @@ class FolderLock:
             RunFolderError: If another process has it; the message names its host and process.
             OSError: If the folder cannot be written.
         """
+        if self._file.is_symlink():  # in a folder from elsewhere it may lead to any file, which would be emptied
+            raise RunFolderError(f"{self._file} must be an ordinary file, not a link; delete it")
         try:
             self._lock.acquire()
         except Timeout as error:

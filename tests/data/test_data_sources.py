@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import struct
+import time
 
 import numpy
 import pytest
@@ -122,6 +123,16 @@ def test_decoded_images_are_cached_until_a_file_changes(tmp_path, own_cache):
         entry.write_bytes(b"damaged")
     load()
     assert calls
+
+
+def test_what_a_killed_process_left_in_the_cache_is_removed(tmp_path, own_cache):
+    write_images(tmp_path / "data", 10)
+    own_cache.mkdir(parents=True)
+    for name, age_s in (("images-1.safetensors.11.part", 90_000), ("images-2.safetensors.12.part", 60)):
+        (own_cache / name).write_bytes(b"half")
+        os.utime(own_cache / name, (time.time() - age_s,) * 2)
+    load_data(folder_config(tmp_path / "data"))
+    assert [file.name for file in own_cache.glob("*.part")] == ["images-2.safetensors.12.part"]
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_else(tmp_path, own_cache, monkeypatch):

@@ -11,6 +11,7 @@ from torch import nn
 import amc
 from amc.cli.consent import _references
 from amc.cli.main import main
+from amc.data.datasets import LOADERS
 from amc.errors import CheckpointError, ConfigurationError, ConsentError, ModelError
 from amc.models import create_model
 from amc.storage.architecture import describe
@@ -268,3 +269,39 @@ def test_references_are_names_and_nothing_else(here, reference):
     with pytest.raises(ConfigurationError, match=r"a reference must read 'package\.module:attribute'"):
         create_model(reference)
     check_untouched(here)
+
+
+@pytest.fixture
+def downloads(monkeypatch):
+    """What the loader of a data set that could be fetched is told of downloads."""
+    seen = []
+
+    def load(options):
+        seen.append(options.download)
+        return LOADERS["digits"](options)
+
+    monkeypatch.setitem(LOADERS, "mnist", load)
+    return seen
+
+
+DOWNLOADING = {"data": {"name": "mnist", "download": True}}
+
+
+@pytest.mark.parametrize("command", ["compress", "search", "inspect"])
+def test_a_file_of_options_starts_no_download(here, downloads, command, capsys):
+    (here / "options.yaml").write_text(yaml.safe_dump(DOWNLOADING))
+    assert main([command, "--config", "options.yaml"]) == 2
+    assert "asks for a download, which is not begun unless you ask for it: give --data.download true" in (
+        capsys.readouterr().err
+    )
+    assert not downloads
+
+
+@pytest.mark.parametrize("words", [["--data.download", "true"], ["--data.download=true"], ["--trust"]])
+def test_a_download_that_the_command_line_asks_for_is_begun(here, downloads, words):
+    (here / "options.yaml").write_text(yaml.safe_dump(DOWNLOADING))
+    quick = [*QUICK, "--agent", "uniform", "--train_first", "false", "--untrained", "true"]
+    assert main(["search", "--config", "options.yaml", *words, *quick, "--out", "searched"]) == 0
+    assert main(["search", "--resume", "--out", "searched"]) == 0
+    assert main(["search", "--resume", "--out", "searched", "--data.download", "true"]) == 0
+    assert downloads == [True, False, True]

@@ -21,7 +21,11 @@ DATA = (
     "--pruning.recalibration_images", "4",
 )  # fmt: skip
 """Options that make a run quick without leaving out a stage that writes files."""
-AGENTS = ("ddpg:warmup_episodes=2;gradient_steps=2;hidden=[8,8];ensemble=2;ensemble_hidden=8;proposals=4", "random", "cem")
+AGENTS = (
+    "ddpg:warmup_episodes=2;gradient_steps=2;hidden=[8,8];ensemble=2;ensemble_hidden=8;proposals=4",
+    "random",
+    "cem",
+)
 CRITERIA = {"filter": "l2", "weight": "magnitude"}
 FAMILIES = ("filter", "weight")
 _TIMES = ("seconds", "images_per_second", "latency_ms")
@@ -185,7 +189,7 @@ def warm_up() -> None:
     """
     import torch
 
-    import amc.cli.main  # noqa: F401
+    import amc.cli.main
 
     torch.set_num_threads(1)
     sys.argv[0] = "amc"

@@ -24,9 +24,10 @@ from typing import Any, TypeVar
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from amc.utils.durable_files import is_unfinished  # noqa: E402
 from folder_states import Recorder, Tree, restore, tree_of  # noqa: E402
 from jobs import End, Job, all_jobs, in_child, results, resume, warm_up  # noqa: E402
+
+from amc.utils.durable_files import is_unfinished  # noqa: E402
 
 _Item = TypeVar("_Item")
 _POWER_STATES = 6
@@ -36,8 +37,9 @@ _POWER_STATES = 6
 def main() -> int:
     """Runs the jobs that are asked for and prints a table of counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--share", type=float, default=0.1, help="share of a job's states, and of its power cuts (0.1)")
-    parser.add_argument("--jobs", default="", help="only the jobs whose name holds this text")
+    parser.add_argument("--share", type=float, default=0.1, help="share of a job's states (0.1)")
+    parser.add_argument("--power_share", type=float, help="share of a job's power cuts (that of --share)")
+    parser.add_argument("--jobs", nargs="+", default=[""], help="only the jobs whose name holds one of these, in order")
     options = parser.parse_args()
     if "AMC_STRESS_LIBRARY" not in os.environ:
         _start_again_with_library()
@@ -45,11 +47,11 @@ def main() -> int:
     warm_up()
     print("| job | operations | writes | states | resumed: same | power cuts: same | refused in a line | wrong |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    shares = options.share, options.share if options.power_share is None else options.power_share
     wrong = 0
-    for job in all_jobs():
-        if options.jobs in job.name:
-            with tempfile.TemporaryDirectory(prefix="amc-stress-") as scratch:
-                wrong += _try(job, Path(scratch), library, options.share)
+    for job in dict.fromkeys(job for text in options.jobs for job in all_jobs() if text in job.name):
+        with tempfile.TemporaryDirectory(prefix="amc-stress-") as scratch:
+            wrong += _try(job, Path(scratch), library, *shares)
     return int(wrong > 0)
 
 
@@ -62,7 +64,7 @@ def _start_again_with_library() -> None:
     os.execve(sys.executable, [sys.executable, *sys.argv], {**environment, "OMP_NUM_THREADS": "1"})
 
 
-def _try(job: Job, scratch: Path, library: Path, share: float) -> int:
+def _try(job: Job, scratch: Path, library: Path, share: float, power_share: float) -> int:
     """Records a job, resumes its states, prints a row, and returns how many ends were wrong."""
     folder, kept = scratch / "run", scratch / "states"
 
@@ -84,7 +86,7 @@ def _try(job: Job, scratch: Path, library: Path, share: float) -> int:
         killed[_outcome(job, folder, expected, f"{job.name}, state {state.name}", may_refuse=False)] += 1
     cut = Counter[str]()
     cuts = list(_power_cuts(_spread(states[1:], _POWER_STATES)))
-    for title, tree in _spread(cuts, max(2, round(share * len(cuts)))):
+    for title, tree in _spread(cuts, max(2, round(power_share * len(cuts)))):
         restore(tree, folder)
         cut[_outcome(job, folder, expected, f"{job.name}, {title}", may_refuse=True)] += 1
     wrong = killed["wrong"] + cut["wrong"]

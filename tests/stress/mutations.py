@@ -106,7 +106,8 @@ def mutate_yaml(file: Path, draw: random.Random) -> None:
     if draw.random() < 0.4:
         file.write_bytes(change_bytes(content, draw))
     else:
-        file.write_text(yaml.safe_dump(change_value(yaml.safe_load(content), draw)), encoding="utf-8")
+        changed = change_value(yaml.load(content, yaml.CSafeLoader), draw)
+        file.write_text(yaml.dump(changed, Dumper=yaml.CSafeDumper), encoding="utf-8")
 
 
 def mutate_bytes(file: Path, draw: random.Random) -> None:

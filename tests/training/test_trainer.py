@@ -155,7 +155,7 @@ def test_a_damaged_state_costs_an_epoch_and_not_the_training(data, tmp_path):
     fine_tune(undisturbed, data, QUICK, seed=3, checkpoint=file)
     file.write_bytes(file.read_bytes()[:1000])
     hooks = TrainingHooks(on_epoch=lambda record: seen.append(record.epoch))
-    with pytest.warns(RuntimeWarning, match=r"state\.pt is damaged: .*delete it.*continues from the state before it"):
+    with pytest.warns(UserWarning, match=r"state\.pt is damaged: .*delete it.*continues from the state before it") as said:
         fine_tune(resumed, data, QUICK, seed=3, hooks=hooks, checkpoint=file)
     assert seen == [3]
     assert same(resumed, undisturbed)

@@ -2,11 +2,19 @@
 
 import errno
 import os
+import time
 
 import pytest
 
 from amc.utils import durable_files
-from amc.utils.durable_files import Appender, put_in_place, remove_unfinished, replacing, write_text
+from amc.utils.durable_files import (
+    Appender,
+    put_in_place,
+    remove_abandoned,
+    remove_unfinished,
+    replacing,
+    write_text,
+)
 
 
 @pytest.fixture
@@ -64,6 +72,14 @@ def test_what_killed_processes_left_is_removed(tmp_path):
         (tmp_path / name).write_text("")
     assert {str(file.relative_to(tmp_path)) for file in remove_unfinished(tmp_path)} == set(left)
     assert {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()} == set(kept)
+
+
+def test_what_others_may_still_write_is_removed_when_nobody_has_for_a_day(tmp_path):
+    for name, age_s in (("a.1.part", 90_000), ("b.2.part", 3_600), ("c", 90_000)):
+        (tmp_path / name).write_text("")
+        os.utime(tmp_path / name, (time.time() - age_s,) * 2)
+    assert remove_abandoned(tmp_path) == [tmp_path / "a.1.part"]
+    assert {file.name for file in tmp_path.iterdir()} == {"b.2.part", "c"}
 
 
 class Clock:
