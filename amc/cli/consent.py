@@ -29,7 +29,8 @@ def add_trust_option(parser: jsonargparse.ArgumentParser) -> None:
         _TRUST,
         action="store_true",
         help="Import and run the code that a run's files or --config name (package.module:attribute), the current "
-        "folder included, and fetch the data that --config asks for. Only for files from people you trust; what the command line itself names needs no --trust.",
+        "folder included, and fetch the data that --config asks for. Only for files from people you trust; what the "
+        "command line itself names needs no --trust.",
     )
 
 

@@ -139,9 +139,11 @@ def test_a_line_that_does_not_fit_on_the_disk_leaves_no_half(tmp_path, monkeypat
                 return self.stream.write(data[:3])
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    opened = type(file).open
+    def full(*words, **options):
+        return Full(open(*words, **options))
+
     with monkeypatch.context() as patch:
-        patch.setattr(type(file), "open", lambda self, *words, **options: Full(opened(self, *words, **options)))
+        patch.setattr(durable_files, "open", full, raising=False)
         with pytest.raises(OSError, match="No space left"):
             appender.add("second\n")
     assert file.read_text() == "first\n"
