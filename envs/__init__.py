@@ -4,7 +4,8 @@
     problem, evaluator = envs.make_problem(model, (train, test), amc.Budget(flops=0.5))
     env = gymnasium.make("AMC/FilterPruning-v0", problem=problem, evaluator=evaluator)
 
-`gymnasium.make("envs:AMC/FilterPruning-v0", ...)` imports the package by itself.
+`gymnasium.make("envs:AMC/FilterPruning-v0", ...)` imports the package by itself. `gymnasium.make("AMC/Digits-v0")` takes
+no argument: a small network on handwritten digits at half the FLOPs, actions in [-1, 1].
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import gymnasium
 
 FILTER_PRUNING = "AMC/FilterPruning-v0"
 WEIGHT_PRUNING = "AMC/WeightPruning-v0"
+DIGITS = "AMC/Digits-v0"
 
 gymnasium.register(id=FILTER_PRUNING, entry_point="envs.pruning_env:FilterPruningEnv")
 gymnasium.register(id=WEIGHT_PRUNING, entry_point="envs.pruning_env:WeightPruningEnv")
+gymnasium.register(id=DIGITS, entry_point="amc.pipeline.digits_environment:digits_environment")
 
-__all__ = ["FILTER_PRUNING", "WEIGHT_PRUNING"]
+__all__ = ["DIGITS", "FILTER_PRUNING", "WEIGHT_PRUNING"]
 
 
 def __getattr__(name: str) -> Any:
