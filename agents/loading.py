@@ -14,6 +14,7 @@ FORMATS: Registry[Callable[[str | Path], LearningAgent]] = Registry("format of a
 """What reads a file, by the format that its header names."""
 
 FORMATS.register("amc-ddpg-3", "agents.ddpg.agent:load", "a search by ddpg")
+FORMATS.register("amc-sb3-1", "agents.sb3.learners:load", "a search by td3, sac or ppo")
 FORMATS.register("amc-policy-1", "agents.ddpg.agent:load", "a training over several tasks")
 
 

@@ -4,8 +4,8 @@
     problem, evaluator = envs.make_problem(model, (train, test), amc.Budget(flops=0.5))
     env = gymnasium.make("AMC/FilterPruning-v0", problem=problem, evaluator=evaluator)
 
-`gymnasium.make("envs:AMC/FilterPruning-v0", ...)` imports the package by itself. `gymnasium.make("AMC/Digits-v0")` takes
-no argument: a small network on handwritten digits at half the FLOPs, actions in [-1, 1].
+`gymnasium.make("envs:AMC/FilterPruning-v0", ...)` imports the package by itself. `gymnasium.make("AMC/Digits-v0")`
+takes no argument: a small network on handwritten digits at half the FLOPs, actions in [-1, 1].
 """
 
 from __future__ import annotations

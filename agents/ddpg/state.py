@@ -12,8 +12,10 @@ from torch import nn
 
 from agents.agent_file import described, read_agent, write_agent
 from agents.ddpg.config import DDPGConfig
-from agents.ddpg.state_check import check_moments, check_networks, check_options, check_replay
+from agents.ddpg.state_check import check_options
 from agents.learnt_task import LearntTask
+from agents.tensor_check import check_moments, check_networks, check_replay
+from agents.tensors import flat_optimizer, moments_of, part_named, restore_moments
 from amc.errors import CheckpointError
 from amc.utils.conversion import convert, from_mapping
 
@@ -108,8 +110,7 @@ def capture(algorithm: AllocationDDPG) -> TrainedState:
     for name, module in _modules(algorithm).items():
         tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
     for name, optimizer in _optimizers(algorithm).items():
-        for index, moments in optimizer.state_dict()["state"].items():
-            tensors |= {f"{name}.{index}.{key}": value for key, value in moments.items()}
+        tensors |= flat_optimizer(name, optimizer)
     replay = algorithm.replay_buffer
     order = torch.arange(replay.size())  # oldest first
     if replay.full:
@@ -136,9 +137,9 @@ def restore(algorithm: AllocationDDPG, state: TrainedState) -> None:
     same = state.task.same_network(algorithm.task)
     modules, optimizers = _modules(algorithm), _optimizers(algorithm)
     wanted = [name for name in modules | optimizers if same or not name.startswith(_EPISODE)]
-    parts = {name: _part(state.tensors, f"{name}.") for name in wanted}
+    parts = {name: part_named(state.tensors, f"{name}.") for name in wanted}
     _check_networks(algorithm, state, {name: modules[name].state_dict() for name in modules if name in parts}, parts)
-    moments = {name: _moments(parts[name]) for name in optimizers if name in parts}
+    moments = {name: moments_of(parts[name]) for name in optimizers if name in parts}
     for name, found in moments.items():
         check_moments(optimizers[name], found)
     continues = state.task == algorithm.task
@@ -147,7 +148,7 @@ def restore(algorithm: AllocationDDPG, state: TrainedState) -> None:
     for name in parts.keys() & modules.keys():
         modules[name].load_state_dict(parts[name])
     for name, found in moments.items():
-        _restore_moments(optimizers[name], found)
+        restore_moments(optimizers[name], found)
     if continues:
         algorithm._n_updates = state.updates
         _restore_replay(algorithm, state)
@@ -197,39 +198,16 @@ def _optimizers(algorithm: AllocationDDPG) -> dict[str, torch.optim.Optimizer]:
     return optimizers
 
 
-def _moments(tensors: dict[str, torch.Tensor]) -> dict[int, dict[str, torch.Tensor]]:
-    """Returns an optimiser's tensors by parameter.
-
-    Raises:
-        CheckpointError: If a name is none of an optimiser's.
-    """
-    moments: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in tensors.items():
-        index, _, name = key.partition(".")
-        if not (index.isascii() and index.isdecimal() and len(index) < 6):
-            raise CheckpointError(f"an agent must hold Adam's moments by parameter, which {key!r} does not name")
-        moments.setdefault(int(index), {})[name] = value.clone()  # the optimiser changes them in place
-    return moments
-
-
-def _restore_moments(optimizer: torch.optim.Optimizer, moments: dict[int, dict[str, torch.Tensor]]) -> None:
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
 def _check_replay(algorithm: AllocationDDPG, state: TrainedState) -> None:
     arrays = {name: torch.from_numpy(getattr(algorithm.replay_buffer, name)) for name in _ARRAYS}
-    check_replay(arrays, _part(state.tensors, "replay."), algorithm.decisions)
+    check_replay(arrays, part_named(state.tensors, "replay."), algorithm.decisions)
 
 
 def _restore_replay(algorithm: AllocationDDPG, state: TrainedState) -> None:
     replay = algorithm.replay_buffer
-    arrays = _part(state.tensors, "replay.")
+    arrays = part_named(state.tensors, "replay.")
     held = min(len(arrays["rewards"]), replay.buffer_size)
     for name, values in arrays.items():
         getattr(replay, name)[:held] = values[len(values) - held :].numpy()
     replay.pos, replay.full = held % replay.buffer_size, held == replay.buffer_size
     replay.baseline = state.baseline
-
-
-def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}

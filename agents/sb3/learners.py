@@ -7,8 +7,10 @@ recommends; returns are not discounted, since the only reward comes with the las
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 
 import numpy as np
 from gymnasium.wrappers import RescaleAction
@@ -16,10 +18,14 @@ from stable_baselines3 import PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import NormalActionNoise
 
+from agents.agent_file import described
 from agents.episodes import EpisodeLog
-from agents.protocol import OnEpisode, SearchResult, check_episodes, problem_of
+from agents.learnt_task import LearntTask
+from agents.protocol import EpisodeResult, OnEpisode, SearchResult, check_episodes, problem_of
 from agents.sb3.callback import EpisodeCallback
+from agents.sb3.state import Sb3State, capture, restore
 from amc.errors import ConfigurationError
+from amc.utils.conversion import convert
 from amc.utils.random_state import isolated_random_state
 
 if TYPE_CHECKING:
@@ -33,19 +39,77 @@ class Sb3Learner(ABC):
     """
 
     name: ClassVar[str]
+    plays_on: ClassVar[bool] = False
+    """Whether it plays several episodes before it learns, so that it must be stopped after the last."""
+    initial: Sb3State | None = None
+    trained: Sb3State | None = None
 
     def search(
         self, env: AllocationEnv, episodes: int, *, seed: int, on_episode: OnEpisode | None = None
     ) -> SearchResult:
-        """Learns for `episodes` episodes, from new networks; see `Agent.search`."""
+        """Learns for `episodes` episodes; see `Agent.search`.
+
+        From new networks, or from what was loaded, which then plays the first episode without noise.
+        """
         check_episodes(episodes)
         decisions, log = len(problem_of(env).decisions), EpisodeLog(on_episode)
-        scaled: Any = RescaleAction(env, np.float32(-1.0), np.float32(1.0))
+        if self.initial is not None:
+            self.act(env, log)
+        left = episodes - len(log.episodes)
         with isolated_random_state(seed):
-            algorithm = self.algorithm(scaled, decisions, seed)
-            # A learner that plays several episodes before it learns may be asked for fewer: the callback ends it.
-            algorithm.learn(episodes * decisions, callback=EpisodeCallback(log, episodes), log_interval=None)  # type: ignore[arg-type]
+            algorithm = self._made(env, seed)
+            if left:
+                callback = EpisodeCallback(log, episodes if self.plays_on else None)
+                algorithm.learn(left * decisions, callback=callback, log_interval=None)  # type: ignore[arg-type]
+            self.trained = Sb3State(self.name, self._options(), LearntTask.of(env), capture(algorithm))
         return log.result()
+
+    def act(self, env: AllocationEnv, log: EpisodeLog | None = None) -> EpisodeResult:
+        """Plays one episode without noise; see `LearningAgent`."""
+        log, state = EpisodeLog() if log is None else log, self._learnt()
+        with isolated_random_state(0):
+            player = type(self)(**self._options())
+            player.initial = state
+            algorithm = player._made(env, 0)
+            observation, _ = env.reset()
+            done = False
+            while not done:
+                action, _ = algorithm.predict(observation, deterministic=True)
+                observation, _, done, _, info = env.step((action + np.float32(1.0)) / np.float32(2.0))
+        return log.finish(info)
+
+    @property
+    def tasks(self) -> tuple[LearntTask, ...]:
+        """What it has learnt; see `LearningAgent`."""
+        state = self.trained or self.initial
+        return () if state is None else (state.task,)
+
+    def save(self, path: str | Path) -> None:
+        """Writes what was learnt; see `LearningAgent`."""
+        self._learnt().save(path)
+
+    def extended(self) -> Sb3Learner:
+        """Returns the agent that extends the last search: it starts from what that has learnt."""
+        agent = type(self)(**self._options())
+        agent.initial = self._learnt()
+        return agent
+
+    def _made(self, env: AllocationEnv, seed: int) -> BaseAlgorithm:
+        """Builds the algorithm, with what was loaded."""
+        scaled: Any = RescaleAction(env, np.float32(-1.0), np.float32(1.0))
+        algorithm = self.algorithm(scaled, len(problem_of(env).decisions), seed)
+        if self.initial is not None:
+            restore(algorithm, self.initial, LearntTask.of(env))
+        return algorithm
+
+    def _learnt(self) -> Sb3State:
+        state = self.trained or self.initial
+        if state is None:
+            raise ConfigurationError(f"{self.name}: an agent must learn before it is used; call search or load one")
+        return state
+
+    def _options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     @abstractmethod
     def algorithm(self, env: AllocationEnv, decisions: int, seed: int) -> BaseAlgorithm:
@@ -88,7 +152,7 @@ class OffPolicyLearner(Sb3Learner):
         """
         return {
             "learning_rate": self.learning_rate,
-            "learning_starts": self.warmup_episodes * decisions,
+            "learning_starts": 0 if self.initial else self.warmup_episodes * decisions,
             "batch_size": self.batch_size,
             "gamma": self.gamma,
             "train_freq": (1, "episode"),
@@ -146,6 +210,7 @@ class Ppo(Sb3Learner):
     """Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347)."""
 
     name = "ppo"
+    plays_on = True
 
     def __init__(
         self, rollout_episodes: int = 8, learning_rate: float = 1e-3, epochs: int = 10, gamma: float = 1.0
@@ -179,6 +244,22 @@ class Ppo(Sb3Learner):
             seed=seed,
             device="cpu",
         )
+
+
+def load(path: str | Path) -> Sb3Learner:
+    """Reads a trained learner; searches start from what it has learnt.
+
+    Raises:
+        CheckpointError: If the file cannot be read, or holds something else.
+    """
+    state = Sb3State.load(path)
+    with described(path, "an agent"):
+        learners: dict[str, type[Sb3Learner]] = {"td3": Td3, "sac": Sac, "ppo": Ppo}
+        learner = learners[state.agent]
+        hints = get_type_hints(learner.__init__)
+        agent = learner(**{name: convert(hints[name], value, name) for name, value in state.options.items()})
+    agent.initial = state
+    return agent
 
 
 def _check(agent: str, **settings: float) -> None:
