@@ -12,7 +12,7 @@ from amc.errors import ConfigurationError
 
 
 class CmaEs(BlackBoxAgent):
-    """Adapts a full normal distribution over the ratios (Hansen, "The CMA Evolution Strategy: A Tutorial", 2016).
+    """Adapts a full normal distribution over the ratios (Hansen, 2016, arXiv:1604.00772).
 
     Rewards belong to the ratios that were asked for, not to those that the environment applied: repaired points
     would distort the adapted covariance.

@@ -1,4 +1,4 @@
-"""What the agent sees of a layer: the state of the paper's Eq. 1, scaled to [0, 1].
+"""What the agent sees of a layer: the state of Eq. 1 of AMC (arXiv:1802.03494), scaled to [0, 1].
 
 The layer of a decision is the one that `PruningProblem.layers` names: the first that writes the channel group (filter
 pruning), or the layer whose weights are pruned. `FEATURES` defines every feature, its unit and its scale.

@@ -29,10 +29,10 @@ Action = NDArray[np.float32]
 class PruningEnv(gymnasium.Env[Observation, Action]):
     """One episode decides one allocation: one step a decision, in the order of execution.
 
-    The observation, shape `(11,)` in [0, 1], is that of the paper's Eq. 1: index t of the decision, output channels n,
-    input channels c, height h, width w, stride, kernel size k, FLOPs of the layer, cost reduced so far, cost that the
-    rest can still lose, last action; `envs.observation.FEATURES` has their units and scales. With `features` it has
-    those of `envs.extra_features` behind them.
+    The observation, shape `(11,)` in [0, 1], is that of Eq. 1 of AMC (He et al., 2018, arXiv:1802.03494): index t of
+    the decision, output channels n, input channels c, height h, width w, stride, kernel size k, FLOPs of the layer,
+    cost reduced so far, cost that the rest can still lose, last action; `envs.observation.FEATURES` has their units and
+    scales. With `features` it has those of `envs.extra_features` behind them.
 
     The action, shape `(1,)` in [0, 1], is the pruning ratio. The ratio is rounded to an allowed width FIRST and then
     brought to the budget, so that the budget holds on whole channels or weights. The allocation mode decides how:
@@ -51,6 +51,20 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
     `"allocation"`, `"score"`, `"costs"` (by metric) and `"reward"` of the final allocation.
 
     The environment itself is deterministic. Several may share one problem and one evaluator.
+
+    Example:
+        >>> import amc, torch
+        >>> from amc.problem import filter_problem
+        >>> from amc.tracing.trace import trace_structure
+        >>> structure = trace_structure(amc.create_model("resnet20", seed=0), torch.zeros(1, 3, 32, 32))
+        >>> problem = filter_problem(structure, amc.Budget(flops=0.5))
+        >>> env = FilterPruningEnv(problem, lambda allocation: Score(accuracy=90.0, cross_entropy=0.3))
+        >>> observation, info = env.reset(seed=0)
+        >>> done = False
+        >>> while not done:
+        ...     observation, reward, done, truncated, info = env.step(np.array([0.3], np.float32))
+        >>> info["costs"]["flops"] <= 0.5 * problem.dense_costs["flops"]
+        True
     """
 
     metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012 (Gymnasium's own name)

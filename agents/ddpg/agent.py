@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 class DDPGAgent:
     """Learns a policy from layer states to pruning ratios.
 
+    Deep deterministic policy gradient (Lillicrap et al., 2015, arXiv:1509.02971) as AMC uses it (He et al., 2018,
+    arXiv:1802.03494, section 3.2); `DDPGConfig` lists the deviations.
+
     Attributes:
         config: The options.
         initial: What searches start from; None for new networks.

@@ -13,13 +13,13 @@ from amc.errors import ConfigurationError
 class DDPGConfig:
     """Options of the DDPG agent.
 
-    `DDPGConfig.paper()` has the settings of the AMC paper (He et al., 2018, sections 3.2 and 4) and its public code.
-    The defaults are made for a few hundred episodes, and deviate from it:
+    `DDPGConfig.paper()` has the settings of the AMC paper (He et al., 2018, arXiv:1802.03494, sections 3.2 and 4) and
+    its public code. The defaults are made for a few hundred episodes, and deviate from it:
 
     - `critic="episode"`: the paper's critic sees one layer's state and action, and has to average over what all
       other layers do, which is most of the reward's variance. A critic that sees the whole allocation explains it,
       and needs a fraction of the episodes. The actor still sees the 11 features alone.
-    - `stored_action="applied"`: the reward speaks of the allocation under the budget, not of what was wished for.
+    - `stored_action="applied"`: the reward belongs to the allocation under the budget, not to the request.
     - `warm_start`, a warm-up of 12 episodes in place of 100, and exploration that starts at sigma 0.2 and ends at 0.03
       after 120 episodes, or in the last one of a shorter search: the paper's schedule needs 400 episodes, and its noise
       of 0.5 on [0, 1] is close to uniform. In a longer search, what is left refines the best allocations.

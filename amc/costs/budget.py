@@ -20,16 +20,15 @@ class Budget:
     A number in (0, 1] is the share of the dense network's cost that is kept; a whole number above 1 is absolute. Where
     several metrics are bounded, every one must hold: the bound that is nearest decides.
 
-        Budget(flops=0.5)
-        Budget(flops=0.5, params=0.4)
-        Budget(params=400_000)
-        Budget(latency=0.5)
-        Budget(latency_ms=4.0)
-
-    The last two need a profile of the device (`amc profile`). Latencies are counted in nanoseconds.
+    `Budget(latency=0.5)` and `Budget(latency_ms=4.0)` need a profile of the device (`amc profile`). Latencies are counted
+    in nanoseconds.
 
     Attributes:
         bounds: The bounds by metric, as they were given; see `amc.costs.metrics.METRICS` for the names.
+
+    Example:
+        >>> Budget(flops=0.5, params=400_000).limits({"flops": 41_000_001, "params": 600_000})
+        {'flops': 20500000, 'params': 400000}
     """
 
     bounds: Mapping[str, float | int] = field(hash=False)

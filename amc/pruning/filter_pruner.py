@@ -21,6 +21,16 @@ class FilterPruner:
     """Cuts channels as an allocation asks and writes the refitted weights of their readers.
 
     The same plan serves the candidate of the search and the network that is delivered.
+
+    Example:
+        >>> from amc.pruning import build_tables
+        >>> from amc.tracing.trace import trace_structure
+        >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
+        >>> images = torch.rand(16, 3, 8, 8)
+        >>> structure = trace_structure(network, images[:1])
+        >>> pruner = FilterPruner(network, structure, build_tables(network, structure, [images]))
+        >>> pruner.prune(Allocation("filter", {"0": 5}))[0]
+        Conv2d(3, 5, kernel_size=(3, 3), stride=(1, 1))
     """
 
     kind = "filter"

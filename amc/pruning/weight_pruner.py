@@ -19,6 +19,19 @@ class WeightPruner:
     """Keeps the weights that rank highest in every layer, as many as an allocation says, with their refitted values.
 
     The same plan serves the candidate of the search and the network that the sequential refit starts from.
+
+    Example:
+        >>> from amc.pruning import CRITERIA, Evidence, build_weight_tables
+        >>> from amc.tracing.trace import trace_structure
+        >>> from amc.utils.options import create
+        >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
+        >>> images = torch.rand(16, 3, 8, 8)
+        >>> structure = trace_structure(network, images[:1])
+        >>> evidence = Evidence(network, structure, [images])
+        >>> criterion = create(CRITERIA["weight"], "magnitude")
+        >>> pruner = WeightPruner(network, structure, build_weight_tables(network, structure, criterion, evidence))
+        >>> int((pruner.prune(Allocation("weight", {"0": 50}))[0].weight != 0).sum())
+        50
     """
 
     kind = "weight"

@@ -42,6 +42,16 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None, *, trust:
         CheckpointError: If its files do not fit each other or the network.
         ConsentError: If the folder names code, and neither `model` nor `trust` is given.
         ModelError: If the dense network cannot be built.
+
+    Example:
+        >>> import amc, tempfile, torch
+        >>> own = {"example_input": torch.zeros(1, 1, 8, 8), "evaluate": lambda network: 1.0, "agent": "uniform"}
+        >>> result = amc.compress(amc.create_model("digits_resnet", seed=0), None, amc.Budget(flops=0.5), **own)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     result.save(folder)
+        ...     network = amc.load(folder)
+        >>> network(own["example_input"]).shape
+        torch.Size([1, 10])
     """
     folder = Path(path)
     given = None if model is None else unwrapped(model)

@@ -19,9 +19,10 @@ _OF_EACH_SHAPE = 4
 class FeatureDistillation:
     """Compares two networks where pruning has left the channels: mostly along residual streams.
 
-    Hints from inside (FitNets, Romero et al. 2015, section 2) without the regressor that those need: a pruned network
-    has features of the dense network's shape. What a convolution or a linear layer reads is a feature if it has the
-    same shape in both networks. Of several of the same shape, a few are compared, evenly spread and up to the last.
+    Hints from inside (FitNets, Romero et al. 2015, arXiv:1412.6550, section 2) without the regressor that those need: a
+    pruned network has features of the dense network's shape. What a convolution or a linear layer reads is a feature if
+    it has the same shape in both networks. Of several of the same shape, a few are compared, evenly spread and up to
+    the last.
 
     Attributes:
         names: The layers whose inputs are compared.

@@ -63,7 +63,10 @@ class Auxiliary(Term):
 
 
 class DistilledOutputs(Term):
-    """Holds the network's outputs near those of the dense network, both softened by a temperature."""
+    """Holds the network's outputs near those of the dense network, both softened by a temperature.
+
+    Knowledge distillation (Hinton et al., 2015, arXiv:1503.02531, section 2).
+    """
 
     needs_teacher = True
 

@@ -41,11 +41,18 @@ class Registry(Generic[T]):
     A public registry has a group of entry points: what installed packages declare there is found under its name, and
     `"package.module:attribute"` stands for the user's own code, modules in the current folder included.
 
-    Example:
-        A package that brings an agent says so in its pyproject.toml:
+    A package that brings an agent says so in its pyproject.toml:
 
-            [project.entry-points."amc.agents"]
-            mine = "my_package.agent:MyAgent"
+        [project.entry-points."amc.agents"]
+        mine = "my_package.agent:MyAgent"
+
+    Example:
+        >>> shapes = Registry("shape")
+        >>> shapes.register("square", "math:sqrt", "imported when it is asked for")
+        >>> shapes.get("square")(9)
+        3.0
+        >>> "circle" in shapes
+        False
     """
 
     def __init__(self, kind: str, group: str | None = None) -> None:
