@@ -72,14 +72,15 @@ class Agent(Protocol):
         name: The agent's name in the registry.
 
     Example:
-        >>> import amc, envs, torch
+        >>> import amc, torch
         >>> from agents import create_agent
         >>> from amc.problem import filter_problem
         >>> from amc.problem.score import Score
         >>> from amc.tracing.trace import trace_structure
+        >>> from envs.pruning_env import FilterPruningEnv
         >>> structure = trace_structure(amc.create_model("resnet20", seed=0), torch.zeros(1, 3, 32, 32))
         >>> problem = filter_problem(structure, amc.Budget(flops=0.5))
-        >>> env = envs.pruning_env.FilterPruningEnv(problem, lambda allocation: Score(90.0, cross_entropy=0.3))
+        >>> env = FilterPruningEnv(problem, lambda allocation: Score(90.0, cross_entropy=0.3))
         >>> create_agent("uniform").search(env, 1, seed=0).best.score.accuracy
         90.0
     """

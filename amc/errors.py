@@ -40,7 +40,7 @@ class BudgetError(AmcError):
 
 
 class ModelError(AmcError):
-    """A network that cannot be built, holds invalid weights or offers nothing to prune."""
+    """A network that cannot be built, has invalid weights or has nothing to prune."""
 
 
 class ConsentError(ModelError):
@@ -68,7 +68,7 @@ class ExportError(AmcError):
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Words the remedy for a misspelt name.
+    """Returns the remedy for a misspelt name.
 
     Args:
         name: The name as the user wrote it.

@@ -142,7 +142,7 @@ def as_reward(reward: Chosen | Reward) -> Reward:
 
 
 def is_budget_free(reward: Chosen | Reward) -> bool:
-    """Tells whether a reward weighs accuracy against size by itself, so that it makes sense without a budget.
+    """Returns whether a reward weighs accuracy against size by itself, so that it makes sense without a budget.
 
     Raises:
         ConfigurationError: If it is no reward.

@@ -73,7 +73,7 @@ class Sensitivity(OneShot):
 
 
 def _is_open(problem: PruningProblem) -> bool:
-    """Tells whether there is anything to weigh up: a budget, to be shared by several decisions."""
+    """Returns whether there is anything to weigh up: a budget, to be shared by several decisions."""
     return problem.limit is not None and len(problem.decisions) > 1
 
 

@@ -77,7 +77,7 @@ def run(options: jsonargparse.Namespace) -> None:
 
 @contextmanager
 def _naming_the_file() -> Iterator[None]:
-    """Words the system's errors as one of the option."""
+    """Describes the system's errors as one of the option."""
     try:
         yield
     except OSError as error:
@@ -85,7 +85,7 @@ def _naming_the_file() -> Iterator[None]:
 
 
 def _check_writable(file: Path) -> None:
-    """Tries the folder of a file out, a new one if need be; what the file holds already stays until it is replaced."""
+    """Checks that a file can be written, and makes its folder; its content stays until it is replaced."""
     if file.is_dir():
         raise IsADirectoryError(f"{file} is a folder")
     file.parent.mkdir(parents=True, exist_ok=True)

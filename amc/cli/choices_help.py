@@ -64,7 +64,7 @@ def _names(registry: Registry[Any]) -> str:
 
 
 def _explained(dest: str, registries: Sequence[Registry[Any]], chosen: str) -> str:
-    """Explains the options of a name, in the first of the registries that has it."""
+    """Explains the options of a name, from the first registry that has it."""
     registry = next((registry for registry in registries if choose(registry, chosen).name in registry), registries[0])
     name = choose(registry, chosen).name
     options = options_of(registry, name)
@@ -74,7 +74,7 @@ def _explained(dest: str, registries: Sequence[Registry[Any]], chosen: str) -> s
 
 
 def _option(option: Option) -> str:
-    """Words one option: docstrings without what is there for readers of Python."""
+    """Describes one option: its docstring, without what concerns Python only."""
     text = re.sub(r"\bNone\b", "unset", re.sub(r'`"?|"?`', "", option.summary)).rstrip(".")
     needed = option.default is inspect.Parameter.empty
     note = "must be given" if needed else f"default: {_written(option.default)}"

@@ -26,7 +26,7 @@ class Command:
 
     Attributes:
         add_arguments: Adds the options to a parser. Heavy imports do not belong there, so that `--help` is quick.
-        run: Does the work with the parsed options; raises `AmcError` for whatever the user can mend.
+        run: Does the work with the parsed options; raises `AmcError` for whatever the user can fix.
         description: The first lines of `--help`.
         usage: What follows the name on the usage line.
         examples: Command lines shown at the end of `--help`, one a line.
@@ -65,7 +65,7 @@ class HelpFormatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHe
 
 
 class Parser(jsonargparse.ArgumentParser):
-    """A jsonargparse parser that raises instead of exiting, and knows its options' near names.
+    """A jsonargparse parser that raises instead of exiting, and suggests the nearest option.
 
     Attributes:
         check_config_file: Called with the path of every `--config` before it is parsed, with the names of options
@@ -132,7 +132,7 @@ def _plain(message: str) -> str:
 
 
 def _union(found: re.Match[str]) -> str:
-    """Words that a value fits none of several types; that an option may be unset goes without saying."""
+    """Says that a value fits none of several types, without mentioning that the option may be unset."""
     kinds = [kind for kind in re.findall(r"tuple\[.*?\]|(?<=<class ')\w+", found[1]) if kind != "NoneType"]
     wanted = " or ".join(re.sub(r"tuple\[(\w+), \.\.\.\]", r"a list of \1 such as [a, b]", kind) for kind in kinds)
     share = re.fullmatch(r"(\d+(?:\.\d+)?)%", found[2])

@@ -52,7 +52,7 @@ COMMAND = Command(
     resumes=True,
     description=(
         "Fits a network into a budget: an agent looks for the layer-wise pruning ratios, the network is pruned and\n"
-        "fine-tuned, and what simple rules reach under the same budget is put beside it.\n"
+        "fine-tuned, and compared with what simple rules reach under the same budget.\n"
         "Without options: a small network on handwritten digits, half the FLOPs, no download."
     ),
     examples=(

@@ -1,4 +1,4 @@
-"""Whose code a command line runs: what the user wrote may name code, what a file says needs `--trust`."""
+"""Whose code is run: the command line may name code, a file needs `--trust` to do so."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def add_trust_option(parser: jsonargparse.ArgumentParser) -> None:
 
 
 def trusted(options: jsonargparse.Namespace) -> bool:
-    """Tells whether the command line itself says `--trust`: a file cannot."""
+    """Returns whether the command line itself says `--trust`; a file cannot."""
     return _TRUST in options[WORDS]
 
 

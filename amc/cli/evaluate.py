@@ -30,7 +30,7 @@ def defaults(words: Sequence[str]) -> list[str]:
     """Takes the options of the run that is named.
 
     Raises:
-        ConfigurationError: If a network is named besides.
+        ConfigurationError: If a network is named as well.
     """
     folder = find_run(words)
     if folder is None:

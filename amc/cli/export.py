@@ -121,7 +121,7 @@ def _metadata(folder: Path) -> dict[str, str]:
 
 
 def _words(report: ExportReport, comparison: Comparison) -> str:
-    """Words what was written and how large it is."""
+    """Describes what was written and how large it is."""
     size = f"{report.size_bytes / 1e3:,.1f} kB"
     if comparison.dense_bytes is None:
         size += " (the dense network cannot be built again to compare with)"

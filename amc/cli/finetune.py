@@ -118,7 +118,7 @@ def _train(
     *,
     sparse: bool,
 ) -> str:
-    """Fine-tunes a network in place; continues where an earlier start was stopped. Returns what there is to note."""
+    """Fine-tunes a network in place; continues where an earlier start was stopped. Returns a note for the report."""
     from amc.cli.sparsity import zeros_kept
     from amc.pipeline.recorder import training_hooks
     from amc.training import fine_tune

@@ -128,7 +128,7 @@ def _check_guess(model: nn.Module, example: Tensor) -> None:
 
 
 def _budget_line(problem: PruningProblem, budget: Budget | None) -> str:
-    """Words the budget, and whether it can be reached.
+    """Describes the budget, and whether it can be reached.
 
     Raises:
         BudgetError: If the budget is above the dense cost.

@@ -1,4 +1,4 @@
-"""The `amc` command: finds the subcommand, runs it, and words errors as one line."""
+"""The `amc` command: finds the subcommand, runs it, and prints errors as one line."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ COMMANDS: Registry[Command] = Registry("command")
 COMMANDS.register(
     "compress", "amc.cli.compress:COMMAND", "Fit a network into a budget: search, prune, fine-tune, compare."
 )
-COMMANDS.register("search", "amc.cli.search:COMMAND", "Look for a policy and write it down, nothing more.")
+COMMANDS.register("search", "amc.cli.search:COMMAND", "Look for a policy and save it, nothing more.")
 COMMANDS.register("prune", "amc.cli.prune:COMMAND", "Prune a network as a policy says.")
 COMMANDS.register("finetune", "amc.cli.finetune:COMMAND", "Fine-tune the pruned network of a run.")
 COMMANDS.register(
@@ -46,12 +46,14 @@ COMMANDS.register(
     "export", "amc.cli.export:COMMAND", "Write a run's network as ONNX, torch.export or safetensors, and time it."
 )
 COMMANDS.register("pack", "amc.cli.pack:COMMAND", "Write a run's network into one small file (Deep Compression).")
-COMMANDS.register("study", "amc.cli.study:COMMAND", "Compare agents under the same rules, or rewards with what counts.")
+COMMANDS.register(
+    "study", "amc.cli.study:COMMAND", "Compare agents under the same rules, or rewards with fine-tuned accuracy."
+)
 COMMANDS.register("train", "amc.cli.train:COMMAND", "Train one policy over several networks and budgets, for others.")
 COMMANDS.register("policy", "amc.cli.policy:COMMAND", "Show a trained agent: its card, and what it does to a network.")
 COMMANDS.register("bench", "amc.cli.bench:COMMAND", "Time the search, and compare it with the reference procedure.")
-COMMANDS.register("profile", "amc.cli.profile:COMMAND", "Measure how long the networks take that a network can become.")
-COMMANDS.register("zoo", "amc.cli.zoo:COMMAND", "Examine which networks can be pruned, and how they fare.")
+COMMANDS.register("profile", "amc.cli.profile:COMMAND", "Measure the latency of the networks that a network can be cut to.")
+COMMANDS.register("zoo", "amc.cli.zoo:COMMAND", "Check which networks can be pruned, and how well.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after `amc`; the process's own if None.
 
     Returns:
-        0 when the work is done, 2 for anything the user can mend, 130 after Ctrl-C, 143 after SIGTERM.
+        0 when the work is done, 2 for anything the user can fix, 130 after Ctrl-C, 143 after SIGTERM.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     open_closed_streams()
@@ -73,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _guarded(words: list[str]) -> int:
-    """Runs a command line, and words whatever ends it early as one line."""
+    """Runs a command line, and prints whatever ends it early as one line."""
     try:
         return _dispatch(words)
     except AmcError as error:

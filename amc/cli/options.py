@@ -55,7 +55,7 @@ _METAVARS = {
 _SWITCHES = ("--resume", "--mix_scores", "--trust", "--help", "--print_config")
 """Options that take no value."""
 _WITHOUT_EFFECT = ("train.distillation", "train.temperature", "train.feature_distillation")
-"""Options that training from scratch inherits, and has no teacher for."""
+"""Options that training from scratch inherits but cannot use, as it has no teacher."""
 
 
 def add_run_options(parser: jsonargparse.ArgumentParser, hide: Collection[str] = ()) -> None:
@@ -98,7 +98,7 @@ def _take_any_form(action: argparse.Action) -> None:
 
 
 def _is_switch(action: argparse.Action) -> bool:
-    """Tells whether an option is true or false."""
+    """Returns whether an option is true or false."""
     return "bool" in str(getattr(action, "_typehint", "")) or isinstance(action.default, bool)
 
 
@@ -121,7 +121,7 @@ def add_output_options(
     """Adds `--out`, explained by `text`, and `--resume`."""
     parser.add_argument("--out", metavar="DIR", type=str | None, default=None, help=text)
     parser.add_argument(
-        "--resume", action="store_true", help="Go on with the run in --out, with the options that it was started with."
+        "--resume", action="store_true", help="Continue the run in --out, with the options that it was started with."
     )
     parser.add_argument(
         "--mix_scores",
@@ -150,7 +150,7 @@ def _is_name(word: str) -> bool:
 
 
 def _takes(word: str) -> bool:
-    """Tells whether a word is an option whose value follows."""
+    """Returns whether a word is an option whose value follows."""
     return word.startswith("--") and "=" not in word and word not in _SWITCHES
 
 

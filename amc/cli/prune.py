@@ -47,7 +47,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
 def defaults(words: Sequence[str]) -> list[str]:
     """Takes the options of the run that the policy lies in.
 
-    Where a model or a file with options is named, the policy's run is not asked.
+    Where a model or a file with options is named, those of the policy's run are not used.
     """
     if any(option_value(words, name) is not None for name in ("--config", "--model")):
         return []
@@ -114,7 +114,7 @@ def _policy_file(options: jsonargparse.Namespace) -> Path:
 
 
 def _has_budget(options: jsonargparse.Namespace, config: RunConfig, policy: Path) -> bool:
-    """Tells whether a budget was set, or the options are those of the policy's run, which has one by default."""
+    """Returns whether a budget was set, or the options are those of the policy's run, which has one by default."""
     files = [str(file) for file in options.config or ()]
     return config.budget != BudgetConfig() or str(policy.parent / CONFIG) in files
 

@@ -117,11 +117,11 @@ def check_options(folder: RunFolder, config: RunConfig, *, may_change: Collectio
 
 
 def check_started_from(folder: Path, config: RunConfig | None = None) -> None:
-    """Refuses a run of which the weights were replaced since it began: its policy and its network belong to the old.
+    """Refuses a run whose weights were replaced since it began: its policy and its network belong to the old ones.
 
     Args:
         folder: The folder of the run that a command reads.
-        config: The options of the command; other weights that it names are its own affair.
+        config: The options of the command; if it names other weights, nothing is checked.
 
     Raises:
         RunFolderError: If the weights have changed.

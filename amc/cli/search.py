@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from amc.pipeline.recorder import Recorder
 
 _ENDS = "episodes in all"
-"""What the ends of a search and of its extensions are remembered under."""
+"""The name under which the ends of a search and of its extensions are recorded."""
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:

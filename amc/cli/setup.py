@@ -92,7 +92,7 @@ def build_model(config: RunConfig, num_classes: int | None) -> tuple[nn.Module, 
 
 
 def with_new_head(config: RunConfig, data: DataRoles, shown: ProgressDisplay) -> RunConfig:
-    """Has a network whose weights are for other classes than the data's get a new last layer, to be trained first.
+    """Gives a network a new last layer, to be trained first, if its weights are for other classes than the data's.
 
     Returns:
         The configuration, with a training of the head where one is new.
@@ -133,7 +133,7 @@ def check_images(model: nn.Module, data: DataRoles) -> None:
 
 
 def _check_default_data(config: RunConfig, model: nn.Module, data: DataRoles) -> None:
-    """Says that no data was named where a network cannot read the default's.
+    """Points out that no data was named where the network cannot read the default data.
 
     Raises:
         DataError: If it cannot.
@@ -149,7 +149,7 @@ def _check_default_data(config: RunConfig, model: nn.Module, data: DataRoles) ->
 def open_task(
     config: RunConfig, data: DataRoles, *, budget: Budget | None = None, schedule: Chosen = "one_shot"
 ) -> tuple[Task, ModelSource]:
-    """Builds and traces the dense network of a configuration, and checks all that it says.
+    """Builds and traces the dense network of a configuration, and checks its options.
 
     Args:
         config: The configuration.
@@ -189,7 +189,7 @@ def display() -> ProgressDisplay:
 
 
 def names_data(config: RunConfig) -> bool:
-    """Tells whether a configuration says which data it is about, rather than leaving it at the digits."""
+    """Returns whether a configuration names its data, rather than leaving the default digits."""
     return config.data.root is not None or config.data.name != DataConfig().name
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def is_sparse(folder: Path, config: RunConfig) -> bool:
-    """Tells whether the network of a folder has lost single weights: by its figures, or else its options."""
+    """Returns whether the network of a folder was pruned weight by weight, by its figures or else its options."""
     summary = read_summary(folder)
     family = None if summary is None else summary.family
     return (family or config.pruning.family) == "weight"

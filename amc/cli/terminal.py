@@ -22,7 +22,7 @@ _USUAL_FORMAT = warnings.formatwarning
 
 
 def open_closed_streams() -> None:
-    """Gives the process something to write to where stdout or stderr was closed, as by `>&-` in a shell.
+    """Opens stdout and stderr where they were closed, as by `>&-` in a shell.
 
     Without it Python has no such stream at all, and the next file that is opened takes its number: what the system
     prints would land in it.
@@ -55,7 +55,7 @@ def one_line(error: BaseException) -> str:
 
 
 def warn_in_one_line() -> None:
-    """Prints the project's own warnings as its errors are printed: without a place in the code."""
+    """Prints the project's own warnings like its errors: without a place in the code."""
     warnings.formatwarning = _formatted
 
 

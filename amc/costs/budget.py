@@ -102,7 +102,7 @@ def _nanoseconds(milliseconds: Any, is_bounded: bool) -> int:
 
 
 def _is_bound(value: object) -> bool:
-    """Tells whether a value is a share in (0, 1] or a whole number above 1."""
+    """Returns whether a value is a share in (0, 1] or a whole number above 1."""
     if isinstance(value, bool) or not isinstance(value, Real) or not isfinite(value):
         return False
     number = float(value)

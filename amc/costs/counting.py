@@ -113,7 +113,7 @@ def uncounted_operators(
 
 
 def _is_arithmetic(kind: str) -> bool:
-    """Tells whether an operator of a traced graph does more than element-wise arithmetic, or may do so."""
+    """Returns whether an operator of a traced graph does more than element-wise arithmetic, or may do so."""
     space, _, name = kind.partition("::")
     if space == "aten":
         known = name.rstrip("_") in _ARITHMETIC or name.startswith(_ARITHMETIC_PREFIXES)

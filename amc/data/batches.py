@@ -76,7 +76,7 @@ def whole_classes(targets: Tensor) -> Tensor:
 
 
 def is_single(pair: Any) -> bool:
-    """Tells whether a pair is one item: its target is a number, or does not go with the first axis of the input."""
+    """Returns whether a pair is one item: its target is a number, or does not go with the first axis of the input."""
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         return False
     inputs, target = pair
@@ -114,7 +114,7 @@ def _joined(items: list[Any]) -> Batch:
 
 
 def _words(item: Any) -> str:
-    """Words what a batch is."""
+    """Describes what a batch is."""
     if isinstance(item, tuple | list):
         return f"a {type(item).__name__} of {', '.join(type(part).__name__ for part in item) or 'nothing'}"
     keys = f" with the keys {', '.join(map(str, item))}" if isinstance(item, dict) else ""

@@ -125,7 +125,7 @@ def _check_memory(count: int, first: Pixels) -> None:
 
 
 def _size(image: Pixels) -> str:
-    """Words the size of an image `(3, H, W)`."""
+    """Describes the size of an image `(3, H, W)`."""
     return "x".join(str(length) for length in reversed(image.shape[1:]))
 
 

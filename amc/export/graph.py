@@ -72,7 +72,7 @@ def dynamic_batch(example: Any) -> Any:
 
 
 def export_failure(format_name: str, error: Exception) -> ExportError:
-    """Words the failure of an exporter."""
+    """Describes the failure of an exporter."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return ExportError(
         f"the network cannot be exported to {format_name}: {type(error).__name__}: {' '.join(lines[:2])[:300]}; "

@@ -90,7 +90,7 @@ def build(name: str, factory: ModelFactory, *, seed: int | None = None, **option
 
 
 def is_own_code(name: str) -> bool:
-    """Tells whether a model's name is `package.module:factory`, the user's own code."""
+    """Returns whether a model's name is `package.module:factory`, the user's own code."""
     prefix, separator, _ = name.partition(":")
     return bool(separator) and prefix not in ("torchvision", "timm")
 

@@ -83,7 +83,7 @@ def _check_plain(tensor: Tensor, file: Path) -> None:
 
 
 def _what_else(error: pickle.UnpicklingError) -> str:
-    """Words what a file holds that is neither tensor nor plain container, as PyTorch's reader names it."""
+    """Describes what a file holds that is neither tensor nor plain container, as PyTorch's reader names it."""
     found = re.search(r"GLOBAL ([\w.]+)", str(error))
     if found is None:
         return "more than tensors, or is no PyTorch file"

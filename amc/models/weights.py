@@ -139,7 +139,7 @@ def _is_state_dict(content: Mapping[Any, Any]) -> bool:
 
 
 def _content(content: Any) -> str:
-    """Words what was found in place of a state dict."""
+    """Describes what was found in place of a state dict."""
     if not isinstance(content, Mapping):
         return f"a {type(content).__name__}"
     return _first([f"{key} ({type(value).__name__})" for key, value in content.items()])

@@ -1,4 +1,4 @@
-"""What other agents make of the same task: same budget, evaluator, data, reconstruction, fine-tuning and seed."""
+"""Comparison with other agents: same budget, evaluator, data, reconstruction, fine-tuning and seed."""
 
 from __future__ import annotations
 

@@ -174,13 +174,13 @@ def _check_options(
 
 
 def _check_judge(data: object, evaluate: object) -> None:
-    """Rejects a search that nothing judges."""
+    """Rejects a search without anything to score candidates."""
     if data is None and evaluate is None:
         raise ConfigurationError("without data your own evaluate must be given: compress(..., evaluate=...)")
 
 
 def _check_reward(data: DataRoles | None, evaluate: object, reward: object) -> None:
-    """Rejects a reward that is made of other figures than the task has."""
+    """Rejects a reward that needs figures that the task does not have."""
     if callable(reward) or reward == "accuracy":
         return
     if data is not None and evaluate is None and not data.task.assigns_classes:

@@ -27,7 +27,7 @@ from envs.rewards import REWARDS
 
 @dataclass(frozen=True)
 class _Bounds:
-    """What the configuration of a budget does, whatever metrics there are."""
+    """The methods of a budget configuration, whatever metrics there are."""
 
     def __post_init__(self) -> None:
         """Checks the bounds."""
@@ -140,7 +140,7 @@ class RunConfig:
 
     @property
     def allows_untrained(self) -> bool:
-        """Whether a dense network at chance is worked on: where that is asked for, by 0 epochs of training too."""
+        """Whether a dense network at chance is accepted: where the user says so, also by 0 epochs of training."""
         return self.untrained or (self.trains_first and self.train.epochs == 0)
 
     @property

@@ -1,4 +1,4 @@
-"""From an allocation to a network that can be handed over: prune, refit, fine-tune, measure."""
+"""From an allocation to a finished network: prune, refit, fine-tune, measure."""
 
 from __future__ import annotations
 

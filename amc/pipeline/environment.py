@@ -1,4 +1,4 @@
-"""Under what a run computes: its device, its threads, and the versions of the packages that figures depend on."""
+"""The environment of a run: device, threads, and versions of the packages that figures depend on."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Environment:
         return asdict(self)
 
     def differences(self, other: Environment) -> list[str]:
-        """Words what is different in another environment, as in `"torch 2.4.0, not 2.5.1"`."""
+        """Describes what is different in another environment, as in `"torch 2.4.0, not 2.5.1"`."""
         own, others = ({"device": each.device, "threads": each.threads, **each.versions} for each in (self, other))
         names = [name for name in own if name in others and own[name] != others[name]]
         return [f"{name} {own[name]}, not {others[name]}" for name in names]

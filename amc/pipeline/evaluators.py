@@ -1,4 +1,4 @@
-"""The evaluators of a search, one a family of pruning: the candidate's figures, and what its units are worth."""
+"""The evaluators of a search, one a family of pruning: figures of candidates, and saliencies of units."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def _numbers(values: Tensor) -> NDArray[np.float64]:
 
 
 def _must_run(dtype: torch.dtype, failure: str) -> ConfigurationError:
-    """Words that a network fails in a number format that was asked for."""
+    """Describes that a network fails in a number format that was asked for."""
     return ConfigurationError(
         f"the network must run in {dtype} to be scored so, but fails: {failure}; choose the dtype 'float32'"
     )

@@ -1,4 +1,4 @@
-"""The two families of pruning behind one face: what judges candidates, and what makes the networks delivered."""
+"""The two families of pruning behind one interface, which scores candidates and makes the delivered networks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from amc.utils.progress import Progress, silent
 
 
 class Family(Protocol):
-    """Judges the allocations of one task, and carries them out.
+    """Scores the allocations of one task, and carries them out.
 
     Attributes:
         evaluator: Scores the candidates of the search.

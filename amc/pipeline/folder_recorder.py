@@ -49,7 +49,7 @@ class FolderRecorder(Recorder):
         self._is_open = False
 
     def lock(self) -> None:
-        """Keeps other processes out of the folder, which exists.
+        """Locks the folder, which exists, against other processes.
 
         Raises:
             RunFolderError: If another process works there, or the folder cannot be written.
@@ -65,7 +65,7 @@ class FolderRecorder(Recorder):
         remove_unfinished(self.path)
 
     def open(self) -> None:
-        """Takes up what the folder, which exists, has of the run.
+        """Reads what the folder, which exists, holds of the run.
 
         Raises:
             RunFolderError: If another process works there, or a file is damaged beyond use.
@@ -79,7 +79,7 @@ class FolderRecorder(Recorder):
         self._is_open = True
 
     def close(self) -> None:
-        """Has the disk confirm the last lines, and lets other processes in."""
+        """Flushes the last lines to disk, and unlocks the folder."""
         for log in (self._log, *self._compared):
             log.finish()
         if self._lock is not None:

@@ -99,11 +99,11 @@ class Job:
 
 
 _FEW = 250
-"""Images of a search split below which its rewards move in steps that are worth a word."""
+"""Images of a search split below which its rewards move in steps that deserve a remark."""
 
 
 def _say_how_sure(task: Task, recorder: Recorder) -> None:
-    """Says so where the search split is so small that many candidates have one reward."""
+    """Warns where the search split is so small that many candidates have the same reward."""
     if task.data is None or task.measure is not None or not task.data.task.assigns_classes:
         return
     images = len(task.data.search)

@@ -1,4 +1,4 @@
-"""The folder of a run that was started from Python: the same call carries on with it."""
+"""The folder of a run that was started from Python; the same call continues it."""
 
 from __future__ import annotations
 

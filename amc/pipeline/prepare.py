@@ -38,7 +38,7 @@ from amc.utils.options import Chosen, create, spell
 _HALF = 0.5  # of the cost: what a schedule is checked with where there is no budget
 _HEAD_RATE, _HEAD_FACTOR = 0.1, 10.0
 """New layers alone take steps ten times as large as the whole network, up to this learning rate."""
-_FEW = 8  # masks that are held against the network's output
+_FEW = 8  # masks that are compared with the network's output
 
 
 def prepare(
@@ -158,7 +158,7 @@ def _check_finite(data: DataRoles) -> None:
 def _check_criterion(
     model: nn.Module, structure: ModelStructure, problem: PruningProblem, name: str, has_data: bool
 ) -> None:
-    """Tries a criterion on what it needs, so that a network that lacks it is rejected before work starts.
+    """Checks that a criterion has what it needs, before work starts.
 
     Raises:
         ConfigurationError: If it needs images where there are none, or something that the network has not.
@@ -194,7 +194,7 @@ def _check_outputs(model: nn.Module, data: DataRoles) -> None:
 
 
 def _check_number_format(model: nn.Module, image: Tensor) -> None:
-    """Tells what is wrong where a network fails on images of the data for their number format alone.
+    """Explains the failure where a network fails on images of the data for their number format alone.
 
     Raises:
         DataError: If it runs on them in its own number format only.
@@ -209,7 +209,7 @@ def _check_number_format(model: nn.Module, image: Tensor) -> None:
 
 
 def check_trained(task: Task, figure: float, recorder: Recorder, *, untrained: bool, images: int | None = None) -> None:
-    """Stops, or says so, where the dense network is no better than chance: nothing is lost by pruning it.
+    """Stops, or warns, where the dense network is no better than chance: it has nothing to lose by pruning.
 
     Args:
         task: The task.
@@ -235,7 +235,7 @@ def check_trained(task: Task, figure: float, recorder: Recorder, *, untrained: b
 def train_dense(task: Task, config: TrainConfig, recorder: Recorder) -> None:
     """Trains the dense network in place; continues where an earlier start was killed.
 
-    New layers of a trained network are trained alone first: what is behind random ones would be undone.
+    New layers of a trained network are trained alone first: random ones would spoil the layers before them.
 
     Raises:
         ConfigurationError: If there is no data to train on.

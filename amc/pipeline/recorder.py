@@ -1,4 +1,4 @@
-"""How a run tells what it does, and what it remembers of an earlier start.
+"""How a run reports what it does, and recalls an earlier start.
 
 The wiring in `amc.pipeline` reports to a `Recorder`. This one keeps nothing and prints nothing; `amc.report` has one
 that writes a run's folder and shows progress.
@@ -55,7 +55,7 @@ class Recorder:
         return contextlib.nullcontext(silent)
 
     def say(self, line: str) -> None:
-        """Tells one line to whoever watches."""
+        """Reports one line to whoever watches."""
 
     def recorded_episodes(self) -> Sequence[EpisodeResult]:
         """Returns the episodes of an earlier start of the same run, in order."""
@@ -99,7 +99,7 @@ class Recorder:
         """Keeps a JSON-able record of something finished, for a later start."""
 
     def checkpoint(self, name: str) -> Path | None:
-        """Returns the file that keeps a network's training from being lost, or None to keep none."""
+        """Returns the file for the state of a network's training, or None to keep none."""
         return None
 
 

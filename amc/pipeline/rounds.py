@@ -36,7 +36,7 @@ from amc.utils.options import create, file_stem
 
 @dataclass(frozen=True)
 class Carried:
-    """What the rounds have come to.
+    """The result of all rounds.
 
     Attributes:
         pruned: The network after the last pruning, before it was rewound or trained.
@@ -155,7 +155,7 @@ def part_of(problem: PruningProblem, before: Sequence[int], widths: Sequence[int
 def composed(
     dense: ModelStructure, kept: Mapping[int, Tensor], structure: ModelStructure, stays: Mapping[int, Tensor]
 ) -> dict[int, Tensor]:
-    """Puts what a round keeps of a pruned network into the channels of the dense one.
+    """Translates what a round keeps of a pruned network into channels of the dense one.
 
     Args:
         dense: Structure of the dense network.
@@ -234,7 +234,7 @@ class _Training:
 def _train(
     task: Task, training: _Training, model: nn.Module, keep: Callable[[nn.Module], None], recorder: Recorder
 ) -> str:
-    """Trains the network of a round in place, as the task and the round say; returns what there is to note of it."""
+    """Trains the network of a round in place, as the task and the round say; returns a note for the report."""
     step = training.step
     if task.tune is not None:
         returned = task.tune(model)
@@ -265,7 +265,7 @@ def _train(
 
 
 def _record(task: Task, step: Round, widths: Sequence[int], pruned: nn.Module, trained: nn.Module) -> dict[str, Any]:
-    """Returns the figures of a round; the difference of the accuracies is what pruning costs and training brings."""
+    """Returns the figures of a round: the accuracy after pruning, and after training."""
     return {
         "budget": step.budget,
         "cost": task.problem.cost(widths),

@@ -35,7 +35,7 @@ def write_progress(folder: Path, records: Mapping[str, Any]) -> None:
 
 
 def has_results(path: Path) -> bool:
-    """Tells whether a run's folder holds anything that took time."""
+    """Returns whether a run's folder holds anything that took time."""
     episodes, checkpoints = path / EPISODES, path / CHECKPOINTS
     has_episodes = episodes.is_file() and episodes.stat().st_size > 0
     has_checkpoints = checkpoints.is_dir() and any(checkpoints.iterdir())

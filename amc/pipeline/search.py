@@ -265,7 +265,7 @@ def best_candidates(outcome: SearchResult, count: int) -> list[Allocation]:
 
 
 def _best_on_all(outcome: SearchResult, evaluator: Evaluator, value: Value) -> EpisodeResult:
-    """Scores the best few on the whole split where they were not, and returns the best of them."""
+    """Scores the best few on the whole split, as far as they were not, and returns the best of them."""
     whole = max(result.score.images for result in outcome.episodes)
     first = {result.allocation.key(): result for result in reversed(outcome.episodes)}
     finalists = []
@@ -279,7 +279,7 @@ def _best_on_all(outcome: SearchResult, evaluator: Evaluator, value: Value) -> E
 
 
 class _Replay(EvaluatorProxy):
-    """Answers for the network where an earlier start has measured an allocation already."""
+    """Answers from the record where an earlier start has measured an allocation already."""
 
     def __init__(
         self, evaluator: Evaluator, recorded: Sequence[EpisodeResult], race: RacingEvaluator | None = None
@@ -302,7 +302,7 @@ class _Replay(EvaluatorProxy):
         return known
 
     def as_recorded(self, result: EpisodeResult) -> EpisodeResult:
-        """Returns an episode with the time that it took at first; warns once if the search takes another way."""
+        """Returns an episode with the time that it took at first; warns once if the search goes another way."""
         earlier = self._recorded.get(result.episode)
         if earlier is None:
             return result

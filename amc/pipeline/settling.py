@@ -31,7 +31,7 @@ _SMALL_IMAGE = 16
 def settled(
     recorder: Recorder, model: nn.Module, example: Any, device: DeviceLike, *, deterministic: bool = False
 ) -> Iterator[None]:
-    """Begins a run, and lets it compute with the threads that suit it; the caller's are back afterwards.
+    """Begins a run, with the number of threads that suits it; the caller's is restored afterwards.
 
     A run that is resumed keeps to the threads that it was begun with.
 
@@ -66,7 +66,7 @@ def fast_threads(model: nn.Module, example: Any, device: DeviceLike, *, determin
 
 
 def threads_for(model: nn.Module, example: Any, device: torch.device) -> int | None:
-    """Returns the threads with which a network runs fastest on a device; None where it is not for the CPU to say.
+    """Returns the threads with which a network runs fastest on a device; None where the CPU does not matter.
 
     Images of less than 16 pixels take one. For others a fraction of a second is measured.
     """

@@ -1,4 +1,4 @@
-"""Whether the smaller network is faster, too."""
+"""Measures whether the smaller network is also faster."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def compare_latency(task: Task, model: nn.Module) -> dict[str, Any]:
 
 
 def slower_note(latency: Mapping[str, Any], kind: str) -> str | None:
-    """Words a warning where a network became smaller and not faster, with what to try; None where it became faster.
+    """Describes a warning where a network became smaller and not faster, with what to try; None where it became faster.
 
     Args:
         latency: What `compare_latency` returned.

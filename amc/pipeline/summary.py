@@ -36,7 +36,7 @@ def policy_record(problem: PruningProblem, allocation: Allocation) -> dict[str, 
 
 
 def metric_title(task: Task, dense: float) -> str:
-    """Words what the figures of a run's networks are, and how sure they are: accuracies have a standard error.
+    """Describes the metric of a run's figures, with the standard error of accuracies.
 
     Args:
         task: The task.

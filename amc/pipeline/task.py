@@ -115,7 +115,7 @@ class Task:
 
 
 def _same(before: Tensor, after: Tensor | None) -> bool:
-    """Tells whether a tensor is what it was, NaN included."""
+    """Returns whether a tensor is unchanged, NaN included."""
     return after is not None and torch.equal(before.nan_to_num(), after.nan_to_num())
 
 

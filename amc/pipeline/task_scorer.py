@@ -29,7 +29,7 @@ class TaskScorer:
         Args:
             network: The working copy.
             search: The search split.
-            task: Bears metric and loss.
+            task: Has the metric and the loss.
             calibration: Inputs on which a candidate's batch norms are re-estimated; None leaves them.
         """
         self._network, self._task, self._fitting = network, task, BatchesThatFit()

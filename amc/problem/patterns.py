@@ -9,7 +9,7 @@ from amc.errors import UnknownNameError
 
 
 def matches(names: Iterable[str], pattern: str) -> bool:
-    """Tells whether any name matches a shell-style pattern such as `"layer1.*"` (case counts)."""
+    """Returns whether any name matches a shell-style pattern such as `"layer1.*"` (case counts)."""
     return any(fnmatchcase(name, pattern) for name in names)
 
 

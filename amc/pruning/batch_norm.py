@@ -12,12 +12,12 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def is_batch_norm(module: nn.Module | None) -> TypeGuard[BatchNorm]:
-    """Tells whether a module is a batch norm with running statistics; it may do more, such as an activation."""
+    """Returns whether a module is a batch norm with running statistics; it may do more, such as an activation."""
     return isinstance(module, BATCH_NORMS) and module.running_mean is not None and module.running_var is not None
 
 
 def is_affine(norm: nn.Module) -> bool:
-    """Tells whether a module is a batch norm with running statistics and nothing more: some have an activation too."""
+    """Returns whether a module is a batch norm with running statistics and nothing more: some have an activation too."""
     if not is_batch_norm(norm):
         return False
     children = list(norm.children())

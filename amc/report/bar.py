@@ -35,7 +35,7 @@ class StageColumn(ProgressColumn):
 
 @dataclass
 class StageLine:
-    """A line that fits any terminal: the bar shrinks first, then the note is cut; counts and time stay.
+    """A line that fits any terminal: the bar shrinks first, then the note; counts and time stay.
 
     Attributes:
         title: What is done.

@@ -1,4 +1,4 @@
-"""The files that sum a finished run up for a person."""
+"""The files that summarise a finished run."""
 
 from __future__ import annotations
 

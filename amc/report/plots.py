@@ -46,6 +46,6 @@ def plot_run(
 
 
 def _band(index: int) -> dict[str, float]:
-    """Returns the size of the line of a number: the first is the broadest, so that it shows under an equal one."""
+    """Returns the width of a line: the first is the broadest, so that it shows under an equal one."""
     breadth = max(1.0, 4.0 - index)
     return {"linewidth": breadth, "markersize": 3.0 + breadth}

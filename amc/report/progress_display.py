@@ -74,7 +74,7 @@ class ProgressDisplay:
 
 
 def duration(seconds: float) -> str:
-    """Words a duration: `"7.3 s"`, `"2 min 05 s"`, `"1 h 12 min"`."""
+    """Describes a duration: `"7.3 s"`, `"2 min 05 s"`, `"1 h 12 min"`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -22,7 +22,7 @@ from amc.utils.plain_yaml import MOST_BYTES, parse_yaml, read_yaml
 NO_DOWNLOAD = ("--data.download", "false")
 """Follows the options of a run's folder: its data are there, or the user asks for them."""
 _BEGINNING = {CONFIG, RUN, ENVIRONMENT, TENSORBOARD, LOCK, f"{LOCK}.json"}
-"""What every run begins with: where there is no more, nothing is lost by starting again."""
+"""What every run begins with: a folder with nothing else can be started again without loss."""
 
 
 class RunFolder:

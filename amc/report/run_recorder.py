@@ -100,11 +100,11 @@ class RunRecorder(FolderRecorder):
             ) from error
 
     def begun(self, config: RunConfig) -> RunConfig:
-        """Returns the options that the run was begun with: those in the folder, or of a new run `config`."""
+        """Returns the options that the run was started with: those in the folder, or `config` for a new run."""
         return config if self._folder is None else self._folder.config
 
     def begin(self) -> None:
-        """Makes the folder of a new run, or tells where a resumed one stands.
+        """Makes the folder of a new run, or says how far a resumed one is.
 
         Raises:
             RunFolderError: If the folder cannot be written, or another process has taken it meanwhile.

@@ -21,7 +21,7 @@ _TOP_1 = "top-1 on the test images, in percent"
 
 
 def summary_table(summary: Mapping[str, Any]) -> Table:
-    """Shows what a run came to: one row a network.
+    """Shows the results of a run: one row a network.
 
     Args:
         summary: As `summary.json` holds it.
@@ -53,7 +53,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
 
 
 def _notes(summary: Mapping[str, Any]) -> list[str]:
-    """Returns what is to be said of the networks, by who chose their allocation."""
+    """Returns the notes on the networks, by who chose their allocation."""
     by_name = {summary["agent"]: summary, **summary["baselines"]}
     notes = [f"{name}: {note}" for name, figures in by_name.items() for note in figures.get("notes", ())]
     latency = summary.get("latency_ms")
@@ -61,7 +61,7 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _speed(latency: Mapping[str, Any]) -> str:
-    """Words the measured latencies."""
+    """Describes the measured latencies."""
     how = f"{latency['engine']} on {latency['device']}, batch {latency['batch_size']}"
     times = f"dense {latency['dense']:.3g} ms, pruned {latency['pruned']:.3g} ms"
     return f"latency: {times} ({latency['ratio']:.2f} of the time; {how})"
@@ -145,7 +145,7 @@ def allocation_table(problem: PruningProblem, allocations: Mapping[str, Sequence
 
 
 def uncounted_note(uncounted: Mapping[str, int]) -> str:
-    """Words what FLOPs leave out: `"not counted in FLOPs: lstm (1 call)"`; empty if they leave out nothing.
+    """Describes what FLOPs leave out: `"not counted in FLOPs: lstm (1 call)"`; empty if they leave out nothing.
 
     Args:
         uncounted: How often each operator is called, by name.
@@ -154,7 +154,7 @@ def uncounted_note(uncounted: Mapping[str, int]) -> str:
 
 
 def own_rule_note(own_rule: Mapping[str, int]) -> str:
-    """Words which FLOPs are counted by a rule of our own; empty if none are."""
+    """Describes which FLOPs are counted by a rule of our own; empty if none are."""
     return f"FLOPs by a rule of amc's own, as fvcore counts none: {_calls(own_rule)}" if own_rule else ""
 
 
@@ -187,7 +187,7 @@ def _obstacle(index: int, group: ChannelGroup, problem: PruningProblem | None) -
 
 
 def _caption(uncounted: Mapping[str, int], own_rule: Mapping[str, int], metric: str = _TOP_1) -> str:
-    """Says under a table of networks what its figures are."""
+    """Explains the figures under a table of networks."""
     caption = f"accuracy: {metric}; FLOPs: a multiply-add is one"
     return "\n".join(filter(None, (caption, own_rule_note(own_rule), uncounted_note(uncounted))))
 
@@ -199,7 +199,7 @@ def _letter(place: int) -> str:
 
 
 def _budget(summary: Mapping[str, Any]) -> str:
-    """Words the budget of a run: `"budget 50.0% of the FLOPs and 40.0% of the parameters"`."""
+    """Describes the budget of a run: `"budget 50.0% of the FLOPs and 40.0% of the parameters"`."""
     shares = [
         f"{_share(limit, summary['costs'][metric]['dense'])} of the {noun_of(metric)}"
         for metric, limit in summary["budget"].items()
@@ -212,7 +212,7 @@ def _heading(metric: str) -> str:
 
 
 def _count(number: float) -> str:
-    """Words a count: `"126.6 M"`, `"41.2 k"`, `"640"`."""
+    """Describes a count: `"126.6 M"`, `"41.2 k"`, `"640"`."""
     for bound, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if number >= bound:
             return f"{number / bound:.1f}{unit}"

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def all_finite(tensor: Tensor) -> bool:
-    """Tells whether no element is NaN or infinite.
+    """Returns whether no element is NaN or infinite.
 
     A finite sum proves it, and costs far less than a look at every element; finite elements may have an infinite sum.
     """

@@ -29,7 +29,7 @@ def batch_length(example: Any) -> int:
 
 
 def is_batched(tensor: Tensor, length: int) -> bool:
-    """Tells whether a tensor of an example has the batch axis, whose length is `length`."""
+    """Returns whether a tensor of an example has the batch axis, whose length is `length`."""
     return tensor.dim() > 0 and tensor.shape[0] == length
 
 

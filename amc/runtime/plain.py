@@ -119,5 +119,5 @@ def _check_module(name: str, module: nn.Module) -> None:
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    """Tells whether a tensor holds its values itself, in floating point or as they are."""
+    """Returns whether a tensor holds its values itself, in floating point or as they are."""
     return not tensor.is_quantized and type(tensor.data) is Tensor

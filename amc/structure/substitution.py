@@ -69,7 +69,7 @@ def _restore(state: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
 
 
 def is_large(tensor: Tensor) -> bool:
-    """Tells whether a tensor would be made on demand."""
+    """Returns whether a tensor would be made on demand."""
     return tensor.numel() >= LARGE and tensor.is_floating_point()
 
 

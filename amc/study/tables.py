@@ -19,7 +19,7 @@ def half_width(values: Sequence[float]) -> float | None:
 
 
 def mean_with_interval(values: Sequence[float], digits: int) -> str:
-    """Words a mean with half its 95% interval: `"91.20 ± 0.31"`; the mean alone for one value, `"-"` for none."""
+    """Describes a mean with half its 95% interval: `"91.20 ± 0.31"`; the mean alone for one value, `"-"` for none."""
     if not values:
         return "-"
     half = half_width(values)
@@ -47,7 +47,7 @@ def agents_table(records: Iterable[Mapping[str, Any]]) -> str:
 
 
 def share_or_count(budget: float) -> str:
-    """Words a budget as the user gave it: a share in percent, or a count."""
+    """Describes a budget as the user gave it: a share in percent, or a count."""
     return f"{100 * budget:g}%" if budget <= 1 else f"{budget:,.0f}"
 
 

@@ -386,10 +386,10 @@ def _longest(shadow: Shadow) -> int:
 
 
 def _is(held: Any, size: int) -> bool:
-    """Tells whether what a module holds is a size; it may hold anything under a name."""
+    """Returns whether what a module holds is a size; it may hold anything under a name."""
     return type(held) is int and held == size
 
 
 def _are_sizes(held: Any) -> bool:
-    """Tells whether a module remembers sizes: lists of tensors, such as anchors, are none."""
+    """Returns whether a module remembers sizes: lists of tensors, such as anchors, are none."""
     return isinstance(held, (tuple, list)) and all(type(number) is int for number in held)

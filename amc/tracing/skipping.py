@@ -31,7 +31,7 @@ _VALUE_OPERATORS = frozenset({"nms", "_pack_padded_sequence"})
 
 
 def worthwhile(model: nn.Module) -> bool:
-    """Tells whether a network is so large that it is run for its shapes."""
+    """Returns whether a network is so large that it is run for its shapes."""
     return sum(parameter.numel() for parameter in model.parameters()) >= WORTHWHILE
 
 
@@ -152,7 +152,7 @@ def _to_meta(values: Any) -> Any:
 
 
 def _is_valid(name: str, args: tuple[Any, ...]) -> bool:
-    """Tells whether an operator would run, as far as it is not checked where there are shapes only."""
+    """Returns whether an operator would run, as far as it is not checked where there are shapes only."""
     tensors = tensors_in(args)
     if len({(tensor.dtype, tensor.device) for tensor in tensors}) > 1:
         return False
@@ -164,7 +164,7 @@ def _is_valid(name: str, args: tuple[Any, ...]) -> bool:
 
 
 def _reads_values(func: Any, args: tuple[Any, ...]) -> bool:
-    """Tells whether an operator hands values to Python, or the shape of its output depends on them."""
+    """Returns whether an operator hands values to Python, or the shape of its output depends on them."""
     name = func.overloadpacket.__name__
     if torch.Tag.data_dependent_output in func.tags or name in _VALUE_OPERATORS:
         return True

@@ -71,7 +71,7 @@ class Trial:
         return self.accept(self.accept(accepted, groups[:middle]), groups[middle:])
 
     def _condemned(self, index: int) -> bool:
-        """Tells whether two groups of the same kind have failed, and the last one does too; notes the reason if so."""
+        """Returns whether two groups of the same kind have failed, and the last one does too; notes the reason."""
         kind = self._kind(index)
         alike = [failed for failed in self.failures if self._kind(failed) == kind]
         if len(alike) < 2:
@@ -103,7 +103,7 @@ class Trial:
         return False
 
     def _proven(self, index: int) -> bool:
-        """Tells whether normalised channels compute the same in a cut network, if norms take no notice of zeros."""
+        """Returns whether normalised channels compute the same in a cut network, if norms take no notice of zeros."""
         if not (self.values and self.structure.groups[index].normalised):
             return True
         kept = {index: half_of(self.structure.groups[index].channels, index)}
@@ -225,7 +225,7 @@ def half_of(channels: int, group: int) -> Tensor:
 
 
 def agree(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
-    """Tells whether outputs have the same shapes and, relative to the largest, the same values."""
+    """Returns whether outputs have the same shapes and, relative to the largest, the same values."""
     if [tensor.shape for tensor in outputs] != [tensor.shape for tensor in expected]:
         return False
     filled = [(a, b) for a, b in zip(outputs, expected, strict=True) if b.numel()]

@@ -122,7 +122,7 @@ class ChannelUnits:
         self._marks[note].update(roots.tolist())
 
     def marked(self, labels: Any, note: str) -> bool:
-        """Tells whether any of the labels' classes carries a note."""
+        """Returns whether any of the labels' classes carries a note."""
         return not self._marks[note].isdisjoint(np.unique(self.find(labels)).tolist())
 
     def reason(self, root: int) -> str | None:

@@ -1,4 +1,4 @@
-"""Trainings that make a network worse, or its loss no number."""
+"""Trainings that diverge or make a network worse."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from amc.training.records import EpochRecord
 
 
 class DivergedError(ModelError):
-    """The loss is no number any more."""
+    """The loss has become NaN or infinite."""
 
 
 def warn_if_worse(start: EpochRecord, end: EpochRecord, images: int) -> None:
-    """Says so where a network is worse after its training than before, by more than the search split may err."""
+    """Returns a note where training made a network worse by more than the error of the search split."""
     before, after = start.accuracy / 100, end.accuracy / 100
     spread = sum(share * (1 - share) for share in (before, after) if 0 <= share <= 1)  # other metrics may lie outside
     error = math.sqrt(spread / images)

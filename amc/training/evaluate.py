@@ -78,7 +78,7 @@ def score_batches(batches: Iterable[Batch], task: TaskType) -> Score:
 
 
 def is_chance(accuracy: float, data: DataRoles, images: int | None = None) -> bool:
-    """Tells whether a figure is no better than that of guessing, as far as the number of images tells.
+    """Returns whether a figure is no better than guessing, given the number of images.
 
     Guessing always the most frequent class of the search split is right for its share of the images; an accuracy is no
     better if chance alone reaches it in one of twenty tests. An R2 is no better at 0 or below. Of other metrics nothing

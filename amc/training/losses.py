@@ -1,4 +1,4 @@
-"""What networks return in training, taken apart for the loss."""
+"""Separates the outputs that networks return in training."""
 
 from __future__ import annotations
 

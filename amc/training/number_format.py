@@ -1,4 +1,4 @@
-"""Which number format a network trains in: one step is tried, for code such as `out[keep] = f[keep]` takes one only."""
+"""Which number format a network trains in. One step is tried, as some code (`out[keep] = f[keep]`) takes only one."""
 
 from __future__ import annotations
 

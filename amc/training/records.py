@@ -1,4 +1,4 @@
-"""What training tells about itself."""
+"""What training reports."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TrainingProgress:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What an epoch came to.
+    """The figures of an epoch.
 
     Attributes:
         epoch: From 1; 0 is the network before its training.
@@ -60,7 +60,7 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training came to.
+    """The result of a training.
 
     Attributes:
         epochs: One record an epoch, those before a resumption included.

@@ -100,7 +100,7 @@ def remove_abandoned(folder: Path, age_s: float = 86_400.0) -> list[Path]:
 
 
 def is_unfinished(name: str) -> bool:
-    """Tells whether a file's name is that of one that a process has not finished."""
+    """Returns whether a file's name is that of one that a process has not finished."""
     return _UNFINISHED.search(name) is not None
 
 

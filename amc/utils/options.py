@@ -224,7 +224,7 @@ def _quoted(text: str) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    """Tells whether a text can be written without quotes."""
+    """Returns whether a text can be written without quotes."""
     if ";" in text or text != text.strip():
         return False
     try:

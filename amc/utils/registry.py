@@ -109,7 +109,7 @@ class Registry(Generic[T]):
         return iter(list(self._entries.values()))
 
     def __contains__(self, name: object) -> bool:
-        """Tells whether a name is registered."""
+        """Returns whether a name is registered."""
         if name not in self._entries:
             self._look_for_packages()
         return name in self._entries

@@ -81,12 +81,12 @@ def unpacked(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def is_packed(stored: Mapping[str, Tensor]) -> bool:
-    """Tells whether tensors of a file hold any that was taken apart."""
+    """Returns whether tensors of a file hold any that was taken apart."""
     return INDEX in stored
 
 
 def is_part(name: str) -> bool:
-    """Tells whether a tensor of a file holds parts of others."""
+    """Returns whether a tensor of a file holds parts of others."""
     return name in (INDEX, _BITS) or name.startswith(_VALUES)
 
 

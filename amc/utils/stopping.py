@@ -60,7 +60,7 @@ def deferring_stops() -> Iterator[None]:
 
 
 def stop_requested() -> bool:
-    """Tells whether a signal waits for a safe point."""
+    """Returns whether a signal waits for a safe point."""
     return _STOPS.received is not None and _STOPS.process == os.getpid()
 
 

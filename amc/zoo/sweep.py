@@ -53,7 +53,7 @@ class Examination:
         return all(result == OK for result in self.contracts.values())
 
     def is_of(self, size: int | None) -> bool:
-        """Tells whether it is of images of a size, None for any, or of a network that has another one only."""
+        """Returns whether it is of images of a size, None for any, or of a network that has another one only."""
         return size in (None, self.image_size, self.asked_size)
 
     def covers(self, contracts: Sequence[str]) -> bool:
@@ -67,7 +67,7 @@ class Examination:
         return replace(self, contracts={**earlier.contracts, **self.contracts})
 
     def line(self) -> str:
-        """Words the examination in one line, failures included."""
+        """Describes the examination in one line, failures included."""
         broken = "; ".join(f"{name}: {result}" for name, result in self.contracts.items() if result != OK)
         found = f"{self.prunable} of {self.groups} groups prunable, {self.share:.1%} of the FLOPs can go"
         held = "all contracts hold" if set(CONTRACTS) <= set(self.contracts) else f"held: {', '.join(self.contracts)}"

@@ -151,7 +151,7 @@ def _plan_jobs(
 
 
 def _can_be_refit(dense: nn.Module, layer: LayerSpec, options: ReconstructionOptions) -> bool:
-    """Tells whether a layer is one regression from its input to its output."""
+    """Returns whether a layer is one regression from its input to its output."""
     if layer.weight != f"{layer.name}.weight" or layer.kind == "attention" or layer.calls != 1:
         return False
     module = dense.get_submodule(layer.name)

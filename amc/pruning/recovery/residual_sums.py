@@ -183,7 +183,7 @@ class Summands:
             check_found(self._by_addition[step], taken is None or taken in [id(one) for one in args[:2]])
 
     def holds(self, found: ResidualSum | None) -> bool:
-        """Tells whether the other summand of a sum has been computed; there is nothing to wait for without a sum."""
+        """Returns whether the other summand of a sum has been computed; there is nothing to wait for without a sum."""
         return found is None or found.other in self._held
 
     def take(self, found: ResidualSum) -> Tensor:

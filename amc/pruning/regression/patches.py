@@ -17,7 +17,7 @@ READER_TYPES = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
 
 def is_reader(module: nn.Module) -> TypeGuard[Reader]:
-    """Tells whether a module is a convolution or a linear layer and nothing more.
+    """Returns whether a module is a convolution or a linear layer and nothing more.
 
     Subclasses that pad their input, or compute their weight, are no regression of the output on the input.
     """

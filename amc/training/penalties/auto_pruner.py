@@ -138,7 +138,7 @@ class AutoPruner(Term):
         self._coders, self._codes, self._weights, self._extra = {}, {}, {}, {}
 
     def state(self) -> dict[str, Any]:
-        """Returns the coders, their codes and optimiser, and how sharp and how strict they are."""
+        """Returns the coders, their codes and optimiser, with the scale and the weight of the ratio loss."""
         assert self._optimizer is not None
         return {
             "coders": {name: coder.weight.detach().clone() for name, coder in self._coders.items()},

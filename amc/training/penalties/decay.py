@@ -1,4 +1,4 @@
-"""L1 and L2 on weights, for magnitude pruning that follows."""
+"""L1 and L2 penalties on weights, to prepare for magnitude pruning."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class ChannelFactors:
         self._handles: list[RemovableHandle] = []
 
     def attach(self) -> None:
-        """Multiplies from now on."""
+        """Starts multiplying."""
         for name, layer in self._layers.items():
 
             def scale(_: nn.Module, inputs: object, output: Tensor, name: str = name) -> Tensor:
@@ -94,7 +94,7 @@ class ChannelFactors:
             self._handles.append(layer.register_forward_hook(scale))
 
     def detach(self) -> None:
-        """Multiplies no more."""
+        """Stops multiplying."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()

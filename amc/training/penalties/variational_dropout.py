@@ -1,4 +1,4 @@
-"""Sparse variational dropout: every weight learns how much noise it bears, and those that bear much go."""
+"""Sparse variational dropout: every weight learns how much noise it tolerates; those that tolerate much go."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def _weight(layer: nn.Module) -> nn.Parameter:
 
 
 def _can_be_noisy(layer: nn.Module) -> bool:
-    """Tells whether `apply_layer` runs a layer as it runs itself."""
+    """Returns whether `apply_layer` computes what the layer itself computes."""
     if isinstance(layer, nn.Linear):
         return True
     return isinstance(layer, _ConvNd) and not layer.transposed and layer.padding_mode == "zeros"
