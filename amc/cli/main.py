@@ -52,7 +52,9 @@ COMMANDS.register(
 COMMANDS.register("train", "amc.cli.train:COMMAND", "Train one policy over several networks and budgets, for others.")
 COMMANDS.register("policy", "amc.cli.policy:COMMAND", "Show a trained agent: its card, and what it does to a network.")
 COMMANDS.register("bench", "amc.cli.bench:COMMAND", "Time the search, and compare it with the reference procedure.")
-COMMANDS.register("profile", "amc.cli.profile:COMMAND", "Measure the latency of the networks that a network can be cut to.")
+COMMANDS.register(
+    "profile", "amc.cli.profile:COMMAND", "Measure the latency of the networks that a network can be cut to."
+)
 COMMANDS.register("zoo", "amc.cli.zoo:COMMAND", "Check which networks can be pruned, and how well.")
 
 

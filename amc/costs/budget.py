@@ -20,8 +20,8 @@ class Budget:
     A number in (0, 1] is the share of the dense network's cost that is kept; a whole number above 1 is absolute. Where
     several metrics are bounded, every one must hold: the bound that is nearest decides.
 
-    `Budget(latency=0.5)` and `Budget(latency_ms=4.0)` need a profile of the device (`amc profile`). Latencies are counted
-    in nanoseconds.
+    `Budget(latency=0.5)` and `Budget(latency_ms=4.0)` need a profile of the device (`amc profile`). Latencies are
+    counted in nanoseconds.
 
     Attributes:
         bounds: The bounds by metric, as they were given; see `amc.costs.metrics.METRICS` for the names.

@@ -17,7 +17,7 @@ def is_batch_norm(module: nn.Module | None) -> TypeGuard[BatchNorm]:
 
 
 def is_affine(norm: nn.Module) -> bool:
-    """Returns whether a module is a batch norm with running statistics and nothing more: some have an activation too."""
+    """Returns whether a module is a batch norm with running statistics and nothing more: some also activate."""
     if not is_batch_norm(norm):
         return False
     children = list(norm.children())
