@@ -9,6 +9,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_NEAR, _LESS_NEAR = 0.6, 0.4
+"""How alike a name and the one meant are, from 0 to 1."""
+_SHOWN = 20
+
 
 class AmcError(Exception):
     """Base of everything `amc` raises on purpose."""
@@ -75,11 +79,14 @@ def suggest(name: str, known: Iterable[str]) -> str:
         known: All valid names.
 
     Returns:
-        "did you mean ...?" with up to three near names, else the list of valid names (at most twenty).
+        "did you mean ...?" with up to three near names, else the list of valid names (at most twenty). Of more than
+        twenty, names that are less near are named rather than the first of the alphabet.
     """
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=_NEAR)
+    if not near and len(names) > _SHOWN:
+        near = difflib.get_close_matches(name, names, n=3, cutoff=_LESS_NEAR)
     if near:
         return f"did you mean {' or '.join(repr(match) for match in near)}?"
-    shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
     return f"valid names: {shown or '(none)'}"

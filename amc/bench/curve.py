@@ -13,6 +13,7 @@ from amc.data import DataRoles
 from amc.data.image_set import ImageSet
 from amc.models import create_model, example_input_shape
 from amc.pipeline.prepare import prepare
+from amc.pipeline.recorder import Recorder
 from amc.pipeline.search import SearchConfig, check_search
 from amc.pipeline.task import Task
 from amc.pruning import PruningConfig
@@ -62,6 +63,7 @@ def measure_curve(
     rounds: int,
     device: str = "auto",
     dtype: str = "auto",
+    recorder: Recorder | None = None,
 ) -> Iterator[CurvePoint]:
     """Times searches of networks with random weights.
 
@@ -74,6 +76,7 @@ def measure_curve(
         rounds: Searches a network.
         device: Where to compute.
         dtype: Number format of the candidates.
+        recorder: Shows the progress within a network.
 
     Yields:
         One point a network, as soon as it is known.
@@ -86,7 +89,7 @@ def measure_curve(
     for name in models:
         task = _random_task(name, budget, pruning, images, search.seed, device, dtype)
         check_search(task.problem, search)
-        watch = SearchWatch(task, search)
+        watch = SearchWatch(task, search, recorder)
         for turn in range(rounds):
             watch.play(turn)
         speed = watch.result()

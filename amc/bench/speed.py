@@ -19,12 +19,14 @@ from amc.errors import ConfigurationError
 from amc.pipeline.deliver import Workshop
 from amc.pipeline.evaluators import FilterEvaluator
 from amc.pipeline.racing import RacingEvaluator
+from amc.pipeline.recorder import Recorder
 from amc.pipeline.search import SearchConfig, search_policy
 from amc.pipeline.task import Task
 from amc.pruning import CandidateNetwork
 from amc.runtime import resolve_device, resolve_dtype
 from amc.structure import Allocation
 from amc.utils.conversion import SEEDS
+from amc.utils.progress import steps_of
 from envs.pruning_env import PruningEnv
 
 SECTIONS = ("forward", "recalibration", "assembly", "agent", "environment", "rest")
@@ -142,32 +144,38 @@ class BenchReport:
         }
 
 
-def measure_speed(task: Task, search: SearchConfig, config: BenchConfig) -> BenchReport:
+def measure_speed(
+    task: Task, search: SearchConfig, config: BenchConfig, recorder: Recorder | None = None
+) -> BenchReport:
     """Lets the search and the reference procedure take turns.
 
     Args:
         task: The network, its data and the budget.
         search: The search; every round is a whole one, with a seed of its own.
         config: How to measure.
+        recorder: Shows the progress.
 
     Raises:
         ConfigurationError: If single weights are to be pruned.
     """
     device = resolve_device(task.device)
-    watch = SearchWatch(task, search)
+    recorder = recorder or Recorder()
+    watch = SearchWatch(task, search, recorder)
     watch.play(0)
     peak = peak_memory()
     reference, setup = None, 0.0
     if config.reference_episodes:
         start = time.perf_counter()
-        reference = ReferenceProcedure(task, config.reference_rows)
+        with recorder.stage("sample activations for the reference", 1) as advance:
+            reference = ReferenceProcedure(task, config.reference_rows)
+            advance(1.0)
         setup = time.perf_counter() - start
     reference_seconds = []
     for turn in range(config.rounds):
         if turn:
             watch.play(turn)
         if reference is not None:
-            reference_seconds.append(_time_scores(reference, watch.spread(config.reference_episodes)))
+            reference_seconds.append(_time_scores(reference, watch.spread(config.reference_episodes), recorder))
     return BenchReport(
         search=replace(watch.result(), peak_memory=peak, peak_device_memory=peak_device_memory(device)),
         reference=None if reference is None else ReferenceSpeed(setup, tuple(reference_seconds), reference.memory),
@@ -180,20 +188,25 @@ def measure_speed(task: Task, search: SearchConfig, config: BenchConfig) -> Benc
 class SearchWatch:
     """Times whole searches of one task."""
 
-    def __init__(self, task: Task, search: SearchConfig) -> None:
+    def __init__(self, task: Task, search: SearchConfig, recorder: Recorder | None = None) -> None:
         """Sets the search up, and scores one candidate to warm up.
+
+        Args:
+            task: The network, its data and the budget.
+            search: The search.
+            recorder: Shows the progress.
 
         Raises:
             ConfigurationError: If single weights are to be pruned.
         """
         if task.problem.kind != "filter":
             raise ConfigurationError("the split is measured for filters; choose --pruning.family filter")
-        self._task, self._search = task, search
+        self._task, self._search, self._recorder = task, search, recorder or Recorder()
         self._device = resolve_device(task.device)
         settle = torch.cuda.synchronize if self._device.type == "cuda" else None
         self._clock = SectionClock("rest", settle=settle)
         start = time.perf_counter()
-        self._workshop = Workshop(task)
+        self._workshop = Workshop(task, self._recorder)
         self._setup = time.perf_counter() - start
         self._workshop.evaluator.score(
             task.problem.allocation(task.problem.project([1.0] * len(task.problem.decisions)))
@@ -207,7 +220,7 @@ class SearchWatch:
         agent = _TimedAgent(create_agent(config.agent), self._clock)
         before = self._clock.total
         with self._sections(), self._clock.running():
-            outcome = search_policy(self._task.problem, self._workshop.evaluator, config, agent=agent)
+            outcome = search_policy(self._task.problem, self._workshop.evaluator, config, self._recorder, agent=agent)
         self._seconds.append((self._clock.total - before) / len(outcome.episodes))
         self._episodes += outcome.episodes
 
@@ -258,9 +271,11 @@ class _TimedAgent:
             return self._agent.search(*args, **keywords)
 
 
-def _time_scores(score: Callable[[Allocation], object], allocations: Sequence[Allocation]) -> float:
+def _time_scores(score: Callable[[Allocation], object], allocations: Sequence[Allocation], recorder: Recorder) -> float:
     """Returns the mean seconds of a score."""
-    start = time.perf_counter()
-    for allocation in allocations:
-        score(allocation)
-    return (time.perf_counter() - start) / len(allocations)
+    with recorder.stage("the reference procedure", len(allocations), "episodes") as advance:
+        start, step = time.perf_counter(), steps_of(len(allocations), advance)
+        for allocation in allocations:
+            score(allocation)
+            step()
+        return (time.perf_counter() - start) / len(allocations)

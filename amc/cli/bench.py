@@ -102,17 +102,21 @@ def _rules(options: jsonargparse.Namespace) -> BenchConfig:
 def _speed(config: RunConfig, options: jsonargparse.Namespace) -> dict[str, Any]:
     """Measures one network on its data."""
     from amc.bench import measure_speed, speed_table
-    from amc.cli.setup import display, load_roles, open_task
+    from amc.cli.setup import display, load_roles, open_task, with_new_head
     from amc.pipeline.config import budget_of
+    from amc.pipeline.recorder import ShowingRecorder
     from amc.pipeline.search import check_search
     from amc.pipeline.settling import fast_threads
     from amc.report.tables import render
 
-    task, _ = open_task(config, load_roles(config.data, config.seed, display()), budget=budget_of(config))
+    shown = display(options)
+    data = load_roles(config.data, config.seed, shown)
+    config = with_new_head(config, data, shown, trained=False)
+    task, _ = open_task(config, data, shown, budget=budget_of(config))
     search = replace(config, policy=None).search
     check_search(task.problem, search)
     with fast_threads(task.model, task.example_input, config.device, deterministic=config.deterministic):
-        report = measure_speed(task, search, _rules(options))
+        report = measure_speed(task, search, _rules(options), ShowingRecorder(shown))
     print(render(speed_table(report)), end="")
     return {"model": config.model, **report.as_dict()}
 
@@ -124,9 +128,10 @@ def _curve(config: RunConfig, options: jsonargparse.Namespace) -> dict[str, Any]
     from amc.bench import curve_table, measure_curve
     from amc.cli.setup import display
     from amc.pipeline.config import budget_of
+    from amc.pipeline.recorder import ShowingRecorder
     from amc.report.tables import render
 
-    names, shown, points = listed(options.curve), display(), []
+    names, shown, points = listed(options.curve), display(options), []
     if not names:
         raise ConfigurationError(f"--curve must name networks, comma-separated, not {options.curve!r}")
     images = _CURVE_IMAGES if config.data.search_images is None else config.data.search_images
@@ -142,6 +147,7 @@ def _curve(config: RunConfig, options: jsonargparse.Namespace) -> dict[str, Any]
             rounds=options.rounds,
             device=config.device,
             dtype=config.dtype,
+            recorder=ShowingRecorder(shown),
         ):
             points.append(point)
             advance(len(points) / len(names), point.model)

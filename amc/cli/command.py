@@ -69,10 +69,11 @@ class Parser(jsonargparse.ArgumentParser):
 
     Attributes:
         check_config_file: Called with the path of every `--config` before it is parsed, with the names of options
-            that it may hold and with what the user wrote; words what is wrong with the file.
+            that it may hold and with what the user wrote; words what is wrong with the file, and returns what of it is
+            to be parsed: a path, or text.
     """
 
-    check_config_file: Callable[[str, Collection[str], Sequence[str]], None] | None = None
+    check_config_file: Callable[[str, Collection[str], Sequence[str]], str] | None = None
 
     def parse(self, arguments: Sequence[str], defaults: Sequence[str] = ()) -> jsonargparse.Namespace:
         """Parses a command line.
@@ -86,12 +87,12 @@ class Parser(jsonargparse.ArgumentParser):
             ConfigurationError: If a value or a configuration file cannot be used.
         """
         self._refuse_unknown_options(arguments)
-        self._check_config_files(defaults, (), arguments)  # of a run's folder: a run's options and no others
-        self._check_config_files(arguments, {action.dest for action in self._actions}, arguments)
+        defaults = self._with_checked_files(defaults, (), arguments)  # of a run's folder: its options and no others
+        checked = self._with_checked_files(arguments, {action.dest for action in self._actions}, arguments)
         try:
             # jsonargparse prints notices of its own to stderr; what matters of them is in the exception.
             with contextlib.redirect_stderr(io.StringIO()):
-                options = self.parse_args([*defaults, *arguments])
+                options = self.parse_args([*defaults, *checked])
         except (argparse.ArgumentError, jsonargparse.ArgumentError) as error:
             raise ConfigurationError(_plain(str(error))) from error
         options[WORDS] = list(arguments)
@@ -110,14 +111,21 @@ class Parser(jsonargparse.ArgumentParser):
                     raise ConfigurationError(f"unknown option {name!r}; did you mean {meant!r}?")
                 raise UnknownNameError("option", name, known)
 
-    def _check_config_files(self, arguments: Sequence[str], options: Collection[str], words: Sequence[str]) -> None:
-        """Hands every `--config FILE` and `--config=FILE` to `check_config_file`, with the options it may hold."""
+    def _with_checked_files(
+        self, arguments: Sequence[str], options: Collection[str], words: Sequence[str]
+    ) -> list[str]:
+        """Puts what `check_config_file` returns in the place of every `--config FILE` and `--config=FILE`."""
+        found = list(arguments)
         if self.check_config_file is None:
-            return
-        for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
+            return found
+        for place, argument in enumerate(arguments):
             name, separator, value = argument.partition("=")
-            if name == "--config":
-                self.check_config_file(value if separator else following, options, words)
+            if name == "--config" and separator:
+                found[place] = f"--config={self.check_config_file(value, options, words)}"
+            elif name == "--config":
+                following = arguments[place + 1] if place + 1 < len(arguments) else ""
+                found[place + 1 : place + 2] = [self.check_config_file(following, options, words)]
+        return found
 
 
 def _plain(message: str) -> str:

@@ -30,14 +30,14 @@ def run(options: jsonargparse.Namespace) -> None:
 
     config = run_config(options)
     path = output_of(options, config)
-    shown = display()
+    shown = display(options)
     opened = RunRecorder(
         path, config, shown, command="compress", resumed=options.resumed, mix_scores=options.mix_scores
     )
     with opened as recorder:
         data = load_roles(config.data, config.seed, shown)
         config = with_new_head(config, data, shown)
-        task, source = open_task(config, data, budget=budget_of(config), schedule=config.schedule)
+        task, source = open_task(config, data, shown, budget=budget_of(config), schedule=config.schedule)
         train, untrained = config.train if config.trains_first else None, config.allows_untrained
         result = Job(task, config.search, source, train, config.compare, untrained=untrained).carry_out(recorder)
         table = write_report(path, result)

@@ -55,17 +55,18 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.runtime import resolve_device
     from amc.training import evaluate, is_chance
 
-    config = run_config(options)
+    config, shown = run_config(options), display(options)
     if options.run is not None:
         check_started_from(Path(options.run))
         model, name = load_run(Path(options.run), trust=trusted(options)), options.run
-    data = load_roles(config.data, config.seed, display())
+    data = load_roles(config.data, config.seed, shown)
     if options.run is None:
         (model, _), name = build_model(config, data.num_classes), config.model
     check_images(model, data)
-    accuracy = evaluate(model, data.test, device=resolve_device(config.device)).accuracy
+    with shown.stage("test the network", len(data.test), "images") as advance:
+        accuracy = evaluate(model, data.test, device=resolve_device(config.device), advance=advance).accuracy
     if is_chance(accuracy, data):
-        display().say("the accuracy is no more than chance: give trained weights with --weights")
+        shown.say("the accuracy is no more than chance: give trained weights with --weights")
     sparse = options.run is not None and is_sparse(Path(options.run), config)
     example = example_of(data, None)
     costs = costs_of(model.cpu(), example, sparse=sparse)

@@ -11,6 +11,7 @@ import jsonargparse
 
 from amc.cli.command import Command
 from amc.cli.consent import add_trust_option, trusted
+from amc.cli.options import add_progress_option
 from amc.cli.resume import check_started_from
 from amc.errors import ConfigurationError
 from amc.utils.plain_json import read_json
@@ -18,6 +19,7 @@ from amc.utils.plain_json import read_json
 if TYPE_CHECKING:
     from amc.export import ExportReport
     from amc.export.comparison import Comparison
+    from amc.utils.progress_display import ProgressDisplay
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
@@ -50,6 +52,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         "--seconds", metavar="N", type=float, default=20.0, help="Time for measuring latency; 0 for no measurement."
     )
     add_trust_option(parser)
+    add_progress_option(parser)
 
 
 def run(options: jsonargparse.Namespace) -> None:
@@ -80,7 +83,7 @@ def run(options: jsonargparse.Namespace) -> None:
     trust = trusted(options)
     with current_folder_on_path() if trust else nullcontext():
         networks = open_run(folder, options.input_shape, trust=trust)
-    shown = display()
+    shown = display(options)
     with shown.stage(f"export to {options.format}", 1, "files") as advance:
         report = export_model(
             networks.pruned,
@@ -102,11 +105,31 @@ def run(options: jsonargparse.Namespace) -> None:
             advance=advance,
         )
         advance(1.0)
+    _remember(folder, report, comparison, shown)
     print(_words(report, comparison))
     if comparison.latencies:
         print(render(latency_table(comparison)), end="")
     if comparison.hint:
         print(comparison.hint)
+
+
+def _remember(folder: Path, report: ExportReport, comparison: Comparison, shown: ProgressDisplay) -> None:
+    """Adds what was measured to the run's figures, by format; an export before of the same format is replaced."""
+    from amc.export.record import export_record
+    from amc.storage.names import SUMMARY
+    from amc.utils.json_files import write_json
+
+    file = folder / SUMMARY
+    if not file.is_file():
+        shown.say(f"{folder} has no {SUMMARY}: what was measured is not kept")
+        return
+    try:
+        summary = read_json(file)
+        exports = summary.get("exports")
+        known = exports if isinstance(exports, dict) else {}
+        write_json(file, {**summary, "exports": {**known, report.format: export_record(report, comparison)}})
+    except (OSError, ValueError) as error:
+        shown.say(f"what was measured is not kept: {file} must be readable and writable: {error}")
 
 
 def _metadata(folder: Path) -> dict[str, str]:

@@ -60,10 +60,9 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.runtime.call import move
     from amc.storage.load import read_architecture
     from amc.storage.save import save_network
-    from amc.training import evaluate
     from amc.utils.json_files import write_json
 
-    file, config, shown = _network_file(options), run_config(options), display()
+    file, config, shown = _network_file(options), run_config(options), display(options)
     folder = file.parent
     check_started_from(folder, config)
     if config.finetune.epochs < 1:
@@ -82,11 +81,11 @@ def run(options: jsonargparse.Namespace) -> None:
         teacher = build_model(config, data.num_classes)[0] if has_teacher else None
         if teacher is None and (config.finetune.distillation or config.finetune.feature_distillation):
             shown.say("without the trained dense network (--weights FILE) the labels alone teach")
-        before = evaluate(model, data.test, device=config.device).accuracy
+        before = _tested(model, data, config, recorder, "before")
         with settled(recorder, model, example_of(data, None), config.device, deterministic=config.deterministic):
             sparse = is_sparse(folder, config)
             note = _train(model, teacher, data, config, recorder, sparse=sparse)
-            after = evaluate(model, data.test, device=config.device).accuracy
+            after = _tested(model, data, config, recorder, "after")
             move(model, device="cpu")
             save_network(path, model, architecture)
         if (record := preprocessing_record(data.test)) is not None:
@@ -140,6 +139,14 @@ def _train(
             checkpoint=recorder.checkpoint("network"),
         )
     return result.note
+
+
+def _tested(model: nn.Module, data: DataRoles, config: RunConfig, recorder: Recorder, when: str) -> float:
+    """Returns the test accuracy of a network before or after its training, in percent."""
+    from amc.training import evaluate
+
+    with recorder.stage(f"test the network {when} fine-tuning", len(data.test), "images") as advance:
+        return evaluate(model, data.test, device=config.device, advance=advance).accuracy
 
 
 def _summary(

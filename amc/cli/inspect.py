@@ -68,7 +68,7 @@ def run(options: jsonargparse.Namespace) -> None:
     if options.list:
         print("\n".join(model_names()))
         return
-    from amc.cli.setup import build_model, example_for, names_data
+    from amc.cli.setup import TRACING, build_model, display, example_for, names_data
     from amc.costs.agreement import check_dense_flops
     from amc.costs.counting import operators_by_own_rule, uncounted_operators
     from amc.models.quick_weights import QuickWeights
@@ -86,7 +86,9 @@ def run(options: jsonargparse.Namespace) -> None:
     if options.shape is None and is_own_code(config.model) and not names_data(config):
         _check_guess(model, example)
     large = worthwhile(model)
-    structure = trace_structure(model, example, verify="shapes" if large else "values")
+    with display(options).stage(TRACING, 1) as advance:
+        structure = trace_structure(model, example, verify="shapes" if large else "values")
+        advance(1.0)
     try:
         problem, obstacle = build_problem(structure, None, config.pruning), None
     except ModelError as error:

@@ -5,21 +5,21 @@ from __future__ import annotations
 import argparse
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jsonargparse
 
 from amc.cli.command import Parser
-from amc.cli.consent import add_trust_option, check_consent, check_download
+from amc.cli.config_files import FIELDS, config_file_for
+from amc.cli.consent import add_trust_option
 from amc.cli.spelling import CHOICES, SPELLINGS, read_spellings
-from amc.errors import ConfigurationError
-from amc.pipeline.config import RunConfig
+from amc.pipeline.config import DEFAULT_WEIGHTS, RunConfig
 from amc.report.run_folder import NO_DOWNLOAD
 from amc.runtime import resolve_device
 from amc.runtime.blocks import settled
 from amc.storage.names import ARCHITECTURE, CONFIG, DENSE
-from amc.utils import plain_yaml
 from amc.utils.conversion import from_mapping
 
 _METAVARS = {
@@ -63,12 +63,21 @@ def add_run_options(parser: jsonargparse.ArgumentParser, hide: Collection[str] =
 
     Args:
         parser: The subcommand's parser.
-        hide: Options, or whole sections, that the subcommand has no use for: refused on the command line, but
-            accepted in a file, so that one file serves all subcommands.
+        hide: Options, or whole sections, that the subcommand has no use for: refused on the command line, but left
+            out of a file with a line that says so, so that one file serves all subcommands.
     """
     parser.add_argument("--config", action="config", metavar="FILE", help="YAML file with any of the options below.")
     parser.add_class_arguments(RunConfig, as_group=True)
     add_trust_option(parser)
+    parser.add_argument(
+        "--download_weights",
+        "--weights.download",
+        metavar="true|false",
+        type=bool,
+        default=False,
+        help="Fetch the weights of --weights DEFAULT where this machine does not have them.",
+    )
+    add_progress_option(parser)
     hide = {*hide, *_WITHOUT_EFFECT}
     for action in parser._actions:
         if action.dest in SPELLINGS or action.dest in CHOICES:
@@ -87,7 +96,18 @@ def add_run_options(parser: jsonargparse.ArgumentParser, hide: Collection[str] =
         if all(action.help == argparse.SUPPRESS for action in group._group_actions):
             group.title = group.description = None
     if isinstance(parser, Parser):
-        parser.check_config_file = check_config_file
+        parser.check_config_file = partial(config_file_for, parser.prog, hidden=hide)
+
+
+def add_progress_option(parser: jsonargparse.ArgumentParser) -> None:
+    """Adds `--progress`."""
+    parser.add_argument(
+        "--progress",
+        metavar="true|false",
+        type=bool,
+        default=True,
+        help="Show on stderr how far the work is and how long it will take.",
+    )
 
 
 def _take_any_form(action: argparse.Action) -> None:
@@ -103,16 +123,22 @@ def _is_switch(action: argparse.Action) -> bool:
 
 
 def run_config(options: jsonargparse.Namespace) -> RunConfig:
-    """Returns the configuration that the options describe.
+    """Returns the configuration that the options describe, with a file in place of `--weights DEFAULT`.
 
     Raises:
         ConfigurationError: If a value has the wrong type.
+        CheckpointError: If published weights are asked for, and are not here and may not be fetched.
     """
     record = read_spellings(options.as_dict())
     config = from_mapping(RunConfig, {name: value for name, value in record.items() if name in FIELDS})
     # Written out, as in auto:16, so that a run that is resumed elsewhere keeps to the widths that it was begun with.
     step = settled(config.pruning.round_to, resolve_device(config.device))
-    return replace(config, pruning=replace(config.pruning, round_to=step))
+    config = replace(config, pruning=replace(config.pruning, round_to=step))
+    if config.weights != DEFAULT_WEIGHTS:
+        return config
+    from amc.cli.setup import with_published_weights  # here, as it loads PyTorch
+
+    return with_published_weights(config, options)
 
 
 def add_output_options(
@@ -161,49 +187,3 @@ def option_value(words: Sequence[str], name: str) -> str | None:
         if given == name:
             return value if separator else following
     return None
-
-
-def check_config_file(path: str, options: Collection[str] = (), words: Sequence[str] = ()) -> None:
-    """Checks that a YAML file holds options of a run, or others of the subcommand, and nothing else.
-
-    Args:
-        path: The file.
-        options: Names of all options of the subcommand; jsonargparse checks those that are not a run's.
-        words: The command line; what it does not name itself is not run.
-
-    Raises:
-        ConsentError: If the file names code to run or a download, and the command line does not ask for it.
-        ConfigurationError: If the file is missing, is no YAML, or holds an unknown option or a value of the wrong type.
-    """
-    written = read_yaml(Path(path))
-    check_consent(Path(path), written, words)  # before anything that is named is looked up
-    if options:  # what comes from a run's folder is followed by NO_DOWNLOAD
-        check_download(Path(path), written, words)
-    # Printed configurations hold every option; one that only the command line can give is left out if it is not given.
-    record = {name: value for name, value in read_spellings(written).items() if not (name in _ASKED and value is False)}
-    own = set(options) - FIELDS - _NOT_IN_FILES
-    from_mapping(RunConfig, {name: value for name, value in record.items() if name not in own})
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads a YAML file that holds a mapping.
-
-    Raises:
-        ConfigurationError: If the file is missing or holds something else.
-    """
-    try:
-        record = plain_yaml.read_yaml(path)
-    except OSError as error:
-        raise ConfigurationError(f"the configuration file must be a readable YAML file: {error}") from error
-    except ValueError as error:
-        raise ConfigurationError(f"{path} must be plain YAML: {error}") from error
-    if not isinstance(record, dict):
-        held = "and is empty" if record is None else f"not a {type(record).__name__}"
-        raise ConfigurationError(f"{path} must hold options by name ('episodes: 300'), {held}")
-    return {str(name): value for name, value in record.items()}
-
-
-_NOT_IN_FILES = {"config", "help", "print_config", "resume", "trust"}
-"""Options that only the command line has: another file, named in a file, would be read unchecked."""
-_ASKED = {"resume", "trust", "mix_scores"}
-FIELDS = frozenset(RunConfig.__dataclass_fields__)

@@ -21,6 +21,7 @@ from amc.utils.conversion import from_mapping
 if TYPE_CHECKING:
     from amc.data import DataRoles
     from amc.pipeline.config import RunConfig
+    from amc.utils.progress_display import ProgressDisplay
 
 _UNUSED = (
     "model", "weights", "classes", "agent", "episodes", "reward", "first_images", "allocation_mode", "schedule",
@@ -58,8 +59,8 @@ def run(options: jsonargparse.Namespace) -> None:
     """
     from amc.cli.setup import check_images, display, load_run
     from amc.pipeline.pack import check_free, pack
+    from amc.pipeline.recorder import ShowingRecorder
     from amc.report.packing_table import accuracy_line, packing_table, sizes_line
-    from amc.report.shown_stages import ShownStages
     from amc.report.tables import render
     from amc.storage.load import read_architecture
     from amc.storage.packed import dense_size, unpacked_size
@@ -70,7 +71,8 @@ def run(options: jsonargparse.Namespace) -> None:
     check_free(out, overwrite=options.overwrite)
     check_started_from(folder, config)
     model, architecture = load_run(folder, trust=trusted(options)), read_architecture(folder)
-    data, shown = _data(folder, config), display()
+    shown = display(options)
+    data = _data(folder, config, shown)
     if data is not None:
         check_images(model, data)
     elif settings.pack_epochs:
@@ -85,7 +87,7 @@ def run(options: jsonargparse.Namespace) -> None:
         seed=config.seed,
         device=config.device,
         overwrite=options.overwrite,
-        recorder=ShownStages(shown),
+        recorder=ShowingRecorder(shown),
     )
     print(render(packing_table(report)), end="")
     if report.accuracy:
@@ -94,13 +96,13 @@ def run(options: jsonargparse.Namespace) -> None:
     print(sizes_line(report, sizes))
 
 
-def _data(folder: Path, config: RunConfig) -> DataRoles | None:
+def _data(folder: Path, config: RunConfig, shown: ProgressDisplay) -> DataRoles | None:
     """Loads the data of the run; None where its folder does not name any, as one that was saved from Python."""
-    from amc.cli.setup import display, load_roles, names_data
+    from amc.cli.setup import load_roles, names_data
 
     if not (folder / CONFIG).is_file() and not names_data(config):
         return None
-    return load_roles(config.data, config.seed, display())
+    return load_roles(config.data, config.seed, shown)
 
 
 COMMAND = Command(

@@ -60,11 +60,11 @@ def run(options: jsonargparse.Namespace) -> None:
 
 def _try(options: jsonargparse.Namespace) -> None:
     """Lets the agent play the network that the options name."""
-    from amc.cli.setup import display, load_roles, open_task
+    from amc.cli.setup import display, load_roles, open_task, with_new_head
     from amc.pipeline.deliver import Workshop
     from amc.pipeline.policies import check_policy, play_policy, problems_at
     from amc.pipeline.prepare import train_dense
-    from amc.pipeline.recorder import Recorder
+    from amc.pipeline.recorder import ShowingRecorder
     from amc.pipeline.settling import fast_threads
     from amc.report.policy_tables import actions_table
     from amc.report.tables import render
@@ -75,14 +75,16 @@ def _try(options: jsonargparse.Namespace) -> None:
     if not options.budgets:
         raise ConfigurationError("--budgets must name at least one share, such as 0.5")
     search = replace(replace(config, policy=options.file).search, episodes=0)
-    shown = display()
-    task, _ = open_task(config, load_roles(config.data, config.seed, shown))
+    shown = display(options)
+    data = load_roles(config.data, config.seed, shown)
+    config = with_new_head(config, data, shown)
+    task, _ = open_task(config, data, shown)
     problems = problems_at(task, options.metric, options.budgets)
     check_policy(problems, search)
     with fast_threads(task.model, task.example_input, config.device, deterministic=config.deterministic):
         if config.trains_first:
-            train_dense(task, config.train, Recorder())
-        played = play_policy(Workshop(task), problems, search)
+            train_dense(task, config.train, ShowingRecorder(shown))
+        played = play_policy(Workshop(task, ShowingRecorder(shown)), problems, search)
     print(render(actions_table(config.model, problems, played)))
 
 

@@ -106,7 +106,7 @@ def run(options: jsonargparse.Namespace) -> None:
     example, classes = example_for(config, options.shape)
     model, _ = build_model(config, classes)
     structure = trace_structure(model.eval(), example)
-    problem, shown = build_problem(structure, None, config.pruning), display()
+    problem, shown = build_problem(structure, None, config.pruning), display(options)
     plan = plan_networks(problem, fitted=options.networks, checks=options.checks, seed=config.seed)
     if options.prepare is not None:
         with shown.stage("write networks", len(plan), "networks") as advance:

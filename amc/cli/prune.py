@@ -64,6 +64,7 @@ def run(options: jsonargparse.Namespace) -> None:
     """
     from amc.cli.setup import display, load_roles, open_task
     from amc.pipeline.deliver import Workshop
+    from amc.pipeline.measuring import measure_on_test
     from amc.pipeline.prepare import train_dense
     from amc.pipeline.settling import settled
     from amc.pipeline.summary import policy_record
@@ -78,14 +79,14 @@ def run(options: jsonargparse.Namespace) -> None:
     config = replace(run_config(options), policy=None)
     check_started_from(file.parent, config)
     path = output_of(options, config, Path("runs") / f"{file.resolve().parent.name}-pruned")
-    shown = display()
+    shown = display(options)
     inputs = {"policy": file}
     opened = RunRecorder(
         path, config, shown, command="prune", inputs=inputs, resumed=options.resumed, mix_scores=options.mix_scores
     )
     with opened as recorder:
         untuned = replace(config, finetune=replace(config.finetune, epochs=0))
-        task, source = open_task(untuned, load_roles(config.data, config.seed, shown))
+        task, source = open_task(untuned, load_roles(config.data, config.seed, shown), shown)
         allocation = checked_policy(stored, task.problem)
         policy = policy_record(task.problem, allocation)
         if _has_budget(options, config, file):
@@ -95,7 +96,8 @@ def run(options: jsonargparse.Namespace) -> None:
                 train_dense(task, config.train, recorder)
             recorder.on_policy(policy)
             delivered = Workshop(task, recorder).deliver("policy", allocation, recorder)
-            print(write_network(path, task, source, delivered))
+            (dense,) = measure_on_test(task, recorder, "the dense network", task.model)
+            print(write_network(path, task, source, delivered, dense))
     print(
         f"The pruned network: {path}  (continue with: amc finetune {shlex.quote(str(path))}{trust_words(config.model)})"
     )

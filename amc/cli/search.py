@@ -47,16 +47,15 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.report.plots import plot_run
     from amc.report.run_recorder import RunRecorder
     from amc.report.tables import allocation_table, render
-    from amc.training import evaluate
 
     config = run_config(options)
     path = output_of(options, config, may_change=("episodes",))
-    shown = display()
+    shown = display(options)
     opened = RunRecorder(path, config, shown, command="search", resumed=options.resumed, mix_scores=options.mix_scores)
     with opened as recorder:
         data = load_roles(config.data, config.seed, shown)
         config = with_new_head(config, data, shown)
-        task, _ = open_task(config, data, budget=budget_of(config))
+        task, _ = open_task(config, data, shown, budget=budget_of(config))
         begun, search = recorder.begun(config).episodes, config.search
         ends = _ends(recorder, begun, config.episodes)
         search = replace(search, episodes=begun)
@@ -67,7 +66,8 @@ def run(options: jsonargparse.Namespace) -> None:
         with settled(recorder, task.model, task.example_input, config.device, deterministic=config.deterministic):
             if config.trains_first:
                 train_dense(task, config.train, recorder)
-            dense = evaluate(task.model, data.search, device=task.device, task=data.task).accuracy
+            with recorder.stage("score the dense network", len(data.search), "images") as advance:
+                dense = task.searched(task.model, advance)
             check_trained(task, dense, recorder, untrained=config.allows_untrained, images=len(data.search))
             if len(ends) > 1:
                 recorder.remember(_ENDS, {"episodes": [end - search.candidates + search.episodes for end in ends]})

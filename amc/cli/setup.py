@@ -7,6 +7,7 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import jsonargparse
 import torch
 from torch import Tensor, nn
 
@@ -15,17 +16,21 @@ from amc.data import DataConfig, DataRoles, load_data
 from amc.errors import ConfigurationError, DataError
 from amc.latency.target import LatencyTarget
 from amc.models import create_model, example_input_shape, is_own_code, load_weights
+from amc.models.published import own_weights
 from amc.models.quick_weights import QuickWeights
 from amc.pipeline.config import RunConfig
 from amc.pipeline.prepare import prepare
 from amc.pipeline.task import Task, example_of
-from amc.report.progress_display import ProgressDisplay
 from amc.runtime.call import failure_of
 from amc.storage.load import load
 from amc.storage.source import ModelSource
 from amc.utils.options import Chosen
 from amc.utils.progress import Progress
+from amc.utils.progress_display import ProgressDisplay
 from amc.utils.registry import current_folder_on_path
+
+TRACING = "trace the network"
+"""The title of a stage."""
 
 
 def load_roles(config: DataConfig, seed: int, display: ProgressDisplay) -> DataRoles:
@@ -91,8 +96,25 @@ def build_model(config: RunConfig, num_classes: int | None) -> tuple[nn.Module, 
     return model, source
 
 
-def with_new_head(config: RunConfig, data: DataRoles, shown: ProgressDisplay) -> RunConfig:
+def with_published_weights(config: RunConfig, options: jsonargparse.Namespace) -> RunConfig:
+    """Puts the file of the weights that the network's library publishes in the place of `DEFAULT`, and names them.
+
+    Raises:
+        AmcError: If there are none, or they are not here and may not or cannot be fetched.
+    """
+    file, title = own_weights(config.model, download=options.download_weights)
+    display(options).say(f"weights: {title}")
+    return replace(config, weights=str(file))
+
+
+def with_new_head(config: RunConfig, data: DataRoles, shown: ProgressDisplay, *, trained: bool = True) -> RunConfig:
     """Gives a network a new last layer, to be trained first, if its weights are for other classes than the data's.
+
+    Args:
+        config: The configuration.
+        data: Its data.
+        shown: Says so in one line.
+        trained: Whether the command trains the network; without that the new layer stays as it is.
 
     Returns:
         The configuration, with a training of the head where one is new.
@@ -109,10 +131,13 @@ def with_new_head(config: RunConfig, data: DataRoles, shown: ProgressDisplay) ->
     if not head:
         return config
     train = replace(config.train, head=tuple(head))
+    found = f"the weights are for other classes than the data's {data.num_classes}: {', '.join(head)} is new"
+    if not trained:
+        shown.say(f"{found}, and is not trained here")
+        return replace(config, train=train)
     shown.say(
-        f"the weights are for other classes than the data's {data.num_classes}: {', '.join(head)} is new, trained "
-        f"alone for {train.head_epochs} epochs, then all layers for {train.epochs} (see --train.head_epochs, "
-        "--train.epochs)"
+        f"{found}, trained alone for {train.head_epochs} epochs, then all layers for {train.epochs} "
+        "(see --train.head_epochs, --train.epochs)"
     )
     return replace(config, train=train, train_first=True)
 
@@ -147,13 +172,19 @@ def _check_default_data(config: RunConfig, model: nn.Module, data: DataRoles) ->
 
 
 def open_task(
-    config: RunConfig, data: DataRoles, *, budget: Budget | None = None, schedule: Chosen = "one_shot"
+    config: RunConfig,
+    data: DataRoles,
+    shown: ProgressDisplay,
+    *,
+    budget: Budget | None = None,
+    schedule: Chosen = "one_shot",
 ) -> tuple[Task, ModelSource]:
     """Builds and traces the dense network of a configuration, and checks its options.
 
     Args:
         config: The configuration.
         data: Its data.
+        shown: Shows the progress.
         budget: The budget; None for no bound.
         schedule: In which rounds networks are pruned and trained.
 
@@ -166,26 +197,28 @@ def open_task(
     latency = None
     if config.budget.profile:
         latency = LatencyTarget.read(Path(config.budget.profile).expanduser(), insist=config.budget.insist)
-    task = prepare(
-        model,
-        data,
-        budget,
-        pruning=config.pruning,
-        finetune=config.finetune,
-        train=config.train if config.trains_first else None,
-        schedule=schedule,
-        retrain=config.train,
-        seed=config.seed,
-        device=config.device,
-        dtype=config.dtype,
-        latency=latency,
-    )
+    with shown.stage(TRACING, 1) as advance:
+        task = prepare(
+            model,
+            data,
+            budget,
+            pruning=config.pruning,
+            finetune=config.finetune,
+            train=config.train if config.trains_first else None,
+            schedule=schedule,
+            retrain=config.train,
+            seed=config.seed,
+            device=config.device,
+            dtype=config.dtype,
+            latency=latency,
+        )
+        advance(1.0)
     return task, source
 
 
-def display() -> ProgressDisplay:
-    """Returns the progress display of the command line: on stderr, so that stdout holds results alone."""
-    return ProgressDisplay(sys.stderr)
+def display(options: jsonargparse.Namespace) -> ProgressDisplay:
+    """Returns the display that `--progress` asks for: on stderr, so that stdout holds results alone."""
+    return ProgressDisplay(sys.stderr, shows=options.progress)
 
 
 def names_data(config: RunConfig) -> bool:

@@ -121,7 +121,8 @@ def _agents(config: RunConfig, folder: Path, options: jsonargparse.Namespace) ->
     from amc.cli.setup import display, load_roles
 
     transfers = [f"{kind}:{options.transfer}" for kind in ("act", "warm")] if options.transfer else []
-    return _play(config, folder, options, load_roles(config.data, config.seed, display()), options.agents + transfers)
+    data = load_roles(config.data, config.seed, display(options))
+    return _play(config, folder, options, data, options.agents + transfers)
 
 
 def _methods(config: RunConfig, folder: Path, options: jsonargparse.Namespace) -> str:
@@ -140,16 +141,18 @@ def _play(
     config: RunConfig, folder: Path, options: jsonargparse.Namespace, data: DataRoles, agents: Sequence[str]
 ) -> str:
     """Plays the cells of some agents."""
-    from amc.cli.setup import display, open_task
+    from amc.cli.setup import display, open_task, with_new_head
+    from amc.pipeline.recorder import ShowingRecorder
     from amc.pipeline.settling import fast_threads
     from amc.study import AgentsStudy, StudyRules, Variant, agents_table, plan
     from amc.study.study_folder import ensure_trained, open_folder
 
-    shown = display()
+    shown = display(options)
     cells = plan(list(map(Variant.parse, agents)), options.budgets, options.counts, options.seeds)
     rules = StudyRules(options.metric, replace(config, agent="uniform", policy=None).search, tuple(options.finetuned))
-    task, _ = open_task(config, data, schedule=config.schedule)
-    study = AgentsStudy(task, folder, rules)
+    config = with_new_head(config, data, shown)
+    task, _ = open_task(config, data, shown, schedule=config.schedule)
+    study = AgentsStudy(task, folder, rules, ShowingRecorder(shown))
     study.check(cells)
     open_folder(folder, config, {"metric": options.metric})
     with fast_threads(task.model, task.example_input, config.device, deterministic=config.deterministic):
@@ -167,21 +170,24 @@ def _play(
 
 def _rewards(config: RunConfig, folder: Path, options: jsonargparse.Namespace) -> str:
     """Compares rewards."""
-    from amc.cli.setup import display, load_roles, open_task
+    from amc.cli.setup import display, load_roles, open_task, with_new_head
     from amc.costs import Budget
+    from amc.pipeline.recorder import ShowingRecorder
     from amc.pipeline.settling import fast_threads
     from amc.study import allocations_to_compare, measure_rewards, rewards_table
     from amc.study.study_folder import ensure_trained, open_folder
 
-    shown, budget = display(), Budget(**{options.metric: options.budgets[0]})
-    task, _ = open_task(config, load_roles(config.data, config.seed, shown), budget=budget, schedule=config.schedule)
+    shown, budget = display(options), Budget(**{options.metric: options.budgets[0]})
+    data = load_roles(config.data, config.seed, shown)
+    config = with_new_head(config, data, shown)
+    task, _ = open_task(config, data, shown, budget=budget, schedule=config.schedule)
     allocations = allocations_to_compare(task, options.rewards, config.seed)
     open_folder(folder, config, {"metric": options.metric})
     with fast_threads(task.model, task.example_input, config.device, deterministic=config.deterministic):
         ensure_trained(task, config, folder, shown)
         records = []
         with shown.stage("rewards", options.rewards, "allocations") as advance:
-            for record in measure_rewards(task, folder, allocations):
+            for record in measure_rewards(task, folder, allocations, ShowingRecorder(shown)):
                 records.append(record)
                 advance(len(records) / options.rewards, f"{record['finetuned_search']:.2f} after fine-tuning")
     return rewards_table(records)

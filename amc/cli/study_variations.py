@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from amc.cli.config_files import read_yaml
 from amc.cli.consent import check_consent
-from amc.cli.options import read_yaml
 from amc.cli.spelling import read_spellings
 from amc.errors import ConfigurationError
 from amc.pipeline.config import RunConfig, as_mapping
@@ -45,7 +45,7 @@ def play_variations(config: RunConfig, folder: Path, options: jsonargparse.Names
 
     variations = _read(config, Path(options.variations), options)
     networks: dict[str, Path] = {}
-    shown = display()
+    shown = display(options)
     for seed in options.seeds:
         data: dict[Any, DataRoles] = {}
         for number, variation in enumerate(variations):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from amc.pipeline.config import RunConfig
     from amc.pipeline.task import Task
     from amc.policies import PlannedTask, TrainingRules
-    from amc.report.progress_display import ProgressDisplay
+    from amc.utils.progress_display import ProgressDisplay
 
 _UNUSED = ("model", "weights", "reward", "seed", "schedule", "compare", "finetune", "budget", "policy", "untrained")
 _EPISODES, _BUDGETS, _FEATURES = 900, [0.7, 0.5, 0.3], ("budget", "depth", "sensitivity")
@@ -80,7 +80,7 @@ def run(options: jsonargparse.Namespace) -> None:
     )
     try:
         with working_in(folder, "training"):
-            _train(config, rules, folder, options, display())
+            _train(config, rules, folder, options, display(options))
     except KeyboardInterrupt as stop:
         if not (folder / CONFIG).is_file():
             raise
@@ -132,12 +132,12 @@ def _opened(
     config: RunConfig, shown: ProgressDisplay, networks: dict[str, str | None]
 ) -> dict[str, tuple[RunConfig, Task]]:
     """Builds and traces every network on one split of the data."""
-    from amc.cli.setup import load_roles, open_task
+    from amc.cli.setup import load_roles, open_task, with_new_head
 
     data, found = load_roles(config.data, config.seed, shown), {}
     for name, file in networks.items():
-        network = replace(config, model=name, weights=file)
-        found[name] = network, open_task(network, data)[0]
+        network = with_new_head(replace(config, model=name, weights=file), data, shown)
+        found[name] = network, open_task(network, data, shown)[0]
     return found
 
 

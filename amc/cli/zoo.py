@@ -7,6 +7,7 @@ from pathlib import Path
 import jsonargparse
 
 from amc.cli.command import Command
+from amc.cli.options import add_progress_option
 from amc.cli.spelling import listed
 from amc.errors import AmcError, ConfigurationError, UnknownNameError
 
@@ -45,6 +46,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     parser.add_argument(
         "--table_only", action="store_true", help="Examine nothing; make the table of what --results holds."
     )
+    add_progress_option(parser)
 
 
 def run(options: jsonargparse.Namespace) -> None:
@@ -53,6 +55,7 @@ def run(options: jsonargparse.Namespace) -> None:
     Raises:
         AmcError: If an option cannot be used, or a contract is broken.
     """
+    from amc.cli.setup import display
     from amc.zoo.packages import PACKAGED
     from amc.zoo.sweep import append_examination, examine, read_examinations
     from amc.zoo.table import write_table
@@ -65,7 +68,7 @@ def run(options: jsonargparse.Namespace) -> None:
         raise ConfigurationError(f"--results must hold examinations to make a table of, and {results} holds none")
     contracts, size = _contracts(options.contracts), options.image_size
     chosen = sorted(known) if options.table_only and not options.models else _models(options.models)
-    examinations = []
+    examinations, shown = [], display(options)
     for name in chosen:
         examination = known.get(name)
         if examination is None and options.table_only:
@@ -73,7 +76,9 @@ def run(options: jsonargparse.Namespace) -> None:
         if examination is not None and not examination.is_of(size) and name not in PACKAGED:
             examination = None  # of other images
         if examination is None or not (options.table_only or examination.covers(contracts)):
-            examination = examine(name, contracts, image_size=size).joined(examination)
+            with shown.stage(name) as advance:
+                found = examine(name, contracts, image_size=size, advance=advance)
+            examination = found.joined(examination)
             if results is not None:
                 append_examination(results, examination)
         examinations.append(examination)

@@ -57,7 +57,7 @@ def create_model(name: str, *, num_classes: int | None = None, seed: int | None 
     """
     if num_classes is not None:
         options["num_classes"] = num_classes
-    model = build(name, _find(name), seed=seed, **options)
+    model = build(name, find_factory(name), seed=seed, **options)
     _ORIGINS[model] = (name, options)
     return model
 
@@ -121,12 +121,17 @@ def example_input_shape(name: str) -> tuple[int, int, int]:
         return sources.timm_input_shape(bare)
     if is_own_code(name):
         raise ConfigurationError(f"the input of {name!r} is not known; give an example input of your own")
-    _find(name)
+    find_factory(name)
     return (3, 299, 299) if bare == "inception_v3" else (3, 224, 224)
 
 
-def _find(name: str) -> ModelFactory:
-    """Returns the constructor that a name stands for."""
+def find_factory(name: str) -> ModelFactory:
+    """Returns the constructor that a name stands for; nothing is called.
+
+    Raises:
+        UnknownNameError: If the name is not known.
+        ConfigurationError: If timm is asked for and not installed, or a reference cannot be imported.
+    """
     if name in OWN_MODELS:
         return OWN_MODELS.get(name)
     prefix, separator, bare = name.partition(":")

@@ -17,7 +17,7 @@ from amc.latency.target import LatencyTarget
 from amc.pipeline.job import Job
 from amc.pipeline.kept_run import KeptRun, fingerprint
 from amc.pipeline.prepare import prepare
-from amc.pipeline.recorder import Recorder
+from amc.pipeline.recorder import Recorder, ShowingRecorder
 from amc.pipeline.result import CompressionResult
 from amc.pipeline.search import SearchConfig, default_budget
 from amc.pruning import PruningConfig
@@ -25,6 +25,7 @@ from amc.runtime.plain import plain_network
 from amc.storage.source import ModelSource
 from amc.training import FineTuneConfig, TrainConfig
 from amc.utils.options import Chosen
+from amc.utils.progress_display import ProgressDisplay
 
 if TYPE_CHECKING:
     from amc.data.adapters import DataLike
@@ -49,6 +50,8 @@ def compress(
     calibration: Any | None = None,
     example_input: Any | None = None,
     profile: str | os.PathLike[str] | None = None,
+    untrained: bool = False,
+    progress: bool = True,
     out: str | os.PathLike[str] | Recorder | None = None,
 ) -> CompressionResult:
     """Fits a network into a budget.
@@ -85,6 +88,9 @@ def compress(
         example_input: One input of the network (a tensor with a batch axis, a tuple, or a mapping of keyword
             arguments); an image of the data if not given.
         profile: A profile of the device and engine, as `amc profile` writes it, for a budget in time.
+        untrained: Whether to work on a network that is no better than chance all the same. Without it such a network
+            stops the run: whatever is removed of it costs nothing.
+        progress: Whether to show on stderr how far the work is, where it takes more than two seconds.
         out: A folder that keeps the run while it works, and holds what `CompressionResult.save` writes at its end. If
             the run ends early, by an error of `evaluate` or by a kill, the same call carries on from what was done. Or
             a recorder of your own (see `amc.pipeline.recorder`), which follows what happens.
@@ -93,7 +99,8 @@ def compress(
         The smaller network, on the CPU; its policy and the figures.
 
     Raises:
-        AmcError: If anything given cannot be used; nothing has been written or trained then.
+        AmcError: If anything given cannot be used; nothing has been written or trained then. A `ModelError` if the
+            network turns out to be no better than chance.
 
     Example:
         >>> import amc
@@ -121,35 +128,40 @@ def compress(
     roles = data if data is None or isinstance(data, DataRoles) else roles_of_pair(data, seed=search.seed)
     _check_reward(roles, evaluate, search.reward)
     target = None if profile is None else LatencyTarget.read(Path(profile))
-    task = prepare(
-        model,
-        roles,
-        budget or default_budget(search.reward),
-        pruning=pruning or PruningConfig(),
-        finetune=finetune if isinstance(finetune, FineTuneConfig) else FineTuneConfig(),
-        evaluate=evaluate,
-        tune=finetune if callable(finetune) else None,
-        train=train,
-        schedule=search.schedule,
-        example_input=example_input,
-        calibration=calibration,
-        seed=search.seed,
-        device=device,
-        dtype=search.dtype,
-        latency=target,
-    )
-    job = Job(task, search, ModelSource.of(model), train, compare_with)
-    if out is None or isinstance(out, Recorder):
-        return job.carry_out(out or Recorder())
+    shown = ShowingRecorder(ProgressDisplay(only_slow=True)) if progress else Recorder()
+    with shown.stage("trace the network", 1) as advance:
+        task = prepare(
+            model,
+            roles,
+            budget or default_budget(search.reward),
+            pruning=pruning or PruningConfig(),
+            finetune=finetune if isinstance(finetune, FineTuneConfig) else FineTuneConfig(),
+            evaluate=evaluate,
+            tune=finetune if callable(finetune) else None,
+            train=train,
+            schedule=search.schedule,
+            example_input=example_input,
+            calibration=calibration,
+            seed=search.seed,
+            device=device,
+            dtype=search.dtype,
+            latency=target,
+        )
+        advance(1.0)
+    job = Job(task, search, ModelSource.of(model), train, compare_with, untrained=untrained)
+    if isinstance(out, Recorder):
+        return job.carry_out(out)
+    if out is None:
+        return job.carry_out(shown)
     judge = {"evaluate": evaluate, "finetune": finetune, "train": train, "compare_with": compare_with}
     profiled = {} if target is None else {"profile": target.fitted}
     rules = {"budget": task.problem.budget, "pruning": task.pruning, **profiled, **asdict(search), **judge}
-    return _keep(job, Path(out), rules)
+    return _keep(job, Path(out), rules, shown)
 
 
-def _keep(job: Job, folder: Path, rules: Mapping[str, Any]) -> CompressionResult:
+def _keep(job: Job, folder: Path, rules: Mapping[str, Any], shown: Recorder) -> CompressionResult:
     """Carries a job out while its run is kept in a folder, where the same call finds it again."""
-    with KeptRun(folder, fingerprint(job.task.model, job.task.data, job.train is None, **rules)) as kept:
+    with KeptRun(folder, fingerprint(job.task.model, job.task.data, job.train is None, **rules), shown) as kept:
         result = job.carry_out(kept)
         result.write(folder)
     return result

@@ -43,6 +43,9 @@ class _Bounds:
         return Budget(**given) if given else None
 
 
+DEFAULT_WEIGHTS = "DEFAULT"
+"""Stands in place of a file for the weights that the library of a network publishes."""
+
 BudgetConfig: Any = dataclasses.make_dataclass(
     "BudgetConfig",
     [
@@ -81,7 +84,8 @@ class RunConfig:
 
     Attributes:
         model: Built-in or torchvision name, or package.module:factory; 'amc inspect --list' prints the names.
-        weights: Checkpoint with the trained weights; a last layer for other classes is replaced and trained.
+        weights: Checkpoint with the trained weights, or DEFAULT for those that torchvision or timm publishes; a last
+            layer for other classes is replaced and trained.
         classes: Outputs of the network, where they are not the data's number of classes.
         untrained: Whether a dense network that is no better than chance is searched all the same.
         train_first: Whether to train the network first; unset: unless --weights or package.module:factory is given.

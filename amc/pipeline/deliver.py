@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from amc.pipeline.acceptance import Acceptance, accept, notes_of
 from amc.pipeline.families import Family, create_family
+from amc.pipeline.measuring import measure_on_test
 from amc.pipeline.recorder import Recorder
 from amc.pipeline.rounds import carry_out
 from amc.pipeline.task import Task
@@ -109,7 +110,7 @@ class Workshop:
         allocation = allocation if accepted is None else accepted.allocation
         carried = carry_out(self.task, self.family, name, allocation, recorder)
         finished, problem = carried.finished, self.task.problem
-        before, after = self.task.test(carried.pruned), self.task.test(finished)
+        before, after = measure_on_test(self.task, recorder, f"the networks of {name}", carried.pruned, finished)
         move(finished.eval(), device="cpu")
         return Delivered(
             name=name,

@@ -12,7 +12,7 @@ from agents.protocol import EpisodeResult
 from amc.errors import AmcError, RunFolderError
 from amc.pipeline.environment import Environment
 from amc.pipeline.episode_log import EpisodeLog
-from amc.pipeline.recorder import Recorder
+from amc.pipeline.recorder import Recorder, ShowingRecorder
 from amc.pipeline.run_files import read_progress, write_progress
 from amc.storage.agent_card import AgentCard, write_card
 from amc.storage.names import (
@@ -141,17 +141,18 @@ class FolderRecorder(Recorder):
         log = EpisodeLog(file)
         log.read()
         self._compared.append(log)
-        return _SearchRecorder(log)
+        return _SearchRecorder(log, self)
 
     def checkpoint(self, name: str) -> Path | None:
         """Returns the file of a training's state."""
         return checkpoint_file(self.path, name)
 
 
-class _SearchRecorder(Recorder):
-    """Keeps the episodes of one search, and nothing else."""
+class _SearchRecorder(ShowingRecorder):
+    """Keeps the episodes of one search, and shows its stages where those of the run are shown."""
 
-    def __init__(self, log: EpisodeLog) -> None:
+    def __init__(self, log: EpisodeLog, shown: Recorder) -> None:
+        super().__init__(shown)
         self._log = log
 
     def recorded_episodes(self) -> Sequence[EpisodeResult]:

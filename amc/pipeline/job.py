@@ -10,6 +10,7 @@ from amc.costs import Budget
 from amc.data.preprocessing import preprocessing_record
 from amc.pipeline.compare import check_baselines, compare
 from amc.pipeline.deliver import Delivered, Workshop
+from amc.pipeline.measuring import measure_on_test
 from amc.pipeline.prepare import check_trained, train_dense
 from amc.pipeline.recorder import Recorder
 from amc.pipeline.result import CompressionResult
@@ -49,7 +50,7 @@ class Job:
     source: ModelSource
     train: TrainConfig | None = None
     compare_with: Sequence[str] = ()
-    untrained: bool = True
+    untrained: bool = False
 
     def __post_init__(self) -> None:
         """Checks that the searches fit the task."""
@@ -71,7 +72,7 @@ class Job:
         task, search = self.task, self.search
         if self.train is not None:
             train_dense(task, self.train, recorder)
-        dense = task.test(task.model)
+        (dense,) = measure_on_test(task, recorder, "the dense network", task.model)
         check_trained(task, dense, recorder, untrained=self.untrained)
         _say_how_sure(task, recorder)
         _say_widths(task, recorder)
@@ -83,7 +84,8 @@ class Job:
         delivered = workshop.deliver(str(search.agent), allocation, recorder)
         names = [name for name in self.compare_with if spell(AGENTS, name) != search.agent]
         baselines = compare(workshop, _problem_of_baselines(task.problem, delivered), names, search, recorder)
-        latency_ms = compare_latency(task, delivered.model)
+        with recorder.stage("latency, dense and pruned") as advance:
+            latency_ms = compare_latency(task, delivered.model, advance)
         return CompressionResult(
             model=delivered.model,
             allocation=delivered.allocation,

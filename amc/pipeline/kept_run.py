@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from torch import Tensor, nn
 from amc.data import DataRoles, ImageSet
 from amc.errors import RunFolderError
 from amc.pipeline.folder_recorder import FolderRecorder
+from amc.pipeline.recorder import Recorder
 from amc.storage.names import RUN
 from amc.utils.json_files import write_json
 from amc.utils.plain_json import as_type, read_json
+from amc.utils.progress import Progress
 
 COMMAND = "compress in Python"
 """What `run.json` names as the command."""
@@ -34,9 +37,10 @@ class _Begun(msgspec.Struct):
 class KeptRun(FolderRecorder):
     """Keeps a run that was started by a call in Python, and checks that a later call is the same."""
 
-    def __init__(self, path: Path, call: Mapping[str, Any]) -> None:
-        """Takes the folder, and what the call says; see `fingerprint`."""
+    def __init__(self, path: Path, call: Mapping[str, Any], shown: Recorder | None = None) -> None:
+        """Takes the folder, what the call says (see `fingerprint`), and what shows the progress."""
         super().__init__(path)
+        self._shown = shown or Recorder()
         self._call: dict[str, Any] = json.loads(json.dumps(dict(call), default=str))
 
     def __enter__(self) -> KeptRun:
@@ -63,6 +67,14 @@ class KeptRun(FolderRecorder):
         if error is not None and self._log.episodes and hasattr(error, "add_note"):
             error.add_note(kept)
         self.close()
+
+    def stage(self, title: str, total: int = 100, unit: str = "%") -> AbstractContextManager[Progress]:
+        """Shows a stage."""
+        return self._shown.stage(title, total, unit)
+
+    def say(self, line: str) -> None:
+        """Shows a line."""
+        self._shown.say(line)
 
     def begin(self) -> None:
         """Makes the folder of a new run.

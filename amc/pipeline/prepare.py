@@ -226,8 +226,8 @@ def check_trained(task: Task, figure: float, recorder: Recorder, *, untrained: b
     found = f"the dense network must be better than chance, but reaches {figure:.2f} ({task.data.task.title})"
     if not untrained:
         raise ModelError(
-            f"{found}: give trained weights with --weights, or train it first (--train_first true); continue all "
-            "the same with --untrained true"
+            f"{found}: give trained weights (--weights FILE), or train it first (--train_first true; in Python "
+            "train=); continue all the same with --untrained true (untrained=True)"
         )
     recorder.say(f"{found}: is it trained?")
 

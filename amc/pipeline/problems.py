@@ -12,11 +12,13 @@ from amc.data import DataRoles, roles_of_pair
 from amc.errors import ConfigurationError
 from amc.pipeline.deliver import Workshop
 from amc.pipeline.prepare import prepare
+from amc.pipeline.recorder import Recorder, ShowingRecorder
 from amc.problem import PruningProblem
 from amc.problem.evaluator import Evaluator
 from amc.pruning import PruningConfig
 from amc.runtime.plain import plain_network
 from amc.training import FineTuneConfig
+from amc.utils.progress_display import ProgressDisplay
 
 if TYPE_CHECKING:
     from amc.data.adapters import DataLike
@@ -33,6 +35,7 @@ def make_problem(
     example_input: Any | None = None,
     seed: int = 0,
     device: str = "auto",
+    progress: bool = True,
 ) -> tuple[PruningProblem, Evaluator]:
     """Makes what an environment is built of, as `amc.compress` does: traced, with the tables of every width.
 
@@ -46,6 +49,7 @@ def make_problem(
         example_input: As for `amc.compress`.
         seed: Seed of everything random.
         device: `"auto"`, `"cpu"` or `"cuda"`.
+        progress: Whether to show on stderr how far the tables are, where they take more than two seconds.
 
     Returns:
         The problem, and the evaluator that scores candidates on the search split.
@@ -76,4 +80,5 @@ def make_problem(
         seed=seed,
         device=device,
     )
-    return task.problem, Workshop(task).evaluator
+    recorder = ShowingRecorder(ProgressDisplay(only_slow=True)) if progress else Recorder()
+    return task.problem, Workshop(task, recorder).evaluator

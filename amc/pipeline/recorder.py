@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -66,7 +66,7 @@ class Recorder:
 
     def of_compared(self, agent: str) -> Recorder:
         """Returns what listens to the search of an agent that is compared; it may keep the episodes."""
-        return Recorder()
+        return ShowingRecorder(self)
 
     def on_epoch(self, network: str, epoch: int, figures: Mapping[str, float]) -> None:
         """Takes the figures of an epoch of (fine-)training.
@@ -101,6 +101,30 @@ class Recorder:
     def checkpoint(self, name: str) -> Path | None:
         """Returns the file for the state of a network's training, or None to keep none."""
         return None
+
+
+class _Shows(Protocol):
+    """Shows stages and lines: a display, or a recorder."""
+
+    def stage(self, title: str, total: int = 100, unit: str = "%") -> AbstractContextManager[Progress]: ...
+
+    def say(self, line: str) -> None: ...
+
+
+class ShowingRecorder(Recorder):
+    """Shows what happens where something else does, and keeps nothing."""
+
+    def __init__(self, shown: _Shows) -> None:
+        """Takes a display, or the recorder of the run that this work is a part of."""
+        self._shown = shown
+
+    def stage(self, title: str, total: int = 100, unit: str = "%") -> AbstractContextManager[Progress]:
+        """Shows a stage."""
+        return self._shown.stage(title, total, unit)
+
+    def say(self, line: str) -> None:
+        """Shows a line."""
+        self._shown.say(line)
 
 
 @contextmanager

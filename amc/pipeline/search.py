@@ -203,13 +203,14 @@ def search_policy(
         ConfigurationError: If the reward needs a budget and there is none.
     """
     recorder = recorder or Recorder()
+    title = f"search ({config.agent if agent is None else agent.name})"
     agent = agent or config.create_agent()
     value = reward_of(problem, config.reward)
     race = None if config.first_images is None else RacingEvaluator(evaluator, problem, value, config.first_images)
     replay = _Replay(race or evaluator, recorder.recorded_episodes(), race)
     env = make_env(problem, replay, config)
     best, ends = float("-inf"), ends or (config.candidates,)
-    with recorder.stage(f"search ({config.agent})", ends[-1], "episodes") as advance:
+    with recorder.stage(title, ends[-1], "episodes") as advance:
 
         def on_episode(result: EpisodeResult) -> None:
             nonlocal best

@@ -14,13 +14,14 @@ from amc.pipeline.task import Task
 from amc.runtime import resolve_device
 from amc.runtime.call import call, move, on_device
 from amc.runtime.latency import measure_latency
+from amc.utils.progress import Progress, silent
 
 _ROUNDS = 50
 _SECONDS = 2.0
 _ENGINE = "PyTorch"
 
 
-def compare_latency(task: Task, model: nn.Module) -> dict[str, Any]:
+def compare_latency(task: Task, model: nn.Module, advance: Progress = silent) -> dict[str, Any]:
     """Times the dense and the smaller network in turn, on one input, in PyTorch.
 
     It takes two seconds at most, so that every run can afford it; `amc export` measures longer, and in onnxruntime.
@@ -28,6 +29,7 @@ def compare_latency(task: Task, model: nn.Module) -> dict[str, Any]:
     Args:
         task: The dense network, its example input, and where to compute.
         model: The smaller network, in evaluation mode; it stays where it is.
+        advance: Takes the share that is done.
 
     Returns:
         As `summary.json` has it: `"dense"` and `"pruned"` in milliseconds (medians), `"ratio"` (the median of each
@@ -38,7 +40,7 @@ def compare_latency(task: Task, model: nn.Module) -> dict[str, Any]:
         name: partial(call, _on(network, device)) for name, network in (("dense", task.model), ("pruned", model))
     }
     example = on_device(task.example_input, device)
-    dense, pruned = measure_latency(models, example, (1,), _ROUNDS, max_seconds=_SECONDS)
+    dense, pruned = measure_latency(models, example, (1,), _ROUNDS, max_seconds=_SECONDS, advance=advance)
     return {
         "dense": dense.median_ms,
         "pruned": pruned.median_ms,

@@ -23,6 +23,7 @@ from amc.runtime.many_inputs import Inputs
 from amc.structure import ModelStructure
 from amc.training import evaluate
 from amc.training.config import FineTuneConfig, TrainConfig
+from amc.utils.progress import Progress, silent
 
 
 @dataclass(frozen=True)
@@ -75,19 +76,19 @@ class Task:
             inputs = None if self.data is None else self.data.calibration.inputs()
         return None if inputs is None else inputs.to(resolve_device(self.device))
 
-    def test(self, model: nn.Module) -> float:
+    def test(self, model: nn.Module, advance: Progress = silent) -> float:
         """Returns the figure to report of a network: the task's metric on the test split, or the user's own."""
         if self.measure is not None:
             return self.measured(model)
         assert self.data is not None
-        return evaluate(model, self.data.test, device=self.device, task=self.data.task).accuracy
+        return evaluate(model, self.data.test, device=self.device, task=self.data.task, advance=advance).accuracy
 
-    def searched(self, model: nn.Module) -> float:
+    def searched(self, model: nn.Module, advance: Progress = silent) -> float:
         """Returns the figure of a network on the search split, or the user's own."""
         if self.measure is not None:
             return self.measured(model)
         assert self.data is not None
-        return evaluate(model, self.data.search, device=self.device, task=self.data.task).accuracy
+        return evaluate(model, self.data.search, device=self.device, task=self.data.task, advance=advance).accuracy
 
     def measured(self, model: nn.Module) -> float:
         """Returns the user's own figure of merit of a network.

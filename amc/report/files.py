@@ -38,8 +38,15 @@ def write_report(folder: Path, result: CompressionResult) -> str:
     return render(summary)
 
 
-def write_network(folder: Path, task: Task, source: ModelSource, delivered: Delivered) -> str:
+def write_network(folder: Path, task: Task, source: ModelSource, delivered: Delivered, dense: float) -> str:
     """Writes a pruned network that is not part of a whole run, and its figures.
+
+    Args:
+        folder: The run's folder.
+        task: The dense network and its data.
+        source: How the dense network is built.
+        delivered: The pruned network.
+        dense: The dense network's test figure.
 
     Returns:
         A table of the figures.
@@ -49,7 +56,7 @@ def write_network(folder: Path, task: Task, source: ModelSource, delivered: Deli
         delivered.model,
         describe(task.model, task.structure, delivered.kept, source, example_input=task.example_input),
     )
-    dense, left_out, own_rule = task.test(task.model), not_counted(task), own_rules(task)
+    left_out, own_rule = not_counted(task), own_rules(task)
     write_json(
         folder / SUMMARY,
         Summary(

@@ -13,10 +13,10 @@ from amc.errors import RunFolderError
 from amc.pipeline.config import RunConfig
 from amc.pipeline.folder_recorder import FolderRecorder
 from amc.report.origin import Origin, RunInterrupted, resume_line
-from amc.report.progress_display import ProgressDisplay
 from amc.report.run_folder import RunFolder, check_free
 from amc.storage.names import TENSORBOARD
 from amc.utils.progress import Progress
+from amc.utils.progress_display import ProgressDisplay
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter

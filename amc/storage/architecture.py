@@ -125,15 +125,35 @@ class Plan(msgspec.Struct):
     attributes: list[tuple[str, str, int]]
 
 
+def _check_format(held: object) -> None:
+    """Refuses records of another format, each with its remedy.
+
+    Raises:
+        CheckpointError: If it is another.
+    """
+    if isinstance(held, int) and not isinstance(held, bool) and held != FORMAT:
+        age, remedy = (
+            ("a newer", "update amc")
+            if held > FORMAT
+            else ("an older", "load it with that version and save it again with this one's, or compress again")
+        )
+        raise CheckpointError(
+            f"architecture.json must be of format {FORMAT}, and is of {str(held)[:20]}: written by {age} amc; {remedy}"
+        )
+    if held != FORMAT:
+        raise CheckpointError(
+            f"architecture.json must be of format {FORMAT}, not {str(held)[:80]!r}: it is damaged, or of another "
+            "program; save the network again"
+        )
+
+
 def plan_of(record: Mapping[str, Any]) -> Plan:
     """Returns a record with its types checked.
 
     Raises:
         CheckpointError: If it is of another format, or damaged.
     """
-    if record.get("format") != FORMAT:
-        held = str(record.get("format"))[:80]
-        raise CheckpointError(f"architecture.json must be of format {FORMAT}, not {held}; update amc")
+    _check_format(record.get("format"))
     try:
         return as_type(dict(record), Plan)
     except ValueError as error:

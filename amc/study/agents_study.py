@@ -15,6 +15,7 @@ from agents import Agent, check_plan
 from amc.costs import Budget
 from amc.errors import RunFolderError
 from amc.pipeline.deliver import Workshop
+from amc.pipeline.measuring import measure_on_test
 from amc.pipeline.recorder import Recorder
 from amc.pipeline.search import SearchConfig, check_fits, check_search, search_policy
 from amc.pipeline.task import Task, build_problem
@@ -72,14 +73,16 @@ class AgentsStudy:
     search split is not run again, and so neither is a network that was measured on the test split.
     """
 
-    def __init__(self, task: Task, folder: Path, rules: StudyRules) -> None:
+    def __init__(self, task: Task, folder: Path, rules: StudyRules, recorder: Recorder | None = None) -> None:
         """Opens the study.
 
         Args:
             task: The trained network and its data, without a budget.
             folder: Where the lines and the trained agents are kept.
             rules: What is the same for every cell.
+            recorder: Shows the progress within a cell.
         """
+        self._recorder = recorder or Recorder()
         self._task, self._folder, self._rules = task, folder, rules
         self._workshop: Workshop | None = None
         self._tables_seconds = 0.0
@@ -126,7 +129,7 @@ class AgentsStudy:
     def _play(self, cell: Cell) -> dict[str, Any]:
         problem, agent = self._problem(cell.budget), cell.variant.create()
         evaluator = _Remembering(self._shop.evaluator, self._scores)
-        outcome = search_policy(problem, evaluator, self._search(cell), agent=agent)
+        outcome = search_policy(problem, evaluator, self._search(cell), self._recorder, agent=agent)
         self._keep(cell, agent)
         return {
             **dict(zip(IDENTITY, cell.key, strict=True)),
@@ -156,8 +159,9 @@ class AgentsStudy:
             family, start = self._shop.family, time.perf_counter()
             pruned = family.prune(allocation)
             seconds = self._tables_seconds + time.perf_counter() - start
-            return {"pruned": self._task.test(pruned), "finetuned": None, "prune_seconds": round(seconds, 1)}
-        delivered = self._shop.deliver("study", allocation, Recorder())
+            (figure,) = measure_on_test(self._task, self._recorder, "the pruned network", pruned)
+            return {"pruned": figure, "finetuned": None, "prune_seconds": round(seconds, 1)}
+        delivered = self._shop.deliver("study", allocation, self._recorder)
         return {"pruned": delivered.pruned, "finetuned": delivered.finetuned}
 
     def _measured(self, allocation: Allocation, finetune: bool) -> dict[str, Any] | None:
@@ -192,7 +196,7 @@ class AgentsStudy:
         """Scores and prunes; made when a cell needs it."""
         if self._workshop is None:
             start = time.perf_counter()
-            self._workshop = Workshop(self._task)
+            self._workshop = Workshop(self._task, self._recorder)
             self._tables_seconds = time.perf_counter() - start
         return self._workshop
 

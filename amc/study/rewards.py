@@ -93,7 +93,9 @@ def allocations_to_compare(task: Task, count: int, seed: int) -> list[Allocation
     return diverse_allocations(task.problem, count, seed)
 
 
-def measure_rewards(task: Task, folder: Path, allocations: Iterable[Allocation]) -> Iterator[dict[str, Any]]:
+def measure_rewards(
+    task: Task, folder: Path, allocations: Iterable[Allocation], recorder: Recorder | None = None
+) -> Iterator[dict[str, Any]]:
     """Scores allocations in each of the task's `STATES`, and fine-tunes each from the reconstructed network.
 
     Allocations that the folder has a record of are not measured again.
@@ -102,6 +104,7 @@ def measure_rewards(task: Task, folder: Path, allocations: Iterable[Allocation])
         task: The trained network, its data, its budget, and the fine-tuning.
         folder: Where the records are kept.
         allocations: From `allocations_to_compare`.
+        recorder: Shows the progress within an allocation.
 
     Yields:
         One record an allocation.
@@ -111,23 +114,23 @@ def measure_rewards(task: Task, folder: Path, allocations: Iterable[Allocation])
     for allocation in allocations:
         known = lines.find([allocation.as_dict()])
         if known is None:
-            measure = measure or _measurer(task)
+            measure = measure or _measurer(task, recorder or Recorder())
             known = measure(allocation)
             lines.add(known)
         yield known
 
 
-def _measurer(task: Task) -> Callable[[Allocation], dict[str, Any]]:
+def _measurer(task: Task, recorder: Recorder) -> Callable[[Allocation], dict[str, Any]]:
     """Returns the function that measures an allocation."""
     assert task.data is not None
     search = task.data.search
-    shop = Workshop(task)
+    shop = Workshop(task, recorder)
     scorers = {state: scorer(task, *rules) for state, rules in states_of(task).items()}
     values = {name: reward_of(task.problem, name) for name in REWARDS.names()}
 
     def measure(allocation: Allocation) -> dict[str, Any]:
         scores = {state: score(allocation) for state, score in scorers.items()}
-        delivered = shop.deliver("rewards", allocation, Recorder())
+        delivered = shop.deliver("rewards", allocation, recorder)
         return {
             "allocation": allocation.as_dict(),
             "rewards": {

@@ -14,10 +14,9 @@ from amc.errors import RunFolderError
 from amc.models.weights import load_weights
 from amc.pipeline.config import RunConfig, as_mapping, with_absolute_paths
 from amc.pipeline.prepare import train_dense
+from amc.pipeline.recorder import ShowingRecorder
 from amc.pipeline.task import Task
 from amc.report.origin import digest_of
-from amc.report.progress_display import ProgressDisplay
-from amc.report.shown_stages import ShownStages
 from amc.storage.names import CONFIG, DENSE, LOCK, REWARDS, STUDY
 from amc.storage.save import save_weights
 from amc.utils.durable_files import remove_unfinished, write_text
@@ -25,6 +24,7 @@ from amc.utils.folder_lock import FolderLock
 from amc.utils.json_lines import Lines
 from amc.utils.plain_json import as_type
 from amc.utils.plain_yaml import read_yaml
+from amc.utils.progress_display import ProgressDisplay
 
 _FREE = ("agent", "episodes", "compare", "budget")
 """Options that may differ between starts of one study: the cells say them themselves."""
@@ -145,7 +145,7 @@ def ensure_trained(task: Task, config: RunConfig, path: Path, display: ProgressD
     if file.is_file():
         load_weights(task.model, file)
         return
-    train_dense(task, config.train, ShownStages(display))
+    train_dense(task, config.train, ShowingRecorder(display))
     save_weights(file, task.model)
 
 

@@ -19,6 +19,7 @@ from amc.runtime.device import DeviceLike, autocast, device_of, resolve_device, 
 from amc.runtime.layout import AnyLayout
 from amc.runtime.memory import BatchesThatFit
 from amc.runtime.outputs import main_output
+from amc.utils.progress import Progress, silent
 
 _ONE_SIDED = 1.645
 """Standard errors that luck alone exceeds in one case of twenty."""
@@ -33,6 +34,7 @@ def evaluate(
     dtype: str | torch.dtype = "float32",
     reference: Tensor | None = None,
     task: TaskType = CLASSIFICATION,
+    advance: Progress = silent,
 ) -> Score:
     """Scores a network.
 
@@ -46,15 +48,17 @@ def evaluate(
         reference: The classes `(N,)` that the dense network assigns, to measure the agreement with it.
         task: What the network was trained to do. In other tasks than classification the score's `accuracy` is the
             task's metric, its `cross_entropy` the task's loss.
+        advance: Takes the share of the images that is done.
 
     Raises:
         DataError: If the split is empty, or the network's outputs do not fit the targets.
         ModelError: If the network returns no tensor.
     """
     if task.assigns_classes:
-        logits, targets = predict(model, data, batch_size=batch_size, device=device, dtype=dtype)
+        logits, targets = predict(model, data, batch_size=batch_size, device=device, dtype=dtype, advance=advance)
         return score_logits(logits, targets, reference)
-    return score_batches(run_batches(model, data, batch_size=batch_size, device=device, dtype=dtype), task)
+    batches = run_batches(model, data, batch_size=batch_size, device=device, dtype=dtype, advance=advance)
+    return score_batches(batches, task)
 
 
 def score_batches(batches: Iterable[Batch], task: TaskType) -> Score:
@@ -122,6 +126,7 @@ def predict(
     batch_size: int = 250,
     device: DeviceLike | None = None,
     dtype: str | torch.dtype = "float32",
+    advance: Progress = silent,
 ) -> tuple[Tensor, Tensor]:
     """Runs a network over a split.
 
@@ -131,6 +136,7 @@ def predict(
         batch_size: As for `evaluate`.
         device: As for `evaluate`.
         dtype: As for `evaluate`.
+        advance: As for `evaluate`.
 
     Returns:
         The logits `(N, classes)` in float32 and the true classes `(N,)`, both on the device.
@@ -140,7 +146,8 @@ def predict(
         ModelError: If the network's output is no tensor of logits.
     """
     outputs, classes = [], []
-    for logits, targets in run_batches(model, data, batch_size=batch_size, device=device, dtype=dtype):
+    batches = run_batches(model, data, batch_size=batch_size, device=device, dtype=dtype, advance=advance)
+    for logits, targets in batches:
         if logits.dim() != 2:
             raise ModelError(
                 f"a classification network must return logits (N, classes), not {tuple(logits.shape)}; name another "
@@ -160,6 +167,7 @@ def run_batches(
     batch_size: int = 250,
     device: DeviceLike | None = None,
     dtype: str | torch.dtype = "float32",
+    advance: Progress = silent,
 ) -> Iterator[Batch]:
     """Runs a network over a split, and yields its main outputs in float32 and the targets, batch by batch.
 
@@ -169,6 +177,7 @@ def run_batches(
         batch_size: As for `evaluate`.
         device: As for `evaluate`.
         dtype: As for `evaluate`.
+        advance: As for `evaluate`.
 
     Raises:
         ModelError: If the network returns no tensor.
@@ -176,10 +185,12 @@ def run_batches(
     place = device_of(model) if device is None else resolve_device(device)
     number_format = resolve_dtype(dtype, place)
     move(model, device=place)
-    run, fitting = AnyLayout(model), BatchesThatFit()
+    run, fitting, done = AnyLayout(model), BatchesThatFit(), 0
     for images, targets in data.batches(batch_size, device=place, channels_last=True):
         with inference(model), autocast(number_format, place):
             outputs = fitting(lambda part: main_output(run(part)).float(), images)
+        done += len(targets)
+        advance(min(1.0, done / len(data)))
         yield outputs, targets
 
 

@@ -27,6 +27,8 @@ from amc.zoo.packages import PACKAGED
 
 KEEP = 0.5
 """Share of the FLOPs that the allocations keep."""
+RULES = ("uniform", "random")
+"""The allocations that a case is cut by."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,7 @@ def _open_packaged(name: str, seed: int) -> Case:
     return Case(name, model, ModelSource.of(model), example, structure, problem, streams, packaged.build)
 
 
-def cuts_of(case: Case, seed: int = 0, rules: Sequence[str] = ("uniform", "random")) -> Iterator[Cut]:
+def cuts_of(case: Case, seed: int = 0, rules: Sequence[str] = RULES) -> Iterator[Cut]:
     """Yields the case cut by the uniform and by a random allocation, or by one of them."""
     decisions = len(case.problem.decisions)
     wishes = {

@@ -13,7 +13,8 @@ from amc.runtime.call import first_line
 from amc.utils.durable_files import Appender
 from amc.utils.json_lines import Lines, line_of
 from amc.utils.plain_json import as_type
-from amc.zoo.cases import Case, Cut, cuts_of, open_case
+from amc.utils.progress import Progress, silent, spanning, steps_of
+from amc.zoo.cases import RULES, Case, Cut, cuts_of, open_case
 from amc.zoo.contracts import CONTRACTS
 
 OK, TRACING = "ok", "tracing"
@@ -75,7 +76,12 @@ class Examination:
 
 
 def examine(
-    name: str, contracts: Sequence[str] | None = None, *, image_size: int | None = None, seed: int = 0
+    name: str,
+    contracts: Sequence[str] | None = None,
+    *,
+    image_size: int | None = None,
+    seed: int = 0,
+    advance: Progress = silent,
 ) -> Examination:
     """Cuts a network to half of its FLOPs in two ways and checks the contracts on both.
 
@@ -84,6 +90,7 @@ def examine(
         contracts: Names of the contracts to check; all if None.
         image_size: Height and width of the example; the network's usual one if None, or where it takes no other.
         seed: Seed of weights and allocations.
+        advance: Takes the share that is done; setting the network up counts as a part like each cut.
 
     Returns:
         What was found; a failure is part of it and not raised.
@@ -96,10 +103,14 @@ def examine(
     seconds = time.perf_counter() - started
     chosen = {contract: CONTRACTS[contract] for contract in contracts or CONTRACTS}
     results = dict.fromkeys(chosen, OK)
-    for cut in cuts_of(case, seed):
+    parts = 1 + len(RULES)
+    advance(1 / parts)
+    for turn, cut in enumerate(cuts_of(case, seed), start=1):
+        step = steps_of(len(chosen), spanning(advance, turn / parts, (turn + 1) / parts))
         for contract, check in chosen.items():
             if results[contract] == OK:
                 results[contract] = _result(check, cut)
+            step()
     return replace(_outcome(case, results, seconds), asked_size=image_size)
 
 

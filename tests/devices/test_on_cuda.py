@@ -54,6 +54,7 @@ def compressed(family, device):
         train=TrainConfig(epochs=2, dtype="float32"),
         finetune=FineTuneConfig(epochs=1, batch_size=50, distillation=0.5, feature_distillation=1.0, dtype="float32"),
         compare_with=("uniform",),
+        untrained=True,
         device=device,
     )
     return model, result
@@ -98,7 +99,8 @@ def test_a_network_and_loaders_of_ones_own_stay_where_they_are(cuda):
     ]
     model = Rescaled().cuda()
     model.second.scale = model.first.scale  # `nn.Module.to` makes two of one
-    result = amc.compress(model, loaders, episodes=3, agent="random", finetune=FineTuneConfig(epochs=1, batch_size=40))
+    options = {"agent": "random", "finetune": FineTuneConfig(epochs=1, batch_size=40), "untrained": True}
+    result = amc.compress(model, loaders, episodes=3, **options)
     assert model.classifier.weight.is_cuda
     assert not result.model.classifier.weight.is_cuda
     assert result.model.first.scale is result.model.second.scale

@@ -49,6 +49,31 @@ def test_onnx_is_written_into_the_run_and_timed_beside_the_dense_network(run_fol
     assert "Warning" not in err
 
 
+def test_what_was_measured_is_kept_in_the_runs_summary(run_folder, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    (folder / "summary.json").write_text('{"command": "compress"}')
+    assert run(folder, "--batch_sizes", 1, "--seconds", 0.1, "--device", "cpu", "--trust") == 0
+    assert run(folder, "--format", "safetensors", "--seconds", 0, "--trust") == 0
+    capsys.readouterr()
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["command"] == "compress"
+    onnx, safetensors = summary["exports"]["onnx"], summary["exports"]["safetensors"]
+    assert onnx["size_bytes"]["pruned"] == (folder / "export" / "model.onnx").stat().st_size
+    assert onnx["size_bytes"]["dense"] > 0
+    assert [entry["engine"] for entry in onnx["latency_ms"]] == ["PyTorch", "onnxruntime"]
+    assert all(entry["pruned"]["median"] > 0 and entry["speed_up"] > 0 for entry in onnx["latency_ms"])
+    assert safetensors["latency_ms"] == []
+
+
+def test_without_a_summary_it_is_said_that_nothing_is_kept(run_folder, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    (folder / "summary.json").unlink(missing_ok=True)
+    assert run(folder, "--format", "safetensors", "--seconds", 0, "--trust") == 0
+    assert "has no summary.json: what was measured is not kept" in capsys.readouterr().err
+
+
 def test_safetensors_make_a_folder_that_loads(run_folder, tmp_path, capsys):
     assert run(run_folder, "--format", "safetensors", "--out", tmp_path / "net", "--seconds", 0, "--trust") == 0
     assert rows(capsys.readouterr().out) == []

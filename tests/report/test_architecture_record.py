@@ -94,10 +94,19 @@ def test_another_network_is_refused(saved):
         amc.load(saved[0], nn.Sequential(nn.Linear(2, 2)))
 
 
-def test_a_newer_format_is_refused(saved):
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        (99, "is of 99: written by a newer amc; update amc"),
+        (0, "is of 0: written by an older amc; load it with that version and save it again"),
+        ("x", "not 'x': it is damaged, or of another program"),
+        (None, "not 'None': it is damaged"),
+    ],
+)
+def test_another_format_is_refused_with_its_own_remedy(saved, held, message):
     file = saved[0] / "architecture.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "format": 99}))
-    with pytest.raises(CheckpointError, match="format 1, not 99"):
+    file.write_text(json.dumps({**json.loads(file.read_text()), "format": held}))
+    with pytest.raises(CheckpointError, match=message):
         amc.load(saved[0], Needy(8))
 
 

@@ -17,10 +17,10 @@ from amc.pipeline.folder_recorder import FolderRecorder
 from amc.pipeline.run_files import read_progress
 from amc.problem.score import Score
 from amc.report.origin import Origin
-from amc.report.progress_display import ProgressDisplay
 from amc.report.run_folder import RunFolder, check_free, default_path
 from amc.report.run_recorder import RunRecorder
 from amc.structure import Allocation
+from amc.utils.progress_display import ProgressDisplay
 
 
 def episode(number=0, reward=0.5):

@@ -20,6 +20,7 @@ QUICK = {
     "episodes": 4,
     "finetune": amc.FineTuneConfig(epochs=1, batch_size=20),
     "device": "cpu",
+    "untrained": True,
 }
 
 

@@ -14,7 +14,13 @@ from amc.pipeline.recorder import Recorder
 from amc.runtime.call import on_device
 from amc.training import train_model
 
-QUICK = {"agent": "random", "episodes": 3, "finetune": amc.FineTuneConfig(epochs=1, batch_size=20), "device": "cpu"}
+QUICK = {
+    "agent": "random",
+    "episodes": 3,
+    "finetune": amc.FineTuneConfig(epochs=1, batch_size=20),
+    "device": "cpu",
+    "untrained": True,
+}
 
 
 def images(count=120, side=16, channels=3, seed=0):

@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 from rich.progress_bar import ProgressBar
 
-from amc.report.bar import StageLine
-from amc.report.progress_display import ProgressDisplay, duration
+from amc.utils.progress_bar import StageLine
+from amc.utils.progress_display import ProgressDisplay, duration
 
 
 class Clock:
@@ -33,10 +33,10 @@ def test_plain_lines_come_every_few_seconds_with_the_time_left(clock):
             clock.now += 1.0
             advance(done / 100, f"reward {done}")
     assert lines_of(stream) == [
-        "search: 5 of 100 episodes, 1 min 35 s left, reward 5",
-        "search: 10 of 100 episodes, 1 min 30 s left, reward 10",
-        "search: 15 of 100 episodes, 1 min 25 s left, reward 15",
-        "search: 20 of 100 episodes, 1 min 20 s left, reward 20",
+        "search: 2 of 100 episodes, 1 min 38 s left, reward 2",
+        "search: 7 of 100 episodes, 1 min 33 s left, reward 7",
+        "search: 12 of 100 episodes, 1 min 28 s left, reward 12",
+        "search: 17 of 100 episodes, 1 min 23 s left, reward 17",
         "search: 20 of 100 episodes in 20.0 s, reward 20",
     ]
 
@@ -47,6 +47,58 @@ def test_a_quick_stage_is_one_line(clock):
         clock.now = 1.5
         advance(1.0)
     assert lines_of(stream) == ["prune: 2 of 2 layers in 1.5 s"]
+
+
+def test_a_stage_of_one_step_is_announced(clock):
+    stream = io.StringIO()
+    with ProgressDisplay(stream, live=False, clock=clock).stage("trace the network", 1) as advance:
+        assert lines_of(stream) == ["trace the network ..."]
+        clock.now = 3.0
+        advance(1.0)
+    assert lines_of(stream)[1:] == ["trace the network: done in 3.0 s"]
+
+
+@pytest.mark.parametrize("seconds", [1.5, 2.5])
+def test_where_only_slow_stages_are_shown_quick_ones_are_not(clock, seconds):
+    stream = io.StringIO()
+    with ProgressDisplay(stream, live=False, only_slow=True, clock=clock).stage("prune", 2, "layers") as advance:
+        clock.now = seconds
+        advance(1.0)
+    assert lines_of(stream) == (["prune: 2 of 2 layers in 2.5 s"] if seconds > 2 else [])
+
+
+def test_of_stages_within_a_stage_the_quick_ones_are_not_shown(clock):
+    stream = io.StringIO()
+    display = ProgressDisplay(stream, live=False, clock=clock)
+    with display.stage("study", 2, "searches") as outer:
+        for seconds, name in ((1.0, "quick"), (4.0, "slow")):
+            with display.stage(name, 4, "episodes") as advance:
+                clock.now += seconds
+                advance(1.0)
+        outer(1.0)
+    assert lines_of(stream) == ["slow: 4 of 4 episodes in 4.0 s", "study: 2 of 2 searches in 5.0 s"]
+
+
+def test_a_terminal_shows_a_stage_within_a_stage():
+    stream = io.StringIO()
+    display = ProgressDisplay(stream, live=True)
+    with display.stage("study", 2, "searches") as outer:
+        with display.stage("search (cem)", 4, "episodes") as advance:
+            advance(0.5)
+            display.say("half")
+        outer(0.5)
+    assert "2/4 episodes" in stream.getvalue()
+    assert "1/2 searches" in stream.getvalue()
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_progress_that_is_switched_off_leaves_the_lines(live):
+    stream = io.StringIO()
+    display = ProgressDisplay(stream, live=live, shows=False)
+    with display.stage("search", 4, "episodes") as advance:
+        advance(0.5)
+    display.say("run folder: runs/mine")
+    assert stream.getvalue() == "run folder: runs/mine\n"
 
 
 def test_a_stage_that_an_earlier_start_has_done_is_not_shown(clock):

@@ -18,17 +18,16 @@ _WIDEST, _NARROWEST = 24, 6
 class StageColumn(ProgressColumn):
     """Shows all of a stage: title, bar, counts, time and note."""
 
-    def __init__(self, unit: str) -> None:
-        """Names the unit that counts are in."""
+    def __init__(self) -> None:
+        """Sets the columns up; a task's fields are its `unit` and its `note`."""
         super().__init__()
-        self._unit = unit
         self._elapsed, self._remaining = TimeElapsedColumn(), TimeRemainingColumn()
 
     def render(self, task: Task) -> StageLine:
         """Returns the line as it is now."""
         total = str(int(task.total or 0))
         elapsed, remaining = self._elapsed.render(task).plain, self._remaining.render(task).plain
-        figures = f"{int(task.completed):>{len(total)}}/{total} {self._unit} {elapsed} left: {remaining}"
+        figures = f"{int(task.completed):>{len(total)}}/{total} {task.fields['unit']} {elapsed} left: {remaining}"
         bar = ProgressBar(total=task.total, completed=task.completed)
         return StageLine(task.description, bar, figures, str(task.fields["note"]))
 

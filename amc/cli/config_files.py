@@ -1,0 +1,112 @@
+"""Files with options: read, checked, and cut down to what a command has a use for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from amc.cli.command import make_parser
+from amc.cli.consent import check_consent, check_download
+from amc.cli.spelling import read_spellings
+from amc.errors import ConfigurationError
+from amc.pipeline.config import RunConfig
+from amc.utils import plain_yaml
+from amc.utils.conversion import from_mapping
+
+FIELDS = frozenset(RunConfig.__dataclass_fields__)
+"""The options of a run."""
+_NOT_IN_FILES = {"config", "help", "print_config", "resume", "trust", "download_weights"}
+"""Options that only the command line has: another file, named in a file, would be read unchecked."""
+_ASKED = {"resume", "trust", "mix_scores", "download_weights"}
+
+
+def config_file_for(
+    prog: str, path: str, options: Collection[str] = (), words: Sequence[str] = (), *, hidden: Collection[str] = ()
+) -> str:
+    """Checks a YAML file of options, and says which of them the command has no use for.
+
+    One file serves all commands: what another command has a use for, and this one has not, is left out, with one line
+    that names it. What no command knows is refused.
+
+    Args:
+        prog: The command, such as `"amc study"`.
+        path: The file.
+        options: Names of all options of the command; jsonargparse checks those that are not a run's.
+        words: The command line; what it does not name itself is not run.
+        hidden: Options of a run, or whole sections, that the command has no use for.
+
+    Returns:
+        What the parser is to read: the path, or the text of what is left of the file.
+
+    Raises:
+        ConsentError: If the file names code to run or a download, and the command line does not ask for it.
+        ConfigurationError: If the file is missing, is no YAML, or holds an unknown option or a value of the wrong type.
+    """
+    written = read_yaml(Path(path))
+    check_consent(Path(path), written, words)  # before anything that is named is looked up
+    if options:  # what comes from a run's folder is followed by NO_DOWNLOAD
+        check_download(Path(path), written, words)
+    # Printed configurations hold every option; one that only the command line can give is left out if it is not given.
+    record = {name: value for name, value in read_spellings(written).items() if not (name in _ASKED and value is False)}
+    own = set(options) - FIELDS - _NOT_IN_FILES
+    others = {name for name in record if name not in own | FIELDS and options and name in _options_of_commands()}
+    try:
+        from_mapping(RunConfig, {name: value for name, value in record.items() if name not in own | others})
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+    unused = [*sorted(others), *(_dotted(record, hidden) if options else ())]
+    if unused:
+        print(f"{path}: {prog} has no use for {', '.join(unused)}, which is ignored", file=sys.stderr)
+    if not others:
+        return path
+    left = {name: value for name, value in written.items() if name not in others}
+    return str(yaml.safe_dump(left, sort_keys=False))
+
+
+def _dotted(record: Mapping[str, Any], hidden: Collection[str]) -> Iterator[str]:
+    """Yields which of the hidden options a record holds; single ones of a section only with values of their own."""
+    for name in sorted(hidden):
+        section, _, option = name.partition(".")
+        inner = record.get(section)
+        if option and isinstance(inner, Mapping):
+            usual = getattr(getattr(RunConfig(), section), option)
+            if inner.get(option, usual) != usual:
+                yield name
+        elif not option and section in record:
+            yield name
+
+
+@cache
+def _options_of_commands() -> frozenset[str]:
+    """Returns the names of all options that any command takes in a file."""
+    from amc.cli.main import COMMANDS
+
+    names: set[str] = set()
+    for entry in COMMANDS.entries():
+        parser = make_parser(entry.name, COMMANDS.get(entry.name))
+        if "config" in (found := {action.dest for action in parser._actions}):
+            names |= found
+    return frozenset(names - _NOT_IN_FILES)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads a YAML file that holds a mapping.
+
+    Raises:
+        ConfigurationError: If the file is missing or holds something else.
+    """
+    try:
+        record = plain_yaml.read_yaml(path)
+    except OSError as error:
+        raise ConfigurationError(f"the configuration file must be a readable YAML file: {error}") from error
+    except ValueError as error:
+        raise ConfigurationError(f"{path} must be plain YAML: {error}") from error
+    if not isinstance(record, dict):
+        held = "and is empty" if record is None else f"not a {type(record).__name__}"
+        raise ConfigurationError(f"{path} must hold options by name ('episodes: 300'), {held}")
+    return {str(name): value for name, value in record.items()}

@@ -1,0 +1,124 @@
+"""What a person sees while work proceeds: live bars in a terminal, plain lines elsewhere, notebooks included."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TextIO
+
+from rich import progress as bars
+from rich.console import Console
+
+from amc.utils.progress import Progress, silent
+from amc.utils.progress_bar import StageColumn
+
+_SECONDS_BEFORE_LINES = 2.0
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+class ProgressDisplay:
+    """Shows the stages of a run, one after another or one within another."""
+
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        *,
+        live: bool | None = None,
+        shows: bool = True,
+        only_slow: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Chooses how to show progress.
+
+        Args:
+            stream: Where to write; stderr if None, so that stdout holds results alone.
+            live: Whether to draw moving bars; if None, where the stream is a terminal.
+            shows: Whether stages are shown at all; single lines are printed all the same.
+            only_slow: Whether stages that take less than two seconds are left out; within another stage they always
+                are.
+            clock: Returns seconds; for tests.
+        """
+        self._stream = sys.stderr if stream is None else stream
+        self._live = self._stream.isatty() if live is None else live
+        self._shows, self._only_slow, self._clock = shows, only_slow, clock
+        self._console = Console(
+            file=self._stream, force_terminal=self._live, force_jupyter=False, highlight=False, soft_wrap=True
+        )
+        self._bars: bars.Progress | None = None
+        self._depth = 0
+
+    def say(self, line: str) -> None:
+        """Prints one line."""
+        self._console.print(line, markup=False)
+
+    def stage(self, title: str, total: int = 100, unit: str = "%") -> AbstractContextManager[Progress]:
+        """Shows a stage; see `Recorder.stage`. One of a single step, which cannot tell how far it is, is announced."""
+        if not self._shows:
+            return nullcontext(silent)
+        return self._bar(title, total, unit) if self._live else self._lines(title, total, unit)
+
+    @contextmanager
+    def _bar(self, title: str, total: int, unit: str) -> Iterator[Progress]:
+        if self._bars is not None:  # a terminal has one live display: the stages within a stage share it
+            yield from self._task(self._bars, title, total, unit)
+            return
+        with bars.Progress(StageColumn(), console=self._console) as self._bars:
+            try:
+                yield from self._task(self._bars, title, total, unit)
+            finally:
+                self._bars = None
+
+    def _task(self, shown: bars.Progress, title: str, total: int, unit: str) -> Iterator[Progress]:
+        task = shown.add_task(title, total=total, note="", unit=unit)
+        is_inner = len(shown.task_ids) > 1
+        try:
+            yield lambda share, note="", /: shown.update(task, completed=round(share * total), note=note)
+        finally:
+            if is_inner:
+                shown.remove_task(task)
+
+    @contextmanager
+    def _lines(self, title: str, total: int, unit: str) -> Iterator[Progress]:
+        start = self._clock()
+        next_line = start + _SECONDS_BEFORE_LINES
+        last = (0, "")
+        is_quiet = self._only_slow or self._depth > 0
+        if total == 1 and not self._depth:
+            self.say(f"{title} ...")
+
+        def advance(share: float, note: str = "", /) -> None:
+            nonlocal last, next_line
+            done = round(share * total)
+            last, now = (done, note), self._clock()
+            if now >= next_line and 0 < done < total:
+                left = duration((now - start) / done * (total - done))
+                self.say(f"{title}: {done} of {total} {unit}, {left} left{_after_comma(note)}")
+                next_line = now + _SECONDS_BETWEEN_LINES
+
+        self._depth += 1
+        try:
+            yield advance
+        finally:
+            self._depth -= 1
+        done, note = last
+        seconds = self._clock() - start
+        if not done or (is_quiet and seconds < _SECONDS_BEFORE_LINES):  # nothing was left to do, or little
+            return
+        counts = "done" if total == 1 else f"{done} of {total} {unit}"
+        self.say(f"{title}: {counts} in {duration(seconds)}{_after_comma(note)}")
+
+
+def duration(seconds: float) -> str:
+    """Words a duration: `"7.3 s"`, `"2 min 05 s"`, `"1 h 12 min"`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _after_comma(note: str) -> str:
+    return f", {note}" if note else ""

@@ -1,0 +1,62 @@
+"""From Python: a network at chance stops the run, and progress is shown unless it is switched off."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+
+import pytest
+
+import amc
+from amc.data import DataConfig, load_data
+from amc.errors import ModelError
+from amc.utils.progress_display import ProgressDisplay
+
+QUICK = {"agent": "uniform", "finetune": amc.FineTuneConfig(epochs=1), "device": "cpu"}
+
+
+class Ticking:
+    """A clock on which whatever happens takes three seconds."""
+
+    now = 0.0
+
+    def __call__(self):
+        self.now += 3.0
+        return self.now
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_data(DataConfig(train_images=100, test_images=40))
+
+
+def test_a_network_at_chance_stops_the_run_before_the_search(digits, capsys):
+    network = amc.create_model("digits_resnet", seed=0)
+    with pytest.raises(
+        ModelError, match=r"must be better than chance, but reaches .*train=\); continue .*untrained=True"
+    ):
+        amc.compress(network, digits, **QUICK)
+    assert "search" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_a_run_from_python_shows_what_takes_long(progress, digits, capsys, monkeypatch):
+    monkeypatch.setattr("amc.pipeline.compress.ProgressDisplay", partial(ProgressDisplay, clock=Ticking()))
+    network = amc.create_model("digits_resnet", seed=0)
+    amc.compress(network, digits, untrained=True, progress=progress, **QUICK)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    if not progress:
+        assert captured.err == ""
+        return
+    titles = ("trace the network", "test the dense network", "statistics and tables", "search (uniform)")
+    later = ("prune and refit (uniform)", "fine-tune (uniform)", "test the networks of uniform", "latency, dense and")
+    for title in (*titles, *later):
+        assert any(line.startswith(f"{title}") for line in captured.err.splitlines()), title
+
+
+def test_a_quick_run_from_python_shows_little(digits, capsys, monkeypatch):
+    monkeypatch.setattr("amc.pipeline.compress.ProgressDisplay", partial(ProgressDisplay, clock=lambda: 0.0))
+    network = amc.create_model("digits_resnet", seed=0)
+    amc.compress(network, digits, untrained=True, **QUICK)
+    assert re.findall(r".* in \d+\.\d s.*", capsys.readouterr().err) == []
