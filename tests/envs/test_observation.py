@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,12 @@ def by_name(observation):
 def test_the_features_are_those_of_the_paper_in_its_order():
     names = ["t", "n", "c", "h", "w", "stride", "k", "flops", "reduced", "rest", "last_action"]
     assert [feature.name for feature in FEATURES] == names
+
+
+def test_the_documentation_has_the_features_as_they_are():
+    page = (Path(__file__).parents[2] / "docs" / "own_networks.md").read_text()
+    rows = [f"| `{feature.name}` | {feature.unit} | {feature.scale} |" for feature in FEATURES]
+    assert "\n".join(rows) in page
 
 
 def test_what_is_fixed_is_scaled_by_the_largest_of_all_layers(make_problem):
