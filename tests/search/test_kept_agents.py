@@ -86,7 +86,7 @@ def test_python_starts_from_a_policy_and_keeps_the_agent(searched, tmp_path):
     assert len(result.episodes) == 2
     assert load_agent(tmp_path / "run" / "agent.safetensors").tasks[0].features[11:] == ("budget", "depth")
     with pytest.raises(ConfigurationError, match="the features must be those of the policy, budget, depth, not depth"):
-        amc.compress(model, digits, search=amc.SearchConfig(features=("depth",)), untrained=True, **rules)
+        amc.compress(model, digits, search=amc.SearchConfig(features=("depth",)), **rules)
 
 
 @pytest.mark.parametrize(
