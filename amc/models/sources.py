@@ -18,7 +18,7 @@ from amc.utils.registry import import_object, import_own
 
 ModelFactory = Callable[..., nn.Module]
 
-# Their constructors warn unless told how to initialise, and the initialisation that they default to takes seconds.
+# Their constructors warn where no initialisation is named, and the initialisation that they default to takes seconds.
 _TORCHVISION_SLOW_INIT = ("googlenet", "inception_v3")
 _NO_FACTORIES = ("torch", "numpy", "scipy", "PIL", "yaml", "safetensors")
 

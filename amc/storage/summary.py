@@ -78,7 +78,7 @@ class Summary(msgspec.Struct, kw_only=True, frozen=True):
 
     @property
     def family(self) -> str | None:
-        """The family of pruning, `"filter"` or `"weight"`; None if it is not told."""
+        """The family of pruning, `"filter"` or `"weight"`; None if it is not recorded."""
         return (self.pruning or {}).get("family")
 
 

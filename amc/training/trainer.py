@@ -57,7 +57,7 @@ def fine_tune(
     """Trains a network further, in place, on `data.train`; `data.test` is never read.
 
     The same seed, settings and device give the same network, whether or not the training was interrupted, as far as the
-    device computes the same twice (CUDA does not unless told to): the order of the images, their augmentation, that of
+    device computes the same twice (CUDA does so only on request): the order of the images, their augmentation, that of
     the user's data set included, and dropout depend on the seed alone. The global random state is left as it was.
 
     Args:

@@ -75,7 +75,7 @@ class Registry(Generic[T]):
             summary: One line that says what it is.
 
         Raises:
-            ConfigurationError: If the name is taken, or could not be told from `NAME:KEY=VALUE` or a list of names.
+            ConfigurationError: If the name is taken, or could be mistaken for `NAME:KEY=VALUE` or a list of names.
         """
         if name in self._entries:
             raise ConfigurationError(f"{self.kind} names must be unique: {name!r} is registered already")

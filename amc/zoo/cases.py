@@ -156,12 +156,12 @@ def _open_packaged(name: str, seed: int) -> Case:
 def cuts_of(case: Case, seed: int = 0, rules: Sequence[str] = RULES) -> Iterator[Cut]:
     """Yields the case cut by the uniform and by a random allocation, or by one of them."""
     decisions = len(case.problem.decisions)
-    wishes = {
+    requests = {
         "uniform": [KEEP] * decisions,
         "random": np.random.default_rng(seed).uniform(0.1, 1.0, decisions).tolist(),
     }
     for rule in rules:
-        widths = case.problem.project(wishes[rule])
+        widths = case.problem.project(requests[rule])
         allocation = case.problem.allocation(widths)
         yield Cut(case, rule, widths, allocation, case.pruner.prune(allocation).eval())
 

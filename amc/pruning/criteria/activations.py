@@ -66,7 +66,7 @@ class Wanda:
     def __call__(self, layer: LayerSpec, evidence: Evidence) -> Tensor:
         """Scores the weights of a layer, in the weight's shape.
 
-        With `by_output`, a score is the place among the weights of its output; equal places are told apart by the
+        With `by_output`, a score is the place among the weights of its output; ties are broken by the
         product, so that any count over the layer is as even as can be. The weights of a layer that is not run as a
         convolution or a linear layer go by their magnitude.
         """
