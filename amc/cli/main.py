@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import amc
 from amc.cli.command import Command, make_parser
+from amc.cli.named_configs import with_named_configs
 from amc.cli.terminal import one_line, open_closed_streams, warn_in_one_line, write_plainly
 from amc.errors import AmcError
 from amc.utils.registry import Registry
@@ -51,6 +52,8 @@ COMMANDS.register(
 )
 COMMANDS.register("train", "amc.cli.train:COMMAND", "Train one policy over several networks and budgets, for others.")
 COMMANDS.register("policy", "amc.cli.policy:COMMAND", "Show a trained agent: its card, and what it does to a network.")
+COMMANDS.register("report", "amc.cli.report:COMMAND", "Write a page to look at, of runs and studies.")
+COMMANDS.register("watch", "amc.cli.watch:COMMAND", "See where a run stands, from another terminal.")
 COMMANDS.register("bench", "amc.cli.bench:COMMAND", "Time the search, and compare it with the reference procedure.")
 COMMANDS.register(
     "profile", "amc.cli.profile:COMMAND", "Measure the latency of the networks that a network can be cut to."
@@ -123,7 +126,7 @@ def _dispatch(words: list[str]) -> int:
     if words[0] == "--version":
         print(f"amc {amc.__version__}")
         return 0
-    command = COMMANDS.get(words[0])
+    command, words = COMMANDS.get(words[0]), [words[0], *with_named_configs(words[1:])]
     resumed = _resumed(words[0], words[1:]) if command.resumes else None
     defaults = command.defaults(words[1:]) if resumed is None else resumed.words
     try:

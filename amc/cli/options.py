@@ -66,7 +66,12 @@ def add_run_options(parser: jsonargparse.ArgumentParser, hide: Collection[str] =
         hide: Options, or whole sections, that the subcommand has no use for: refused on the command line, but left
             out of a file with a line that says so, so that one file serves all subcommands.
     """
-    parser.add_argument("--config", action="config", metavar="FILE", help="YAML file with any of the options below.")
+    parser.add_argument(
+        "--config",
+        action="config",
+        metavar="FILE",
+        help="YAML file with any of the options below, or the name of one that comes with amc.",
+    )
     parser.add_class_arguments(RunConfig, as_group=True)
     add_trust_option(parser)
     parser.add_argument(

@@ -97,7 +97,7 @@ def run(options: jsonargparse.Namespace) -> None:
             recorder.on_policy(policy)
             delivered = Workshop(task, recorder).deliver("policy", allocation, recorder)
             (dense,) = measure_on_test(task, recorder, "the dense network", task.model)
-            print(write_network(path, task, source, delivered, dense))
+            print(write_network(path, task, source, delivered, dense.figure))
     print(
         f"The pruned network: {path}  (continue with: amc finetune {shlex.quote(str(path))}{trust_words(config.model)})"
     )

@@ -44,8 +44,8 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.pipeline.settling import settled
     from amc.pipeline.summary import policy_record
     from amc.report.origin import trust_words
-    from amc.report.plots import plot_run
     from amc.report.run_recorder import RunRecorder
+    from amc.report.search_page import page_of_search
     from amc.report.tables import allocation_table, render
 
     config = run_config(options)
@@ -76,7 +76,8 @@ def run(options: jsonargparse.Namespace) -> None:
             best = outcome.best.allocation
             recorder.on_policy(policy_record(task.problem, best))
             widths = {str(config.agent): task.problem.widths(best)}
-            plot_run(path / REPORT, task.problem, outcome.episodes, widths)
+            page = page_of_search(config.model, str(config.agent), task.problem, outcome.episodes, best)
+            page.write(path / REPORT)
     print(render(allocation_table(task.problem, widths)))
     print(f"reward {outcome.best.reward:.4f}, search accuracy {outcome.best.score.accuracy:.2f} percent")
     following = f"amc prune {shlex.quote(str(path))}{trust_words(config.model)}"

@@ -14,7 +14,15 @@ from amc.cli.command import Command
 from amc.cli.options import add_run_options, run_config
 from amc.costs.metrics import METRICS
 from amc.errors import ConfigurationError, UnknownNameError
-from amc.storage.names import CONFIG, METHODS_TABLE, REWARDS_TABLE, STUDY_TABLE
+from amc.storage.names import (
+    CONFIG,
+    METHODS_TABLE,
+    REPORT,
+    REWARDS_TABLE,
+    STUDY_CSV,
+    STUDY_LATEX,
+    STUDY_TABLE,
+)
 
 if TYPE_CHECKING:
     from amc.data import DataRoles
@@ -94,11 +102,17 @@ def run(options: jsonargparse.Namespace) -> None:
         with working_in(folder):
             table = kinds[kind](config, folder, options)
             write_text(folder / kind, table)
+            if kind == STUDY_TABLE:
+                _write_report(folder)
     except KeyboardInterrupt as stop:
         if not (folder / CONFIG).is_file():
             raise
         raise RunInterrupted(f"the same command continues {folder}") from stop
     print(table, end="")
+    if kind == STUDY_TABLE:
+        from amc.cli.setup import display
+
+        display(options).say(f"the report: {folder / REPORT}")
 
 
 def _check(options: jsonargparse.Namespace) -> None:
@@ -166,6 +180,18 @@ def _play(
 
             study.play(cells, on_cell)
     return agents_table(study.lines.records)
+
+
+def _write_report(folder: Path) -> None:
+    """Writes what a person looks at, and what other programs read."""
+    from amc.study.page import page_of_study, study_records
+    from amc.study.tables import agents_csv, agents_latex
+    from amc.utils.durable_files import write_text
+
+    records = study_records(folder)
+    write_text(folder / STUDY_LATEX, agents_latex(records))
+    write_text(folder / STUDY_CSV, agents_csv(records))
+    page_of_study(folder).write(folder / REPORT)
 
 
 def _rewards(config: RunConfig, folder: Path, options: jsonargparse.Namespace) -> str:

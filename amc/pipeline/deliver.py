@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from amc.pipeline.acceptance import Acceptance, accept, notes_of
+from amc.pipeline.by_class import Tested
 from amc.pipeline.families import Family, create_family
 from amc.pipeline.measuring import measure_on_test
 from amc.pipeline.recorder import Recorder
@@ -34,6 +35,8 @@ class Delivered:
         notes: What is to be said of it: which epoch was kept, and warnings of its training.
         rounds: Figures of each round where the schedule has several.
         accepted: What became of a budget in time; None without one.
+        curve: Loss and accuracy on the search split by epoch.
+        by_class: The last test, by class.
     """
 
     name: str
@@ -46,6 +49,8 @@ class Delivered:
     notes: tuple[str, ...] = ()
     rounds: tuple[dict[str, Any], ...] = ()
     accepted: Acceptance | None = None
+    curve: tuple[dict[str, Any], ...] = ()
+    by_class: Tested | None = None
 
     def figures(self) -> dict[str, Any]:
         """Returns the figures, for JSON."""
@@ -55,6 +60,7 @@ class Delivered:
             "finetuned": self.finetuned,
             "allocation": self.allocation.as_dict(),
             "notes": list(self.notes),
+            "curve": list(self.curve),
             **({"rounds": list(self.rounds)} if self.rounds else {}),
             **({"time": {"predicted": a.predicted, "measured": a.measured}} if (a := self.accepted) else {}),
         }
@@ -116,11 +122,13 @@ class Workshop:
             name=name,
             allocation=allocation,
             costs=problem.costs_of(problem.widths(allocation)),
-            pruned=before,
-            finetuned=after,
+            pruned=before.figure,
+            finetuned=after.figure,
             model=finished,
             kept=carried.kept,
             notes=(*carried.notes, *(() if accepted is None else notes_of(accepted))),
             accepted=accepted,
             rounds=carried.records,
+            curve=carried.curve,
+            by_class=after,
         )

@@ -10,6 +10,7 @@ from amc.costs import Budget
 from amc.data.preprocessing import preprocessing_record
 from amc.pipeline.compare import check_baselines, compare
 from amc.pipeline.deliver import Delivered, Workshop
+from amc.pipeline.layer_records import layer_records
 from amc.pipeline.measuring import measure_on_test
 from amc.pipeline.prepare import check_trained, train_dense
 from amc.pipeline.recorder import Recorder
@@ -73,7 +74,7 @@ class Job:
         if self.train is not None:
             train_dense(task, self.train, recorder)
         (dense,) = measure_on_test(task, recorder, "the dense network", task.model)
-        check_trained(task, dense, recorder, untrained=self.untrained)
+        check_trained(task, dense.figure, recorder, untrained=self.untrained)
         _say_how_sure(task, recorder)
         _say_widths(task, recorder)
         workshop = Workshop(task, recorder)
@@ -89,7 +90,17 @@ class Job:
         return CompressionResult(
             model=delivered.model,
             allocation=delivered.allocation,
-            summary=summarise(task, self.source, search, outcome, dense, delivered, latency_ms, baselines),
+            summary=summarise(
+                task,
+                self.source,
+                search,
+                outcome,
+                dense,
+                delivered,
+                latency_ms,
+                baselines,
+                layer_records(task, workshop.evaluator),
+            ),
             episodes=outcome.episodes,
             baselines=baselines,
             problem=task.problem,

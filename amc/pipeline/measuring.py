@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from torch import nn
 
+from amc.pipeline.by_class import Tested, measured_by_class
 from amc.pipeline.recorder import Recorder
 from amc.pipeline.task import Task
 from amc.utils.progress import spanning
 
 
-def measure_on_test(task: Task, recorder: Recorder, whose: str, *networks: nn.Module) -> list[float]:
-    """Returns the figures to report of networks; see `Task.test`.
+def measure_on_test(task: Task, recorder: Recorder, whose: str, *networks: nn.Module) -> list[Tested]:
+    """Returns the figures to report of networks, by class where there are classes; see `Task.test`.
 
     Args:
         task: Bears the test split, or the user's own measure.
@@ -22,7 +23,7 @@ def measure_on_test(task: Task, recorder: Recorder, whose: str, *networks: nn.Mo
         with recorder.stage(f"measure {whose}", len(networks), "networks") as advance:
             figures = []
             for index, network in enumerate(networks):
-                figures.append(task.test(network))
+                figures.append(measured_by_class(task, network))
                 advance((index + 1) / len(networks))
             return figures
     assert task.data is not None
@@ -30,6 +31,6 @@ def measure_on_test(task: Task, recorder: Recorder, whose: str, *networks: nn.Mo
     with recorder.stage(f"test {whose}", images, "images") as advance:
         share = 1 / len(networks)
         return [
-            task.test(network, spanning(advance, index * share, (index + 1) * share))
+            measured_by_class(task, network, spanning(advance, index * share, (index + 1) * share))
             for index, network in enumerate(networks)
         ]

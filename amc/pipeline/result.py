@@ -12,9 +12,10 @@ from torch import nn
 from agents import EpisodeResult
 from amc.errors import RunFolderError
 from amc.pipeline.episodes import episode_line
+from amc.pipeline.model_card import model_card
 from amc.pipeline.summary import policy_record
 from amc.problem import PruningProblem
-from amc.storage.names import EPISODES, POLICY, PREPROCESSING, RUN, SUMMARY
+from amc.storage.names import EPISODES, MODEL_CARD, POLICY, PREPROCESSING, RUN, SUMMARY
 from amc.storage.save import save_network
 from amc.structure import Allocation
 from amc.utils.durable_files import write_text
@@ -73,6 +74,7 @@ class CompressionResult:
             write_json(folder / POLICY, self.policy)
             write_text(folder / EPISODES, "".join(episode_line(episode) for episode in self.episodes))
             write_json(folder / SUMMARY, self.summary)
+            write_text(folder / MODEL_CARD, model_card(self.summary, self.preprocessing))
             if self.preprocessing is not None:
                 write_json(folder / PREPROCESSING, self.preprocessing)
         except OSError as error:

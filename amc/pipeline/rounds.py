@@ -29,6 +29,7 @@ from amc.tracing.trace import trace_structure
 from amc.training import fine_tune, train_model
 from amc.training.defaults import fitted
 from amc.training.objective import AfterStep
+from amc.training.records import TrainingResult
 from amc.training.reinitialise import reinitialise
 from amc.utils.noted import noting_warnings
 from amc.utils.options import create, file_stem
@@ -44,6 +45,7 @@ class Carried:
         kept: Kept channels of every group that was cut, in those of the dense network, by its index there.
         notes: What is to be said of it: which epochs were kept, and warnings of the trainings.
         records: Figures of each round where there are several, for JSON; accuracies are those on the search split.
+        curve: Loss and accuracy (search split) of every epoch, those of all rounds in a row, for JSON.
     """
 
     pruned: nn.Module
@@ -51,6 +53,7 @@ class Carried:
     kept: Mapping[int, Tensor]
     notes: tuple[str, ...] = ()
     records: tuple[dict[str, Any], ...] = ()
+    curve: tuple[dict[str, Any], ...] = ()
 
 
 def plan_rounds(task: Task, share: float) -> tuple[Round, ...]:
@@ -99,6 +102,7 @@ def carry_out(task: Task, family: Family, name: str, allocation: Allocation, rec
     notes: list[str] = []
     rounds = plan_rounds(task, problem.cost(target) / problem.cost(widths))
     network, kept, records = task.model, dict[int, Tensor](), []
+    curve: list[dict[str, Any]] = []
     for number, step in enumerate(rounds):
         before, is_last = widths, step is rounds[-1]
         widths = target if is_last else round_widths(problem, target, step.budget, before)
@@ -114,11 +118,17 @@ def carry_out(task: Task, family: Family, name: str, allocation: Allocation, rec
         file = f"{file_stem(name)}-{allocation.digest()}" + ("" if len(rounds) == 1 else f"-round{number + 1}")
         with noting_warnings() as warned:
             training = _Training(step, number, is_last, label, recorder.checkpoint(file))
-            note = _train(task, training, network, keep, recorder)
-        notes += filter(None, (note, *warned))
+            trained = _train(task, training, network, keep, recorder)
+        notes += filter(None, (trained.note, *warned))
+        curve += [{**record, "epoch": record["epoch"] + _last_epoch(curve)} for record in trained.curve]
         if len(rounds) > 1:
             records.append(_record(task, step, widths, pruned, network))
-    return Carried(pruned, network, kept, tuple(notes), tuple(records))
+    return Carried(pruned, network, kept, tuple(notes), tuple(records), tuple(curve))
+
+
+def _last_epoch(curve: Sequence[Mapping[str, Any]]) -> int:
+    """Returns how many epochs a curve has, 0 if it is empty."""
+    return int(curve[-1]["epoch"]) if curve else 0
 
 
 def round_widths(
@@ -233,8 +243,8 @@ class _Training:
 
 def _train(
     task: Task, training: _Training, model: nn.Module, keep: Callable[[nn.Module], None], recorder: Recorder
-) -> str:
-    """Trains the network of a round in place, as the task and the round say; returns a note for the report."""
+) -> TrainingResult:
+    """Trains the network of a round in place, as the task and the round say; returns what it came to."""
     step = training.step
     if task.tune is not None:
         returned = task.tune(model)
@@ -247,7 +257,7 @@ def _train(
             config = replace(config, keep="last")  # what a round trains is pruned again: its best epoch is no end
         config = fitted(config, model, task.data)
         with training_hooks(recorder, training.label, len(task.data.train), config) as hooks:
-            result = fine_tune(
+            return fine_tune(
                 model,
                 task.data,
                 config,
@@ -260,8 +270,7 @@ def _train(
                 first_epoch=step.first,
                 schedule_epochs=step.total,
             )
-        return result.note
-    return ""
+    return TrainingResult((), 0)
 
 
 def _record(task: Task, step: Round, widths: Sequence[int], pruned: nn.Module, trained: nn.Module) -> dict[str, Any]:

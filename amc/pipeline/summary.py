@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from agents import SearchResult
 from amc.costs.counting import operators_by_own_rule, uncounted_operators
 from amc.pipeline.acceptance import acceptance_record
+from amc.pipeline.by_class import Tested, classes_record
 from amc.pipeline.deliver import Delivered
 from amc.pipeline.search import SearchConfig
 from amc.pipeline.speed import slower_note
@@ -17,8 +18,9 @@ from amc.pipeline.task import Task
 from amc.problem import PruningProblem
 from amc.runtime.call import on_device
 from amc.storage.source import ModelSource
-from amc.storage.summary import Summary, accuracies, costs_by_metric
+from amc.storage.summary import Epoch, Layer, Summary, accuracies, costs_by_metric
 from amc.structure import Allocation
+from amc.utils.plain_json import as_type
 
 
 def policy_record(problem: PruningProblem, allocation: Allocation) -> dict[str, Any]:
@@ -68,10 +70,11 @@ def summarise(
     source: ModelSource,
     search: SearchConfig,
     outcome: SearchResult,
-    dense: float,
+    dense: Tested,
     delivered: Delivered,
     latency_ms: Mapping[str, Any],
     baselines: Mapping[str, Mapping[str, Any]],
+    layers: Sequence[Layer],
 ) -> dict[str, Any]:
     """Gathers the figures of a run; see `Summary`.
 
@@ -80,10 +83,11 @@ def summarise(
         source: The name of the model.
         search: The search.
         outcome: What the search found.
-        dense: The figure of the dense network, such as its top-1 on the test images in percent.
+        dense: The test of the dense network.
         delivered: The network that is handed over.
         latency_ms: Measured latencies; see `amc.pipeline.speed`.
         baselines: Figures of the agents compared with.
+        layers: The decisions; see `amc.pipeline.layer_records`.
     """
     notes = (*delivered.notes, slower_note(latency_ms, task.problem.kind))
     return Summary(
@@ -91,11 +95,11 @@ def summarise(
         model=source.reference,
         seed=search.seed,
         costs=costs_by_metric(delivered.costs, task.problem.dense_costs),
-        accuracy=accuracies(dense, delivered.pruned, delivered.finetuned),
+        accuracy=accuracies(dense.figure, delivered.pruned, delivered.finetuned),
         not_counted=not_counted(task),
         counted_by_own_rule=own_rules(task),
         budget=dict(task.problem.limits),
-        metric=metric_title(task, dense),
+        metric=metric_title(task, dense.figure),
         notes=[note for note in notes if note],
         latency_ms=dict(latency_ms),
         time_budget=_time_budget(task, delivered),
@@ -109,6 +113,9 @@ def summarise(
         baselines={name: dict(figures) for name, figures in baselines.items()},
         schedule=task.schedule,
         rounds=[dict(record) for record in delivered.rounds],
+        curve=as_type(list(delivered.curve), list[Epoch]),
+        layers=list(layers),
+        classes=None if delivered.by_class is None else classes_record(task, dense, delivered.by_class),
     ).as_dict()
 
 

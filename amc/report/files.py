@@ -12,7 +12,8 @@ from amc.pipeline.deliver import Delivered
 from amc.pipeline.result import CompressionResult
 from amc.pipeline.summary import metric_title, not_counted, own_rules
 from amc.pipeline.task import Task
-from amc.report.plots import plot_run
+from amc.report.run_page import page_of_run
+from amc.report.run_record import read_run
 from amc.report.tables import FILE_WIDTH, allocation_table, networks_table, render, summary_table
 from amc.storage.architecture import describe
 from amc.storage.names import PREPROCESSING, REPORT, SUMMARY, SUMMARY_TEXT
@@ -25,7 +26,7 @@ from amc.utils.json_files import write_json
 
 
 def write_report(folder: Path, result: CompressionResult) -> str:
-    """Writes network, figures, tables and plots into a run's folder.
+    """Writes network, figures, tables and the report into a run's folder.
 
     Returns:
         The summary table as text, as wide as stdout is.
@@ -34,7 +35,7 @@ def write_report(folder: Path, result: CompressionResult) -> str:
     widths = {name: result.problem.widths(found) for name, found in _allocations(result).items()}
     summary, allocations = summary_table(result.summary), allocation_table(result.problem, widths)
     write_text(folder / SUMMARY_TEXT, "\n".join(render(table, FILE_WIDTH) for table in (summary, allocations)))
-    plot_run(folder / REPORT, result.problem, result.episodes, widths)
+    page_of_run(read_run(folder)).write(folder / REPORT)
     return render(summary)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -61,6 +62,7 @@ class RunRecorder(FolderRecorder):
         self._folder = resumed
         self._created = False
         self._writer: SummaryWriter | None = None
+        self._best = -math.inf
 
     def __enter__(self) -> RunRecorder:
         """Takes the folder to resume, or checks that a new one may be made.
@@ -138,8 +140,10 @@ class RunRecorder(FolderRecorder):
 
     def on_new_episode(self, result: EpisodeResult) -> None:
         """Adds an episode to the curves."""
-        figures = {"reward": result.reward, "accuracy": result.score.accuracy, **result.costs}
-        self._scalars("search", result.episode, figures)
+        self._best = max(self._best, result.reward)
+        figures = {"reward": result.reward, "best_reward": self._best, "accuracy": result.score.accuracy}
+        self._scalars("search", result.episode, {**figures, **result.costs, "seconds": result.seconds})
+        self._scalars("kept", result.episode, result.allocation.widths)
 
     def on_epoch(self, network: str, epoch: int, figures: Mapping[str, float]) -> None:
         """Adds an epoch's figures to the curves."""

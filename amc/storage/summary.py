@@ -25,6 +25,47 @@ class Cost(msgspec.Struct, frozen=True):
     pruned: float | int | None
 
 
+class Epoch(msgspec.Struct, frozen=True):
+    """One epoch of a fine-tuning.
+
+    Attributes:
+        epoch: Its number, from 1; 0 is the network before.
+        accuracy: On the search split, in percent.
+        loss: Mean training loss; None in epoch 0.
+    """
+
+    epoch: int
+    accuracy: float | int | None
+    loss: float | int | None = None
+
+
+class Layer(msgspec.Struct, frozen=True):
+    """One decision: what it decides on in the dense network.
+
+    Attributes:
+        name: Its name.
+        units: Channels, or weights.
+        flops: Of the layers that write them.
+        params: Of the same.
+        errors: Relative error where this one alone keeps 10, 20, ... 100%; empty where that is not known.
+    """
+
+    name: str
+    units: int
+    flops: int
+    params: int
+    errors: list[float | int] = []
+
+
+class Classes(msgspec.Struct, frozen=True):
+    """Test images by class, and how many of them the dense and the finished network classify correctly."""
+
+    names: list[str]
+    images: list[int]
+    dense: list[int]
+    finetuned: list[int]
+
+
 class Summary(msgspec.Struct, kw_only=True, frozen=True):
     """The figures of a network: the same entries whatever command made it.
 
@@ -48,6 +89,9 @@ class Summary(msgspec.Struct, kw_only=True, frozen=True):
         schedule: In which rounds the network was made.
         rounds: Figures of each round where there were several; see `amc.pipeline.rounds`.
         notes: What is to be said of the network: which epoch was kept, and warnings of its training.
+        curve: Its fine-tuning, epoch by epoch.
+        layers: The decisions.
+        classes: The test images by class; None where there are no classes.
         versions: Versions of what the figures depend on.
     """
 
@@ -69,6 +113,9 @@ class Summary(msgspec.Struct, kw_only=True, frozen=True):
     schedule: str = "one_shot"
     rounds: list[dict[str, Any]] = []
     notes: list[str] = []
+    curve: list[Epoch] = []
+    layers: list[Layer] = []
+    classes: Classes | None = None
     versions: dict[str, Any] = msgspec.field(default_factory=versions)
 
     def as_dict(self) -> dict[str, Any]:

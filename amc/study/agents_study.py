@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,9 @@ class StudyRecord(msgspec.Struct):
     finetuned: float | None
     allocation: AllocationRecord
     digest: str = ""
+    costs: dict[str, float] = {}
+    dense_costs: dict[str, float] = {}
+    dense: float | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,8 @@ class AgentsStudy:
             "reward": outcome.best.reward,
             "search_accuracy": outcome.best.score.accuracy,
             "costs": dict(outcome.best.costs),
+            "dense_costs": dict(problem.dense_costs),
+            "dense": self._dense,
             "allocation": outcome.best.allocation.as_dict(),
             **self._accuracies(outcome.best.allocation, finetune=False),
             **_source(cell),
@@ -159,8 +165,8 @@ class AgentsStudy:
             family, start = self._shop.family, time.perf_counter()
             pruned = family.prune(allocation)
             seconds = self._tables_seconds + time.perf_counter() - start
-            (figure,) = measure_on_test(self._task, self._recorder, "the pruned network", pruned)
-            return {"pruned": figure, "finetuned": None, "prune_seconds": round(seconds, 1)}
+            (tested,) = measure_on_test(self._task, self._recorder, "the pruned network", pruned)
+            return {"pruned": tested.figure, "finetuned": None, "prune_seconds": round(seconds, 1)}
         delivered = self._shop.deliver("study", allocation, self._recorder)
         return {"pruned": delivered.pruned, "finetuned": delivered.finetuned}
 
@@ -190,6 +196,11 @@ class AgentsStudy:
         folder.mkdir(exist_ok=True)
         file = f"{name}-{self._rules.metric}{cell.budget:.15g}-{cell.episodes}-seed{cell.seed}.safetensors"
         agent.save(folder / file)  # type: ignore[attr-defined]
+
+    @cached_property
+    def _dense(self) -> float:
+        """Test figure of the dense network."""
+        return measure_on_test(self._task, self._recorder, "the dense network", self._task.model)[0].figure
 
     @property
     def _shop(self) -> Workshop:

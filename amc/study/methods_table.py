@@ -14,8 +14,9 @@ from amc.pruning.criteria.base import CRITERIA
 from amc.pruning.schedules import SCHEDULES
 from amc.storage.names import CONFIG, STUDY
 from amc.study.agents_study import StudyRecord
-from amc.study.tables import markdown, mean_with_interval, share_or_count
+from amc.study.tables import markdown, share_or_count
 from amc.training.penalties.registry import PENALTIES
+from amc.utils.intervals import mean_with_interval
 from amc.utils.json_lines import read_lines
 from amc.utils.options import choose
 from amc.utils.plain_json import as_type

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isnan
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,18 @@ class TrainingResult:
     Attributes:
         epochs: One record an epoch, those before a resumption included.
         kept_epoch: The epoch whose weights the network has, from 1; 0 if none ran, or none was better than the start.
+        start: The network before its training; None if no epoch was to run.
     """
 
     epochs: tuple[EpochRecord, ...]
     kept_epoch: int
+    start: EpochRecord | None = None
+
+    @property
+    def curve(self) -> list[dict[str, Any]]:
+        """Epoch, mean training loss and accuracy on the search split of every epoch, the start included."""
+        records = self.epochs if self.start is None else (self.start, *self.epochs)
+        return [{"epoch": r.epoch, "loss": None if isnan(r.loss) else r.loss, "accuracy": r.accuracy} for r in records]
 
     @property
     def note(self) -> str:

@@ -192,7 +192,7 @@ class _Trainer:
             kept = self.best["epoch"]
         if self.start is not None and kept > 0:
             warn_if_worse(self.start, self.history[kept - 1], len(self.search))
-        return TrainingResult(tuple(self.history), kept)
+        return TrainingResult(tuple(self.history), kept, self.start)
 
     def _epochs(self, checkpoint: Path | None) -> None:
         """Trains the epochs that are left; where a signal waits, the state within an epoch is kept too."""

@@ -52,7 +52,7 @@ def test_run_folder_is_complete(run_folder):
     names = {path.name for path in run_folder.iterdir()}
     assert names >= {
         "config.yaml", "policy.json", "episodes.jsonl", "model.safetensors", "architecture.json", "summary.json",
-        "summary.txt", "report.png", "tensorboard",
+        "summary.txt", "report.html", "tensorboard",
     }  # fmt: skip
     assert not [name for name in names if name.endswith(".part")]
     assert list((run_folder / "tensorboard").iterdir())

@@ -14,8 +14,9 @@ from amc.pipeline.config import RunConfig
 from amc.study.cells import plan
 from amc.study.rewards import correlations, diverse_allocations, kendall
 from amc.study.study_folder import open_folder
-from amc.study.tables import agents_table, half_width, mean_with_interval, share_or_count
+from amc.study.tables import agents_table, share_or_count
 from amc.study.variants import Variant
+from amc.utils.intervals import half_width, mean_with_interval
 from amc.utils.json_lines import Lines, read_lines
 from amc.utils.options import Choice, choose
 

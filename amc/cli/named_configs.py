@@ -1,0 +1,48 @@
+"""Configurations that travel with the package: `--config cifar10_resnet56` in place of a path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import amc
+from amc.errors import UnknownNameError
+
+_FOLDER = Path(amc.__file__).parents[1] / "configs"
+"""Beside the package, in a checkout as in an installation: a folder of that name elsewhere is not looked into."""
+
+
+def config_names() -> list[str]:
+    """Returns the names of the configurations that travel with the package."""
+    return sorted(file.stem for file in _FOLDER.glob("*.yaml"))
+
+
+def with_named_configs(words: Sequence[str]) -> list[str]:
+    """Puts paths in place of the names of configurations; a file of the user's own goes before a name.
+
+    Args:
+        words: A command line.
+
+    Raises:
+        UnknownNameError: If a word after `--config` is neither a path nor a name.
+    """
+    found, before = [], ""
+    for word in words:
+        option, separator, value = word.partition("=")
+        if before == "--config":
+            word = _resolved(word)
+        elif option == "--config" and separator:
+            word = f"--config={_resolved(value)}"
+        found.append(word)
+        before = word
+    return found
+
+
+def _resolved(value: str) -> str:
+    """Returns the path of a configuration that is given by name, and anything else as it is."""
+    if not value or Path(value).name != value or Path(value).suffix or Path(value).exists():
+        return value
+    names = config_names()
+    if value not in names:
+        raise UnknownNameError("configuration", value, names)
+    return str(_FOLDER / f"{value}.yaml")

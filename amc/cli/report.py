@@ -1,0 +1,99 @@
+"""`amc report`: pages to look at, of finished runs and studies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jsonargparse
+
+from amc.cli.command import Command
+from amc.errors import ConfigurationError, RunFolderError, UnknownNameError
+from amc.storage.names import REPORT, STUDY
+
+if TYPE_CHECKING:
+    from amc.report.page import Page
+
+_FORMATS = ("svg", "png", "pdf", "csv")
+
+
+def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
+    """Adds what is shown, and where it is written."""
+    parser.add_argument("folders", nargs="*", type=str, metavar="RUN", help="Folders of finished runs, or of studies.")
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        type=str | None,
+        default=None,
+        help=f"The page; unset: {REPORT} in the folder, or in the current one where several are given.",
+    )
+    parser.add_argument(
+        "--figures", metavar="DIR", type=str | None, default=None, help="Write every figure there as a file, too."
+    )
+    parser.add_argument(
+        "--formats",
+        metavar="NAME",
+        nargs="+",
+        type=str,
+        default=["svg", "png", "csv"],
+        help=f"What figures are written as: {', '.join(_FORMATS)}.",
+    )
+
+
+def run(options: jsonargparse.Namespace) -> None:
+    """Writes the page, and the figures if asked to.
+
+    Raises:
+        AmcError: If a folder holds nothing to show, or a file cannot be written.
+    """
+    from amc.report.figures import write_figures
+    from amc.report.page import joined
+
+    folders = [Path(folder) for folder in options.folders]
+    if not folders:
+        raise ConfigurationError("amc report needs the folder of a run or a study: amc report runs/mine")
+    for kind in options.formats:
+        if kind not in _FORMATS:
+            raise UnknownNameError("format", kind, _FORMATS)
+    pages = [_page(folder) for folder in folders]
+    file = Path(options.out) if options.out else (folders[0] / REPORT if len(folders) == 1 else Path(REPORT))
+    try:
+        joined(pages, [str(folder) for folder in folders]).write(file)
+        print(f"The report: {file}  (open it in a browser; it needs no network)")
+        if options.figures:
+            count = 0
+            for folder, page in zip(folders, pages, strict=True):
+                place = Path(options.figures) / (folder.name if len(folders) > 1 else "")
+                count += len(write_figures(page.figures, place, options.formats))
+            print(f"The figures: {count} files in {options.figures}")
+    except OSError as error:
+        raise RunFolderError(f"the report must be writable: {error}; choose another --out") from error
+
+
+def _page(folder: Path) -> Page:
+    """Lays out the page of a folder."""
+    if (folder / STUDY).is_file():
+        from amc.study.page import page_of_study
+
+        return page_of_study(folder)
+    from amc.report.run_page import page_of_run
+    from amc.report.run_record import read_run
+
+    return page_of_run(read_run(folder))
+
+
+COMMAND = Command(
+    add_arguments,
+    run,
+    usage="RUN|STUDY... [options]",
+    description=(
+        "Writes a page to look at, of a finished run, a study, or several: what was asked, what came out, how sure it\n"
+        "is, and how to repeat it. It is one file that opens in any browser and needs no network. amc compress and\n"
+        "amc study leave one in their folder by themselves."
+    ),
+    examples=(
+        "  amc report runs/mine\n"
+        "  amc report runs/half runs/third --out comparison.html\n"
+        "  amc report studies/digits --figures paper --formats pdf csv"
+    ),
+)

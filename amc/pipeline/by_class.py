@@ -1,0 +1,63 @@
+"""The test figure of a network, and how it spreads over the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from amc.data.preprocessing import preprocessing_record
+from amc.pipeline.task import Task
+from amc.storage.summary import Classes
+from amc.training.evaluate import predict, score_logits
+from amc.utils.progress import Progress, silent
+
+_MOST_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What a test came to.
+
+    Attributes:
+        figure: The figure to report; see `Task.test`.
+        images: Test images of each class; empty where the task has no classes, one label an image.
+        correct: How many of them the network classifies correctly.
+    """
+
+    figure: float
+    images: tuple[int, ...] = ()
+    correct: tuple[int, ...] = ()
+
+
+def measured_by_class(task: Task, model: nn.Module, advance: Progress = silent) -> Tested:
+    """Measures a network on the test split, by class where there are classes; the figure is that of `Task.test`."""
+    data = task.data
+    if task.measure is not None or data is None or not data.task.assigns_classes:
+        return Tested(task.test(model, advance))
+    logits, targets = predict(model, data.test, device=task.device, advance=advance)
+    figure, classes = score_logits(logits, targets).accuracy, logits.shape[1]
+    if classes > _MOST_CLASSES or targets.dim() != 1:  # shares of classes are no labels
+        return Tested(figure)
+    right: Tensor = targets[logits.argmax(1) == targets]
+    return Tested(figure, *(tuple(found.bincount(minlength=classes).tolist()) for found in (targets, right)))
+
+
+def classes_record(task: Task, dense: Tested, delivered: Tested) -> Classes | None:
+    """Returns what `summary.json` holds of the classes; None where there are none."""
+    if not dense.images or not delivered.images:
+        return None
+    return Classes(
+        names=list(class_names(task, len(dense.images))),
+        images=list(dense.images),
+        dense=list(dense.correct),
+        finetuned=list(delivered.correct),
+    )
+
+
+def class_names(task: Task, count: int) -> Sequence[str]:
+    """Returns the names of a task's classes; their numbers where they have none."""
+    record = None if task.data is None else preprocessing_record(task.data.test)
+    names = [] if record is None else list(record["class_names"])
+    return names if len(names) == count else [str(number) for number in range(count)]

@@ -1,0 +1,38 @@
+"""What `summary.json` holds of each decision: its size, its cost, and what it can lose."""
+
+from __future__ import annotations
+
+from amc.errors import ConfigurationError
+from amc.pipeline.task import Task
+from amc.problem.evaluator import Errors, Evaluator
+from amc.storage.summary import Layer
+
+KEEP_RATIOS = tuple(tenths / 10 for tenths in range(1, 11))
+"""The shares kept at which the errors stand."""
+
+
+def layer_records(task: Task, evaluator: Evaluator) -> list[Layer]:
+    """Describes the decisions of a task, in the order of execution.
+
+    Args:
+        task: The task.
+        evaluator: Knows the errors by width, if anything does.
+
+    Returns:
+        Their records; the errors are those at `KEEP_RATIOS`.
+    """
+    try:
+        errors: Errors = evaluator.errors()
+    except ConfigurationError:
+        errors = {}
+    records = []
+    for decision in task.problem.decisions:
+        if task.problem.kind == "filter":
+            layers = [layer for layer in task.structure.layers if layer.writes == decision.group]
+        else:
+            layers = [task.structure.layers[decision.group]]
+        known = errors.get(decision.name)
+        at = [] if known is None else [float(f"{known[round(ratio * decision.size)]:.6g}") for ratio in KEEP_RATIOS]
+        flops, params = sum(layer.flops for layer in layers), sum(layer.params for layer in layers)
+        records.append(Layer(decision.name, decision.size, flops, params, at))
+    return records

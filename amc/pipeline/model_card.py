@@ -1,0 +1,116 @@
+"""The model card of a pruned network: a README that says what it is, with the metadata that model hubs read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from amc.costs.metrics import METRICS, noun_of
+
+
+def model_card(summary: Mapping[str, Any], preprocessing: Mapping[str, Any] | None = None) -> str:
+    """Writes the model card of a network; nothing is uploaded.
+
+    Args:
+        summary: The figures, as `summary.json` holds them.
+        preprocessing: What must be done to a picture, as `preprocessing.json` holds it; None if that is not known.
+
+    Returns:
+        Markdown with the metadata in front, as the Hugging Face Hub reads it.
+    """
+    model = str(summary["model"])
+    parts = [
+        f"# {_plain(model)}, pruned",
+        _what(summary),
+        "## Figures",
+        _figures(summary),
+        "## Use",
+        _use(summary, preprocessing),
+        "## What was removed",
+        _removed(summary),
+        "## Limits",
+        "The accuracies are those of one run on one test split. Pruning can hurt some classes more than others: see "
+        "`report.html` and the classes in `summary.json`. Latency is that of the device it was measured on.",
+    ]
+    front = yaml.safe_dump(_metadata(summary, preprocessing), sort_keys=False, allow_unicode=True)
+    return f"---\n{front}---\n\n" + "\n\n".join(parts) + "\n"
+
+
+def _metadata(summary: Mapping[str, Any], preprocessing: Mapping[str, Any] | None) -> dict[str, Any]:
+    accuracy = summary["accuracy"]
+    figure = accuracy.get("finetuned") if accuracy.get("finetuned") is not None else accuracy.get("pruned")
+    record: dict[str, Any] = {
+        "tags": ["pruning", "model-compression", "amc"],
+        "base_model_name": _plain(summary["model"]),  # one line: three dashes on a line end the metadata
+    }
+    if preprocessing is not None:
+        record["pipeline_tag"] = "image-classification"
+    if figure is not None and str(summary.get("metric") or "").startswith("top-1"):
+        result = {
+            "task": {"type": "image-classification"},
+            "dataset": {"name": "the test split of the run", "type": "held-out"},
+            "metrics": [{"type": "accuracy", "value": round(figure / 100, 4), "name": "top-1"}],
+        }
+        record["model-index"] = [{"name": f"{_plain(summary['model'])}, pruned", "results": [result]}]
+    return record
+
+
+def _what(summary: Mapping[str, Any]) -> str:
+    family = (summary.get("pruning") or {}).get("family")
+    removed = "single weights set to zero" if family == "weight" else "whole filters removed"
+    who = summary.get("agent")
+    agent = f" The allocation over the layers was found by `{_plain(who)}`." if who else ""
+    return (
+        f"`{_plain(summary['model'])}` with {removed}, by [AMC](https://arxiv.org/abs/1802.03494)-style layer-wise "
+        f"pruning.{agent}"
+    )
+
+
+def _figures(summary: Mapping[str, Any]) -> str:
+    lines = ["| | dense | pruned |", "| --- | ---: | ---: |"]
+    for name, cost in summary["costs"].items():
+        noun = noun_of(name) if name in METRICS else name
+        dense = "-" if cost["dense"] is None else f"{cost['dense']:,}"
+        share = f" ({100 * cost['pruned'] / cost['dense']:.1f}%)" if cost["dense"] else ""
+        lines.append(f"| {noun} | {dense} | {cost['pruned']:,}{share} |")
+    accuracy = summary["accuracy"]
+    final = accuracy.get("finetuned") if accuracy.get("finetuned") is not None else accuracy.get("pruned")
+    metric = _plain(summary.get("metric") or "test figure")
+    lines.append(f"| {metric} | {_two(accuracy.get('dense'))} | {_two(final)} |")
+    latency = summary.get("latency_ms")
+    if latency:
+        how = f"latency in ms ({latency['engine']}, {latency['device']}, batch {latency['batch_size']})"
+        lines.append(f"| {how} | {latency['dense']:.3g} | {latency['pruned']:.3g} |")
+    return "\n".join(lines) + "\n\nA FLOP is a fused multiply-add, as fvcore counts."
+
+
+def _use(summary: Mapping[str, Any], preprocessing: Mapping[str, Any] | None) -> str:
+    text = '```python\nimport amc\n\nmodel = amc.load("FOLDER")  # your own classes: model= or trust=True\n```'
+    if preprocessing is None:
+        return text
+    size = f"{preprocessing['height']} x {preprocessing['width']}"
+    classes = preprocessing["class_names"]
+    return text + (
+        f"\n\nInputs are {preprocessing['channels']} images of {size} pixels, prepared as `preprocessing.json` says; "
+        f"it also names the {len(classes)} classes."
+    )
+
+
+def _removed(summary: Mapping[str, Any]) -> str:
+    budget = ", ".join(f"{name} at most {limit:,}" for name, limit in summary["budget"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
+    return (
+        f"Budget: {budget or 'none'}. What each layer keeps stands in `policy.json`, how the network was cut in "
+        f"`architecture.json`. Schedule `{_plain(summary['schedule'])}`, seed {summary['seed']}. Made with {versions}."
+    )
+
+
+def _plain(text: Any) -> str:
+    """Returns a text that is no Markdown and no table."""
+    return str(text).replace("|", "/").replace("`", "'").replace("\n", " ")
+
+
+def _two(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

@@ -1,0 +1,127 @@
+"""What a report needs of a run's folder, read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from agents.protocol import EpisodeResult
+from amc.errors import RunFolderError
+from amc.pipeline.episodes import episode_from_record
+from amc.report.origin import Origin
+from amc.storage.names import CONFIG, ENVIRONMENT, EPISODES, POLICY, RUN, SUMMARY
+from amc.storage.summary import Epoch, Summary
+from amc.utils.bounded_files import read_text
+from amc.utils.json_lines import read_lines
+from amc.utils.plain_json import as_type, read_json
+from amc.utils.plain_yaml import MOST_BYTES
+
+
+class Round(msgspec.Struct):
+    """One round of a schedule."""
+
+    budget: float
+    search_pruned: float
+    search_trained: float
+
+
+class Baseline(msgspec.Struct):
+    """The network of an agent that a run was compared with."""
+
+    costs: dict[str, float]
+    pruned: float | None = None
+    finetuned: float | None = None
+    allocation: dict[str, Any] = {}
+    reward: float | None = None
+    episodes: int | None = None
+    notes: list[str] = []
+    curve: list[Epoch] = []
+
+
+class Policy(msgspec.Struct):
+    """What is read of `policy.json`."""
+
+    widths: dict[str, int]
+    pruning_ratios: dict[str, float] = {}
+    kind: str = "filter"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A finished run, as its folder tells it.
+
+    Attributes:
+        folder: The folder.
+        summary: The figures.
+        baselines: The networks of other agents, by who chose their allocation.
+        rounds: Figures of each round of a schedule with several.
+        policy: What every layer keeps; None if the folder does not say.
+        episodes: The candidates of the search.
+        command: The subcommand that made the folder; empty if it does not say.
+        config: The options, as YAML; empty if there are none.
+        environment: What the run computed under; empty if the folder does not say.
+    """
+
+    folder: Path
+    summary: Summary
+    baselines: Mapping[str, Baseline] = field(default_factory=dict)
+    rounds: tuple[Round, ...] = ()
+    policy: Policy | None = None
+    episodes: tuple[EpisodeResult, ...] = ()
+    command: str = ""
+    config: str = ""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Units of every decision in the dense network, by name, in the order of execution."""
+        if self.summary.layers:
+            return {layer.name: layer.units for layer in self.summary.layers}
+        if self.policy is None:
+            return {}
+        ratios = self.policy.pruning_ratios
+        return {
+            name: round(width / (1 - ratios[name]))
+            for name, width in self.policy.widths.items()
+            if 0 <= ratios.get(name, -1) < 1
+        }
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Reads a run's folder, and changes nothing in it.
+
+    Raises:
+        RunFolderError: If it holds no finished run, or a file is damaged.
+    """
+    file = folder / SUMMARY
+    if not file.is_file():
+        begun = (folder / RUN).is_file() or (folder / CONFIG).is_file()
+        remedy = "it has not ended: continue it with --resume" if begun else "give the folder that --out named"
+        raise RunFolderError(f"{folder} must hold a finished run, but has no {SUMMARY}; {remedy}")
+    try:
+        summary = as_type(read_json(file), Summary)
+        baselines = as_type(summary.baselines, dict[str, Baseline])
+        rounds = as_type(summary.rounds, list[Round])
+        policy = as_type(read_json(folder / POLICY), Policy) if (folder / POLICY).is_file() else None
+        lines = read_lines(folder / EPISODES).records if (folder / EPISODES).is_file() else []
+        environment = read_json(folder / ENVIRONMENT) if (folder / ENVIRONMENT).is_file() else {}
+        config = read_text(folder / CONFIG, MOST_BYTES) if (folder / CONFIG).is_file() else ""
+        episodes = tuple(map(episode_from_record, lines))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(f"{folder} must hold a run as it was written, and is damaged: {error}") from error
+    origin = Origin.read(folder)
+    return RunRecord(
+        folder=folder,
+        summary=summary,
+        baselines=baselines,
+        rounds=tuple(rounds),
+        policy=policy,
+        episodes=episodes,
+        command="" if origin is None else origin.command,
+        config=config,
+        environment=environment if isinstance(environment, dict) else {},
+    )

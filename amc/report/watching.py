@@ -1,0 +1,162 @@
+"""What another terminal shows of a run or a study while it works."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from amc.errors import RunFolderError
+from amc.report.origin import Origin
+from amc.storage.names import CONFIG, EPISODES, LOCK, PROGRESS, STUDY, SUMMARY
+from amc.utils.json_lines import read_lines
+from amc.utils.plain_json import read_json
+from amc.utils.plain_yaml import read_yaml
+
+_BARS = "▁▂▃▄▅▆▇█"
+_WIDTH = 60
+_LAST = 5
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a run or a study stands.
+
+    Attributes:
+        folder: Its folder.
+        command: What made it.
+        holder: Who works in it now, such as `"process 7 on host"`; empty if nobody does.
+        wanted: Candidates, or cells, in all; None if that is not known.
+        records: The candidates, or cells, that are there.
+        finished: Names of networks that are ready, besides the run's own.
+        has_ended: Whether there are results.
+    """
+
+    folder: Path
+    command: str
+    holder: str
+    wanted: int | None
+    records: Sequence[dict[str, Any]]
+    finished: tuple[str, ...] = ()
+    has_ended: bool = False
+
+
+def read_standing(folder: Path) -> Standing:
+    """Reads where a run or a study stands, and changes nothing.
+
+    Raises:
+        RunFolderError: If the folder holds neither.
+    """
+    is_study = (folder / STUDY).is_file()
+    if not is_study and not (folder / CONFIG).is_file():
+        raise RunFolderError(f"{folder} must hold a run or a study; give the folder that --out named")
+    origin = Origin.read(folder)
+    records = read_lines(folder / (STUDY if is_study else EPISODES)).records
+    done = _quietly(lambda: read_json(folder / PROGRESS), {})
+    baseline = "baseline "
+    options = {} if is_study else _quietly(lambda: read_yaml(folder / CONFIG), {})
+    wanted = options.get("episodes") if isinstance(options, dict) else None
+    return Standing(
+        folder=folder,
+        command=origin.command if origin else "study" if is_study else "run",
+        holder=_holder(folder),
+        wanted=wanted if isinstance(wanted, int) else None,
+        records=records,
+        finished=tuple(name.removeprefix(baseline) for name in done if name.startswith(baseline)),
+        has_ended=(folder / SUMMARY).is_file(),
+    )
+
+
+def shown(standing: Standing) -> RenderableType:
+    """Lays out where a run stands, for a terminal."""
+    total = "" if standing.wanted is None else f" of {standing.wanted}"
+    state = "has ended" if standing.has_ended else f"works: {standing.holder}" if standing.holder else "is not running"
+    unit = "searches" if standing.command == "study" else "candidates"
+    lines = [Text(f"amc {standing.command} in {standing.folder} {state}; {len(standing.records)}{total} {unit}")]
+    rewards = [float(record["reward"]) for record in standing.records if _is_number(record.get("reward"))]
+    if rewards:
+        best = max(range(len(rewards)), key=rewards.__getitem__)
+        lines.append(Text(f"best reward {rewards[best]:.4f} (number {best}); all: {sparkline(rewards)}"))
+    if standing.finished:
+        lines.append(Text(f"ready besides: {', '.join(standing.finished)}"))
+    return Group(*lines, _last(standing)) if standing.records else Group(*lines)
+
+
+def sparkline(values: Sequence[float], width: int = _WIDTH) -> str:
+    """Draws values as a line of bars; of more than `width` each bar is the best of several."""
+    step = max(1, -(-len(values) // width))
+    best = [max(values[start : start + step]) for start in range(0, len(values), step)]
+    low, high = min(best), max(best)
+    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(_BARS[round((value - low) * scale)] for value in best)
+
+
+def watch(
+    folder: Path,
+    *,
+    console: Console | None = None,
+    seconds: float = 1.0,
+    once: bool = False,
+    sleep: Callable[[float], object] = time.sleep,
+) -> None:
+    """Shows a run until it ends, or until nobody works on it any more.
+
+    Args:
+        folder: Of the run.
+        console: Where to show it; stdout if None.
+        seconds: Between two looks.
+        once: Whether one look is enough.
+        sleep: Waits; for tests.
+
+    Raises:
+        RunFolderError: If the folder holds no run.
+    """
+    console = console or Console(highlight=False)
+    standing = read_standing(folder)
+    if once or not console.is_terminal:
+        console.print(shown(standing))
+        return
+    with Live(shown(standing), console=console, auto_refresh=False) as live:
+        while standing.holder and not standing.has_ended:
+            sleep(seconds)
+            standing = read_standing(folder)
+            live.update(shown(standing), refresh=True)
+
+
+def _last(standing: Standing) -> Table:
+    """Shows the last candidates."""
+    table = Table(box=None, pad_edge=False)
+    names = ("agent", "budget", "seed") if standing.command == "study" else ("episode", "accuracy")
+    for name in (*names, "reward", "seconds"):
+        table.add_column(name, justify="left" if name == "agent" else "right")
+    for record in standing.records[-_LAST:]:
+        cells = [record.get(name) for name in (*names, "reward", "seconds")]
+        table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells))
+    return table
+
+
+def _holder(folder: Path) -> str:
+    """Names who works in a folder, as it has written itself down; empty if nobody does."""
+    record = _quietly(lambda: read_json(folder / f"{LOCK}.json"), {})
+    if not isinstance(record, dict) or not {"process", "host"} <= set(record):
+        return ""
+    return f"process {record['process']} on {record['host']}"
+
+
+def _quietly(read: Callable[[], Any], otherwise: Any) -> Any:
+    """Returns what is read, or something else where it cannot be: the run may be writing it just now."""
+    try:
+        return read()
+    except (OSError, ValueError):
+        return otherwise
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)

@@ -1,0 +1,124 @@
+"""The page of a study: agents beside one another, over budgets and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from amc.errors import RunFolderError
+from amc.report.figures import Figure
+from amc.report.figures.of_studies import differences, reward_against_accuracy, trade_off
+from amc.report.page import Page, Section, Table
+from amc.storage.names import CONFIG, STUDY
+from amc.study.agents_study import StudyRecord
+from amc.study.tables import HEADING, summary_rows
+from amc.utils.bounded_files import read_text
+from amc.utils.json_lines import read_lines
+from amc.utils.plain_json import as_type
+from amc.utils.plain_yaml import MOST_BYTES, parse_yaml
+
+
+def page_of_study(folder: Path) -> Page:
+    """Lays the report of a study out.
+
+    Args:
+        folder: Its folder, which is not changed.
+
+    Raises:
+        RunFolderError: If it holds no cell that was played, or is damaged.
+    """
+    records = study_records(folder)
+    config, text = _config(folder)
+    agents, budgets = _distinct(records, "agent"), _distinct(records, "budget")
+    seeds = sorted({record["seed"] for record in records})
+    counts = sorted({record["episodes"] for record in records})
+    asked = [
+        f"{len(agents)} agents on {config.get('model', 'one network')}: {', '.join(agents)}.",
+        f"Budgets: {', '.join(f'{100 * budget:g}%' for budget in budgets)} of the dense {records[0]['metric']}; "
+        f"candidates: {', '.join(map(str, counts))}; seeds: {', '.join(map(str, seeds))}.",
+        "All work under the same bounds, data, tables, scores and refit. Agents that play one episode have one seed.",
+    ]
+    sections = [
+        Section("What was compared", paragraphs=asked),
+        Section("What came out", tables=[study_table(records)]),
+        *_figures(records),
+        Section(
+            "How to repeat it",
+            paragraphs=["The folder has every rule in config.yaml; the figures come from study.jsonl."],
+            listing=text,
+            listing_title="The rules of the study (config.yaml)",
+        ),
+    ]
+    best = max(records, key=lambda record: (-record["budget"], record["reward"]))
+    lead = (
+        f"{len(records)} searches. At the tightest budget, {100 * best['budget']:g}% of the dense {best['metric']}, "
+        f"the highest reward is {best['reward']:.4f}, by {best['agent']}."
+    )
+    return Page(f"Study: {config.get('model', folder.name)}", lead, sections)
+
+
+def study_records(folder: Path) -> list[dict[str, Any]]:
+    """Reads the cells of a study.
+
+    Raises:
+        RunFolderError: If there are none, or the file is damaged.
+    """
+    file = folder / STUDY
+    try:
+        records = read_lines(file).records
+        for record in records:
+            as_type(record, StudyRecord)
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{file} must hold the cells of a study: {error}") from error
+    if not records:
+        raise RunFolderError(f"{file} must hold cells that were played, and is empty; run amc study")
+    return records
+
+
+def study_table(records: Sequence[dict[str, Any]]) -> Table:
+    """Puts the agents of a study side by side."""
+    return Table(
+        columns=("agent", *(name for name in HEADING if name != "agent")),
+        rows=tuple(_agent_first(row) for row in summary_rows(records)),
+        caption="Means over seeds, with half the 95% interval. Speed-up: dense FLOPs over pruned (theoretical). "
+        "Compression: dense parameters over pruned. Accuracies: percent, on the test images.",
+        name="study",
+    )
+
+
+def _agent_first(row: Sequence[str]) -> tuple[str, ...]:
+    place = HEADING.index("agent")
+    return (row[place].strip("`"), *row[:place], *row[place + 1 :])
+
+
+def _figures(records: list[dict[str, Any]]) -> list[Section]:
+    """Draws the study, one section for each number of candidates."""
+    plays_once = [record for record in records if record["episodes"] == 1]
+    sections = []
+    for count in sorted({record["episodes"] for record in records if record["episodes"] > 1}) or [1]:
+        chosen = [record for record in records if record["episodes"] == count]
+        chosen = chosen if count == 1 else [*chosen, *plays_once]
+        dense = next((record["dense"] for record in chosen if record.get("dense") is not None), None)
+        found: list[Figure | None] = []
+        for measure in ("pruned", "finetuned"):
+            found += [trade_off(chosen, measure, dense), differences(chosen, measure)]
+        found.append(reward_against_accuracy(chosen))
+        figures = [figure for figure in found if figure is not None]
+        title = "The agents" if count == 1 else f"With {count} candidates"
+        sections.append(Section(title, figures=figures))
+    return sections
+
+
+def _config(folder: Path) -> tuple[dict[str, Any], str]:
+    """Reads the rules of a study; none where they cannot be read."""
+    try:
+        text = read_text(folder / CONFIG, MOST_BYTES)
+        config = parse_yaml(text)
+    except (OSError, ValueError):
+        return {}, ""
+    return (config if isinstance(config, dict) else {}), text
+
+
+def _distinct(records: Sequence[dict[str, Any]], name: str) -> list[Any]:
+    return list(dict.fromkeys(record[name] for record in records))

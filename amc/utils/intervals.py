@@ -1,0 +1,26 @@
+"""Means of a few values, with intervals."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from scipy import stats
+
+
+def half_width(values: Sequence[float]) -> float | None:
+    """Returns half the 95% interval of a mean by Student's t distribution; None for fewer than two values."""
+    if len(values) < 2:
+        return None
+    quantile = float(stats.t.ppf(0.975, len(values) - 1))
+    return quantile * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def mean_with_interval(values: Sequence[float], digits: int) -> str:
+    """Words a mean with half its 95% interval: `"91.20 ± 0.31"`; the mean alone for one value, `"-"` for none."""
+    if not values:
+        return "-"
+    half = half_width(values)
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    return mean if half is None else f"{mean} ± {half:.{digits}f}"

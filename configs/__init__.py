@@ -1,0 +1,1 @@
+"""Configurations of published figures, by name: `amc compress --config cifar10_resnet56`."""

@@ -1,0 +1,144 @@
+"""The page of a run: what it says, that it stands alone, and that nothing in a folder becomes code in it."""
+
+import html.parser
+import json
+import re
+
+import pytest
+
+from amc.cli.main import main
+from amc.errors import RunFolderError
+from amc.report.page import Page, Section, Table, joined
+from amc.report.run_page import page_of_run
+from amc.report.run_record import read_run
+
+
+class Reader(html.parser.HTMLParser):
+    """Collects elements, addresses and text."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.addresses, self.text, self.identifiers = [], [], "", []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in ("href", "src", "xlink:href"):
+                self.addresses.append(value)
+            if name == "id":
+                self.identifiers.append(value)
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def reading(page):
+    reader = Reader()
+    reader.feed(page)
+    return reader
+
+
+@pytest.fixture
+def folder(tmp_path, write_run):
+    return write_run(tmp_path / "run")
+
+
+def test_the_page_says_what_was_asked_and_what_came_out(folder):
+    text = re.sub(r"\s+", " ", reading(page_of_run(read_run(folder)).as_html()).text)
+    assert "has 48.0% of the FLOPs and 48.0% of the parameters" in text
+    assert "reaches 94.00 where the dense network has 95.00; it takes 0.50 of the time" in text
+    assert "agent ddpg, with 4 candidates" in text
+    assert "the standard error of an accuracy is 1.68" in text  # sqrt(0.94 * 0.06 / 200)
+    assert "ddpg: the learning rate is small" in text
+    assert "uniform: epoch 1 of 2 is kept" in text
+    assert "seed 3" in text
+
+
+def test_the_table_gives_speed_up_and_compression(folder):
+    page = page_of_run(read_run(folder))
+    table = next(table for section in page.sections for table in section.tables)
+    own = next(row for row in table.rows if row[0] == "ddpg")
+    assert own[1:] == ("480", "48.0%", "2.08", "48", "48.0%", "2.08", "90.00", "94.00", "+1.00")
+
+
+def test_the_page_stands_alone(folder):
+    reader = reading(page_of_run(read_run(folder)).as_html())
+    assert "script" not in reader.tags
+    assert all(address.startswith(("data:", "#")) for address in reader.addresses)
+    assert len(reader.identifiers) == len(set(reader.identifiers))
+
+
+def test_text_of_a_folder_stays_text(folder):
+    reader = reading(page_of_run(read_run(folder)).as_html())
+    assert "b" not in reader.tags
+    assert "a <b>bold</b> net" in reader.text
+
+
+def test_runs_of_earlier_versions_have_a_page_too(tmp_path, write_run):
+    folder = write_run(tmp_path / "old", layers=[], classes=None, curve=[], latency_ms=None, baselines={})
+    (folder / "episodes.jsonl").unlink()
+    names = [figure.name for figure in page_of_run(read_run(folder)).figures]
+    assert names == ["kept"]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("summary.json", "{", "is damaged"),
+        ("summary.json", json.dumps({"command": "compress"}), "is damaged"),
+        ("policy.json", json.dumps({"widths": "none"}), "is damaged"),
+    ],
+)
+def test_damaged_folders_are_refused(folder, file, content, message):
+    (folder / file).write_text(content)
+    with pytest.raises(RunFolderError, match=message):
+        read_run(folder)
+
+
+def test_a_run_that_has_not_ended_says_how_to_continue(folder):
+    (folder / "summary.json").unlink()
+    with pytest.raises(RunFolderError, match="it has not ended: continue it with --resume"):
+        read_run(folder)
+
+
+def test_the_command_writes_page_and_figures(folder, tmp_path, capsys):
+    assert main(["report", str(folder), "--figures", str(tmp_path / "figures"), "--formats", "csv"]) == 0
+    assert "needs no network" in capsys.readouterr().out
+    assert (folder / "report.html").read_text().startswith("<!DOCTYPE html>")
+    names = {file.stem for file in (tmp_path / "figures").iterdir()}
+    assert names == {
+        "search", "candidates-flops", "candidates-params", "ratios", "kept", "sensitivity", "fine-tuning", "classes",
+    }  # fmt: skip
+
+
+def test_several_runs_share_a_page(folder, tmp_path, write_run, capsys):
+    other = write_run(tmp_path / "other")
+    out = tmp_path / "both.html"
+    assert main(["report", str(folder), str(other), "--out", str(out), "--figures", str(tmp_path / "f")]) == 0
+    reader = reading(out.read_text())
+    assert reader.text.count("What was asked") == 2
+    assert len(reader.identifiers) == len(set(reader.identifiers))
+    assert (tmp_path / "f" / "other" / "search.svg").is_file()
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "needs the folder of a run or a study"),
+        (["nowhere"], "must hold a finished run"),
+        (["nowhere", "--formats", "jpg"], "unknown format 'jpg'"),
+    ],
+)
+def test_what_cannot_be_shown_is_one_line(words, message, capsys):
+    assert main(["report", *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_tables_can_be_saved():
+    table = Table(("network", "FLOPs"), (("dense", "1,000"),), name="networks")
+    assert table.as_csv() == 'network,FLOPs\ndense,"1,000"\n'
+    page = joined([Page("one", "lead", [Section("s", tables=[table])])], ["a"])
+    assert page.title == "one"
