@@ -13,6 +13,7 @@ from amc.errors import AmcError, ConfigurationError, ModelError, UnknownNameErro
 from amc.models import sources
 from amc.models.cifar_convnets import mobilenet_cifar, vgg16_cifar
 from amc.models.cifar_resnet import digits_resnet, plain, resnet
+from amc.models.lenet import digits_lenet
 from amc.models.sources import ModelFactory
 from amc.runtime.plain import unwrapped
 from amc.utils.registry import Registry
@@ -24,6 +25,7 @@ def _own_models() -> Registry[ModelFactory]:
     """Lists the networks that this package defines."""
     models: Registry[ModelFactory] = Registry("model")
     models.register("digits_resnet", digits_resnet, "residual network of depth 14 for 1x8x8 digits")
+    models.register("digits_lenet", digits_lenet, "LeNet-300-100 for 1x8x8 digits")
     for depth in _DEPTHS:
         models.register(f"resnet{depth}", partial(resnet, depth), f"CIFAR ResNet-{depth}, option-A shortcuts")
     for depth in _DEPTHS:
@@ -115,7 +117,7 @@ def example_input_shape(name: str) -> tuple[int, int, int]:
         ConfigurationError: If the name refers to the user's own code, whose inputs are not known.
     """
     if name in OWN_MODELS:
-        return (1, 8, 8) if name == "digits_resnet" else (3, 32, 32)
+        return (1, 8, 8) if name.startswith("digits_") else (3, 32, 32)
     prefix, _, bare = name.rpartition(":")
     if prefix == "timm":
         return sources.timm_input_shape(bare)

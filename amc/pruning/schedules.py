@@ -155,7 +155,8 @@ class Ticket:
     Attributes:
         count: How many rounds.
         rewind: What stays is reset to: init, the weights before training; early, those after the first epochs
-            (arXiv:1903.01611); random, new ones, as the control.
+            (arXiv:1903.01611); random, the paper's control: as init, but new weights in the last round, so that the
+            ticket is the same and not what it starts from.
         epoch: For early, after how many epochs, at least 1.
     """
 
@@ -179,9 +180,17 @@ class Ticket:
             raise ConfigurationError(
                 f"ticket: epoch must be before the end of the training of {goal.train} epochs, not {self.epoch}"
             )
+        earlier = "init" if self.rewind == "random" else self.rewind
         return tuple(
-            Round(budget, goal.train, self.rewind, recovery="none", retrain=True, early=self.epoch)
-            for budget in geometric(goal.budget, self.count)
+            Round(
+                budget,
+                goal.train,
+                self.rewind if number == self.count else earlier,
+                recovery="none",
+                retrain=True,
+                early=self.epoch,
+            )
+            for number, budget in enumerate(geometric(goal.budget, self.count), start=1)
         )
 
 

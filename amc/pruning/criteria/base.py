@@ -105,6 +105,7 @@ for _name, _target, _summary in (
     ("l2", "norms:L2Norm", "Euclidean norm of the filters"),
     ("fpgm", "norms:GeometricMedian", "distance of the filters from one another (geometric median)"),
     ("bn_scale", "norms:BatchNormScale", "scale of the batch norm (Network Slimming)"),
+    ("gates", "norms:Gates", "scale and shift of the last norm, or the filter: zero where a penalty has closed it"),
     ("taylor", "gradients:TaylorChannels", "squared gradient of a gate on the channel, first-order Taylor expansion"),
     ("snip", "gradients:SnipChannels", "sum of abs(weight * gradient) over all weights of the channel"),
     ("apoz", "activations:ActiveShare", "share of activations that are not zero (APoZ)"),

@@ -86,6 +86,30 @@ class BatchNormScale:
         return torch.stack(scales).sum(0)
 
 
+class Gates:
+    """Size of what scales a channel last: zero where a penalty has closed it.
+
+    The absolute scale and shift of the batch norms behind the layers that write the channel; where there is none, the
+    absolute weights and biases of its filters. The penalties `l0` (Louizos 2018, arXiv:1712.01312), `sss`
+    (arXiv:1707.01213) and `autopruner` (arXiv:1805.08941) fold their gates in there.
+    """
+
+    needs: ClassVar[Needs] = frozenset()
+
+    def __call__(self, group: ChannelGroup, evidence: Evidence) -> Tensor:
+        """Scores the channels of a group, `(C,)`."""
+        norms = torch.zeros(group.channels, dtype=torch.float64)
+        writers, has_norm = norms.clone(), False
+        for cut in group.cuts:
+            module, _, attribute = cut.tensor.rpartition(".")
+            if attribute in ("weight", "bias") and isinstance(evidence.model.get_submodule(module), BATCH_NORMS):
+                norms += channel_slices(evidence.tensors[cut.tensor], cut).abs().sum(1)
+                has_norm = True
+            elif cut.role != "read":
+                writers += channel_slices(evidence.tensors[cut.tensor], cut).abs().sum(1)
+        return norms if has_norm else writers
+
+
 class RandomChannels:
     """Random scores, drawn by the seed and by the group: the control that a criterion has to beat."""
 

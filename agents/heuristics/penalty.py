@@ -1,0 +1,50 @@
+"""What a penalty has left: allocations read off a network that was trained with gates, factors or codes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from agents.heuristics.base import OneShot
+from agents.protocol import evaluator_of, problem_of
+
+if TYPE_CHECKING:
+    from agents.protocol import AllocationEnv
+
+CRITERIA = {"filter": "gates", "weight": "magnitude"}
+"""What is zero where a penalty has closed a unit, by the kind of the problem."""
+
+
+class Penalty(OneShot):
+    """Keeps the units that a penalty of the training has not driven to zero, and cuts the others.
+
+    For networks trained with `l0`, `sss` or `autopruner` (channels), or `variational_dropout` (weights), which fold
+    their gates into the layers. Without a budget it is all that is cut. Under one, what is left is scaled by one factor
+    where it is too much, and filled up where there is room, as every allocation is. Where nothing is zero, that is the
+    uniform allocation. Papers: those of the penalties, such as arXiv:1712.01312.
+    """
+
+    name: ClassVar[str] = "penalty"
+
+    def __init__(self, criterion: str = "auto", threshold: float = 0.0) -> None:
+        """Takes what tells a closed unit from an open one.
+
+        Args:
+            criterion: What scores the units; auto is gates for channels, and magnitude for weights.
+            threshold: Units of this score or less are closed, as a share of the layer's largest score. 0 for those that
+                are zero; slimming, which leaves small scales, needs more, such as 0.01.
+        """
+        self.criterion, self.threshold = criterion, threshold
+
+    def plan(self, env: AllocationEnv, episodes: int) -> tuple[int, ...]:
+        """Returns the number of open units of every decision; see `OneShot.plan`."""
+        problem = problem_of(env)
+        criterion = CRITERIA[problem.kind] if self.criterion == "auto" else self.criterion
+        found = evaluator_of(env).saliency(criterion)
+        counts = []
+        for decision in problem.decisions:
+            scores = found[decision.name]
+            counts.append(int((scores > self.threshold * scores.max()).sum()))
+        widths = tuple(decision.nearest(count) for decision, count in zip(problem.decisions, counts, strict=True))
+        if problem.limit is None or problem.cost(widths) <= problem.limit:
+            return widths
+        return problem.project(list(problem.keep_ratios(widths)))
