@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import jsonargparse
@@ -88,6 +89,7 @@ def run(options: jsonargparse.Namespace) -> None:
     """
     from amc.cli.setup import build_model, display, example_for
     from amc.latency.check import check_line
+    from amc.latency.networks import network_with
     from amc.latency.plan import plan_networks
     from amc.latency.profiling import (
         ENGINES,
@@ -119,7 +121,8 @@ def run(options: jsonargparse.Namespace) -> None:
         timer = timer_for(options.engine, model, structure, example, options.batch, options.threads)
         profile = begin_profile(config.model, problem, plan, timer.describe(), options.batch, options.rounds)
         with shown.stage("profile", len(plan), "networks") as advance:
-            profile = measure_profile(profile, plan, timer, Path(options.out), advance)
+            network_of = partial(network_with, model, structure)
+            profile = measure_profile(profile, plan, network_of, timer, Path(options.out), advance)
     print(f"{options.out}: {config.model} in {profile.engine}, dense {profile.dense_ms:.3g} ms ({profile.processor})")
     print(check_line(profile.check))
     if (note := slowed(profile)) is not None:

@@ -62,14 +62,21 @@ LATENCY = "latency"
 """The one cost that is measured, in nanoseconds: no count on a network tells it, so that it is no `Metric`."""
 
 
+MEMORY = "memory"
+"""The peak of the activations, in bytes: exact, but found by running networks, and so only where it is bounded."""
+
+
 def bounded_names() -> list[str]:
     """Returns the names of all costs that a budget may bound."""
-    return [*METRICS.names(), LATENCY]
+    return [*METRICS.names(), LATENCY, MEMORY]
+
+
+_NOUNS = {LATENCY: "latency", MEMORY: "activation memory"}
 
 
 def noun_of(name: str) -> str:
     """Returns what a cost is called in a sentence; several are joined as in the name of their budget."""
-    return " and ".join(LATENCY if part == LATENCY else METRICS.get(part).noun for part in name.split("+"))
+    return " and ".join(_NOUNS.get(part) or METRICS.get(part).noun for part in name.split("+"))
 
 
 def counted(model: nn.Module, example_input: Any) -> dict[str, int]:

@@ -56,7 +56,7 @@ class Comparison:
         """What to try where the pruned network is not faster, or None."""
         if all(dense is None or pruned.speed_up_over(dense) > 1.0 for _, dense, pruned in self.pairs()):
             return None
-        return "not faster everywhere: most hardware likes widths that are multiples of 8 or 16 (--pruning.round_to 8)"
+        return "not faster everywhere: most hardware likes multiples of 8 or 16 (--pruning.round_to auto)"
 
 
 def compare(

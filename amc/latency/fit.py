@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
+from amc.costs.solved_extents import Column, ExtentSolver
 from amc.costs.stepped_cost import SteppedAxis, SteppedCost
 from amc.errors import ConfigurationError
-from amc.latency.extents import Column, ExtentSolver
 from amc.latency.profile_file import Network, Operator, Profile
 from amc.structure import Extent
 

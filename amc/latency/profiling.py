@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,14 +29,18 @@ _SLOWED = 1.3
 """A device whose dense network takes as much longer at the end than at the beginning throttles, or is busy."""
 
 
+NetworkOf = Callable[[Mapping[str, int]], nn.Module]
+"""Makes the network of some widths by decision; see `amc.latency.networks.network_with`."""
+
+
 class Timer(Protocol):
     """Times the networks of a family with one engine."""
 
     def describe(self) -> dict[str, Any]:
         """Describes engine and device, as a profile holds them."""
 
-    def compare(self, widths: Any, rounds: int) -> dict[str, Any]:
-        """Times the network of some widths in turn with the dense one; see `device_script.Engine.compare`."""
+    def compare(self, network: nn.Module, rounds: int) -> dict[str, Any]:
+        """Times a network in turn with the dense one; see `device_script.Engine.compare`."""
 
 
 class OnnxTimer:
@@ -44,18 +48,16 @@ class OnnxTimer:
 
     def __init__(self, model: nn.Module, structure: ModelStructure, example: Any, threads: int) -> None:
         """Opens the dense network."""
-        self._model, self._structure, self._example = model, structure, example
-        self._engine = device_script.Engine(threads)
+        self._example, self._engine = example, device_script.Engine(threads)
         self._dense = self._engine.open(onnx_bytes(network_with(model, structure, {}), example))
 
     def describe(self) -> dict[str, Any]:
         """Describes engine and device; see `Timer`."""
         return device_script.describe_device(self._engine.threads)
 
-    def compare(self, widths: Any, rounds: int) -> dict[str, Any]:
+    def compare(self, network: nn.Module, rounds: int) -> dict[str, Any]:
         """Times a network; see `Timer`."""
-        network = onnx_bytes(network_with(self._model, self._structure, widths), self._example)
-        return self._engine.compare(self._dense, network, rounds)
+        return self._engine.compare(self._dense, onnx_bytes(network, self._example), rounds)
 
 
 class TorchTimer:
@@ -63,7 +65,6 @@ class TorchTimer:
 
     def __init__(self, model: nn.Module, structure: ModelStructure, example: Any, threads: int) -> None:
         """Copies the dense network."""
-        self._model, self._structure = model, structure
         self._engine = torch_engine.TorchEngine(threads, example)
         self._dense = self._engine.open(network_with(model, structure, {}))
 
@@ -71,9 +72,9 @@ class TorchTimer:
         """Describes engine and device; see `Timer`."""
         return torch_engine.describe_device(self._engine.threads)
 
-    def compare(self, widths: Any, rounds: int) -> dict[str, Any]:
+    def compare(self, network: nn.Module, rounds: int) -> dict[str, Any]:
         """Times a network; see `Timer`."""
-        return self._engine.compare(self._dense, network_with(self._model, self._structure, widths), rounds)
+        return self._engine.compare(self._dense, network, rounds)
 
 
 _TIMERS: dict[str, Callable[[nn.Module, ModelStructure, Any, int], Timer]] = {
@@ -107,13 +108,19 @@ def begin_profile(
 
 
 def measure_profile(
-    profile: Profile, plan: Sequence[Planned], timer: Timer, path: Path, advance: Progress = silent
+    profile: Profile,
+    plan: Sequence[Planned],
+    network_of: NetworkOf,
+    timer: Timer,
+    path: Path,
+    advance: Progress = silent,
 ) -> Profile:
     """Measures what has not been measured yet, and checks the model that comes of it.
 
     Args:
         profile: A profile without measurements.
         plan: The networks.
+        network_of: Makes the network of some widths.
         timer: Times them.
         path: The file, written after every network; one that the same call has begun is continued.
         advance: Takes the share that is done, 0 to 1, as it grows.
@@ -126,7 +133,7 @@ def measure_profile(
         profile.networks += _earlier(path, profile).networks
     for number in range(len(profile.networks), len(plan)):
         planned = plan[number]
-        found = timer.compare(planned.widths, profile.rounds)
+        found = timer.compare(network_of(planned.widths), profile.rounds)
         record = {"role": planned.role, "widths": dict(planned.widths), **found}
         profile.networks.append(as_type(record, Network))
         _write(path, profile)

@@ -8,7 +8,9 @@ from typing import Any
 
 from amc.costs.metrics import LATENCY
 from amc.errors import AmcError
-from amc.latency.profiling import Timer, timer_for
+from amc.latency.networks import network_with
+from amc.latency.profiling import Timer
+from amc.pipeline.speed import timer_of
 from amc.pipeline.task import Task
 from amc.problem import PruningProblem
 from amc.structure import Allocation
@@ -71,12 +73,8 @@ def accept(task: Task, allocation: Allocation, timer: Timer | None = None) -> Ac
             "export the network and time it there"
         )
         return Acceptance(allocation, bound, _predicted(problem, allocation, unit), None, 0, note)
-    profile = target.profile
-    if timer is None:
-        timer = timer_for(
-            profile.engine, task.model, task.structure, task.example_input, profile.batch, profile.threads
-        )
-    measure = _measure_with(timer, is_share=unit is None)
+    timer = timer or timer_of(task)
+    measure = _measure_with(timer, task, is_share=unit is None)
     steps, measured = 0, measure(allocation.widths)
     while measured > bound and steps < _MOST_STEPS:
         smaller = _shrunk(problem, allocation, measured / bound)
@@ -101,11 +99,11 @@ def _predicted(problem: PruningProblem, allocation: Allocation, unit: float | No
     return problem.cost(problem.widths(allocation), LATENCY) / (unit or problem.costs[LATENCY].dense)
 
 
-def _measure_with(timer: Timer, *, is_share: bool) -> Callable[[Mapping[str, int]], float]:
+def _measure_with(timer: Timer, task: Task, *, is_share: bool) -> Callable[[Mapping[str, int]], float]:
     """Returns what measures widths: their share of the dense network's time, or milliseconds."""
 
     def measure(widths: Mapping[str, int]) -> float:
-        found = timer.compare(widths, _ROUNDS)
+        found = timer.compare(network_with(task.model, task.structure, widths), _ROUNDS)
         return float(found["ratio"] if is_share else found["network"][0])
 
     return measure

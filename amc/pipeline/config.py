@@ -52,6 +52,7 @@ BudgetConfig: Any = dataclasses.make_dataclass(
         *((name, float | None, None) for name in METRICS.names()),
         ("latency", float | None, None),
         ("latency_ms", float | None, None),
+        ("memory", float | None, None),
         ("profile", str | None, None),
         ("insist", bool, False),
     ],
@@ -72,6 +73,7 @@ BudgetConfig.__doc__ = "\n".join(
         ),
         "    latency: What is kept of the dense network's time: a share (0.5). It needs --budget.profile.",
         "    latency_ms: The time in milliseconds, in place of a share. It needs --budget.profile.",
+        "    memory: What is kept of the most memory that activations take at once: a share (0.5), or bytes.",
         "    profile: Profile of the device and engine, as 'amc profile' writes it.",
         "    insist: Whether a profile will do whose predictions are more than 10% off.",
     ]

@@ -8,7 +8,8 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from amc.costs.metrics import counted
+from amc.costs.metrics import MEMORY, counted
+from amc.costs.peak_memory import peak_memory
 from amc.data.tasks import CLASSIFICATION
 from amc.errors import StructureError
 from amc.pipeline.evaluators import FilterEvaluator, WeightEvaluator, calibration_batches, evidence_of
@@ -134,7 +135,10 @@ class FilterFamily:
         problem = self._task.problem
         widths = problem.widths(allocation)
         example = on_device(self._task.example_input, self._device)
-        for metric, count in counted(model, example).items():
+        counts = counted(model, example)
+        if MEMORY in problem.costs:
+            counts[MEMORY] = peak_memory(model, example)
+        for metric, count in counts.items():
             predicted = problem.cost(widths, metric)
             if count != predicted:
                 raise StructureError(

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from amc.costs import Budget
 from amc.costs.agreement import check_dense_flops
+from amc.costs.cost_model import CostModel
+from amc.costs.metrics import MEMORY
+from amc.costs.peak_memory import peak_memory_cost
 from amc.data import DataRoles, ImageSet
 from amc.errors import ConfigurationError, DataError, ModelError
+from amc.latency.networks import network_with, on_cpu
 from amc.latency.target import LatencyTarget
 from amc.pipeline.recorder import Recorder, training_hooks
 from amc.pipeline.rounds import plan_rounds
@@ -82,7 +87,8 @@ def prepare(
     structure = _traced(model, example)
     if data is not None and evaluate is None:
         _check_outputs(model, data)
-    problem = build_problem(structure, budget, pruning, latency)
+    memory = partial(_memory_cost, model, on_cpu(example)) if budget is not None and MEMORY in budget.bounds else None
+    problem = build_problem(structure, budget, pruning, latency, memory)
     _check_criterion(model, structure, problem, str(pruning.criterion), has_data=data is not None)
     task = Task(
         model=model,
@@ -131,6 +137,17 @@ def _check_trainable(model: nn.Module, data: DataRoles, finetune: FineTuneConfig
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ModelError("fine-tuning needs parameters that require gradients; unfreeze some, or set finetune.epochs 0")
     training_dtype(model, data, finetune, resolve_device(device))
+
+
+def _memory_cost(model: nn.Module, example: Any, structure: ModelStructure, groups: Sequence[int]) -> CostModel:
+    """Returns the peak of the activations, in bytes, as a function of how many channels some groups keep."""
+    decided = [structure.groups[index] for index in groups]
+
+    def network_of(widths: Sequence[int]) -> nn.Module:
+        names = (group.name for group in decided)
+        return network_with(model, structure, dict(zip(names, widths, strict=True)))
+
+    return peak_memory_cost(network_of, example, [group.channels for group in decided])
 
 
 def _check_finite(data: DataRoles) -> None:

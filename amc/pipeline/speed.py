@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from amc.latency.profiling import Timer, timer_for
 from amc.pipeline.task import Task
 from amc.runtime import resolve_device
 from amc.runtime.call import call, move, on_device
@@ -22,9 +23,10 @@ _ENGINE = "PyTorch"
 
 
 def compare_latency(task: Task, model: nn.Module, advance: Progress = silent) -> dict[str, Any]:
-    """Times the dense and the smaller network in turn, on one input, in PyTorch.
+    """Times the dense and the smaller network in turn: in PyTorch on one input, or as the profile of a budget says.
 
-    It takes two seconds at most, so that every run can afford it; `amc export` measures longer, and in onnxruntime.
+    In PyTorch it takes two seconds at most, so that every run can afford it; `amc export` measures longer, and in
+    onnxruntime.
 
     Args:
         task: The dense network, its example input, and where to compute.
@@ -35,6 +37,8 @@ def compare_latency(task: Task, model: nn.Module, advance: Progress = silent) ->
         As `summary.json` has it: `"dense"` and `"pruned"` in milliseconds (medians), `"ratio"` (the median of each
         round's ratio, pruned to dense), and how it was measured: `"engine"`, `"device"`, `"batch_size"`, `"threads"`.
     """
+    if task.latency is not None and task.latency.is_here:
+        return _as_profiled(task, model)
     device = resolve_device(task.device)
     models: dict[str, Callable[[Any], Any]] = {
         name: partial(call, _on(network, device)) for name, network in (("dense", task.model), ("pruned", model))
@@ -52,6 +56,29 @@ def compare_latency(task: Task, model: nn.Module, advance: Progress = silent) ->
     }
 
 
+def timer_of(task: Task) -> Timer:
+    """Returns what times networks as the profile of a task's budget did."""
+    assert task.latency is not None
+    profile = task.latency.profile
+    return timer_for(profile.engine, task.model, task.structure, task.example_input, profile.batch, profile.threads)
+
+
+def _as_profiled(task: Task, model: nn.Module) -> dict[str, Any]:
+    """Times the dense and the smaller network with the engine, threads and batch of the profile."""
+    assert task.latency is not None
+    profile = task.latency.profile
+    found = timer_of(task).compare(copy.deepcopy(model).cpu().eval(), _ROUNDS)
+    return {
+        "dense": found["dense"][0],
+        "pruned": found["network"][0],
+        "ratio": found["ratio"],
+        "engine": profile.engine,
+        "device": "cpu",
+        "batch_size": profile.batch,
+        "threads": profile.threads,
+    }
+
+
 def slower_note(latency: Mapping[str, Any], kind: str) -> str | None:
     """Describes a warning where a network became smaller and not faster, with what to try; None where it became faster.
 
@@ -65,7 +92,7 @@ def slower_note(latency: Mapping[str, Any], kind: str) -> str | None:
         "zeros do not make the dense kernels of PyTorch faster"
         if kind == "weight"
         else "small networks are bound by overhead, and most hardware likes widths that are multiples of 8 "
-        "(--pruning.round_to 8)"
+        "(--pruning.round_to auto); --budget.latency bounds the time itself"
     )
     return (
         f"the smaller network is not faster: it takes {latency['ratio']:.2f} times as long ({latency['engine']} on "

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from amc.costs import Budget
-from amc.costs.metrics import LATENCY
+from amc.costs.metrics import LATENCY, MEMORY
 from amc.data import DataRoles
 from amc.errors import BudgetError, ConfigurationError
 from amc.latency.target import LatencyTarget
@@ -121,7 +121,11 @@ def _same(before: Tensor, after: Tensor | None) -> bool:
 
 
 def build_problem(
-    structure: ModelStructure, budget: Budget | None, pruning: PruningConfig, latency: LatencyTarget | None = None
+    structure: ModelStructure,
+    budget: Budget | None,
+    pruning: PruningConfig,
+    latency: LatencyTarget | None = None,
+    memory: CostOfChannels | None = None,
 ) -> PruningProblem:
     """Builds the pruning problem of a network under the user's rules.
 
@@ -130,6 +134,7 @@ def build_problem(
         budget: What the pruned network may cost.
         pruning: The user's rules.
         latency: The device that a budget in time is for.
+        memory: Makes the peak of the activations, where it is bounded.
 
     Raises:
         BudgetError: If no allocation meets the budget, or a bound on time has no profile that fits.
@@ -149,12 +154,13 @@ def build_problem(
             "a budget in time needs a profile of the device: make one with 'amc profile --out FILE', and give it with "
             "--budget.profile FILE"
         )
-    if latency is not None and pruning.family == "weight":
-        raise BudgetError("zeros do not make a network faster: a budget in time is for pruning.family filter")
+    if pruning.family == "weight" and (latency is not None or (budget is not None and MEMORY in budget.bounds)):
+        raise BudgetError("zeros make no network faster: bounds on time and memory are for pruning.family filter")
     if pruning.family == "weight":
         step = pruning.round_to if isinstance(pruning.round_to, int) else 1
         return weight_problem(structure, budget, pattern=pruning.pattern, round_to=step, **rules)
-    measured: dict[str, CostOfChannels] = {} if latency is None else {LATENCY: latency.cost_model}
+    makers = {LATENCY: None if latency is None else latency.cost_model, MEMORY: memory}
+    measured = {name: maker for name, maker in makers.items() if maker is not None}
     problem = filter_problem(
         structure, budget, residual=pruning.residual, round_to=pruning.round_to, measured=measured, **rules
     )

@@ -12,7 +12,7 @@ import amc
 from amc.costs import Budget
 from amc.latency.device_script import processor_name
 from amc.latency.profile_file import write_profile
-from amc.pipeline import acceptance
+from amc.pipeline import speed
 from amc.pipeline.acceptance import Acceptance, accept
 from amc.pipeline.prepare import prepare
 from amc.training import FineTuneConfig
@@ -24,8 +24,9 @@ class FakeTimer:
     def __init__(self, factor, predict):
         self.factor, self.predict, self.seen = factor, predict, []
 
-    def compare(self, widths, rounds):
-        self.seen.append(dict(widths))
+    def compare(self, network, rounds):
+        widths = {name: network.get_submodule(name).out_channels for name in ("0", "2")}
+        self.seen.append(widths)
         share = self.factor * self.predict(widths)
         return {"ratio": share, "network": [share * 10, share * 10], "dense": [10, 10]}
 
@@ -127,7 +128,7 @@ def test_what_was_accepted_is_read_back(make_task):
 def test_a_run_reports_what_was_predicted_and_measured(make_task, monkeypatch, tmp_path):
     task = make_task(Budget(latency=0.5))
     timer = FakeTimer(1.2, shares(task))
-    monkeypatch.setattr(acceptance, "timer_for", lambda *arguments: timer)
+    monkeypatch.setattr(speed, "timer_for", lambda *arguments: timer)
     result = amc.compress(
         task.model,
         None,
@@ -143,6 +144,8 @@ def test_a_run_reports_what_was_predicted_and_measured(make_task, monkeypatch, t
     report = result.summary["time_budget"]
     assert report["met"]
     assert report["measured"] <= 0.5
+    assert result.summary["latency_ms"]["engine"] == "onnxruntime"
+    assert result.summary["latency_ms"]["ratio"] == report["measured"]
     assert report["model_check"]["networks"] == 24
     assert result.policy["widths"] == timer.seen[-1]
     assert any(note.startswith("time: ") for note in result.summary["notes"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -13,11 +14,16 @@ from torch import nn
 from amc.errors import ConfigurationError, RunFolderError
 from amc.latency import device_script
 from amc.latency.fit import fit_latency
+from amc.latency.networks import network_with
 from amc.latency.plan import plan_networks
 from amc.latency.profile_file import read_profile
 from amc.latency.profiling import begin_profile, measure_profile, prepare_folder, slowed, timer_for
 from amc.problem.filter_problem import filter_problem
 from amc.tracing.trace import trace_structure
+
+
+def cutter(family):
+    return partial(network_with, *family[:2])
 
 
 class Ticks:
@@ -78,10 +84,10 @@ def test_a_profile_is_measured_and_continued(family, engine, tmp_path):
         return begin_profile("small", problem, plan, timer.describe(), 2, 1)
 
     with pytest.raises(KeyboardInterrupt):
-        measure_profile(begin(), plan, timer, file, _stop_after(5))
+        measure_profile(begin(), plan, cutter(family), timer, file, _stop_after(5))
     before = read_profile(file)
     assert (len(before.networks), before.finished) == (5, False)
-    profile = measure_profile(begin(), plan, timer, file)
+    profile = measure_profile(begin(), plan, cutter(family), timer, file)
     assert profile.finished
     assert profile.networks[:5] == before.networks
     assert fit_latency(profile).predicted_ns({}) > 0
@@ -106,10 +112,10 @@ def test_a_file_of_another_profile_is_not_continued(family, tmp_path):
     timer = timer_for("torch", net, structure, example, 1, 1)
     plan = plan_networks(problem, fitted=4, checks=1, probes=0)
     file = tmp_path / "profile.json"
-    measure_profile(begin_profile("small", problem, plan, timer.describe(), 1, 1), plan, timer, file)
+    measure_profile(begin_profile("small", problem, plan, timer.describe(), 1, 1), plan, cutter(family), timer, file)
     other = begin_profile("small", problem, plan, timer.describe(), 1, 2)
     with pytest.raises(ConfigurationError, match="a profile with rounds 1, not 2; name another file with --out"):
-        measure_profile(other, plan, timer, file)
+        measure_profile(other, plan, cutter(family), timer, file)
 
 
 def test_another_device_needs_the_folder_alone(family, tmp_path):

@@ -16,7 +16,7 @@ from amc.pipeline.speed import slower_note
     ("ratio", "kind", "words"),
     [
         (0.8, "filter", None),
-        (1.2, "filter", r"takes 1.20 times as long .*--pruning.round_to 8"),
+        (1.2, "filter", r"takes 1.20 times as long .*--pruning.round_to auto.*--budget.latency"),
         (1.0, "weight", "zeros do not make the dense kernels"),
     ],
 )

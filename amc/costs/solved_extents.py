@@ -30,7 +30,7 @@ class ExtentSolver:
         unknowns = self._matrix.shape[1]
         if np.linalg.matrix_rank(self._matrix) < unknowns:
             raise ConfigurationError(
-                f"a profile of {unknowns - 1} decisions needs more than {unknowns} networks of different widths, not "
+                f"{unknowns - 1} decisions must be told apart by at least {unknowns} networks of different widths, not "
                 f"{len(widths)}; profile again with more --networks"
             )
         self._inverse = np.linalg.pinv(self._matrix)
