@@ -22,7 +22,7 @@ _ALIASES = {"lr": "learning_rate", "bs": "batch_size", "wd": "weight_decay", "di
 
 @dataclass(frozen=True)
 class Command:
-    """A subcommand: one module in `amc/cli`, one line in `amc.cli.main.COMMANDS`.
+    """A subcommand: one module in `amc/cli`, one line in `amc.cli.commands.COMMANDS`.
 
     Attributes:
         add_arguments: Adds the options to a parser. Heavy imports do not belong there, so that `--help` is quick.

@@ -84,7 +84,7 @@ def _dotted(record: Mapping[str, Any], hidden: Collection[str]) -> Iterator[str]
 @cache
 def _options_of_commands() -> frozenset[str]:
     """Returns the names of all options that any command takes in a file."""
-    from amc.cli.main import COMMANDS
+    from amc.cli.commands import COMMANDS
 
     names: set[str] = set()
     for entry in COMMANDS.entries():

@@ -6,7 +6,8 @@ import pytest
 
 from agents.registry import AGENTS, create_agent
 from amc.cli.choices_help import names_of, plural, registries_of
-from amc.cli.main import COMMANDS, main
+from amc.cli.commands import COMMANDS
+from amc.cli.main import main
 from amc.cli.spelling import CHOICES
 from amc.utils.options import options_of
 

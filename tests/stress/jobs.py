@@ -176,7 +176,7 @@ def quicken() -> None:
     matplotlib.figure.Figure.savefig = savefig  # type: ignore[assignment, method-assign]
     digits = sklearn.datasets.load_digits()
     sklearn.datasets.load_digits = lambda: digits
-    commands = amc.cli.main.COMMANDS
+    commands = amc.cli.commands.COMMANDS
     parsers = {name: amc.cli.main.make_parser(name, commands.get(name)) for name in ("compress", "search", "study")}
     amc.cli.main.make_parser = lambda name, command, words=(): parsers[name]  # type: ignore[assignment, misc]
     amc.pipeline.speed._ROUNDS = 1

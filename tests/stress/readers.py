@@ -23,7 +23,7 @@ import amc
 from agents import create_agent
 from agents.ddpg.agent import DDPGAgent
 from amc.cli.command import Parser, make_parser
-from amc.cli.main import COMMANDS
+from amc.cli.commands import COMMANDS
 from amc.cli.options import run_config
 from amc.data import DataConfig, load_data
 from amc.data.decoding import decode_image
