@@ -15,6 +15,7 @@ from amc.errors import CheckpointError
 from amc.runtime.call import named_tensors
 from amc.runtime.finite import all_finite
 from amc.storage.positions import parse_positions
+from amc.structure.claimed_width import CLAIMED
 from amc.structure.slicing import attribute_name
 from amc.utils.sparse_tensors import INDEX, index_of, is_part
 
@@ -215,12 +216,18 @@ def check_attributes(network: nn.Module, attributes: Sequence[tuple[str, str, in
     """
     modules = dict(network.named_modules())
     for module, attribute, value in attributes:
-        held = _number(modules.get(module), attribute)
+        held = _largest_claim(modules.get(module)) if attribute == CLAIMED else _number(modules.get(module), attribute)
         if held is None or not 0 <= value <= held:
             raise CheckpointError(
                 f"architecture.json must set numbers of channels that the network has, none larger, and sets "
                 f"{attribute[:80]!r} of {module[:80]!r} to {value}; {_REMEDY}"
             )
+
+
+def _largest_claim(module: nn.Module | None) -> int | None:
+    """Returns the largest width that may be claimed of a module: the longest axis of its parameters."""
+    sizes = [] if module is None else [size for parameter in module.parameters() for size in parameter.shape]
+    return max(sizes, default=None)
 
 
 def _number(module: nn.Module | None, attribute: str) -> int | None:

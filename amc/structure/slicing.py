@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from amc.errors import StructureError
 from amc.runtime.call import buffer_places, named_tensors
+from amc.structure.claimed_width import CLAIMED, claim_width
 from amc.structure.model_structure import ModelStructure
 from amc.structure.selection import Slicer
 from amc.structure.substitution import Substitute, forget_computed
@@ -124,6 +125,9 @@ def set_attributes(model: nn.Module, values: Sequence[tuple[str, str, int]]) -> 
     """Sets what modules remember of their sizes; see `ModuleAttribute` for tuples."""
     for module_name, attribute, value in values:
         module, name = model.get_submodule(module_name), attribute_name(attribute)
+        if name == CLAIMED:
+            claim_width(module, value)
+            continue
         held: Any = getattr(module, name)
         if name != attribute:
             place = int(attribute[len(name) + 1 : -1])

@@ -10,10 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
+from typing import Any
 
+import torch
 from torch import nn
 
+from amc.runtime.call import ExampleInput, call, tensors_in
+from amc.structure.claimed_width import CLAIMED, claims_width
 from amc.structure.extents import Extent
 from amc.structure.model_structure import ChannelGroup, ModelStructure, ModuleAttribute
 
@@ -48,6 +53,55 @@ def remembered(model: nn.Module, structure: ModelStructure, index: int) -> Remem
             entry = ModuleAttribute(name, attribute, Extent(0, ((index, times),)))
             found.setdefault((_without_numbers(name), attribute.partition("[")[0]), []).append(entry)
     return {key: tuple(entries) for key, entries in found.items()}
+
+
+def claims(model: nn.Module, structure: ModelStructure, index: int, example_input: ExampleInput) -> Remembered:
+    """Returns the claimed widths that may follow the width of a group, by the module without numbers; see `CLAIMED`.
+
+    Looked at are the modules that hold the group's layers. The width is that of what the module is given, which has to
+    be a multiple of the group's channels: `B, N, C = x.shape` and `C // self.num_heads`.
+
+    Args:
+        model: The dense network, in evaluation mode.
+        structure: Its structure.
+        index: The group.
+        example_input: One example input.
+    """
+    group = structure.groups[index]
+    known = {entry.module for entry in structure.attributes if entry.attribute == CLAIMED}
+    known |= {name for name, module in model.named_modules() if claims_width(module)}
+    multiples = _multiples(group)
+    owners = dict.fromkeys(cut.tensor.rpartition(".")[0] for cut in group.cuts if cut.role == "write")
+    holders = [name for name in dict.fromkeys(owner.rpartition(".")[0] for owner in owners) if name not in known]
+    found: dict[tuple[str, str], list[ModuleAttribute]] = {}
+    for name, width in _input_widths(model, holders, example_input).items():
+        times, rest = divmod(width, group.channels)
+        if not rest and times in multiples:
+            entry = ModuleAttribute(name, CLAIMED, Extent(0, ((index, times),)))
+            found.setdefault((_without_numbers(name), CLAIMED), []).append(entry)
+    return {key: tuple(entries) for key, entries in found.items()}
+
+
+def _input_widths(model: nn.Module, names: Iterable[str], example_input: ExampleInput) -> dict[str, int]:
+    """Runs a network once; returns the length of the last axis of the first tensor that each module is given."""
+    widths: dict[str, int] = {}
+
+    def note(module: nn.Module, args: Any, kwargs: Any, name: str) -> None:
+        tensors = tensors_in((args, kwargs))
+        if tensors and tensors[0].dim():
+            widths.setdefault(name, tensors[0].shape[-1])
+
+    hooks = [
+        model.get_submodule(name).register_forward_pre_hook(partial(note, name=name), with_kwargs=True)
+        for name in names
+    ]
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            call(model, example_input)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return widths
 
 
 def choices(found: Remembered) -> Iterator[frozenset[tuple[str, str]]]:

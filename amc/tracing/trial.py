@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from amc.runtime.call import ExampleInput, call, first_line, named_tensors, tensors_in
+from amc.structure.claimed_width import CLAIMED, claim_width, claims_width, release_width
 from amc.structure.extents import CostTerm, Extent
 from amc.structure.model_structure import ModelStructure, ModuleAttribute
 from amc.structure.slicing import Kept, attribute_name, attribute_values, set_attributes, sliced, widths_of
 from amc.structure.substitution import Substitute, Users, is_large, substituted
 from amc.tracing.plain_norms import PlainNorms
-from amc.tracing.repair import TRIES, TRIES_OF_LARGE, choices, following, remembered
+from amc.tracing.repair import TRIES, TRIES_OF_LARGE, choices, claims, following, remembered
 from amc.tracing.skipping import SkippingMode, ValuesNeeded, for_shapes, reading
 
 Places = Sequence[tuple[int, Tensor]]
@@ -40,6 +41,7 @@ class Trial:
         users: The modules that use each tensor, where some are large enough to be made on demand.
         values: Whether the outputs are compared, or the network only has to run.
         failures: Why groups cannot be cut, by index; filled in by `accept`.
+        claiming: Modules that were given a claimed width on the way, by name.
     """
 
     model: nn.Module
@@ -48,6 +50,7 @@ class Trial:
     users: Users | None
     values: bool = True
     failures: dict[int, str] = field(default_factory=dict)
+    claiming: dict[str, nn.Module] = field(default_factory=dict)
     _last_fails: dict[tuple[str, ...], bool] = field(default_factory=dict)
     _beyond_repair: set[tuple[str, ...]] = field(default_factory=set)
     _dense_outputs: list[Tensor] | None = None
@@ -91,16 +94,26 @@ class Trial:
         kind = self._kind(index)
         if kind in self._beyond_repair:
             return False
-        dense = self.structure
+        dense, tries = self.structure, TRIES if self.users is None else TRIES_OF_LARGE
         found = remembered(self.model, dense, index)
-        for chosen in islice(choices(found), TRIES if self.users is None else TRIES_OF_LARGE):
-            self.structure = following(dense, found, chosen)
-            if self._failure([*accepted, index]) is None and self._proven(index):
+        for chosen in islice(choices(found), tries):
+            if self._works_with(following(dense, found, chosen), index, accepted):
+                self._repair_alike(index, kind, chosen)
+                return True
+        claimed = claims(self.model, dense, index, self.example_input)
+        for chosen in islice([*choices(found), frozenset[tuple[str, str]]()], tries if claimed else 0):
+            chosen = chosen | frozenset(claimed)
+            if self._works_with(following(dense, {**found, **claimed}, chosen), index, accepted):
                 self._repair_alike(index, kind, chosen)
                 return True
         self.structure = dense
         self._beyond_repair.add(kind)
         return False
+
+    def _works_with(self, structure: ModelStructure, index: int, accepted: Sequence[int]) -> bool:
+        """Takes a structure over, and tells whether a group can be cut as it says, together with those accepted."""
+        self.structure = structure
+        return self._failure([*accepted, index]) is None and self._proven(index)
 
     def _proven(self, index: int) -> bool:
         """Returns whether normalised channels compute the same in a cut network, if norms take no notice of zeros."""
@@ -116,7 +129,10 @@ class Trial:
     def _repair_alike(self, index: int, kind: tuple[str, ...], chosen: frozenset[tuple[str, str]]) -> None:
         for other in self.structure.prunable:
             if other > index and self._kind(other) == kind:
-                self.structure = following(self.structure, remembered(self.model, self.structure, other), chosen)
+                found = remembered(self.model, self.structure, other)
+                if any(attribute == CLAIMED for _, attribute in chosen):
+                    found = {**found, **claims(self.model, self.structure, other, self.example_input)}
+                self.structure = following(self.structure, found, chosen)
 
     def _kind(self, index: int) -> tuple[str, ...]:
         """Returns the names of a group's tensors without numbers, the same for groups of repeated blocks."""
@@ -180,6 +196,10 @@ class Trial:
     def _attributes(self, kept: Kept) -> Iterator[None]:
         """Lets the modules remember the widths of the cut network for a while."""
         values = attribute_values(self.structure, widths_of(self.structure, kept))
+        for path, name, width in attribute_values(self.structure, widths_of(self.structure, {})):
+            if name == CLAIMED and not claims_width(module := self.model.get_submodule(path)):
+                claim_width(module, width)
+                self.claiming[path] = module
         before = [(self.model.get_submodule(module), attribute_name(name)) for module, name, _ in values]
         dense = [(module, name, getattr(module, name)) for module, name in before]
         set_attributes(self.model, values)
@@ -210,7 +230,10 @@ def without_failing_groups(
     normalised = [index for index in structure.prunable if structure.groups[index].normalised]
     others = [index for index in structure.prunable if not structure.groups[index].normalised]
     trial.accept(trial.accept([], others), normalised)
-    return frozen(trial.structure, trial.failures) if trial.failures else trial.structure
+    found = frozen(trial.structure, trial.failures) if trial.failures else trial.structure
+    for path in trial.claiming.keys() - {entry.module for entry in found.attributes if entry.attribute == CLAIMED}:
+        release_width(trial.claiming[path])
+    return found
 
 
 def half_of(channels: int, group: int) -> Tensor:
