@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jsonargparse
 
 from amc.cli.command import Command
+from amc.cli.consent import WORDS, trusted
 from amc.cli.options import add_output_options, add_run_options, run_config
+from amc.cli.pruned_model import network_file, options_of_model, settle_model
 from amc.cli.resume import output_of
 
 
@@ -13,6 +17,11 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Adds the options of a run, and where it is written."""
     add_run_options(parser)
     add_output_options(parser)
+
+
+def defaults(words: Sequence[str]) -> list[str]:
+    """Takes the options of the run whose network is pruned further."""
+    return options_of_model(words)
 
 
 def run(options: jsonargparse.Namespace) -> None:
@@ -28,27 +37,36 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.report.files import write_report
     from amc.report.run_recorder import RunRecorder
 
-    config = run_config(options)
+    config = settle_model(run_config(options), options[WORDS])
     path = output_of(options, config)
     shown = display(options)
     opened = RunRecorder(
-        path, config, shown, command="compress", resumed=options.resumed, mix_scores=options.mix_scores
+        path,
+        config,
+        shown,
+        command="compress",
+        inputs=network_file(config),
+        resumed=options.resumed,
+        mix_scores=options.mix_scores,
     )
     with opened as recorder:
         data = load_roles(config.data, config.seed, shown)
         config = with_new_head(config, data, shown)
-        task, source = open_task(config, data, shown, budget=budget_of(config), schedule=config.schedule)
+        task, source = open_task(
+            config, data, shown, budget=budget_of(config), schedule=config.schedule, trust=trusted(options)
+        )
         train, untrained = config.train if config.trains_first else None, config.allows_untrained
         result = Job(task, config.search, source, train, config.compare, untrained=untrained).carry_out(recorder)
         table = write_report(path, result)
-    trusted = ", trust=True" if source.needs_trust else ""
+    words = ", trust=True" if source.needs_trust else ""
     print(table)
-    print(f"The smaller network: {path}  (load it with amc.load({str(path)!r}{trusted}))")
+    print(f"The smaller network: {path}  (load it with amc.load({str(path)!r}{words}))")
 
 
 COMMAND = Command(
     add_arguments,
     run,
+    defaults=defaults,
     resumes=True,
     description=(
         "Fits a network into a budget: an agent looks for the layer-wise pruning ratios, the network is pruned and\n"

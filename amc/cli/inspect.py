@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import jsonargparse
 
 from amc.cli.command import Command
+from amc.cli.consent import WORDS, trusted
 from amc.cli.options import add_run_options, run_config
+from amc.cli.pruned_model import settle_model
 from amc.errors import ConfigurationError, ModelError
 
 if TYPE_CHECKING:
@@ -78,11 +80,11 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.tracing.skipping import worthwhile
     from amc.tracing.trace import trace_structure
 
-    config = run_config(options)
+    config = settle_model(run_config(options), options[WORDS])
     budget = budget_of(config)
     example, classes = example_for(config, options.shape)
     with QuickWeights():
-        model, _ = build_model(config, classes)
+        model, _ = build_model(config, classes, trust=trusted(options))
     if options.shape is None and is_own_code(config.model) and not names_data(config):
         _check_guess(model, example)
     large = worthwhile(model)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import jsonargparse
 
 from amc.cli.command import Command
-from amc.cli.consent import WORDS
+from amc.cli.consent import WORDS, trusted
 from amc.cli.options import (
     add_output_options,
     add_run_options,
@@ -20,6 +20,7 @@ from amc.cli.options import (
     options_of_run,
     run_config,
 )
+from amc.cli.pruned_model import settle_model
 from amc.cli.resume import check_started_from, input_of, output_of
 from amc.costs import Budget
 from amc.errors import BudgetError, ConfigurationError
@@ -76,7 +77,7 @@ def run(options: jsonargparse.Namespace) -> None:
 
     file = _policy_file(options)
     stored = read_policy(file)
-    config = replace(run_config(options), policy=None)
+    config = settle_model(replace(run_config(options), policy=None), options[WORDS])
     check_started_from(file.parent, config)
     path = output_of(options, config, Path("runs") / f"{file.resolve().parent.name}-pruned")
     shown = display(options)
@@ -86,7 +87,7 @@ def run(options: jsonargparse.Namespace) -> None:
     )
     with opened as recorder:
         untuned = replace(config, finetune=replace(config.finetune, epochs=0))
-        task, source = open_task(untuned, load_roles(config.data, config.seed, shown), shown)
+        task, source = open_task(untuned, load_roles(config.data, config.seed, shown), shown, trust=trusted(options))
         allocation = checked_policy(stored, task.problem)
         policy = policy_record(task.problem, allocation)
         if _has_budget(options, config, file):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING
 import jsonargparse
 
 from amc.cli.command import Command
+from amc.cli.consent import WORDS, trusted
 from amc.cli.options import add_output_options, add_run_options, run_config
+from amc.cli.pruned_model import network_file, options_of_model, settle_model
 from amc.cli.resume import output_of
 from amc.errors import ConfigurationError
 from amc.storage.names import POLICY, REPORT
@@ -28,6 +31,11 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Adds the options of a search, and where it is written."""
     add_run_options(parser, hide=_UNUSED)
     add_output_options(parser)
+
+
+def defaults(words: Sequence[str]) -> list[str]:
+    """Takes the options of the run whose network is pruned further."""
+    return options_of_model(words)
 
 
 def run(options: jsonargparse.Namespace) -> None:
@@ -48,14 +56,22 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.report.search_page import page_of_search
     from amc.report.tables import allocation_table, render
 
-    config = run_config(options)
+    config = settle_model(run_config(options), options[WORDS])
     path = output_of(options, config, may_change=("episodes",))
     shown = display(options)
-    opened = RunRecorder(path, config, shown, command="search", resumed=options.resumed, mix_scores=options.mix_scores)
+    opened = RunRecorder(
+        path,
+        config,
+        shown,
+        command="search",
+        inputs=network_file(config),
+        resumed=options.resumed,
+        mix_scores=options.mix_scores,
+    )
     with opened as recorder:
         data = load_roles(config.data, config.seed, shown)
         config = with_new_head(config, data, shown)
-        task, _ = open_task(config, data, shown, budget=budget_of(config))
+        task, _ = open_task(config, data, shown, budget=budget_of(config), trust=trusted(options))
         begun, search = recorder.begun(config).episodes, config.search
         ends = _ends(recorder, begun, config.episodes)
         search = replace(search, episodes=begun)
@@ -102,6 +118,7 @@ def _ends(recorder: Recorder, begun: int, wanted: int) -> list[int]:
 COMMAND = Command(
     add_arguments,
     run,
+    defaults=defaults,
     resumes=True,
     description="Looks for the layer-wise pruning ratios and writes them to policy.json; nothing is pruned for good.",
     examples=(

@@ -11,6 +11,8 @@ import jsonargparse
 import torch
 from torch import Tensor, nn
 
+from amc.cli.pruned_model import pruned_run
+from amc.cli.resume import check_started_from
 from amc.costs import Budget
 from amc.data import DataConfig, DataRoles, load_data
 from amc.errors import ConfigurationError, DataError
@@ -22,7 +24,8 @@ from amc.pipeline.config import RunConfig
 from amc.pipeline.prepare import prepare
 from amc.pipeline.task import Task, example_of
 from amc.runtime.call import failure_of
-from amc.storage.load import load
+from amc.storage.example_input import random_input
+from amc.storage.load import load, read_architecture
 from amc.storage.source import ModelSource
 from amc.utils.options import Chosen
 from amc.utils.progress import Progress
@@ -82,13 +85,23 @@ def model_source(config: RunConfig, num_classes: int | None) -> ModelSource:
     return ModelSource("name", config.model, options)
 
 
-def build_model(config: RunConfig, num_classes: int | None) -> tuple[nn.Module, ModelSource]:
-    """Builds the dense network and loads its weights.
+def build_model(config: RunConfig, num_classes: int | None, *, trust: bool = False) -> tuple[nn.Module, ModelSource]:
+    """Builds the dense network and loads its weights; or loads the pruned network of the run that the model names.
+
+    Args:
+        config: The configuration.
+        num_classes: Classes of the data.
+        trust: Whether code that a run's files name may be run.
 
     Raises:
         ModelError: If it cannot be built.
         CheckpointError: If the weights do not fit.
     """
+    folder = pruned_run(config.model)
+    if folder is not None:
+        check_started_from(folder, config)
+        network = load_run(folder, trust=trust)
+        return network, ModelSource.of(network)
     source = model_source(config, num_classes)
     model = create_model(source.reference, seed=config.seed, **source.options)
     if config.weights:
@@ -178,6 +191,7 @@ def open_task(
     *,
     budget: Budget | None = None,
     schedule: Chosen = "one_shot",
+    trust: bool = False,
 ) -> tuple[Task, ModelSource]:
     """Builds and traces the dense network of a configuration, and checks its options.
 
@@ -187,11 +201,12 @@ def open_task(
         shown: Shows the progress.
         budget: The budget; None for no bound.
         schedule: In which rounds networks are pruned and trained.
+        trust: Whether code that the files of a run name may be run, where the model is a run.
 
     Raises:
         AmcError: If an option, the network or its weights cannot be used.
     """
-    model, source = build_model(config, data.num_classes)
+    model, source = build_model(config, data.num_classes, trust=trust)
     if not names_data(config):
         _check_default_data(config, model, data)
     latency = None
@@ -241,6 +256,9 @@ def example_for(config: RunConfig, shape: str | None) -> tuple[Tensor, int | Non
         if len(sizes) != 3 or not all(part.isdigit() and int(part) > 0 for part in sizes):
             raise ConfigurationError(f"--shape must be three positive numbers such as 3,32,32, not {shape!r}")
         return torch.zeros(1, *(int(part) for part in sizes)), None
+    folder = pruned_run(config.model)
+    if folder is not None and (described := read_architecture(folder).get("input")) is not None:
+        return random_input(described), None
     if not names_data(config) and not is_own_code(config.model):
         return torch.zeros(1, *example_input_shape(config.model)), None
     roles = load_data(config.data, seed=config.seed)

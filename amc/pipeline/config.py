@@ -85,7 +85,8 @@ class RunConfig:
     """The run.
 
     Attributes:
-        model: Built-in or torchvision name, or package.module:factory; 'amc inspect --list' prints the names.
+        model: Built-in or torchvision name, timm:NAME, or package.module:factory; 'amc inspect --list' prints the
+            names. A folder with a pruned network is pruned further.
         weights: Checkpoint with the trained weights, or DEFAULT for those that torchvision or timm publishes; a last
             layer for other classes is replaced and trained.
         classes: Outputs of the network, where they are not the data's number of classes.

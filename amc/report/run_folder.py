@@ -175,5 +175,6 @@ def default_path(config: RunConfig) -> Path:
     """Returns a folder that does not exist, named after what makes the run: `runs/MODEL-DATA-AGENT-BUDGET-seedN`."""
     budget = budget_of(config)
     bound = "_".join(f"{name}{value:g}" for name, value in budget.bounds.items()) if budget else f"by_{config.reward}"
-    parts = (config.model, config.data.name, str(config.agent), bound, f"seed{config.seed}")
+    model = Path(config.model).name if Path(config.model).is_dir() else config.model
+    parts = (model, config.data.name, str(config.agent), bound, f"seed{config.seed}")
     return fresh_path(Path("runs") / "-".join(map(file_stem, parts)))

@@ -10,6 +10,7 @@ from torch import nn
 
 from amc.errors import CheckpointError
 from amc.runtime.call import named_tensors
+from amc.storage.composition import composed
 from amc.storage.example_input import describe_input
 from amc.storage.fit import WeightsHeader, check_attributes, check_outline, cut_positions
 from amc.storage.positions import format_positions
@@ -41,10 +42,10 @@ def describe(
     """Describes how a dense network was cut.
 
     Args:
-        model: The dense network.
+        model: The dense network, or one that was cut before.
         structure: Its structure; None if nothing was cut.
         kept: The kept channels of every group that was cut, by its index.
-        source: Where the dense network comes from.
+        source: Where the dense network comes from; of a network that was cut before, how, too.
         example_input: One input of the network, of which shapes and types are recorded; not recorded if None.
 
     Returns:
@@ -58,8 +59,13 @@ def describe(
         "tensors": {},
         "attributes": [],
     }
-    if structure is None or not kept:
-        return record
+    if structure is not None and kept:
+        _describe_cuts(record, model, structure, kept)
+    return record if source.earlier is None else composed(source.earlier, record)
+
+
+def _describe_cuts(record: dict[str, Any], model: nn.Module, structure: ModelStructure, kept: Kept) -> None:
+    """Adds what is left of groups, tensors and sizes to a record."""
     state = named_tensors(model)
     stays = kept_positions(structure, kept, {name: tensor.shape for name, tensor in state.items()})
     record["groups"] = {structure.groups[index].name: format_positions(kept[index]) for index in sorted(kept)}
@@ -68,7 +74,6 @@ def describe(
         for name, axes in stays.items()
     }
     record["attributes"] = [list(entry) for entry in attribute_values(structure, widths_of(structure, kept))]
-    return record
 
 
 def rebuild(

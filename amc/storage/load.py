@@ -17,6 +17,7 @@ from amc.storage.architecture import rebuild
 from amc.storage.fit import WeightsHeader, check_stored, check_values, read_header
 from amc.storage.names import ARCHITECTURE, POLICY, WEIGHTS
 from amc.storage.packed import header_of, open_packed, packed_tensors
+from amc.storage.source import remember_cuts
 from amc.structure.slicing import set_tensors
 from amc.utils.plain_json import read_json
 from amc.utils.sparse_tensors import unpacked
@@ -63,6 +64,7 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None, *, trust:
     network = rebuild(record, given, trust=trust, header=read_header(file))
     move(network, device="cpu")
     fill(network, file, bounded=given is None and not trust)
+    remember_cuts(network, record)
     return network.eval()
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -35,6 +36,8 @@ _PLAIN: dict[str, type | tuple[type, ...]] = {
 """Options that a file may give to a network by name, and their types."""
 _DOWNLOADS = ("weights", "weights_backbone", "pretrained", "pretrained_cfg", "checkpoint_path")
 _LARGEST_OPTION = 1 << 20
+_EARLIER: WeakKeyDictionary[nn.Module, Mapping[str, Any]] = WeakKeyDictionary()
+"""How every network that was loaded was cut from its dense one, as long as it lives."""
 _REMEDY = "pass the dense network: amc.load(folder, model=...)"
 
 
@@ -49,6 +52,16 @@ class _WeightsOnMeta(TorchFunctionMode):
         return func(*args, **named)
 
 
+def remember_cuts(model: nn.Module, record: Mapping[str, Any]) -> None:
+    """Notes how a network was cut from its dense one, so that what is cut of it further is described by the dense one.
+
+    Args:
+        model: The network, as it was loaded.
+        record: What `amc.storage.architecture.describe` returned of it.
+    """
+    _EARLIER[model] = record
+
+
 @dataclass(frozen=True)
 class ModelSource:
     """Where the dense network comes from.
@@ -57,15 +70,23 @@ class ModelSource:
         kind: `"name"` (see `amc.create_model`) or `"class"`, a class of the user's.
         reference: The name, `"package.module:factory"`, or `"package.module:Class"`.
         options: Keyword arguments for building it.
+        earlier: The record of how a network was cut from this one before, where it is pruned further.
     """
 
     kind: str
     reference: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    earlier: Mapping[str, Any] | None = None
 
     @staticmethod
     def of(model: nn.Module) -> ModelSource:
-        """Describes a network by the name that `amc.create_model` has built it of, any other by its class alone."""
+        """Describes a network by the name that `amc.create_model` has built it of, any other by its class alone.
+
+        A network that `amc.load` has loaded is described by the dense one that it was cut from, and how.
+        """
+        earlier = _EARLIER.get(model)
+        if earlier is not None:
+            return ModelSource(**earlier["source"], earlier=earlier)
         name, options = origin_of(model) or ("", {})
         if name and not is_own_code(name) and options.keys() <= _PLAIN.keys():
             return ModelSource("name", name, options)

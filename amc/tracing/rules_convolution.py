@@ -119,16 +119,25 @@ def _grouped_transposed(
 
 
 def deformable(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
-    """Deformable convolutions; fvcore does not count them. In groups they stay as they are."""
+    """Deformable convolutions; fvcore does not count them.
+
+    Channels that are sampled at places of their own (several offset groups) go alike in each of these groups.
+    """
     source, weight, offset, mask, bias = args[:5]
     view, groups, offset_groups = weight_view(trace, weight), args[11], args[12]
     for tensor in (offset, mask):
         trace.freeze_activation(tensor, "tells where to sample")
-    if view is None or groups > 1 or offset_groups > 1:
-        return left_alone(trace, source, weight, outputs, "a deformable convolution in groups")
+    if view is None:
+        return left_alone(trace, source, weight, outputs, "the layer's weight is computed at run time")
     read = channels_of(trace, trace.shadow(source), 1, view.name)
-    written = trace.written_by(view, 0, weight.shape[0])
-    trace.tie(view, 1, read, "read")
+    if not isinstance(read, int):
+        by_place = read.reshape(offset_groups, -1)
+        trace.units.union(by_place, by_place[:1])
+    if groups > 1:
+        written = _grouped(trace, view, weight, read, groups, 0)
+    else:
+        written = trace.written_by(view, 0, weight.shape[0])
+        trace.tie(view, 1, read, "read")
     trace.follow(bias, written)
     trace.set_shadow(outputs, Shadow.along(trace.units.find(written), 1, outputs.shape))
     record = LayerRecord(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -69,7 +70,7 @@ class Case:
     @cached_property
     def idle(self) -> frozenset[str]:
         """Parameters of the dense network that training does not reach: frozen ones, and layers that it never runs."""
-        return idle_parameters(self.model, self.example)
+        return idle_parameters(copy.deepcopy(self.model), self.example)  # training changes statistics
 
     @property
     def size(self) -> int:

@@ -178,7 +178,7 @@ def _all() -> Iterator[tuple[str, PackagedNetwork]]:
         yield f"smp:{name}", PackagedNetwork(partial(_smp, name), partial(_image, size))
     levels: dict[str, Any] = {"channels": (16, 32, 64), "strides": (2, 2)}
     for name, axes, options in (
-        ("UNet", 2, {**levels, "num_res_units": 1}),
+        ("UNet", 2, {**levels, "channels": (32, 64, 128), "num_res_units": 1}),
         ("UNet", 3, {**levels, "num_res_units": 1}),
         ("BasicUNet", 2, {"features": (8, 8, 16, 32, 32, 8)}),
         ("SegResNet", 2, {"init_filters": 16}),

@@ -8,6 +8,7 @@ import yaml
 
 import amc
 from amc.cli.main import main
+from amc.costs.counting import count_flops
 from amc.data import DataConfig, load_data
 from amc.tracing import skipping
 from amc.utils.json_lines import line_of, read_lines
@@ -121,6 +122,24 @@ def test_a_record_that_does_not_fit_is_left_with_a_warning(run_folder, tmp_path)
     with pytest.warns(RuntimeWarning, match="episode 1 differs from the recorded one"):
         assert main(["compress", "--resume", "--out", str(folder)]) == 0
     assert (folder / "policy.json").read_text() == (run_folder / "policy.json").read_text()
+
+
+def test_a_pruned_network_is_pruned_further(run_folder, tmp_path, capsys):
+    further = tmp_path / "further"
+    words = ["compress", "--model", str(run_folder), "--budget.flops", "0.5", "--episodes", "2", "--compare", "none"]
+    assert main([*words, "--finetune.epochs", "0", "--out", str(further)]) == 0
+    once, twice = (summary(folder)["costs"]["flops"] for folder in (run_folder, further))
+    assert twice["dense"] == once["pruned"]
+    assert 2 * twice["pruned"] <= once["pruned"]
+    loaded = amc.load(further)
+    assert count_flops(loaded, torch.zeros(1, 1, 8, 8)) == twice["pruned"]
+    record = json.loads((further / "architecture.json").read_text())
+    assert record["source"]["reference"] == "digits_resnet"
+    assert json.loads((further / "run.json").read_text())["files"]["network"].startswith(str(run_folder))
+    assert main([*words, "--weights", "other.pt", "--out", str(tmp_path / "other")]) == 2
+    assert "leave --weights and --classes out" in capsys.readouterr().err
+    assert main(["inspect", "--model", str(run_folder)]) == 0
+    assert f"of {once['pruned']:,}" in capsys.readouterr().out
 
 
 def test_search_prune_finetune_evaluate(tmp_path, capsys):

@@ -46,6 +46,32 @@ def saved(tmp_path):
     return tmp_path, dense.eval()
 
 
+def test_what_is_cut_further_is_described_by_the_dense_network(saved, tmp_path):
+    """Kept channels compose: 1, 2, 6 and 7 of eight stay first, and of these the second and the fourth."""
+    folder, _ = saved
+    once = amc.load(folder, Needy(8))
+    structure = trace_structure(once, torch.zeros(1, 1, 8, 8))
+    kept = {structure.prunable[0]: torch.tensor([1, 3])}
+    record = describe(once, structure, kept, ModelSource.of(once))
+    assert record["groups"] == {"0": "2,7"}
+    assert record["tensors"]["2.weight"] == {"1": "2,7"}
+    assert record["tensors"]["0.bias"] == {"0": "2,7"}
+    cut(once, structure, kept)
+    (tmp_path / "twice").mkdir()
+    save_network(tmp_path / "twice", once, record)
+    images = torch.randn(2, 1, 8, 8)
+    loaded = amc.load(tmp_path / "twice", Needy(8))
+    assert loaded[0].out_channels == loaded[2].in_channels == 2
+    assert torch.equal(loaded(images), once.eval()(images))
+
+
+def test_a_loaded_network_that_is_not_cut_further_keeps_its_record(saved):
+    folder, _ = saved
+    record = describe(once := amc.load(folder, Needy(8)), None, {}, ModelSource.of(once))
+    written = json.loads((folder / "architecture.json").read_text())
+    assert (record["tensors"], record["source"]) == (written["tensors"], written["source"])
+
+
 def edit(folder, **values):
     file = folder / "architecture.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **values}))

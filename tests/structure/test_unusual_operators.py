@@ -192,6 +192,26 @@ def test_deformable_convolutions_are_cut_and_their_offsets_kept(tools, masked):
     assert tools.reasons_of(structure)["offset"] == "tells where to sample"
 
 
+@pytest.mark.parametrize(
+    ("groups", "places", "units"), [(2, 1, [4, 4]), (8, 1, [8]), (1, 2, [4, 8]), (2, 4, [2, 4]), (8, 2, [4])]
+)
+def test_deformable_convolutions_in_groups_are_cut(tools, groups, places, units):
+    """In groups of channels as other convolutions are; channels sampled at places of their own go alike."""
+
+    class Deformable(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.offset = nn.Conv2d(3, 8, 1), nn.Conv2d(3, 18 * places, 3, padding=1)
+            self.deformed, self.last = DeformConv2d(8, 8, 3, padding=1, groups=groups), nn.Conv2d(8, 4, 1)
+
+        def forward(self, x):
+            return self.last(self.deformed(self.first(x).relu(), self.offset(x)).relu())
+
+    structure, small = tools.traced(Deformable(), IMAGE)
+    assert [group.channels for group in structure.groups if group.prunable] == units
+    assert small.deformed.weight.numel() < 8 * 8 * 9 / groups
+
+
 def test_positions_in_a_buffer_are_no_channels(tools):
     class Picking(nn.Module):
         def __init__(self):

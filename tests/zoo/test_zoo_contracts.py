@@ -132,3 +132,10 @@ def test_layers_that_the_dense_network_does_not_train_are_not_asked_of_the_cut_o
     assert idle_parameters(model, torch.randn(1, 4)) == idle
     assert not model.training
     assert model.used.weight.grad is None
+
+
+def test_looking_for_idle_layers_leaves_the_statistics_of_the_dense_network_alone():
+    case = open_case("digits_resnet")
+    before = {name: tensor.clone() for name, tensor in case.model.state_dict().items()}
+    assert case.idle == frozenset()
+    assert all(torch.equal(before[name], tensor) for name, tensor in case.model.state_dict().items())

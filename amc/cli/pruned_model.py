@@ -1,0 +1,57 @@
+"""`--model RUN`: a network that an earlier run has pruned takes the place of a dense one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from amc.cli.options import option_value
+from amc.cli.sparsity import is_sparse
+from amc.errors import ConfigurationError
+from amc.pipeline.config import RunConfig
+from amc.storage.names import ARCHITECTURE, CONFIG, WEIGHTS
+
+
+def pruned_run(model: str) -> Path | None:
+    """Returns the folder that a model's name stands for, if it holds a pruned network."""
+    folder = Path(model).expanduser()
+    return folder if (folder / ARCHITECTURE).is_file() else None
+
+
+def options_of_model(words: Sequence[str]) -> list[str]:
+    """Returns the options of the run that `--model` names, its data above all; none if it names no run.
+
+    Options that the command line or a file of its own gives come after them.
+    """
+    folder = pruned_run(option_value(words, "--model") or "")
+    if folder is None or option_value(words, "--config") is not None or not (folder / CONFIG).is_file():
+        return []
+    return ["--config", str(folder / CONFIG)]
+
+
+def settle_model(config: RunConfig, words: Sequence[str]) -> RunConfig:
+    """Returns a configuration whose model, if it is a run, stands by its full path and is trained no further first.
+
+    Raises:
+        ConfigurationError: If weights are given beside it, or its single weights were pruned.
+    """
+    folder = pruned_run(config.model)
+    if folder is None:
+        return config
+    if option_value(words, "--weights") is not None or config.classes is not None:
+        raise ConfigurationError(
+            f"--model {config.model} is a run with weights and classes of its own; leave --weights and --classes out"
+        )
+    if is_sparse(folder, config):
+        raise ConfigurationError(
+            f"--model takes runs that have pruned filters, and {config.model} has lost single weights, which pruning "
+            "again would not keep at zero; name the dense network"
+        )
+    return replace(config, model=str(folder.absolute()), weights=None, train_first=False)
+
+
+def network_file(config: RunConfig) -> dict[str, Path]:
+    """Returns the file of the network that a run starts from where it is another run's, as inputs are recorded."""
+    folder = pruned_run(config.model)
+    return {} if folder is None else {"network": folder / WEIGHTS}
