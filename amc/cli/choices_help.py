@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from amc.cli.spelling import CHOICES, listed
+from amc.cli.spelling import CHOICES, PLAIN_CHOICES, listed
 from amc.utils.options import Option, choose, options_of
 from amc.utils.registry import Registry, import_object
 
@@ -18,7 +18,7 @@ _INDENT = " " * 6
 
 def registries_of(dest: str) -> list[Registry[Any]]:
     """Returns the registries that an option chooses from, by its dotted name; most choose from none."""
-    return [import_object(reference) for reference in CHOICES.get(dest, ())]
+    return [import_object(reference) for reference in {**CHOICES, **PLAIN_CHOICES}.get(dest, ())]
 
 
 def names_of(dest: str) -> list[str]:
@@ -40,6 +40,8 @@ def choices_help(command: str, options: Sequence[str], words: Sequence[str]) -> 
     tables: dict[str, str] = {}
     explained: list[str] = []
     choosing = [dest for dest in options if dest in CHOICES]
+    for dest in (dest for dest in options if dest in PLAIN_CHOICES):
+        tables |= {registry.kind: _names(registry) for registry in registries_of(dest)}
     for dest in choosing:
         registries = registries_of(dest)
         tables |= {registry.kind: _names(registry) for registry in registries}

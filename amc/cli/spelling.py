@@ -86,6 +86,13 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 """The registries that an option chooses from, by its dotted name; imported where `--help` lists the names."""
 
+PLAIN_CHOICES: dict[str, tuple[str, ...]] = {
+    "data.task": ("amc.data.tasks:TASKS",),
+    "data.loss": ("amc.data.tasks:LOSSES",),
+    "data.metric": ("amc.data.tasks:METRICS",),
+}
+"""Those that choose a name alone: what they name has no options."""
+
 SPELLINGS: dict[str, Callable[[str], Any]] = {
     "compare": listed,
     "features": listed,

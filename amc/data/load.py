@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from amc.data.augment import AUGMENTATIONS
 from amc.data.datasets import LOADERS, SourceOptions
 from amc.data.image_set import ImageSet
 from amc.data.splits import DataRoles, split_roles
+from amc.data.tasks import LOSSES, METRICS, TASKS, task_type
 from amc.errors import ConfigurationError, DataError, UnknownNameError
+from amc.runtime.call import first_line
 from amc.utils.conversion import conform
 from amc.utils.options import Chosen, create, spell
 from amc.utils.progress import Progress, silent
@@ -32,9 +36,12 @@ class DataConfig:
         augment: Random changes in training, or auto for what fits the data.
         download: Whether a torchvision data set that is not at root may be downloaded.
         cache: Whether decoded images are kept in the user's cache folder.
+        task: What the network is trained to do; unset: told by the targets.
+        loss: What training minimises; unset: the task's own.
+        metric: What search and report measure, higher is better; unset: the task's own.
 
     Raises:
-        UnknownNameError: If the data set or augmentation does not exist.
+        UnknownNameError: If the data set, augmentation, task, loss or metric does not exist.
         ConfigurationError: If an option has another type or is out of its range.
         DataError: If the data set cannot have images of that size.
     """
@@ -51,6 +58,9 @@ class DataConfig:
     augment: Chosen = "auto"
     download: bool = False
     cache: bool = True
+    task: str | None = None
+    loss: str | None = None
+    metric: str | None = None
 
     def __post_init__(self) -> None:
         """Checks the options."""
@@ -60,6 +70,9 @@ class DataConfig:
             raise UnknownNameError("data set", self.name, LOADERS)
         if self.augment != "auto":
             create(AUGMENTATIONS, self.augment)
+        for registry, chosen in ((TASKS, self.task), (LOSSES, self.loss), (METRICS, self.metric)):
+            if chosen is not None:
+                registry.get(chosen)
         for name in ("image_size", "search_images", "calibration_images", "train_images", "test_images"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -93,9 +106,33 @@ def load_data(config: DataConfig, *, seed: int = 0, advance: Progress = silent) 
         advance=advance,
     )
     train, test = (_adjusted(split, config) for split in LOADERS[config.name](options))
-    return split_roles(
+    roles = split_roles(
         train, test, search_images=config.search_images, calibration_images=config.calibration_images, seed=seed
     )
+    return roles if (config.task, config.loss, config.metric) == (None, None, None) else _with_task(roles, config)
+
+
+def _with_task(roles: DataRoles, config: DataConfig) -> DataRoles:
+    """Returns data with the task, loss and metric that were asked for, tried on two of its targets.
+
+    Raises:
+        ConfigurationError: If they do not fit the targets.
+    """
+    targets = roles.search.targets[:2]
+    kind = task_type(config.task, roles.search.targets, loss=config.loss, metric=config.metric)
+    wide = kind.name in ("classification", "multilabel")
+    outputs = torch.zeros(len(targets), roles.num_classes) if wide else torch.zeros(targets.shape)
+    try:
+        kind.loss_of(outputs, targets)
+        meter = kind.meter()
+        meter.add(outputs, targets)
+        meter.figure()
+    except Exception as error:  # whatever a loss or a metric makes of what it is not for
+        raise ConfigurationError(
+            f"data.task {kind.name} with data.loss {config.loss or 'unset'} and data.metric {kind.metric_name} must "
+            f"fit the targets of {config.name}, and does not: {first_line(error)}; leave one of them out"
+        ) from error
+    return replace(roles, task=kind)
 
 
 def _adjusted(images: ImageSet, config: DataConfig) -> ImageSet:

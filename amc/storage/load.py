@@ -73,6 +73,7 @@ def _load_packed(file: Path, given: nn.Module | None, *, trust: bool) -> nn.Modu
     archive = open_packed(file)
     header = header_of(archive)
     network = rebuild(archive.record["architecture"], given, trust=trust, header=header)
+    remember_cuts(network, archive.record["architecture"])
     move(network, device="cpu")
     _fill(network, header, lambda: packed_tensors(archive, file), file, bounded=given is None and not trust)
     return network.eval()

@@ -8,7 +8,7 @@ from agents.registry import AGENTS, create_agent
 from amc.cli.choices_help import names_of, plural, registries_of
 from amc.cli.commands import COMMANDS
 from amc.cli.main import main
-from amc.cli.spelling import CHOICES
+from amc.cli.spelling import CHOICES, PLAIN_CHOICES
 from amc.utils.options import options_of
 
 COMMAND_OF = {"agents": "study", "reward_names": "train", "initialisation": "pack"}
@@ -44,6 +44,15 @@ def test_help_lists_whatever_is_chosen_by_name(capsys):
             for entry in registry.entries():
                 assert re.search(rf"^  {entry.name} +{re.escape(entry.summary)}$", section, re.MULTILINE), (dest, entry)
                 assert re.search(rf"\b{entry.name}\b", text), (dest, entry)
+
+
+@pytest.mark.parametrize("dest", sorted(PLAIN_CHOICES))
+def test_help_lists_names_that_have_no_options(dest, capsys):
+    printed = help_of(capsys, "compress")
+    assert f"  --{dest} NAME" in printed
+    for registry in registries_of(dest):
+        section = printed.partition(f"\n{plural(registry.kind)}:\n")[2].partition("\n\n")[0]
+        assert {line.split()[0] for line in section.splitlines()} == set(registry.names())
 
 
 @pytest.mark.parametrize("dest", sorted(CHOICES))
