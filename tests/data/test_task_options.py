@@ -14,7 +14,8 @@ from amc.errors import ConfigurationError, UnknownNameError
 FEW = {"train_images": 100, "test_images": 30, "calibration_images": 20}
 QUICK = [
     "--data.train_images", "100", "--data.test_images", "30", "--data.calibration_images", "20", "--device", "cpu",
-    "--train.epochs", "1", "--finetune.epochs", "0", "--agent", "uniform", "--compare", "none", "--untrained", "true",
+    "--train.epochs", "1", "--train.learning_rate", "1e-4", "--finetune.epochs", "0",
+    "--agent", "uniform", "--compare", "none", "--untrained", "true",
 ]  # fmt: skip
 
 
