@@ -56,6 +56,7 @@ METRICS: Registry[Metric] = Registry("metric")
 
 METRICS.register("flops", "amc.costs.flops:FLOPS", "FLOPs (a multiply-add is one)")
 METRICS.register("params", "amc.costs.params:PARAMS", "parameters (in weight pruning those that are not zero)")
+METRICS.register("size_bytes", "amc.costs.size_bytes:SIZE_BYTES", "bytes of the saved file")
 
 
 LATENCY = "latency"

@@ -20,10 +20,13 @@ from amc.export.exporting import ExportReport, exportable, size_on_disk
 from amc.export.formats import FORMATS, Runner
 from amc.export.onnx_format import open_session
 from amc.export.run_networks import RunNetworks
+from amc.pruning.masks import share_of_zeros
 from amc.runtime.call import call
 from amc.runtime.latency import Latency, measure_latency
 from amc.utils.progress import Progress, silent, spanning
 
+_MANY_ZEROS = 0.2
+"""From this share on a network counts as one whose single weights were pruned."""
 EAGER, ONNX = "PyTorch", "onnxruntime"
 
 
@@ -36,12 +39,14 @@ class Comparison:
         latencies: By backend: `"PyTorch"` (eager) and, for ONNX files, `"onnxruntime"` (CPU).
         device: Where PyTorch ran.
         threads: Threads of PyTorch and onnxruntime on the CPU.
+        zeros: Share of the pruned network's weights that are zero.
     """
 
     dense_bytes: int | None
     latencies: dict[str, list[Latency]] = field(default_factory=dict)
     device: str = "cpu"
     threads: int = 1
+    zeros: float = 0.0
 
     def pairs(self) -> list[tuple[str, Latency | None, Latency]]:
         """Returns backend, dense and pruned latency, one entry a backend and batch size."""
@@ -56,6 +61,12 @@ class Comparison:
         """What to try where the pruned network is not faster, or None."""
         if all(dense is None or pruned.speed_up_over(dense) > 1.0 for _, dense, pruned in self.pairs()):
             return None
+        if self.zeros >= _MANY_ZEROS:
+            return (
+                f"not faster everywhere: {self.zeros:.0%} of the weights are zero, and these engines multiply zeros "
+                "too; sparse weights make a smaller file (amc.load reads it), whole channels a faster network "
+                "(--pruning.family filter)"
+            )
         return "not faster everywhere: most hardware likes multiples of 8 or 16 (--pruning.round_to auto)"
 
 
@@ -99,7 +110,8 @@ def compare(
                     advance=spanning(advance, index / len(backends), (index + 1) / len(backends)),
                 )
         dense_bytes = None if dense_file is None else size_on_disk(scratch)
-    return Comparison(dense_bytes, latencies, str(device), torch.get_num_threads())
+    zeros = share_of_zeros(networks.pruned)
+    return Comparison(dense_bytes, latencies, str(device), torch.get_num_threads(), zeros)
 
 
 def latency_table(comparison: Comparison) -> Table:

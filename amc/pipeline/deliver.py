@@ -6,17 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from amc.costs.metrics import METRICS
 from amc.pipeline.acceptance import Acceptance, accept, notes_of
 from amc.pipeline.by_class import Tested
 from amc.pipeline.families import Family, create_family
 from amc.pipeline.measuring import measure_on_test
 from amc.pipeline.recorder import Recorder
-from amc.pipeline.rounds import carry_out
+from amc.pipeline.rounds import Carried, carry_out
 from amc.pipeline.task import Task
+from amc.problem.effective import effective_costs
 from amc.problem.evaluator import Evaluator
-from amc.runtime.call import move
+from amc.pruning.dead_channels import without_dead_channels
+from amc.runtime import device_of
+from amc.runtime.call import move, on_device
+from amc.runtime.many_inputs import as_inputs
 from amc.structure import Allocation
 
 
@@ -28,7 +34,8 @@ class Delivered:
         name: Who chose the allocation.
         allocation: What is kept.
         model: The network, in evaluation mode on the CPU.
-        costs: What the network costs, by metric, as counted on it (weight pruning: without its zeros).
+        costs: What the network costs, by metric, as counted on it (weight pruning: without its zeros, and without the
+            channels that they leave dead).
         pruned: Test top-1 in percent before fine-tuning, or the user's own measure.
         finetuned: The same after fine-tuning.
         kept: Kept channels of every group that was cut, by its index in the structure.
@@ -115,20 +122,43 @@ class Workshop:
         accepted = self.accept(name, allocation, recorder)
         allocation = allocation if accepted is None else accepted.allocation
         carried = carry_out(self.task, self.family, name, allocation, recorder)
-        finished, problem = carried.finished, self.task.problem
+        problem = self.task.problem
+        finished, kept, notes = self._without_dead_channels(carried)
         before, after = measure_on_test(self.task, recorder, f"the networks of {name}", carried.pruned, finished)
         move(finished.eval(), device="cpu")
+        costs = problem.costs_of(problem.widths(allocation))
+        if kept is not carried.kept:
+            costs = {**costs, **effective_costs(finished, on_device(self.task.example_input, torch.device("cpu")))}
         return Delivered(
             name=name,
             allocation=allocation,
-            costs=problem.costs_of(problem.widths(allocation)),
+            costs=costs,
             pruned=before.figure,
             finetuned=after.figure,
             model=finished,
-            kept=carried.kept,
-            notes=(*carried.notes, *(() if accepted is None else notes_of(accepted))),
+            kept=kept,
+            notes=(*notes, *(() if accepted is None else notes_of(accepted))),
             accepted=accepted,
             rounds=carried.records,
             curve=carried.curve,
             by_class=after,
         )
+
+    def _without_dead_channels(self, carried: Carried) -> tuple[nn.Module, Mapping[int, Tensor], tuple[str, ...]]:
+        """Removes the channels that lost weights have left dead; returns network, kept channels and notes."""
+        task, network = self.task, carried.finished.eval()
+        if task.problem.kind != "weight":
+            return network, carried.kept, carried.notes
+        images = task.calibration_inputs()
+        example = on_device(task.example_input, device_of(network))
+        inputs = as_inputs(example) if images is None else images
+        smaller, kept = without_dead_channels(network, task.structure, inputs)
+        if not kept:
+            return network, carried.kept, carried.notes
+        gone = sum(task.structure.groups[index].channels - len(channels) for index, channels in kept.items())
+        flops = [METRICS.get("flops").count(model, example) for model in (network, smaller)]
+        note = (
+            f"{gone} dead channels were removed: {flops[1]:,} of {flops[0]:,} FLOPs are left "
+            "to kernels that multiply zeros too"
+        )
+        return smaller, kept, (*carried.notes, note)

@@ -163,17 +163,22 @@ class WeightEvaluator(CandidateEvaluator):
     def errors(self) -> Errors:
         """Returns the errors of the refit, between two counts of the grid by interpolation; see `Evaluator`.
 
-        Where nothing was refit: the share of the layer's squared weights that is lost.
+        They are in one unit: what they do to the network's output. Where nothing was refit it is the share of the
+        layer's squared weights that is lost, of what the loss of the whole layer does.
         """
         magnitudes, found = self.saliency("magnitude"), {}
         for decision in self._task.problem.decisions:
             known = self._table.layers[decision.name].errors
             if known:
-                counts, errors = [0, *known], [1.0, *known.values()]
-                found[decision.name] = np.interp(np.arange(decision.size + 1), counts, errors)
+                found[decision.name] = np.interp(np.arange(decision.size + 1), list(known), list(known.values()))
             else:
-                found[decision.name] = lost_shares(magnitudes[decision.name])
+                found[decision.name] = lost_shares(magnitudes[decision.name]) * self._energy(decision.name)
         return found
+
+    def _energy(self, layer: str) -> float:
+        """Returns what the loss of a whole layer does to the network's output; the others' mean if it is not known."""
+        known = {name: sensitivity.energy for name, sensitivity in self._evidence.sensitivities.items()}
+        return known.get(layer, float(np.mean(list(known.values()))) if known else 1.0)
 
 
 def evidence_of(task: Task, images: Any | None) -> Evidence:

@@ -176,7 +176,9 @@ class WeightFamily:
         model = self._pruner.prune(allocation)
         if self._images is not None:
             task, masks = self._task, self._pruner.masks(allocation)
-            solver = SparseSolver(masks, self._criterion, self._pattern)
+            layers = [layer for layer in task.structure.layers if layer.name in masks]
+            importance = {layer.name: self._evidence.importance(layer) for layer in layers}
+            solver = SparseSolver(masks, self._criterion, self._pattern, importance)
             pruned = PrunedNetwork(
                 model, task.model, task.structure, self._images, masks=masks, solver=solver, seed=task.seed
             )

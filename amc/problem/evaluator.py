@@ -65,7 +65,9 @@ class Evaluator(ABC):
         )
 
     def errors(self) -> Errors:
-        """Tells what the outputs of each decision's layers lose at every width, relative to the dense network's.
+        """Tells what the outputs of each decision's layers lose at every width.
+
+        The unit is the evaluator's own; sums over the decisions are what counts.
 
         Raises:
             ConfigurationError: If the evaluator knows no errors.

@@ -29,7 +29,11 @@ def weight_problem(
     exclude: Sequence[str] = (),
     pattern: str = "unstructured",
 ) -> PruningProblem:
-    """Builds the problem of pruning single weights: one decision a convolution or linear layer, a unit is a weight.
+    """Builds the problem of pruning single weights: one decision a layer, a unit is a weight.
+
+    The layers are convolutions, linear layers, the projections of attention, and embeddings, which cost no FLOPs. Left
+    out are those of whose weights one forward pass uses some more often than others, such as the projections of
+    attention between sequences of two lengths, as a zero does not always save as much there.
 
     Zeros cost nothing: `"params"` counts the parameters that are not zero, `"flops"` the effective FLOPs.
 
@@ -57,7 +61,7 @@ def weight_problem(
     decisions: list[Decision] = []
     for index, layer in enumerate(structure.layers):
         unit = units.step(layer.weight_shape)
-        if layer.kind in ("attention", "embedding") or unit is None or any(matches([layer.name], p) for p in exclude):
+        if not layer.is_used_evenly or unit is None or any(matches([layer.name], p) for p in exclude):
             continue
         ratios = keep_bounds([layer.name], bounds, (min_keep_ratio, max_keep_ratio))
         decision = _decision(layer, index, lcm(unit, round_to), ratios)

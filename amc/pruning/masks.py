@@ -29,6 +29,13 @@ def masks_of_zeros(model: nn.Module) -> dict[str, Tensor]:
     return {name: weight.detach() != 0 for name, weight in model.named_parameters() if weight.dim() > 1}
 
 
+def share_of_zeros(model: nn.Module) -> float:
+    """Returns the share of a network's weights that are zero, 0 to 1; vectors do not count."""
+    weights = [weight.detach() for weight in model.parameters() if weight.dim() > 1]
+    total = sum(weight.numel() for weight in weights)
+    return 1.0 - sum(int(weight.count_nonzero()) for weight in weights) / total if total else 0.0
+
+
 @torch.no_grad()
 def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
     """Sets the weights that are pruned to zero; to be called after every optimiser step while fine-tuning.

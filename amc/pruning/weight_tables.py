@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from amc.pruning.criteria.base import WeightCriterion, weight_scores
 from amc.pruning.criteria.evidence import Evidence
 from amc.pruning.regression.restricted import solve_restricted
-from amc.pruning.regression.row_equations import output_importance, row_equations
+from amc.pruning.regression.row_equations import row_equations
 from amc.pruning.weight_patterns import UNSTRUCTURED, WeightPattern
 from amc.structure import LayerSpec, ModelStructure
 from amc.utils.progress import Progress, silent, steps_of
@@ -51,8 +51,8 @@ class LayerTable:
         grid: The counts that are tabulated, rising to all weights; empty without refit.
         values: By count, the refitted values of the weights that stay, `(count,)`, in memory order.
         intercepts: By count, what the refit adds to the layer's outputs, `(O,)`; empty where nothing can take it.
-        errors: By count, the squared error of the outputs, each counted by the scale of the batch norm behind it,
-            relative to the outputs' own energy.
+        errors: By count, from none up, the squared error of the outputs, each counted by what it does to the network's
+            output (see `Evidence.importance`).
     """
 
     weight: Tensor
@@ -187,13 +187,13 @@ def _tabulate(
     if equations is None:
         return LayerTable(weight, ranked)
     values, intercepts, errors = {}, {}, {}
-    importance = output_importance(model, layer)
-    energy = max(equations.error(torch.zeros_like(equations.solution), importance), torch.finfo(torch.float32).tiny)
+    importance = evidence.importance(layer)
+    errors[0] = equations.error(torch.zeros_like(equations.solution), importance)
     for count in grid:
         mask = (ranked < count).reshape(equations.solution.shape)
         solved = solve_restricted(equations.gram, equations.solution, mask)
         values[count] = solved.reshape(weight.shape)[ranked < count].to(weight.dtype)
-        errors[count] = equations.error(solved, importance) / energy
+        errors[count] = equations.error(solved, importance)
         if equations.intercept:
             intercepts[count] = equations.constant(solved).to(weight.dtype)
     return LayerTable(weight, ranked, grid, values, intercepts, errors)

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from amc.storage.names import ARCHITECTURE, WEIGHTS
 from amc.utils.durable_files import replacing, write_text
-from amc.utils.sparse_tensors import is_packed, packed
+from amc.utils.file_layout import tensors_by_names
+from amc.utils.sparse_tensors import packed
 
 
 def save_network(folder: Path, model: nn.Module, architecture: Mapping[str, Any]) -> None:
@@ -28,22 +28,14 @@ def save_network(folder: Path, model: nn.Module, architecture: Mapping[str, Any]
 
 
 def save_weights(file: Path, model: nn.Module) -> None:
-    """Replaces a safetensors file at once; tensors with many zeros are stored as `amc.utils.sparse_tensors` says."""
-    from safetensors.torch import save_file, save_model
+    """Replaces a safetensors file at once; weights with many zeros are stored as `amc.utils.sparse_tensors` says."""
+    from safetensors.torch import save_file
 
     tensors = packed(distinct_tensors(model))
     with replacing(file) as partial:
-        if is_packed(tensors):
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, str(partial))
-        else:
-            save_model(model, str(partial))
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, str(partial))
 
 
 def distinct_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Returns a network's tensors by name; of those that are shared the first by name, as safetensors stores them."""
-    distinct: dict[tuple[int, torch.Size], tuple[str, Tensor]] = {}
-    for name, tensor in sorted(model.state_dict().items()):
-        distinct.setdefault(
-            (tensor.data_ptr(), tensor.shape) if tensor.numel() else (id(tensor), tensor.shape), (name, tensor)
-        )
-    return dict(distinct.values())
+    """Returns a network's tensors by name; of those that are shared the first by name, as a file stores them."""
+    return {names[0]: tensor for names, tensor in tensors_by_names(model.state_dict())}

@@ -8,6 +8,7 @@ from amc.structure.model_structure import (
     ModelStructure,
     ModuleAttribute,
     TensorCut,
+    TensorSpec,
 )
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "ModelStructure",
     "ModuleAttribute",
     "TensorCut",
+    "TensorSpec",
 ]

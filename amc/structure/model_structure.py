@@ -96,6 +96,7 @@ class LayerSpec:
         writes: Index in `ModelStructure.groups` of the group whose channels it writes, or None.
         reads: Indices in `ModelStructure.groups` of the groups whose channels it reads.
         batch_norm: Name of the batch norm that alone reads its output, or None.
+        is_used_evenly: Whether one forward pass multiplies every weight equally often.
     """
 
     name: str
@@ -113,6 +114,24 @@ class LayerSpec:
     writes: int | None
     reads: tuple[int, ...]
     batch_norm: str | None = None
+    is_used_evenly: bool = True
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A tensor as a file holds it.
+
+    Attributes:
+        name: Its name in the `state_dict`; of a tensor that is shared the first of its names.
+        dtype: Its number format, such as `"float32"`.
+        axes: Length of every axis as a function of the widths of all groups.
+        aliases: The other names of a tensor that is shared.
+    """
+
+    name: str
+    dtype: str
+    axes: tuple[Extent, ...]
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,6 +145,7 @@ class ModelStructure:
         params_terms: Number of parameters, as a function of the widths of all groups.
         attributes: Numbers that modules remember and that follow the widths.
         sums: Sums that layers can set right when they are refit, in the order of the layers.
+        tensors: What a file of the network holds, by rising name.
     """
 
     layers: tuple[LayerSpec, ...]
@@ -134,6 +154,7 @@ class ModelStructure:
     params_terms: tuple[CostTerm, ...]
     attributes: tuple[ModuleAttribute, ...] = ()
     sums: tuple[ResidualSum, ...] = ()
+    tensors: tuple[TensorSpec, ...] = ()
 
     @cached_property
     def prunable(self) -> tuple[int, ...]:

@@ -19,12 +19,14 @@ from amc.structure.model_structure import (
     ModelStructure,
     ModuleAttribute,
     TensorCut,
+    TensorSpec,
 )
 from amc.structure.residual_sums import ResidualSum
 from amc.tracing.entries import Factor, LayerRecord, dense_flops
 from amc.tracing.record import Trace
 from amc.tracing.shadow import Shadow
 from amc.tracing.units import NEUTRAL, ChannelUnits, Labels
+from amc.utils.file_layout import tensors_by_names
 
 AxisKey = tuple[str, int]
 
@@ -123,6 +125,7 @@ def assemble(trace: Trace) -> ModelStructure:
         flops_terms=tuple(CostTerm(coefficient, factors) for factors, coefficient in flops.items()),
         params_terms=_params_terms(trace, grouping),
         attributes=_attributes(trace, grouping),
+        tensors=_stored_tensors(trace, grouping),
     )
 
 
@@ -272,6 +275,7 @@ def _layer(trace: Trace, grouping: Grouping, record: LayerRecord) -> LayerSpec:
         writes=written[0] if written else None,
         reads=tuple(_groups_of(trace, grouping, record.in_labels)),
         batch_norm=record.batch_norm,
+        is_used_evenly=_is_used_evenly(trace, record, weight.numel()),
     )
 
 
@@ -281,6 +285,21 @@ def _sums(trace: Trace, record: LayerRecord) -> list[ResidualSum]:
     if record.calls != 1 or record.weight != f"{layer}.weight":
         return []
     return trace.sums.of_layer(layer, record.batch_norm or layer)
+
+
+def _is_used_evenly(trace: Trace, record: LayerRecord, weights: int) -> bool:
+    """Tells whether one forward pass multiplies every weight of a layer equally often.
+
+    Of a layer of whose weight parts are used on their own, the parts must make up the weight, each multiplied with as
+    many rows.
+    """
+    if record.kind != "attention":
+        return sum(dense_flops(*trace.costs[place]) for place in record.costs) % weights == 0
+    sizes, rows = 0, set()
+    for coefficient, (*outer, read, written) in (trace.costs[place] for place in record.costs):
+        sizes += dense_flops(1, (read, written))
+        rows.add(dense_flops(coefficient, outer))
+    return sizes == weights and len(rows) == 1
 
 
 def _groups_of(trace: Trace, grouping: Grouping, labels: Factor) -> list[int]:
@@ -297,6 +316,17 @@ def _params_terms(trace: Trace, grouping: Grouping) -> tuple[CostTerm, ...]:
         constant, open_factors = _split_constants([grouping.extent(axis, trace) for axis in axes])
         terms[open_factors] += constant
     return tuple(CostTerm(coefficient, factors) for factors, coefficient in terms.items())
+
+
+def _stored_tensors(trace: Trace, grouping: Grouping) -> tuple[TensorSpec, ...]:
+    """Describes what a file of the network holds."""
+    found = []
+    for names, tensor in tensors_by_names(trace.model.state_dict()):
+        known = next((name for name in names if name in trace.tensors), names[0])  # a trace knows one of several names
+        factors = [_axis_factor(trace, (known, axis), length) for axis, length in enumerate(tensor.shape)]
+        axes = tuple(grouping.extent(factor, trace) for factor in factors)
+        found.append(TensorSpec(names[0], str(tensor.dtype).removeprefix("torch."), axes, names[1:]))
+    return tuple(found)
 
 
 def _axis_factor(trace: Trace, key: AxisKey, length: int) -> Labels | int:

@@ -9,7 +9,7 @@ the dense tensors' bytes; entries for each tensor would cost a small network 3% 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -19,14 +19,20 @@ from torch import Tensor
 
 from amc.errors import CheckpointError
 from amc.utils.bounded_files import DamagedFileError
+from amc.utils.file_layout import file_bytes
 from amc.utils.plain_json import parse_json
 
-INDEX, _BITS, _VALUES = "sparse.index", "sparse.bits", "sparse.values."
+INDEX, BITS, VALUES = "sparse.index", "sparse.bits", "sparse.values."
+LEAST_SAVED = 128
+"""Bytes that taking a tensor apart must save: more than the header spends on the values of one number format."""
 _LARGEST_INDEX, _LARGEST_SIZE = 1 << 24, 1 << 48
 
 
 def packed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Returns tensors as a file holds them: those that are smaller so as bits and values, the others as they are.
+
+    Only weights are taken apart, tensors of numbers with a fraction on two axes or more: how large a file is then
+    follows from how many weights are not zero.
 
     Args:
         tensors: By name.
@@ -37,17 +43,44 @@ def packed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in tensors.items():
         flat = tensor.detach().flatten()
         stays = flat != 0
-        if int(stays.sum()) * tensor.element_size() + -(-len(flat) // 8) >= tensor.nbytes:
+        if not is_weight(tensor.shape, tensor.is_floating_point()):
+            continue
+        if not is_smaller_packed(len(flat), int(stays.sum()), tensor.element_size()):
             continue
         del found[name]
-        index.append([name, str(tensor.dtype).removeprefix("torch."), *tensor.shape])
+        index.append(index_entry(name, str(tensor.dtype).removeprefix("torch."), tensor.shape))
         bits.append(torch.from_numpy(np.packbits(stays.cpu().numpy(), bitorder="little")))
         values.setdefault(index[-1][1], []).append(flat[stays])
     if index:
-        found[INDEX] = torch.tensor(list(json.dumps(index, separators=(",", ":")).encode()), dtype=torch.uint8)
-        found[_BITS] = torch.cat(bits)
-        found |= {_VALUES + dtype: torch.cat(parts) for dtype, parts in values.items()}
-    return found
+        found[INDEX] = torch.tensor(list(index_text(index)), dtype=torch.uint8)
+        found[BITS] = torch.cat(bits)
+        found |= {VALUES + dtype: torch.cat(parts) for dtype, parts in values.items()}
+    return found if file_bytes(found) < file_bytes(tensors) else dict(tensors)
+
+
+def is_weight(shape: Sequence[int], has_fraction: bool) -> bool:
+    """Returns whether tensors of a shape and kind of number may be taken apart."""
+    return has_fraction and len(shape) > 1
+
+
+def is_smaller_packed(count: int, nonzero: int, value_bytes: int) -> bool:
+    """Returns whether a tensor takes clearly fewer bytes as bits and values, given its elements and the nonzero ones."""
+    return nonzero * value_bytes + bits_bytes(count) + LEAST_SAVED < count * value_bytes
+
+
+def bits_bytes(count: int) -> int:
+    """Returns the bytes that the bits of a tensor of `count` elements take."""
+    return -(-count // 8)
+
+
+def index_entry(name: str, dtype: str, shape: Sequence[int]) -> list[Any]:
+    """Returns what the index says of a tensor."""
+    return [name, dtype, *shape]
+
+
+def index_text(index: Sequence[Sequence[Any]]) -> bytes:
+    """Returns the index as a file holds it."""
+    return json.dumps(index, separators=(",", ":")).encode()
 
 
 def unpacked(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -59,12 +92,12 @@ def unpacked(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if not is_packed(stored):
         return dict(stored)
     whole = {name: tensor for name, tensor in stored.items() if not is_part(name)}
-    bits = stored.get(_BITS)
+    bits = stored.get(BITS)
     if bits is None or bits.dtype != torch.uint8 or bits.dim() != 1:
-        raise CheckpointError(f"a file with {INDEX} must have {_BITS}, bytes in a row; save the network again")
-    used, taken = 0, dict.fromkeys((name for name in stored if name.startswith(_VALUES)), 0)
+        raise CheckpointError(f"a file with {INDEX} must have {BITS}, bytes in a row; save the network again")
+    used, taken = 0, dict.fromkeys((name for name in stored if name.startswith(VALUES)), 0)
     for name, dtype, *shape in index_of(stored[INDEX]):
-        count, source = prod(shape), _VALUES + dtype
+        count, source = prod(shape), VALUES + dtype
         end = used + -(-count // 8)
         if end > len(bits) or source not in taken:
             raise _unfit(name)
@@ -87,7 +120,7 @@ def is_packed(stored: Mapping[str, Tensor]) -> bool:
 
 def is_part(name: str) -> bool:
     """Returns whether a tensor of a file holds parts of others."""
-    return name in (INDEX, _BITS) or name.startswith(_VALUES)
+    return name in (INDEX, BITS) or name.startswith(VALUES)
 
 
 def index_of(tensor: Tensor) -> list[list[Any]]:

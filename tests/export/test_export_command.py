@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from amc.cli.main import main
 from amc.export.comparison import Comparison, latency_table
 from amc.export.run_networks import open_run
 from amc.models import create_model
+from amc.pruning.masks import share_of_zeros
 from amc.report.tables import render
 from amc.runtime.latency import Latency
 from amc.storage.architecture import describe
@@ -188,6 +190,15 @@ def test_a_network_that_is_not_faster_gets_a_hint():
     assert "--pruning.round_to auto" in comparison(2.0, 2.5).hint
     assert comparison(2.5, 2.0).hint is None
     assert Comparison(None).hint is None
+
+
+def test_the_hint_for_a_network_of_zeros_does_not_speak_of_widths():
+    hint = replace(comparison(2.0, 2.5), zeros=0.9).hint
+    assert "90% of the weights are zero" in hint
+    assert "round_to" not in hint
+    model = torch.nn.Sequential(torch.nn.Linear(10, 10), torch.nn.Linear(10, 10))
+    torch.nn.init.zeros_(model[0].weight)
+    assert share_of_zeros(model) == 0.5
 
 
 def test_the_table_shows_medians_spread_and_speed_up():

@@ -81,9 +81,10 @@ def test_errors_of_the_table_are_those_measured_on_the_layer(net):
     weight, intercept = table.lookup(count)
     off = rows @ (weight - layer.weight).flatten(1).double().T + intercept
     dense = rows @ layer.weight.flatten(1).double().T
-    scale = (net.model.block1.bn2.weight / (net.model.block1.bn2.running_var + 1e-5).sqrt()).double()
-    measured = (off * scale).square().sum() / ((dense - dense.mean(0)) * scale).square().sum()
-    assert table.errors[count] == pytest.approx(float(measured), rel=0.05)
+    evidence = Evidence(net.model, net.structure, [net.images])
+    counts = evidence.importance(next(spec for spec in net.structure.layers if spec.name == "block1.conv2"))
+    assert table.errors[count] == pytest.approx(float(off.square().mean(0) @ counts), rel=0.05)
+    assert table.errors[0] == pytest.approx(float((dense - dense.mean(0)).square().mean(0) @ counts), rel=0.05)
     assert list(table.errors.values()) == sorted(table.errors.values(), reverse=True)
 
 

@@ -7,10 +7,17 @@ import warnings
 from dataclasses import replace
 
 import pytest
+import torch
 
+import amc
+from amc.costs.counting import count_flops
 from amc.pipeline.compare import compare
 from amc.pipeline.recorder import Recorder
+from amc.pipeline.rounds import carry_out
 from amc.pipeline.search import SearchConfig
+from amc.storage.architecture import describe
+from amc.storage.save import save_network
+from amc.storage.source import ModelSource
 from amc.structure import Allocation
 from amc.training import FineTuneConfig
 
@@ -30,9 +37,11 @@ def test_a_stopped_fine_tuning_is_not_gone_on_with_for_another_allocation(weight
     layers = [decision.name for decision in problem.decisions]
     first, second = (Allocation("weight", dict.fromkeys(layers, count)) for count in (60, 90))
     for allocation in (first, second, first):
-        delivered = weight_workshop.deliver("ddpg", allocation, recorder)
+        carried = carry_out(weight_workshop.task, weight_workshop.family, "ddpg", allocation, recorder)
         counts = {
-            name: int(weight.count_nonzero()) for name, weight in delivered.model.named_parameters() if weight.dim() > 1
+            name: int(weight.count_nonzero())
+            for name, weight in carried.finished.named_parameters()
+            if weight.dim() > 1
         }
         assert all(counts[f"{layer}.weight"] == allocation.widths[layer] for layer in layers)
     assert len(list(tmp_path.iterdir())) == 2
@@ -97,3 +106,30 @@ def test_a_warning_of_the_fine_tuning_is_noted(workshop, monkeypatch):
     with pytest.warns(RuntimeWarning, match="made the network worse"):
         delivered = workshop.deliver("ddpg", allocation, Recorder())
     assert delivered.notes[0].startswith("training made the network worse")
+
+
+def test_a_delivered_network_has_no_dead_channels_and_comes_back_from_its_file(weight_workshop, tmp_path):
+    task = weight_workshop.task
+    layers = [decision.name for decision in task.problem.decisions]
+    few = Allocation("weight", dict.fromkeys(layers, 40))
+    delivered = weight_workshop.deliver("uniform", few, Recorder())
+    assert delivered.kept
+    (note,) = [note for note in delivered.notes if "dead channels were removed" in note]
+    assert (
+        f"{count_flops(delivered.model, task.example_input):,} of {task.problem.dense_costs['flops']:,} FLOPs" in note
+    )
+    predicted = task.problem.costs_of(task.problem.widths(few))
+    assert delivered.costs["params"] == sum(int(weight.count_nonzero()) for weight in weights_of(delivered.model))
+    assert all(delivered.costs[metric] < predicted[metric] for metric in ("flops", "params", "size_bytes"))
+    source = ModelSource("name", "digits_resnet")
+    save_network(tmp_path, delivered.model, describe(task.model, task.structure, delivered.kept, source))
+    assert (tmp_path / "model.safetensors").stat().st_size <= delivered.costs["size_bytes"]
+    loaded, images = amc.load(tmp_path), task.data.test.inputs()
+    with torch.no_grad():
+        assert torch.equal(loaded(images), delivered.model(images))
+
+
+def weights_of(model):
+    """Yields the weights, and what else counts in full with a value of its own."""
+    for parameter in model.parameters():
+        yield parameter if parameter.dim() > 1 else torch.ones(parameter.shape)

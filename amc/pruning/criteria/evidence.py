@@ -15,10 +15,12 @@ from amc.errors import ConfigurationError
 from amc.pruning.criteria.gradient_statistics import GradientStatistics, gather_gradients
 from amc.pruning.criteria.gram_passes import GramPasses
 from amc.pruning.criteria.input_statistics import InputStatistics, gather_inputs
+from amc.pruning.criteria.output_sensitivity import OutputSensitivity, gather_sensitivities
 from amc.pruning.regression.elimination import Elimination, Regression, eliminate
 from amc.pruning.regression.regressions import ReadCut, group_regressions, read_cuts
+from amc.pruning.regression.row_equations import output_importance
 from amc.pruning.regression.statistics import Gram, SamplingOptions
-from amc.structure import ChannelGroup, ModelStructure
+from amc.structure import ChannelGroup, LayerSpec, ModelStructure
 
 ACTIVATIONS = "activations"
 """The need for statistics of what layers read: calibration images."""
@@ -115,6 +117,24 @@ class Evidence:
             ConfigurationError: If there are no calibration images.
         """
         return self._layer_grams.get(self._layer_places[layer]).get(layer)
+
+    def importance(self, layer: LayerSpec) -> Tensor:
+        """Returns what a squared error of each output of a layer counts, `(O,)`, float64.
+
+        It is what the error does to the network's output; where that is not known, as without calibration images, the
+        squared scale of the batch norm behind the layer.
+        """
+        known = self.sensitivities.get(layer.name)
+        if known is None or len(known.importance) != len(self.tensors[layer.weight]):
+            return output_importance(self.model, layer)
+        return known.importance
+
+    @cached_property
+    def sensitivities(self) -> Mapping[str, OutputSensitivity]:
+        """What errors in the outputs of layers do to the network's output, by layer; empty without images."""
+        names = [layer.name for layer in self.structure.layers]
+        centred, seed = self._task.assigns_classes, self.options.sampling.seed
+        return gather_sensitivities(self.model, names, self._batches, centred=centred, seed=seed)
 
     @cached_property
     def gradients(self) -> GradientStatistics:

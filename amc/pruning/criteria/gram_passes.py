@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from amc.pruning.regression.patches import is_reader
+from amc.pruning.regression.patches import reader_of
 from amc.pruning.regression.statistics import Gram, SamplingOptions, gather_grams, gram_bytes
 
 
@@ -70,5 +70,5 @@ class GramPasses:
 
     def _bytes(self, layer: str) -> int:
         """Returns what a layer's matrix takes, in bytes."""
-        module = self.model.get_submodule(layer)
-        return gram_bytes(module, self.sampling.max_features) if is_reader(module) else 0
+        module = reader_of(self.model, layer)
+        return 0 if module is None else gram_bytes(module, self.sampling.max_features)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from amc.pruning.regression.patches import READER_TYPES, conv_groups, is_reader
+from amc.pruning.regression.patches import READER_TYPES, conv_groups, reader_of
 from amc.runtime.call import call, inference, input_of
 
 
@@ -54,9 +54,9 @@ def gather_inputs(
         return hook
 
     hooks = [
-        model.get_submodule(name).register_forward_pre_hook(noter(name), with_kwargs=True)
+        module.register_forward_pre_hook(noter(name), with_kwargs=True)
         for name in layers
-        if is_reader(model.get_submodule(name))
+        if (module := reader_of(model, name)) is not None
     ]
     try:
         with inference(model):

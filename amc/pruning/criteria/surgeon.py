@@ -9,7 +9,7 @@ from torch import Tensor
 from amc.errors import ConfigurationError
 from amc.pruning.criteria.evidence import GRAMS, Evidence, Needs
 from amc.pruning.regression.least_squares import NormalEquations
-from amc.pruning.regression.row_equations import output_importance, row_equations
+from amc.pruning.regression.row_equations import row_equations
 from amc.pruning.regression.weight_elimination import weight_prices
 from amc.structure import LayerSpec
 
@@ -20,9 +20,9 @@ class OptimalBrainSurgeon:
     Hassibi and Stork, *Optimal brain surgeon* (1993); Frantar and Alistarh, *Optimal Brain Compression*
     (arXiv:2208.11580), section 4, ExactOBS: `w_p^2 / [H^-1]_pp` with H the Gram matrix of what the layer reads. A
     weight's score is what its removal costs in its turn. Deviations: an intercept makes up for means where the layer
-    has a bias or a batch norm behind it, and an error counts by the scale of that batch norm. Layers of more inputs
-    than the sampling's `max_features` go by `w_p^2 H_pp`, which refits nothing; layers that are not run as a
-    convolution or a linear layer (fused attention, embeddings) by magnitude.
+    has a bias or a batch norm behind it, and an error counts by what it does to the network's output
+    (`Evidence.importance`). Layers of more inputs than the sampling's `max_features` go by `w_p^2 H_pp`, which refits
+    nothing; layers that are not run as a convolution or a linear layer (fused attention, embeddings) by magnitude.
     """
 
     needs: ClassVar[Needs] = frozenset({GRAMS})
@@ -49,7 +49,7 @@ class OptimalBrainSurgeon:
         weight, gram = evidence.tensors[layer.weight], evidence.gram(layer.name)
         equations = row_equations(evidence.model, layer, gram, self._ridge)
         if equations is not None:
-            return self.on_equations(equations, output_importance(evidence.model, layer)).reshape(weight.shape)
+            return self.on_equations(equations, evidence.importance(layer)).reshape(weight.shape)
         if gram is None or gram.full:
             return weight.abs()
         rows = weight.double().reshape(len(gram.matrix), -1, weight[0].numel())

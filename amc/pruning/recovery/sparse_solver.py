@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -24,11 +24,14 @@ class SparseSolver:
         masks: Which weights of the dense network's layers stay, by the layer's name.
         criterion: What chose them.
         pattern: Which weights stay or go together.
+        importance: What a squared error of each output counts, `(O,)`, by the layer's name; layers that are not named
+            go by the scale of the batch norm behind them.
     """
 
     masks: Mapping[str, Tensor]
     criterion: WeightCriterion
     pattern: WeightPattern = UNSTRUCTURED
+    importance: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __call__(self, layer: str, equations: NormalEquations, importance: Tensor) -> Tensor:
         """Returns the weights of a layer; see `amc.pruning.recovery.reconstruction.LayerSolver`."""
@@ -36,7 +39,8 @@ class SparseSolver:
         if mask is None:
             return equations.solution
         if isinstance(self.criterion, ChoosesAgain):
-            scores = self.criterion.on_equations(equations, importance)
+            counts = self.importance.get(layer, importance).to(importance)
+            scores = self.criterion.on_equations(equations, counts)
             pattern = self.pattern if self.pattern.step(tuple(mask.shape)) else UNSTRUCTURED
             chosen = pattern.ranks(scores.reshape(mask.shape)) < int(mask.sum())
         else:

@@ -16,12 +16,22 @@ Reader: TypeAlias = nn.Linear | nn.Conv1d | nn.Conv2d
 READER_TYPES = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
 
-def is_reader(module: nn.Module) -> TypeGuard[Reader]:
+def is_reader(module: nn.Module | None) -> TypeGuard[Reader]:
     """Returns whether a module is a convolution or a linear layer and nothing more.
 
     Subclasses that pad their input, or compute their weight, are no regression of the output on the input.
     """
     return isinstance(module, READER_TYPES) and type(module).forward in {kind.forward for kind in READER_TYPES}
+
+
+def reader_of(model: nn.Module, layer: str) -> Reader | None:
+    """Returns the convolution or linear layer of a name.
+
+    None where the name is of another module, such as attention or an embedding, or of a parameter that a network uses
+    without a module.
+    """
+    module = dict(model.named_modules()).get(layer)
+    return module if is_reader(module) else None
 
 
 def conv_groups(module: Reader) -> int:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from amc.pruning.batch_norm import is_batch_norm, output_scale
 from amc.pruning.regression.least_squares import NormalEquations
-from amc.pruning.regression.patches import READER_TYPES, conv_groups, is_reader
+from amc.pruning.regression.patches import READER_TYPES, conv_groups, reader_of
 from amc.pruning.regression.statistics import Gram
 from amc.structure import LayerSpec
 
@@ -25,8 +25,8 @@ def row_equations(model: nn.Module, layer: LayerSpec, gram: Gram | None, ridge: 
         The equations, whose solution is the dense weight; None where the whole Gram matrix is not known, or the layer's
         weight is not its own.
     """
-    module = model.get_submodule(layer.name)
-    if gram is None or not gram.full or not is_reader(module) or layer.weight != f"{layer.name}.weight":
+    module = reader_of(model, layer.name)
+    if gram is None or not gram.full or module is None or layer.weight != f"{layer.name}.weight":
         return None
     intercept = intercept_sink(model, layer) is not None
     matrix, mean = gram.matrix.double(), gram.mean.double()
@@ -45,7 +45,7 @@ def intercept_sink(model: nn.Module, layer: LayerSpec) -> tuple[int, str] | None
     The bias takes it as it is, the running mean of the batch norm behind the layer with the opposite sign; None if
     there is neither.
     """
-    module = model.get_submodule(layer.name)
+    module = dict(model.named_modules()).get(layer.name)
     if isinstance(module, READER_TYPES) and module.bias is not None:
         return 1, f"{layer.name}.bias"
     if layer.batch_norm is not None and is_batch_norm(model.get_submodule(layer.batch_norm)):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from amc.pruning.regression.patches import READER_TYPES, Reader, conv_groups, input_rows, is_reader, sample_rows
+from amc.pruning.regression.patches import READER_TYPES, Reader, conv_groups, input_rows, reader_of, sample_rows
 from amc.pruning.regression.row_moments import RowMoments, diagonal_blocks, outer
 from amc.runtime.call import call, inference, input_of
 
@@ -85,8 +85,8 @@ def gather_grams(
     samplers: dict[str, _Sampler] = {}
     hooks = []
     for index, name in enumerate(dict.fromkeys(layers)):
-        module = model.get_submodule(name)
-        if is_reader(module):
+        module = reader_of(model, name)
+        if module is not None:
             samplers[name] = _Sampler(module, options, images, options.seed * 100_003 + index)
             hooks.append(module.register_forward_hook(samplers[name].hook, with_kwargs=True))
     try:
