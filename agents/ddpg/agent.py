@@ -25,7 +25,7 @@ from amc.utils.random_state import isolated_random_state
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from agents.heuristics import Heuristic
+    from agents.heuristics.base import OneShot
     from agents.protocol import AllocationEnv
 
 
@@ -55,7 +55,7 @@ class DDPGAgent:
             ConfigurationError: If `config.warm_start` names what is no heuristic.
         """
         self.config = DDPGConfig() if config is None else config
-        for name in self.config.warm_start:
+        for name in self.config.warm_start or ():
             heuristic(name)  # refuses what is wrong before anything takes time
         self.initial = initial
         self.trained: TrainedState | PolicyState | None = None
@@ -102,7 +102,7 @@ class DDPGAgent:
         if self.initial is not None and LearntTask.of(env) in self.initial.tasks:
             return Schedule.continued(self.config, episodes)
         start = Schedule.of_search if self.initial is None else Schedule.transferred
-        return start(self.config, episodes, guides(env, self.config.warm_start))
+        return start(self.config, episodes, guides(env, self.config))
 
     def act(self, env: AllocationEnv, log: EpisodeLog | None = None) -> EpisodeResult:
         """Plays one episode with the trained policy and no noise.
@@ -166,23 +166,35 @@ def load(path: str | Path) -> DDPGAgent:
     return DDPGAgent(replace(agent.config, environments=1), agent.initial)
 
 
-def guides(env: AllocationEnv, names: tuple[str, ...]) -> list[NDArray[np.float64]]:
-    """Returns the pruning ratios of heuristics, shape `(decisions,)` each; see `heuristic`."""
-    return [ratios_of(env, heuristic(name).widths(problem_of(env))) for name in names]
+def guides(env: AllocationEnv, config: DDPGConfig) -> list[NDArray[np.float64]]:
+    """Returns the pruning ratios of the heuristics that are played first, shape `(decisions,)` each.
+
+    Raises:
+        ConfigurationError: If one that was asked for looks at what the evaluator does not know; one of the defaults is
+            left out then.
+    """
+    found = []
+    for name in config.played_first(problem_of(env).kind):
+        try:
+            found.append(ratios_of(env, heuristic(name).plan(env, 1)))
+        except ConfigurationError:
+            if config.warm_start is not None:
+                raise
+    return found
 
 
-def heuristic(name: str) -> Heuristic:
+def heuristic(name: str) -> OneShot:
     """Returns the heuristic of a name.
 
     Raises:
         UnknownNameError: If there is no such agent.
         ConfigurationError: If an agent of that name is no heuristic.
     """
-    from agents.heuristics import Heuristic
+    from agents.heuristics.base import OneShot
     from agents.registry import AGENTS
 
     agent = AGENTS.get(name)()
-    if not isinstance(agent, Heuristic):
+    if not isinstance(agent, OneShot) or agent.measures:
         raise ConfigurationError(f"ddpg: warm_start takes heuristics such as 'uniform', not {name!r}")
     return agent
 

@@ -65,7 +65,9 @@ class DDPGConfig:
             noise step by step, as the paper does (episode critic).
         elite_share: Share of the proposals that are drawn around the best allocations so far; the others are drawn
             around what the actor does in their place.
-        warm_start: Names of heuristics whose allocations are played first; they count as episodes.
+        warm_start: Names of heuristics whose allocations are played first; they count as episodes. Unset: uniform, erk,
+            shallow and deep for channels, uniform, erk, lamp, global and dp for weights, those left out that look at
+            what the evaluator does not know.
         critic: `"step"` sees one layer's state and action, `"episode"` the whole allocation.
         ensemble: Members of the episode critic.
         ensemble_hidden: Width of the two hidden layers of each member.
@@ -96,7 +98,7 @@ class DDPGConfig:
     stored_action: Literal["chosen", "applied"] = "applied"
     proposals: int = 64
     elite_share: float = 0.25
-    warm_start: tuple[str, ...] = ("uniform", "erk", "shallow", "deep")
+    warm_start: tuple[str, ...] | None = None
     critic: Literal["step", "episode"] = "episode"
     ensemble: int = 5
     ensemble_hidden: int = 64
@@ -148,6 +150,10 @@ class DDPGConfig:
         if self.warmup_episodes < 0:
             raise ConfigurationError(f"ddpg: warmup_episodes must not be negative, not {self.warmup_episodes}")
 
+    def played_first(self, kind: str) -> tuple[str, ...]:
+        """Returns the heuristics that are played first in problems of a kind, `"filter"` or `"weight"`."""
+        return _WARM_STARTS[kind] if self.warm_start is None else self.warm_start
+
     def warmup(self, episodes: int) -> int:
         """Returns the warm-up episodes of a search of `episodes` episodes."""
         return min(self.warmup_episodes, int(episodes * self.warmup_fraction))
@@ -160,6 +166,10 @@ class DDPGConfig:
         return min(1.0, float((self.final_sigma / sigma) ** (1 / max(1, steps)))), min(sigma, self.final_sigma)
 
 
+_WARM_STARTS = {
+    "filter": ("uniform", "erk", "shallow", "deep"),
+    "weight": ("uniform", "erk", "lamp", "global", "dp"),
+}
 _LARGEST_SIGMA = 10
 """On [0, 1] the truncated normal is as good as uniform long before, and ever fewer draws would fall inside."""
 _POSITIVE = (

@@ -33,7 +33,7 @@ def check_options(config: DDPGConfig, task: LearntTask, tensors: Tensors) -> Non
     for name, largest in _LARGEST.items():
         if getattr(config, name) > largest:
             raise CheckpointError(f"an agent's {name} must be at most {largest}, not {getattr(config, name)}")
-    for name in config.warm_start:
+    for name in config.warm_start or ():
         if ":" in name:
             raise CheckpointError(f"an agent's file must not name code, and its warm_start names {name!r}")
     expected: dict[str, tuple[int, ...]] = {

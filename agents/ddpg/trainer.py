@@ -76,7 +76,7 @@ class PolicyTrainer:
         share = max(1, episodes // len(envs))
         self._learners: dict[str, TaskDDPG] = {}
         for index, (name, env) in enumerate(envs.items()):
-            schedule = Schedule.of_search(config, share, guides(env, config.warm_start))
+            schedule = Schedule.of_search(config, share, guides(env, config))
             with isolated_random_state(seed + index):
                 self._learners[name] = TaskDDPG(env, config, schedule, seed + index)
         team = list(self._learners.values())

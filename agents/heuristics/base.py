@@ -17,6 +17,8 @@ class OneShot(ABC):
     """An agent that works its widths out by itself, and plays one episode."""
 
     name: ClassVar[str]
+    measures: ClassVar[bool] = False
+    """Whether it has allocations scored before it plays its own."""
 
     @abstractmethod
     def plan(self, env: AllocationEnv, episodes: int) -> tuple[int, ...]:

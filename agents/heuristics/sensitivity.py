@@ -34,6 +34,7 @@ class Sensitivity(OneShot):
     """
 
     name: ClassVar[str] = "sensitivity"
+    measures: ClassVar[bool] = True
 
     def __init__(self, levels: int = 4) -> None:
         """Takes the number of points of a curve.

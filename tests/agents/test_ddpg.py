@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from safetensors.torch import save_file
 
 from agents import create_agent
 from agents.ddpg import DDPGConfig
-from agents.ddpg.agent import DDPGAgent
+from agents.ddpg.agent import DDPGAgent, guides
+from agents.episodes import ratios_of
 from amc.costs import Budget
 from amc.errors import CheckpointError, ConfigurationError, UnknownNameError
+from amc.problem.evaluator import FunctionEvaluator
 
 SHORT = {"warmup_episodes": 3, "hidden": (16, 16)}
 
@@ -181,6 +184,23 @@ def test_heuristics_are_played_first_and_count(toys):
     alone = [create_agent(name).search(toys.small_env(), 1, seed=0).best.allocation for name in names]
     assert [e.allocation for e in outcome.episodes[:3]] == alone
     assert len(outcome.episodes) == 6
+
+
+@pytest.mark.parametrize(("kind", "knows"), [("weight", True), ("weight", False), ("filter", True)])
+def test_unless_named_those_are_played_first_that_suit_the_problem_and_the_evaluator(toys, kind, knows):
+    env = toys.small_env()
+    env.problem = replace(env.problem, kind=kind)
+    known = {decision.name: np.arange(decision.size, dtype=float) for decision in env.problem.decisions}
+    errors = {name: -np.arange(len(scores) + 1.0) for name, scores in known.items()}
+    evaluator = SimpleNamespace(saliency=lambda criterion: known, errors=lambda: errors)
+    env.evaluator = evaluator if knows else FunctionEvaluator(lambda allocation: None)
+    names = {"weight": ("uniform", "erk", "lamp", "global", "dp"), "filter": ("uniform", "erk", "shallow", "deep")}
+    names = names[kind] if knows else ("uniform", "erk")
+    alone = [ratios_of(env, create_agent(name).plan(env, 1)) for name in names]
+    assert np.array_equal(guides(env, DDPGConfig()), alone)
+    if not knows:
+        with pytest.raises(ConfigurationError, match="knows no"):
+            guides(env, DDPGConfig(warm_start=("dp",)))
 
 
 def test_only_heuristics_can_be_played_first(toys):
