@@ -28,7 +28,9 @@ from amc.pruning import (
     WeightPruner,
 )
 from amc.pruning.criteria.base import channel_scores, weight_scores
+from amc.pruning.plan import Pruner
 from amc.pruning.recovery.recalibration import reestimate_batch_norms
+from amc.pruning.sequential_candidates import SequentialCandidates
 from amc.runtime import resolve_device, resolve_dtype
 from amc.runtime.call import first_line
 from amc.runtime.many_inputs import parts_of
@@ -43,7 +45,7 @@ _BATCH = 250
 class CandidateEvaluator(Evaluator):
     """Scores candidates on one working copy of the network that takes the tensors of each."""
 
-    def __init__(self, task: Task, pruner: FilterPruner | WeightPruner, images: Any | None) -> None:
+    def __init__(self, task: Task, pruner: Pruner, images: Any | None) -> None:
         """Gets the working copy and the images of the search split ready.
 
         Args:
@@ -149,8 +151,14 @@ class WeightEvaluator(CandidateEvaluator):
             images: Calibration images, `(N, C, H, W)`; None for no data.
             evidence: What saliencies are made of.
         """
-        super().__init__(task, pruner, images)
         self._table, self._evidence = pruner.table, evidence
+        count = task.pruning.recalibration_images
+        refits = images is not None and count > 0 and any(table.grid for table in pruner.table.layers.values())
+        if refits:  # in place of batch norms that are re-estimated
+            assert images is not None
+            super().__init__(task, SequentialCandidates(pruner, images[:count]), None)
+        else:
+            super().__init__(task, pruner, images)
 
     def saliency(self, criterion: str) -> Saliencies:
         """Scores the weights of every decision; see `Evaluator`."""

@@ -47,3 +47,10 @@ class Pruner(Protocol):
         Raises:
             ConfigurationError: If the allocation does not fit the network.
         """
+
+    def prune(self, allocation: Allocation) -> nn.Module:
+        """Returns the pruned network as a new module.
+
+        Raises:
+            ConfigurationError: If the allocation does not fit the network.
+        """

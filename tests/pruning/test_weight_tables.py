@@ -22,6 +22,7 @@ from amc.pruning import (
 from amc.pruning.criteria.norms import Magnitude
 from amc.pruning.criteria.surgeon import OptimalBrainSurgeon
 from amc.pruning.regression.patches import input_rows
+from amc.pruning.sequential_candidates import SequentialCandidates
 from amc.pruning.weight_tables import count_grids
 from amc.structure import Allocation
 
@@ -147,3 +148,31 @@ def test_the_sequential_refit_keeps_as_many_weights_and_comes_closer_on_unseen_i
         assert int(stays.sum()) == int(mask.sum())
         if criterion == "magnitude":
             assert torch.equal(stays, mask)
+
+
+@torch.no_grad()
+def test_a_candidate_refit_in_sequence_is_nearer_to_the_delivery_than_the_tables_are(net):
+    net = many_images(net, 600)
+    pruner = pruner_of(net)
+    calibration, unseen = net.images[:400], net.images[400:]
+    candidates = SequentialCandidates(pruner, calibration[:100])
+    masks = pruner.masks(half(net))
+    delivered = pruner.prune(half(net))
+    options = ReconstructionOptions()
+    solver = SparseSolver(masks, None)
+    reconstruct(delivered, net.model, net.structure, {}, calibration, options, sparse=masks, solver=solver)
+    expected = delivered(unseen)
+    off = [(found.prune(half(net))(unseen) - expected).square().mean() for found in (pruner, candidates)]
+    assert off[1] < off[0]
+    plan = candidates.plan(half(net))
+    for layer in net.structure.layers:
+        assert torch.equal(plan.tensors[layer.weight] != 0, masks[layer.name])
+    again = candidates.plan(half(net))
+    assert all(torch.equal(again.tensors[name], tensor) for name, tensor in plan.tensors.items())
+    assert not candidates.plan(Allocation("weight", {})).tensors
+    dense = [tensor.clone() for tensor in net.model.state_dict().values()]
+    network = CandidateNetwork(candidates)
+    torch.testing.assert_close(
+        network.logits(half(net), [network.prepare(unseen)]), candidates.prune(half(net))(unseen), rtol=1e-4, atol=1e-4
+    )
+    assert all(torch.equal(old, new) for old, new in zip(dense, net.model.state_dict().values(), strict=True))

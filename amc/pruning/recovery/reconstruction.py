@@ -90,17 +90,66 @@ def reconstruct(
         sparse: Names of layers that have lost weights but no channels.
         solver: Chooses the weights of every layer that is refit; those of least error if None.
     """
-    options = options or ReconstructionOptions()
-    with evaluation_mode(dense), evaluation_mode(pruned), torch.no_grad():
-        layers = [layer for layer in structure.layers if _can_be_refit(dense, layer, options)]
-        sizes = _output_sizes(dense, layers, images[:3])
-        layers = [layer for layer in layers if layer.name in sizes]
-        images = images[: _affordable(layers, sizes, options)]
-        sums = _residual_sums(dense, pruned, structure, images[:2])
-        jobs = _plan_jobs(dense, structure, layers, sizes, sums, kept, frozenset(sparse), images, options)
-        step = steps_of(-(-len(images) // BATCH) + len(jobs), advance)
-        targets = dense_targets(dense, jobs, images, step)
-        _refit(pruned, dense, jobs, targets, images, options, solver, step)
+    planned = Reconstruction.plan(dense, pruned, structure, kept, images, options, advance, sparse=sparse)
+    planned.refit(pruned, solver)
+
+
+@dataclass
+class Reconstruction:
+    """The refit of networks that are cut alike, with what the dense network computes noted once.
+
+    Attributes:
+        dense: The dense network.
+        jobs: The layers to refit, by name.
+        targets: What the dense network computes there.
+        images: The calibration images.
+        options: How to refit.
+        step: Called after each layer.
+    """
+
+    dense: nn.Module
+    jobs: Mapping[str, Job]
+    targets: Mapping[str, Tensor]
+    images: Tensor
+    options: ReconstructionOptions
+    step: Callable[[], None]
+
+    @staticmethod
+    def plan(
+        dense: nn.Module,
+        pruned: nn.Module,
+        structure: ModelStructure,
+        kept: Mapping[int, Tensor],
+        images: Tensor,
+        options: ReconstructionOptions | None = None,
+        advance: Progress = silent,
+        *,
+        sparse: Collection[str] = (),
+    ) -> Reconstruction:
+        """Decides what is refit, and notes what the dense network computes; see `reconstruct` for the arguments."""
+        options = options or ReconstructionOptions()
+        with evaluation_mode(dense), evaluation_mode(pruned), torch.no_grad():
+            layers = [layer for layer in structure.layers if _can_be_refit(dense, layer, options)]
+            sizes = _output_sizes(dense, layers, images[:3])
+            layers = [layer for layer in layers if layer.name in sizes]
+            images = images[: _affordable(layers, sizes, options)]
+            sums = _residual_sums(dense, pruned, structure, images[:2])
+            jobs = _plan_jobs(dense, structure, layers, sizes, sums, kept, frozenset(sparse), images, options)
+            step = steps_of(-(-len(images) // BATCH) + len(jobs), advance)
+            targets = dense_targets(dense, jobs, images, step)
+        return Reconstruction(dense, jobs, targets, images, options, step)
+
+    def refit(self, pruned: nn.Module, solver: LayerSolver | None = None, *, from_dense: bool = True) -> None:
+        """Refits a network in place.
+
+        Args:
+            pruned: The network.
+            solver: As for `reconstruct`.
+            from_dense: Whether the ridge draws toward the dense weights where there is a solver; else toward those that
+                the network has.
+        """
+        with evaluation_mode(pruned), torch.no_grad():
+            _refit(pruned, self, solver, from_dense)
 
 
 def _affordable(
@@ -212,20 +261,12 @@ def _reset_weight(module: Reader, source: nn.Module) -> None:
     module.weight.copy_(source.weight)
 
 
-def _refit(
-    pruned: nn.Module,
-    dense: nn.Module,
-    jobs: Mapping[str, Job],
-    targets: Mapping[str, Tensor],
-    images: Tensor,
-    options: ReconstructionOptions,
-    solver: LayerSolver | None,
-    step: Callable[[], None],
-) -> None:
+def _refit(pruned: nn.Module, planned: Reconstruction, solver: LayerSolver | None, from_dense: bool) -> None:
     """Runs the pruned network once and solves for each layer's weights just before it runs.
 
     A layer that sees other images than in the dense network, as experts may, keeps the weights that it has.
     """
+    dense, jobs, targets, images = planned.dense, planned.jobs, planned.targets, planned.images
     summands = Summands([job.residual for job in jobs.values() if job.residual])
     watch = OperatorWatch(summands.report)
 
@@ -239,10 +280,10 @@ def _refit(
                     other = summands.take(job.residual) if job.residual else None
                     target = _target(norm, job, targets[name], other, module)
                     if target is not None:
-                        if solver is not None:
+                        if solver is not None and from_dense:
                             _reset_weight(module, dense.get_submodule(name))
-                        _solve(norm, job, module, read, target, options, solver)
-            step()
+                        _solve(norm, job, module, read, target, planned.options, solver)
+            planned.step()
 
         return hook
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from amc.pruning.criteria.base import ChoosesAgain, WeightCriterion
+from amc.pruning.criteria.base import ChoosesAgain
 from amc.pruning.regression.least_squares import NormalEquations
 from amc.pruning.regression.restricted import solve_restricted
 from amc.pruning.weight_patterns import UNSTRUCTURED, WeightPattern
@@ -22,14 +22,14 @@ class SparseSolver:
 
     Attributes:
         masks: Which weights of the dense network's layers stay, by the layer's name.
-        criterion: What chose them.
+        criterion: What chose them; None to leave the choice as it is.
         pattern: Which weights stay or go together.
         importance: What a squared error of each output counts, `(O,)`, by the layer's name; layers that are not named
             go by the scale of the batch norm behind them.
     """
 
     masks: Mapping[str, Tensor]
-    criterion: WeightCriterion
+    criterion: object
     pattern: WeightPattern = UNSTRUCTURED
     importance: Mapping[str, Tensor] = field(default_factory=dict)
 
