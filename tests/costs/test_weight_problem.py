@@ -14,7 +14,7 @@ def structure(make_layer):
     layers = (
         make_layer("conv", weight_shape=(8, 4, 3, 3), flops=28_800),
         make_layer("head", kind="linear", weight_shape=(5, 8), flops=40),
-        make_layer("attention", kind="attention", weight_shape=(12, 4), flops=480),
+        make_layer("attention", kind="attention", weight_shape=(12, 4), flops=480, is_used_evenly=False),
     )
     return ModelStructure(layers, (), (CostTerm(28_800 + 40 + 480 + 700),), (CostTerm(288 + 40 + 50),))
 

@@ -140,7 +140,9 @@ def test_the_sequential_refit_keeps_as_many_weights_and_comes_closer_on_unseen_i
     pruned = pruner.prune(allocation).eval()
     before = (pruned(unseen) - net.model(unseen)).square().mean()
     refit, masks = copy.deepcopy(pruned), pruner.masks(allocation)
-    solver = SparseSolver(masks, CRITERIA[criterion]())
+    evidence = Evidence(net.model, net.structure, [calibration])
+    importance = {layer.name: evidence.importance(layer) for layer in net.structure.layers}
+    solver = SparseSolver(masks, CRITERIA[criterion](), importance=importance)
     reconstruct(refit, net.model, net.structure, {}, calibration, ReconstructionOptions(), sparse=masks, solver=solver)
     assert float((refit(unseen) - net.model(unseen)).square().mean()) < 0.95 * float(before)
     for name, mask in masks.items():
