@@ -14,7 +14,7 @@ from torch import nn
 from amc.costs.cost_model import CostModel
 from amc.costs.file_cost import FileCost, FileSize
 from amc.structure import ModelStructure, TensorSpec
-from amc.utils.file_layout import FileLayout, Whole, digits, tensors_by_names, file_bytes, value_bytes
+from amc.utils.file_layout import FileLayout, Whole, digits, file_bytes, tensors_by_names, value_bytes
 from amc.utils.sparse_tensors import (
     BITS,
     INDEX,

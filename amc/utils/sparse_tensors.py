@@ -64,7 +64,7 @@ def is_weight(shape: Sequence[int], has_fraction: bool) -> bool:
 
 
 def is_smaller_packed(count: int, nonzero: int, value_bytes: int) -> bool:
-    """Returns whether a tensor takes clearly fewer bytes as bits and values, given its elements and the nonzero ones."""
+    """Returns whether a tensor takes clearly fewer bytes as bits and values, given its elements and nonzero ones."""
     return nonzero * value_bytes + bits_bytes(count) + LEAST_SAVED < count * value_bytes
 
 
