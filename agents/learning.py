@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
+
+from agents.episodes import EpisodeLog
 from agents.protocol import Agent
 
 if TYPE_CHECKING:
-    from agents.episodes import EpisodeLog
+    from numpy.typing import NDArray
+
     from agents.learnt_task import LearntTask
     from agents.protocol import AllocationEnv, EpisodeResult
+
+
+Policy: TypeAlias = "Callable[[NDArray[np.float32]], float]"
+"""From an observation `(features,)` to the pruning ratio, in [0, 1]."""
+
+
+def play_policy(env: AllocationEnv, policy: Policy, log: EpisodeLog | None = None) -> EpisodeResult:
+    """Plays one episode as a policy says.
+
+    Args:
+        env: The environment.
+        policy: From observations to pruning ratios.
+        log: Takes the result; a new one if None.
+    """
+    observation, info = env.reset()
+    done = False
+    while not done:
+        observation, _, done, _, info = env.step(np.array([policy(observation)], dtype=np.float32))
+    return (EpisodeLog() if log is None else log).finish(info)
 
 
 @runtime_checkable
@@ -27,6 +51,15 @@ class LearningAgent(Agent, Protocol):
 
     def act(self, env: AllocationEnv, log: EpisodeLog | None = None) -> EpisodeResult:
         """Plays one episode without noise, and learns nothing from it.
+
+        Raises:
+            ConfigurationError: If nothing has been learnt.
+            CheckpointError: If what has been learnt does not fit the environment.
+        """
+        ...
+
+    def policy(self, env: AllocationEnv) -> Policy:
+        """Returns what has been learnt as a function, without noise, for one environment.
 
         Raises:
             ConfigurationError: If nothing has been learnt.

@@ -16,6 +16,7 @@ from agents.ddpg.exploration import Schedule
 from agents.ddpg.policy_state import POLICY_FORMAT, PolicyState
 from agents.ddpg.state import TrainedState, capture, restore
 from agents.episodes import EpisodeLog, ratios_of
+from agents.learning import Policy, play_policy
 from agents.learnt_task import LearntTask
 from agents.protocol import EpisodeResult, OnEpisode, SearchResult, check_episodes, problem_of
 from agents.sb3.callback import EpisodeCallback
@@ -117,16 +118,15 @@ class DDPGAgent:
         Raises:
             ConfigurationError: If nothing has been learnt.
         """
+        return play_policy(env, self.policy(env), log)
+
+    def policy(self, env: AllocationEnv) -> Policy:
+        """Returns the trained actor as a function; see `LearningAgent`."""
         with isolated_random_state(0):
             alone = replace(self.config, environments=1)
             algorithm = AllocationDDPG(env, alone, Schedule.continued(alone, 1), seed=0)
             restore(algorithm, self._learnt().for_task(algorithm.task))
-        observation, _ = env.reset()
-        info: dict[str, Any] = {}
-        for _ in range(algorithm.decisions):
-            action = np.array([algorithm.ratio(observation)], dtype=np.float32)
-            observation, _, _, _, info = env.step(action)
-        return (EpisodeLog() if log is None else log).finish(info)
+        return algorithm.ratio
 
     def save(self, path: str | Path) -> None:
         """Writes the trained agent with its replay and baseline to one safetensors file.

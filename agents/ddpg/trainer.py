@@ -25,6 +25,7 @@ from agents.ddpg.exploration import Schedule
 from agents.ddpg.policy_state import PolicyState
 from agents.ddpg.state import capture, restore
 from agents.episodes import EpisodeLog
+from agents.learning import play_policy
 from agents.sb3.callback import EpisodeCallback
 from amc.errors import ConfigurationError
 from amc.utils.random_state import isolated_random_state
@@ -115,13 +116,7 @@ class PolicyTrainer:
 
     def act(self, env: AllocationEnv) -> EpisodeResult:
         """Plays one episode of any environment with the policy as it is, and no noise."""
-        learner, log = next(iter(self._learners.values())), EpisodeLog()
-        observation, _ = env.reset()
-        done = False
-        while not done:
-            action = np.array([learner.ratio(observation)], dtype=np.float32)
-            observation, _, done, _, info = env.step(action)
-        return log.finish(info)
+        return play_policy(env, next(iter(self._learners.values())).ratio)
 
     def state(self) -> PolicyState:
         """Copies what has been learnt. Replays are put in order first, so that a later start finds them alike."""

@@ -20,6 +20,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 
 from agents.agent_file import described
 from agents.episodes import EpisodeLog
+from agents.learning import Policy, play_policy
 from agents.learnt_task import LearntTask
 from agents.protocol import EpisodeResult, OnEpisode, SearchResult, check_episodes, problem_of
 from agents.sb3.callback import EpisodeCallback
@@ -29,6 +30,8 @@ from amc.utils.conversion import convert
 from amc.utils.random_state import isolated_random_state
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from agents.protocol import AllocationEnv
 
 
@@ -66,17 +69,18 @@ class Sb3Learner(ABC):
 
     def act(self, env: AllocationEnv, log: EpisodeLog | None = None) -> EpisodeResult:
         """Plays one episode without noise; see `LearningAgent`."""
-        log, state = EpisodeLog() if log is None else log, self._learnt()
+        return play_policy(env, self.policy(env), log)
+
+    def policy(self, env: AllocationEnv) -> Policy:
+        """Returns what was learnt as a function; see `LearningAgent`."""
         with isolated_random_state(0):
-            player = type(self)(**self._options())
-            player.initial = state
-            algorithm = player._made(env, 0)
-            observation, _ = env.reset()
-            done = False
-            while not done:
-                action, _ = algorithm.predict(observation, deterministic=True)
-                observation, _, done, _, info = env.step((action + np.float32(1.0)) / np.float32(2.0))
-        return log.finish(info)
+            algorithm = self.extended()._made(env, 0)
+
+        def ratio(observation: NDArray[np.float32]) -> float:
+            action, _ = algorithm.predict(observation, deterministic=True)
+            return (float(action[0]) + 1.0) / 2.0
+
+        return ratio
 
     @property
     def tasks(self) -> tuple[LearntTask, ...]:

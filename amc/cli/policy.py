@@ -31,6 +31,9 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     bounds = f"What --budgets bound: {' or '.join(METRICS.names())}."
     add("--metric", metavar="NAME", type=str, default="flops", help=bounds)
 
+    picture = "PNG file: ratio against layer at each of the budgets, and what one feature changes; scores nothing."
+    add("--picture", metavar="FILE", type=str | None, default=None, help=picture)
+
 
 def run(options: jsonargparse.Namespace) -> None:
     """Prints the card, the curve, and what the agent keeps of a network if one is named.
@@ -62,10 +65,11 @@ def _try(options: jsonargparse.Namespace) -> None:
     """Lets the agent play the network that the options name."""
     from amc.cli.setup import display, load_roles, open_task, with_new_head
     from amc.pipeline.deliver import Workshop
-    from amc.pipeline.policies import check_policy, play_policy, problems_at
+    from amc.pipeline.policies import check_policy, curves_of, play_policy, problems_at
     from amc.pipeline.prepare import train_dense
     from amc.pipeline.recorder import ShowingRecorder
     from amc.pipeline.settling import fast_threads
+    from amc.report.policy_plots import plot_policy
     from amc.report.policy_tables import actions_table
     from amc.report.tables import render
 
@@ -84,7 +88,13 @@ def _try(options: jsonargparse.Namespace) -> None:
     with fast_threads(task.model, task.example_input, config.device, deterministic=config.deterministic):
         if config.trains_first:
             train_dense(task, config.train, ShowingRecorder(shown))
-        played = play_policy(Workshop(task, ShowingRecorder(shown)), problems, search)
+        workshop = Workshop(task, ShowingRecorder(shown))
+        if options.picture is not None:
+            curves = curves_of(workshop, options.budgets, options.metric, search)
+            plot_policy(Path(options.picture), config.model, curves)
+            print(f"The picture: {options.picture}")
+            return
+        played = play_policy(workshop, problems, search)
     print(render(actions_table(config.model, problems, played)))
 
 
@@ -99,6 +109,7 @@ COMMAND = Command(
     examples=(
         "  amc policy show runs/mine/agent.safetensors\n"
         "  amc policy show policies/cifar/agent.safetensors --config configs/cifar10_resnet56.yaml --data.root DIR \\\n"
-        "      --weights FILE --budgets 0.6 0.4 0.2"
+        "      --weights FILE --budgets 0.6 0.4 0.2\n"
+        "  amc policy show runs/mine/agent.safetensors --model digits_resnet --budgets 0.9 0.5 0.1 --picture policy.png"
     ),
 )

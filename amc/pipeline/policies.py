@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.learning import Policy
+from agents.learning import play_policy as play_policy_in
 from agents.loading import load_agent
 from agents.protocol import EpisodeResult
 from amc.costs import Budget
@@ -12,7 +17,11 @@ from amc.pipeline.deliver import Workshop
 from amc.pipeline.search import SearchConfig, check_search, make_env
 from amc.pipeline.task import Task, build_problem
 from amc.problem import PruningProblem
+from amc.problem.evaluator import EvaluatorProxy
+from amc.problem.score import Score
 from amc.structure import Allocation
+
+_VALUES = 11
 
 
 def problems_at(task: Task, metric: str, budgets: Sequence[float]) -> list[PruningProblem]:
@@ -51,6 +60,73 @@ def play_policy(workshop: Workshop, problems: Sequence[PruningProblem], search: 
     return [agent.act(make_env(problem, workshop.evaluator, search)) for problem in problems]
 
 
-def keep_ratios(problem: PruningProblem, allocation: Allocation) -> tuple[float, ...]:
-    """Returns what an allocation keeps of every decision, as a share."""
-    return problem.keep_ratios(problem.widths(allocation))
+@dataclass(frozen=True)
+class PolicyCurves:
+    """What a policy does, without a score of any network.
+
+    Attributes:
+        decisions: Names of the decisions.
+        ratios: By the share of the cost that is kept, the pruning ratio of every decision, `(decisions,)`.
+        values: What a feature is set to, `(values,)`.
+        responses: By feature, the mean pruning ratio that the policy asks for, over the states of all those episodes,
+            when this feature alone is set to each of the values, `(values,)`.
+    """
+
+    decisions: tuple[str, ...]
+    ratios: Mapping[float, tuple[float, ...]]
+    values: NDArray[np.float32]
+    responses: Mapping[str, NDArray[np.float64]]
+
+
+def curves_of(workshop: Workshop, budgets: Sequence[float], metric: str, search: SearchConfig) -> PolicyCurves:
+    """Walks a network at several budgets with a policy, and asks it what it would do if one feature were another.
+
+    Args:
+        workshop: Knows the network and its tables.
+        budgets: Shares kept of the dense cost.
+        metric: What they bound.
+        search: Bears the policy.
+
+    Raises:
+        CheckpointError: If the policy does not fit.
+    """
+    assert search.policy is not None
+    agent, problems = load_agent(search.policy), problems_at(workshop.task, metric, budgets)
+    ratios, seen = {}, []
+    for budget, problem in zip(budgets, problems, strict=True):
+        env = make_env(problem, _Unscored(workshop.evaluator), search)
+        policy = agent.policy(env)
+
+        def watched(observation: NDArray[np.float32], policy: Policy = policy) -> float:
+            seen.append(observation.copy())
+            return policy(observation)
+
+        kept = problem.keep_ratios(problem.widths(play_policy_in(env, watched).allocation))
+        ratios[budget] = tuple(1.0 - share for share in kept)
+    values = np.linspace(0.0, 1.0, _VALUES, dtype=np.float32)
+    names = agent.tasks[0].features
+    return PolicyCurves(
+        tuple(decision.name for decision in problems[0].decisions),
+        ratios,
+        values,
+        {name: _response(policy, np.stack(seen), index, values) for index, name in enumerate(names)},
+    )
+
+
+def _response(
+    policy: Policy, seen: NDArray[np.float32], index: int, values: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Returns the mean ratio over states, one feature of them set to each of some values."""
+    means = []
+    for value in values:
+        changed = seen.copy()
+        changed[:, index] = value
+        means.append(np.mean([policy(state) for state in changed]))
+    return np.array(means)
+
+
+class _Unscored(EvaluatorProxy):
+    """Runs no network: what a policy does needs no score."""
+
+    def score(self, allocation: Allocation) -> Score:
+        return Score(0.0, 1.0, 0.0, images=1)

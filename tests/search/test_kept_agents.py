@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 import amc
@@ -11,6 +12,7 @@ from agents.loading import load_agent
 from amc.cli.main import main
 from amc.data import DataConfig, load_data
 from amc.errors import AmcError, CheckpointError, ConfigurationError
+from amc.pipeline.policies import _response
 from amc.storage.agent_card import read_card
 
 QUICK = [
@@ -74,6 +76,20 @@ def test_a_policy_plays_once_without_noise_then_candidates(searched, tmp_path, c
     shown = capsys.readouterr().out
     assert "13 features" in shown
     assert "in one episode without noise" in shown
+
+
+def test_a_policy_is_drawn(searched, tmp_path, capsys):
+    words = [*QUICK[:-2], "--model", "digits_resnet", "--budgets", "0.8", "0.5", "--picture", str(tmp_path / "p.png")]
+    assert main(["policy", "show", str(searched / "agent.safetensors"), *words]) == 0
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_a_policy_does_is_read_off_its_function():
+    """A policy that removes what its first feature says: the ratio is the value, whatever the states are."""
+    seen = np.random.default_rng(0).random((5, 3)).astype(np.float32)
+    values = np.linspace(0, 1, 4, dtype=np.float32)
+    assert _response(lambda state: float(state[0]), seen, 0, values) == pytest.approx(values)
+    assert _response(lambda state: float(state[0]), seen, 1, values) == pytest.approx([seen[:, 0].mean()] * 4)
 
 
 def test_python_starts_from_a_policy_and_keeps_the_agent(searched, tmp_path):
