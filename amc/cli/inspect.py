@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import jsonargparse
@@ -76,7 +77,8 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.models.quick_weights import QuickWeights
     from amc.pipeline.config import budget_of
     from amc.pipeline.task import build_problem
-    from amc.report.tables import obstacles, own_rule_note, structure_table, uncounted_note
+    from amc.pruning.neuron_sparsity import neuron_sparsity
+    from amc.report.tables import obstacles, own_rule_note, sparsity_table, structure_table, uncounted_note
     from amc.tracing.skipping import worthwhile
     from amc.tracing.trace import trace_structure
 
@@ -107,6 +109,8 @@ def run(options: jsonargparse.Namespace) -> None:
             uncounted_note(uncounted_operators(model, example)),
         )
         print("".join(f"{note}\n" for note in notes if note), end="")
+    if config.weights and (sparse := neuron_sparsity(model)):
+        Console().print(sparsity_table([asdict(layer) for layer in sparse]))
     if problem is None:
         print(f"nothing to prune: {obstacle}")
         return

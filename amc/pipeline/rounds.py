@@ -18,6 +18,7 @@ from amc.costs import Budget
 from amc.errors import ConfigurationError
 from amc.pipeline.families import Family, create_family
 from amc.pipeline.recorder import Recorder, training_hooks
+from amc.pipeline.stability import pruning_stability
 from amc.pipeline.task import Task
 from amc.problem import PruningProblem, filter_problem
 from amc.pruning.schedules import SCHEDULES, Goal, Round
@@ -103,6 +104,7 @@ def carry_out(task: Task, family: Family, name: str, allocation: Allocation, rec
     rounds = plan_rounds(task, problem.cost(target) / problem.cost(widths))
     network, kept, records = task.model, dict[int, Tensor](), []
     curve: list[dict[str, Any]] = []
+    accuracy = task.searched(task.model) if len(rounds) > 1 else 0.0
     for number, step in enumerate(rounds):
         before, is_last = widths, step is rounds[-1]
         widths = target if is_last else round_widths(problem, target, step.budget, before)
@@ -122,7 +124,8 @@ def carry_out(task: Task, family: Family, name: str, allocation: Allocation, rec
         notes += filter(None, (trained.note, *warned))
         curve += [{**record, "epoch": record["epoch"] + _last_epoch(curve)} for record in trained.curve]
         if len(rounds) > 1:
-            records.append(_record(task, step, widths, pruned, network))
+            records.append(_record(task, step, widths, accuracy, pruned, network))
+            accuracy = records[-1]["search_trained"]
     return Carried(pruned, network, kept, tuple(notes), tuple(records), tuple(curve))
 
 
@@ -273,13 +276,18 @@ def _train(
     return TrainingResult((), 0)
 
 
-def _record(task: Task, step: Round, widths: Sequence[int], pruned: nn.Module, trained: nn.Module) -> dict[str, Any]:
-    """Returns the figures of a round: the accuracy after pruning, and after training."""
+def _record(
+    task: Task, step: Round, widths: Sequence[int], before: float, pruned: nn.Module, trained: nn.Module
+) -> dict[str, Any]:
+    """Returns the figures of a round: the accuracy before pruning, after it, and after training."""
+    accuracy = task.searched(pruned)
     return {
         "budget": step.budget,
         "cost": task.problem.cost(widths),
         "epochs": step.epochs,
         "rewind": step.rewind,
-        "search_pruned": task.searched(pruned),
+        "search_before": before,
+        "search_pruned": accuracy,
+        "stability": pruning_stability(before, accuracy),
         "search_trained": task.searched(trained),
     }

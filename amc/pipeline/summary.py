@@ -14,8 +14,10 @@ from amc.pipeline.by_class import Tested, classes_record
 from amc.pipeline.deliver import Delivered
 from amc.pipeline.search import SearchConfig
 from amc.pipeline.speed import slower_note
+from amc.pipeline.stability import pruning_stability
 from amc.pipeline.task import Task
 from amc.problem import PruningProblem
+from amc.pruning.neuron_sparsity import neuron_sparsity
 from amc.runtime.call import on_device
 from amc.storage.source import ModelSource
 from amc.storage.summary import Epoch, Layer, Summary, accuracies, costs_by_metric
@@ -113,10 +115,19 @@ def summarise(
         baselines={name: dict(figures) for name, figures in baselines.items()},
         schedule=task.schedule,
         rounds=[dict(record) for record in delivered.rounds],
+        stability=_stability(dense.figure, delivered),
+        sparsity=[asdict(layer) for layer in neuron_sparsity(delivered.model)],
         curve=as_type(list(delivered.curve), list[Epoch]),
         layers=list(layers),
         classes=None if delivered.by_class is None else classes_record(task, dense, delivered.by_class),
     ).as_dict()
+
+
+def _stability(dense: float, delivered: Delivered) -> list[float | int | None]:
+    """Returns the pruning stability of each round."""
+    if delivered.rounds:
+        return [record["stability"] for record in delivered.rounds]
+    return [pruning_stability(dense, delivered.pruned)]
 
 
 def _time_budget(task: Task, delivered: Delivered) -> dict[str, Any] | None:

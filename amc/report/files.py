@@ -14,7 +14,7 @@ from amc.pipeline.summary import metric_title, not_counted, own_rules
 from amc.pipeline.task import Task
 from amc.report.run_page import page_of_run
 from amc.report.run_record import read_run
-from amc.report.tables import FILE_WIDTH, allocation_table, networks_table, render, summary_table
+from amc.report.tables import FILE_WIDTH, allocation_table, networks_table, render, sparsity_table, summary_table
 from amc.storage.architecture import describe
 from amc.storage.names import PREPROCESSING, REPORT, SUMMARY, SUMMARY_TEXT
 from amc.storage.save import save_network
@@ -33,8 +33,10 @@ def write_report(folder: Path, result: CompressionResult) -> str:
     """
     result.write(folder)
     widths = {name: result.problem.widths(found) for name, found in _allocations(result).items()}
-    summary, allocations = summary_table(result.summary), allocation_table(result.problem, widths)
-    write_text(folder / SUMMARY_TEXT, "\n".join(render(table, FILE_WIDTH) for table in (summary, allocations)))
+    summary, tables = summary_table(result.summary), [allocation_table(result.problem, widths)]
+    if result.summary["sparsity"]:
+        tables.append(sparsity_table(result.summary["sparsity"]))
+    write_text(folder / SUMMARY_TEXT, "\n".join(render(table, FILE_WIDTH) for table in (summary, *tables)))
     page_of_run(read_run(folder)).write(folder / REPORT)
     return render(summary)
 

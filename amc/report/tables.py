@@ -56,8 +56,17 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
     """Returns the notes on the networks, by who chose their allocation."""
     by_name = {summary["agent"]: summary, **summary["baselines"]}
     notes = [f"{name}: {note}" for name, figures in by_name.items() for note in figures.get("notes", ())]
+    if any(share is not None for share in summary.get("stability", ())):
+        notes = [_stability(summary["stability"]), *notes]
     latency = summary.get("latency_ms")
     return notes if latency is None else [_speed(latency), *notes]
+
+
+def _stability(shares: Sequence[float | None]) -> str:
+    """Describes the pruning stability of the rounds."""
+    each = ", ".join("-" if share is None else f"{share:.1f}%" for share in shares)
+    rounds = "" if len(shares) == 1 else f" in {len(shares)} rounds, on the search split"
+    return f"pruning stability{rounds}: {each} of the accuracy is left at the moment of pruning"
 
 
 def _speed(latency: Mapping[str, Any]) -> str:
@@ -141,6 +150,28 @@ def allocation_table(problem: PruningProblem, allocations: Mapping[str, Sequence
         table.add_column(name, justify="right")
     for index, decision in enumerate(problem.decisions):
         table.add_row(decision.name, str(decision.size), *(str(widths[index]) for widths in allocations.values()))
+    return table
+
+
+def sparsity_table(layers: Sequence[Mapping[str, Any]]) -> Table:
+    """Shows what zeros leave of the neurons of each layer.
+
+    Args:
+        layers: The fields of `amc.pruning.neuron_sparsity.NeuronSparsity`, one mapping a layer.
+    """
+    table = Table(title="zeros by neuron", caption="an output is a neuron or a filter, an input a neuron or a channel")
+    table.add_column("layer", overflow="fold")
+    for heading in ("weights", "kept", "empty outputs", "unread inputs", "weights an output"):
+        table.add_column(heading, justify="right")
+    for layer in layers:
+        table.add_row(
+            layer["layer"],
+            f"{layer['weights']:,}",
+            _share(layer["kept"], layer["weights"]),
+            f"{layer['empty_outputs']} of {layer['outputs']}",
+            f"{layer['empty_inputs']} of {layer['inputs']}",
+            f"{layer['fewest']} to {layer['most']}",
+        )
     return table
 
 

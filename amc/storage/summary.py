@@ -89,6 +89,9 @@ class Summary(msgspec.Struct, kw_only=True, frozen=True):
         schedule: In which rounds the network was made.
         rounds: Figures of each round where there were several; see `amc.pipeline.rounds`.
         notes: What is to be said of the network: which epoch was kept, and warnings of its training.
+        stability: Pruning stability by round, in percent; see `amc.pipeline.stability`. Of one round it is that on the
+            test images, of several those on the search split; None where there is no share to speak of.
+        sparsity: What zeros leave of the neurons of each layer; see `amc.pruning.neuron_sparsity`. Empty without zeros.
         curve: Its fine-tuning, epoch by epoch.
         layers: The decisions.
         classes: The test images by class; None where there are no classes.
@@ -113,6 +116,8 @@ class Summary(msgspec.Struct, kw_only=True, frozen=True):
     schedule: str = "one_shot"
     rounds: list[dict[str, Any]] = []
     notes: list[str] = []
+    stability: list[float | int | None] = []
+    sparsity: list[dict[str, Any]] = []
     curve: list[Epoch] = []
     layers: list[Layer] = []
     classes: Classes | None = None

@@ -22,6 +22,11 @@ def test_rounds_run_are_written_and_resume(tmp_path, capsys):
     summary, network = json.loads((run / "summary.json").read_text()), load_file(run / "model.safetensors")
     assert [record["epochs"] for record in summary["rounds"]] == [1, 1]
     assert summary["rounds"][0]["cost"] > summary["rounds"][1]["cost"]
+    first, second = summary["rounds"]
+    assert second["search_before"] == first["search_trained"]
+    assert first["stability"] == pytest.approx(100 * first["search_pruned"] / first["search_before"])
+    assert summary["stability"] == [first["stability"], second["stability"]]
+    assert "pruning stability in 2 rounds, on the search split" in " ".join((run / "summary.txt").read_text().split())
     for name in ("summary.json", "model.safetensors", "architecture.json"):
         (run / name).unlink()
     for state in (run / "checkpoints").glob("*round2*"):  # stopped in the second round
