@@ -65,7 +65,7 @@ def run(options: jsonargparse.Namespace) -> None:
     file, config, shown = _network_file(options), run_config(options), display(options)
     folder = file.parent
     check_started_from(folder, config)
-    if config.finetune.epochs < 1:
+    if config.finetune.epochs == 0:
         raise ConfigurationError("amc finetune trains for at least one epoch; give --finetune.epochs")
     named = folder if folder.name.strip(".") else folder.resolve()  # "." and ".." have no name of their own
     path = output_of(options, config, named.with_name(f"{named.name}-finetuned"))

@@ -209,7 +209,7 @@ def _check_reward(data: DataRoles | None, evaluate: object, reward: object) -> N
 
 def _check_effect(data: object, evaluate: object, finetune: object, first_images: object) -> None:
     """Rejects arguments that would have no effect."""
-    if data is None and isinstance(finetune, FineTuneConfig) and finetune.epochs:
+    if data is None and isinstance(finetune, FineTuneConfig) and finetune.epochs != 0:
         raise ConfigurationError("fine-tuning by settings needs data; give finetune=a function of the network instead")
     if evaluate is not None and first_images is not None:
         raise ConfigurationError("an evaluate of your own sees all that it needs at once; leave first_images out")

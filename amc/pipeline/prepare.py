@@ -35,7 +35,7 @@ from amc.runtime.outputs import main_output
 from amc.structure import ModelStructure
 from amc.tracing.trace import trace_structure
 from amc.training import FineTuneConfig, TrainConfig, is_chance, train_model
-from amc.training.defaults import fitted
+from amc.training.defaults import fitted, with_epochs
 from amc.training.number_format import training_dtype
 from amc.utils.conversion import check_seed
 from amc.utils.options import Chosen, create, spell
@@ -74,6 +74,7 @@ def prepare(
         AmcError: If an option, the budget, the network or its weights cannot be used.
     """
     check_seed(seed)
+    finetune = with_epochs(finetune, data)
     resolve_dtype(dtype, resolve_device(device))
     if device == "auto" and (evaluate is not None or tune is not None):
         device = str(device_of(model))  # the user's own functions were written for it

@@ -145,12 +145,12 @@ def training_hooks(
     steps = steps_per_epoch(images, config.batch_size or default_batch_size(images))
     titles = {"dense": "train the dense network", "dense-head": "train its new head"}
     title = titles.get(network) or f"fine-tune ({network})"
-    with recorder.stage(title, steps * config.epochs, "steps") as advance:
+    with recorder.stage(title, steps * config.planned_epochs, "steps") as advance:
 
         def on_step(progress: TrainingProgress) -> None:
             done = (progress.epoch - 1) * progress.steps + progress.step
             note = f"epoch {progress.epoch}, loss {progress.loss:.3f}, {progress.images_per_second:,.0f} images/s"
-            advance(done / (steps * config.epochs), note)
+            advance(done / (steps * config.planned_epochs), note)
 
         def on_epoch(record: EpochRecord) -> None:
             recorder.on_epoch(network, record.epoch, asdict(record))

@@ -28,7 +28,7 @@ from amc.structure import Allocation, ModelStructure
 from amc.structure.slicing import cut
 from amc.tracing.trace import trace_structure
 from amc.training import fine_tune, train_model
-from amc.training.defaults import fitted
+from amc.training.defaults import fitted, with_epochs
 from amc.training.objective import AfterStep
 from amc.training.records import TrainingResult
 from amc.training.reinitialise import reinitialise
@@ -69,7 +69,9 @@ def plan_rounds(task: Task, share: float) -> tuple[Round, ...]:
         ConfigurationError: If an option is wrong, the epochs do not suffice, or the task lacks what the schedule needs.
     """
     schedule = create(SCHEDULES, task.schedule)
-    rounds = schedule.rounds(Goal(share, task.finetune.epochs, task.train.epochs))
+    rounds = schedule.rounds(
+        Goal(share, with_epochs(task.finetune, task.data).planned_epochs, task.train.planned_epochs)
+    )
     if task.tune is not None and any(step.retrain or step.total for step in rounds):
         raise ConfigurationError(
             f"the schedule {task.schedule!r} decides how networks are trained, and finetune is a function of your own; "
@@ -218,7 +220,7 @@ def _rewound(task: Task, step: Round, pruned: nn.Module, kept: Mapping[int, Tens
     if step.rewind == "early":
         assert task.data is not None
         config = replace(task.train, epochs=step.early, keep="last")
-        total = task.train.epochs
+        total = task.train.planned_epochs
         train_model(network, task.data, config, seed=task.seed, device=task.device, schedule_epochs=total)
     if kept:
         cut(network, task.structure, kept)

@@ -88,7 +88,7 @@ def allocations_to_compare(task: Task, count: int, seed: int) -> list[Allocation
     Raises:
         ConfigurationError: If there is no fine-tuning or no data, or the problem has too few allocations.
     """
-    if task.data is None or task.finetune.epochs < 1:
+    if task.data is None or task.finetune.planned_epochs < 1:
         raise ConfigurationError("rewards are compared with fine-tuned networks; give --finetune.epochs of at least 1")
     return diverse_allocations(task.problem, count, seed)
 

@@ -18,7 +18,8 @@ class FineTuneConfig:
     """How a pruned network is fine-tuned: SGD with momentum.
 
     Attributes:
-        epochs: Passes over the training images; 0 leaves the network as it is.
+        epochs: Passes over the training images; 0 leaves the network as it is; unset: 10, and below 1,000 images as
+            many, up to 25, as make 300 steps.
         learning_rate: The peak of the schedule; unset: by the number of images, 0.05 at most (training: 0.1).
         schedule: How the learning rate changes.
         warmup: Share of all steps in which the learning rate rises, from a 25th of the peak.
@@ -43,7 +44,7 @@ class FineTuneConfig:
         ConfigurationError: If a setting has another type, or is out of its range.
     """
 
-    epochs: int = 10
+    epochs: int | None = None
     learning_rate: float | None = None
     schedule: Chosen = "one_cycle"
     warmup: float = 0.3
@@ -70,7 +71,7 @@ class FineTuneConfig:
             create(PENALTIES, penalty)
         resolve_dtype(self.dtype, resolve_device("cpu"))
         rules = {
-            "epochs": (self.epochs >= 0, "at least 0"),
+            "epochs": (self.epochs is None or self.epochs >= 0, "at least 0"),
             "learning_rate": (self.learning_rate is None or self.learning_rate > 0, "positive"),
             "warmup": (0 <= self.warmup < 1, "in [0, 1)"),
             "batch_size": (self.batch_size is None or self.batch_size >= 1, "at least 1"),
@@ -90,6 +91,12 @@ class FineTuneConfig:
                 "keep must be 'last' where there are penalties, not 'best': they work up to the last step; "
                 "give --finetune.keep last, or keep='last' in Python"
             )
+
+    @property
+    def planned_epochs(self) -> int:
+        """The epochs of settings that have them; see `amc.training.defaults.fitted` for the others."""
+        assert self.epochs is not None, "the epochs are open: fit the settings to the data first"
+        return self.epochs
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import TypeVar
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from amc.data.image_set import steps_per_epoch
 from amc.data.splits import DataRoles
 from amc.training.config import FineTuneConfig, TrainConfig
 
@@ -21,6 +22,8 @@ ConfigT = TypeVar("ConfigT", bound=FineTuneConfig)
 _STEPS = 8
 """Steps that an epoch should have at least."""
 _SMALLEST, _LARGEST = 16, 128
+_EPOCHS, _MOST_EPOCHS, _WANTED_STEPS, _FEW = 10, 25, 300, 1000
+"""Epochs of fine-tuning; below that many images there are more, for the wanted steps."""
 _ENOUGH = 5000
 """Images from which fine-tuning takes the full learning rate; below it goes with the root of their number."""
 _FROM_SCRATCH, _FURTHER = 0.1, 0.05
@@ -30,7 +33,7 @@ _WITHOUT_NORMS = 0.2
 
 
 def fitted(config: ConfigT, model: nn.Module, data: DataRoles) -> ConfigT:
-    """Returns settings in which batch size and learning rate are set.
+    """Returns settings in which batch size, learning rate and epochs are set.
 
     Args:
         config: As the user gave them.
@@ -38,15 +41,36 @@ def fitted(config: ConfigT, model: nn.Module, data: DataRoles) -> ConfigT:
         data: Its data; the batch size of the user's own loader counts.
     """
     images = len(data.train)
-    size = config.batch_size or getattr(data.train, "batch_size", None) or default_batch_size(images)
+    size = _batch_size(config, data)
     rate = config.learning_rate or _rate(config, model, images, size)
-    return replace(config, batch_size=size, learning_rate=rate)
+    return replace(config, batch_size=size, learning_rate=rate, epochs=_epochs(config, images, size))
+
+
+def with_epochs(config: ConfigT, data: DataRoles | None) -> ConfigT:
+    """Returns settings in which the epochs are set, whatever network they are for; without data they are the usual."""
+    if data is None:
+        return config if config.epochs is not None else replace(config, epochs=_EPOCHS)
+    images = len(data.train)
+    return replace(config, epochs=_epochs(config, images, _batch_size(config, data)))
 
 
 def default_batch_size(images: int) -> int:
     """Returns a power of two from 16 to 128, with at least eight steps an epoch where there are images for them."""
     wanted = max(1, images // _STEPS)
     return min(_LARGEST, max(_SMALLEST, 1 << (wanted.bit_length() - 1)))
+
+
+def _batch_size(config: FineTuneConfig, data: DataRoles) -> int:
+    return config.batch_size or getattr(data.train, "batch_size", None) or default_batch_size(len(data.train))
+
+
+def _epochs(config: FineTuneConfig, images: int, size: int) -> int:
+    """Returns the epochs: as they are given, or by the number of images."""
+    if config.epochs is not None:
+        return config.epochs
+    if images >= _FEW:
+        return _EPOCHS
+    return min(_MOST_EPOCHS, max(_EPOCHS, math.ceil(_WANTED_STEPS / steps_per_epoch(images, size))))
 
 
 def _rate(config: FineTuneConfig, model: nn.Module, images: int, size: int) -> float:

@@ -150,7 +150,7 @@ class _Trainer:
         self.steps = steps_per_epoch(len(data.train), self.batch_size)
         self.optimizer = sgd_over(model, config)
         self.generator = torch.Generator().manual_seed(seed)
-        self.first, self.total = 0, config.epochs
+        self.first, self.total = 0, config.planned_epochs
         self.start: EpochRecord | None = None
         self.history: list[EpochRecord] = []
         self.best: dict[str, Any] | None = None
@@ -165,19 +165,19 @@ class _Trainer:
 
     def training(self, example: Tensor) -> Training:
         """Returns what terms of the objective need to know; `example` is a few inputs."""
-        return Training(self.model, self.optimizer, self.steps, self.config.epochs, len(self.train), example)
+        return Training(self.model, self.optimizer, self.steps, self.config.planned_epochs, len(self.train), example)
 
     def place_in_schedule(self, first: int, total: int | None) -> None:
         """Makes the epochs a part of a longer schedule of the learning rate; see `fine_tune`."""
         if first or total is not None:
-            self.first, self.total = first, total or self.config.epochs
+            self.first, self.total = first, total or self.config.planned_epochs
             self.settings |= {"first_epoch": self.first, "schedule_epochs": self.total}
 
     def run(self, checkpoint: Path | None) -> TrainingResult:
         """Trains all epochs that are not done yet, and leaves the chosen weights in the network."""
         if checkpoint is not None:
             self._restore(read_checkpoint(checkpoint, self.settings))
-        if self.start is None and self.config.epochs > 0:
+        if self.start is None and self.config.planned_epochs > 0:
             self.start = self._before()
         has_diverged = False
         try:
@@ -196,7 +196,7 @@ class _Trainer:
 
     def _epochs(self, checkpoint: Path | None) -> None:
         """Trains the epochs that are left; where a signal waits, the state within an epoch is kept too."""
-        while len(self.history) < self.config.epochs:
+        while len(self.history) < self.config.planned_epochs:
             try:
                 record = self._epoch(len(self.history) + 1)
             except StopRequested:
@@ -302,10 +302,11 @@ class _Trainer:
         """Tells how far the training is."""
         if self.hooks.on_step is None:
             return
-        left = (self.config.epochs - epoch + 1) * self.steps - step
+        left = (self.config.planned_epochs - epoch + 1) * self.steps - step
         seconds_left = left * min(self.batch_size, len(self.train)) / images_per_second
+        epochs = self.config.planned_epochs
         self.hooks.on_step(
-            TrainingProgress(epoch, self.config.epochs, step, self.steps, loss, rate, images_per_second, seconds_left)
+            TrainingProgress(epoch, epochs, step, self.steps, loss, rate, images_per_second, seconds_left)
         )
 
     def _remember(self, record: EpochRecord) -> None:

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset, default_collate
 from amc.data import DataConfig, load_data, roles_from_loaders
 from amc.models import create_model
 from amc.training import FineTuneConfig, TrainConfig, evaluate, fine_tune
-from amc.training.defaults import default_batch_size, fitted
+from amc.training.defaults import default_batch_size, fitted, with_epochs
 
 NORMED = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
 PLAIN = nn.Sequential(nn.Conv2d(1, 2, 3))
@@ -30,6 +30,21 @@ def roles(images, batch=None):
 )
 def test_an_epoch_of_few_images_has_steps_all_the_same(images, size):
     assert default_batch_size(images) == size
+
+
+@pytest.mark.parametrize(
+    ("images", "epochs"), [(80, 25), (192, 25), (500, 20), (800, 25), (985, 20), (1000, 10), (1150, 10), (40_000, 10)]
+)
+def test_few_images_are_seen_more_often_for_three_hundred_steps(images, epochs):
+    data = roles(images)
+    assert with_epochs(FineTuneConfig(), data).epochs == epochs
+    assert with_epochs(FineTuneConfig(epochs=3), data).epochs == 3
+    assert fitted(FineTuneConfig(), NORMED, data).epochs == epochs
+
+
+def test_training_from_scratch_and_tasks_without_data_keep_their_epochs():
+    assert with_epochs(TrainConfig(), roles(80)).epochs == 60
+    assert with_epochs(FineTuneConfig(), None).epochs == 10
 
 
 def test_many_images_take_the_settings_of_the_published_comparisons():
