@@ -36,7 +36,7 @@ from amc.pipeline.config import BudgetConfig
         (amc.SearchConfig, {"agent": "cem:population=1"}, "population must be at least 2"),
         (amc.SearchConfig, {"seed": -1}, "a seed must be from 0"),
         (amc.FineTuneConfig, {"learning_rate": "x"}, "learning_rate must be a number or unset, not 'x'"),
-        (amc.FineTuneConfig, {"epochs": 1.5}, "epochs must be a whole number, not 1.5"),
+        (amc.FineTuneConfig, {"epochs": 1.5}, "epochs must be a whole number or unset, not 1.5"),
         (amc.TrainConfig, {"learning_rate": 0}, "learning_rate must be positive, not 0"),
         (amc.FineTuneConfig, {"epochs": -1}, "epochs must be at least 0, not -1"),
         (amc.FineTuneConfig, {"schedule": "cosin"}, "did you mean 'cosine'"),
