@@ -50,6 +50,8 @@ _METAVARS = {
     "train.penalties": "NAME,NAME",
     "train.head": "NAME,NAME",
     "finetune.keep": "NAME",
+    "finetune.freeze": "NAME",
+    "finetune.dropout": "NAME",
     "finetune.dtype": "NAME",
     "train.schedule": "NAME",
     "train.keep": "NAME",
@@ -57,7 +59,13 @@ _METAVARS = {
 }
 _SWITCHES = ("--resume", "--mix_scores", "--trust", "--help", "--print_config")
 """Options that take no value."""
-_WITHOUT_EFFECT = ("train.distillation", "train.temperature", "train.feature_distillation")
+_WITHOUT_EFFECT = (
+    "train.distillation",
+    "train.temperature",
+    "train.feature_distillation",
+    "train.freeze",
+    "train.dropout",
+)
 """Options that training from scratch inherits but cannot use, as it has no teacher."""
 
 

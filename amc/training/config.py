@@ -36,6 +36,8 @@ class FineTuneConfig:
         dtype: Number format of the computation: float32, bfloat16, or auto for bfloat16 where the device gains from it.
         keep: Which epoch's weights are kept: the last, or the best on the search split, the network before it being one
             of them.
+        freeze: What is not trained: none, convolutions (only linear layers are), or linear.
+        dropout: Ratios of dropout layers: same, or pruned for less where there are fewer weights.
         penalties: What is added to the loss to drive channels or weights to zero. They take keep last, as an earlier
             epoch is less sparse.
 
@@ -59,6 +61,8 @@ class FineTuneConfig:
     feature_distillation: float = 0.0
     dtype: str = "auto"
     keep: Literal["last", "best"] = "best"
+    freeze: Literal["none", "convolutions", "linear"] = "none"
+    dropout: Literal["same", "pruned"] = "same"
     penalties: tuple[Chosen, ...] = ()
 
     def __post_init__(self) -> None:

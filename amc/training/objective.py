@@ -13,6 +13,7 @@ from amc.training.config import FineTuneConfig
 from amc.training.features import FeatureDistillation
 from amc.training.losses import split_output
 from amc.training.penalties.registry import PENALTIES
+from amc.training.retraining import Frozen, PrunedDropout
 from amc.training.terms import Batch, Term, Training
 from amc.utils.options import create
 
@@ -174,6 +175,7 @@ def objective_of(
     has_teacher: bool = False,
     features: FeatureDistillation | None = None,
     others: Sequence[Term] = (),
+    dense: nn.Module | None = None,
 ) -> Objective:
     """Returns the objective that settings describe.
 
@@ -183,6 +185,7 @@ def objective_of(
         has_teacher: Whether there is a dense network to distil from.
         features: The features of it to compare; None for none.
         others: Terms that are added last.
+        dense: The dense network, for dropout by what is left of it.
     """
     distillation = config.distillation if has_teacher else 0.0
     smoothing = config.label_smoothing
@@ -192,6 +195,10 @@ def objective_of(
     terms += [Auxiliary(task, smoothing, part) for part in (slice(0, 1), slice(1, None))]  # one after another
     if features is not None:
         terms.append(DistilledFeatures(features, config.feature_distillation))
+    if config.freeze != "none":
+        terms.append(Frozen(config.freeze))
+    if config.dropout == "pruned":
+        terms.append(PrunedDropout(dense))
     penalties = [create(PENALTIES, penalty) for penalty in config.penalties]
     return Objective([*terms, *penalties, *others])
 

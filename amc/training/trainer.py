@@ -85,7 +85,9 @@ def fine_tune(
         features = None
         if teacher is not None and config.feature_distillation > 0:
             features = FeatureDistillation(model, teacher, few)
-        objective = objective_of(config, data.task, has_teacher=teacher is not None, features=features, others=terms)
+        objective = objective_of(
+            config, data.task, has_teacher=teacher is not None, features=features, others=terms, dense=teacher
+        )
         trainer = _Trainer(
             model, data, config, teacher, objective, seed, place, hooks or TrainingHooks(), channels_last
         )
