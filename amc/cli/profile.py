@@ -91,8 +91,8 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.latency.check import check_line
     from amc.latency.networks import network_with
     from amc.latency.plan import plan_networks
+    from amc.latency.profile_file import ENGINES
     from amc.latency.profiling import (
-        ENGINES,
         begin_profile,
         measure_profile,
         prepare_folder,

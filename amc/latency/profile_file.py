@@ -14,6 +14,7 @@ from amc.utils.durable_files import write_text
 from amc.utils.plain_json import as_type, read_json
 
 FORMAT = 1
+ENGINES = ("onnxruntime", "torch")
 _MOST_BYTES = 64 * MEBIBYTE
 _Positive = Annotated[int, msgspec.Meta(ge=1, le=2**31)]
 _Time = Annotated[float, msgspec.Meta(ge=0, le=1e9)]

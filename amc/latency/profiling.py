@@ -22,7 +22,6 @@ from amc.structure import ModelStructure
 from amc.utils.plain_json import as_type
 from amc.utils.progress import Progress, silent
 
-ENGINES = ("onnxruntime", "torch")
 SCRIPT = "measure.py"
 _HEADER = ("model", "decisions", "steps", "planned", "batch", "engine", "threads", "processor", "versions", "rounds")
 _SLOWED = 1.3

@@ -11,7 +11,7 @@ from amc.errors import BudgetError
 from amc.latency.check import errors_of, refuse_unsure
 from amc.latency.device_script import processor_name
 from amc.latency.fit import FittedLatency, fit_latency
-from amc.latency.profile_file import Profile, read_profile
+from amc.latency.profile_file import ENGINES, Profile, read_profile
 from amc.problem.space import DecisionSpace
 from amc.structure import ModelStructure
 
@@ -43,6 +43,10 @@ class LatencyTarget:
             BudgetError: If it is unfinished, or too far from what was measured.
         """
         profile = read_profile(path)
+        if profile.engine not in ENGINES:
+            raise BudgetError(
+                f"{path} is of the engine {profile.engine!r}, and networks are timed here in {' and '.join(ENGINES)}"
+            )
         if not profile.finished:
             raise BudgetError(
                 f"{path} holds {len(profile.networks)} of {profile.planned} networks; the command that began it "

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import msgspec
+
 from amc.costs.metrics import LATENCY
 from amc.errors import AmcError
 from amc.latency.networks import network_with
@@ -13,11 +15,25 @@ from amc.latency.profiling import Timer
 from amc.pipeline.speed import timer_of
 from amc.pipeline.task import Task
 from amc.problem import PruningProblem
+from amc.storage.policy import AllocationRecord
 from amc.structure import Allocation
 
 _ROUNDS = 40
+_MARGIN = 0.98
+"""A network is shrunk until it takes this share of what it may: the next measurement differs by a percent or two."""
 _MOST_STEPS = 8
 """How often a network that misses its budget is shrunk."""
+
+
+class AcceptanceRecord(msgspec.Struct):
+    """What a run remembers of a network that was measured; see `Acceptance`."""
+
+    allocation: AllocationRecord
+    budget: float
+    predicted: float
+    measured: float | None
+    steps: int
+    note: str | None
 
 
 @dataclass(frozen=True)
@@ -76,8 +92,8 @@ def accept(task: Task, allocation: Allocation, timer: Timer | None = None) -> Ac
     timer = timer or timer_of(task)
     measure = _measure_with(timer, task, is_share=unit is None)
     steps, measured = 0, measure(allocation.widths)
-    while measured > bound and steps < _MOST_STEPS:
-        smaller = _shrunk(problem, allocation, measured / bound)
+    while measured > _MARGIN * bound and steps < _MOST_STEPS:
+        smaller = _shrunk(problem, allocation, measured / (_MARGIN * bound))
         if smaller is None:
             break
         allocation, steps = smaller, steps + 1

@@ -9,14 +9,14 @@ from typing import Any
 import msgspec
 
 from agents import create_agent
-from amc.errors import ConfigurationError, RunFolderError
+from amc.errors import ConfigurationError
 from amc.pipeline.deliver import Workshop
+from amc.pipeline.recalled import recalled
 from amc.pipeline.recorder import Recorder
 from amc.pipeline.search import SearchConfig, search_policy
 from amc.problem import PruningProblem
 from amc.storage.policy import AllocationRecord
 from amc.structure import Allocation
-from amc.utils.plain_json import as_type
 
 
 def check_baselines(names: Sequence[str]) -> None:
@@ -48,24 +48,6 @@ class _Baseline(_Found):
     costs: dict[str, float]
     pruned: float | None
     finetuned: float | None
-
-
-def recalled(recorder: Recorder, name: str, kind: type) -> dict[str, Any] | None:
-    """Returns what an earlier start remembered, or None.
-
-    Raises:
-        RunFolderError: If it is not what was remembered.
-    """
-    record = recorder.recall(name)
-    if record is None:
-        return None
-    try:
-        as_type(record, kind)
-    except ValueError as error:
-        raise RunFolderError(
-            f"what the run remembers as {name!r} is damaged: {error}; delete its progress.json, and it is done again"
-        ) from error
-    return record
 
 
 def compare(

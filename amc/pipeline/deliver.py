@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from amc.costs.metrics import METRICS
-from amc.pipeline.acceptance import Acceptance, accept, notes_of
+from amc.pipeline.acceptance import Acceptance, AcceptanceRecord, accept, notes_of
 from amc.pipeline.by_class import Tested
 from amc.pipeline.families import Family, create_family
 from amc.pipeline.measuring import measure_on_test
+from amc.pipeline.recalled import recalled
 from amc.pipeline.recorder import Recorder
 from amc.pipeline.rounds import Carried, carry_out
 from amc.pipeline.task import Task
@@ -100,7 +101,7 @@ class Workshop:
     def accept(self, name: str, allocation: Allocation, recorder: Recorder) -> Acceptance | None:
         """Measures an allocation where a budget bounds its time, once a run; see `amc.pipeline.acceptance.accept`."""
         key = f"time of {name}"
-        known = recorder.recall(key)
+        known = recalled(recorder, key, AcceptanceRecord)
         if known is not None:
             return Acceptance.from_dict(known)
         found = accept(self.task, allocation)

@@ -88,6 +88,11 @@ def test_widths_off_the_steps_of_the_profile_are_refused(structure, target):
         build_problem(structure, Budget(latency=0.5), amc.PruningConfig(round_to=1), target())
 
 
+def test_a_profile_of_another_engine_is_refused(target):
+    with pytest.raises(BudgetError, match="of the engine 'openvino', and networks are timed here in"):
+        target(engine="openvino")
+
+
 def test_an_unfinished_profile_is_refused(target, make_profile):
     with pytest.raises(BudgetError, match="69 of 80 networks"):
         target(planned=80)
