@@ -13,6 +13,9 @@ from amc.structure import Extent
 Column = tuple[int, ...]
 """The length of one axis in each of the networks."""
 
+_BLOCKS = (4, 8, 16)
+"""What engines pad channels to."""
+
 
 class ExtentSolver:
     """Finds the affine functions of the widths that axis lengths are."""
@@ -34,10 +37,14 @@ class ExtentSolver:
                 f"{len(widths)}; profile again with more --networks"
             )
         self._inverse = np.linalg.pinv(self._matrix)
+        self._widths = tuple(zip(*widths, strict=True))
         self._known: dict[Column, Extent | None] = {}
 
     def extent(self, column: Column) -> Extent | None:
-        """Returns the extent that has these lengths, None if they are no affine function of the widths."""
+        """Returns the extent that has these lengths, None if they are no affine function of the widths.
+
+        Where an engine pads channels to whole blocks, that of the channels themselves.
+        """
         if column not in self._known:
             self._known[column] = self._solve(column)
         return self._known[column]
@@ -45,9 +52,20 @@ class ExtentSolver:
     def _solve(self, column: Column) -> Extent | None:
         if len(set(column)) == 1:
             return Extent(column[0])
+        padded = next((index for index, own in enumerate(self._widths) if _is_padded(column, own)), None)
+        if padded is not None:
+            return Extent(0, ((padded, 1),))
         solution = np.rint(self._inverse @ np.array(column, dtype=np.float64)).astype(np.int64)
         exact = np.array_equal(self._matrix.astype(np.int64) @ solution, np.array(column, dtype=np.int64))
         if not exact or solution.min() < 0:
             return None
         counts = tuple((index, int(count)) for index, count in enumerate(solution[1:]) if count)
         return Extent(int(solution[0]), counts)
+
+
+def _is_padded(column: Column, widths: Sequence[int]) -> bool:
+    """Tells whether lengths are widths that are rounded up to blocks."""
+    return any(
+        all(length == -(-width // step) * step for length, width in zip(column, widths, strict=True))
+        for step in _BLOCKS
+    )

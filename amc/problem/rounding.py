@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections import Counter
 
 from amc.runtime.blocks import block_of
-from amc.structure import ModelStructure
+from amc.structure import LayerSpec, ModelStructure
 
 _STEPS = 8
 """A group is rounded to a block where that leaves it as many widths; narrower ones to a smaller one."""
 _SMALL_FLOPS = 1_000_000
 """Layers that compute less are bound by the start of operators, whatever their widths."""
-_ALIGNED = 4
-"""Depthwise convolutions leave onnxruntime's fast kernels unless their channels are a multiple of it."""
 
 
 def step_of(structure: ModelStructure, group: int, round_to: int | str) -> int:
     """Returns the number whose multiples a group may keep.
 
     With `"auto:N"` it is N for wide groups, half of it for those of at least `8 * N / 2` channels, and 1 for narrower
-    ones, for which a block would be too coarse; but 4 where a depthwise convolution runs along. Groups whose layers
-    compute next to nothing are free: rounding them would cost accuracy and gain no time.
+    ones, for which a block would be too coarse; but N where a depthwise or a 1x1 convolution runs along, which leaves
+    onnxruntime's fast kernels otherwise. Groups whose layers compute next to nothing are free: rounding them would
+    cost accuracy and gain no time.
 
     Args:
         structure: The traced network.
@@ -41,7 +40,13 @@ def step_of(structure: ModelStructure, group: int, round_to: int | str) -> int:
     for step in (block, block // 2):
         if step > 1 and channels >= _STEPS * step:
             return step
-    return _ALIGNED if any(layer.kind == "depthwise" for layer in layers) and channels > _ALIGNED else 1
+    return block if any(_needs_blocks(layer) for layer in layers) else 1
+
+
+def _needs_blocks(layer: LayerSpec) -> bool:
+    """Tells whether a layer is slower with channels that are no whole blocks."""
+    is_pointwise = layer.kind == "conv" and layer.kernel_size == (1, 1) and layer.input_size != (1, 1)
+    return layer.kind == "depthwise" or is_pointwise
 
 
 def rounding_line(steps: list[int], round_to: int | str) -> str | None:

@@ -14,11 +14,11 @@ from amc.runtime import blocks
 from amc.tracing.trace import trace_structure
 
 
-def chain(*widths, size=32, groups=False):
+def chain(*widths, size=32, groups=False, kernel=3):
     """Returns the structure of convolutions in a row, with a depthwise one after each if asked for."""
     layers, before = [], 3
     for width in widths:
-        layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
+        layers += [nn.Conv2d(before, width, kernel, padding=kernel // 2), nn.ReLU()]
         layers += [nn.Conv2d(width, width, 3, padding=1, groups=width), nn.ReLU()] if groups else []
         before = width
     net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, 2)).eval()
@@ -42,8 +42,9 @@ def test_small_layers_are_free():
     assert steps(chain(128, 64, 32, size=2), "auto:16")[1:] == [1, 1]
 
 
-def test_depthwise_convolutions_keep_to_multiples_of_four():
-    assert steps(chain(24, groups=True, size=64), "auto:16") == [4]
+def test_depthwise_and_1x1_convolutions_keep_to_blocks():
+    assert steps(chain(24, groups=True, size=64), "auto:16") == [16]
+    assert steps(chain(32, 24, size=128, kernel=1), "auto:16") == [16, 16]
     assert steps(chain(24, size=64), "auto:16") == [1]
 
 
@@ -76,7 +77,9 @@ def test_a_run_records_the_block_that_it_was_begun_with():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(128, 2))
     data = (torch.randn(60, 1, 8, 8), torch.arange(60) % 2)
-    result = amc.compress(net, (data, data), agent="uniform", finetune=amc.FineTuneConfig(epochs=0), device="cpu")
+    result = amc.compress(
+        net, (data, data), agent="uniform", finetune=amc.FineTuneConfig(epochs=0), device="cpu", untrained=True
+    )
     assert result.summary["pruning"]["round_to"] == blocks.settled("auto", torch.device("cpu"))
 
 

@@ -21,6 +21,19 @@ def test_axes_of_operators_are_solved_from_what_was_seen():
     assert solver.extent(tuple(a * b for a, b in widths)) is None
 
 
+def test_channels_that_an_engine_pads_are_known_by_the_channels_themselves():
+    widths = [(4, 6), (8, 20), (8, 2), (3, 33)]
+    solver = ExtentSolver(widths)
+    assert solver.extent((16, 32, 16, 48)) == Extent(0, ((1, 1),))
+
+
+def test_a_time_that_was_interrupted_does_not_count(make_profile):
+    profile = make_profile()
+    profile.networks[7].operators[1].us = (50_000.0, 60_000.0)
+    check = errors_of(profile, fit_latency(profile))
+    assert check["mape"] < 0.02
+
+
 def test_too_few_networks_to_tell_decisions_apart_are_an_error():
     with pytest.raises(ConfigurationError, match=r"told apart by at least 3 networks .* --networks"):
         ExtentSolver([(4, 6), (8, 12)])
