@@ -32,6 +32,7 @@ from amc.runtime.call import failure_of, inference, on_device
 from amc.runtime.finite import all_finite
 from amc.runtime.many_inputs import as_inputs
 from amc.runtime.outputs import main_output
+from amc.runtime.statistics import keep_statistics
 from amc.structure import ModelStructure
 from amc.tracing.trace import trace_structure
 from amc.training import FineTuneConfig, TrainConfig, is_chance, train_model
@@ -76,6 +77,7 @@ def prepare(
     check_seed(seed)
     finetune = with_epochs(finetune, data)
     resolve_dtype(dtype, resolve_device(device))
+    keep_statistics(model)
     if device == "auto" and (evaluate is not None or tune is not None):
         device = str(device_of(model))  # the user's own functions were written for it
     if data is not None:

@@ -10,6 +10,7 @@ from torch import nn
 
 from amc.errors import CheckpointError
 from amc.runtime.call import named_tensors
+from amc.runtime.statistics import keep_statistics
 from amc.storage.composition import composed
 from amc.storage.example_input import describe_input
 from amc.storage.fit import WeightsHeader, check_attributes, check_outline, cut_positions
@@ -104,6 +105,7 @@ def rebuild(
         if outline is not None:
             check_outline(outline, plan.tensors, header)
     network = source.build(trust=trust) if model is None else model
+    keep_statistics(network)
     if plan.tensors:
         make_sliceable(network)
     cut = cut_positions(network, plan.tensors)

@@ -181,6 +181,34 @@ class Buffered(ConvNet):
         return x * self.scale
 
 
+class Forgetful(ConvNet):
+    """Norms whose statistics the state dict leaves out, by a buffer that is not persistent."""
+
+    def __init__(self):
+        super().__init__()
+        self.mid = nn.BatchNorm2d(8)
+        for name in ("running_mean", "running_var"):
+            value = getattr(self.mid, name)
+            delattr(self.mid, name)
+            self.mid.register_buffer(name, value, persistent=False)
+
+    def between(self, x):
+        return self.mid(x)
+
+
+def test_statistics_outside_the_state_dict_are_saved_with_the_network(tmp_path):
+    torch.manual_seed(0)
+    network = Forgetful()
+    network.mid.running_mean += torch.randn(8)  # as a training leaves them
+    network.mid.running_var *= 3
+    result = amc.compress(network, (images(), images(40, seed=1)), **QUICK)
+    result.save(tmp_path / "saved")
+    loaded = amc.load(tmp_path / "saved", model=Forgetful())
+    assert not torch.equal(loaded.mid.running_var, torch.ones_like(loaded.mid.running_var))
+    inputs = images(4)[0]
+    torch.testing.assert_close(loaded(inputs), result.model.eval()(inputs))
+
+
 class Video(nn.Module):
     """Convolutions in three dimensions."""
 
