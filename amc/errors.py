@@ -43,6 +43,10 @@ class BudgetError(AmcError):
     """A budget that is malformed or that no allocation can meet."""
 
 
+class InfeasibleBudgetError(BudgetError):
+    """A budget below what the rules of pruning can reach."""
+
+
 class ModelError(AmcError):
     """A network that cannot be built, has invalid weights or has nothing to prune."""
 

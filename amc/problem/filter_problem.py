@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 from amc.costs.budget import Budget
 from amc.costs.cost_model import CostModel
@@ -11,11 +12,21 @@ from amc.errors import ConfigurationError, ModelError
 from amc.problem.decision import Decision, bounded_decision
 from amc.problem.patterns import check_patterns, keep_bounds, matches
 from amc.problem.problem import PruningProblem
+from amc.problem.remedies import with_remedy
 from amc.problem.rounding import step_of
 from amc.structure import ChannelGroup, LayerSpec, ModelStructure
 
 CostOfChannels = Callable[[ModelStructure, Sequence[int]], CostModel]
 """Makes a cost of how many channels some groups keep; see `amc.costs.metrics.Metric.of_channels`."""
+
+
+_REMEDIES: dict[str, dict[str, object]] = {
+    "residual streams too (pruning.residual true)": {"residual": True},
+    "pruning.min_keep_ratio 0.01": {"min_keep_ratio": 0.01},
+    "pruning.min_keep_ratio 0.01 with pruning.residual true": {"min_keep_ratio": 0.01, "residual": True},
+    "pruning.min_keep_ratio 0 with pruning.residual true": {"min_keep_ratio": 0.0, "residual": True},
+}
+"""What may be changed where a budget cannot be met, by how it is written, the mildest first."""
 
 
 def filter_problem(
@@ -54,7 +65,33 @@ def filter_problem(
         ModelError: If there is nothing to prune.
         UnknownNameError: If a pattern matches neither a group nor a layer.
     """
-    bounds = bounds or {}
+    rules = {"min_keep_ratio": min_keep_ratio, "residual": residual}
+    build = partial(
+        _problem,
+        structure,
+        budget,
+        max_keep_ratio=max_keep_ratio,
+        round_to=round_to,
+        bounds=bounds or {},
+        exclude=exclude,
+        measured=measured or {},
+    )
+    return with_remedy(build, rules, _REMEDIES)
+
+
+def _problem(
+    structure: ModelStructure,
+    budget: Budget | None,
+    *,
+    min_keep_ratio: float,
+    max_keep_ratio: float,
+    round_to: int | str,
+    bounds: Mapping[str, tuple[float, float]],
+    exclude: Sequence[str],
+    residual: bool,
+    measured: Mapping[str, CostOfChannels],
+) -> PruningProblem:
+    """Builds the problem; see `filter_problem`."""
     group_names = [name for group in structure.groups for name in _names(group)]
     check_patterns([*exclude, *bounds], [*group_names, *(layer.name for layer in structure.layers)])
     _check_bounds(bounds, structure, residual)
@@ -73,7 +110,7 @@ def filter_problem(
     counted: dict[str, CostOfChannels] = {name: METRICS.get(name).of_channels for name in METRICS.names()}
     return PruningProblem(
         decisions=tuple(decisions),
-        costs={name: make(structure, groups) for name, make in {**counted, **(measured or {})}.items()},
+        costs={name: make(structure, groups) for name, make in {**counted, **measured}.items()},
         layers=tuple(_writing_layer(structure, decision.group) for decision in decisions),
         budget=budget,
         kind="filter",

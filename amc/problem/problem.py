@@ -9,7 +9,7 @@ from functools import cached_property
 from amc.costs.budget import Budget, feasible_share
 from amc.costs.cost_model import CostModel
 from amc.costs.tightest_cost import TightestCost
-from amc.errors import BudgetError, ModelError
+from amc.errors import InfeasibleBudgetError, ModelError
 from amc.problem import projection
 from amc.problem.space import DecisionSpace
 from amc.problem.walk import Walk
@@ -55,11 +55,10 @@ class PruningProblem(DecisionSpace):
             dense, cost = self.costs[metric].dense, smallest[metric]
             if cost > limit:
                 percent = f"did you mean {metric}={limit / 100:g}? " if 1 < limit <= 100 else ""
-                raise BudgetError(
+                raise InfeasibleBudgetError(
                     f"{percent}no allocation costs as little as {limit:,} {metric}: the smallest feasible budget is "
-                    f"{metric}={feasible_share(cost, dense):.4f} ({cost:,} of {dense:,}); raise the budget, let "
-                    "layers be pruned further (a smaller min_keep_ratio, no exclude), or residual streams too "
-                    "(pruning.residual true)"
+                    f"{metric}={feasible_share(cost, dense):.4f} ({cost:,} of {dense:,}); raise the budget, or "
+                    "exclude fewer layers"
                 )
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from math import lcm, prod
 
 from amc.costs.budget import Budget
@@ -11,6 +12,7 @@ from amc.errors import ModelError
 from amc.problem.decision import Decision, bounded_decision
 from amc.problem.patterns import check_patterns, keep_bounds, matches
 from amc.problem.problem import PruningProblem
+from amc.problem.remedies import with_remedy
 from amc.pruning.weight_patterns import WEIGHT_PATTERNS
 from amc.structure import LayerSpec, ModelStructure
 
@@ -55,7 +57,31 @@ def weight_problem(
         ModelError: If there is nothing to prune.
         UnknownNameError: If a pattern of names matches no layer, or the pattern of weights does not exist.
     """
-    bounds = bounds or {}
+    build = partial(
+        _problem,
+        structure,
+        budget,
+        max_keep_ratio=max_keep_ratio,
+        round_to=round_to,
+        bounds=bounds or {},
+        exclude=exclude,
+        pattern=pattern,
+    )
+    return with_remedy(build, {"min_keep_ratio": min_keep_ratio}, {"pruning.min_keep_ratio 0": {"min_keep_ratio": 0.0}})
+
+
+def _problem(
+    structure: ModelStructure,
+    budget: Budget | None,
+    *,
+    min_keep_ratio: float,
+    max_keep_ratio: float,
+    round_to: int,
+    bounds: Mapping[str, tuple[float, float]],
+    exclude: Sequence[str],
+    pattern: str,
+) -> PruningProblem:
+    """Builds the problem; see `weight_problem`."""
     check_patterns([*exclude, *bounds], [layer.name for layer in structure.layers])
     units = WEIGHT_PATTERNS.get(pattern)
     decisions: list[Decision] = []

@@ -1,0 +1,66 @@
+"""A budget that cannot be met is refused with the rules that would meet it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from amc.costs import Budget
+from amc.errors import BudgetError
+from amc.problem import filter_problem, weight_problem
+from amc.tracing.trace import trace_structure
+
+
+class Residual(nn.Module):
+    """A stem and a head around one block: the stream takes most of the FLOPs."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 40, 3, padding=1), nn.Conv2d(40, 4, 1)
+        self.inner, self.outer = nn.Conv2d(40, 20, 3, padding=1), nn.Conv2d(20, 40, 3, padding=1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.head(x + self.outer(self.inner(x).relu()))
+
+
+@pytest.fixture(scope="module")
+def structure():
+    return trace_structure(Residual(), torch.zeros(1, 3, 8, 8))
+
+
+def flops(structure, **rules):
+    """Returns the smallest share of the FLOPs under some rules."""
+    problem = filter_problem(structure, None, **rules)
+    return problem.cost(problem.min_widths, "flops") / structure.dense_flops
+
+
+@pytest.mark.parametrize(
+    ("between", "remedy"),
+    [
+        (({"residual": True}, {}), r"residual streams too \(pruning.residual true\)"),
+        (({"min_keep_ratio": 0.01, "residual": True}, {"residual": True}), "0.01 with pruning.residual true"),
+    ],
+)
+def test_the_mildest_rule_that_reaches_it_is_named(structure, between, remedy):
+    low, high = (flops(structure, **rules) for rules in between)
+    assert low < high
+    with pytest.raises(BudgetError, match=rf"the smallest feasible budget is .*{remedy} would reach it$"):
+        filter_problem(structure, Budget(flops=(low + high) / 2))
+
+
+def test_of_streams_that_are_pruned_already_less_is_to_be_kept(structure):
+    low, high = (flops(structure, residual=True, min_keep_ratio=ratio) for ratio in (0.01, 0.1))
+    with pytest.raises(BudgetError, match=r"exclude fewer layers; pruning.min_keep_ratio 0.01 would reach it$"):
+        filter_problem(structure, Budget(flops=(low + high) / 2), residual=True)
+
+
+def test_what_nothing_reaches_is_said_to_be_so(structure):
+    with pytest.raises(BudgetError, match="no smaller min_keep_ratio would reach it"):
+        filter_problem(structure, Budget(flops=1e-6))
+
+
+def test_weights_too(structure):
+    with pytest.raises(BudgetError, match=r"pruning.min_keep_ratio 0 would reach it"):
+        weight_problem(structure, Budget(params=0.02), min_keep_ratio=0.1)
