@@ -118,7 +118,7 @@ def error_of(words, capsys):
         (["bench", "--curve", "resnet20", "--data.search_images", "0"], "search_images must be at least 1, not 0"),
         (["search", "--agent", "cem:name=1"], "agent 'cem' has no option 'name'"),
         (["export", "run", "--seconds", "-1"], "--seconds must be at least 0, not -1"),
-        (["study", "--agents", "random"], "required: --out"),
+        (["study", "--agents", "random"], "a study needs a folder: give --out DIR"),
         (
             ["study", "--out", "study", "--agents", "random", "--train.epochs", "-1"],
             "epochs must be at least 0, not -1",

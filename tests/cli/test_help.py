@@ -108,7 +108,7 @@ def test_the_defaults_of_an_agent_are_those_shown(capsys):
         name: default for name, default in shown.items() if name != "preset"
     }
     printed = " ".join(help_of(capsys, "search", "--agent=ddpg").split())
-    assert "count as episodes (default: [uniform, erk, shallow, deep])" in printed
+    assert "Unset: uniform, erk, shallow and deep for channels" in printed
     assert "(default: unset)" in printed
 
 
