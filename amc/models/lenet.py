@@ -21,14 +21,10 @@ class LeNet300(nn.Module):
         """
         super().__init__()
         first, second = _WIDTHS
-        self.flatten = nn.Flatten()
-        self.fc1, self.fc2, self.fc3 = (
-            nn.Linear(inputs, first),
-            nn.Linear(first, second),
-            nn.Linear(second, num_classes),
-        )
-        self.relu = nn.ReLU()
-        self.drop1, self.drop2 = nn.Dropout(dropout), nn.Dropout(dropout)
+        self.flatten, self.relu = nn.Flatten(), nn.ReLU()
+        self.fc1, self.drop1 = nn.Linear(inputs, first), nn.Dropout(dropout)
+        self.fc2, self.drop2 = nn.Linear(first, second), nn.Dropout(dropout)
+        self.fc3 = nn.Linear(second, num_classes)
         for layer in (self.fc1, self.fc2, self.fc3):
             nn.init.xavier_normal_(layer.weight)
             nn.init.zeros_(layer.bias)

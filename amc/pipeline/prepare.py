@@ -19,12 +19,11 @@ from amc.data import DataRoles, ImageSet
 from amc.errors import ConfigurationError, DataError, ModelError
 from amc.latency.networks import network_with, on_cpu
 from amc.latency.target import LatencyTarget
+from amc.pipeline.criterion_check import check_criterion
 from amc.pipeline.recorder import Recorder, training_hooks
 from amc.pipeline.rounds import plan_rounds
 from amc.pipeline.task import Task, build_problem, example_of
-from amc.problem import PruningProblem
-from amc.pruning import CRITERIA, Evidence, PruningConfig
-from amc.pruning.criteria.base import removal_order
+from amc.pruning import PruningConfig
 from amc.pruning.schedules import SCHEDULES
 from amc.runtime import device_of, resolve_device, resolve_dtype
 from amc.runtime.blocks import settled
@@ -39,7 +38,7 @@ from amc.training import FineTuneConfig, TrainConfig, is_chance, train_model
 from amc.training.defaults import fitted, with_epochs
 from amc.training.number_format import training_dtype
 from amc.utils.conversion import check_seed
-from amc.utils.options import Chosen, create, spell
+from amc.utils.options import Chosen, spell
 
 _HALF = 0.5  # of the cost: what a schedule is checked with where there is no budget
 _HEAD_RATE, _HEAD_FACTOR = 0.1, 10.0
@@ -92,7 +91,7 @@ def prepare(
         _check_outputs(model, data)
     memory = partial(_memory_cost, model, on_cpu(example)) if budget is not None and MEMORY in budget.bounds else None
     problem = build_problem(structure, budget, pruning, latency, memory)
-    _check_criterion(model, structure, problem, str(pruning.criterion), has_data=data is not None)
+    check_criterion(model, structure, problem, str(pruning.criterion), data, inputs)
     task = Task(
         model=model,
         data=data,
@@ -173,28 +172,6 @@ def _check_finite(data: DataRoles) -> None:
                     f"the {kind} must be finite, but {len(wrong)} of the {len(split)} in the {role} split hold NaN or "
                     f"infinite values, the first at {wrong[0]}; leave them out, or look at what makes them"
                 )
-
-
-def _check_criterion(
-    model: nn.Module, structure: ModelStructure, problem: PruningProblem, name: str, has_data: bool
-) -> None:
-    """Checks that a criterion has what it needs, before work starts.
-
-    Raises:
-        ConfigurationError: If it needs images where there are none, or something that the network has not.
-    """
-    if name == "auto":
-        return
-    criterion = create(CRITERIA[problem.kind], name)
-    if criterion.needs and not has_data:
-        raise ConfigurationError(
-            f"the criterion {name!r} needs data: its {' and '.join(sorted(criterion.needs))} come from calibration "
-            "images; give data, or choose a criterion that looks at weights alone, such as 'l2' or 'magnitude'"
-        )
-    if not criterion.needs and problem.kind == "filter":
-        evidence = Evidence(model, structure)
-        for decision in problem.decisions:
-            removal_order(criterion, structure.groups[decision.group], evidence)
 
 
 def _check_outputs(model: nn.Module, data: DataRoles) -> None:

@@ -60,6 +60,30 @@ def test_criteria_that_need_data_say_so_without(family, criterion, needs):
         task_of(criterion, family)
 
 
+def test_gradients_without_labels_are_told_before_work_starts():
+    task = {"pruning": PruningConfig(criterion="taylor"), "finetune": FineTuneConfig(), "evaluate": lambda model: 0.0}
+    with pytest.raises(ConfigurationError, match=r"'taylor' needs labels: .*calibration= has inputs alone; give data"):
+        prepare(HalfNormalised(), None, Budget(flops=0.9), calibration=torch.rand(20, 3, 8, 8), **task)
+
+
+def test_apoz_without_zeros_in_any_activation_is_told_before_work_starts():
+    def task(activation):
+        model = nn.Sequential(nn.Conv2d(3, 8, 3), activation, nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(128, 4))
+        return prepare(
+            model,
+            None,
+            Budget(flops=0.9),
+            pruning=PruningConfig(criterion="apoz", exclude=("2",)),
+            finetune=FineTuneConfig(),
+            evaluate=lambda model: 0.0,
+            calibration=torch.randn(40, 3, 8, 8),
+        )
+
+    task(nn.ReLU())
+    with pytest.raises(ConfigurationError, match=r"'apoz' counts zero activations, but those of '0' hold none: .*ReLU"):
+        task(nn.Tanh())
+
+
 def test_runs_give_criteria_the_labels_of_the_calibration_split(workshop):
     task = workshop.task
     family = FilterFamily(replace(task, pruning=PruningConfig(criterion="taylor", recovery="none")))

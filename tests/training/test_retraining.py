@@ -57,8 +57,7 @@ def test_dropout_follows_the_layer_behind_it_and_comes_back():
         model.fc3.weight[:, 25:] = 0  # a quarter of a hundred stays
     term = PrunedDropout(dense)
     term.attach(Training(model, torch.optim.SGD(model.parameters(), lr=0.1), 1, 1, 1, torch.zeros(1, 1, 8, 8)))
-    # In the order of the modules both dropouts of this network stand behind its layers.
-    assert (model.drop1.p, model.drop2.p) == (0.25, 0.25)
+    assert (model.drop1.p, model.drop2.p) == (0.5, 0.25)
     term.detach()
     assert (model.drop1.p, model.drop2.p) == (0.5, 0.5)
 
@@ -76,9 +75,9 @@ def test_without_the_dense_network_a_layers_zeros_tell():
 def test_dropout_is_lowered_in_a_training_and_not_after_it(data):
     model = create_model("digits_lenet", seed=0, dropout=0.5)
     seen = []
-    model.drop1.register_forward_pre_hook(lambda module, inputs: seen.append((module.training, module.p)))
+    model.drop2.register_forward_pre_hook(lambda module, inputs: seen.append((module.training, module.p)))
     with torch.no_grad():
         model.fc3.weight[:, 25:] = 0
     fine_tune(model, data, FineTuneConfig(dropout="pruned", **QUICK), device="cpu")
     assert {p for training, p in seen if training} == {0.25}
-    assert model.drop1.p == 0.5
+    assert model.drop2.p == 0.5

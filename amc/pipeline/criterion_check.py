@@ -1,0 +1,67 @@
+"""Whether a criterion has what it needs, told before any work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from amc.data import DataRoles
+from amc.errors import ConfigurationError
+from amc.problem import PruningProblem
+from amc.pruning import CRITERIA, Evidence
+from amc.pruning.criteria.base import removal_order
+from amc.pruning.criteria.evidence import ACTIVATIONS, GRADIENTS
+from amc.runtime.call import on_device
+from amc.runtime.device import device_of
+from amc.structure import ModelStructure
+from amc.utils.options import create
+
+_FEW = 16  # images that show whether activations are ever zero
+
+
+def check_criterion(
+    model: nn.Module,
+    structure: ModelStructure,
+    problem: PruningProblem,
+    name: str,
+    data: DataRoles | None,
+    inputs: Any | None,
+) -> None:
+    """Tries a criterion that looks at weights, or at activations of a few images, and checks that there is the rest.
+
+    Args:
+        model: The dense network, trained or not.
+        structure: Its structure.
+        problem: What is decided.
+        name: The criterion, with its options.
+        data: The data, whose calibration split has labels.
+        inputs: Calibration inputs in its place, without labels; None for none.
+
+    Raises:
+        ConfigurationError: If it needs images or labels where there are none, or something that the network has not.
+    """
+    if name == "auto":
+        return
+    criterion = create(CRITERIA[problem.kind], name)
+    if criterion.needs and data is None and inputs is None:
+        raise ConfigurationError(
+            f"the criterion {name!r} needs data: its {' and '.join(sorted(criterion.needs))} come from calibration "
+            "images; give data, or choose a criterion that looks at weights alone, such as 'l2' or 'magnitude'"
+        )
+    if GRADIENTS in criterion.needs and (data is None or inputs is not None):
+        raise ConfigurationError(
+            f"the criterion {name!r} needs labels: its gradients are those of the loss, and calibration= has inputs "
+            "alone; give data and leave calibration out, or choose a criterion without gradients, such as 'l2'"
+        )
+    if problem.kind != "filter" or criterion.needs - {ACTIVATIONS}:
+        return
+    images = []
+    if criterion.needs:
+        given: Any = inputs
+        if inputs is None and data is not None:
+            given = data.calibration.take(range(min(_FEW, len(data.calibration)))).inputs()
+        images = [on_device(given[:_FEW], device_of(model))]
+    evidence = Evidence(model, structure, images)
+    for decision in problem.decisions:
+        removal_order(criterion, structure.groups[decision.group], evidence)
