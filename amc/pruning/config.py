@@ -26,7 +26,7 @@ class PruningConfig:
             (magnitude without data) for weights.
         recovery: What makes up for the cut before fine-tuning.
         recalibration_images: Calibration images on which the batch norms of a candidate are re-estimated before it is
-            scored; 0 scores it as it is.
+            scored, or, where weights are pruned and refit, its layers are refit in sequence; 0 scores it as it is.
         min_keep_ratio: Smallest share that every layer keeps, 0 to 1; unset: 0.1 of the channels, 0.01 of the weights.
         max_keep_ratio: Largest share that every layer keeps, 0 to 1.
         round_to: Kept channels are a multiple of this (1: any number); auto takes what the device computes at once, 8
