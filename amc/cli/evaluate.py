@@ -9,8 +9,9 @@ import jsonargparse
 
 from amc.cli.command import Command
 from amc.cli.consent import trusted
-from amc.cli.options import add_run_options, find_run, option_value, options_of_run, run_config
+from amc.cli.options import add_run_options, options_of_run, run_config
 from amc.cli.resume import check_started_from
+from amc.cli.words import find_run, option_value
 from amc.errors import ConfigurationError
 
 _UNUSED = (

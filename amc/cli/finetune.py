@@ -11,8 +11,9 @@ import msgspec
 
 from amc.cli.command import Command
 from amc.cli.consent import trusted
-from amc.cli.options import add_output_options, add_run_options, find_run, options_of_run, run_config
+from amc.cli.options import add_output_options, add_run_options, options_of_run, run_config
 from amc.cli.resume import check_started_from, input_of, output_of
+from amc.cli.words import find_run
 from amc.errors import ConfigurationError
 from amc.pipeline.config import RunConfig
 from amc.storage.names import PREPROCESSING, SUMMARY, WEIGHTS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from amc.pipeline.config import DEFAULT_WEIGHTS, RunConfig
 from amc.report.run_folder import NO_DOWNLOAD
 from amc.runtime import resolve_device
 from amc.runtime.blocks import settled
-from amc.storage.names import ARCHITECTURE, CONFIG, DENSE
+from amc.storage.names import CONFIG, DENSE
 from amc.utils.conversion import from_mapping
 
 _METAVARS = {
@@ -57,8 +57,6 @@ _METAVARS = {
     "train.keep": "NAME",
     "train.dtype": "NAME",
 }
-_SWITCHES = ("--resume", "--mix_scores", "--trust", "--help", "--print_config")
-"""Options that take no value."""
 _WITHOUT_EFFECT = (
     "train.distillation",
     "train.temperature",
@@ -178,28 +176,3 @@ def options_of_run(folder: Path) -> list[str]:
     if (folder / DENSE).is_file():
         front += ["--weights", str(folder / DENSE), "--train_first", "false"]
     return front
-
-
-def find_run(words: Sequence[str]) -> Path | None:
-    """Returns the first word that is a folder with a network or a run in it, the values of options left out."""
-    before = ["", *words]
-    folders = (Path(word) for word, last in zip(words, before, strict=False) if not (_is_name(word) or _takes(last)))
-    return next((path for path in folders if (path / ARCHITECTURE).is_file() or (path / CONFIG).is_file()), None)
-
-
-def _is_name(word: str) -> bool:
-    return word.startswith("-")
-
-
-def _takes(word: str) -> bool:
-    """Returns whether a word is an option whose value follows."""
-    return word.startswith("--") and "=" not in word and word not in _SWITCHES
-
-
-def option_value(words: Sequence[str], name: str) -> str | None:
-    """Returns what a command line gives for `--name VALUE` or `--name=VALUE`, or None."""
-    for word, following in zip(words, [*words, ""][1:], strict=True):
-        given, separator, value = word.partition("=")
-        if given == name:
-            return value if separator else following
-    return None

@@ -11,9 +11,10 @@ import jsonargparse
 
 from amc.cli.command import Command
 from amc.cli.consent import trusted
-from amc.cli.options import add_run_options, find_run, options_of_run, run_config
+from amc.cli.options import add_run_options, options_of_run, run_config
 from amc.cli.resume import check_started_from
 from amc.cli.spelling import read_spellings
+from amc.cli.words import find_run
 from amc.packing.settings import PackConfig
 from amc.storage.names import CONFIG, PACKED
 from amc.utils.conversion import from_mapping

@@ -9,7 +9,8 @@ import jsonargparse
 
 from amc.cli.command import Command
 from amc.cli.consent import WORDS
-from amc.cli.options import add_run_options, option_value, run_config
+from amc.cli.options import add_run_options, run_config
+from amc.cli.words import option_value
 from amc.costs.metrics import METRICS
 from amc.errors import ConfigurationError, UnknownNameError
 from amc.storage.names import AGENT_CARD

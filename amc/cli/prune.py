@@ -15,13 +15,12 @@ from amc.cli.consent import WORDS, trusted
 from amc.cli.options import (
     add_output_options,
     add_run_options,
-    find_run,
-    option_value,
     options_of_run,
     run_config,
 )
 from amc.cli.pruned_model import settle_model
 from amc.cli.resume import check_started_from, input_of, output_of
+from amc.cli.words import find_run, option_value
 from amc.costs import Budget
 from amc.errors import BudgetError, ConfigurationError
 from amc.pipeline.config import BudgetConfig, RunConfig, budget_of

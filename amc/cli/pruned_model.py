@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from amc.cli.options import option_value
 from amc.cli.sparsity import is_sparse
+from amc.cli.words import option_value
 from amc.errors import ConfigurationError
 from amc.pipeline.config import RunConfig
 from amc.storage.names import ARCHITECTURE, CONFIG, WEIGHTS

@@ -11,7 +11,7 @@ import jsonargparse
 
 from amc.cli.config_files import read_yaml
 from amc.cli.consent import check_consent
-from amc.cli.options import option_value
+from amc.cli.words import option_value
 from amc.errors import ConfigurationError, RunFolderError
 from amc.pipeline.config import RunConfig, as_mapping, with_absolute_paths
 from amc.report.origin import Origin

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,7 @@ def level_of(part):
     return next(index for index, level in enumerate(ORDER) if part in level)
 
 
+@cache
 def sources():
     files = sorted(file for package in ("amc", "envs", "agents") for file in (ROOT / package).rglob("*.py"))
     assert len(files) > 30
@@ -105,9 +107,48 @@ def modules_imported(file):
 
 
 def test_no_two_modules_import_each_other():
-    graph = {module_name(file): modules_imported(file) for file in sources() if module_name(file) != FRONT}
+    graph = import_graph(sources())
     pairs = [(one, other) for one, others in graph.items() for other in others if one < other and one in graph[other]]
     assert not pairs
+
+
+def cycles(graph):
+    """Returns the strongly connected components of more than one module (Tarjan 1972), each sorted."""
+    index, low, stack, found = {}, {}, [], []
+
+    def visit(module):
+        index[module] = low[module] = len(index)
+        stack.append(module)
+        for other in sorted(graph.get(module, ())):
+            if other not in index:
+                visit(other)
+            if other in stack:
+                low[module] = min(low[module], low[other])
+        if low[module] == index[module]:
+            component = stack[stack.index(module) :]
+            del stack[stack.index(module) :]
+            if len(component) > 1:
+                found.append(sorted(component))
+
+    for module in sorted(graph):
+        if module not in index:
+            visit(module)
+    return found
+
+
+def import_graph(files):
+    """Returns the modules that each file imports, the front door left out."""
+    return {module_name(file): modules_imported(file) for file in files if module_name(file) != FRONT}
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    assert cycles(import_graph(sources())) == []
+
+
+def test_a_circle_of_three_modules_would_be_found():
+    graph = {"a": {"b"}, "b": {"c", "leaf"}, "c": {"a"}, "leaf": set(), "above": {"a"}}
+    assert cycles(graph) == [["a", "b", "c"]]
+    assert cycles({**graph, "c": {"leaf"}}) == []
 
 
 def test_a_wrong_import_would_be_found():

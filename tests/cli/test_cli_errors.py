@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from amc.cli.main import main
-from amc.cli.options import find_run
+from amc.cli.words import find_run
 from amc.errors import ModelError
 from amc.models import create_model
 
