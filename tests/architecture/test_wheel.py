@@ -1,6 +1,7 @@
 """The wheel holds everything that a run needs, and works from an empty folder."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -16,7 +17,12 @@ pytest.importorskip("setuptools", minversion="68")
 def installed(tmp_path_factory):
     """Builds the wheel and unpacks it, as pip would."""
     place = tmp_path_factory.mktemp("wheel")
-    build = ("--no-deps", "--no-build-isolation", "--quiet", "--wheel-dir", str(place / "wheels"), str(ROOT))
+    source = place / "source"  # setuptools leaves a folder behind where it builds
+    for name in ("amc", "envs", "agents", "configs"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    build = ("--no-deps", "--no-build-isolation", "--quiet", "--wheel-dir", str(place / "wheels"), str(source))
     subprocess.run([sys.executable, "-m", "pip", "wheel", *build], check=True, capture_output=True, timeout=300)
     (wheel,) = (place / "wheels").glob("*.whl")
     assert wheel.name.startswith("amc_compress-")
