@@ -16,7 +16,7 @@ import torch_pruning
 from torch import nn
 
 import amc
-from amc.costs.counting import counted
+from amc.costs.metrics import counted
 from amc.data import DataConfig, DataRoles, load_data
 from amc.training import evaluate
 
