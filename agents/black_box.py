@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agents.episodes import EpisodeLog, applied_ratios, play_ratios
+from agents.guides import guides_of, heuristic
 from agents.protocol import OnEpisode, SearchResult, check_episodes, problem_of
 
 if TYPE_CHECKING:
@@ -19,6 +21,14 @@ Vector = NDArray[np.float64]
 
 class AskTell(Protocol):
     """A strategy that proposes vectors in [0, 1]^n and learns from their rewards."""
+
+    def begin(self, known: Sequence[tuple[Vector, float]]) -> None:
+        """Takes vectors whose rewards are known before the first is asked for.
+
+        Args:
+            known: Vectors as they were applied, each with its reward; at least one.
+        """
+        ...
 
     def ask(self) -> Vector:
         """Returns the next vector of pruning ratios, shape `(decisions,)`."""
@@ -43,6 +53,23 @@ class BlackBoxAgent(ABC):
     """
 
     name: ClassVar[str]
+    warm_start: tuple[str, ...] | None = ()
+    """Heuristics whose allocations are played first, those of DDPG if None; they count as episodes. An agent that
+    has some needs a strategy with `begin`."""
+
+    def start_from(self, names: Sequence[str] | None) -> None:
+        """Takes the heuristics whose allocations are played first.
+
+        Args:
+            names: Their names, an empty tuple for none; None for those that DDPG starts from.
+
+        Raises:
+            UnknownNameError: If there is no such agent.
+            ConfigurationError: If one is no heuristic.
+        """
+        for name in names or ():
+            heuristic(name, self.name)
+        self.warm_start = None if names is None else tuple(names)
 
     @abstractmethod
     def strategy(self, decisions: int, episodes: int, seed: int) -> AskTell:
@@ -61,8 +88,19 @@ class BlackBoxAgent(ABC):
         check_episodes(episodes)
         log = EpisodeLog(on_episode)
         strategy = self.strategy(len(problem_of(env).decisions), episodes, seed)
-        for _ in range(episodes):
+        known: list[tuple[Vector, float]] = []
+        for ratios in guides_of(env, self.warm_start, self.name)[:episodes]:
+            result = play_ratios(env, ratios, log)
+            known.append((applied_ratios(env, result), result.reward))
+        if known:
+            strategy.begin(known)
+        for _ in range(episodes - len(known)):
             asked = strategy.ask()
             result = play_ratios(env, asked, log)
             strategy.tell(asked, applied_ratios(env, result), result.reward)
         return log.result()
+
+
+def best_of(known: Sequence[tuple[Vector, float]]) -> Vector:
+    """Returns the vector with the highest reward, the first of equals."""
+    return max(known, key=lambda pair: pair[1])[0]

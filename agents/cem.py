@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 
-from agents.black_box import AskTell, BlackBoxAgent, Vector
+from agents.black_box import AskTell, BlackBoxAgent, Vector, best_of
 from amc.errors import ConfigurationError
 
 
@@ -28,6 +29,7 @@ class CrossEntropyMethod(BlackBoxAgent):
         sigma: float = 0.25,
         smoothing: float = 0.7,
         min_sigma: float = 0.02,
+        warm_start: tuple[str, ...] | None = None,
     ) -> None:
         """Takes the method's settings.
 
@@ -38,6 +40,8 @@ class CrossEntropyMethod(BlackBoxAgent):
             sigma: Standard deviation of every pruning ratio at the start.
             smoothing: Weight of the refitted mean and deviation against the previous ones, in (0, 1].
             min_sigma: The deviations never fall below this.
+            warm_start: Heuristics whose allocations are played first; the best of them is the mean at the start. Unset:
+                those of DDPG; an empty list for none.
 
         Raises:
             ConfigurationError: If a setting is out of its range.
@@ -51,6 +55,7 @@ class CrossEntropyMethod(BlackBoxAgent):
         if sigma <= 0 or min_sigma < 0:
             raise ConfigurationError(f"cem: deviations must be positive, not sigma={sigma}, min_sigma={min_sigma}")
         self.population, self.elites = population, max(1, round(elite_fraction * population))
+        self.start_from(warm_start)
         self.mean, self.sigma, self.smoothing, self.min_sigma = mean, sigma, smoothing, min_sigma
 
     def strategy(self, decisions: int, episodes: int, seed: int) -> AskTell:
@@ -67,6 +72,9 @@ class _CrossEntropyStrategy:
         self._mean = np.full(decisions, settings.mean)
         self._sigma = np.full(decisions, settings.sigma)
         self._generation: list[tuple[float, Vector]] = []
+
+    def begin(self, known: Sequence[tuple[Vector, float]]) -> None:
+        self._mean = best_of(known)
 
     def ask(self) -> Vector:
         return np.clip(self._generator.normal(self._mean, self._sigma), 0.0, 1.0)

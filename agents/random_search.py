@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -14,6 +15,18 @@ class RandomSearch(BlackBoxAgent):
 
     name: ClassVar[str] = "random"
 
+    def __init__(self, warm_start: tuple[str, ...] | None = ()) -> None:
+        """Takes the start.
+
+        Args:
+            warm_start: Heuristics whose allocations are played first; none unless they are named, as random search is
+                what the others are measured against.
+
+        Raises:
+            ConfigurationError: If `warm_start` names what is no heuristic.
+        """
+        self.start_from(warm_start)
+
     def strategy(self, decisions: int, episodes: int, seed: int) -> AskTell:
         """Creates the strategy of one search; see `BlackBoxAgent.strategy`."""
         return _UniformStrategy(decisions, seed)
@@ -25,6 +38,9 @@ class _UniformStrategy:
     def __init__(self, decisions: int, seed: int) -> None:
         self._decisions = decisions
         self._generator = np.random.default_rng(seed)
+
+    def begin(self, known: Sequence[tuple[Vector, float]]) -> None:
+        pass
 
     def ask(self) -> Vector:
         return self._generator.random(self._decisions)

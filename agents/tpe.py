@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
@@ -21,13 +21,21 @@ class Tpe(BlackBoxAgent):
 
     name: ClassVar[str] = "tpe"
 
-    def __init__(self, startup_trials: int = 10, multivariate: bool = False) -> None:
+    def __init__(
+        self, startup_trials: int = 10, multivariate: bool = False, warm_start: tuple[str, ...] | None = None
+    ) -> None:
         """Takes the sampler's settings.
 
         Args:
             startup_trials: Random episodes before the estimator is used.
             multivariate: Whether to estimate the ratios jointly; slower.
+            warm_start: Heuristics whose allocations are played first and are trials like others. Unset: those of DDPG;
+                an empty list for none.
+
+        Raises:
+            ConfigurationError: If `warm_start` names what is no heuristic.
         """
+        self.start_from(warm_start)
         self.startup_trials, self.multivariate = startup_trials, multivariate
 
     def strategy(self, decisions: int, episodes: int, seed: int) -> AskTell:
@@ -52,6 +60,14 @@ class _TpeStrategy:
         self._study = study
         self._names = [f"ratio_{index}" for index in range(decisions)]
         self._trial: optuna.Trial | None = None
+
+    def begin(self, known: Sequence[tuple[Vector, float]]) -> None:
+        ranges: dict[str, optuna.distributions.BaseDistribution] = {
+            name: optuna.distributions.FloatDistribution(0.0, 1.0) for name in self._names
+        }
+        for vector, reward in known:
+            values = dict(zip(self._names, vector.tolist(), strict=True))
+            self._study.add_trial(optuna.create_trial(params=values, distributions=ranges, value=reward))
 
     def ask(self) -> Vector:
         self._trial = self._study.ask()

@@ -15,10 +15,11 @@ from agents.ddpg.config import DDPGConfig
 from agents.ddpg.exploration import Schedule
 from agents.ddpg.policy_state import POLICY_FORMAT, PolicyState
 from agents.ddpg.state import TrainedState, capture, restore
-from agents.episodes import EpisodeLog, ratios_of
+from agents.episodes import EpisodeLog
+from agents.guides import guides_of, heuristic
 from agents.learning import Policy, play_policy
 from agents.learnt_task import LearntTask
-from agents.protocol import EpisodeResult, OnEpisode, SearchResult, check_episodes, problem_of
+from agents.protocol import EpisodeResult, OnEpisode, SearchResult, check_episodes
 from agents.sb3.callback import EpisodeCallback
 from amc.errors import ConfigurationError
 from amc.utils.random_state import isolated_random_state
@@ -26,7 +27,6 @@ from amc.utils.random_state import isolated_random_state
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from agents.heuristics.base import OneShot
     from agents.protocol import AllocationEnv
 
 
@@ -57,7 +57,7 @@ class DDPGAgent:
         """
         self.config = DDPGConfig() if config is None else config
         for name in self.config.warm_start or ():
-            heuristic(name)  # refuses what is wrong before anything takes time
+            heuristic(name, "ddpg")  # refuses what is wrong before anything takes time
         self.initial = initial
         self.trained: TrainedState | PolicyState | None = None
 
@@ -167,36 +167,12 @@ def load(path: str | Path) -> DDPGAgent:
 
 
 def guides(env: AllocationEnv, config: DDPGConfig) -> list[NDArray[np.float64]]:
-    """Returns the pruning ratios of the heuristics that are played first, shape `(decisions,)` each.
+    """Returns the pruning ratios of the heuristics that are played first; see `agents.guides.guides_of`.
 
     Raises:
-        ConfigurationError: If one that was asked for looks at what the evaluator does not know; one of the defaults is
-            left out then.
+        ConfigurationError: If one that was asked for looks at what the evaluator does not know.
     """
-    found = []
-    for name in config.played_first(problem_of(env).kind):
-        try:
-            found.append(ratios_of(env, heuristic(name).plan(env, 1)))
-        except ConfigurationError:
-            if config.warm_start is not None:
-                raise
-    return found
-
-
-def heuristic(name: str) -> OneShot:
-    """Returns the heuristic of a name.
-
-    Raises:
-        UnknownNameError: If there is no such agent.
-        ConfigurationError: If an agent of that name is no heuristic.
-    """
-    from agents.heuristics.base import OneShot
-    from agents.registry import AGENTS
-
-    agent = AGENTS.get(name)()
-    if not isinstance(agent, OneShot) or agent.measures:
-        raise ConfigurationError(f"ddpg: warm_start takes heuristics such as 'uniform', not {name!r}")
-    return agent
+    return guides_of(env, config.warm_start, "ddpg")
 
 
 def create(preset: Literal["default", "paper"] = "default", **options: Any) -> DDPGAgent:

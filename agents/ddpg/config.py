@@ -150,10 +150,6 @@ class DDPGConfig:
         if self.warmup_episodes < 0:
             raise ConfigurationError(f"ddpg: warmup_episodes must not be negative, not {self.warmup_episodes}")
 
-    def played_first(self, kind: str) -> tuple[str, ...]:
-        """Returns the heuristics that are played first in problems of a kind, `"filter"` or `"weight"`."""
-        return _WARM_STARTS[kind] if self.warm_start is None else self.warm_start
-
     def warmup(self, episodes: int) -> int:
         """Returns the warm-up episodes of a search of `episodes` episodes."""
         return min(self.warmup_episodes, int(episodes * self.warmup_fraction))
@@ -166,10 +162,6 @@ class DDPGConfig:
         return min(1.0, float((self.final_sigma / sigma) ** (1 / max(1, steps)))), min(sigma, self.final_sigma)
 
 
-_WARM_STARTS = {
-    "filter": ("uniform", "erk", "shallow", "deep"),
-    "weight": ("uniform", "erk", "lamp", "global", "dp"),
-}
 _LARGEST_SIGMA = 10
 """On [0, 1] the truncated normal is as good as uniform long before, and ever fewer draws would fall inside."""
 _POSITIVE = (

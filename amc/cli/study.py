@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from amc.pipeline.config import RunConfig
 
 _UNUSED = ("agent", "episodes", "compare", "budget", "untrained", "policy")
-_AGENTS = ["ddpg", "random", "cem", "cmaes", "tpe", "greedy", "uniform", "erk", "shallow", "deep"]
+_AGENTS = ["ddpg", "ddpg:warm_start=[]", "random", "cem", "cmaes", "tpe", "greedy", "uniform", "erk", "shallow", "deep"]
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
