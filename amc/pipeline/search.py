@@ -12,6 +12,7 @@ import gymnasium
 import envs
 from agents import AGENTS, Agent, EpisodeResult, SearchResult, check_plan, create_agent
 from agents.episodes import EpisodeLog
+from agents.heuristics.base import OneShot
 from agents.learning import LearningAgent
 from agents.learnt_task import LearntTask, best_for
 from agents.loading import load_agent
@@ -210,14 +211,15 @@ def search_policy(
     replay = _Replay(race or evaluator, recorder.recorded_episodes(), race)
     env = make_env(problem, replay, config)
     best, ends = float("-inf"), ends or (config.candidates,)
-    with recorder.stage(title, ends[-1], "episodes") as advance:
+    count = 1 if isinstance(agent, OneShot) else ends[-1]
+    with recorder.stage(title, count, "episodes") as advance:
 
         def on_episode(result: EpisodeResult) -> None:
             nonlocal best
             best = max(best, result.reward)
             recorder.on_episode(replay.as_recorded(result))
             stop_here()
-            advance((result.episode + 1) / ends[-1], f"reward {result.reward:.4f}, best {best:.4f}")
+            advance((result.episode + 1) / count, f"reward {result.reward:.4f}, best {best:.4f}")
 
         with deferring_stops():
             agent, played = _play(agent, env, config.seed, ends, on_episode)
