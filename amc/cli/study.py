@@ -78,6 +78,13 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         default=[],
         help="Print the table of methods of these folders, and of all below them; nothing is measured.",
     )
+    add(
+        "--plot",
+        metavar="DIR",
+        type=str | None,
+        default=None,
+        help="With --tabulate: folder for figures of the accuracy over the budgets.",
+    )
 
 
 def run(options: jsonargparse.Namespace) -> None:
@@ -87,12 +94,11 @@ def run(options: jsonargparse.Namespace) -> None:
         AmcError: If an option, the data, the network or the folder cannot be used.
     """
     from amc.report.origin import RunInterrupted
-    from amc.study.methods_table import methods_table, study_files
     from amc.study.study_folder import working_in
     from amc.utils.durable_files import write_text
 
     if options.tabulate:
-        print(methods_table(study_files(map(Path, options.tabulate))), end="")
+        _tabulate(options)
         return
     _check(options)
     config, folder = run_config(options), Path(options.out)
@@ -113,6 +119,22 @@ def run(options: jsonargparse.Namespace) -> None:
         from amc.cli.setup import display
 
         display(options).say(f"the report: {folder / REPORT}")
+
+
+def _tabulate(options: jsonargparse.Namespace) -> None:
+    """Prints the table of methods, and draws them over the budgets."""
+    from amc.report.figures.figure import write_figures
+    from amc.report.figures.of_studies import trade_off
+    from amc.study.methods_table import methods_table, records_by_method, study_files
+
+    files = study_files(map(Path, options.tabulate))
+    print(methods_table(files), end="")
+    if options.plot is None:
+        return
+    figures = [trade_off(records_by_method(files), measure) for measure in ("pruned", "finetuned")]
+    written = write_figures([figure for figure in figures if figure is not None], Path(options.plot), ["png"])
+    if not written:
+        raise ConfigurationError("--plot draws accuracy over budgets, and there is one budget alone; leave it out")
 
 
 def _check(options: jsonargparse.Namespace) -> None:

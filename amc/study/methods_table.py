@@ -25,6 +25,7 @@ from amc.utils.registry import Registry
 
 REFIT = "sequential"
 """The recovery that stands in the columns of the refit; any other is the method's own."""
+_SEED = re.compile(r"-seed\d+$")
 _ARXIV = re.compile(r"\b(\d{4}\.\d{4,5})\b")
 _HEADING = (
     "method", "paper", "needs", "kept", "seeds", "time, s",
@@ -69,6 +70,17 @@ def methods_table(files: Iterable[Path]) -> str:
             (row.refit if pruning["recovery"].startswith(REFIT) else row.own).append(record)
     body = [_cells(name, metric, budget, row) for (name, metric, budget), row in rows.items()]
     return markdown(_HEADING, body)
+
+
+def records_by_method(files: Iterable[Path]) -> list[dict[str, Any]]:
+    """Returns the cells of studies with the name of the method, that of its folder without the seed, as their agent.
+
+    Raises:
+        RunFolderError: If a file holds no study.
+    """
+    return [
+        {**record, "agent": _SEED.sub("", file.resolve().parent.name)} for file in files for record in _records_of(file)
+    ]
 
 
 def study_files(folders: Iterable[Path]) -> list[Path]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 
 from amc.cli.main import main
 from amc.errors import ConfigurationError, RunFolderError
 from amc.pipeline.config import RunConfig
-from amc.study.methods_table import methods_table, study_files
+from amc.study.methods_table import methods_table, records_by_method, study_files
 from amc.study.tables import mean_with_interval
 from amc.study.variations import variations_of
 from amc.utils.json_lines import line_of
@@ -49,6 +51,23 @@ def test_a_row_a_method_with_its_own_recovery_beside_the_refit(tmp_path):
     assert "2010.07611" in rows["`lamp`"][0]
     assert rows["`taylor` + `slimming:strength=0.1`"][1] == "gradients, training"
     assert rows["`elimination`"][5:] == ["50.00", "80.00", "-", "-"]
+
+
+def test_accuracy_over_budgets_is_drawn_with_the_names_of_the_folders(tmp_path, capsys):
+    for name in ("ticket", "control"):
+        for seed in (0, 1):
+            place = tmp_path / f"{name}-seed{seed}"
+            figures = [{"budget": budget, "finetuned": 80.0 + seed} for budget in (0.5, 0.1)]
+            cells = [study_of(tmp_path / f"{name}{seed}{figure['budget']}", figure).read_text() for figure in figures]
+            study_of(place).write_text("".join(cells))
+    folders = [str(place) for place in sorted(tmp_path.glob("*-seed*"))]
+    assert {record["agent"] for record in records_by_method(study_files(map(Path, folders)))} == {"ticket", "control"}
+    assert main(["study", "--tabulate", *folders, "--plot", str(tmp_path / "plots")]) == 0
+    assert "`l1`" in capsys.readouterr().out
+    assert (tmp_path / "plots" / "trade-off-finetuned.png").read_bytes().startswith(b"\x89PNG")
+    one = study_of(tmp_path / "one")
+    assert main(["study", "--tabulate", str(one), "--plot", str(tmp_path / "plots")]) == 2
+    assert "one budget alone" in capsys.readouterr().err
 
 
 def test_files_that_are_no_studies_are_named(tmp_path):

@@ -31,7 +31,7 @@ class L1Norm:
 
 
 class L2Norm:
-    """Euclidean norm of the filters that write a channel; otherwise as `L1Norm`."""
+    """Euclidean norm of the filters that write a channel; otherwise as `L1Norm` (arXiv:1608.08710)."""
 
     needs: ClassVar[Needs] = frozenset()
 
