@@ -1,4 +1,4 @@
-"""How many channels a device computes at once, and the spelling of the option that follows it.
+"""How many channels a device computes at once, and the spelling of the option that uses it.
 
 A committed table rather than a measurement: it must give the same widths in every run of the same seed.
 """

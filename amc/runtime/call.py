@@ -1,4 +1,4 @@
-"""Running a network on an example of any form: a tensor, a tuple of positional or a mapping of keyword arguments."""
+"""Running a network on an example of any form: a tensor, a tuple of positional arguments, or a mapping."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def call(model: nn.Module, example_input: ExampleInput | Inputs) -> Any:
 
 
 def input_of(inputs: Sequence[Any], named: Mapping[str, Any]) -> Tensor:
-    """Returns what a layer such as a convolution is called with, by place or by name, as its hooks see it."""
+    """Returns the input of a layer such as a convolution, positional or by keyword, as its hooks see it."""
     tensor: Tensor = inputs[0] if inputs else named["input"]
     return tensor
 
@@ -39,7 +39,7 @@ def on_device(value: Any, device: torch.device) -> Any:
 
 
 _CACHES = ("past_key_values", "cache")
-"""What language models return for their own next call: no output that anybody reads, and narrower after a cut."""
+"""What language models return for their own next call: not an output for the caller, and narrower after a cut."""
 
 
 def tensors_in(value: Any) -> list[Tensor]:
@@ -68,11 +68,11 @@ def _walk(value: Any, seen: set[int]) -> Iterator[Tensor]:
 
 
 def move(model: nn.Module, *, memory_format: torch.memory_format | None = None, **where: Any) -> None:
-    """Moves a network in place, as `nn.Module.to` does, but buffers that several modules share stay shared.
+    """Moves a network in place, as `nn.Module.to` does, but keeps shared buffers shared.
 
     Args:
         model: The network.
-        memory_format: Layout of tensors with four axes; all others keep theirs, those of 3-D convolutions too.
+        memory_format: Layout of tensors with four axes; all others, including those of 3-D convolutions, keep theirs.
         where: Device and number format.
     """
     places = buffer_places(model).values()
@@ -87,7 +87,7 @@ def move(model: nn.Module, *, memory_format: torch.memory_format | None = None, 
 
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Returns a network's parameters and buffers by name, those that its `state_dict` leaves out too."""
+    """Returns a network's parameters and buffers by name, including those that its `state_dict` leaves out."""
     return dict(model.named_parameters()) | dict(model.named_buffers())
 
 
@@ -122,14 +122,15 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 def inference(model: nn.Module) -> Iterator[None]:
     """Runs a network in evaluation mode and without gradients; see `evaluation_mode`.
 
-    Not in PyTorch's inference mode: what the network makes on first use and keeps must do for training too.
+    PyTorch's inference mode is not used: tensors that the network makes on first use and keeps must also serve in
+    training.
     """
     with evaluation_mode(model), torch.no_grad():
         yield
 
 
 def failure_of(model: nn.Module, example_input: ExampleInput) -> Exception | None:
-    """Runs a network once; returns what its layers raise, None if it runs."""
+    """Runs a network once; returns the exception that it raises, None if it runs."""
     try:
         with inference(model):
             call(model, example_input)

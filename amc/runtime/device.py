@@ -68,7 +68,7 @@ def resolve_dtype(
 
 
 def bfloat16_pays(device: torch.device) -> bool:
-    """Returns whether a device computes bfloat16 in hardware, and so faster than float32."""
+    """Returns whether a device has bfloat16 in hardware, which makes it faster than float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return device.type == "cpu" and _cpu_has_bfloat16()

@@ -9,7 +9,8 @@ from torch import Tensor
 def all_finite(tensor: Tensor) -> bool:
     """Returns whether no element is NaN or infinite.
 
-    A finite sum proves it, and costs far less than a look at every element; finite elements may have an infinite sum.
+    A finite sum proves it, and costs far less than checking every element; finite elements may still have an infinite
+    sum.
     """
     values = tensor.detach()
     if values.element_size() == 1:  # PyTorch sums no floats of eight bits

@@ -41,7 +41,7 @@ class Latency:
     def speed_up_over(self, slower: Latency) -> float:
         """Returns how many times faster this network is than another one that was timed in the same rounds.
 
-        The median over the rounds of the ratio of both times: what slows a whole round cancels out.
+        The median over the rounds of the ratio of both times: anything that slows a whole round cancels out.
         """
         pairs = zip(slower.times_ms, self.times_ms, strict=True)
         return float(numpy.median([other / max(own, 1e-9) for other, own in pairs]))
@@ -57,10 +57,10 @@ def measure_latency(
     advance: Progress = silent,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[Latency]:
-    """Times networks in turn, so that whatever else the machine does slows all of them alike.
+    """Times networks in turn, so that other load on the machine slows all of them alike.
 
-    In every round each network runs once, in an order that is reversed from round to round. Runs before the first
-    round warm caches and memory up and are not counted.
+    In every round each network runs once, in an order that is reversed from round to round. Runs before the first round
+    warm up caches and memory, and are not counted.
 
     Args:
         models: Networks by name; each takes an input like `example`.

@@ -1,4 +1,4 @@
-"""Channels-last where a network's code takes it: `x.view(len(x), -1)` does not."""
+"""Channels-last where a network's code supports it; `x.view(len(x), -1)`, for example, does not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from amc.runtime.call import inference, move
 
 
 class AnyLayout:
-    """Runs a network on channels-last images, and from the first time that it cannot on contiguous ones."""
+    """Runs a network on channels-last images; once that fails, on contiguous ones from then on."""
 
     def __init__(self, model: nn.Module) -> None:
         """Takes the network, whose own tensors stay as they are."""

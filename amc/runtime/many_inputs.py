@@ -15,7 +15,7 @@ from amc.errors import DataError
 class Inputs:
     """A batch of inputs: a tuple of positional or a mapping of keyword arguments, whose tensors share their first axis.
 
-    It has of a tensor what calibration needs: a length, slices, `flip(0)`, `to` and `device`.
+    It offers the part of a tensor's interface that calibration needs: a length, slices, `flip(0)`, `to` and `device`.
 
     Attributes:
         value: The arguments.
@@ -69,7 +69,7 @@ def as_inputs(data: Any) -> Tensor | Inputs:
     """Makes calibration inputs of a tensor, a tuple, a mapping, or an iterable of batches of these.
 
     Raises:
-        DataError: If there are none, or they do not go together.
+        DataError: If there are none, or they do not fit together.
     """
     if isinstance(data, Tensor):
         return data

@@ -1,4 +1,4 @@
-"""Forward passes in smaller batches where memory does not suffice for a whole one."""
+"""Forward passes in smaller batches where there is not enough memory for a whole one."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from amc.errors import ModelError
 from amc.runtime.call import first_line
 
 _WORDS = ("out of memory", "can't allocate memory", "not enough memory")
-"""What PyTorch says on CUDA and on the CPU."""
+"""PyTorch's messages on CUDA and on the CPU."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Returns whether an error says that memory does not suffice."""
+    """Returns whether an error means that memory ran out."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)
 
 
 class BatchesThatFit:
-    """Runs batches whole, and from where memory does not suffice in halves, quarters and so on; says so once a size."""
+    """Runs whole batches, and halves, quarters and so on once memory runs out; warns once per size."""
 
     def __init__(self) -> None:
         """Starts with whole batches."""
@@ -37,7 +37,7 @@ class BatchesThatFit:
             batch: Inputs `(N, ...)`.
 
         Raises:
-            ModelError: If memory does not suffice for one input.
+            ModelError: If there is not enough memory for one input.
         """
         while True:
             size = len(batch) if self._most is None else min(self._most, len(batch))

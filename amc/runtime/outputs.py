@@ -1,4 +1,4 @@
-"""The tensor that counts in what a network returns."""
+"""The main tensor among a network's outputs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from amc.errors import ModelError
 
 _NAMES = ("logits", "out", "output", "prediction", "predictions")
-"""Under what name networks return their main output: `transformers`, torchvision's segmentation, and others."""
+"""Names under which networks return their main output: `transformers`, torchvision's segmentation, and others."""
 
 
 def main_output(output: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""Taking a network out of what it is wrapped in, and refusing what is no plain network, in one place."""
+"""Unwrapping a network, and rejecting anything that is not a plain network, in one place."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """Returns the network that wrappers hold, itself rid of wrappers.
 
     `torch.compile`, `DataParallel`, `DistributedDataParallel` and `AveragedModel` are taken off, in place where a part
-    of the network is wrapped; what was compiled in place runs as it was written from then on. Masks of
+    of the network is wrapped; a module that was compiled in place runs its original code from then on. Masks of
     `torch.nn.utils.prune` become zeros in the weights.
     """
     model = _inside(model)
@@ -96,7 +96,7 @@ def _inside(model: nn.Module) -> nn.Module:
 
 
 def _check_module(name: str, module: nn.Module) -> None:
-    """Refuses a part of a network that is no Python module in floating point.
+    """Rejects a part of a network that is not a Python module in floating point.
 
     Raises:
         ModelError: If it is scripted, exported, quantised or sharded.

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silences the warnings and log lines of the exporters; what matters of them is checked on the outputs."""
+    """Silences the warnings and log lines of the exporters; the outputs are checked for anything that matters."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

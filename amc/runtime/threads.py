@@ -1,4 +1,4 @@
-"""How many threads compute, chosen by a measurement, and results that do not depend on it."""
+"""The number of threads, chosen by a measurement, and results that do not depend on it."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def computing_with(threads: int | None = None) -> Iterator[None]:
 
 @contextmanager
 def deterministic_algorithms(wanted: bool = True) -> Iterator[None]:
-    """Computes, where it is wanted, in an order that no number of threads and no run of a GPU changes.
+    """Computes, if asked to, in an order that is the same for any number of threads and in every run on a GPU.
 
     On the CPU that takes one thread (see `computing_with`), as PyTorch splits sums among threads. On CUDA, operators
-    that have no such algorithm warn, and what they compute may differ.
+    without such an algorithm warn, and their results may differ.
     """
     if not wanted:
         yield
@@ -49,12 +49,12 @@ def deterministic_algorithms(wanted: bool = True) -> Iterator[None]:
 
 
 def fastest_threads(run: Callable[[], object], *, clock: Callable[[], float] = time.perf_counter) -> int:
-    """Returns the number of threads with which something runs fastest: all that there are now, or one.
+    """Returns the number of threads with which something runs fastest: all current threads, or one.
 
-    Beside other programs, threads wait for one another, and one alone is often faster by far; on small tensors always.
+    On a busy machine threads wait for one another, and a single one is often far faster; on small tensors it always is.
 
     Args:
-        run: What is to be fast, such as a forward pass; it is run up to eight times, for about 0.3 s.
+        run: The work to time, such as a forward pass; it is run up to eight times, for about 0.3 s.
         clock: Returns seconds; for tests.
     """
     most = torch.get_num_threads()
@@ -69,7 +69,7 @@ def fastest_threads(run: Callable[[], object], *, clock: Callable[[], float] = t
 
 
 def _mean_seconds(run: Callable[[], object], end: float, clock: Callable[[], float]) -> float:
-    """Returns how long a run takes, of three or as many as end in time; one at least."""
+    """Returns how long a run takes, over three runs or as many as finish in time; at least one."""
     times: list[float] = []
     while len(times) < _RUNS and (not times or clock() < end):
         start = clock()

@@ -1,4 +1,4 @@
-"""The card of a trained agent: what it was trained on and how far it came, for people and for `amc policy show`."""
+"""The card of a trained agent: what it was trained on and how well it did, for people and for `amc policy show`."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def rebuild(
         model: The dense network, which is changed in place; built from the record's source if None.
         trust: Whether code that the source names may be run; see `ModelSource.build`.
         header: The header of the weights file. A network that is built by name is checked against it first, without
-            values, so that it takes no more memory than the file bears out.
+            values, so that it takes no more memory than the file justifies.
 
     Raises:
         ConsentError: If the source names code, and neither a network nor `trust` is given.
@@ -125,7 +125,7 @@ class _Source(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Plan(msgspec.Struct):
-    """What of a record a network is rebuilt from."""
+    """The part of a record that a network is rebuilt from."""
 
     source: _Source
     tensors: dict[str, dict[Annotated[str, msgspec.Meta(pattern="^[0-9]{1,2}$")], str]]
@@ -133,7 +133,7 @@ class Plan(msgspec.Struct):
 
 
 def _check_format(held: object) -> None:
-    """Refuses records of another format, each with its remedy.
+    """Rejects records of another format, each with its remedy.
 
     Raises:
         CheckpointError: If it is another.

@@ -31,11 +31,11 @@ _REMEDY = "give the network that was compressed: amc.load(folder, model=...)"
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """What the header of a safetensors file says of a tensor.
+    """What the header of a safetensors file says about a tensor.
 
     Attributes:
         shape: Its shape.
-        dtype: Its type; None for one that no network here has.
+        dtype: Its type; None for a type that no network here has.
     """
 
     shape: tuple[int, ...]
@@ -47,7 +47,7 @@ class WeightsHeader:
     """The header of a weights file.
 
     Attributes:
-        tensors: What it says of each tensor, by name; those that the file holds in parts are put together.
+        tensors: What it says about each tensor, by name; tensors stored in parts are joined.
         size_bytes: Size of the file.
     """
 
@@ -190,10 +190,10 @@ def check_values(own: Mapping[str, Tensor], stored: Mapping[str, Tensor], *, bou
     Args:
         own: The tensors of the network as it was built.
         stored: Those of the file.
-        bounded: Whether whole numbers, which are places in tables, must lie within those of the network.
+        bounded: Whether integers, which index into tables, must lie within the range of the network's own.
 
     Raises:
-        CheckpointError: If a value is not finite where the network's own are, or a place lies outside.
+        CheckpointError: If a value is not finite where the network's own are, or an index is out of range.
     """
     for name, tensor in stored.items():
         ours = own[name]

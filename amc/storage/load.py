@@ -26,14 +26,14 @@ from amc.utils.sparse_tensors import unpacked
 def load(path: str | os.PathLike[str], model: nn.Module | None = None, *, trust: bool = False) -> nn.Module:
     """Loads the network that a run or `CompressionResult.save` wrote, or that was packed into one file.
 
-    Files are data: of a folder from elsewhere no code is run. A network that this project, torchvision or timm builds
+    Files are data: no code from a folder is run. A network that this project, torchvision or timm builds
     by name needs nothing but the folder; any other needs `model` or `trust`.
 
     Args:
         path: The folder with `architecture.json` and `model.safetensors`, or the file of `amc pack`.
         model: The dense network, needed if it is of a class of your own; it is changed in place.
         trust: Whether the class or function that the folder names (`"package.module:Class"`) may be imported and called
-            without arguments. It runs that code: only for folders from people you trust.
+            without arguments. This runs that code, so use it only for folders from people you trust.
 
     Returns:
         The pruned network in evaluation mode, on the CPU.
@@ -108,7 +108,7 @@ def fill(network: nn.Module, file: Path, *, bounded: bool = False) -> None:
     Args:
         network: The network, cut as the one that the file is of.
         file: The file.
-        bounded: Whether whole numbers, which are places in tables, must lie within those of the network.
+        bounded: Whether integers, which index into tables, must lie within the range of the network's own.
 
     Raises:
         CheckpointError: If the file cannot be read or does not fit the network.
@@ -129,7 +129,7 @@ def _fill(
     try:
         stored = OrderedDict(read())
         check_values(own, stored, bounded=bounded)
-        # A network in another number format than its class builds comes back in that of the file.
+        # A network comes back in the number format of the file, even if its class builds another.
         set_tensors(network, {name: own[name].to(value.dtype) for name, value in stored.items()})
         own = network.state_dict()
         # Some networks (MNASNet) read the version of their modules, which safetensors does not keep.

@@ -38,7 +38,7 @@ def save_packed(
     index_bits: Mapping[str, int],
     advance: Progress = silent,
 ) -> tuple[int, dict[str, Coded]]:
-    """Writes a network into one file; nothing of it is lost.
+    """Writes a network into one file, without loss.
 
     Args:
         path: The file; its folder exists.
@@ -60,10 +60,10 @@ def save_packed(
 
 
 def open_packed(file: Path) -> Archive:
-    """Reads a packed network's file, its tensors not yet.
+    """Reads a packed network's file without decoding its tensors.
 
     Raises:
-        CheckpointError: If it is another file, or damaged.
+        CheckpointError: If it is a file of another kind, or damaged.
     """
     try:
         archive = read_archive(file)

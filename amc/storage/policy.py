@@ -18,14 +18,14 @@ _REMEDY = "give the policy.json that amc search writes"
 
 
 class AllocationRecord(msgspec.Struct):
-    """An allocation as files hold it; what else a policy.json tells is for people."""
+    """An allocation as files hold it; the rest of a policy.json is for people."""
 
     kind: Literal["filter", "weight"]
     widths: dict[str, Annotated[int, msgspec.Meta(ge=0)]]
 
 
 class _Ratios(msgspec.Struct):
-    """What a policy.json says a second time."""
+    """What a policy.json states redundantly."""
 
     pruning_ratios: dict[str, float] = {}
 

@@ -28,7 +28,7 @@ def parse_positions(text: str, length: int) -> Tensor:
 
     Args:
         text: The ranges.
-        length: Length of the axis; no position is at or beyond it, which is checked before anything is made.
+        length: Length of the axis; no position may reach it, which is checked before anything is allocated.
 
     Raises:
         CheckpointError: If the text is malformed, does not rise, or lies beyond the axis.

@@ -1,7 +1,7 @@
-"""Where a file says its dense network comes from, and what of that is carried out.
+"""Where a file says its dense network comes from, and which of these sources may be built.
 
 A file may name only what this project itself builds: its own networks, torchvision's and timm's, with plain options and
-without their trained weights. Anything else is code of somebody's, which runs only where the caller says so.
+without their trained weights. Anything else is someone else's code, which runs only where the caller allows it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _PLAIN: dict[str, type | tuple[type, ...]] = {
 _DOWNLOADS = ("weights", "weights_backbone", "pretrained", "pretrained_cfg", "checkpoint_path")
 _LARGEST_OPTION = 1 << 20
 _EARLIER: WeakKeyDictionary[nn.Module, Mapping[str, Any]] = WeakKeyDictionary()
-"""How every network that was loaded was cut from its dense one, as long as it lives."""
+"""How each loaded network was cut from its dense one, kept while the network exists."""
 _REMEDY = "pass the dense network: amc.load(folder, model=...)"
 
 
@@ -45,7 +45,7 @@ class _WeightsOnMeta(TorchFunctionMode):
     """Makes weights without values, for networks that compute with small tensors while they are built (RegNets)."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Runs a function; what is made to be filled later has no memory."""
+        """Runs a function; tensors that are made to be filled later get no memory."""
         named = dict(kwargs or {})
         if func in (torch.empty, torch.zeros, torch.ones) and named.get("device") is None:
             named["device"] = "meta"
@@ -53,7 +53,7 @@ class _WeightsOnMeta(TorchFunctionMode):
 
 
 def remember_cuts(model: nn.Module, record: Mapping[str, Any]) -> None:
-    """Notes how a network was cut from its dense one, so that what is cut of it further is described by the dense one.
+    """Notes how a network was cut from its dense one, so that further cuts are described in terms of the dense one.
 
     Args:
         model: The network, as it was loaded.
@@ -80,7 +80,7 @@ class ModelSource:
 
     @staticmethod
     def of(model: nn.Module) -> ModelSource:
-        """Describes a network by the name that `amc.create_model` has built it of, any other by its class alone.
+        """Describes a network by the name from which `amc.create_model` built it, any other by its class alone.
 
         A network that `amc.load` has loaded is described by the dense one that it was cut from, and how.
         """
@@ -95,7 +95,7 @@ class ModelSource:
 
     @property
     def needs_trust(self) -> bool:
-        """Whether building it runs code that is not of this project, torchvision or timm."""
+        """Whether building it runs code from outside this project, torchvision and timm."""
         return self.kind != "name" or is_own_code(self.reference)
 
     def build(self, *, trust: bool = False) -> nn.Module:
@@ -171,7 +171,7 @@ class ModelSource:
                 raise CheckpointError(f"the option {name} in architecture.json must not be {value}; {_REMEDY}")
 
     def _not_found(self, error: Exception) -> str:
-        """Words why the class cannot be imported, and half of the remedy."""
+        """Explains why the class cannot be imported, with half of the remedy."""
         module, _, name = self.reference.partition(":")
         if module == "__main__":
             return (

@@ -40,7 +40,7 @@ class Epoch(msgspec.Struct, frozen=True):
 
 
 class Layer(msgspec.Struct, frozen=True):
-    """One decision: what it decides on in the dense network.
+    """One decision: what it covers in the dense network.
 
     Attributes:
         name: Its name.
@@ -81,7 +81,7 @@ class Summary(msgspec.Struct, kw_only=True, frozen=True):
         counted_by_own_rule: Operators whose FLOPs are counted by a rule of our own, and how often each is called.
         latency_ms: Measured latencies; see `amc.pipeline.speed`.
         time_budget: What became of a budget in time; see `amc.pipeline.acceptance`.
-        metric: What the figures under `accuracy` are, in words.
+        metric: Describes the figures under `accuracy`.
         accuracy: Test top-1 in percent, or the user's own measure: of the dense network, and of the pruned one before
             and after fine-tuning. What is not known is None.
         search: Figures of the search.
@@ -137,7 +137,7 @@ class Summary(msgspec.Struct, kw_only=True, frozen=True):
 def costs_by_metric(
     pruned: Mapping[str, int | float], dense: Mapping[str, int | float | None] | None = None
 ) -> dict[str, Cost]:
-    """Returns what a pruned network costs beside what the dense one does, where that is known."""
+    """Returns the costs of the pruned and of the dense network, where they are known."""
     return {name: Cost((dense or {}).get(name), cost) for name, cost in pruned.items()}
 
 

@@ -1,7 +1,7 @@
-"""Modules that take the width of their heads from the shape of what they are given: `B, N, C = x.shape`, `C // heads`.
+"""Modules that derive the width of their heads from the shape of their input: `B, N, C = x.shape`, `C // heads`.
 
 Once heads are cut, all heads together are narrower than the stream. A module whose width is claimed runs its own code
-as it stands, and is told the claimed width where it asks for the length of the last axis of one of its arguments.
+unchanged, and gets the claimed width where it asks for the length of the last axis of one of its arguments.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ class _Claims(TorchFunctionMode):
 
 
 def claim_width(module: nn.Module, width: int) -> None:
-    """Gives a module a claimed width, in place; its class becomes a twin that knows of it."""
+    """Gives a module a claimed width, in place; its class becomes a twin that knows it."""
     if not claims_width(module):
         module.__class__ = _claiming(type(module))
     setattr(module, CLAIMED, width)
 
 
 def release_width(module: nn.Module) -> None:
-    """Takes the claimed width from a module that has one: it is as it was before."""
+    """Removes the claimed width from a module that has one, which restores it."""
     module.__class__ = type(module).__bases__[0]
     delattr(module, CLAIMED)
 
 
 def claims_width(module: nn.Module) -> bool:
-    """Tells whether a module has a claimed width."""
+    """Returns whether a module has a claimed width."""
     return CLAIMED in vars(module)
 
 
@@ -60,7 +60,7 @@ _TWINS: dict[type[nn.Module], type[nn.Module]] = {}
 
 
 def _claiming(base: type[nn.Module]) -> type[nn.Module]:
-    """Returns the twin of a class, of the same name, whose forward method is told the claimed width."""
+    """Returns the twin of a class, of the same name, whose forward method sees the claimed width."""
     if base in _TWINS:
         return _TWINS[base]
     forward = base.forward

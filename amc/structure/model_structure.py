@@ -18,8 +18,8 @@ class TensorCut:
         axis: The axis that is cut.
         positions: For every channel of the group, the positions on that axis that go with it; never empty.
         role: `"write"` where the axis produces the channels (a convolution's filters and its bias), `"read"` where
-            it consumes them (the next layer's input channels), `"follow"` for what goes along (batch norm, layer
-            scale, position embeddings).
+            it consumes them (the next layer's input channels), `"follow"` for tensors that follow along (batch norm,
+            layer scale, position embeddings).
     """
 
     tensor: str
@@ -82,7 +82,7 @@ class LayerSpec:
     Attributes:
         name: Name of the module; the weight is `f"{name}.weight"` unless `weight` says otherwise.
         kind: `"conv"`, `"depthwise"` (one input channel a filter), `"linear"`, `"attention"` (parts of the weight are
-            used on their own), `"embedding"` (a look-up: no FLOPs, and what it reads are numbers).
+            used on their own), `"embedding"` (a look-up: no FLOPs, and it reads token numbers).
         weight: Name of the weight, as in the `state_dict`.
         weight_shape: Shape of the weight, for example `(n, c / groups, k, k)`.
         in_channels: Channels read.

@@ -1,4 +1,4 @@
-"""Sums that the output of a layer goes straight into, as at the end of a residual block."""
+"""Sums that a layer's output enters directly, as at the end of a residual block."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ input lies in memory."""
 
 @dataclass(frozen=True)
 class OperatorCall:
-    """One operator of a forward pass, by what it is and how many of its kind ran before.
+    """One operator of a forward pass: its kind, and how many of that kind ran before it.
 
     Other kinds do not count: how often a reshape copies depends on the widths, and PyTorch detaches what `torch.full`
     and the like return only if something holds it.

@@ -1,8 +1,8 @@
 """Attention modules that can lose heads.
 
-PyTorch's and torchvision's attention modules count on their width being that of the residual stream. The twins here
-hold the same parameters under the same names and compute the same, but take every size from `num_heads` and the
-width of one head, so that a cut is a matter of smaller tensors and a smaller `num_heads`.
+PyTorch's and torchvision's attention modules assume that their width is that of the residual stream. The twins here
+hold the same parameters under the same names and compute the same result, but derive every size from `num_heads` and
+the width of one head, so that a cut is a matter of smaller tensors and a smaller `num_heads`.
 """
 
 from __future__ import annotations

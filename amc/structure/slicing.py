@@ -27,7 +27,7 @@ def widths_of(structure: ModelStructure, kept: Kept) -> tuple[int, ...]:
 def kept_positions(
     structure: ModelStructure, kept: Kept, shapes: Mapping[str, Sequence[int]]
 ) -> dict[str, dict[int, Tensor]]:
-    """Tells what stays of every tensor that is cut.
+    """Returns what stays of every tensor that is cut.
 
     Args:
         structure: The structure of the network.
@@ -75,7 +75,7 @@ def cut(model: nn.Module, structure: ModelStructure, kept: Kept) -> None:
 
 
 def sliced(model: nn.Module, structure: ModelStructure, kept: Kept) -> dict[str, Substitute]:
-    """Returns what is left of every tensor that is cut, made when it is asked for; the network is left as it is.
+    """Returns what is left of every tensor that is cut, each made on request; the network is not changed.
 
     Raises:
         StructureError: If a group would be emptied, or a channel does not exist.
@@ -122,7 +122,7 @@ def attribute_values(structure: ModelStructure, widths: Sequence[int]) -> list[t
 
 
 def set_attributes(model: nn.Module, values: Sequence[tuple[str, str, int]]) -> None:
-    """Sets what modules remember of their sizes; see `ModuleAttribute` for tuples."""
+    """Sets the sizes that modules remember; see `ModuleAttribute` for tuples."""
     for module_name, attribute, value in values:
         module, name = model.get_submodule(module_name), attribute_name(attribute)
         if name == CLAIMED:

@@ -1,7 +1,7 @@
 """Running a network with other tensors in place of its own, large ones made where they are used.
 
-A cut copy of a network with 600 million weights takes seconds to fill, most of it spent on memory that was never used
-before. One tensor at a time takes the same little memory again and again.
+Filling a cut copy of a network with 600 million weights takes seconds, most of them spent on fresh memory. Making one
+tensor at a time reuses the same small piece of memory.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Substitute:
 
 @contextmanager
 def substituted(model: nn.Module, substitutes: Mapping[str, Substitute], users: Users | None = None) -> Iterator[None]:
-    """Gives parameters and buffers other values and shapes for a while; what is shared is changed wherever it is.
+    """Gives parameters and buffers other values and shapes temporarily; shared ones change everywhere.
 
     (`torch.func.functional_call` does not put back what modules with several names hold.)
 
@@ -115,7 +115,7 @@ def _by_user(names: Collection[str], users: Users) -> dict[str, list[str]]:
 
 
 def _without_arguments(action: Callable[[Sequence[str]], None], names: Sequence[str]) -> Callable[..., None]:
-    """Returns a hook that acts on names whatever a module is called with."""
+    """Returns a hook that acts on names, ignoring the module's arguments."""
 
     def hook(*_: Any) -> None:
         action(names)
@@ -124,9 +124,9 @@ def _without_arguments(action: Callable[[Sequence[str]], None], names: Sequence[
 
 
 def forget_computed(model: nn.Module) -> None:
-    """Lets modules drop what they have computed from their weights and keep for evaluation, such as attention biases.
+    """Makes modules drop cached values that they have computed from their weights, such as attention biases.
 
-    That they do when they are put into training mode, by a method of their own; all flags are left as they are.
+    They do so in their own method that switches to training mode; all flags are left as they are.
     """
     for module in model.modules():
         if type(module).train is not nn.Module.train:
