@@ -1,7 +1,7 @@
 """Feeds mutants of real files to every reader: `python tests/stress/fuzz.py --mutants 10000`.
 
 Of every mutant a reader must make a result or one of the project's errors, in five seconds and a gigabyte. Each reader
-runs in a process of its own, so that a crash is counted too.
+runs in a process of its own, so that a crash is counted too. After the readers come the commands that call them.
 """
 
 from __future__ import annotations
@@ -32,12 +32,15 @@ def attack(name: str, mutants: int, seed: int, folder: Path) -> dict[str, Any]:
         MiB, and the first failure.
     """
     import torch
+    from command_readers import COMMAND_READERS
+    from jobs import quicken
     from readers import READERS, fresh
 
     from amc.errors import AmcError
 
     torch.set_num_threads(1)
-    reader = next(reader for reader in READERS if reader.name == name)
+    quicken()
+    reader = next(reader for reader in (*READERS, *COMMAND_READERS) if reader.name == name)
     corpus, place = folder / "corpus", folder / "mutant"
     corpus.mkdir(parents=True)
     changed = reader.prepare(corpus).relative_to(corpus)
@@ -78,7 +81,7 @@ def _send(pipe: Any, *arguments: Any) -> None:
 
 def attack_apart(name: str, mutants: int, seed: int) -> dict[str, Any]:
     """Feeds mutants to one reader in a process of its own; a crash is a failure."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")  # of a process that has imported everything and computed nothing
     with tempfile.TemporaryDirectory(prefix="amc-fuzz-") as folder:
         receiver, sender = context.Pipe(duplex=False)
         process = context.Process(target=_send, args=(sender, name, mutants, seed, Path(folder)))
@@ -96,6 +99,7 @@ def attack_apart(name: str, mutants: int, seed: int) -> dict[str, Any]:
 
 def main() -> int:
     """Attacks the readers, prints a table, and returns how many mutants were neither read nor refused."""
+    from command_readers import COMMAND_READERS
     from readers import READERS
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -106,7 +110,7 @@ def main() -> int:
     bad, failures = 0, []
     print("| reader | mutants | read | refused | anything else | longest, s | memory on top, MiB |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for reader in READERS:
+    for reader in (*READERS, *COMMAND_READERS):
         if not any(text in reader.name for text in options.only):
             continue
         found = attack_apart(reader.name, options.mutants, options.seed)

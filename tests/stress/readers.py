@@ -27,9 +27,12 @@ from amc.cli.commands import COMMANDS
 from amc.cli.options import run_config
 from amc.data import DataConfig, load_data
 from amc.data.decoding import decode_image
+from amc.latency.target import LatencyTarget
 from amc.models import create_model, load_weights
 from amc.pipeline.config import budget_of
+from amc.pipeline.environment import Environment
 from amc.pipeline.episode_log import EpisodeLog
+from amc.pipeline.folder_recorder import FolderRecorder
 from amc.pipeline.run_files import read_progress
 from amc.pipeline.task import build_problem
 from amc.problem.edited_policy import checked_policy
@@ -38,6 +41,7 @@ from amc.pruning.config import PruningConfig
 from amc.report.origin import Origin
 from amc.report.run_folder import RunFolder
 from amc.runtime.call import failure_of
+from amc.storage.agent_card import AgentCard, CurvePoint, Task, read_card, write_card
 from amc.storage.architecture import describe
 from amc.storage.policy import read_policy
 from amc.storage.save import save_network
@@ -185,7 +189,7 @@ def _parse(folder: Path) -> object:
     return create_agent(config.agent)
 
 
-def _agent(folder: Path) -> Path:
+def agent_file(folder: Path) -> Path:
     agent = create_agent(
         "ddpg", hidden=(8, 8), warmup_episodes=2, ensemble=2, ensemble_hidden=8, gradient_steps=1, proposals=4
     )
@@ -244,6 +248,39 @@ def _study(folder: Path) -> Path:
 def _table(folder: Path) -> object:
     lines = Lines(folder / "study.jsonl", IDENTITY, StudyRecord)
     return agents_table(lines.records)
+
+
+def _card(folder: Path) -> Path:
+    task = Task("resnet20", "flops", 10, 0.5, "accuracy", 3, 4, 0.5)
+    card = AgentCard("ddpg", "filter", ["share"], 1, [task], 4, {"torch": "2"}, [CurvePoint(2, {"resnet20": 0.5})])
+    write_card(folder / "agent.json", card)
+    return folder / "agent.json"
+
+
+def _profile(folder: Path) -> Path:
+    record = {
+        "format": 1, "model": "two", "decisions": {"a": 64}, "steps": {"a": 8}, "planned": 4, "batch": 1,
+        "engine": "onnxruntime", "threads": 1, "precision": "float32", "processor": "none", "flags": ["avx2"],
+        "versions": {"onnxruntime": "1"}, "rounds": 5,
+        "networks": [
+            {
+                "role": role, "widths": {"a": width}, "dense": [1.0, 1.1], "network": [width / 64, 1.1],
+                "ratio": width / 64,
+                "operators": [
+                    {"name": "stem", "kind": "Conv", "us": [width * 10.0, width * 11.0], "shape": [1, 3, 8, 8, width]}
+                ],
+            }
+            for role, width in (("dense", 64), ("fit", 32), ("fit", 16), ("check", 48))
+        ],
+    }  # fmt: skip
+    (folder / "profile.json").write_text(json.dumps(record))
+    return folder / "profile.json"
+
+
+def _environment_of_run(folder: Path) -> Path:
+    here = Environment.here(torch.device("cpu"), 1)
+    (folder / "environment.json").write_text(json.dumps(here.as_dict()))
+    return folder / "environment.json"
 
 
 def _weights(folder: Path) -> Path:
@@ -313,12 +350,25 @@ READERS = (
     Reader("run.json by --resume", _file_of_run("run.json"), mutations.mutate_json, _resume),
     Reader("progress.json by --resume", _file_of_run("progress.json"), mutations.mutate_json, _resume),
     Reader("episodes.jsonl by --resume", _file_of_run("episodes.jsonl"), mutations.mutate_lines, _resume),
-    Reader("agent.safetensors by --transfer", _agent, mutations.mutate_safetensors, _transfer),
+    Reader("agent.safetensors by --transfer", agent_file, mutations.mutate_safetensors, _transfer),
     Reader("zoo.jsonl by zoo --results", _results, mutations.mutate_lines, _zoo),
     Reader("study.jsonl by study", _study, mutations.mutate_lines, _table),
     Reader("weights.pt by --weights", _weights, mutations.mutate_pickle, _weights_file),
     Reader("training state by --resume", _training, mutations.mutate_pickle, _train),
     Reader("images by data.root", _image, _mutate_image, _decode),
+    Reader("agent.json by policy show", _card, mutations.mutate_json, lambda folder: read_card(folder / "agent.json")),
+    Reader(
+        "profile.json by --profile",
+        _profile,
+        mutations.mutate_json,
+        lambda folder: LatencyTarget.read(folder / "profile.json", insist=True),
+    ),
+    Reader(
+        "environment.json by --resume",
+        _environment_of_run,
+        mutations.mutate_json,
+        lambda folder: FolderRecorder(folder).environment(),
+    ),
 )
 
 
