@@ -24,7 +24,7 @@ _SMALL = (
     "--pruning.criterion", "l2", "--pruning.recalibration_images", "0",
 )  # fmt: skip
 _SEARCH = ("search", *_SMALL, "--agent", "random", "--episodes", "2")
-_COMPRESS = ("compress", *_SMALL, "--agent", "uniform", "--compare", "--finetune.epochs", "0")
+_COMPRESS = ("compress", *_SMALL, "--agent", "uniform", "--compare", "[]", "--finetune.epochs", "0")
 
 
 def run(words: Sequence[str]) -> None:

@@ -171,7 +171,10 @@ def quicken() -> None:
     import amc.pipeline.speed
 
     def savefig(figure: object, file: Any, **options: object) -> None:
-        Path(file).write_bytes(b"a plot")
+        if hasattr(file, "write"):
+            file.write(b"a plot")
+        else:
+            Path(file).write_bytes(b"a plot")
 
     matplotlib.figure.Figure.savefig = savefig  # type: ignore[assignment, method-assign]
     digits = sklearn.datasets.load_digits()
