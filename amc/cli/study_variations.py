@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amc.cli.config_files import read_yaml
-from amc.cli.consent import check_consent
+from amc.cli.consent import check_consent, check_download
 from amc.cli.spelling import read_spellings
 from amc.errors import ConfigurationError
 from amc.pipeline.config import RunConfig, as_mapping
@@ -67,6 +67,8 @@ def _read(config: RunConfig, file: Path, options: jsonargparse.Namespace) -> lis
 
     written = read_yaml(file)
     check_consent(file, written, options[WORDS])
+    for differing in written.values():
+        check_download(file, differing if isinstance(differing, dict) else {}, options[WORDS])
     sections = {
         name: read_spellings(differing) if isinstance(differing, dict) else differing
         for name, differing in written.items()

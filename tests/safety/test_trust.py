@@ -297,6 +297,13 @@ def test_a_file_of_options_starts_no_download(here, downloads, command, capsys):
     assert not downloads
 
 
+def test_a_file_of_variations_starts_no_download(here, downloads, capsys):
+    (here / "variations.yaml").write_text(yaml.safe_dump({"usual": {}, "other": DOWNLOADING}))
+    assert main(["study", "--variations", "variations.yaml", "--out", "study"]) == 2
+    assert "variations.yaml asks for a download" in capsys.readouterr().err
+    assert not downloads
+
+
 @pytest.mark.parametrize("words", [["--data.download", "true"], ["--data.download=true"], ["--trust"]])
 def test_a_download_that_the_command_line_asks_for_is_begun(here, downloads, words):
     (here / "options.yaml").write_text(yaml.safe_dump(DOWNLOADING))
