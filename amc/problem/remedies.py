@@ -32,4 +32,4 @@ def with_remedy(
             except AmcError:
                 continue
             raise InfeasibleBudgetError(f"{error}; {words} would reach it") from None
-        raise InfeasibleBudgetError(f"{error}; no smaller min_keep_ratio would reach it") from None
+        raise InfeasibleBudgetError(f"{error}; no other rules of pruning would reach it") from None

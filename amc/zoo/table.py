@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +12,9 @@ from amc.utils.bounded_files import MEBIBYTE, read_text
 from amc.utils.durable_files import write_text
 from amc.zoo.contracts import CONTRACTS
 from amc.zoo.sweep import OK, Examination
+
+_ALIKE = re.compile(r"^like '[^']*': ")
+"""What stands before the reason of a group that was not tried, as others of its kind had failed."""
 
 OUTPUT = "the network's output"
 
@@ -22,7 +27,9 @@ HEADINGS = ("model", "groups", "FLOPs that can go", *CONTRACTS)
 def markdown(examinations: Sequence[Examination]) -> str:
     """Returns the table, what failed, and what is left alone with the reason."""
     holding = sum(examination.holds for examination in examinations)
-    parts = [f"All contracts hold for {holding} of {len(examinations)} networks.", _table(examinations)]
+    every = all(examination.covers([*CONTRACTS]) for examination in examinations)
+    held = "All contracts hold" if every else "The contracts that were checked hold"
+    parts = [f"{held} for {holding} of {len(examinations)} networks.", _table(examinations)]
     for title, lines in (("Failures", _failures(examinations)), ("Left alone", _left_alone(examinations))):
         if lines:
             parts.append(f"## {title}\n\n" + "\n".join(lines))
@@ -68,10 +75,15 @@ def _failures(examinations: Sequence[Examination]) -> list[str]:
 
 
 def _left_alone(examinations: Sequence[Examination]) -> list[str]:
-    """Lists groups other than the output by reason and model."""
-    return [
-        f"- {examination.model}: {count} {'group' if count == 1 else 'groups'}, {reason}"
-        for examination in examinations
-        for reason, count in examination.left_alone.items()
-        if reason != OUTPUT
-    ]
+    """Lists groups other than the output by reason and model, without what an error says of its numbers."""
+    lines = []
+    for examination in examinations:
+        counts: Counter[str] = Counter()
+        for reason, count in examination.left_alone.items():
+            counts[_ALIKE.sub("", reason).partition(": ")[0]] += count
+        lines += [
+            f"- {examination.model}: {count} {'group' if count == 1 else 'groups'}, {reason}"
+            for reason, count in counts.items()
+            if reason != OUTPUT
+        ]
+    return lines

@@ -48,7 +48,7 @@ def error_of(words, capsys):
             "so that it is the digits; name yours with --data.name",
         ),
         (["compress", "--budget.flops", "50"], "did you mean flops=0.5? no allocation costs as little as 50 flops"),
-        (["compress", "--budget.flops", "0.001"], "or residual streams too (pruning.residual true)"),
+        (["compress", "--budget.flops", "0.001"], "no other rules of pruning would reach it"),
         (["compress", "--classes", "0"], "--classes must be at least 1"),
         (["compress", "--model", "renset"], "unknown model 'renset'; did you mean 'resnet56'"),
         (["compress", "--model", "no_such.module:build"], "cannot import 'no_such.module'"),

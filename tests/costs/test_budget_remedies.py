@@ -57,7 +57,7 @@ def test_of_streams_that_are_pruned_already_less_is_to_be_kept(structure):
 
 
 def test_what_nothing_reaches_is_said_to_be_so(structure):
-    with pytest.raises(BudgetError, match="no smaller min_keep_ratio would reach it"):
+    with pytest.raises(BudgetError, match="no other rules of pruning would reach it"):
         filter_problem(structure, Budget(flops=1e-6))
 
 

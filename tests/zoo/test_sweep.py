@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 from amc.cli.main import main
+from amc.zoo.sweep import Examination
+from amc.zoo.table import markdown
 
 
 def zoo(contract, file):
@@ -51,6 +53,17 @@ def test_a_network_that_has_one_size_only_is_not_examined_twice(tmp_path):
     )
     assert main([*words, "--image_size", "64"]) == 0
     assert len(file.read_text().splitlines()) == 1
+
+
+def test_reasons_are_counted_without_the_numbers_of_their_errors():
+    left = {
+        "the network's output": 1,
+        "the code counts on its width: size 3": 1,
+        "like 'a': the code counts on its width: 4": 2,
+    }
+    made = markdown([Examination("net", groups=4, contracts={"costs": "ok"}, left_alone=left)])
+    assert made.startswith("The contracts that were checked hold for 1 of 1 networks.")
+    assert made.endswith("## Left alone\n\n- net: 3 groups, the code counts on its width\n")
 
 
 def test_a_table_is_not_made_of_nothing(tmp_path, capsys):
