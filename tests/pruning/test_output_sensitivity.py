@@ -55,3 +55,23 @@ def test_networks_without_gradients_and_layers_without_influence_have_none(image
     model = network()
     model[3].weight.data.zero_()
     assert gather_sensitivities(model, ["0", "1"], [images], centred=True).keys() == set()
+
+
+def test_of_large_images_few_run_and_few_together():
+    sizes = []
+
+    class Pools(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(3, 2)
+
+        def forward(self, images):
+            sizes.append(len(images))
+            return self.head(images.mean((2, 3)))
+
+    gather_sensitivities(Pools(), ["head"], [torch.randn(80, 3, 224, 224)], centred=True)
+    assert set(sizes) == {3}
+    assert sum(sizes) == 57
+    sizes.clear()
+    gather_sensitivities(Pools(), ["head"], [torch.randn(600, 3, 4, 4)], centred=True)
+    assert (set(sizes), sum(sizes)) == ({25}, 500)

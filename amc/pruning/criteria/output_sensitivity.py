@@ -15,9 +15,10 @@ from amc.runtime.call import call, evaluation_mode
 from amc.runtime.many_inputs import parts_of
 from amc.runtime.outputs import main_output
 
-_IMAGES = 500
-_AT_ONCE = 25
-"""Images that run together: their activations are held for the way back."""
+_IMAGES, _VALUES = 500, 1 << 23
+"""Inputs that are looked at, and their values in all: of large images few do, as each shows many places."""
+_AT_ONCE, _VALUES_AT_ONCE = 25, 1 << 19
+"""Inputs that run together, and their values: their activations are held for the way back."""
 _DRAWS = 2
 
 
@@ -38,7 +39,7 @@ class OutputSensitivity:
 def gather_sensitivities(
     model: nn.Module, layers: Iterable[str], batches: Sequence[Any], *, centred: bool, seed: int = 0
 ) -> dict[str, OutputSensitivity]:
-    """Measures the sensitivities of a network's output, on the first 500 images.
+    """Measures the sensitivities of a network's output, on the first 500 images (of 224 x 224 pixels on the first 56).
 
     The squared change is the Gauss-Newton form of the squared error of the output, estimated by gradients of two random
     projections for each image. No labels are needed, and images that the network is sure of count as much as others,
@@ -56,10 +57,10 @@ def gather_sensitivities(
     """
     watch = _Watch(model, layers)
     generator = torch.Generator().manual_seed(seed)
-    seen = 0
+    seen, (images, at_once) = 0, _amounts(batches)
     with evaluation_mode(model), torch.inference_mode(False), torch.enable_grad(), watch.hooked():
-        for part in (part for batch in batches for part in parts_of(batch, _AT_ONCE)):
-            if seen >= _IMAGES:
+        for part in (part for batch in batches for part in parts_of(batch, at_once)):
+            if seen >= images:
                 break
             seen += len(part)
             try:
@@ -67,6 +68,12 @@ def gather_sensitivities(
             except RuntimeError:  # operators without a gradient
                 return {}
     return watch.result(seen)
+
+
+def _amounts(batches: Sequence[Any]) -> tuple[int, int]:
+    """Returns how many inputs to look at, and how many together."""
+    values = max((batch[0].numel() for batch in batches[:1] if isinstance(batch, Tensor) and len(batch)), default=1)
+    return min(_IMAGES, -(-_VALUES // values)), max(1, min(_AT_ONCE, _VALUES_AT_ONCE // values))
 
 
 class _Watch:
