@@ -6,13 +6,14 @@ import math
 import shlex
 from collections.abc import Mapping
 
-from amc.costs.metrics import METRICS, noun_of
+from amc.costs.metrics import LATENCY, METRICS, noun_of
 from amc.report.figures import Figure
 from amc.report.figures.of_layers import class_changes, sensitivity, what_is_kept
 from amc.report.figures.of_search import candidates, ratios_played, search_history
 from amc.report.figures.of_training import fine_tuning, rounds
 from amc.report.page import Page, Section, Table
 from amc.report.run_record import Baseline, RunRecord
+from amc.report.tables import amount
 from amc.storage.summary import Classes, Summary
 
 _KEEP_RATIOS = tuple(tenths / 10 for tenths in range(1, 11))
@@ -209,7 +210,8 @@ def _costs(costs: Mapping[str, float | None], dense: Mapping[str, float | None])
     for name, whole in dense.items():
         cost = costs.get(name)
         shares = (f"{100 * cost / whole:.1f}%", f"{whole / cost:.2f}") if cost and whole else ("-", "-")
-        cells += [_count(cost), *shares]
+        words = amount(cost, name) if name == LATENCY and cost is not None else _count(cost)
+        cells += [words, *shares]
     return tuple(cells)
 
 

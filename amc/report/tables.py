@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from amc.costs.metrics import noun_of
+from amc.costs.metrics import LATENCY, noun_of
 from amc.problem import PruningProblem
 from amc.structure import ChannelGroup, ModelStructure
 
@@ -35,7 +35,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     table.add_column("network")
     for heading in (*map(_heading, dense_costs), "pruned", "fine-tuned", "lost"):
         table.add_column(heading, justify="right")
-    table.add_row("dense", *map(_count, dense_costs.values()), "", _percent(dense), "")
+    table.add_row("dense", *(amount(cost, metric) for metric, cost in dense_costs.items()), "", _percent(dense), "")
     pruned_costs = {metric: cost["pruned"] for metric, cost in summary["costs"].items()}
     rows = {summary["agent"]: (pruned_costs, accuracy)}
     for name, baseline in summary["baselines"].items():
@@ -43,7 +43,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     for name, (costs, figures) in rows.items():
         table.add_row(
             name,
-            *(_of(costs[metric], cost) for metric, cost in dense_costs.items()),
+            *(_of(costs[metric], cost, metric) for metric, cost in dense_costs.items()),
             _percent(figures["pruned"]),
             _percent(figures["finetuned"]),
             _difference(figures["finetuned"], dense),
@@ -239,7 +239,7 @@ def _budget(summary: Mapping[str, Any]) -> str:
 
 
 def _heading(metric: str) -> str:
-    return {"params": "params"}.get(metric, noun_of(metric))
+    return {"params": "params", LATENCY: "time (predicted)"}.get(metric, noun_of(metric))
 
 
 def _count(number: float) -> str:
@@ -250,8 +250,13 @@ def _count(number: float) -> str:
     return str(number)
 
 
-def _of(number: float, dense: float) -> str:
-    return f"{_count(number)} ({_share(number, dense)})"
+def amount(number: float, metric: str) -> str:
+    """Describes a cost: a count, or for a latency milliseconds, as it is predicted."""
+    return f"{number / 1e6:.3g} ms" if metric == LATENCY else _count(number)
+
+
+def _of(number: float, dense: float, metric: str) -> str:
+    return f"{amount(number, metric)} ({_share(number, dense)})"
 
 
 def _share(target: float, dense: float) -> str:

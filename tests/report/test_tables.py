@@ -5,7 +5,7 @@ import sys
 import pytest
 from rich.table import Table
 
-from amc.report.tables import render, summary_table
+from amc.report.tables import amount, render, summary_table
 
 
 @pytest.fixture
@@ -34,6 +34,11 @@ def test_what_was_kept_stands_below_the_summary():
     assert "ddpg: the network before fine-tuning is kept" in text
     assert "erk: training made it worse" in text
     assert "uniform:" not in text
+
+
+def test_a_latency_is_shown_in_milliseconds():
+    assert amount(4_512_000, "latency") == "4.51 ms"
+    assert amount(4_512_000, "flops") == "4.5 M"
 
 
 def widest(text):
