@@ -46,6 +46,8 @@ _METAVARS = {
     "data.loss": "NAME",
     "data.metric": "NAME",
     "finetune.schedule": "NAME",
+    "finetune.optimizer": "NAME",
+    "train.optimizer": "NAME",
     "finetune.penalties": "NAME,NAME",
     "train.penalties": "NAME,NAME",
     "train.head": "NAME,NAME",

@@ -81,6 +81,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "pruning.pattern": ("amc.pruning.weight_patterns:WEIGHT_PATTERNS",),
     "data.augment": ("amc.data.augment:AUGMENTATIONS",),
     "finetune.schedule": ("amc.training.schedule:SCHEDULES",),
+    "finetune.optimizer": ("amc.training.optimizer:OPTIMIZERS",),
+    "train.optimizer": ("amc.training.optimizer:OPTIMIZERS",),
     "train.schedule": ("amc.training.schedule:SCHEDULES",),
     "initialisation": ("amc.packing.sharing:INITIALISATIONS",),
 }

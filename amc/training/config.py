@@ -7,6 +7,7 @@ from typing import Literal
 
 from amc.errors import ConfigurationError
 from amc.runtime.device import resolve_device, resolve_dtype
+from amc.training.optimizer import OPTIMIZERS
 from amc.training.penalties.registry import PENALTIES
 from amc.training.schedule import SCHEDULES
 from amc.utils.conversion import conform
@@ -15,7 +16,7 @@ from amc.utils.options import Chosen, create, spell
 
 @dataclass(frozen=True)
 class FineTuneConfig:
-    """How a pruned network is fine-tuned: SGD with momentum.
+    """How a pruned network is fine-tuned.
 
     Attributes:
         epochs: Passes over the training images; 0 leaves the network as it is; unset: 10, and below 1,000 images as
@@ -24,6 +25,8 @@ class FineTuneConfig:
         schedule: How the learning rate changes.
         warmup: Share of all steps in which the learning rate rises, from a 25th of the peak.
         batch_size: Images in a step; unset: that of a loader of your own, or 16 to 128 by the number of images.
+        optimizer: What takes the steps: SGD, AdamW, or any of torch.optim. But for SGD the learning rate is 0.001
+            where it is unset.
         momentum: Of SGD.
         nesterov: Whether the momentum is Nesterov's.
         weight_decay: L2 penalty.
@@ -51,6 +54,7 @@ class FineTuneConfig:
     schedule: Chosen = "one_cycle"
     warmup: float = 0.3
     batch_size: int | None = None
+    optimizer: Chosen = "sgd"
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 5e-4
@@ -69,6 +73,8 @@ class FineTuneConfig:
         """Checks the settings."""
         object.__setattr__(self, "schedule", spell(SCHEDULES, self.schedule))
         create(SCHEDULES, self.schedule)
+        object.__setattr__(self, "optimizer", spell(OPTIMIZERS, self.optimizer))
+        create(OPTIMIZERS, self.optimizer)
         conform(self)
         object.__setattr__(self, "penalties", tuple(spell(PENALTIES, penalty) for penalty in self.penalties))
         for penalty in self.penalties:

@@ -28,6 +28,8 @@ _ENOUGH = 5000
 """Images from which fine-tuning takes the full learning rate; below it goes with the root of their number."""
 _FROM_SCRATCH, _FURTHER = 0.1, 0.05
 """Learning rates at batches of 128, with batch norms."""
+_ADAPTIVE = 1e-3
+"""Learning rate of other optimisers than SGD: most of them scale their steps by themselves."""
 _WITHOUT_NORMS = 0.2
 """Share of the learning rate for networks without batch norms, which larger steps throw off."""
 
@@ -75,6 +77,8 @@ def _epochs(config: FineTuneConfig, images: int, size: int) -> int:
 
 def _rate(config: FineTuneConfig, model: nn.Module, images: int, size: int) -> float:
     """Returns the peak of the learning rate: in proportion to the batch, up to 128."""
+    if config.optimizer != "sgd":
+        return _ADAPTIVE
     share = min(1.0, size / _LARGEST)
     if isinstance(config, TrainConfig) and not config.head:
         return _FROM_SCRATCH * share

@@ -1,16 +1,112 @@
-"""The optimiser of a training."""
+"""The optimisers of a training, by name."""
 
 from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
 
-from amc.errors import ModelError
-from amc.training.config import FineTuneConfig
+from amc.errors import ConfigurationError, ModelError, UnknownNameError
+from amc.utils.options import create
+from amc.utils.registry import Registry
+
+if TYPE_CHECKING:
+    from amc.training.config import FineTuneConfig
+
+Groups = Sequence[dict[str, Any]]
 
 
-def sgd_over(model: nn.Module, config: FineTuneConfig) -> torch.optim.SGD:
-    """Returns SGD over all parameters that can be trained, the vectors in a group of their own.
+class OptimizerChoice(Protocol):
+    """Makes the optimiser of a training."""
+
+    def over(self, groups: Groups, config: FineTuneConfig) -> torch.optim.Optimizer:
+        """Returns the optimiser.
+
+        Args:
+            groups: Groups of parameters, each with its weight decay.
+            config: The settings of the training; every step sets the learning rate.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Sgd:
+    """SGD with the momentum of the settings (Sutskever et al. 2013)."""
+
+    def over(self, groups: Groups, config: FineTuneConfig) -> torch.optim.Optimizer:
+        """Returns the optimiser; see `OptimizerChoice`."""
+        return torch.optim.SGD(groups, lr=0.0, momentum=config.momentum, nesterov=config.nesterov)
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2017, arXiv:1711.05101).
+
+    Attributes:
+        betas: Decay of the averages of gradients and of their squares.
+        eps: Added to the denominator.
+    """
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        """Checks the options."""
+        if not all(0 <= beta < 1 for beta in self.betas) or self.eps <= 0:
+            raise ConfigurationError(
+                f"adamw: betas must be in [0, 1) and eps positive, not {list(self.betas)}, {self.eps}"
+            )
+
+    def over(self, groups: Groups, config: FineTuneConfig) -> torch.optim.Optimizer:
+        """Returns the optimiser; see `OptimizerChoice`."""
+        return torch.optim.AdamW(groups, lr=0.0, betas=self.betas, eps=self.eps)
+
+
+class TorchOptimizer:
+    """Any optimiser of `torch.optim` that steps without a closure."""
+
+    def __init__(self, kind: str, **options: Any) -> None:
+        """Takes the class.
+
+        Args:
+            kind: Its name in `torch.optim`, such as `"NAdam"`.
+            **options: Its own options, without parameters, learning rate and weight decay.
+
+        Raises:
+            UnknownNameError: If there is no such class.
+            ConfigurationError: If it has no such option, or one that it has cannot be used.
+        """
+        known = _steppable()
+        if kind not in known:
+            raise UnknownNameError("optimiser of torch.optim", kind, known)
+        self._class, self._options = known[kind], options
+        taken = set(inspect.signature(self._class).parameters) - {"params", "lr", "weight_decay"}
+        for name in options.keys() - taken:
+            raise UnknownNameError(f"option of torch.optim.{kind}", name, taken)
+        try:
+            self.over([{"params": [nn.Parameter(torch.zeros(1))]}])
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(f"torch.optim.{kind} must take {options}: {error}") from error
+
+    def over(self, groups: Groups, config: FineTuneConfig | None = None) -> torch.optim.Optimizer:
+        """Returns the optimiser; see `OptimizerChoice`."""
+        return self._class(groups, lr=1e-3, **self._options)
+
+
+OPTIMIZERS: Registry[Callable[..., OptimizerChoice]] = Registry("optimiser", "amc.optimizers")
+"""Every optimiser's factory by name; see `amc.utils.options`."""
+
+OPTIMIZERS.register("sgd", Sgd, "SGD with the momentum of the settings")
+OPTIMIZERS.register("adamw", AdamW, "Adam with decoupled weight decay")
+OPTIMIZERS.register("torch", TorchOptimizer, "any of torch.optim, as in torch:kind=NAdam")
+
+
+def optimizer_over(model: nn.Module, config: FineTuneConfig) -> torch.optim.Optimizer:
+    """Returns the optimiser over all parameters that can be trained, the vectors in a group of their own.
 
     Raises:
         ModelError: If no parameter can be trained.
@@ -21,13 +117,20 @@ def sgd_over(model: nn.Module, config: FineTuneConfig) -> torch.optim.SGD:
     vectors = [parameter for parameter in parameters if parameter.dim() <= 1]
     others = [parameter for parameter in parameters if parameter.dim() > 1]
     decay = config.weight_decay
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": others, "weight_decay": decay},
         {"params": vectors, "weight_decay": decay if config.decay_norms else 0.0},
     ]
-    return torch.optim.SGD(
-        [group for group in groups if group["params"]],
-        lr=config.learning_rate or 0.0,  # every step sets it
-        momentum=config.momentum,
-        nesterov=config.nesterov,
-    )
+    return create(OPTIMIZERS, config.optimizer).over([group for group in groups if group["params"]], config)
+
+
+def _steppable() -> dict[str, Callable[..., torch.optim.Optimizer]]:
+    """Returns the classes of `torch.optim` that have a learning rate and step without a closure."""
+    return {
+        name: kind
+        for name, kind in vars(torch.optim).items()
+        if isinstance(kind, type)
+        and issubclass(kind, torch.optim.Optimizer)
+        and name not in ("Optimizer", "LBFGS", "SparseAdam", "Muon", "Adafactor")
+        and "weight_decay" in inspect.signature(kind).parameters
+    }

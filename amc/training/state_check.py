@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +16,13 @@ from amc.runtime.finite import all_finite
 from amc.training.records import EpochRecord
 from amc.utils.plain_json import as_type
 
+_SCALARS = {"step", "mu_product", "eta", "mu"}
+"""What optimisers of torch.optim keep once for each parameter."""
+_STATES = _SCALARS | {
+    "momentum_buffer", "exp_avg", "exp_avg_sq", "exp_inf", "max_exp_avg_sq", "square_avg", "acc_delta", "sum",
+    "grad_avg", "prev", "step_size", "ax",
+}  # fmt: skip
+"""What they keep in all; the others are of the parameter's shape."""
 _NUMPY_WORDS = 624
 """32-bit words of the state of NumPy's generator; NumPy itself does not check the position in them."""
 
@@ -67,9 +75,11 @@ def _check_momenta(momenta: Mapping[int, Any], optimizer: torch.optim.Optimizer)
     for index, entries in momenta.items():
         _check_count(index)
         for name, value in entries.items():
-            if name != "momentum_buffer":
+            if name not in _STATES:
                 raise ValueError(f"the optimiser has no {name!r}")
-            if value is not None:
+            if name in _SCALARS:
+                _check_scalar(value, name)
+            elif value is not None:
                 _check_like(value, parameters[index], "a momentum")
 
 
@@ -94,6 +104,12 @@ def _check_unfinished(unfinished: Any, own: Mapping[str, Any]) -> None:
         _check_count(unfinished["steps"])
         _check_generators(unfinished["begin"], own)
         _check_like(unfinished["loss_sum"], torch.zeros(()), "the loss")
+
+
+def _check_scalar(value: Any, name: str) -> None:
+    number = float(value)
+    if not math.isfinite(number) or (name == "step" and number < 0):
+        raise ValueError(f"{name!r} must be a finite number, and of steps not negative")
 
 
 def _check_like(tensor: Any, own: Tensor, name: str) -> None:

@@ -29,7 +29,7 @@ from amc.training.evaluate import evaluate
 from amc.training.features import FeatureDistillation
 from amc.training.number_format import training_dtype
 from amc.training.objective import Objective, objective_of
-from amc.training.optimizer import sgd_over
+from amc.training.optimizer import optimizer_over
 from amc.training.records import EpochRecord, TrainingHooks, TrainingProgress, TrainingResult
 from amc.training.schedule import learning_rate
 from amc.training.state_check import check_state
@@ -150,7 +150,7 @@ class _Trainer:
         assert config.learning_rate is not None
         self.batch_size, self.peak = config.batch_size, config.learning_rate
         self.steps = steps_per_epoch(len(data.train), self.batch_size)
-        self.optimizer = sgd_over(model, config)
+        self.optimizer = optimizer_over(model, config)
         self.generator = torch.Generator().manual_seed(seed)
         self.first, self.total = 0, config.planned_epochs
         self.start: EpochRecord | None = None
@@ -164,6 +164,8 @@ class _Trainer:
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "teacher": self.teacher is not None,
         }
+        if config.optimizer == "sgd":
+            del self.settings["optimizer"]  # as checkpoints of earlier versions have it
 
     def training(self, example: Tensor) -> Training:
         """Returns what terms of the objective need to know; `example` is a few inputs."""
