@@ -5,25 +5,51 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from amc.errors import ConfigurationError, ModelError, UnknownNameError
-from amc.utils.options import create
+from amc.utils.options import Chosen, create
 from amc.utils.registry import Registry
 
-if TYPE_CHECKING:
-    from amc.training.config import FineTuneConfig
-
 Groups = Sequence[dict[str, Any]]
+
+
+class Settings(Protocol):
+    """What of the settings of a training an optimiser is made of; see `amc.training.FineTuneConfig`."""
+
+    @property
+    def optimizer(self) -> Chosen:
+        """The optimiser's name, with or without options."""
+        ...
+
+    @property
+    def momentum(self) -> float:
+        """Momentum of SGD."""
+        ...
+
+    @property
+    def nesterov(self) -> bool:
+        """Whether it is Nesterov's."""
+        ...
+
+    @property
+    def weight_decay(self) -> float:
+        """L2 penalty, or decay."""
+        ...
+
+    @property
+    def decay_norms(self) -> bool:
+        """Whether it covers vectors, too."""
+        ...
 
 
 class OptimizerChoice(Protocol):
     """Makes the optimiser of a training."""
 
-    def over(self, groups: Groups, config: FineTuneConfig) -> torch.optim.Optimizer:
+    def over(self, groups: Groups, config: Settings) -> torch.optim.Optimizer:
         """Returns the optimiser.
 
         Args:
@@ -37,7 +63,7 @@ class OptimizerChoice(Protocol):
 class Sgd:
     """SGD with the momentum of the settings (Sutskever et al. 2013)."""
 
-    def over(self, groups: Groups, config: FineTuneConfig) -> torch.optim.Optimizer:
+    def over(self, groups: Groups, config: Settings) -> torch.optim.Optimizer:
         """Returns the optimiser; see `OptimizerChoice`."""
         return torch.optim.SGD(groups, lr=0.0, momentum=config.momentum, nesterov=config.nesterov)
 
@@ -61,7 +87,7 @@ class AdamW:
                 f"adamw: betas must be in [0, 1) and eps positive, not {list(self.betas)}, {self.eps}"
             )
 
-    def over(self, groups: Groups, config: FineTuneConfig) -> torch.optim.Optimizer:
+    def over(self, groups: Groups, config: Settings) -> torch.optim.Optimizer:
         """Returns the optimiser; see `OptimizerChoice`."""
         return torch.optim.AdamW(groups, lr=0.0, betas=self.betas, eps=self.eps)
 
@@ -92,7 +118,7 @@ class TorchOptimizer:
         except (TypeError, ValueError) as error:
             raise ConfigurationError(f"torch.optim.{kind} must take {options}: {error}") from error
 
-    def over(self, groups: Groups, config: FineTuneConfig | None = None) -> torch.optim.Optimizer:
+    def over(self, groups: Groups, config: Settings | None = None) -> torch.optim.Optimizer:
         """Returns the optimiser; see `OptimizerChoice`."""
         return self._class(groups, lr=1e-3, **self._options)
 
@@ -105,7 +131,7 @@ OPTIMIZERS.register("adamw", AdamW, "Adam with decoupled weight decay")
 OPTIMIZERS.register("torch", TorchOptimizer, "any of torch.optim, as in torch:kind=NAdam")
 
 
-def optimizer_over(model: nn.Module, config: FineTuneConfig) -> torch.optim.Optimizer:
+def optimizer_over(model: nn.Module, config: Settings) -> torch.optim.Optimizer:
     """Returns the optimiser over all parameters that can be trained, the vectors in a group of their own.
 
     Raises:
