@@ -32,6 +32,7 @@ def attack(name: str, mutants: int, seed: int, folder: Path) -> dict[str, Any]:
         MiB, and the first failure.
     """
     import torch
+    from agent_readers import AGENT_READERS
     from command_readers import COMMAND_READERS
     from jobs import quicken
     from readers import READERS, fresh
@@ -40,7 +41,7 @@ def attack(name: str, mutants: int, seed: int, folder: Path) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     quicken()
-    reader = next(reader for reader in (*READERS, *COMMAND_READERS) if reader.name == name)
+    reader = next(reader for reader in (*READERS, *AGENT_READERS, *COMMAND_READERS) if reader.name == name)
     corpus, place = folder / "corpus", folder / "mutant"
     corpus.mkdir(parents=True)
     changed = reader.prepare(corpus).relative_to(corpus)
@@ -99,6 +100,7 @@ def attack_apart(name: str, mutants: int, seed: int) -> dict[str, Any]:
 
 def main() -> int:
     """Attacks the readers, prints a table, and returns how many mutants were neither read nor refused."""
+    from agent_readers import AGENT_READERS
     from command_readers import COMMAND_READERS
     from readers import READERS
 
@@ -110,7 +112,7 @@ def main() -> int:
     bad, failures = 0, []
     print("| reader | mutants | read | refused | anything else | longest, s | memory on top, MiB |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for reader in (*READERS, *COMMAND_READERS):
+    for reader in (*READERS, *AGENT_READERS, *COMMAND_READERS):
         if not any(text in reader.name for text in options.only):
             continue
         found = attack_apart(reader.name, options.mutants, options.seed)

@@ -41,7 +41,6 @@ from amc.pruning.config import PruningConfig
 from amc.report.origin import Origin
 from amc.report.run_folder import RunFolder
 from amc.runtime.call import failure_of
-from amc.storage.agent_card import AgentCard, CurvePoint, Task, read_card, write_card
 from amc.storage.architecture import describe
 from amc.storage.policy import read_policy
 from amc.storage.save import save_network
@@ -193,12 +192,12 @@ def agent_file(folder: Path) -> Path:
     agent = create_agent(
         "ddpg", hidden=(8, 8), warmup_episodes=2, ensemble=2, ensemble_hidden=8, gradient_steps=1, proposals=4
     )
-    agent.search(_environment(), 4, seed=0)
+    agent.search(small_environment(), 4, seed=0)
     agent.save(folder / "agent.safetensors")  # type: ignore[attr-defined]
     return folder / "agent.safetensors"
 
 
-def _environment() -> Any:
+def small_environment(share: float = 0.5) -> Any:
     import gymnasium
 
     import envs
@@ -206,7 +205,7 @@ def _environment() -> Any:
     from amc.problem.score import Score
 
     structure, _ = _dense()
-    problem = build_problem(structure, amc.Budget(flops=0.5), PruningConfig())
+    problem = build_problem(structure, amc.Budget(flops=share), PruningConfig())
 
     def score(allocation: Any) -> Any:
         return Score(accuracy=float(sum(allocation.widths.values()) % 97), cross_entropy=1.0)
@@ -218,8 +217,8 @@ def _transfer(folder: Path) -> object:
     agent = DDPGAgent.load(folder / "agent.safetensors")
     if agent.config.gradient_steps > 20 or agent.config.environments > 4:
         return None  # within bounds, and no damage
-    agent.act(_environment())
-    return agent.search(_environment(), 2 * agent.config.environments, seed=0)
+    agent.act(small_environment())
+    return agent.search(small_environment(), 2 * agent.config.environments, seed=0)
 
 
 def _results(folder: Path) -> Path:
