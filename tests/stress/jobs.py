@@ -27,6 +27,7 @@ AGENTS = (
     "cem",
 )
 CRITERIA = {"filter": "l2", "weight": "magnitude"}
+SMALL = "ddpg:hidden=[8, 8];ensemble_hidden=8;gradient_steps=1;warmup_episodes=2;warm_start=[uniform]"
 FAMILIES = ("filter", "weight")
 _TIMES = ("seconds", "images_per_second", "latency_ms")
 _SLOWER = "the smaller network is not faster"
@@ -48,7 +49,7 @@ class Job:
     @property
     def is_study(self) -> bool:
         """Whether the same command resumes it, and not `--resume`."""
-        return self.words[0] == "study"
+        return self.words[0] in ("study", "train")
 
 
 def all_jobs() -> list[Job]:
@@ -64,6 +65,8 @@ def all_jobs() -> list[Job]:
             jobs.append(Job(f"search, {family}, {name}", ("search", *search)))
         tuned = ("--finetuned", "0.5", "--finetune.epochs", "1", "--seeds", "0", "--counts", "3")
         jobs.append(Job(f"study, {family}", ("study", *common, "--agents", *AGENTS, *tuned)))
+        rules = ("--episodes", "10", "--evaluate_every", "4", "--checkpoint_every", "3", "--budgets", "0.7", "0.5")
+        jobs.append(Job(f"train, {family}", ("train", *common, *rules, "--agent", SMALL)))
     return jobs
 
 
@@ -139,13 +142,13 @@ def results(folder: Path) -> dict[str, Any]:
     from amc.utils.json_lines import read_lines
 
     found: dict[str, Any] = {}
-    for name in ("policy.json", "architecture.json", "summary.json"):
+    for name in ("policy.json", "architecture.json", "summary.json", "agent.json"):
         if (folder / name).is_file():
             found[name] = _without_times(json.loads((folder / name).read_text()))
-    for name in ("episodes.jsonl", "study.jsonl"):
+    for name in ("episodes.jsonl", "study.jsonl", "training.jsonl", "evaluations.jsonl"):
         if (folder / name).is_file():
             found[name] = _without_times(read_lines(folder / name).records)
-    for name in ("model.safetensors", "dense.safetensors"):
+    for name in ("model.safetensors", "dense.safetensors", "agent.safetensors", "checkpoint.safetensors"):
         if (folder / name).is_file():
             found[name] = (folder / name).read_bytes().hex()
     for name in ("study.md", "config.yaml"):
