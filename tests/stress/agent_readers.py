@@ -1,4 +1,4 @@
-"""Readers of trained agents besides DDPG's own: policies of `amc train`, other learners, and the cards of agents."""
+"""Readers of trained agents besides DDPG's own: policies of `amc train`, and other learners."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from agents import create_agent
 from agents.ddpg.config import DDPGConfig
 from agents.ddpg.trainer import PolicyTrainer
 from agents.loading import load_agent
-from amc.report.policy_tables import card_table, curve_table
-from amc.report.tables import render
-from amc.storage.agent_card import AgentCard, CurvePoint, Task, read_card, write_card
 
 
 def _trained_policy(folder: Path) -> Path:
@@ -39,21 +36,7 @@ def _use_agent(folder: Path) -> object:
     return load_agent(folder / "agent.safetensors").act(small_environment())
 
 
-def _card(folder: Path) -> Path:
-    task = Task("resnet20", "flops", 1000, 0.5, "accuracy", 9, 30, 0.8)
-    card = AgentCard("ddpg", "filter", ["t", "n"], 2, [task], 30, {"python": "3.11"}, [CurvePoint(1, {"reward": 0.5})])
-    write_card(folder / "agent.json", card)
-    return folder / "agent.json"
-
-
-def _show_card(folder: Path) -> object:
-    card = read_card(folder / "agent.json")
-    assert card is not None
-    return render(card_table(card)), render(curve_table(card.curve)) if card.curve else ""
-
-
 AGENT_READERS = (
     Reader("policy of amc train by --policy", _trained_policy, mutations.mutate_safetensors, _use_agent),
     Reader("sac's agent by --policy", _learner, mutations.mutate_safetensors, _use_agent),
-    Reader("agent.json by policy show", _card, mutations.mutate_json, _show_card),
 )

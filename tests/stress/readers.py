@@ -41,6 +41,7 @@ from amc.pruning.config import PruningConfig
 from amc.report.origin import Origin
 from amc.report.run_folder import RunFolder
 from amc.runtime.call import failure_of
+from amc.storage.agent_card import AgentCard, CurvePoint, Task, read_card, write_card
 from amc.storage.architecture import describe
 from amc.storage.policy import read_policy
 from amc.storage.save import save_network

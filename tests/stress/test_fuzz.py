@@ -36,14 +36,14 @@ def corpora(tmp_path_factory):
     return corpus
 
 
-@pytest.mark.parametrize("reader", (*READERS, *AGENT_READERS), ids=lambda reader: reader.name)
+@pytest.mark.parametrize("reader", [*READERS, *AGENT_READERS], ids=lambda reader: reader.name)
 def test_the_real_files_are_read(reader, corpora, tmp_path):
     folder, _ = corpora(reader)
     fresh(folder, tmp_path / "real")
     reader.read(tmp_path / "real")
 
 
-@pytest.mark.parametrize("reader", (*READERS, *AGENT_READERS), ids=lambda reader: reader.name)
+@pytest.mark.parametrize("reader", [*READERS, *AGENT_READERS], ids=lambda reader: reader.name)
 @settings(max_examples=QUICK, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32))
 def test_mutants_are_read_or_refused(reader, corpora, tmp_path_factory, seed):
