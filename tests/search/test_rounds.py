@@ -110,7 +110,8 @@ def test_rounds_are_recorded_and_a_repeated_start_ends_at_the_same_bits(workshop
 
 
 def no_training(monkeypatch):
-    monkeypatch.setattr("amc.pipeline.rounds.fine_tune", lambda *arguments, **options: SimpleNamespace(note=""))
+    trained = SimpleNamespace(note="", curve=())
+    monkeypatch.setattr("amc.pipeline.rounds.fine_tune", lambda *arguments, **options: trained)
 
 
 def same_weights(workshop, finished, kept_of, dense):
