@@ -1,4 +1,4 @@
-"""How fast the search is, where its time goes, and how it compares with the reference procedure."""
+"""The speed of the search, where its time goes, and how it compares with the reference procedure."""
 
 from amc.bench.curve import CurvePoint, measure_curve
 from amc.bench.speed import BenchConfig, measure_speed

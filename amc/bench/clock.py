@@ -1,4 +1,4 @@
-"""Where the time goes: every moment is counted for the innermost section that is open."""
+"""Where the time goes: all time is counted for the innermost open section."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class SectionClock:
-    """Adds up the time of named sections that may lie within each other."""
+    """Adds up the time of named sections, which may be nested."""
 
     def __init__(
         self, outermost: str, clock: Callable[[], float] = time.perf_counter, settle: Callable[[], object] | None = None
@@ -18,9 +18,9 @@ class SectionClock:
         """Starts at zero.
 
         Args:
-            outermost: Section of whatever lies in no other.
+            outermost: Section for time outside all others.
             clock: Returns seconds.
-            settle: Called at every border, to wait for work that is still under way on a device.
+            settle: Called at every border, to wait for pending work on a device.
         """
         self._outermost, self._clock, self._settle = outermost, clock, settle
         self._open: list[str] = []
@@ -40,7 +40,7 @@ class SectionClock:
 
     @contextmanager
     def section(self, name: str) -> Iterator[None]:
-        """Counts the time within for a section, and stops the one around it meanwhile."""
+        """Counts the time within for a section, and pauses the one around it."""
         self._turn()
         self._open.append(name)
         try:
@@ -72,7 +72,7 @@ class SectionClock:
             setattr(owner, attribute, original)
 
     def _turn(self) -> None:
-        """Books the time since the last border."""
+        """Records the time since the last border."""
         if self._settle is not None:
             self._settle()
         now = self._clock()

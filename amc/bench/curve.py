@@ -1,4 +1,4 @@
-"""How the time of an episode grows with the network: random weights and random images do for that."""
+"""How the time of an episode grows with the network; random weights and random images suffice for that."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class CurvePoint:
         images: Images that score a candidate.
         seconds: Seconds an episode, the median of the rounds.
         forward: Share of the forward passes, those that re-estimate batch norms included, in percent.
-        setup_seconds: Statistics and tables, once a search.
+        setup_seconds: Statistics and tables, once per search.
     """
 
     model: str

@@ -1,4 +1,4 @@
-"""How much memory the process has needed."""
+"""The memory that the process has needed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def peak_memory() -> int | None:
-    """Returns the most main memory that the process has held so far, in bytes; None where the system does not tell."""
+    """Returns the most main memory that the process has held so far, in bytes; None if that is not known."""
     try:
         import resource
     except ImportError:  # Windows

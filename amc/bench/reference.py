@@ -1,4 +1,4 @@
-"""A straightforward reading of the reference procedure, to compare the search's speed with.
+"""A straightforward implementation of the reference procedure, with which the search's speed is compared.
 
 He et al., ECCV 2018, and the environment that the authors published: activations of the calibration images are sampled
 once, at a few positions an image, before and after every layer. In every episode each pruned layer keeps the input
@@ -70,7 +70,7 @@ class ReferenceProcedure:
 
     @property
     def memory(self) -> int:
-        """What the stored activations take, in bytes."""
+        """Size of the stored activations, in bytes."""
         return sum(found.inputs.nbytes + found.outputs.nbytes for found in self._samples.values())
 
     def __call__(self, allocation: Allocation) -> Score:
@@ -108,7 +108,7 @@ class ReferenceProcedure:
             solution = np.linalg.lstsq(found.inputs[:, columns], found.outputs, rcond=None)[0]
             parts = torch.from_numpy(solution.T.copy()).reshape(len(weight), -1, *weight.shape[2:])
             weight[:, mask.to(weight.device)] = parts.to(weight)
-        else:  # a grouped convolution: the reference masks it alone
+        else:  # a grouped convolution: the reference only masks it
             weight[:, mask.to(weight.device)] = module.weight.detach()[:, mask.to(weight.device)]
         module.weight.data = weight
 

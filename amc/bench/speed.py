@@ -62,7 +62,7 @@ class BenchConfig:
 
 @dataclass(frozen=True)
 class SearchSpeed:
-    """What rounds of the search took.
+    """The time of rounds of the search.
 
     Attributes:
         setup_seconds: Statistics and tables, once a search.
@@ -88,12 +88,12 @@ class SearchSpeed:
 
 @dataclass(frozen=True)
 class ReferenceSpeed:
-    """What rounds of the reference procedure took.
+    """The time of rounds of the reference procedure.
 
     Attributes:
         setup_seconds: Sampling the activations, once.
         seconds: Seconds an episode, one number a round.
-        memory: What the sampled activations take, in bytes.
+        memory: Size of the sampled activations, in bytes.
     """
 
     setup_seconds: float
@@ -113,7 +113,7 @@ class BenchReport:
     Attributes:
         search: The search.
         reference: The reference procedure; None if it was not asked for.
-        device: Where was computed.
+        device: The device that computed.
         dtype: Number format of the candidates.
         threads: PyTorch's threads on the CPU.
     """
@@ -147,11 +147,11 @@ class BenchReport:
 def measure_speed(
     task: Task, search: SearchConfig, config: BenchConfig, recorder: Recorder | None = None
 ) -> BenchReport:
-    """Lets the search and the reference procedure take turns.
+    """Runs the search and the reference procedure in turns.
 
     Args:
         task: The network, its data and the budget.
-        search: The search; every round is a whole one, with a seed of its own.
+        search: The search; every round is a whole search, with a seed of its own.
         config: How to measure.
         recorder: Shows the progress.
 
@@ -243,7 +243,7 @@ class SearchWatch:
 
     @contextmanager
     def _sections(self) -> Iterator[None]:
-        """Wraps what the sections are."""
+        """Wraps the methods that the sections measure."""
         places = (
             (CandidateNetwork, "run", "forward"),
             (CandidateNetwork, "recalibrate", "recalibration"),

@@ -1,4 +1,4 @@
-"""Whether the FLOPs that a structure predicts are those that fvcore counts."""
+"""Checks that the FLOPs that a structure predicts are those that fvcore counts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from amc.structure import ModelStructure
 def check_dense_flops(model: nn.Module, structure: ModelStructure, example_input: Any) -> None:
     """Compares the FLOPs predicted for the dense network with those that fvcore counts on it, to the integer.
 
-    A budget could not be kept to the integer otherwise, and that would show after the search only.
+    Otherwise a budget could not be kept to the integer, and that would show only after the search.
 
     Args:
         model: The dense network.
@@ -27,7 +27,7 @@ def check_dense_flops(model: nn.Module, structure: ModelStructure, example_input
     """
     try:
         counted = flops_by_operator(model, example_input)
-    except Exception as error:  # whatever PyTorch's tracing of the network runs into
+    except Exception as error:  # any error that PyTorch's tracing of the network meets
         raise StructureError(
             f"the network's FLOPs must be countable, but fvcore fails on it: {first_line(error)}; write the operator "
             "that it names in another way, or prune a part of the network without it"

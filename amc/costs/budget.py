@@ -38,7 +38,7 @@ class Budget:
 
         Args:
             latency_ms: The latency in milliseconds, in place of `latency`, a share of the dense network's.
-            **bounds: What each metric may be at most; None leaves it unbounded.
+            **bounds: The largest value of each metric; None leaves it unbounded.
 
         Raises:
             UnknownNameError: If a metric does not exist.
@@ -78,7 +78,7 @@ class Budget:
 
 def _limit(name: str, value: float | int, dense: int) -> int:
     if value <= 1:
-        # The decimal that the user wrote is meant, not the binary fraction: 0.29 of 100 is 29, not 28.
+        # Uses the decimal that the user wrote, not its binary fraction: 0.29 of 100 is 29, not 28.
         return floor(Fraction(repr(float(value))) * dense)
     if value > dense:
         raise BudgetError(
@@ -110,7 +110,7 @@ def _is_bound(value: object) -> bool:
 
 
 def _plain(value: Any) -> float | int:
-    """Returns NumPy's numbers as Python's: float32's 0.3 is meant as 0.3, not as 0.30000001192092896."""
+    """Returns NumPy's numbers as Python's: float32's 0.3 means 0.3, not 0.30000001192092896."""
     if isinstance(value, float | int):
         return value
     return int(value) if value > 1 else float(str(value))

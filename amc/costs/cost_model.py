@@ -1,4 +1,4 @@
-"""What a cost model must offer."""
+"""The interface of cost models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counting the costs of a network as it stands."""
+"""Counting the costs of a given network."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ELEMENT_WISE = frozenset({"linalg_vector_norm", "linalg_cross", "linalg_diagona
 
 
 class _Traceable(nn.Module):
-    """Calls a network on any example with positional tensors, and returns the tensors in its output, as tracing wants.
+    """Calls a network on any example with positional tensors, and returns its output tensors, as tracing requires.
 
     Tracing knows neither keyword arguments nor outputs that are objects, such as data classes.
     """
@@ -51,8 +51,8 @@ class _Traceable(nn.Module):
 def count_flops(model: nn.Module, example_input: Tensor | tuple[Any, ...] | Mapping[str, Tensor]) -> int:
     """Counts the FLOPs of one forward pass with fvcore: one fused multiply-add is one.
 
-    The network is run in evaluation mode, without gradients, and left in the mode that it was in. Operators that
-    fvcore does not know (most element-wise ones) count nothing; `uncounted_operators` names those of weight. `einsum`,
+    The network is run in evaluation mode, without gradients, and left in the mode that it was in. Operators that fvcore
+    does not know (most element-wise ones) count as zero; `uncounted_operators` names the expensive ones. `einsum`,
     which fvcore counts to four digits, counts as the matrix products that it runs. Attention of PyTorch's counts by its
     parts, not as one operator that fvcore does not know.
 
@@ -94,10 +94,10 @@ def operators_by_own_rule(
 def uncounted_operators(
     model: nn.Module, example_input: Tensor | tuple[Any, ...] | Mapping[str, Tensor]
 ) -> dict[str, int]:
-    """Finds the operators with arithmetic of weight that `count_flops` leaves out: fused products, `fft`.
+    """Finds the expensive operators that `count_flops` leaves out: fused products, `fft`.
 
-    What fvcore leaves out by convention (element-wise operators, sums, softmax) is not among them. An operator that is
-    not PyTorch's own is, as there is no telling what it computes.
+    What fvcore leaves out by convention (element-wise operators, sums, softmax) is not among them. Operators from
+    outside PyTorch are, as it is unknown what they compute.
 
     Args:
         model: The network.
@@ -122,7 +122,7 @@ def _is_arithmetic(kind: str) -> bool:
 
 
 def _called(kind: str) -> str:
-    """Names an operator as a person knows it: `"lstm"` for `"aten::lstm"`, a function of the user's by its class."""
+    """Returns an operator's familiar name: `"lstm"` for `"aten::lstm"`, a function of the user's by its class."""
     name = kind.rpartition("::")[2]
     return "scripted function" if name == "CallFunction" else name.removeprefix("PythonOp.").lstrip("^")
 
@@ -134,7 +134,7 @@ def _analysis(
     """Prepares fvcore's analysis of a network, for use within the context.
 
     Yields:
-        The analysis; what our rules leave out, and what they count that fvcore does not, once it has counted.
+        The analysis, and (once it has counted) what our rules leave out and what they count that fvcore does not.
     """
     left_out: Counter[str] = Counter()
     own: Counter[str] = Counter()
@@ -180,10 +180,10 @@ def _count_einsum(inputs: list[Any], outputs: list[Any]) -> int:
 
 
 def _count_matmul(left_out: Counter[str], inputs: list[Any], outputs: list[Any]) -> float:
-    """Counts `@` as fvcore does, but for products with a vector where it fails: they count nothing, as `mv` does not.
+    """Counts `@` as fvcore does, except for products with a vector, where it fails: they count as zero, as `mv` does.
 
     Args:
-        left_out: Takes down what counts nothing.
+        left_out: Collects the products that count as zero.
         inputs: Nodes of a traced graph.
         outputs: Nodes of a traced graph.
     """
@@ -203,15 +203,15 @@ def _count_padded_convolution(inputs: list[Any], outputs: list[Any]) -> int:
 
 
 def count_params(model: nn.Module) -> int:
-    """Counts the parameters of a network, each shared one once."""
+    """Counts the parameters of a network, shared ones once."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences what fvcore's import and its tracing warn of: deprecated parts of TorchScript, constant shapes.
+    """Silences warnings of fvcore's import and tracing: deprecated parts of TorchScript, constant shapes.
 
-    None of it changes the count.
+    None of them affects the count.
     """
     logger = logging.getLogger("fvcore.nn.jit_analysis")
     level = logger.level

@@ -1,8 +1,8 @@
 """The costs that a budget may bound, by name.
 
-A metric tells how an allocation determines it and how it is counted on a finished network; both must agree to the
-last unit. To add one, write its class and register it here: budgets, episodes, summaries and the command line then
-know it.
+A metric defines how an allocation determines it and how it is counted on a finished network; both must agree to the
+last unit. To add one, write its class and register it here: budgets, episodes, summaries and the command line then know
+it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Metric(Protocol):
         ...
 
     def count(self, model: nn.Module, example_input: Any) -> int:
-        """Counts the cost of a network as it stands, zeros included."""
+        """Counts the cost of a given network, including zeros."""
         ...
 
 
@@ -60,11 +60,11 @@ METRICS.register("size_bytes", "amc.costs.size_bytes:SIZE_BYTES", "bytes of the 
 
 
 LATENCY = "latency"
-"""The one cost that is measured, in nanoseconds: no count on a network tells it, so that it is no `Metric`."""
+"""The one cost that is measured, in nanoseconds: it cannot be counted on a network, so it is not a `Metric`."""
 
 
 MEMORY = "memory"
-"""The peak of the activations, in bytes: exact, but found by running networks, and so only where it is bounded."""
+"""The peak of the activations, in bytes: exact, but found by running networks, so only where it is bounded."""
 
 
 def bounded_names() -> list[str]:
@@ -81,5 +81,5 @@ def noun_of(name: str) -> str:
 
 
 def counted(model: nn.Module, example_input: Any) -> dict[str, int]:
-    """Counts every metric on a network as it stands."""
+    """Counts every metric on a given network."""
     return {name: METRICS.get(name).count(model, example_input) for name in METRICS.names()}

@@ -22,7 +22,7 @@ NetworkOf = Callable[[Sequence[int]], nn.Module]
 """Makes the network in which decision i keeps `widths[i]` units."""
 
 _SPARE = 8
-"""Networks beyond one a decision, from which the lengths of axes are solved."""
+"""Networks beyond one per decision, from which the lengths of axes are solved."""
 
 
 @dataclass
@@ -42,7 +42,7 @@ class _Activation:
 
 @dataclass
 class _Run:
-    """What one forward pass has made, in order, and how many operators it was."""
+    """The activations of one forward pass, in order, and the number of its operators."""
 
     activations: list[_Activation] = field(default_factory=list)
     operators: list[str] = field(default_factory=list)
@@ -60,7 +60,7 @@ class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.run = _Run()
         self._places: dict[int, int] = {}
         self._weights = {_place(tensor) for tensor in weights}
-        self._held: list[Tensor] = []  # so that no memory is given out twice
+        self._held: list[Tensor] = []  # so that no memory is reused
 
     def use(self, value: Any, operator: int) -> None:
         """Notes the tensors in a value as used by an operator."""
@@ -85,10 +85,10 @@ class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def peak_memory(model: nn.Module, example: Any) -> int:
-    """Counts the bytes of activations that are alive at once, at most, in one forward pass.
+    """Counts the largest number of bytes of activations that are alive at once in one forward pass.
 
     An activation lives from the operator that makes it to the last that reads it; inputs live from the start, outputs
-    to the end, views are part of what they view. What an operator uses inside is not counted, weights neither.
+    to the end, views are part of what they view. Neither an operator's internal memory nor weights are counted.
 
     Args:
         model: The network.

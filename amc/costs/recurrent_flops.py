@@ -1,7 +1,7 @@
-"""FLOPs of recurrent layers, which fvcore counts as nothing. Cells it counts as the products that they run.
+"""FLOPs of recurrent layers, which fvcore counts as zero. It counts cells as the products that they run.
 
 A step multiplies every weight matrix once for every sequence, in all gates, layers and directions: the FLOPs are the
-number of steps times the elements of the weight matrices. The element-wise arithmetic of the gates counts nothing, as
+number of steps times the elements of the weight matrices. The element-wise arithmetic of the gates counts as zero, as
 elsewhere.
 """
 
@@ -22,7 +22,7 @@ def recurrent_rules(counted: Counter[str]) -> dict[str, Rule]:
     """Returns what counts the FLOPs of each recurrent operator of a traced graph, by its name as fvcore knows it.
 
     Args:
-        counted: Takes down how often each operator was counted so.
+        counted: Collects how often each operator was counted this way.
     """
     return {f"aten::{name}": partial(_count, counted, f"aten::{name}") for name in _LAYERS}
 

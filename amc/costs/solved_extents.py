@@ -1,4 +1,4 @@
-"""How the lengths of operators' axes follow the widths of a network, solved from what was seen of several networks."""
+"""How the lengths of operators' axes follow the widths of a network, solved from several networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Taking the smaller network out: ONNX, `torch.export` and safetensors files, checked against PyTorch."""
+"""Exporting the smaller network: ONNX, `torch.export` and safetensors files, checked against PyTorch."""
 
 from amc.export.exporting import ExportReport, export_model
 from amc.export.formats import FORMATS

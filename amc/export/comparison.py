@@ -26,7 +26,7 @@ from amc.runtime.latency import Latency, measure_latency
 from amc.utils.progress import Progress, silent, spanning
 
 _MANY_ZEROS = 0.2
-"""From this share on a network counts as one whose single weights were pruned."""
+"""Share of zeros from which a network counts as weight-pruned."""
 EAGER, ONNX = "PyTorch", "onnxruntime"
 
 
@@ -58,7 +58,7 @@ class Comparison:
 
     @property
     def hint(self) -> str | None:
-        """What to try where the pruned network is not faster, or None."""
+        """What to try if the pruned network is not faster, or None."""
         if all(dense is None or pruned.speed_up_over(dense) > 1.0 for _, dense, pruned in self.pairs()):
             return None
         if self.zeros >= _MANY_ZEROS:

@@ -1,4 +1,4 @@
-"""Writing a network in a format, checked before it is put in place."""
+"""Writing a network in a format; the file is checked before it is put in place."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from amc.utils.durable_files import put_in_place
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What an export came to.
+    """The result of an export.
 
     Attributes:
         path: The file, or the folder of safetensors.
@@ -60,8 +60,8 @@ def export_model(
         format: `"onnx"`, `"torch_export"` or `"safetensors"`.
         example_input: One input: a tensor with a batch axis, a tuple of positional or a mapping of keyword arguments.
         architecture: For safetensors: how the network was cut (`CompressionResult.architecture`).
-        metadata: Texts by name that an ONNX file carries, such as how pictures become inputs.
-        overwrite: Whether what is at `path` may be replaced.
+        metadata: Texts by name that an ONNX file carries, such as how to prepare pictures.
+        overwrite: Whether an existing file or folder at `path` may be replaced.
 
     Returns:
         Size and difference of what was written.
@@ -106,7 +106,7 @@ def check_target(path: Path, *, folder: bool, overwrite: bool) -> None:
     """Checks that a path may be written.
 
     Raises:
-        ExportError: If something is there that must not, or cannot, be replaced.
+        ExportError: If something at the path must not, or cannot, be replaced.
     """
     if not path.exists():
         return
@@ -122,7 +122,7 @@ def size_on_disk(path: Path) -> int:
 
 
 def _check_runs(network: Exportable) -> None:
-    """Runs the network once, so that an unfit input is not taken for a failure of the exporter."""
+    """Runs the network once, so that an unsuitable input is not mistaken for a failure of the exporter."""
     try:
         with torch.no_grad():
             call(network.model, network.example)

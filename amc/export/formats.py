@@ -44,7 +44,7 @@ class ExportFormat(Protocol):
     tolerance: float
 
     def check(self, network: Exportable) -> None:
-        """Raises `ExportError` if the format cannot be written at all: before any work is done."""
+        """Raises `ExportError` before any work is done if the format cannot be written at all."""
 
     def write(self, network: Exportable, path: Path) -> None:
         """Writes the network to a path in an existing folder; files beside it may carry its name as a prefix."""

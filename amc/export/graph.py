@@ -38,15 +38,16 @@ def trace_graph(network: Exportable, format_name: str) -> ExportedProgram:
     try:
         with quiet(), _tensors_alone(network):
             return torch.export.export(network.model, positional, named or None, dynamic_shapes=shapes)
-    except Exception as error:  # torch.export has no exception of its own for what it cannot do
+    except Exception as error:  # torch.export has no exception of its own for its limitations
         raise export_failure(format_name, error) from error
 
 
 @contextmanager
 def _tensors_alone(network: Exportable) -> Iterator[None]:
-    """Lets a network return its tensors alone where it returns something beside them that graphs cannot hold.
+    """Makes a network return only its tensors where it also returns things that graphs cannot hold.
 
-    Language models return their caches of keys and values, which nobody reads; see `amc.runtime.call.tensors_in`.
+    Language models return their caches of keys and values, which an exported graph does not need; see
+    `amc.runtime.call.tensors_in`.
     """
     with torch.no_grad():
         leaves = tree_leaves(call(network.model, network.example))

@@ -27,7 +27,7 @@ class OnnxFormat:
     tolerance = 1e-4
 
     def check(self, network: Exportable) -> None:
-        """Looks for the packages.
+        """Checks that the packages are installed.
 
         Raises:
             ExportError: If one is missing.
@@ -42,7 +42,7 @@ class OnnxFormat:
         Raises:
             ExportError: If PyTorch cannot export the network.
         """
-        # Traced here: given the module, PyTorch's exporter would fix the batch size in silence where it has to.
+        # Traced here: given the module, PyTorch's exporter may silently fix the batch size.
         program = trace_graph(network, "onnx")
         large = _weight_bytes(network.model) > _ONE_FILE_BYTES
         try:
@@ -71,14 +71,14 @@ def open_session(path: Path) -> Runner:
     """Opens an ONNX file in onnxruntime, on the CPU, with as many threads as PyTorch has.
 
     Raises:
-        ExportError: If onnxruntime refuses it.
+        ExportError: If onnxruntime rejects it.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
     options.intra_op_num_threads = torch.get_num_threads()
-    # Threads that spin between runs would take the cores from the other network when two are timed in turn.
+    # Threads that spin between runs would slow the other network when two are timed in turn.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

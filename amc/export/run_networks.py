@@ -19,11 +19,11 @@ from amc.storage.source import ModelSource
 
 @dataclass(frozen=True)
 class RunNetworks:
-    """What an export needs of a run.
+    """The parts of a run that an export needs.
 
     Attributes:
         pruned: The network that the run delivered, in evaluation mode.
-        dense: The dense network with random weights, which do for timing; None if it cannot be built again.
+        dense: The dense network with random weights, which suffices for timing; None if it cannot be built again.
         example: An input with random values.
         architecture: `architecture.json`.
     """

@@ -25,7 +25,7 @@ class SafetensorsFormat:
     tolerance = 1e-6  # of the outputs; the tensors themselves must be the same bit by bit
 
     def check(self, network: Exportable) -> None:
-        """Asks for the architecture.
+        """Checks that the architecture is known.
 
         Raises:
             ExportError: If it is not known how the network was cut.
@@ -50,7 +50,7 @@ class SafetensorsFormat:
         """
         try:
             loaded = load(path)
-        except ConsentError:  # of a class of the user's own: the network that it was written from takes it back
+        except ConsentError:  # for a class of the user's own, load into the network that it was written from
             loaded = copy.deepcopy(network.model)
             fill(loaded, path / WEIGHTS)
         written = network.model.state_dict()

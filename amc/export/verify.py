@@ -52,7 +52,7 @@ def largest_difference(model: nn.Module, exported: Runner, example: Any, *, seed
 def relative_difference(expected: Sequence[Tensor], outputs: Sequence[Tensor]) -> float:
     """Returns the largest difference of two lists of tensors, as a share of the largest expected value of a tensor.
 
-    Values that are no numbers differ infinitely from everything.
+    NaN differs infinitely from everything.
 
     Raises:
         ExportError: If number or shapes of the tensors differ.

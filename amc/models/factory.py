@@ -37,7 +37,7 @@ def _own_models() -> Registry[ModelFactory]:
 
 OWN_MODELS = _own_models()
 _ORIGINS: WeakKeyDictionary[nn.Module, tuple[str, dict[str, Any]]] = WeakKeyDictionary()
-"""The name and the options of every network that was built by name, as long as it lives."""
+"""The name and options of each network that was built by name, kept while the network exists."""
 
 
 def create_model(name: str, *, num_classes: int | None = None, seed: int | None = None, **options: Any) -> nn.Module:
@@ -55,7 +55,7 @@ def create_model(name: str, *, num_classes: int | None = None, seed: int | None 
     Raises:
         UnknownNameError: If the name is not known; the message suggests the nearest ones.
         ConfigurationError: If timm is asked for and not installed, or a reference cannot be imported.
-        ModelError: If the constructor fails or makes something else than an `nn.Module`.
+        ModelError: If the constructor fails or returns something other than an `nn.Module`.
     """
     if num_classes is not None:
         options["num_classes"] = num_classes
@@ -65,7 +65,7 @@ def create_model(name: str, *, num_classes: int | None = None, seed: int | None 
 
 
 def origin_of(model: nn.Module) -> tuple[str, dict[str, Any]] | None:
-    """Returns the name and the options that `create_model` has built a network of; None for any other network."""
+    """Returns the name and options from which `create_model` built a network; None for any other network."""
     return _ORIGINS.get(model)
 
 
@@ -73,7 +73,7 @@ def build(name: str, factory: ModelFactory, *, seed: int | None = None, **option
     """Calls a constructor that has been looked up; see `create_model`.
 
     Raises:
-        ModelError: If the constructor fails or returns something else than an `nn.Module`.
+        ModelError: If the constructor fails or returns something other than an `nn.Module`.
     """
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
@@ -100,7 +100,7 @@ def is_own_code(name: str) -> bool:
 def model_names() -> list[str]:
     """Returns the names of this package's networks and of torchvision's classification models.
 
-    `"timm:NAME"` and `"package.module:factory"` work besides.
+    `"timm:NAME"` and `"package.module:factory"` work as well.
     """
     own = OWN_MODELS.names()
     return own + [name for name in sources.torchvision_names() if name not in OWN_MODELS]

@@ -9,10 +9,10 @@ _WIDTHS = (300, 100)
 
 
 class LeNet300(nn.Module):
-    """Three linear layers (LeCun et al. 1998), with dropout where it is asked for, on all pixels of an image."""
+    """Three linear layers (LeCun et al. 1998), with optional dropout, on all pixels of an image."""
 
     def __init__(self, inputs: int, num_classes: int, dropout: float) -> None:
-        """Puts the layers together, with Glorot initialisation as Frankle and Carbin 2019 have it.
+        """Puts the layers together, with Glorot initialisation, as in Frankle and Carbin 2019.
 
         Args:
             inputs: Pixels times channels.

@@ -1,4 +1,4 @@
-"""Reading what `torch.save` wrote: tensors and plain containers, no code, and no more than the file holds."""
+"""Reading files of `torch.save`: tensors and plain containers, no code, and no more than the file holds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BESIDE = {"scalar": "a NumPy number", "Namespace": "an argparse.Namespace", "_r
 
 
 def read_pickle(file: Path) -> Any:
-    """Reads what `torch.save` wrote onto the CPU: tensors and plain containers, nothing else.
+    """Reads a file of `torch.save` onto the CPU: tensors and plain containers, nothing else.
 
     Raises:
         CheckpointError: If the file is unreadable, holds anything else, or unpacks to more than it has bytes.
@@ -42,7 +42,7 @@ def read_pickle(file: Path) -> Any:
 
 
 def _check_size(file: Path) -> None:
-    """Refuses archives that unpack to more than they hold: `torch.save` compresses nothing.
+    """Rejects archives that unpack to more than their own size: `torch.save` compresses nothing.
 
     Raises:
         OSError: If it cannot be read, or is no ordinary file.
@@ -61,7 +61,7 @@ def _check_size(file: Path) -> None:
 
 
 def tensors_within(content: Any) -> Iterator[Tensor]:
-    """Yields all tensors in nested plain containers, of what is held several times each once."""
+    """Yields all tensors in nested plain containers, each once however often it occurs."""
     pending, seen = [content], set()
     while pending:
         value = pending.pop()
@@ -73,7 +73,7 @@ def tensors_within(content: Any) -> Iterator[Tensor]:
 
 
 def _check_plain(tensor: Tensor, file: Path) -> None:
-    """Refuses tensors without values of their own: on no device, sparse, quantised, nested or of other classes."""
+    """Rejects tensors without values of their own: on no device, sparse, quantised, nested or of other classes."""
     is_plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided and tensor.device.type == "cpu"
     if not is_plain or tensor.is_quantized or tensor.is_nested:
         raise CheckpointError(

@@ -1,4 +1,4 @@
-"""Weights that torchvision and timm publish: found in the local caches, fetched only where that is asked for."""
+"""Weights that torchvision and timm publish: found in the local caches, downloaded only on request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from amc.models.factory import OWN_MODELS, find_factory, is_own_code
 
 _HASH = re.compile(r"-([a-f0-9]{6,})\.")
 _OTHER_INPUTS = ("googlenet", "inception_v3")
-"""With their trained weights torchvision changes how these networks read images."""
+"""For these networks torchvision changes the input transform along with the trained weights."""
 _HF_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -26,9 +26,8 @@ class Published:
     """Weights of a library.
 
     Attributes:
-        title: Which they are, for people.
-        file: Where they lie on this machine; None if they do not.
-        place: Where they are looked for.
+        title: Their name, for people. file: Their path on this machine; None if they are not here. place: Where they
+        are looked for.
         fetch: Downloads them and returns the file.
     """
 
@@ -47,7 +46,7 @@ def own_weights(name: str, *, download: bool) -> tuple[Path, str]:
 
     Raises:
         UnknownNameError: If there is no such network.
-        ConfigurationError: If nobody publishes weights for it.
+        ConfigurationError: If the library publishes no weights for it.
         CheckpointError: If they are not here, and may not or cannot be fetched.
     """
     found = published_weights(name)

@@ -1,4 +1,4 @@
-"""Random weights in a hurry, for networks of which only the structure is looked at."""
+"""Fast random weights, for networks of which only the structure matters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _BLOCK = 250_007
-"""Random numbers drawn for a large tensor. Prime, so that rows and columns do not coincide with the repetition."""
+"""Random numbers drawn for a large tensor. A prime, so that rows and columns do not line up with the repetition."""
 
 
 class QuickWeights(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -33,7 +33,7 @@ class QuickWeights(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _repeat(block: Tensor, tensor: Tensor) -> Tensor:
-    """Fills a tensor with a block, again and again."""
+    """Fills a tensor with repetitions of a block."""
     flat = tensor.view(-1)
     whole = flat.numel() // len(block) * len(block)
     flat[:whole].view(-1, len(block)).copy_(block)

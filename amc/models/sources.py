@@ -1,4 +1,4 @@
-"""Where networks come from that this package does not define: torchvision, timm, and the user's own code."""
+"""Sources of networks outside this package: torchvision, timm, and the user's own code."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def imported_factory(reference: str, *, own: bool) -> ModelFactory:
         own: Whether the user has written it, so that modules in the current folder are found too.
 
     Raises:
-        ConfigurationError: If the reference is malformed, cannot be imported, or names what makes no network.
+        ConfigurationError: If the reference is malformed, cannot be imported, or names something that makes no network.
     """
     factory: object = (import_own if own else import_object)(reference)
     obstacle = _not_a_factory(factory)
@@ -90,7 +90,7 @@ def imported_factory(reference: str, *, own: bool) -> ModelFactory:
 
 
 def _not_a_factory(factory: object) -> str | None:
-    """Words why something makes no network, as far as that can be told without a call; None if it may.
+    """Explains why something makes no network, as far as that is clear without a call; None if it may.
 
     Code of Python's own library and of PyTorch counts only where it is a network's class, or says that it returns one.
     """
@@ -114,12 +114,12 @@ def _returned(function: types.FunctionType) -> object:
     """Returns the type that a function says it returns, or None."""
     try:
         return typing.get_type_hints(inspect.unwrap(function)).get("return")
-    except Exception:  # annotations of other packages may name what is not there
+    except Exception:  # annotations of other packages may name things that do not exist
         return None
 
 
 def _import_timm() -> Any:
-    """Imports timm, or names the remedy."""
+    """Imports timm, or raises an error with the remedy."""
     try:
         return importlib.import_module("timm")
     except ModuleNotFoundError as error:
@@ -127,6 +127,6 @@ def _import_timm() -> Any:
 
 
 def _check_timm_name(timm: Any, name: str) -> None:
-    """Refuses names that timm does not know; a tag of pretrained weights may follow a dot."""
+    """Rejects names that timm does not know; a tag of pretrained weights may follow a dot."""
     if not timm.is_model(name):
         raise UnknownNameError("timm model", name, timm.list_models())

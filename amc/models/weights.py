@@ -18,9 +18,9 @@ _WRAPPERS = (
     "state_dict", "model", "model_state_dict", "net", "network", "weights", "model_state", "params", "module",
     "state_dict_ema", "model_ema", "params_ema", "ema",
 )  # fmt: skip
-"""Under what keys training scripts keep a state dict. Where a file has several, the first of them is taken."""
+"""Keys under which training scripts store a state dict. Where a file has several, the first is used."""
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.")
-"""What wrappers put before every name: `nn.DataParallel`, `torch.compile`, and modules that hold the network."""
+"""Prefixes that wrappers add to names: `nn.DataParallel`, `torch.compile`, and modules that hold the network."""
 _SHOWN = 4
 _NESTED = 8
 
@@ -52,14 +52,14 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str], *, replace_head
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Reads a state dict, without running any code that the file may hold.
+    """Reads a state dict, without running any code in the file.
 
     Args:
-        path: A `.safetensors` file, or one written by `torch.save` (`.th`, `.pt`, `.pth`, ...). Where a state dict lies
-            in another dict, as training scripts save it (`state_dict`, `model`, `ema`, ...), that is opened.
+        path: A `.safetensors` file, or one written by `torch.save` (`.th`, `.pt`, `.pth`, ...). A state dict inside
+            another dict, as training scripts save it (`state_dict`, `model`, `ema`, ...), is found.
 
     Raises:
-        CheckpointError: If the file is missing, unreadable, or holds anything else than tensors by name.
+        CheckpointError: If the file is missing, unreadable, or holds anything other than tensors by name.
     """
     file = Path(path)
     if not file.is_file():
@@ -95,7 +95,7 @@ def _last_layer(model: nn.Module) -> str:
 
 
 def check_finite(state: Mapping[str, Tensor]) -> None:
-    """Refuses weights that are not numbers.
+    """Rejects weights that are not finite.
 
     Raises:
         ModelError: If a tensor holds NaN or infinite values; the message names it.
@@ -146,7 +146,7 @@ def _content(content: Any) -> str:
 
 
 def _without_prefixes(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Strips what wrappers put before all names, if the names are the network's then; else they stay."""
+    """Strips prefixes of wrappers if the names then match the network's; otherwise leaves the names alone."""
     wanted = _without_counters(model.state_dict())
     stripped = state
     while _without_counters(stripped) != wanted:
@@ -158,12 +158,12 @@ def _without_prefixes(model: nn.Module, state: dict[str, Tensor]) -> dict[str, T
 
 
 def _without_counters(names: Iterable[str]) -> set[str]:
-    """Leaves out the counters of batches, which files older than PyTorch 0.4 lack and inference does not read."""
+    """Drops the counters of batches, which files from before PyTorch 0.4 lack and inference does not need."""
     return {name for name in names if not name.endswith("num_batches_tracked")}
 
 
 def _check_fit(model: nn.Module, state: Mapping[str, Tensor], file: Path, head: Collection[str] = ()) -> None:
-    """Compares names and shapes, but those of a head that is replaced, and names the first that differ."""
+    """Compares names and shapes, except those of a replaced head, and reports the first that differ."""
     own = {name: tensor for name, tensor in model.state_dict().items() if name.rpartition(".")[0] not in head}
     missing = [name for name in own if name in _without_counters(own) and name not in state]
     unexpected = [name for name in state if name not in own]

@@ -1,6 +1,6 @@
-"""The file of a packed network: nothing in it is code, and everything is checked when it is read.
+"""The file of a packed network: it contains no code, and everything is checked on reading.
 
-Eight bytes that name the format; SHA-256 of all that follows; the length of the head, four bytes; the head, JSON
+Eight bytes that name the format; SHA-256 of the rest; the length of the head, four bytes; the head, JSON
 compressed by zlib; the tensors, one after another. The head holds what the writer recorded of the network (such as how
 the dense one was cut), and an `Entry` for each tensor.
 """
@@ -29,7 +29,7 @@ _MAGIC = b"amc-pack"
 _LENGTH = struct.Struct("<I")
 _MOST_BYTES = 1 << 32
 _MOST_HEAD = 1 << 26
-"""Bytes of a head before it was compressed: a few more would make a small file a large one in memory."""
+"""Largest head in bytes, uncompressed: a small file must not become a large one in memory."""
 
 
 class _Head(msgspec.Struct):
@@ -42,11 +42,11 @@ class _Head(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Archive:
-    """A packed network that has been read, its tensors not yet.
+    """A packed network that has been read, with its tensors still encoded.
 
     Attributes:
         record: What was recorded of the network.
-        entries: What the file says of each tensor, by name.
+        entries: What the file says about each tensor, by name.
         size_bytes: Size of the file.
         contents: What each tensor stores, by name.
     """
@@ -60,7 +60,7 @@ class Archive:
         """Returns the tensors; check their shapes first, as they are made by what the file says.
 
         Raises:
-            DamagedFileError: If one is not what the file says.
+            DamagedFileError: If one does not match the file's description.
         """
         return {name: decoded(entry, self.contents[name]) for name, entry in self.entries.items()}
 
@@ -82,7 +82,7 @@ def read_archive(path: Path) -> Archive:
 
     Raises:
         OSError: If it cannot be read, or is no ordinary file.
-        DamagedFileError: If it is another file, or not as it was written.
+        DamagedFileError: If it is a file of another kind, or was changed.
     """
     content = read_bytes(path, _MOST_BYTES)
     start = len(_MAGIC) + hashlib.sha256().digest_size

@@ -27,7 +27,7 @@ from amc.packing.sparse_index import gaps_of, places_of
 from amc.utils.bounded_files import DamagedFileError
 
 MOST_VALUES = 256
-"""Values of a tensor that are kept in a table of their own."""
+"""Largest number of values that a tensor's own table holds."""
 MOST_INDEX_BITS = 8
 _LARGEST = 1 << 40
 
@@ -42,7 +42,7 @@ DTYPES: Mapping[str, torch.dtype] = {
 
 
 class Entry(msgspec.Struct, forbid_unknown_fields=True):
-    """What a file says of a tensor.
+    """What a file says about a tensor.
 
     Attributes:
         name: Its name.
@@ -109,7 +109,7 @@ def decoded(entry: Entry, content: bytes) -> Tensor:
     """Returns the tensor of an entry.
 
     Args:
-        entry: What the file says of it; its shape is not checked against anything here.
+        entry: What the file says about it; its shape is not checked here.
         content: What it stores.
 
     Raises:
@@ -139,7 +139,7 @@ def decoded(entry: Entry, content: bytes) -> Tensor:
 
 
 class _Reader:
-    """Takes a content apart, from the first byte to the last."""
+    """Reads a tensor's content, from the first byte to the last."""
 
     def __init__(self, content: bytes) -> None:
         self._content, self._at = np.frombuffer(content, np.uint8), 0

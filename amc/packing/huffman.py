@@ -1,7 +1,7 @@
-"""Canonical Huffman codes of bounded length, decoded in blocks side by side.
+"""Canonical Huffman codes of bounded length, whose blocks are decoded in parallel.
 
 A code is known by the lengths of its words: words of one length are numbers that follow each other, in the order of the
-symbols, those of a longer one begin where the shorter ones end. So a file needs the lengths alone, four bits a symbol.
+symbols, those of a longer one begin where the shorter ones end. So a file needs only the lengths, four bits per symbol.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Bytes = NDArray[np.uint8]
 def code_lengths(counts: Integers) -> Bytes:
     """Returns the lengths of the words of a Huffman code, none longer than `LONGEST`; 0 for symbols that do not occur.
 
-    No code under that bound is shorter. A symbol that is alone has the length 1, and takes no bits in `encode`.
+    No code under that bound is shorter. A single symbol has the length 1, and takes no bits in `encode`.
 
     Args:
         counts: How often each symbol occurs.
@@ -73,7 +73,7 @@ def decode(bits: Bytes, blocks: NDArray[np.uint16], lengths: Bytes, count: int) 
         count: How many symbols there are.
 
     Raises:
-        DamagedFileError: If the lengths are those of no code, or the bits are not as many words as they should be.
+        DamagedFileError: If the lengths do not form a code, or the bits do not hold the expected number of words.
     """
     if len(blocks) != -(-count // BLOCK) or len(bits) != -(-int(blocks.sum(dtype=np.int64)) // 8):
         raise DamagedFileError("a stream of codes must be as long as its blocks say")
@@ -114,7 +114,7 @@ def unpacked_lengths(held: Bytes, count: int) -> Bytes:
 
 
 def _depths(counts: Integers) -> Integers:
-    """Returns the depths of the leaves of Huffman's tree; there are two leaves at least."""
+    """Returns the depths of the leaves of Huffman's tree; there are at least two leaves."""
     heap = [(int(count), leaf) for leaf, count in enumerate(counts)]
     heapq.heapify(heap)
     parents = np.zeros(2 * len(counts) - 1, np.int64)

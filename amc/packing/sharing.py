@@ -1,4 +1,4 @@
-"""Weight sharing: the weights of a layer take a few values only, found by k-means (Han et al. 2016, arXiv:1510.00149).
+"""Weight sharing: the weights of a layer take only a few values, found by k-means (Han et al. 2016, arXiv:1510.00149).
 
 Section 3: k clusters of the weights that are not zero, minimising the sum of squared distances (Eq. 2); every weight
 becomes the centroid of its cluster. Where the centroids start matters (section 3.2); linear does best in the paper.

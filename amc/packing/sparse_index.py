@@ -1,4 +1,4 @@
-"""Places of what is not zero, as differences in few bits (Han et al. 2016, arXiv:1510.00149, section 2, Figure 2)."""
+"""Places of nonzero elements, as differences in few bits (Han et al. 2016, arXiv:1510.00149, section 2, Figure 2)."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Decision:
 
     @cached_property
     def _first(self) -> int:
-        """The smallest multiple of the step that is not below the bounds, in steps."""
+        """The smallest multiple of the step within the bounds, in steps."""
         return -(-self._lowest // self.step)
 
     @cached_property
@@ -127,7 +127,7 @@ def highest_level(decision: Decision, affordable: Callable[[int], bool]) -> int 
 
     Args:
         decision: Whose allowed widths to search.
-        affordable: Tells whether a width can be afforded; once false, false for every larger width.
+        affordable: Whether a width can be afforded; once false, it stays false for every larger width.
     """
     if affordable(decision.largest):
         return decision.levels - 1

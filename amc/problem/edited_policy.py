@@ -9,7 +9,7 @@ from amc.storage.policy import StoredPolicy
 from amc.structure import Allocation
 
 _ROUNDED = 1e-4
-"""How far a pruning ratio may be from the one that the widths come to: people round them."""
+"""How far a pruning ratio may be from the one that the widths give: people round them."""
 
 
 def checked_policy(policy: StoredPolicy, space: DecisionSpace, *, exactly: bool = True) -> Allocation:
@@ -18,13 +18,13 @@ def checked_policy(policy: StoredPolicy, space: DecisionSpace, *, exactly: bool 
     Args:
         policy: The policy.
         space: The decisions that it must be about.
-        exactly: Whether it is carried out as it is: then it names every decision, and keeps what the bounds and the
-            rounding of each allow. Otherwise it is scaled, and what it does not name stays dense.
+        exactly: Whether it is applied unchanged: then it must name every decision and respect the bounds and rounding
+            of each. Otherwise it is scaled, and what it does not name stays dense.
 
     Raises:
-        UnknownNameError: If it names what is not a decision.
-        ConfigurationError: If it is of the other kind, leaves a decision out, keeps what may not be kept, or its
-            pruning ratios say something else than its widths.
+        UnknownNameError: If it names something that is not a decision.
+        ConfigurationError: If it is of the other kind, leaves a decision out, keeps a number of units that is not
+            allowed, or its pruning ratios contradict its widths.
     """
     file, widths, ratios = policy.file, policy.allocation.widths, policy.pruning_ratios
     if policy.allocation.kind != space.kind:
@@ -50,7 +50,7 @@ def checked_policy(policy: StoredPolicy, space: DecisionSpace, *, exactly: bool 
 
 
 def _check_width(policy: StoredPolicy, decision: Decision, *, exactly: bool) -> None:
-    """Refuses a number of units that may not be kept."""
+    """Rejects a number of units that may not be kept."""
     width = policy.allocation.widths[decision.name]
     low, high = (decision.smallest, decision.largest) if exactly else (1, decision.size)
     steps = f" in steps of {decision.step}" if exactly and decision.step > 1 else ""
@@ -64,7 +64,7 @@ def _check_width(policy: StoredPolicy, decision: Decision, *, exactly: bool) -> 
 
 
 def _check_ratio(policy: StoredPolicy, decision: Decision) -> None:
-    """Refuses a ratio that is not that of the width."""
+    """Rejects a ratio that does not match the width."""
     width, said = policy.allocation.widths[decision.name], policy.pruning_ratios[decision.name]
     comes_to = 1 - width / decision.size
     if abs(said - comes_to) > _ROUNDED:

@@ -1,4 +1,4 @@
-"""What judges allocations: one object, handed to searches and environments, shown to agents."""
+"""What scores allocations: one object that searches and environments use and agents can query."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Errors: TypeAlias = Mapping[str, NDArray[np.float64]]
 
 
 class Evaluator(ABC):
-    """Scores the networks that allocations describe, and tells how much each unit matters.
+    """Scores the networks that allocations describe, and knows how much each unit matters.
 
-    An evaluator of your own needs `score` alone: it then has one stage, and knows no saliencies.
+    Your own evaluator needs only `score`: it then has one stage and no saliencies.
 
     Example:
         >>> class Widest(Evaluator):
@@ -38,7 +38,7 @@ class Evaluator(ABC):
         """Scores the network that an allocation describes, on the whole search split."""
 
     def stages(self, allocation: Allocation, first: int) -> Iterator[Stage]:
-        """Scores on the first images of the search split, then on ever more, as far as the iterator is advanced.
+        """Scores on the first images of the search split, then on more and more, as far as the iterator is advanced.
 
         Score no other allocation before the iterator is done with.
 
@@ -65,9 +65,9 @@ class Evaluator(ABC):
         )
 
     def errors(self) -> Errors:
-        """Tells what the outputs of each decision's layers lose at every width.
+        """Returns the error in the outputs of each decision's layers at every width.
 
-        The unit is the evaluator's own; sums over the decisions are what counts.
+        The evaluator chooses the unit; only sums over the decisions matter.
 
         Raises:
             ConfigurationError: If the evaluator knows no errors.
@@ -101,7 +101,7 @@ class FunctionEvaluator(Evaluator):
 
 
 class EvaluatorProxy(Evaluator):
-    """An evaluator that passes everything on to another; subclasses change a part of it."""
+    """An evaluator that delegates to another; subclasses override a part of it."""
 
     def __init__(self, evaluator: Evaluator) -> None:
         """Takes the evaluator behind this one."""

@@ -48,8 +48,8 @@ def filter_problem(
     Args:
         structure: The traced network.
         budget: What the pruned network may cost, or None for no bound.
-        min_keep_ratio: Share of its channels that every group keeps at least; one channel at least is kept.
-        max_keep_ratio: Share of its channels that every group keeps at most.
+        min_keep_ratio: Smallest share of its channels that every group keeps; at least one channel is kept.
+        max_keep_ratio: Largest share of its channels that every group keeps.
         round_to: Kept channels are a multiple of this, or all channels; `"auto:16"` takes a multiple for each group
             that suits a device which computes 16 at once (see `amc.problem.rounding`).
         bounds: Smallest and largest pruning ratio by name pattern, in place of the two ratios above.
@@ -118,7 +118,7 @@ def _problem(
 
 
 def _decision(group: ChannelGroup, index: int, keep: tuple[float, float], step: int, *, fixed: int | str) -> Decision:
-    """Builds the decision of a group; a step that was not asked for gives way to bounds that leave it no width."""
+    """Builds the decision of a group; an automatic step gives way to bounds that leave no width for it."""
     while True:
         try:
             return bounded_decision(

@@ -14,7 +14,7 @@ def matches(names: Iterable[str], pattern: str) -> bool:
 
 
 def check_patterns(patterns: Iterable[str], names: Iterable[str]) -> None:
-    """Checks that every pattern is of use.
+    """Checks that every pattern matches something.
 
     Raises:
         UnknownNameError: If a pattern matches none of the names.

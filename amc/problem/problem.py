@@ -16,12 +16,12 @@ from amc.problem.walk import Walk
 from amc.structure import LayerSpec
 
 _LEAST_REQUEST = 1e-6
-"""What a request to keep nothing counts as: it needs some proportion to the others."""
+"""Stands in for a request to keep nothing, which needs some proportion to the others."""
 
 
 @dataclass(frozen=True)
 class PruningProblem(DecisionSpace):
-    """What an agent has to decide, and the rules that every agent works under.
+    """What an agent has to decide, and the rules that apply to every agent.
 
     All methods on the budget are exact on rounded widths.
 
@@ -124,14 +124,14 @@ class PruningProblem(DecisionSpace):
         return tuple(slopes)
 
     def walk(self) -> Walk:
-        """Starts to decide one width after another."""
+        """Starts a walk that decides one width after another."""
         return Walk(self, self.cost_model, self.limit)
 
     def project(self, keep_ratios: Sequence[float]) -> tuple[int, ...]:
         """Scales requested keep ratios to the budget.
 
         All ratios are multiplied by the largest common factor that meets the limit on rounded widths (it may be
-        above 1), each capped at its decision's bounds; what is left is then spent as in `fill`.
+        above 1), each capped at its decision's bounds; the rest is then spent as in `fill`.
 
         Args:
             keep_ratios: The share of its units that each decision would like to keep. Only their proportions count

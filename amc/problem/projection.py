@@ -1,4 +1,4 @@
-"""Bringing an allocation to the budget: never over it, and with nothing left that could be spent."""
+"""Bringing an allocation to the budget: never over it, and with nothing left unspent that could be spent."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def _scale(
 ) -> tuple[float, tuple[int, ...]]:
     """Bisects the largest common factor whose rounded widths meet the limit; `low` with widths `below` does.
 
-    Stops where the widths on both sides differ by one level of one decision, or where the factors are so near that
-    the difference is due to decisions that round at the same factor.
+    Stops where the widths on both sides differ by one level of one decision, or where the factors are so close that
+    only decisions that round at the same factor differ.
     """
     decisions = space.decisions
     high = max(decision.largest / target for decision, target in zip(decisions, targets, strict=True))
@@ -83,9 +83,9 @@ def _spend(
 ) -> tuple[int, ...]:
     """Raises widths until none can rise by a step within the limit.
 
-    Decisions below their target rise first, by one step, those that miss the largest share of their units before
-    the others. What remains goes to the decision whose next step is the most expensive that fits, as far as it reaches,
-    and so on. A step that does not fit will not fit later, as costs never fall, so it is asked for only once.
+    Decisions below their target rise first, by one step, starting with those that miss the largest share of their
+    units. The rest goes to the decision whose next step is the most expensive one that fits, and so on until nothing
+    fits. A step that does not fit will not fit later, as costs never fall, so it is tried only once.
     """
     decisions, result = space.decisions, list(widths)
     tracker = cost_model.track(result)

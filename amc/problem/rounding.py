@@ -1,4 +1,4 @@
-"""What the channels of each group are rounded to, where the target's preference decides."""
+"""The multiple to which the channels of each group are rounded, where the target device decides."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from amc.structure import LayerSpec, ModelStructure
 _STEPS = 8
 """A group is rounded to a block where that leaves it as many widths; narrower ones to a smaller one."""
 _SMALL_FLOPS = 1_000_000
-"""Layers that compute less are bound by the start of operators, whatever their widths."""
+"""In layers that compute less, starting the operators takes the time, whatever their widths."""
 
 
 def step_of(structure: ModelStructure, group: int, round_to: int | str) -> int:
@@ -50,7 +50,7 @@ def _needs_blocks(layer: LayerSpec) -> bool:
 
 
 def rounding_line(steps: list[int], round_to: int | str) -> str | None:
-    """Words what `"auto"` has chosen; None where a number was given.
+    """Describes what `"auto"` has chosen; None where a number was given.
 
     Args:
         steps: The step of every decision.

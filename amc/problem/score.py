@@ -34,7 +34,8 @@ class Stage:
     Attributes:
         score: Measured on the images seen. They are stratified, so it estimates the score of the whole split without
             bias.
-        optimistic: The score of the whole split if luck was bad so far; equals `score` when all images were seen.
+        optimistic: An upper estimate of the whole split's score, as if the images so far were unlucky; equals `score`
+            when all images were seen.
     """
 
     score: Score

@@ -1,4 +1,4 @@
-"""The widths that an allocation may take, whatever they cost."""
+"""The widths that an allocation may take, regardless of their cost."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ class DecisionSpace:
         return Allocation(self.kind, dict(zip(names, (int(width) for width in widths), strict=True)))
 
     def widths(self, allocation: Allocation) -> tuple[int, ...]:
-        """Returns the widths of an allocation in the order of the decisions; what it does not name stays dense.
+        """Returns the widths of an allocation in the order of the decisions; unnamed ones stay dense.
 
         Raises:
             ConfigurationError: If it is of the other kind, or keeps fewer than one or more than all units.
-            UnknownNameError: If it names what is not a decision of this problem.
+            UnknownNameError: If it names something that is not a decision of this problem.
         """
         if allocation.kind != self.kind:
             raise ConfigurationError(f"the allocation must be of kind {self.kind!r}, not {allocation.kind!r}")

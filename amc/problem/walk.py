@@ -10,8 +10,8 @@ from amc.problem.space import DecisionSpace
 class Walk:
     """One pass over all decisions, in order.
 
-    Two costs are tracked as the widths are chosen: one with all that is open at its smallest width, one with all
-    that is open at its largest. A step costs time in proportion to the terms that its decision touches.
+    Two costs are tracked as the widths are chosen: one with all open decisions at their smallest width, one with them
+    at their largest. A step costs time in proportion to the terms that its decision touches.
     """
 
     def __init__(self, space: DecisionSpace, cost_model: CostModel, limit: int | None) -> None:
@@ -45,12 +45,12 @@ class Walk:
 
     @property
     def reduced(self) -> int:
-        """What the choices so far save of the dense cost, all that is open being as large as it may be."""
+        """What the choices so far save of the dense cost, with all open decisions at their largest width."""
         return self._dense - self._large.cost
 
     @property
     def removable_later(self) -> int:
-        """What the decisions after the open one could still save, the open one being as large as it may be."""
+        """What the decisions after the open one could still save, with the open one at its largest width."""
         if self.done:
             return 0
         largest = self._decisions[self.index].largest
@@ -58,7 +58,7 @@ class Walk:
 
     @property
     def open_costs(self) -> tuple[int, int]:
-        """What the choices so far cost with all that is open at its smallest, and at its largest width."""
+        """What the choices so far cost with all open decisions at their smallest, and at their largest width."""
         return self._small.cost, self._large.cost
 
     def bounds(self) -> tuple[int, int]:
@@ -85,8 +85,8 @@ class Walk:
         """Decides the open decision.
 
         Args:
-            width: One of its allowed widths. It may lie outside the bounds: whoever passes over the budget must
-                bring the allocation back under it in the end (`PruningProblem.project`).
+            width: One of its allowed widths. It may lie outside the bounds: a caller that exceeds the budget must bring
+                the allocation back under it in the end (`PruningProblem.project`).
 
         Raises:
             ValueError: If the width is not allowed.

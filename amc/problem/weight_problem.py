@@ -17,7 +17,7 @@ from amc.pruning.weight_patterns import WEIGHT_PATTERNS
 from amc.structure import LayerSpec, ModelStructure
 
 _MOST_LEVELS = 2**22
-"""A float32 action tells this many widths of a layer apart; a larger layer is pruned in steps of several weights."""
+"""A float32 action can distinguish this many widths of a layer; a larger layer is pruned in larger steps."""
 
 
 def weight_problem(
@@ -42,8 +42,8 @@ def weight_problem(
     Args:
         structure: The traced network.
         budget: What the pruned network may cost, or None for no bound.
-        min_keep_ratio: Share of its weights that every layer keeps at least; one weight at least is kept.
-        max_keep_ratio: Share of its weights that every layer keeps at most.
+        min_keep_ratio: Smallest share of its weights that every layer keeps; at least one weight is kept.
+        max_keep_ratio: Largest share of its weights that every layer keeps.
         round_to: Kept weights are a multiple of this, or all weights. Layers of more than 2^22 weights are rounded
             so that they have no more widths than that.
         bounds: Smallest and largest pruning ratio by pattern (`"layer1.*"`) of layer names, in place of the two above.

@@ -1,4 +1,4 @@
-"""Studies: agents under the same rules over budgets, seeds and numbers of episodes; rewards against what counts."""
+"""Studies: agents under the same rules over budgets, seeds and numbers of episodes; rewards against accuracy."""
 
 from amc.study.agents_study import AgentsStudy, StudyRules
 from amc.study.cells import Cell, plan

@@ -38,7 +38,7 @@ IDENTITY = ("agent", "budget", "episodes", "seed")
 
 
 class StudyRecord(msgspec.Struct):
-    """What is read again of a line of a study."""
+    """The fields of a study's line that are read back."""
 
     agent: str
     budget: float
@@ -73,8 +73,8 @@ class StudyRules:
 class AgentsStudy:
     """Plays cells on one network.
 
-    The statistics and tables are shared, and so are the scores: an allocation that any cell has had scored on the whole
-    search split is not run again, and so neither is a network that was measured on the test split.
+    The statistics, tables and scores are shared: an allocation that any cell has scored on the whole search split is
+    not run again, and neither is a network that was measured on the test split.
     """
 
     def __init__(self, task: Task, folder: Path, rules: StudyRules, recorder: Recorder | None = None) -> None:
@@ -94,7 +94,7 @@ class AgentsStudy:
         self.lines = Lines(folder / STUDY, IDENTITY, StudyRecord)
 
     def check(self, cells: Sequence[Cell]) -> None:
-        """Raises what a cell would raise for a wrong budget or option, before anything takes time."""
+        """Raises any error about a budget or an option before the first cell takes time."""
         for cell in cells:
             check_seed(cell.seed)
             problem, agent = self._problem(cell.budget), cell.variant.create()
@@ -105,7 +105,7 @@ class AgentsStudy:
             check_search(self._problem(budget), replace(self._rules.search, agent="uniform"))
 
     def _check_source(self, cell: Cell) -> None:
-        """Refuses a trained agent that is not the one that the cell was played with."""
+        """Rejects a trained agent other than the one that the cell was played with."""
         known, digest = self.lines.find(cell.key) or {}, _source(cell).get("digest")
         if known.get("digest", digest) != digest:
             raise RunFolderError(
@@ -114,11 +114,11 @@ class AgentsStudy:
             )
 
     def play(self, cells: Sequence[Cell], on_cell: Callable[[dict[str, Any]], None]) -> None:
-        """Plays the cells that have no line yet, and fine-tunes those that are to be and were not.
+        """Plays the cells that have no line yet, and fine-tunes those that still need it.
 
         Args:
             cells: The cells.
-            on_cell: Told of every record, old ones included.
+            on_cell: Called with every record, including old ones.
         """
         for cell in cells:
             known = self.lines.find(cell.key) or self.lines.add(self._play(cell))
@@ -157,7 +157,7 @@ class AgentsStudy:
         return replace(search, agent="uniform", episodes=cell.episodes, seed=cell.seed)
 
     def _accuracies(self, allocation: Allocation, *, finetune: bool) -> dict[str, Any]:
-        """Measures the network of an allocation on the test split, fine-tuned too if that is asked for."""
+        """Measures the network of an allocation on the test split, also after fine-tuning if asked to."""
         known = self._measured(allocation, finetune)
         if known is not None:
             return known
@@ -213,7 +213,7 @@ class AgentsStudy:
 
 
 class _Remembering(EvaluatorProxy):
-    """Scores an allocation on the whole search split once in a study."""
+    """Scores each allocation on the whole search split only once in a study."""
 
     def __init__(self, evaluator: Evaluator, scores: dict[tuple[int, ...], Score]) -> None:
         super().__init__(evaluator)

@@ -26,7 +26,7 @@ class Cell:
 
     @property
     def key(self) -> tuple[str, float, int, int]:
-        """What a cell is known by."""
+        """The identity of a cell."""
         return self.variant.label, self.budget, self.episodes, self.seed
 
 

@@ -1,4 +1,4 @@
-"""The table of methods: what the studies of a toolbox came to, a row a method, its own recovery beside the refit."""
+"""The table of methods: the results of their studies, one row per method, its own recovery beside the refit."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class _Row:
 
 
 def methods_table(files: Iterable[Path]) -> str:
-    """Sums studies up: one row a method and budget, in the order of the files.
+    """Summarises studies: one row per method and budget, in the order of the files.
 
-    A method is what differs from uniform one-shot pruning: criterion, allocation, schedule, penalties.
+    A method is described by its difference from uniform one-shot pruning: criterion, allocation, schedule, penalties.
 
     Args:
         files: Files `study.jsonl`, each beside the `config.yaml` of its study.
@@ -125,7 +125,7 @@ def _options_of(file: Path) -> Mapping[str, Any]:
 
 
 def _parts(options: Mapping[str, Any], agent: str) -> list[tuple[str, Registry[Any], str]]:
-    """Returns what makes a method: how it is spelt, its registry, and its name there."""
+    """Returns the parts of a method: spelling, registry, and name in the registry."""
     pruning = options["pruning"]
     chosen = [
         (CRITERIA[pruning["family"]], "criterion", str(pruning["criterion"])),
@@ -155,13 +155,13 @@ def _papers(parts: Sequence[tuple[str, Registry[Any], str]]) -> str:
 def _documented(registry: Registry[Any], name: str) -> str:
     try:
         factory: Callable[..., Any] = registry.get(name)
-    except AmcError:  # code of the user's own that is not here
+    except AmcError:  # the user's own code, which is not available here
         return ""
     return f"{factory.__doc__} {getattr(factory, 'plan', factory).__doc__}"
 
 
 def _needs(parts: Sequence[tuple[str, Registry[Any], str]]) -> str:
-    """Returns what a method looks at beside the weights."""
+    """Returns the data that a method needs in addition to the weights."""
     needs: set[str] = set()
     for _, registry, name in parts:
         if registry in CRITERIA.values() and name in registry:

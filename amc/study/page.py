@@ -20,7 +20,7 @@ from amc.utils.plain_yaml import MOST_BYTES, parse_yaml
 
 
 def page_of_study(folder: Path) -> Page:
-    """Lays the report of a study out.
+    """Builds the report of a study.
 
     Args:
         folder: Its folder, which is not changed.
@@ -77,7 +77,7 @@ def study_records(folder: Path) -> list[dict[str, Any]]:
 
 
 def study_table(records: Sequence[dict[str, Any]]) -> Table:
-    """Puts the agents of a study side by side."""
+    """Compares the agents of a study."""
     return Table(
         columns=("agent", *(name for name in HEADING if name != "agent")),
         rows=tuple(_agent_first(row) for row in summary_rows(records)),
@@ -111,7 +111,7 @@ def _figures(records: list[dict[str, Any]]) -> list[Section]:
 
 
 def _config(folder: Path) -> tuple[dict[str, Any], str]:
-    """Reads the rules of a study; none where they cannot be read."""
+    """Reads the rules of a study; empty if they cannot be read."""
     try:
         text = read_text(folder / CONFIG, MOST_BYTES)
         config = parse_yaml(text)

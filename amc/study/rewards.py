@@ -1,4 +1,4 @@
-"""Which reward speaks of what counts: rank correlations with the accuracy after the same short fine-tuning."""
+"""Which reward predicts the final accuracy: rank correlations with the accuracy after the same short fine-tuning."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def states_of(task: Task) -> dict[str, tuple[str, bool]]:
 
 
 def scorer(task: Task, recovery: str, recalibrated: bool) -> Callable[[Allocation], Score]:
-    """Returns what scores candidates on the search split as a search would under other rules.
+    """Returns a function that scores candidates on the search split as a search would under other rules.
 
     Args:
         task: The task.
@@ -205,7 +205,7 @@ def kendall(first: Vector, second: Vector) -> float:
 
 
 def rewards_table(records: Sequence[Mapping[str, Any]]) -> str:
-    """Lays the correlations out as Markdown."""
+    """Formats the correlations as Markdown."""
     rows = [
         (
             row["target"].replace("finetuned_", ""),
@@ -235,6 +235,6 @@ def _signs(values: Vector) -> Vector:
 
 
 def _tau(first: Vector, second: Vector) -> float:
-    """Returns tau-b from the signs of all pairs: what agrees less what does not, over the pairs without ties."""
+    """Returns tau-b from the signs of all pairs: agreeing less disagreeing pairs, over the pairs without ties."""
     untied = float(np.sqrt((first**2).sum() * (second**2).sum()))
     return float((first * second).sum()) / untied if untied else 0.0

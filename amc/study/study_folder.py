@@ -27,19 +27,19 @@ from amc.utils.plain_yaml import read_yaml
 from amc.utils.progress_display import ProgressDisplay
 
 _FREE = ("agent", "episodes", "compare", "budget")
-"""Options that may differ between starts of one study: the cells say them themselves."""
+"""Options that may differ between starts of one study: each cell records its own."""
 _DIGEST = "weights_sha256"
 _OF_TRAINING = ("model", "weights", _DIGEST, "train_first", "data", "train", "seed", "device")
-"""What decides what the dense network is."""
+"""The options that determine the dense network."""
 
 
 @contextmanager
 def working_in(path: Path, what: str = "study") -> Iterator[None]:
-    """Keeps other processes out of the folder of a study; makes it, and takes it away again where it stays empty.
+    """Keeps other processes out of the folder of a study; makes it, and removes it again if it stays empty.
 
     Args:
         path: The folder.
-        what: What it is the folder of, for messages.
+        what: What the folder belongs to, for messages.
 
     Raises:
         RunFolderError: If another process works there, or the folder cannot be written.
@@ -63,7 +63,7 @@ def open_folder(path: Path, config: RunConfig, rules: dict[str, Any]) -> None:
     """Makes the folder of a study, or checks that it is one under the same rules and from the same weights.
 
     Rules under which no figure in the folder was measured may change: all of them before the first figure, and those
-    of fine-tuning before the first fine-tuned network. So the same folder does after a start that failed.
+    of fine-tuning before the first fine-tuned network. So the same folder can be used after a failed start.
 
     Args:
         path: The folder.
@@ -88,15 +88,15 @@ def open_folder(path: Path, config: RunConfig, rules: dict[str, Any]) -> None:
 
 
 def _check_rules(path: Path, new: dict[str, Any]) -> bool:
-    """Refuses other rules where figures were measured under the old ones.
+    """Rejects other rules if figures were measured under the old ones.
 
     Returns:
-        Whether the rules are others; a network that was trained under them is then forgotten.
+        Whether the rules differ; a network that was trained under the old ones is then discarded.
     """
     old = _rules_of(path / CONFIG)
     differing = {name for name in old | new if old.get(name) != new.get(name)}
     if _DIGEST not in old:
-        differing.discard(_DIGEST)  # of a study that an earlier version began
+        differing.discard(_DIGEST)  # from a study that an earlier version began
     figures = _figures(path)
     tuned = any(figure.get("finetuned", True) is not None for figure in figures)
     if figures and differing - (set() if tuned else {"finetune"}):
@@ -122,7 +122,7 @@ def _rules_of(file: Path) -> dict[str, Any]:
 
 
 def _figures(path: Path) -> list[dict[str, Any]]:
-    """Returns what the folder has measured; the comparison of rewards fine-tunes whatever it measures."""
+    """Returns what the folder has measured; the comparison of rewards fine-tunes everything it measures."""
     return [line for name in (STUDY, REWARDS) for line in Lines(path / name).records]
 
 

@@ -28,12 +28,12 @@ _REFERENCE = "uniform"
 
 
 def agents_table(records: Iterable[Mapping[str, Any]]) -> str:
-    """Sums the cells of a study up as Markdown; see `summary_rows`."""
+    """Summarises the cells of a study as Markdown; see `summary_rows`."""
     return markdown(HEADING, summary_rows(records))
 
 
 def agents_latex(records: Iterable[Mapping[str, Any]]) -> str:
-    """Sums the cells of a study up as a LaTeX `tabular`, which needs the package booktabs; see `summary_rows`."""
+    """Summarises the cells of a study as a LaTeX `tabular`, which needs the package booktabs; see `summary_rows`."""
     rows = [[_latex(cell) for cell in row] for row in [HEADING, *summary_rows(records)]]
     lines = [" & ".join(row) + r" \\" for row in rows]
     columns = "l" * len(HEADING)
@@ -64,11 +64,11 @@ def agents_csv(records: Iterable[Mapping[str, Any]]) -> str:
 
 
 def summary_rows(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """Sums the cells of a study up: the dense network, then one row an agent, budget and number of candidates.
+    """Summarises the cells of a study: the dense network, then one row per agent, budget and number of candidates.
 
     Within a budget and a number of candidates the best reward comes first. The speed-up is theoretical, dense over
-    pruned FLOPs, and the compression dense over pruned parameters, as Blalock et al. (2020, arXiv:2003.03033) ask for.
-    The difference to the uniform allocation is that of the last accuracy measured, paired by seed.
+    pruned FLOPs, and the compression dense over pruned parameters, as Blalock et al. (2020, arXiv:2003.03033)
+    recommend. The difference to the uniform allocation is that of the last accuracy measured, paired by seed.
 
     Args:
         records: As `AgentsStudy` writes them.
@@ -91,13 +91,13 @@ def share_or_count(budget: float) -> str:
 
 
 def markdown(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Lays out a Markdown table."""
+    """Returns a Markdown table."""
     lines = [heading, ["---"] * len(heading), *rows]
     return "".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 
 def _dense_row(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """Returns the row of the dense network; none where an earlier version has not measured it."""
+    """Returns the row of the dense network; none if an earlier version did not measure it."""
     for record in records:
         if record.get("dense") is not None and record.get("dense_costs"):
             flops = f"{record['dense_costs']['flops']:,.0f}"
@@ -123,7 +123,7 @@ def _row(
 
 
 def _sizes(cells: Sequence[Mapping[str, Any]]) -> tuple[str, str, str]:
-    """Words FLOPs, theoretical speed-up and compression, means over seeds."""
+    """Formats FLOPs, theoretical speed-up and compression, means over seeds."""
     known = [cell for cell in cells if cell.get("costs") and cell.get("dense_costs")]
     if not known:
         return "-", "-", "-"
@@ -136,7 +136,7 @@ def _sizes(cells: Sequence[Mapping[str, Any]]) -> tuple[str, str, str]:
 
 
 def _ahead(cells: Sequence[Mapping[str, Any]], everyone: Sequence[Mapping[str, Any]]) -> str:
-    """Words how far an agent is ahead of the uniform allocation; empty for that one, and where it was not played."""
+    """Formats an agent's lead over the uniform allocation; empty for uniform itself, and if uniform was not played."""
     measure = "finetuned" if all(cell["finetuned"] is not None for cell in cells) else "pruned"
     base = {
         record["seed"]: record[measure]
@@ -150,7 +150,7 @@ def _ahead(cells: Sequence[Mapping[str, Any]], everyone: Sequence[Mapping[str, A
 
 
 def _latex(text: str) -> str:
-    """Escapes what LaTeX reads as its own."""
+    """Escapes LaTeX's special characters."""
     for sign in "\\&%$#_{}":
         text = text.replace(sign, {"\\": r"\textbackslash "}.get(sign, f"\\{sign}"))
     return text.replace("±", r"$\pm$").replace("`", "")

@@ -1,4 +1,4 @@
-"""What a study compares: agents with options, and agents that have learnt elsewhere."""
+"""The subjects of a study: agents with options, and agents trained elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from agents.learning import LearningAgent
 
 TRANSFERS = ("act", "warm")
-"""A trained agent as it is, for one episode; and as the start of a search."""
+"""A trained agent without further learning, for one episode; and as the start of a search."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Variant:
     """An agent as the user wrote it.
 
     Attributes:
-        label: The words, as in `"ddpg:warm_start=[];critic=step"`.
+        label: Its spelling, as in `"ddpg:warm_start=[];critic=step"`.
         agent: The agent, with its options, or one of `TRANSFERS`.
         file: The trained agent of a transfer.
     """
@@ -41,7 +41,7 @@ class Variant:
         """
         name, _, rest = text.partition(":")
         variant = Variant(text, name, file=rest) if name in TRANSFERS else Variant(text, text)
-        variant.create()  # refuses what is wrong before anything takes time
+        variant.create()  # rejects wrong options before anything takes time
         return variant
 
     def create(self) -> Agent:
@@ -54,7 +54,7 @@ class Variant:
 
     @property
     def features(self) -> tuple[str, ...] | None:
-        """What a trained agent sees beside the paper's features; None for an agent that takes what there is."""
+        """The features that a trained agent sees beside the paper's; None for an agent that takes any."""
         return None if self.file is None else load_agent(self.file).tasks[0].features[len(feature_names()) :]
 
     @property
@@ -66,7 +66,7 @@ class Variant:
 
 
 class _Acting:
-    """A trained agent that learns nothing more."""
+    """A trained agent that does not learn further."""
 
     name = "act"
 

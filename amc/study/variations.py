@@ -1,4 +1,4 @@
-"""Variations of one study: methods of pruning, each a few options that differ, under the same rules."""
+"""Variations of one study: pruning methods that differ in a few options, under the same rules."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Variation:
     """One method.
 
     Attributes:
-        name: As the file calls it; names the folder of its study.
-        config: The options of all, with its own in their place. Its agent is the one that plays.
+        name: Its name in the file, which also names the folder of its study.
+        config: The common options with its own in place. Its agent is the one that plays.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Variation:
         return f"{file_stem(self.name)}-seed{seed}"
 
     def seeded(self, seed: int) -> RunConfig:
-        """Returns its options with another seed, which is that of data, tables and trainings."""
+        """Returns its options with another seed for data, tables and trainings."""
         return replace(self.config, seed=seed)
 
 
@@ -37,7 +37,7 @@ def variations_of(base: RunConfig, record: Mapping[str, Any]) -> list[Variation]
     """Returns the variations that a file describes.
 
     Args:
-        base: The options that they have in common.
+        base: The options that they share.
         record: For each name the options that differ, nested as in a configuration file.
 
     Raises:
@@ -62,7 +62,7 @@ def variations_of(base: RunConfig, record: Mapping[str, Any]) -> list[Variation]
 
 
 def _merged(base: Mapping[str, Any], differing: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns nested options with some replaced; one that does not exist is kept, and refused where it is read."""
+    """Returns nested options with some replaced; an unknown one is kept, and rejected where it is read."""
     result = dict(base)
     for name, value in differing.items():
         old = result.get(name)

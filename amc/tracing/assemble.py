@@ -1,4 +1,4 @@
-"""Turns what a trace wrote down into a `ModelStructure`."""
+"""Turns the record of a trace into a `ModelStructure`."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ NEVER = np.iinfo(np.int64).max
 """Stands for a class of labels that no layer writes."""
 
 Positions = tuple[tuple[int, ...], ...]
-"""For every channel of a group, its positions on an axis."""
+"""The positions on an axis of every channel of a group."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Which channels lie where on one axis of one tensor.
+    """The positions of channels on one axis of one tensor.
 
     Attributes:
         key: Name of the tensor, and the axis.
-        first_label: The smallest label on the axis, which tells when it was first seen.
+        first_label: The smallest label on the axis, which shows when the axis was first seen.
         roots: Every class of labels on the axis, rising.
         counts: How many positions each class has.
         starts: Where the positions of each class start in `positions`.
@@ -69,7 +69,7 @@ class Axis:
 
         Args:
             members: Representatives of the classes.
-            known: Results so far; equal ones are made once, since most axes of a group are alike.
+            known: Results so far; equal ones are shared, since most axes of a group are alike.
         """
         found = np.searchsorted(self.roots, members)
         count = int(self.counts[found[0]])
@@ -159,7 +159,7 @@ def _settle_parameters(trace: Trace) -> None:
 
 
 def _settle_unused(trace: Trace, labels: Labels, sizes: Labels) -> None:
-    """Lets elements that nothing has met, such as positions beyond the example's, go with the rest of their axis.
+    """Assigns unused elements, such as positions beyond the example's, to the rest of their axis.
 
     That is the last axis along which the elements in use differ.
 
@@ -280,7 +280,7 @@ def _layer(trace: Trace, grouping: Grouping, record: LayerRecord) -> LayerSpec:
 
 
 def _sums(trace: Trace, record: LayerRecord) -> list[ResidualSum]:
-    """Returns the sums that a layer can set right; one that runs more than once can set none right."""
+    """Returns the sums that a layer can correct; one that runs more than once can correct none."""
     layer = _owner(record.weight)
     if record.calls != 1 or record.weight != f"{layer}.weight":
         return []
@@ -288,7 +288,7 @@ def _sums(trace: Trace, record: LayerRecord) -> list[ResidualSum]:
 
 
 def _is_used_evenly(trace: Trace, record: LayerRecord, weights: int) -> bool:
-    """Tells whether one forward pass multiplies every weight of a layer equally often.
+    """Returns whether one forward pass uses every weight of a layer equally often.
 
     Of a layer of whose weight parts are used on their own, the parts must make up the weight, each multiplied with as
     many rows.
@@ -322,7 +322,7 @@ def _stored_tensors(trace: Trace, grouping: Grouping) -> tuple[TensorSpec, ...]:
     """Describes what a file of the network holds."""
     found = []
     for names, tensor in tensors_by_names(trace.model.state_dict()):
-        known = next((name for name in names if name in trace.tensors), names[0])  # a trace knows one of several names
+        known = next((name for name in names if name in trace.tensors), names[0])  # a trace knows one name of several
         factors = [_axis_factor(trace, (known, axis), length) for axis, length in enumerate(tensor.shape)]
         axes = tuple(grouping.extent(factor, trace) for factor in factors)
         found.append(TensorSpec(names[0], str(tensor.dtype).removeprefix("torch."), axes, names[1:]))

@@ -1,7 +1,8 @@
 """Weights that are computed from parameters when the network runs: weight standardisation, weight normalisation.
 
-What is computed from parameters alone is noted as derived from them. If such a tensor then serves as the weight of a
-layer, and one of the parameters has its shape, the axes of that parameter are taken for the axes of the weight.
+A tensor that is computed from parameters alone is recorded as derived from them. If such a tensor then serves as the
+weight of a layer, and one of the parameters has its shape, the axes of that parameter are taken for the axes of the
+weight.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def weight_view(trace: Trace, weight: Tensor, *, transposed: bool = False) -> Pa
 
 
 def settle_weight(trace: Trace, weight: Tensor, view: ParameterView, read: Labels | int, written: Labels) -> None:
-    """Lets what a derived weight is computed with follow its axes, and restates the cost of the computation.
+    """Makes the other inputs of a derived weight follow its axes, and restates the cost of the computation.
 
     Args:
         trace: What is known so far.
@@ -62,7 +63,7 @@ def settle_weight(trace: Trace, weight: Tensor, view: ParameterView, read: Label
     if derived is None:
         return
     if not isinstance(read, int):
-        trace.units.mark(read, "normalised")  # what is left of a filter is scaled by other statistics
+        trace.units.mark(read, "normalised")  # the rest of a filter is then scaled by other statistics
     for name in derived.names:
         trace.element_labels.pop(name, None)
         tensor = trace.tensors[name]

@@ -1,4 +1,4 @@
-"""What a trace writes down of single parameters, operators and layers."""
+"""What a trace records about single parameters, operators and layers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Factor = Labels | int
 
 
 def dense_flops(coefficient: int, factors: Sequence[Factor]) -> int:
-    """Returns what an entry of `Trace.costs` comes to at the dense widths."""
+    """Returns the value of an entry of `Trace.costs` at the dense widths."""
     return coefficient * prod(factor if isinstance(factor, int) else len(factor) for factor in factors)
 
 
@@ -62,7 +62,7 @@ class Step:
 
 @dataclass
 class LayerRecord:
-    """What was seen of a layer with a weight, before groups are known; see `LayerSpec`.
+    """What was observed of a layer with a weight, before groups are known; see `LayerSpec`.
 
     Attributes:
         costs: Places in `Trace.costs` of what it costs.

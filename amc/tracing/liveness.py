@@ -1,7 +1,7 @@
-"""What a network's output depends on: FLOPs of what is computed and thrown away do not count, as in fvcore.
+"""What a network's output depends on: FLOPs of discarded results do not count, as in fvcore.
 
-A network may run its auxiliary head in evaluation mode too and return the result in training mode only. PyTorch's
-graphs, which fvcore counts on, leave such operators out.
+A network may run its auxiliary head in evaluation mode too, but return its result only in training mode. PyTorch's
+graphs, on which fvcore counts, leave such operators out.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def step(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any,
 
 
 def memory_of(value: Any) -> frozenset[int]:
-    """Returns what tells the memory of tensors apart, shared by those that are views of each other."""
+    """Returns keys that identify the memory of tensors; views of each other share a key."""
     return frozenset(_memory(tensor) for tensor in tensors_in(value))
 
 
@@ -46,9 +46,9 @@ def _memory(tensor: Tensor) -> int:
 
 
 def without_dead_ends(trace: Trace, kept: Sequence[Tensor]) -> bool:
-    """Takes the costs of operators that nothing depends on out of a trace, and layers all of whose calls are such.
+    """Removes from a trace the costs of operators that nothing depends on, and layers with no other calls.
 
-    What is read by no operator, but was asked for its shape, is taken to have been computed for that.
+    A tensor that no operator reads, but whose shape was asked for, counts as computed for its shape.
 
     Args:
         trace: A finished run; its costs keep their places.

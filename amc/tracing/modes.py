@@ -1,4 +1,4 @@
-"""What watches a network while it is traced: its operators, its functions and its modules."""
+"""The observers of a network while it is traced: of its operators, its functions and its modules."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ShadowMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Creates the mode.
 
         Args:
-            trace: Where the rules write down what they see.
+            trace: Where the rules record what they see.
             run_operator: Runs an operator, or skips it.
         """
         super().__init__()  # type: ignore[no-untyped-call]
@@ -42,9 +42,9 @@ class ShadowMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class FunctionMode(TorchFunctionMode):
-    """Notes which functions of PyTorch run, and which tensors are asked for their shapes.
+    """Records which functions of PyTorch run, and the shapes of which tensors are read.
 
-    fvcore counts some functions as a whole, and not by the operators that they run.
+    fvcore counts some functions as a whole, not by the operators that they run.
     """
 
     def __init__(self, trace: Trace) -> None:

@@ -1,8 +1,8 @@
-"""Running networks with norms that take no notice of channels that are zero.
+"""Running networks with norms that ignore channels that are zero.
 
-A norm over channels divides by how many there are, so that what is left of them after a cut is scaled by other
-statistics than the dense network's. With sums in place of means, channels that are zero do not count, and a network
-that was cut can be compared with the dense one whose channels are zero.
+A norm over channels divides by how many there are, so that after a cut the rest is scaled by other statistics than in
+the dense network. With sums in place of means, channels that are zero do not count, and a network that was cut can be
+compared with the dense one whose channels are zero.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _MEANS = ("mean", "var", "std", "var_mean")
 
 
 class PlainNorms(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Gives sums where statistics over axes are asked for: of the values, or of their squares."""
+    """Replaces statistics over axes by sums: of the values, or of their squares."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Runs an operator, or what takes its place."""
+        """Runs an operator, or its replacement."""
         name, kwargs = func.overloadpacket.__name__, kwargs or {}
         if name == "native_layer_norm":
             return _layer_norm(*args)
@@ -32,7 +32,7 @@ class PlainNorms(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _sums(name: str, outputs: Any, source: Tensor, axes: Any) -> Any:
-    """Returns what takes the place of means and variances over axes."""
+    """Returns the replacement for means and variances over axes."""
     keepdim = _kept(outputs, source)
     totals, squares = (tensor.sum(axes, keepdim=keepdim) for tensor in (source, source.square()))
     if name == "mean":

@@ -1,4 +1,4 @@
-"""What is known of a network while it is traced: the shadows of its activations, and what the rules write down."""
+"""The record of a network while it is traced: the shadows of its activations, and the findings of the rules."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from amc.tracing.units import ChannelUnits, Labels
 _HEADS = "num_heads n_heads nhead n_head num_attention_heads heads"
 _SHARED_HEADS = "num_key_value_heads num_kv_heads n_kv_heads n_kv_head kv_heads"
 HEAD_ATTRIBUTES = (*_HEADS.split(), *_SHARED_HEADS.split())
-"""Where modules remember how many attention heads there are, those that share keys and values counted apart."""
+"""Names under which modules remember the number of attention heads, or of those that share keys and values."""
 
 _HEAD_WIDTHS = "head_dim dim_head d_head head_size attention_head_size dim_per_head head_width d_k"
 HEAD_WIDTHS = tuple(_HEAD_WIDTHS.split())
-"""Where modules remember the width of one head."""
+"""Names under which modules remember the width of one head."""
 
 _NO_HEADS = "groups num_groups group g r scale upscale_factor kernel_size stride patch_size"
 NO_HEADS = frozenset(_NO_HEADS.split())
-"""Where modules remember numbers by which they split channels into something else than heads."""
+"""Names under which modules remember numbers by which they split channels into something other than heads."""
 
 _WIDTHS = "attn_dim inner_dim out_dim dh key_attn_dim val_attn_dim all_head_size hidden_dim"
 WIDTH_ATTRIBUTES = tuple(_WIDTHS.split())
-"""Where modules remember a width that they give to `reshape`: that of all heads together, or of the tokens."""
+"""Names of widths that modules pass to `reshape`: that of all heads together, or of the tokens."""
 
 LAYER_SIZES = ("normalized_shape", "kernel_size", "stride", "padding", "dilation", "output_size")
-"""Where layers remember sizes that they do not give to `reshape`."""
+"""Names under which layers remember sizes that they do not pass to `reshape`."""
 
 _POWERS = ("linalg_matrix_power", "matrix_power")
 _PRODUCTS = ("tensordot", "inner", "linalg_multi_dot", "chain_matmul", "scaled_dot_product_attention")
 _UNCOUNTED = frozenset({*_POWERS, *_PRODUCTS})
-"""Functions of PyTorch that fvcore sees as one operator, and counts as nothing, though they run matrix products."""
+"""Functions of PyTorch that fvcore sees as one operator and counts as zero, though they run matrix products."""
 
 
 @dataclass
 class Trace:
-    """Everything that the operators' rules write down.
+    """Everything that the operators' rules record.
 
     Attributes:
         model: The network that is traced.
@@ -54,7 +54,7 @@ class Trace:
         roles: `"write"`, `"read"` or `"follow"` for every axis in `axis_labels`.
         layers: Layers with weights by the name of the weight, in the order of execution.
         costs: FLOPs as `(coefficient, factors)`.
-        steps: The operators that have run, as far as it matters what depends on what.
+        steps: The operators that have run, as far as dependencies matter.
         measured: The memory of tensors that were asked for their shapes.
         attributes: Numbers that modules remember, as `(module, attribute, labels)`.
         counting: Whether layers and FLOPs are recorded (only in the first of several runs).
@@ -107,7 +107,7 @@ class Trace:
 
     @property
     def uncounted(self) -> bool:
-        """Whether a function is running that fvcore counts as nothing."""
+        """Whether a function is running that fvcore counts as zero."""
         return not _UNCOUNTED.isdisjoint(self.functions)
 
     def called_with(self, *names: str) -> list[Tensor] | None:
@@ -116,7 +116,7 @@ class Trace:
         return next((tensors for name, tensors in running if name in names), None)
 
     def forget_activations(self) -> None:
-        """Lets the activations of a finished run go."""
+        """Releases the activations of a finished run."""
         self._shadows.clear()
         self._producers.clear()
         self._positions.clear()
@@ -126,7 +126,7 @@ class Trace:
         self._alive.clear()
 
     def view_of(self, tensor: Tensor) -> ParameterView | None:
-        """Returns how a tensor shows a parameter or buffer, or None if it is an activation."""
+        """Returns the view that a tensor is of a parameter or buffer, or None if it is an activation."""
         name = self._names.get(id(tensor))
         if name is not None:
             self.users.setdefault(name, set()).add(self.modules[-1] if self.modules else "")
@@ -135,7 +135,7 @@ class Trace:
         return self._views.get(id(tensor))
 
     def set_view(self, tensor: Tensor, view: ParameterView) -> None:
-        """Notes that a tensor shows a parameter."""
+        """Records that a tensor is a view of a parameter."""
         self._alive.append(tensor)
         self._views[id(tensor)] = view
 
@@ -180,7 +180,7 @@ class Trace:
         return self.axis_labels[key][view.offsets[axis] : view.offsets[axis] + length]
 
     def tie(self, view: ParameterView, axis: int, labels: Factor, role: str) -> None:
-        """Lets an axis of a parameter go along with channels.
+        """Makes an axis of a parameter follow channels.
 
         Args:
             view: The parameter.
@@ -243,7 +243,7 @@ class Trace:
             self.attributes.append((module, name, labels[:size]))
 
     def settled(self, shadow: Shadow) -> Shadow:
-        """Couples labels until they vary along one axis only, so that what is left after a cut is still a box.
+        """Couples labels until they vary along only one axis, so that the result of a cut is still a box.
 
         Of several axes the one that counts attention heads is kept (a module's own number of heads tells), else the
         longest: that of the channels, not of the pieces, pixels or groups beside them. Of equally long ones that is the
@@ -271,7 +271,7 @@ class Trace:
             for name in WIDTH_ATTRIBUTES:
                 if _is(getattr(self.module, name, None), shadow.shape[axis]):
                     self.attribute(self.modules[-1], name, shadow.vector(axis))
-            # A module may have its child's method do the work.
+            # A module may call its child's method for this.
             for child, module in (("", self.module), *self.module.named_children()):
                 for name, held in vars(module).items():
                     place = axis - len(shadow.shape) + len(held) if _are_sizes(held) else -1
@@ -316,27 +316,27 @@ class Trace:
             self.units.freeze(self.shadow(tensor).labels(), reason)
 
     def freeze_activation(self, tensor: Tensor, reason: str) -> None:
-        """Freezes the channels of an operator's input if a layer may have computed it; constants stay as they are."""
+        """Freezes the channels of an operator's input if a layer may have computed it; constants are left alone."""
         if self.view_of(tensor) is None:
             self.units.freeze(self.shadow(tensor).labels(), reason)
 
     def ran(self, step: Step, outputs: Sequence[Tensor]) -> None:
-        """Notes an operator that has run, and keeps all that it returned, so that the memory is not used again."""
+        """Records an operator that has run, and keeps its outputs alive, so that their memory is not reused."""
         self.steps.append(step)
         self._alive += outputs
 
     def freeze_if_read(self, positions: Tensor, labels: Labels, reason: str) -> None:
-        """Freezes channels as soon as an operator reads a tensor that tells their positions, or the network returns it.
+        """Freezes channels once an operator reads a tensor that reveals their positions, or the network returns it.
 
         Args:
             positions: The tensor.
             labels: Labels of the channels.
-            reason: Why they are frozen then.
+            reason: Why they are then frozen.
         """
         self._positions[id(positions)] = (labels, reason)
 
     def note_uses(self, tensors: Sequence[Tensor]) -> None:
-        """Counts who reads the outputs of layers, and freezes channels whose positions are read."""
+        """Counts the readers of layers' outputs, and freezes channels whose positions are read."""
         for tensor in tensors:
             if id(tensor) in self._positions:
                 self.units.freeze(*self._positions[id(tensor)])
@@ -361,7 +361,7 @@ class Trace:
             self._writers[id(tensor)] = found
 
     def overwritten(self, tensor: Tensor) -> None:
-        """Notes that an operator has changed a tensor in place: it no longer is the output of a layer."""
+        """Records that an operator has changed a tensor in place: it is no longer the output of a layer."""
         self._producers.pop(id(tensor), None)
 
     def produced(self, tensor: Tensor, producer: Producer) -> None:
@@ -386,10 +386,10 @@ def _longest(shadow: Shadow) -> int:
 
 
 def _is(held: Any, size: int) -> bool:
-    """Returns whether what a module holds is a size; it may hold anything under a name."""
+    """Returns whether an attribute's value is a size; modules may hold anything under a name."""
     return type(held) is int and held == size
 
 
 def _are_sizes(held: Any) -> bool:
-    """Returns whether a module remembers sizes: lists of tensors, such as anchors, are none."""
+    """Returns whether a value holds sizes: lists of tensors, such as anchors, do not."""
     return isinstance(held, (tuple, list)) and all(type(number) is int for number in held)

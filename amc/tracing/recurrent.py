@@ -1,4 +1,4 @@
-"""Recurrent layers of PyTorch, which run as one operator: how they are traced, and what their parts have in common."""
+"""Recurrent layers of PyTorch, which run as one operator: how they are traced, and how their parts are coupled."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from amc.tracing.record import Trace
 
 @contextmanager
 def gate_by_gate(model: nn.Module) -> Iterator[None]:
-    """Lets LSTMs run as the products and gates that they are made of; oneDNN runs them as one operator.
+    """Makes LSTMs run as their products and gates; oneDNN runs them as one operator.
 
-    Only networks with an LSTM are run so: convolutions are slow without oneDNN.
+    Only networks with an LSTM run this way: convolutions are slow without oneDNN.
     """
     if not any(isinstance(module, nn.LSTM) for module in model.modules()):
         yield
         return
-    # Not `flags`, which sets other things too and warns of them.
+    # Not `flags`, which also sets other things and warns about them.
     before = torch.backends.mkldnn.set_flags(False)[0]  # type: ignore[no-untyped-call]
     try:
         yield

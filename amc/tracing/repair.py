@@ -1,8 +1,8 @@
 """Widths that modules remember under any name, found by trying: `self.nf`, `self.dim`, `split((self.c, self.c), 1)`.
 
-Where a cut network fails, whole numbers that modules hold and that are a multiple of the group's channels may be why.
-They are rewritten in the cut network and it is tried again; what then computes the same as the dense network without
-the same channels is kept.
+When a cut network fails, the cause may be integers in its modules that are a multiple of the group's channels.
+They are rewritten in the cut network, which is tried again; a change is kept if the network then computes the same as
+the dense one without these channels.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ Remembered = Mapping[tuple[str, str], tuple[ModuleAttribute, ...]]
 have theirs under one key."""
 
 TRIES, TRIES_OF_LARGE = 24, 10
-"""How many sets of attributes are tried at most for a group; in large networks every try takes seconds."""
+"""Most sets of attributes to try for a group; in large networks every try takes seconds."""
 
 
 def remembered(model: nn.Module, structure: ModelStructure, index: int) -> Remembered:
     """Returns the attributes that may follow the width of a group.
 
-    Looked at are the modules whose tensors it cuts, the modules that these are parts of, and those beside them that
-    have no parameters. What follows the width of some group already is left out.
+    Candidates are the modules whose tensors it cuts, the modules that contain these, and their siblings without
+    parameters. Attributes that already follow the width of some group are left out.
 
     Args:
         model: The dense network.
@@ -58,7 +58,7 @@ def remembered(model: nn.Module, structure: ModelStructure, index: int) -> Remem
 def claims(model: nn.Module, structure: ModelStructure, index: int, example_input: ExampleInput) -> Remembered:
     """Returns the claimed widths that may follow the width of a group, by the module without numbers; see `CLAIMED`.
 
-    Looked at are the modules that hold the group's layers. The width is that of what the module is given, which has to
+    Candidates are the modules that hold the group's layers. The width is that of what the module is given, which has to
     be a multiple of the group's channels: `B, N, C = x.shape` and `C // self.num_heads`.
 
     Args:
@@ -83,7 +83,7 @@ def claims(model: nn.Module, structure: ModelStructure, index: int, example_inpu
 
 
 def _input_widths(model: nn.Module, names: Iterable[str], example_input: ExampleInput) -> dict[str, int]:
-    """Runs a network once; returns the length of the last axis of the first tensor that each module is given."""
+    """Runs a network once; returns the length of the last axis of the first tensor that each module receives."""
     widths: dict[str, int] = {}
 
     def note(module: nn.Module, args: Any, kwargs: Any, name: str) -> None:

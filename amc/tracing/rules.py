@@ -2,7 +2,7 @@
 
 Operators fall into a few families: those that only move elements apply to the shadow as they are, element-wise ones
 couple their operands, and the few that compute across channels have a small rule each in `rules_compute`. An operator
-that no rule knows freezes what it reads, with its name as the reason: such a network is cut less, never wrongly.
+that no rule knows freezes what it reads, with its name as the reason: such a network is cut less, but never wrongly.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def apply_rule(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str,
 def _give_shadows(
     trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any, *, of_parameters: bool
 ) -> None:
-    """Applies the rule; what has none is frozen, unless it concerns constants or parameters only."""
+    """Applies the rule; an operator without one freezes its inputs, unless these are only constants or parameters."""
     name, inputs, rule = func.overloadpacket.__name__, tensors_in((args, kwargs)), _rule_of(func)
     known = any(trace.view_of(tensor) is not None or not trace.shadow(tensor).is_neutral for tensor in inputs)
     if (not known and name not in _COMPUTING) or (rule is None and of_parameters):
@@ -80,7 +80,7 @@ def _rule_of(func: Any) -> Rule | None:
 def _apply_or_freeze(
     trace: Trace, rule: Rule, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any
 ) -> None:
-    """Applies a rule; an operator used in a way that its rule does not foresee is treated as an unknown one."""
+    """Applies a rule; an operator that is used in a way its rule does not cover is treated as unknown."""
     costs = len(trace.costs)
     try:
         rule(trace, func, args, kwargs, outputs)

@@ -1,6 +1,6 @@
 """Rules of the operators that compute across channels: linear layers, products, attention, pooling.
 
-Each rule also writes down the FLOPs that fvcore counts for the operator (one fused multiply-add is one), as a product
+Each rule also records the FLOPs that fvcore counts for the operator (one fused multiply-add is one), as a product
 of axes, so that the count can be predicted for any widths.
 """
 
@@ -86,7 +86,7 @@ def _linear(trace: Trace, source: Tensor, weight: Tensor, outputs: Tensor) -> La
     written = trace.written_by(view, 1, weight.shape[1])
     trace.tie(view, 0, read, "read")
     settle_weight(trace, weight, view, read, written)
-    if isinstance(read, int):  # zeros, such as the first state of a recurrent cell, are as wide as what comes later
+    if isinstance(read, int):  # zeros, such as the first state of a recurrent cell, are as wide as the later states
         read = trace.labels_of(view, 0, weight.shape[0])
     if (repeated := _repeating(trace)) is not None:
         rows = [trace.shadow(repeated[1]).vector(repeated[1].dim() - 1)]
@@ -111,7 +111,7 @@ def _linear(trace: Trace, source: Tensor, weight: Tensor, outputs: Tensor) -> La
 
 
 def record_layer(trace: Trace, record: LayerRecord, output: Tensor) -> None:
-    """Writes down a layer, or another call of it."""
+    """Records a layer, or another call of it."""
     trace.layer_run = record.weight
     if not trace.counting:
         return
@@ -166,7 +166,7 @@ def product(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor
 def _meeting(left: Shadow, right: Shadow) -> list[Shadow]:
     """Returns the operands of a product whose labels meet: rows of one and columns of the other do not.
 
-    A graph's adjacency or a mask that is given as an input thus does not touch the features that it is multiplied with.
+    A graph's adjacency or a mask that is an input thus does not affect the features that it is multiplied with.
     """
     columns, rows = len(right.shape) - 1, len(left.shape) - 2
     if not left.varying and right.varying == (columns,):
@@ -187,7 +187,7 @@ def _repeating(trace: Trace) -> tuple[Tensor, Tensor] | None:
 
 
 def _without(shadow: Shadow, axis: int, keep: bool) -> Shadow:
-    """Returns a shadow with an axis summed away; its labels are gone if they varied along that axis."""
+    """Returns a shadow with an axis summed away; its labels are dropped if they varied along that axis."""
     return shadow if keep else Shadow.neutral(shadow.shape)
 
 
@@ -258,7 +258,7 @@ def upsample(factor: int, rule: Callable[..., None]) -> Callable[..., None]:
 
 
 def grid_sample(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
-    """Sampling at places that the network computes, as in spatial transformers: channels stay what they are."""
+    """Sampling at places that the network computes, as in spatial transformers: channels keep their identity."""
     trace.freeze_activation(args[1], "tells where to sample")
     spatial(trace, func, args, kwargs, outputs)
     trace.cost_per_element(4, trace.shadow(outputs))

@@ -40,7 +40,7 @@ def moved_together(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs:
 
 
 def concatenate(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
-    """Concatenation: channels stay what they are; constants among them keep their places."""
+    """Concatenation: channels keep their identity; constants among them keep their places."""
     operands, axis = args[0], (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % outputs.dim()
     shadows = [trace.shadow(operand) for operand in operands if operand.dim() == outputs.dim()]
     if any(axis in shadow.varying for shadow in shadows):
@@ -107,7 +107,7 @@ def start_of(args: Args, length: int) -> int:
 
 
 def pad(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
-    """Padding: of an axis without channels it changes nothing; along channels the new positions are fixed."""
+    """Padding: along an axis without channels it changes nothing; along channels the new positions are fixed."""
     shadow = trace.shadow(args[0])
     core = shadow.core
     for index in range(len(args[1]) // 2):
@@ -131,7 +131,7 @@ def _filled(core: Tensor, axis: int, length: int, label: int) -> Tensor:
 
 
 def pointwise(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
-    """Element-wise operators: elements that meet go together."""
+    """Element-wise operators: elements that meet are coupled."""
     output: Tensor = tensors_in(outputs)[0]
     result = combined(trace, [trace.shadow(tensor) for tensor in tensors_in((args, kwargs))], tuple(output.shape))
     if func.overloadpacket.__name__.removesuffix("_") in SUMS:
@@ -169,7 +169,7 @@ SUMS = ("add", "sub", "rsub", "lerp", "addcmul", "addcdiv")
 def _mark_sum(trace: Trace, tensors: Sequence[Tensor]) -> None:
     """Marks channels that are summed from different layers as a residual stream.
 
-    A bias is none, be it one per attention head, and neither is a layer that is summed with itself.
+    A bias is not one, even a bias per attention head, and neither is a layer that is summed with itself.
     """
     shadows = {trace.writers(tensor): shadow for tensor in tensors if not (shadow := trace.shadow(tensor)).is_neutral}
     written = [shadow for writers, shadow in shadows.items() if writers]
@@ -189,7 +189,7 @@ def created(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -
 
 
 def restrided(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
-    """Changes of the memory layout alone; anything else that `as_strided` can do counts on fixed positions."""
+    """Changes of only the memory layout; anything else that `as_strided` can do depends on fixed positions."""
     shadow = trace.shadow(args[0])
     if outputs.shape != torch.Size(shadow.shape):
         trace.units.freeze(shadow.labels(), "addressed by position (as_strided)")
@@ -213,7 +213,7 @@ def gated(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) 
 
 
 def spatial(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
-    """Pooling and resizing: everything but the last axes stays."""
+    """Pooling and resizing: all but the last axes stay."""
     shadow = trace.shadow(args[0])
     output: Tensor = tensors_in(outputs)[0]
     kept_axes = min(2, args[0].dim() - 1)
@@ -242,13 +242,13 @@ def reduce(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) ->
 
 
 def _note_statistic(trace: Trace, name: str, shadow: Shadow, axis: int, outputs: Any) -> None:
-    """Notes what a statistic over channels means for them: it changes when some go, and positions may be read."""
+    """Records the effect of a statistic over channels: it changes when some are removed, and may reveal positions."""
     reason = f"the network tells the positions of its channels ({name})"
     if name in ("argmax", "argmin"):
         trace.units.freeze(shadow.labels(), reason)
         return
     trace.units.mark(shadow.labels(), "normalised")
-    if name in ("max", "min") and isinstance(outputs, (tuple, list)):  # values, and where they are found
+    if name in ("max", "min") and isinstance(outputs, (tuple, list)):  # values and their positions
         trace.freeze_if_read(outputs[1], shadow.labels(), reason)
     # A root-mean-square norm runs as a mean, and compares the width with the one that it remembers.
     trace.attribute(trace.modules[-1], "normalized_shape", shadow.vector(axis))
@@ -264,7 +264,7 @@ def _reduced_axes(name: str, args: Args) -> list[int]:
 
 
 def regions(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
-    """Pooling of regions of a map: channels stay what they are; what tells the regions has a fixed form."""
+    """Pooling of regions of a map: channels keep their identity; the tensor of regions has a fixed form."""
     trace.freeze_activation(args[1], "tells regions")
     spatial(trace, func, args, kwargs, outputs)
 
@@ -288,7 +288,7 @@ def unfolded(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tenso
 
 
 def softmax(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
-    """Softmax: fine along axes without channels."""
+    """Softmax: allowed along axes without channels."""
     shadow = trace.shadow(args[0])
     axis = args[1] % args[0].dim()
     if axis in shadow.varying:

@@ -1,4 +1,4 @@
-"""Rules of the norms: their parameters and statistics go along with the channels that they normalise."""
+"""Rules of the norms: their parameters and statistics follow the channels that they normalise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Kwargs = dict[str, Any]
 
 
 def batch_norm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
-    """Batch norm: its parameters and statistics go along with the channels.
+    """Batch norm: its parameters and statistics follow the channels.
 
     Instance norm runs as a batch norm too, with the images as further channels.
     """
@@ -41,7 +41,7 @@ def batch_norm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any
 
 
 def layer_norm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
-    """Layer norm over the last axis: a statistic over all channels, so what is left changes when some go."""
+    """Layer norm over the last axis: a statistic over all channels, so removing some changes the rest."""
     source, normalized_shape, weight, bias = args[:4]
     trace.cost_per_element(5 if weight is not None else 4, trace.shadow(source))
     _normalise_last(trace, source, normalized_shape, [weight, bias])

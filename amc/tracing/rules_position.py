@@ -18,11 +18,11 @@ Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
 
 PIECE_ATTRIBUTES = ("width", "split_size", "chunk_size")
-"""Where modules remember the size of the pieces into which they split their channels (Res2Net)."""
+"""Names under which modules remember the size of the pieces into which they split their channels (Res2Net)."""
 
 
 def split(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
-    """Splits: equal pieces of the channels lose the same positions; of unequal ones modules must know the lengths."""
+    """Splits: equal pieces of the channels lose the same positions; for unequal ones modules must know the lengths."""
     view = trace.view_of(args[0])
     if view is not None and move_view(trace, func.overloadpacket.__name__, view, args, outputs):
         return
@@ -75,7 +75,7 @@ def _slice_channels(trace: Trace, shadow: Shadow, axis: int, args: Args, outputs
 
 
 def _on_cpu(values: Any) -> Any:
-    """Moves index tensors to where shadows are."""
+    """Moves index tensors to the device of the shadows."""
     return tree_map(lambda value: value.cpu() if isinstance(value, Tensor) else value, values)
 
 
@@ -89,7 +89,7 @@ def _addressed_axes(name: str, args: Args, kwargs: Kwargs) -> Sequence[int]:
 
 
 def ordered(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
-    """Sorting and picking along an axis: fine along axes without channels."""
+    """Sorting and picking along an axis: allowed along axes without channels."""
     shadow, last = trace.shadow(args[0]), args[0].dim() - 1
     name = func.overloadpacket.__name__
     place = 2 if name == "topk" else 1

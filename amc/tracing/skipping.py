@@ -1,4 +1,4 @@
-"""Running a network for its shapes: what takes long is skipped, and zeros stand for its outputs."""
+"""Running a network for its shapes: slow operators are skipped, and zeros stand for their outputs."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ Compute = Callable[[Any, tuple[Any, ...], Mapping[str, Any]], Any]
 """Runs an operator on its positional and keyword arguments."""
 
 HEAVY = frozenset({"convolution", "addmm", "mm", "bmm", "linear"})
-"""The operators that nearly all of a forward pass is spent in."""
+"""The operators in which nearly all the time of a forward pass is spent."""
 
 WORTHWHILE = 100_000_000
-"""Parameters from which a network is run for its shapes; smaller ones run in no time as they are."""
+"""Number of parameters from which a network is run only for its shapes; smaller ones run quickly anyway."""
 
 _VALUE_FUNCTIONS = frozenset({"numpy", "tolist", "__array__", "__dlpack__", "tensor_split"})
-"""Functions that look at values without an operator that shows it."""
+"""Functions that read values without a visible operator."""
 _VALUE_OPERATORS = frozenset({"nms", "_pack_padded_sequence"})
-"""Operators whose output has a shape that depends on values, and that are not tagged so."""
+"""Operators whose output shape depends on values, though they are not tagged so."""
 
 
 def worthwhile(model: nn.Module) -> bool:
-    """Returns whether a network is so large that it is run for its shapes."""
+    """Returns whether a network is so large that it is run only for its shapes."""
     return sum(parameter.numel() for parameter in model.parameters()) >= WORTHWHILE
 
 
 class ValuesNeeded(Exception):
-    """A network looks at values that were not computed; run it again with all of them."""
+    """A network reads values that were not computed; run it again with all of them."""
 
 
 def compute(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -45,11 +45,11 @@ def compute(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
 
 
 class Skipping:
-    """Runs operators but for the heavy ones, which give zeros of the shape that their outputs would have.
+    """Runs all but the heavy operators, which return zeros of the shape that their outputs would have.
 
     Attributes:
         skipped: Whether an operator was skipped.
-        values_needed: Whether the network looked at values after that. It may have swallowed the error that says so.
+        values_needed: Whether the network read values after that. It may have swallowed the error.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -79,7 +79,7 @@ class Skipping:
         return func(*args, **kwargs)
 
     def refuse(self, name: str) -> None:
-        """Notes that a function looks at values.
+        """Records that a function reads values.
 
         Raises:
             ValuesNeeded: If something was skipped.
@@ -95,7 +95,7 @@ class Skipping:
 
 
 class ReadingMode(TorchFunctionMode):
-    """Notices functions that look at values without an operator that shows it."""
+    """Notices functions that read values without a visible operator."""
 
     def __init__(self, skipping: Skipping) -> None:
         """Creates the mode.
@@ -116,7 +116,7 @@ class ReadingMode(TorchFunctionMode):
 
 @contextmanager
 def for_shapes(model: nn.Module) -> Iterator[Skipping]:
-    """Lets a network run for its shapes, and forget what it may have remembered of such a run.
+    """Runs a network for its shapes, and removes anything that it may have cached during such a run.
 
     Its operators are to be handed to the `Skipping` that this yields, by a dispatch mode, and its functions are to be
     watched while it runs (`reading`).
@@ -126,12 +126,12 @@ def for_shapes(model: nn.Module) -> Iterator[Skipping]:
 
 
 def reading(run_operator: Compute) -> AbstractContextManager[Any]:
-    """Returns the mode that notices functions that look at values, if some operators are skipped."""
+    """Returns the mode that notices functions that read values, if some operators are skipped."""
     return ReadingMode(run_operator) if isinstance(run_operator, Skipping) else nullcontext()
 
 
 class SkippingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Skips the heavy operators of what runs under it."""
+    """Skips the heavy operators that run under it."""
 
     def __init__(self, run_operator: Compute) -> None:
         """Creates the mode.

@@ -1,4 +1,4 @@
-"""Which additions a network makes of the outputs of its modules, as a trace sees them."""
+"""The additions of module outputs in a network, as a trace sees them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Entry:
 class SumRecorder:
     """Follows which operator made which tensor, and which module returned it.
 
-    Tensors are known by their identity: whoever calls this holds them, so that none is used twice.
+    Tensors are known by their identity: the caller keeps them alive, so that no identity is reused.
     """
 
     def __init__(self) -> None:
@@ -46,16 +46,16 @@ class SumRecorder:
         self._entries: list[_Entry] = []
 
     def started(self, module: str) -> None:
-        """Takes note that a module starts."""
+        """Records that a module starts."""
         self._starts[module] = self._counter.count
 
     def returned(self, module: str, output: Any) -> None:
-        """Takes note of what a module returns."""
+        """Records what a module returns."""
         if isinstance(output, Tensor):
             self._outlets[id(output)] = (*self._outlets.get(id(output), ()), module)
 
     def ran(self, kind: str, args: Sequence[Any], output: Any) -> None:
-        """Takes note of an operator, or of a function that counts as one."""
+        """Records an operator, or a function that counts as one."""
         number, step = self._counter.count, self._counter.next(kind)
         if kind in _ADDITIONS and isinstance(args[1], Tensor) and args[0].shape == args[1].shape:
             self._note(step, args[0], args[1])
@@ -70,7 +70,7 @@ class SumRecorder:
             self._entries.append(_Entry(addition, self._outlets[id(one)], step, number))
 
     def of_layer(self, layer: str, outlet: str) -> list[ResidualSum]:
-        """Returns the sums that a layer can set right, in the order of execution: the other summand is there first.
+        """Returns the sums that a layer can correct, in the order of execution: the other summand is computed first.
 
         Of several layers that enter one sum (a block and the convolution of its shortcut) that is the one that runs
         last.

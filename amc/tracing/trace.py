@@ -39,10 +39,9 @@ def trace_structure(
     Args:
         model: The network; its weights, buffers and mode are left as they are.
         example_input: One example, with a batch axis of length 1 where the network has one.
-        verify: What is tried out of every group: half of its channels are cut, the network is run, and groups with
-            which it fails, or does not compute what it should (`values`), are left alone with the reason. With
-            `shapes`, a large network that fails is noticed, not one that computes something else; that saves the time
-            of two forward passes.
+        verify: How groups are tested: half of each group's channels are cut, the network is run, and groups with which
+            it fails, or computes something else (`values`), are left alone with the reason. With `shapes`, only
+            failures of a large network are noticed, not wrong values; that saves the time of two forward passes.
 
     Returns:
         The structure: layers, groups, and costs as functions of the widths.
@@ -70,7 +69,7 @@ def _traced_for_shapes(model: nn.Module, example_input: ExampleInput) -> Trace |
     try:
         with skipping.for_shapes(model) as run_operator:
             trace = _traced(model, example_input, run_operator)
-    except (skipping.ValuesNeeded, StructureError):  # the true run tells better what is wrong
+    except (skipping.ValuesNeeded, StructureError):  # the real run gives a better error
         return None
     return None if run_operator.values_needed else trace
 
@@ -124,10 +123,10 @@ def _run(trace: Trace, example_input: ExampleInput, run_operator: Compute) -> li
 
 
 def _run_training(trace: Trace, example_input: ExampleInput, run_operator: Compute) -> None:
-    """Runs once more in training mode, so that parts seen in training only (auxiliary heads) are coupled too.
+    """Runs once more in training mode, so that parts used only in training (auxiliary heads) are coupled too.
 
-    Batch norms stay in evaluation mode: a batch of one has no variance. A network that cannot be run so (it wants
-    targets, say) is left as its evaluation mode shows it.
+    Batch norms stay in evaluation mode: a batch of one has no variance. A network that cannot be run this way (because
+    it needs targets, say) keeps the structure seen in evaluation mode.
     """
     trace.counting = False
     trace.model.train()
@@ -139,7 +138,7 @@ def _run_training(trace: Trace, example_input: ExampleInput, run_operator: Compu
             _run(trace, example_input, run_operator)
     except StructureError:
         if run_operator is not compute:
-            raise  # its zeros may be why
+            raise  # its zeros may be the cause
         trace.forget_activations()
 
 

@@ -1,4 +1,4 @@
-"""Tries every cut out before it is offered: groups with which the cut network fails are left alone."""
+"""Tests every cut before it is offered: groups with which the cut network fails are left alone."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Trial:
 
     Attributes:
         model: The dense network, in evaluation mode.
-        structure: Its structure as traced, and what else was found to follow the widths.
+        structure: Its structure as traced, with attributes that were found to follow the widths.
         example_input: One example input.
         users: The modules that use each tensor, where some are large enough to be made on demand.
         values: Whether the outputs are compared, or the network only has to run.
@@ -58,7 +58,8 @@ class Trial:
     def accept(self, accepted: list[int], groups: Sequence[int]) -> list[int]:
         """Returns the accepted groups with those of `groups` that can be cut together with them.
 
-        Halves `groups` until each failure is pinned on one, so that few failures take few runs. Once two groups of a
+        Halves `groups` until each failure is pinned to one group, so that few failures take few runs. Once two groups
+        of a
         kind and its last one have failed, all of that kind are left alone: networks repeat their blocks.
         """
         groups = [index for index in groups if not self._condemned(index)]
@@ -87,9 +88,9 @@ class Trial:
         return self._last_fails[kind]
 
     def _repaired(self, index: int, accepted: Sequence[int]) -> bool:
-        """Looks for widths that modules remember and that must follow; tells whether the group can be cut with them.
+        """Looks for widths that modules remember and that must follow; returns whether the group can then be cut.
 
-        Groups of the same kind get theirs too, and are tried out with them when it is their turn.
+        Groups of the same kind get the same change, and are tested with it in their turn.
         """
         kind = self._kind(index)
         if kind in self._beyond_repair:
@@ -111,7 +112,7 @@ class Trial:
         return False
 
     def _works_with(self, structure: ModelStructure, index: int, accepted: Sequence[int]) -> bool:
-        """Takes a structure over, and tells whether a group can be cut as it says, together with those accepted."""
+        """Adopts a structure, and returns whether a group can be cut under it, together with those accepted."""
         self.structure = structure
         return self._failure([*accepted, index]) is None and self._proven(index)
 
@@ -141,8 +142,7 @@ class Trial:
     def _failure(self, groups: Sequence[int]) -> str | None:
         """Returns why a network cut at these groups is wrong, or None.
 
-        What fails with tensors made on demand is tried again with all of them in place: its code may look at them from
-        elsewhere.
+        A failure with tensors made on demand is retried with all of them in place: other code may read them.
         """
         if self.users is not None and self._failure_with(groups, self.users) is None:
             return None
@@ -150,7 +150,7 @@ class Trial:
 
     def _failure_with(self, groups: Sequence[int], users: Users | None) -> str | None:
         kept = {index: half_of(self.structure.groups[index].channels, index) for index in groups}
-        # Of normalised channels, what is left is scaled by other statistics, so there is nothing to compare with.
+        # After a cut, normalised channels are scaled by other statistics, so there is nothing to compare with.
         normalised = [index for index in groups if self.structure.groups[index].normalised]
         comparable = self.values and not normalised
         narrow = sliced(self.model, self.structure, kept)
@@ -167,7 +167,7 @@ class Trial:
         return "the network computes something else when it is narrower"
 
     def _failure_reordered(self, groups: Sequence[int], users: Users | None) -> str | None:
-        """Returns why channels in another order are not the same to the network, or None if they are."""
+        """Returns why the order of channels matters to the network, or None if it does not."""
         if self._dense_outputs is None:
             self._dense_outputs = self._run({}, users)
         outputs = self._run(reordered(self.model, self.structure, groups), users)
@@ -194,7 +194,7 @@ class Trial:
 
     @contextmanager
     def _attributes(self, kept: Kept) -> Iterator[None]:
-        """Lets the modules remember the widths of the cut network for a while."""
+        """Gives the modules the widths of the cut network temporarily."""
         values = attribute_values(self.structure, widths_of(self.structure, kept))
         for path, name, width in attribute_values(self.structure, widths_of(self.structure, {})):
             if name == CLAIMED and not claims_width(module := self.model.get_submodule(path)):
@@ -213,7 +213,7 @@ class Trial:
 def without_failing_groups(
     model: nn.Module, structure: ModelStructure, example_input: ExampleInput, users: Users, *, values: bool = True
 ) -> ModelStructure:
-    """Cuts half of every group and runs the network; groups with which that fails are marked with the reason.
+    """Cuts half of every group and runs the network; groups that make it fail are marked with the reason.
 
     Args:
         model: The dense network, in evaluation mode; it is left as it is.
@@ -239,8 +239,8 @@ def without_failing_groups(
 def half_of(channels: int, group: int) -> Tensor:
     """Returns an irregular half of the channels, at least one and not all.
 
-    Groups of the same width keep shares of their own, from 4 to 7 of 11: code that takes one's width for another's
-    would pass if both were cut alike.
+    Groups of the same width keep shares of their own, from 4 to 7 of 11: code that confuses two widths would pass if
+    both were cut alike.
     """
     count = max(1, min(channels - 1, (channels * (4 + group % 4) + 5) // 11))
     mixed = sorted(range(channels), key=lambda channel: ((channel * 7919 + 3) % 11, channel))

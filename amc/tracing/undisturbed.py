@@ -1,4 +1,4 @@
-"""Keeping a network as it was while it is run for its structure."""
+"""Restoring a network after it has been run for its structure."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _contents(module: nn.Module) -> dict[str, Any]:
 
 
 def _refill(container: Any, contents: Any) -> None:
-    """Puts back what a container held, in its order, if anything has changed."""
+    """Restores the contents of a container, in order, if anything has changed."""
     if type(container) is list:
         container[:] = contents
     else:

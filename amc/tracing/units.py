@@ -14,12 +14,12 @@ NEUTRAL = 0
 
 
 class ChannelUnits:
-    """Labels, the classes they fall into, and why some classes must not be cut.
+    """Labels, their classes, and why some classes must not be cut.
 
     Every channel that a layer writes starts as a label of its own. Operators merge the labels of channels that must
     go together. A class that must stay is frozen with a reason. Some labels are fixed from birth: they stand for
-    positions that the network's code counts on (its inputs, zero padding along channels); what meets them is frozen
-    but not merged with them, so that unrelated channels stay apart.
+    positions that the network's code relies on (its inputs, zero padding along channels); labels that meet them are
+    frozen but not merged with them, so that unrelated channels stay apart.
     """
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class ChannelUnits:
             self.freeze(other, self._fixed[label])
 
     def _merge(self, first: Labels, second: Labels) -> None:
-        """Merges representatives pairwise, all at once: networks have weights of millions of elements.
+        """Merges representatives pairwise, vectorised: networks have weights of millions of elements.
 
         Every representative goes under the smallest that it is paired with; pairs that are still apart then take
         another turn. Two streams that are summed take one turn. Nothing is sorted, which would take far longer.
@@ -93,7 +93,7 @@ class ChannelUnits:
             first, second = low[low != high], high[low != high]
 
     def _pass_notes(self, child: int) -> None:
-        """Lets what is known of a representative hold for the one that it was put under."""
+        """Copies what is known about a representative to the one that it was put under."""
         root = int(self.find(child))
         self._is_noted[root] = True
         if child in self._reasons:
@@ -110,7 +110,7 @@ class ChannelUnits:
                 self._is_noted[root] = True
 
     def mark(self, labels: Any, note: str) -> None:
-        """Notes something of the classes of some labels; the note stays when classes merge.
+        """Adds a note to the classes of some labels; the note stays when classes merge.
 
         Args:
             labels: The labels.

@@ -1,1 +1,1 @@
-"""What every part may use: registry, conversion, random state, JSON files, progress."""
+"""Helpers for every part: registry, conversion, random state, JSON files, progress."""

@@ -1,4 +1,4 @@
-"""Files read whole, but never without end: ordinary ones up to a size, in UTF-8."""
+"""Reading whole files safely: ordinary ones, up to a size, in UTF-8."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ MEBIBYTE = 1 << 20
 
 
 class DamagedFileError(ValueError):
-    """Content that is not what a file of its kind holds; whoever reads the file words the remedy."""
+    """Content that does not belong into a file of its kind; the reader of the file adds the remedy."""
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """Opens an ordinary file for reading; of pipes and devices, which may never end, nothing is read.
+    """Opens an ordinary file for reading; pipes and devices, which may never end, are not read.
 
     Raises:
         OSError: If it cannot be opened, or is no ordinary file.

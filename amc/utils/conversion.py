@@ -16,7 +16,7 @@ from amc.errors import ConfigurationError, UnknownNameError
 
 T = TypeVar("T")
 SEEDS = 2**32
-"""Seeds are below it: NumPy's generators take no others."""
+"""Seeds are below it: NumPy's generators accept no others."""
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 """Numbers such as 1e-3: PyYAML takes those without a dot, or without a sign, for text."""
 _WORDS = {
@@ -37,11 +37,11 @@ def from_mapping(cls: type[T], record: Mapping[str, Any], path: str = "") -> T:
 
     Args:
         cls: The dataclass to build.
-        record: Values by field name; what is missing keeps its default.
+        record: Values by field name; missing ones keep their default.
         path: Where `record` stands, for messages; ends with a dot unless empty.
 
     Raises:
-        UnknownNameError: If a name is no option.
+        UnknownNameError: If a name is not an option.
         ConfigurationError: If a value has the wrong type.
     """
     hints = typing.get_type_hints(cls)
@@ -140,7 +140,7 @@ def _finite(value: float, name: str) -> float:
 
 
 def check_seed(seed: int) -> None:
-    """Refuses a seed that some generator does not take.
+    """Rejects a seed that some generator does not accept.
 
     Raises:
         ConfigurationError: If it is not from 0 to 2**32 - 1.

@@ -11,20 +11,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _UNFINISHED = re.compile(r"\.part$|\.pt\.\d+$")
-"""Names of what a killed process has not finished; the second kind is an earlier version's."""
+"""Names of files that a killed process has not finished; the second kind is from an earlier version."""
 _LONGEST_NAME = 200
 _SYNC_SHARE = 100
-"""Lines wait for the disk at most one part in this many of the time."""
+"""Waiting for the disk may take at most one part in this many of the time."""
 _LONGEST_WAIT_S = 1.0
-"""Seconds between two confirmations by the disk, at most, while lines are added."""
+"""Longest time between two confirmations by the disk while lines are added, in seconds."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary file beside `path` to be written, which then replaces `path` at once.
 
-    The content is on the disk before the name is, and the name is when the context ends. After an error the old file
-    is as it was.
+    The content reaches the disk before the name does, and the name does before the context ends. After an error the old
+    file is unchanged.
 
     Args:
         path: The file; its folder exists.
@@ -53,7 +53,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def put_in_place(source: Path, target: Path) -> None:
-    """Renames a finished file, its content on the disk before its new name; on the same file system."""
+    """Renames a finished file on the same file system; its content reaches the disk before its new name."""
     with source.open("rb+") as file:
         os.fsync(file.fileno())
     source.replace(target)
@@ -61,7 +61,7 @@ def put_in_place(source: Path, target: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Has the disk confirm the names in a folder; Windows, which opens no folders, does so by itself."""
+    """Makes the disk confirm the names in a folder; Windows, where folders cannot be opened, does so by itself."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except PermissionError:
@@ -73,7 +73,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_unfinished(folder: Path) -> list[Path]:
-    """Deletes what killed processes left half-written in a folder and the folders in it; returns what it was.
+    """Deletes half-written files of killed processes in a folder and its subfolders; returns the deleted ones.
 
     Call it only while no other process writes there.
     """
@@ -85,10 +85,10 @@ def remove_unfinished(folder: Path) -> list[Path]:
 
 
 def remove_abandoned(folder: Path, age_s: float = 86_400.0) -> list[Path]:
-    """Deletes what was left half-written in a folder that several processes write in; returns what it was.
+    """Deletes abandoned half-written files in a folder that several processes write to; returns the deleted ones.
 
     A file counts as abandoned when nobody has written in it for that many seconds: its writer may run on another
-    machine. Should one come back to it, it fails to put the file in place, with an `OSError`.
+    machine. If the writer does resume, putting the file in place fails with an `OSError`.
     """
     found = []
     for file in sorted(folder.iterdir()):
@@ -149,7 +149,7 @@ class Appender:
             sync_folder(self._path.parent)
 
     def finish(self) -> None:
-        """Has the disk confirm the lines that it has not; does nothing where the file is gone."""
+        """Makes the disk confirm the pending lines; does nothing if the file is gone."""
         if not self._pending:
             return
         with suppress(OSError), self._path.open("rb+") as file:
@@ -163,12 +163,12 @@ class Appender:
 
 
 def _open_no_link(path: str, flags: int) -> int:
-    """Opens a file, but not through a link: one in a folder from elsewhere may lead to any file of the user's."""
+    """Opens a file, but not through a link: a link in someone else's folder may lead to any of the user's files."""
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _partial_name(name: str) -> str:
-    """Returns the name of an unfinished file, of this process alone and no longer than file systems allow."""
+    """Returns the name of an unfinished file, unique to this process and no longer than file systems allow."""
     if len(name.encode("utf-8")) > _LONGEST_NAME:
         name = hashlib.sha256(name.encode("utf-8")).hexdigest()
     return f"{name}.{os.getpid()}.part"

@@ -45,7 +45,7 @@ def tensors_by_names(state: Mapping[str, object]) -> list[tuple[tuple[str, ...],
     """Returns the tensors that a file of a network holds: of those that are shared one, the first by name.
 
     Args:
-        state: The network's `state_dict`; what is no tensor is passed over.
+        state: The network's `state_dict`; entries that are not tensors are skipped.
 
     Returns:
         All names of each tensor, rising, and the tensor; by its first name.

@@ -1,4 +1,4 @@
-"""A folder that one process works in at a time."""
+"""A folder in which only one process works at a time."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from amc.utils.durable_files import write_text
 from amc.utils.plain_json import read_json
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-"""What a file system says that does not lock."""
+"""Errors of a file system that has no locks."""
 
 
 class FolderLock:
     """Keeps other processes out of a folder, on any machine that shares its file system.
 
-    The lock is the operating system's (`flock`), which ends with the process that holds it, however that ends: a dead
-    holder's lock is taken over. On NFS it holds between machines where the server grants locks (Linux from 2.6.12); a
-    file system without locks is said in a warning.
+    The lock is the operating system's (`flock`), which ends with the process that holds it, however that process ends:
+    a dead holder's lock is taken over. On NFS it holds between machines where the server grants locks (Linux from
+    2.6.12); on a file system without locks, a warning says so.
     """
 
     def __init__(self, folder: Path, name: str = ".lock") -> None:
@@ -41,7 +41,7 @@ class FolderLock:
             RunFolderError: If another process has it; the message names its host and process.
             OSError: If the folder cannot be written.
         """
-        if self._file.is_symlink():  # in a folder from elsewhere it may lead to any file, which would be emptied
+        if self._file.is_symlink():  # a link in someone else's folder may lead to any file, which would be emptied
             raise RunFolderError(f"{self._file} must be an ordinary file, not a link; delete it")
         try:
             self._lock.acquire()
@@ -69,7 +69,7 @@ class FolderLock:
             self._lock.release()
 
     def _words(self) -> str:
-        """Names the holder, as it has written itself down."""
+        """Describes the holder, from what it wrote into the file."""
         try:
             record = read_json(self._holder)
             return f"process {record['process']} on {record['host']}"

@@ -18,7 +18,7 @@ def half_width(values: Sequence[float]) -> float | None:
 
 
 def mean_with_interval(values: Sequence[float], digits: int) -> str:
-    """Words a mean with half its 95% interval: `"91.20 ± 0.31"`; the mean alone for one value, `"-"` for none."""
+    """Formats a mean with half its 95% interval: `"91.20 ± 0.31"`; the mean alone for one value, `"-"` for none."""
     if not values:
         return "-"
     half = half_width(values)

@@ -1,4 +1,4 @@
-"""Files of JSON records, one a line, each with a checksum: what is damaged is found, kept aside and said."""
+"""Files of JSON records, one per line, each with a checksum: damage is found and reported, and a copy is kept."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ DAMAGED = ".damaged"
 
 @dataclass(frozen=True)
 class Reading:
-    """What a file of records held.
+    """The contents of a file of records.
 
     Attributes:
         records: The whole ones, in their order.
-        lines: Lines in all, one that was cut off left out.
+        lines: Number of lines, not counting one that was cut off.
         damaged: Numbers of the damaged lines, from 1.
         is_torn: Whether the last line was cut off, as a kill leaves it.
         is_sealed: Whether the lines carry checksums; those of earlier versions do not.
@@ -50,12 +50,12 @@ def line_of(record: Mapping[str, Any]) -> str:
 
 
 def read_lines(path: Path) -> Reading:
-    """Reads a file of records, and changes nothing.
+    """Reads a file of records without changing it.
 
     Lines of earlier versions have no checksums; where one line has, all must.
 
     Raises:
-        RunFolderError: If not one line is a record: then the file is another's.
+        RunFolderError: If not a single line is a record: then it is some other file.
         OSError: If the file cannot be read.
     """
     content = _content(path)
@@ -71,7 +71,7 @@ def read_lines(path: Path) -> Reading:
 
 
 def _content(path: Path) -> bytes:
-    """Reads a whole file; what does not exist is empty."""
+    """Reads a whole file; one that does not exist counts as empty."""
     try:
         content = read_bytes(path, _MOST_BYTES)
     except FileNotFoundError:
@@ -84,12 +84,12 @@ def _content(path: Path) -> bytes:
 
 
 def mend(path: Path, reading: Reading, records: Sequence[Mapping[str, Any]], remedy: str) -> None:
-    """Writes the good records of a file in its place where it is not just those; keeps a copy of a damaged one.
+    """Replaces a file by its good records if it holds anything else; keeps a copy of a damaged file.
 
     Args:
         path: The file.
         reading: What it held.
-        records: The records to keep; fewer than were read where some stood twice.
+        records: The records to keep; fewer than were read if some occurred twice.
         remedy: What becomes of the rest, as in "the others are measured again"; said in a warning.
     """
     dropped = len(reading.records) - len(records)
@@ -111,7 +111,7 @@ def mend(path: Path, reading: Reading, records: Sequence[Mapping[str, Any]], rem
 
 
 def distinct(records: Iterable[dict[str, Any]], identity: Callable[[dict[str, Any]], Hashable]) -> list[dict[str, Any]]:
-    """Returns the first record of each identity: a line that stands twice is no second measurement."""
+    """Returns the first record of each identity: a repeated line is not a second measurement."""
     first: dict[Hashable, dict[str, Any]] = {}
     for record in records:
         first.setdefault(identity(record), record)
@@ -122,7 +122,7 @@ class Lines:
     """A file of records that grows by one at a time and survives a kill, a power cut and damage."""
 
     def __init__(self, path: Path, identity: Sequence[str] = (), kind: type | None = None) -> None:
-        """Reads what is there, and mends it if need be.
+        """Reads the existing records, and repairs the file if need be.
 
         Args:
             path: The file.
@@ -152,14 +152,14 @@ class Lines:
         return next((found for found in self.records if [found.get(name) for name in self._identity] == wanted), None)
 
     def replace(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-        """Puts a record in the place of one that is there, without losing any on the way; returns it as kept."""
+        """Replaces an existing record without losing any on the way; returns it as stored."""
         kept: dict[str, Any] = without_nan(new)
         self.records[self.records.index(dict(old))] = kept
         write_text(self._path, "".join(map(line_of, self.records)))
         return kept
 
     def add(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """Appends a record; returns it as kept."""
+        """Appends a record; returns it as stored."""
         kept: dict[str, Any] = without_nan(record)
         self._appender.add(line_of(kept))
         self.records.append(kept)

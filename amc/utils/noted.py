@@ -1,4 +1,4 @@
-"""Warnings that are kept beside being shown, for a report."""
+"""Warnings that are collected for a report as well as shown."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def noting_warnings() -> Iterator[list[str]]:
-    """Collects the texts of the runtime warnings given meanwhile; all warnings are shown as ever, at the end."""
+    """Collects the texts of runtime warnings within the context; all warnings are still shown, at the end."""
     notes: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")  # for the report; whether one is shown is decided below

@@ -1,4 +1,4 @@
-"""Things that are chosen by name and take options, in one way for all of them.
+"""Choices by name with options, handled in one way everywhere.
 
 A choice is written `NAME` or `NAME:KEY=VALUE;KEY=VALUE` on the command line, the same or `{name: NAME, KEY: VALUE}` in
 a YAML file, and any of these or keyword arguments in Python. A registry holds the factories; the options of a name are
@@ -50,11 +50,11 @@ class Choice:
 
 @dataclass(frozen=True)
 class Option:
-    """An option of something that is chosen by name.
+    """One option of a choice.
 
     Attributes:
         name: As it is written.
-        default: What holds where it is not given; `inspect.Parameter.empty` if it must be given.
+        default: The value if it is not given; `inspect.Parameter.empty` if it is required.
         summary: What its docstring says.
     """
 
@@ -67,7 +67,7 @@ def choose(registry: Registry[Any], chosen: Chosen) -> Choice:
     """Reads a choice, without importing what it names.
 
     Args:
-        registry: Tells names from options.
+        registry: Distinguishes names from options.
         chosen: As the user wrote it.
 
     Raises:
@@ -98,7 +98,7 @@ def create(registry: Registry[Callable[..., T]], chosen: Chosen, /, **options: A
     Args:
         registry: The factories by name.
         chosen: The name, with or without options.
-        **options: More options; they count where one is given twice.
+        **options: More options; they win where one is given twice.
 
     Returns:
         What the factory makes of the options, each converted to its type.
@@ -141,7 +141,7 @@ def spell(registry: Registry[Any], chosen: Chosen) -> str:
 
 
 def file_stem(spelled: str) -> str:
-    """Returns a choice, or another name of the user's, as it may stand in the name of a file."""
+    """Returns a choice, or another name from the user, in a form that is safe in a file name."""
     return re.sub(r"[^A-Za-z0-9_.=-]+", "_", spelled).strip("_")
 
 

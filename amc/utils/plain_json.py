@@ -15,7 +15,7 @@ T = TypeVar("T")
 MOST_BYTES = 16 * MEBIBYTE
 _DEPTH = 64
 _DIGITS = 19
-"""Decimal digits that fit into 64 bits with a sign; Python itself would read thousands, slowly."""
+"""Decimal digits of a signed 64-bit integer; Python itself would slowly read thousands."""
 
 
 def read_json(path: Path, most: int = MOST_BYTES) -> Any:
@@ -78,7 +78,7 @@ def check_depth(value: Any) -> None:
 
 
 def _check_characters(text: str, value: Any) -> None:
-    """Refuses halves of characters, which JSON can spell and no file can hold."""
+    """Rejects lone surrogates, which JSON can spell and no file can hold."""
     if "\\ud" in text or "\\uD" in text:
         try:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
@@ -93,7 +93,7 @@ def _items(value: Any) -> list[Any]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Makes an object of names that are given once."""
+    """Makes an object, and rejects names that occur twice."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise DamagedFileError("a name must be given once in an object, and is given twice")

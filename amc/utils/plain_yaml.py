@@ -10,13 +10,13 @@ import yaml
 from amc.utils.bounded_files import DamagedFileError, read_text
 
 MOST_BYTES = 1 << 17
-"""Options take a few kilobytes, and PyYAML some seconds a megabyte."""
+"""Options take a few kilobytes, and PyYAML takes seconds for a megabyte."""
 _DEPTH = 32
 _DIGITS = 100
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Refuses aliases, which a few lines can make grow without end, deep nesting, and names that are given twice."""
+    """Rejects aliases (with which a few lines can grow without bound), deep nesting, and duplicate names."""
 
     depth = 0
 

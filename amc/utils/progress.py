@@ -1,4 +1,4 @@
-"""How far a piece of work has come: the one way in which all parts tell it."""
+"""Progress of a piece of work: the one interface through which all parts report it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Takes the share of a piece of work that is done, as it grows."""
+    """Receives the share of a piece of work that is done, as it grows."""
 
     def __call__(self, share: float, note: str = "", /) -> object:
         """Takes the share, 0 to 1, and a short note such as "loss 0.31"."""
 
 
 def silent(share: float, note: str = "", /) -> None:
-    """Tells nobody."""
+    """Does nothing: for callers without a display."""
 
 
 def spanning(advance: Progress, first: float, last: float) -> Progress:

@@ -1,4 +1,4 @@
-"""One line of a terminal for a stage that is under way."""
+"""One line of a terminal for a running stage."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class StageLine:
         title: What is done.
         bar: How far it is.
         figures: Counts and time; cut only where they alone are wider than the terminal.
-        note: Whatever else there is to tell.
+        note: Any further text.
     """
 
     title: str
@@ -71,7 +71,7 @@ class StageLine:
 
 
 def _text(text: str) -> Text:
-    """Returns a text that others stand beside: neither padded nor ended by a line."""
+    """Returns a text for use beside others: neither padded nor ended by a line break."""
     return Text(text, end="", justify="default", no_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""What a person sees while work proceeds: live bars in a terminal, plain lines elsewhere, notebooks included."""
+"""The progress display: live bars in a terminal, plain lines elsewhere, including notebooks."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ProgressDisplay:
         self._console.print(line, markup=False)
 
     def stage(self, title: str, total: int = 100, unit: str = "%") -> AbstractContextManager[Progress]:
-        """Shows a stage; see `Recorder.stage`. One of a single step, which cannot tell how far it is, is announced."""
+        """Shows a stage; see `Recorder.stage`. A stage of a single step, which shows no progress, is announced."""
         if not self._shows:
             return nullcontext(silent)
         return self._bar(title, total, unit) if self._live else self._lines(title, total, unit)
@@ -104,14 +104,14 @@ class ProgressDisplay:
             self._depth -= 1
         done, note = last
         seconds = self._clock() - start
-        if not done or (is_quiet and seconds < _SECONDS_BEFORE_LINES):  # nothing was left to do, or little
+        if not done or (is_quiet and seconds < _SECONDS_BEFORE_LINES):  # little or nothing was left to do
             return
         counts = "done" if total == 1 else f"{done} of {total} {unit}"
         self.say(f"{title}: {counts} in {duration(seconds)}{_after_comma(note)}")
 
 
 def duration(seconds: float) -> str:
-    """Words a duration: `"7.3 s"`, `"2 min 05 s"`, `"1 h 12 min"`."""
+    """Formats a duration: `"7.3 s"`, `"2 min 05 s"`, `"1 h 12 min"`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -24,7 +24,7 @@ def random_states() -> dict[str, Any]:
 
 
 def set_random_states(states: Mapping[str, Any]) -> None:
-    """Sets what `random_states` returned; of accelerators, those that are here."""
+    """Restores what `random_states` returned; of accelerators, only those present."""
     algorithm, key, *rest = states["numpy"]
     random.setstate(states["python"])
     np.random.set_state((algorithm, key.numpy().astype(np.uint32), *rest))
@@ -48,8 +48,8 @@ def isolated_random_state(seed: int) -> Iterator[None]:
     """Seeds the global generators within the context, and restores them after it.
 
     Stable-Baselines3 draws from them (the replay's batches, the networks' first weights), and so do dropout and the
-    augmentation of the user's data sets: what is to be deterministic, and to leave its caller's random state alone,
-    must run inside this.
+    augmentation of the user's data sets: anything that must be deterministic, and leave its caller's random state
+    alone, must run inside this.
 
     Args:
         seed: The seed within the context.

@@ -17,7 +17,7 @@ from amc.errors import ConfigurationError, UnknownNameError
 
 T = TypeVar("T")
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
-"""Nothing but names: what asks for consent before code is imported must recognise all that is."""
+"""Names only: the check that asks for consent before code is imported must recognise every such reference."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Entry(Generic[T]):
 class Registry(Generic[T]):
     """Maps names to objects, with lazy imports and suggestions for misspelt names.
 
-    A public registry has a group of entry points: what installed packages declare there is found under its name, and
+    A public registry has a group of entry points: entries that installed packages declare there are found by name, and
     `"package.module:attribute"` stands for the user's own code, modules in the current folder included.
 
     A package that brings an agent says so in its pyproject.toml:
@@ -59,7 +59,7 @@ class Registry(Generic[T]):
         """Creates an empty table.
 
         Args:
-            kind: What the names stand for, as it should read in messages ("agent", "model").
+            kind: What the names stand for, as used in messages ("agent", "model").
             group: The group of entry points that add to the table; None for none.
         """
         self.kind, self.group = kind, group
@@ -115,7 +115,7 @@ class Registry(Generic[T]):
         return name in self._entries
 
     def _look_for_packages(self) -> None:
-        """Adds what installed packages declare, once; a name that is taken stays what it was."""
+        """Adds the entries of installed packages, once; a name that is taken keeps its meaning."""
         if self._looked:
             return
         self._looked = True
@@ -169,7 +169,7 @@ def import_own(reference: str) -> T:  # type: ignore[type-var]
 def current_folder_on_path() -> Iterator[None]:
     """Lets modules of the current folder be imported, as `python -m` does and an installed command does not.
 
-    Only for what the user names in the call or on the command line, never for what a file names.
+    Only for code that the user names in the call or on the command line, never for code that a file names.
     """
     folder = str(Path.cwd())
     sys.path.insert(0, folder)

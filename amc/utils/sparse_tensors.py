@@ -29,7 +29,7 @@ _LARGEST_INDEX, _LARGEST_SIZE = 1 << 24, 1 << 48
 
 
 def packed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns tensors as a file holds them: those that are smaller so as bits and values, the others as they are.
+    """Returns tensors as a file holds them: as bits and values where that is smaller, the others unchanged.
 
     Only weights are taken apart, tensors of numbers with a fraction on two axes or more: how large a file is then
     follows from how many weights are not zero.
@@ -74,7 +74,7 @@ def bits_bytes(count: int) -> int:
 
 
 def index_entry(name: str, dtype: str, shape: Sequence[int]) -> list[Any]:
-    """Returns what the index says of a tensor."""
+    """Returns the index entry of a tensor."""
     return [name, dtype, *shape]
 
 
@@ -84,7 +84,7 @@ def index_text(index: Sequence[Sequence[Any]]) -> bytes:
 
 
 def unpacked(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns the tensors of a file, those that `packed` took apart put together again.
+    """Returns the tensors of a file, with those that `packed` took apart joined again.
 
     Raises:
         CheckpointError: If the parts do not fit each other.
@@ -114,7 +114,7 @@ def unpacked(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def is_packed(stored: Mapping[str, Tensor]) -> bool:
-    """Returns whether tensors of a file hold any that was taken apart."""
+    """Returns whether any tensor of a file was taken apart."""
     return INDEX in stored
 
 

@@ -1,4 +1,4 @@
-"""Signals that ask a process to end: it does so where nothing is lost, or at once when asked again."""
+"""Signals that ask a process to stop: it stops where nothing is lost, or at once when asked a second time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class StopRequested(KeyboardInterrupt):
 
 
 class _Stops:
-    """What this process has been asked, and whether it waits for a safe point."""
+    """The signal that this process has received, and whether it waits for a safe point."""
 
     def __init__(self) -> None:
         self.process = 0
@@ -32,8 +32,8 @@ _STOPS = _Stops()
 def stopping_safely() -> Iterator[None]:
     """Handles SIGINT and SIGTERM within the context: they end the work by a `StopRequested`.
 
-    Outside of `deferring_stops` that is raised at once. The handlers before are back afterwards. Only the main thread
-    can handle signals; in others the context does nothing.
+    Outside of `deferring_stops` it is raised at once. The previous handlers are restored afterwards. Only the main
+    thread can handle signals; in others the context does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

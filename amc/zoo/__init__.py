@@ -1,4 +1,4 @@
-"""Which networks can be pruned: the contracts that every one has to keep, and the table of how they fare."""
+"""Which networks can be pruned: the contracts that each must satisfy, and the table of results."""
 
 from amc.zoo.cases import Case, Cut, cuts_of, open_case
 from amc.zoo.contracts import CONTRACTS, ContractError

@@ -29,7 +29,7 @@ from amc.zoo.packages import PACKAGED
 KEEP = 0.5
 """Share of the FLOPs that the allocations keep."""
 RULES = ("uniform", "random")
-"""The allocations that a case is cut by."""
+"""The allocations by which a case is cut."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Case:
         example: One input: `(1, C, H, W)`, or what a network of another package takes.
         structure: Its structure.
         problem: The decisions, with half of the FLOPs as the budget.
-        streams: Whether residual streams are cut, because the budget cannot be met without.
-        rebuild: Builds the dense network again where a file may not name it; None where its name will do.
+        streams: Whether residual streams are cut, because the budget cannot be met otherwise.
+        rebuild: Builds the dense network again if a file may not name it; None if its name suffices.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Case:
 
     @cached_property
     def pruner(self) -> FilterPruner:
-        """Keeps the filters of the largest norm and refits nothing, so that it needs no images."""
+        """Keeps the filters of the largest norm without refit, so that no images are needed."""
         table = build_tables(self.model, self.structure, [], TableOptions(criterion="l2", refit=False))
         return FilterPruner(self.model, self.structure, table)
 
@@ -194,7 +194,7 @@ def vary_constants(model: nn.Module, seed: int) -> None:
 
 
 def _problem(structure: ModelStructure) -> tuple[PruningProblem, bool]:
-    """Leaves residual streams whole if half of the FLOPs can go without."""
+    """Leaves residual streams whole if half of the FLOPs can be removed without them."""
     budget = Budget(flops=KEEP)
     try:
         return filter_problem(structure, budget), False

@@ -1,4 +1,4 @@
-"""What must hold of every network that is cut, whatever its architecture."""
+"""What must hold for every network that is cut, whatever its architecture."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from amc.storage.save import save_network
 from amc.zoo.cases import Cut, idle_parameters
 
 UNUSED = 0.01
-"""Largest share of the budget that may be left."""
+"""Largest share of the budget that may be left unspent."""
 
 TOLERANCE = 1e-4
 """Largest difference of outputs that must be the same, relative to the largest output."""
@@ -32,7 +32,7 @@ HEADER_BYTES = 200
 
 
 class ContractError(AmcError):
-    """A network that was cut does not do what it must."""
+    """A network that was cut violates a contract."""
 
 
 def budget_is_used(cut: Cut) -> None:
@@ -62,7 +62,7 @@ def candidate_is_what_is_delivered(cut: Cut) -> None:
 def trains(cut: Cut) -> None:
     """It runs forward and backward in training mode, auxiliary heads included.
 
-    Every parameter takes part, but those that take none in the dense network: frozen ones, layers that never run.
+    Every parameter takes part, except those that take no part in the dense network: frozen ones, layers that never run.
     """
     idle = idle_parameters(cut.model, cut.case.example)
     if idle:
@@ -103,7 +103,7 @@ CONTRACTS: dict[str, Callable[[Cut], None]] = {
 
 @torch.no_grad()
 def outputs(model: nn.Module, example: ExampleInput) -> list[Tensor]:
-    """Returns the output tensors of a network as it stands."""
+    """Returns the output tensors of a network."""
     return tensors_in(call(model, example))
 
 

@@ -19,7 +19,7 @@ from amc.errors import ConfigurationError
 from amc.runtime.call import ExampleInput
 
 _INSTALL = {"smp": "segmentation_models_pytorch"}
-"""Packages whose names here are not those that they are installed by."""
+"""Packages that are installed under another name."""
 
 
 @dataclass(frozen=True)

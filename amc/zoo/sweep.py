@@ -1,4 +1,4 @@
-"""Examines networks one after another and keeps what was found."""
+"""Examines networks one after another and keeps the results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OK, TRACING = "ok", "tracing"
 
 @dataclass(frozen=True)
 class Examination:
-    """How a network fared.
+    """The result for one network.
 
     Attributes:
         model: Its name.
@@ -30,11 +30,11 @@ class Examination:
         groups: How many channel groups it has.
         prunable: How many of them may be cut.
         share: Share of the FLOPs that goes if each of these keeps one channel.
-        streams: Whether half of the FLOPs can be reached only by cutting residual streams.
+        streams: Whether half of the FLOPs can only be reached by cutting residual streams.
         contracts: By contract, `"ok"` or what is wrong; `"tracing"` if that fails already.
-        left_alone: By reason, how many groups are left alone for it.
+        left_alone: Number of groups that are left alone, by reason.
         seconds: How long tracing took.
-        asked_size: The size that was asked for, None for the usual one; a network of a fixed size keeps its own.
+        asked_size: The requested size, None for the usual one; a network of a fixed size keeps its own.
     """
 
     model: str
@@ -54,15 +54,15 @@ class Examination:
         return all(result == OK for result in self.contracts.values())
 
     def is_of(self, size: int | None) -> bool:
-        """Returns whether it is of images of a size, None for any, or of a network that has another one only."""
+        """Returns whether it used images of a size (None for any), or its network accepts only another size."""
         return size in (None, self.image_size, self.asked_size)
 
     def covers(self, contracts: Sequence[str]) -> bool:
-        """Whether these contracts were checked, as far as the network could be traced."""
+        """Returns whether these contracts were checked, as far as the network could be traced."""
         return TRACING in self.contracts or set(contracts) <= set(self.contracts)
 
     def joined(self, earlier: Examination | None) -> Examination:
-        """Returns the examination with contracts that were checked earlier and not now."""
+        """Returns the examination with contracts added that were checked only earlier."""
         if earlier is None or TRACING in {**earlier.contracts, **self.contracts}:
             return self
         return replace(self, contracts={**earlier.contracts, **self.contracts})
@@ -93,7 +93,7 @@ def examine(
         advance: Takes the share that is done; setting the network up counts as a part like each cut.
 
     Returns:
-        What was found; a failure is part of it and not raised.
+        The result; a failure is part of it and not raised.
     """
     started = time.perf_counter()
     try:
@@ -132,7 +132,7 @@ def _outcome(case: Case, results: Mapping[str, str], seconds: float) -> Examinat
 def _result(check: Callable[[Cut], None], cut: Cut) -> str:
     try:
         check(cut)
-    except Exception as error:  # of any kind: the sweep continues, and the table names it
+    except Exception as error:  # any error: the sweep continues, and the table names it
         return f"{cut.rule}: {_words(error)}"
     return OK
 
@@ -142,7 +142,7 @@ def _words(error: Exception) -> str:
 
 
 def read_examinations(file: Path) -> dict[str, Examination]:
-    """Reads what earlier sweeps found, by model; of several examinations the last counts.
+    """Reads the results of earlier sweeps, by model; of several examinations the last counts.
 
     A last line that was cut off by a kill is dropped, from the file too.
 

@@ -19,13 +19,13 @@ _ALIKE = re.compile(r"^like '[^']*': ")
 OUTPUT = "the network's output"
 
 START, END = "<!-- table: amc zoo -->", "<!-- end of table -->"
-"""What the table stands between in a file that holds other text too."""
+"""The marks around the table in a file that also holds other text."""
 
 HEADINGS = ("model", "groups", "FLOPs that can go", *CONTRACTS)
 
 
 def markdown(examinations: Sequence[Examination]) -> str:
-    """Returns the table, what failed, and what is left alone with the reason."""
+    """Returns the table, the failures, and the groups that are left alone with the reason."""
     holding = sum(examination.holds for examination in examinations)
     every = all(examination.covers([*CONTRACTS]) for examination in examinations)
     held = "All contracts hold" if every else "The contracts that were checked hold"
@@ -37,7 +37,7 @@ def markdown(examinations: Sequence[Examination]) -> str:
 
 
 def write_table(file: Path, examinations: Sequence[Examination]) -> None:
-    """Writes the table to a file; between the two marks if the file has them, so that its other text stays.
+    """Writes the table to a file; between the two marks if the file has them, so that other text stays.
 
     Raises:
         RunFolderError: If the file is there and cannot be read.
