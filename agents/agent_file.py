@@ -35,10 +35,10 @@ def write_agent(path: str | Path, record: Mapping[str, Any], tensors: dict[str, 
 
 
 def read_record(path: str | Path) -> dict[str, Any]:
-    """Reads the header of an agent, and none of its tensors.
+    """Reads the header of an agent, without its tensors.
 
     Raises:
-        CheckpointError: If the file cannot be read, or is no agent.
+        CheckpointError: If the file cannot be read, or is not an agent.
     """
     with _opened(path) as file:
         return _record(path, file)
@@ -48,7 +48,7 @@ def read_agent(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor
     """Reads an agent.
 
     Raises:
-        CheckpointError: If the file cannot be read, or is no agent.
+        CheckpointError: If the file cannot be read, or is not an agent.
     """
     with _opened(path) as file:
         return _record(path, file), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
@@ -56,14 +56,14 @@ def read_agent(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor
 
 @contextmanager
 def described(path: str | Path, writer: str) -> Iterator[None]:
-    """Words what is wrong with a header within the context.
+    """Turns errors about a header within the context into readable ones.
 
     Args:
         path: The file.
         writer: What writes such headers.
 
     Raises:
-        CheckpointError: In place of whatever a wrong header leads to.
+        CheckpointError: In place of any error that a wrong header causes.
     """
     try:
         yield

@@ -39,7 +39,7 @@ class AskTell(Protocol):
 
         Args:
             asked: The vector that `ask` returned.
-            applied: What the environment made of it: bounded by the budget and rounded to whole widths.
+            applied: The vector as applied by the environment: bounded by the budget and rounded to whole widths.
             reward: The episode's reward; higher is better.
         """
         ...
@@ -48,8 +48,8 @@ class AskTell(Protocol):
 class BlackBoxAgent(ABC):
     """An agent that plays what an ask/tell strategy proposes.
 
-    The environment sees the ratios one by one, as it sees any agent's actions, so that the same bounds and
-    rounding hold for all.
+    The environment sees the ratios one by one, like any agent's actions, so that the same bounds and rounding apply to
+    all.
     """
 
     name: ClassVar[str]

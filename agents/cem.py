@@ -86,7 +86,7 @@ class _CrossEntropyStrategy:
             self._generation.clear()
 
     def _refit(self) -> None:
-        ranked = sorted(self._generation, key=lambda member: -member[0])  # stable: the earlier of equals first
+        ranked = sorted(self._generation, key=lambda member: -member[0])  # stable: the earlier of equals comes first
         elites = np.array([applied for _, applied in ranked[: self._settings.elites]])
         weight = self._settings.smoothing
         self._mean = weight * elites.mean(axis=0) + (1 - weight) * self._mean

@@ -54,7 +54,7 @@ class EpisodeLog:
         return results
 
     def result(self) -> SearchResult:
-        """Returns all episodes and the best; there must be one at least."""
+        """Returns all episodes and the best; there must be at least one."""
         return SearchResult(max(self.episodes, key=lambda result: result.reward), list(self.episodes))
 
 
@@ -74,7 +74,7 @@ def play_ratios(env: AllocationEnv, ratios: Sequence[float] | NDArray[Any], log:
 
     Args:
         env: The environment.
-        ratios: One pruning ratio a decision, in [0, 1].
+        ratios: One pruning ratio per decision, in [0, 1].
         log: Takes the result.
 
     Returns:

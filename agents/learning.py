@@ -1,4 +1,4 @@
-"""Agents that learn: what they have learnt can be kept and used again."""
+"""Agents that learn: their state can be saved and reused."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def play_policy(env: AllocationEnv, policy: Policy, log: EpisodeLog | None = Non
 
 @runtime_checkable
 class LearningAgent(Agent, Protocol):
-    """An agent whose networks can be kept, and used again in other searches.
+    """An agent whose networks can be saved and reused in other searches.
 
-    A search of a new agent starts from nothing, one of an agent that was loaded from what it has learnt: its first
-    episode is then played without noise.
+    A search of a new agent starts from scratch, that of a loaded agent from its saved state: its first episode is then
+    played without noise.
     """
 
     @property

@@ -1,4 +1,4 @@
-"""What an agent's experience is about, so that it is not taken for that of another task."""
+"""The task that an agent's experience belongs to, so that it is not mistaken for another's."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LearntTask:
-    """The decisions that an agent made, what it saw of them, and what they were judged by.
+    """The decisions that an agent made, what it saw of them, and how they were judged.
 
-    Weights and data are not part of it: whoever changes them starts from nothing, or knows what stays comparable.
+    Weights and data are not part of it: if they change, the caller decides whether experience stays comparable.
 
     Attributes:
         decisions: Name and dense width of every decision.
@@ -55,7 +55,7 @@ class LearntTask:
         )
 
     def same_network(self, other: LearntTask) -> bool:
-        """Tells whether the decisions are the same, whatever they are judged by."""
+        """Returns whether the decisions are the same, however they are judged."""
         return self.decisions == other.decisions
 
     def check_serves(self, other: LearntTask) -> None:
@@ -87,6 +87,6 @@ def best_for(known: Sequence[LearntTask], wanted: LearntTask) -> LearntTask:
 
 
 def _difference(known: tuple[str, ...], asked: tuple[str, ...]) -> str:
-    """Words which features are not shared."""
+    """Describes which features are not shared."""
     different = [*(name for name in known if name not in asked), *(name for name in asked if name not in known)]
     return f" ({', '.join(different)} only in one)" if different else " in another order"

@@ -1,4 +1,4 @@
-"""Reading trained agents, whoever wrote them."""
+"""Reading trained agents of every kind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from amc.errors import CheckpointError
 from amc.utils.registry import Registry
 
 FORMATS: Registry[Callable[[str | Path], LearningAgent]] = Registry("format of an agent")
-"""What reads a file, by the format that its header names."""
+"""The reader of a file, by the format that its header names."""
 
 FORMATS.register("amc-ddpg-3", "agents.ddpg.agent:load", "a search by ddpg")
 FORMATS.register("amc-sb3-1", "agents.sb3.learners:load", "a search by td3, sac or ppo")

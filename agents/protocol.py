@@ -1,4 +1,4 @@
-"""What an agent is, and what a search yields."""
+"""The interface of agents, and the result of a search."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class EpisodeResult:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Everything a search has seen.
+    """The result of a search.
 
     Attributes:
         best: The episode with the highest reward; the first of equals.
@@ -94,7 +94,7 @@ class Agent(Protocol):
 
         Args:
             env: The environment; `env.unwrapped.problem` is the `PruningProblem` that it walks through.
-            episodes: How many episodes to play, at least 1. Heuristics play one whatever it says.
+            episodes: How many episodes to play, at least 1. Heuristics play one regardless.
             seed: Seed of everything random.
             on_episode: Called after each episode.
 

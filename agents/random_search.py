@@ -33,7 +33,7 @@ class RandomSearch(BlackBoxAgent):
 
 
 class _UniformStrategy:
-    """Proposals that learn nothing."""
+    """Proposals that do not learn."""
 
     def __init__(self, decisions: int, seed: int) -> None:
         self._decisions = decisions

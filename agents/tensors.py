@@ -1,4 +1,4 @@
-"""The tensors of networks and optimisers under one flat set of names, as a file holds them."""
+"""The tensors of networks and optimisers under flat names, as a file holds them."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ __all__ = ["DIGITS", "FILTER_PRUNING", "WEIGHT_PRUNING"]
 
 
 def __getattr__(name: str) -> Any:
-    """Finds `make_problem` where the wiring lies, above the environments: named here, imported when it is called."""
+    """Looks up `make_problem`, which lies above the environments: it is named here and imported on first use."""
     if name != "make_problem":
         raise AttributeError(f"module 'envs' has no attribute {name!r}")
     return importlib.import_module("amc.pipeline.problems").make_problem

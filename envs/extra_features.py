@@ -1,6 +1,6 @@
-"""What the agent may see beside the paper's Eq. 1: features with which one policy serves many networks and budgets.
+"""Features beside the paper's Eq. 1, with which one policy serves many networks and budgets.
 
-Eq. 1 does not tell the budget, and its "t" does not tell how deep a layer lies in the network's cost. Each feature
+Eq. 1 does not show the budget, and its "t" does not show how deep a layer lies in the network's cost. Each feature
 below is chosen by name, lies in [0, 1], and needs no forward pass. With `S` and `L` the costs of the choices so far and
 all open decisions at their smallest and largest widths:
 
@@ -69,7 +69,7 @@ class Depth(ExtraFeature):
 
 
 class Sensitivity(ExtraFeature):
-    """How much a layer's outputs suffer, beside those of the most sensitive."""
+    """How much a layer's outputs suffer, relative to the most sensitive layer."""
 
     def of(self, problem: PruningProblem, evaluator: Evaluator) -> Reading:
         """Returns the relative error at half the units over the largest of all decisions; see `ExtraFeature`."""

@@ -61,7 +61,7 @@ class ObservationEncoder:
     """Encodes where a walk stands as a vector of shape `(11 + extra,)`, float32, every entry in [0, 1]."""
 
     def __init__(self, problem: PruningProblem, extra: Sequence[str] = (), evaluator: Evaluator | None = None) -> None:
-        """Prepares the features that do not change, one row a decision.
+        """Prepares the features that do not change, one row per decision.
 
         Args:
             problem: The problem.

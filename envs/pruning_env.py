@@ -27,7 +27,7 @@ Action = NDArray[np.float32]
 
 
 class PruningEnv(gymnasium.Env[Observation, Action]):
-    """One episode decides one allocation: one step a decision, in the order of execution.
+    """One episode decides one allocation: one step per decision, in the order of execution.
 
     The observation, shape `(11,)` in [0, 1], is that of Eq. 1 of AMC (He et al., 2018, arXiv:1802.03494): index t of
     the decision, output channels n, input channels c, height h, width w, stride, kernel size k, FLOPs of the layer,
@@ -40,8 +40,8 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
     * `"clip"` (the paper's Algorithm 1): every width is clipped to the bounds that keep the budget within reach of
       the later decisions. At the last step what is left of the budget, if a channel still fits, is spent by
       `PruningProblem.fill` (a deviation: the paper leaves it), so that every agent's allocation is as close under
-      the budget as the widths allow; an allocation that is so already is not changed. A policy that removes nothing
-      meets the budget too: the last layers pay for all, down to their smallest widths. Where that is not wanted, choose
+      the budget as the widths allow; an allocation that already is stays unchanged. A policy that removes nothing meets
+      the budget too: the last layers pay for everything, down to their smallest widths. To avoid that, choose
       `"project"`.
     * `"project"`: the ratios are requests, unbounded; at the last step `PruningProblem.project` brings them to the
       budget together.
@@ -128,7 +128,7 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Starts an episode at the first decision; nothing is random, so the seed changes nothing."""
+        """Starts an episode at the first decision; nothing is random, so the seed has no effect."""
         super().reset(seed=seed)
         self._walk, self._ratios, self._final = self.problem.walk(), [], None
         return self._encoder.encode(self._walk, 0.0), {}
@@ -180,7 +180,7 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
 
     def _final_widths(self, walk: Walk) -> tuple[int, ...]:
         if self.allocation_mode == "project":
-            # What is asked for below a decision's smallest width counts as that width.
+            # A request below a decision's smallest width counts as that width.
             least = self.problem.keep_ratios(self.problem.min_widths)
             return self.problem.project([max(1.0 - ratio, low) for ratio, low in zip(self._ratios, least, strict=True)])
         return self.problem.fill(walk.widths)
@@ -212,13 +212,13 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
 
 
 class FilterPruningEnv(PruningEnv):
-    """`AMC/FilterPruning-v0`: one step a channel group, a unit is a channel."""
+    """`AMC/FilterPruning-v0`: one step per channel group, a unit is a channel."""
 
     kind = "filter"
 
 
 class WeightPruningEnv(PruningEnv):
-    """`AMC/WeightPruning-v0`: one step a layer, a unit is a weight (the paper's fine-grained pruning)."""
+    """`AMC/WeightPruning-v0`: one step per layer, a unit is a weight (the paper's fine-grained pruning)."""
 
     kind = "weight"
 

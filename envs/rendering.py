@@ -15,7 +15,7 @@ def render_widths(problem: PruningProblem, widths: Sequence[int]) -> str:
         widths: Kept units of the decisions made so far; those still open show a dot.
 
     Returns:
-        One line a decision, then the cost with all open decisions dense.
+        One line per decision, then the cost with all open decisions dense.
     """
     longest = max(len(decision.name) for decision in problem.decisions)
     lines = [f"{'layer':<{longest}} {'size':>9} {'kept':>9} {'pruned':>7}"]

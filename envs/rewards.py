@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What scoring an allocation has shown.
+    """The result of scoring an allocation.
 
     Attributes:
         score: How well the pruned network does.
@@ -46,7 +46,7 @@ class Outcome:
 
     @staticmethod
     def of(problem: PruningProblem, widths: Sequence[int], score: Score) -> Outcome:
-        """Puts a score together with the costs of the widths that earned it."""
+        """Combines a score with the costs of the widths that earned it."""
         return Outcome(score, problem.costs_of(widths), problem.dense_costs)
 
     @property

@@ -38,8 +38,8 @@ class DDPGAgent:
 
     Attributes:
         config: The options.
-        initial: What searches start from; None for new networks.
-        trained: What the last search has learnt; None before it.
+        initial: The state that searches start from; None for new networks. trained: The state after the last search;
+        None before it.
     """
 
     name: ClassVar[str] = "ddpg"
@@ -49,15 +49,15 @@ class DDPGAgent:
 
         Args:
             config: The options; None for the defaults.
-            initial: What a search starts from; None for new networks. With a state the first episode is played without
+            initial: What a search starts from; None for new networks. With a state, the first episode is played without
                 noise, and for the same task there is no warm-up (see `state.restore`).
 
         Raises:
-            ConfigurationError: If `config.warm_start` names what is no heuristic.
+            ConfigurationError: If `config.warm_start` names an agent that is not a heuristic.
         """
         self.config = DDPGConfig() if config is None else config
         for name in self.config.warm_start or ():
-            heuristic(name, "ddpg")  # refuses what is wrong before anything takes time
+            heuristic(name, "ddpg")  # rejects wrong options before anything takes time
         self.initial = initial
         self.trained: TrainedState | PolicyState | None = None
 
@@ -83,7 +83,7 @@ class DDPGAgent:
         return log.result()
 
     def extended(self) -> DDPGAgent:
-        """Returns the agent that extends the last search: it starts from what that has learnt."""
+        """Returns the agent that extends the last search: it starts from that search's final state."""
         return DDPGAgent(self.config, initial=self._learnt())
 
     def check_episodes(self, episodes: int) -> None:
@@ -161,7 +161,7 @@ class DDPGAgent:
 
 
 def load(path: str | Path) -> DDPGAgent:
-    """Reads a trained agent to search with; it plays one episode at a time, as the first is without noise."""
+    """Reads a trained agent to search with; it plays one episode at a time, as its first is without noise."""
     agent = DDPGAgent.load(path)
     return DDPGAgent(replace(agent.config, environments=1), agent.initial)
 
@@ -170,7 +170,7 @@ def guides(env: AllocationEnv, config: DDPGConfig) -> list[NDArray[np.float64]]:
     """Returns the pruning ratios of the heuristics that are played first; see `agents.guides.guides_of`.
 
     Raises:
-        ConfigurationError: If one that was asked for looks at what the evaluator does not know.
+        ConfigurationError: If a requested one needs something that the evaluator does not know.
     """
     return guides_of(env, config.warm_start, "ddpg")
 

@@ -83,7 +83,7 @@ class AllocationDDPG(DDPG):
             },
             policy_kwargs={"net_arch": list(config.hidden), "optimizer_kwargs": {"fused": True}},
             seed=seed % 2**32,
-            device="cpu",  # networks this small lose on an accelerator
+            device="cpu",  # networks this small are slower on an accelerator
         )
         self.set_logger(Logger(None, []))  # the default makes a folder in that for temporary files, and leaves it there
         self.episode_learner = (
@@ -102,7 +102,7 @@ class AllocationDDPG(DDPG):
         self._n_updates += gradient_steps
 
     def _update_learning_rate(self, optimizers: list[torch.optim.Optimizer] | torch.optim.Optimizer) -> None:
-        """Gives actor and critic their own constant rates; Stable-Baselines3 has one for both."""
+        """Gives actor and critic separate constant rates; Stable-Baselines3 has one for both."""
         for network, rate in ((self.actor, self.config.actor_lr), (self.critic, self.config.critic_lr)):
             for group in network.optimizer.param_groups:
                 group["lr"] = rate
@@ -160,7 +160,7 @@ def _twin(env: AllocationEnv) -> AllocationEnv:
     """Returns a copy of an environment and its wrappers that shares what they hold."""
     twin = copy(env)
     for name, value in vars(env).items():
-        if isinstance(value, (list, dict, set, deque)):  # what a wrapper writes down of its own episode
+        if isinstance(value, (list, dict, set, deque)):  # what a wrapper records about its own episode
             setattr(twin, name, copy(value))
     if isinstance(twin, gymnasium.Wrapper):
         twin.env = _twin(twin.env)

@@ -1,4 +1,4 @@
-"""The budget as a differentiable layer, so that the actor's gradient knows what its layers compete for."""
+"""The budget as a differentiable layer, so that the actor's gradient reflects how layers compete for it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class BudgetLayer:
     """Scales keep ratios by one common factor so that they meet the budget, as `PruningProblem.project` does.
 
     The cost is linearised around widths that meet the budget, which makes the scaling differentiable: a layer that
-    keeps more takes from all others what it costs. Ratios stay within the bounds of their decisions.
+    keeps more takes its cost from all others. Ratios stay within the bounds of their decisions.
     """
 
     def __init__(self, problem: PruningProblem, widths: Sequence[int]) -> None:
@@ -61,5 +61,5 @@ def _linearised(problem: PruningProblem, widths: Sequence[int]) -> tuple[torch.T
         others.append(lower if lower < width else decision.nearest(width + reach))
     relative = torch.tensor(problem.cost_slopes(widths, others)) / problem.limit
     keep = torch.tensor(problem.keep_ratios(widths))
-    left = (problem.limit - problem.cost(widths)) / problem.limit  # what these widths leave is there to spend
+    left = (problem.limit - problem.cost(widths)) / problem.limit  # the rest of the budget is available
     return relative, float(relative @ keep) + left

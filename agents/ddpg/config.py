@@ -14,11 +14,11 @@ class DDPGConfig:
     """Options of the DDPG agent.
 
     `DDPGConfig.paper()` has the settings of the AMC paper (He et al., 2018, arXiv:1802.03494, sections 3.2 and 4) and
-    its public code. The defaults are made for a few hundred episodes, and deviate from it:
+    its public code. The defaults are tuned for a few hundred episodes, and deviate from it:
 
     - `critic="episode"`: the paper's critic sees one layer's state and action, and has to average over what all
-      other layers do, which is most of the reward's variance. A critic that sees the whole allocation explains it,
-      and needs a fraction of the episodes. The actor still sees the 11 features alone.
+      other layers do, which is most of the reward's variance. A critic that sees the whole allocation explains it, and
+      needs a fraction of the episodes. The actor still sees only the 11 features.
     - `stored_action="applied"`: the reward belongs to the allocation under the budget, not to the request.
     - `warm_start`, a warm-up of 12 episodes in place of 100, and exploration that starts at sigma 0.2 and ends at 0.03
       after 120 episodes, or in the last one of a shorter search: the paper's schedule needs 400 episodes, and its noise
@@ -163,7 +163,7 @@ class DDPGConfig:
 
 
 _LARGEST_SIGMA = 10
-"""On [0, 1] the truncated normal is as good as uniform long before, and ever fewer draws would fall inside."""
+"""On [0, 1] the truncated normal is practically uniform well before, and ever fewer draws would fall inside."""
 _POSITIVE = (
     "actor_lr",
     "critic_lr",

@@ -10,7 +10,7 @@ class EpisodeCritic(nn.Module):
     """An ensemble that predicts an episode's reward from all of its keep ratios.
 
     Each member is a quadratic function without products, plus a small network, on standardised rewards. The members
-    differ by their first weights only; where they disagree, nothing is known yet.
+    differ only in their initial weights; where they disagree, the reward is still unknown.
     """
 
     def __init__(self, decisions: int, hidden: int, members: int) -> None:

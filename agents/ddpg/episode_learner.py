@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FIRST_STEPS = 10  # times as many gradient steps when nothing is learnt yet
 _ACTOR_EPISODES = 8  # episodes whose observations a gradient step of the actor sees, half of them among the best
 _WEIGHT_DECAY = 1e-2
-_LOWEST_TARGET = -3.0  # in standard deviations: how bad a hopeless allocation is need not be learnt
+_LOWEST_TARGET = -3.0  # in standard deviations: exactly how bad a hopeless allocation is need not be learnt
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class EpisodeLearner:
     """Fits the critic to the replay's rewards, and the actor to the critic.
 
     The actor's gradient is the deterministic policy gradient of all steps of an episode at once: the keep ratios that
-    it gives for an episode's observations go through the budget layer into the critic. A penalty holds what the actor
-    asks for near the budget, as the layer itself leaves the common factor free.
+    it gives for an episode's observations go through the budget layer into the critic. A penalty keeps the actor's
+    requests near the budget, as the layer itself leaves the common factor free.
     """
 
     def __init__(self, problem: PruningProblem, actor: Actor, config: DDPGConfig) -> None:
@@ -92,7 +92,7 @@ class EpisodeLearner:
             gradient_step(self._actor.optimizer, loss())
 
     def share(self, actor: Actor) -> None:
-        """Takes another actor in place of its own: one that several learners train."""
+        """Replaces its actor by one that several learners train."""
         self._actor = actor
 
     def good_episodes(self, replay: SharedRewardReplayBuffer) -> int:
@@ -102,7 +102,7 @@ class EpisodeLearner:
     def answers(
         self, replay: SharedRewardReplayBuffer, ranks: NDArray[np.int64]
     ) -> tuple[torch.Tensor, torch.Tensor, BudgetLayer]:
-        """Returns what the actor would keep in the best episodes, what was kept in them, and the budget near the best.
+        """Returns the actor's keep ratios in the best episodes, those that were played, and the budget near the best.
 
         Args:
             replay: The episodes.
@@ -136,7 +136,7 @@ class EpisodeLearner:
     def actor_loss(
         self, replay: SharedRewardReplayBuffer, walked: torch.Tensor | None = None
     ) -> Callable[[], torch.Tensor]:
-        """Returns what draws episodes of the replay and returns the actor's loss on what it would see in them.
+        """Returns a function that draws episodes of the replay and returns the actor's loss on their observations.
 
         Args:
             replay: The episodes; at least one.

@@ -1,4 +1,4 @@
-"""How the agent explores: guided episodes, a warm-up, then noise around the actor's mean that dies away."""
+"""How the agent explores: guided episodes, a warm-up, then decaying noise around the actor's mean."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def truncated_normal(mean: float, sigma: float, generator: np.random.Generator) 
     """Draws from a normal distribution restricted to [0, 1], by rejection.
 
     Args:
-        mean: Mean of the untruncated normal, in [0, 1]; at least about half of the draws are accepted then, less
-            only where sigma is far above 1.
+        mean: Mean of the untruncated normal, in [0, 1]; about half of the draws or more are then accepted, fewer only
+            if sigma is far above 1.
         sigma: Standard deviation of the untruncated normal.
         generator: The source of randomness.
 
@@ -26,7 +26,7 @@ def truncated_normal(mean: float, sigma: float, generator: np.random.Generator) 
         The draw.
 
     Raises:
-        ConfigurationError: If the mean is NaN, as that of an actor is whose training has diverged.
+        ConfigurationError: If the mean is NaN, as after a training that diverged.
     """
     if math.isnan(mean):
         raise ConfigurationError("ddpg: the training diverged, the actor answers NaN; lower actor_lr and critic_lr")
@@ -68,7 +68,7 @@ class Schedule:
 
     @staticmethod
     def continued(config: DDPGConfig, episodes: int) -> Schedule:
-        """Returns the schedule of a search that a trained agent continues: what it has learnt, then less noise."""
+        """Returns the schedule of a search that a trained agent continues: its policy first, then with less noise."""
         decay, floor = config.annealing(config.continued_sigma, episodes)
         return Schedule((), 0, config.continued_sigma, decay, floor, uniform=False, noiseless=1)
 
@@ -76,8 +76,8 @@ class Schedule:
     def transferred(config: DDPGConfig, episodes: int, guides: Sequence[NDArray[np.float64]]) -> Schedule:
         """Returns the schedule of a search that a trained actor starts on another task.
 
-        The critic has to see something of it before the actor may follow, so that there is a warm-up, as in a new
-        agent's search; but it plays around what the actor knows.
+        The critic has to see some of the task before the actor may follow it, so there is a warm-up, as in a new
+        agent's search; but it plays around the actor's policy.
         """
         new = Schedule.of_search(config, episodes, guides)
         warmup = max(new.warmup, min(1 + len(guides), episodes))

@@ -1,4 +1,4 @@
-"""A policy that was trained over several tasks: one actor, and of each task a critic and the episodes."""
+"""A policy that was trained over several tasks: one actor, and a critic and the episodes of each task."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from amc.utils.conversion import convert, from_mapping
 
 POLICY_FORMAT = "amc-policy-1"
 _OWN = ("episode-critic", "replay.")
-"""What the names of tensors begin with that each task has of its own."""
+"""Prefix of the names of tensors that belong to a single task."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class PolicyState:
 
     Attributes:
         config: The options of the agent.
-        parts: By the name of each task, what was learnt of it; all have the same actor.
+        parts: By the name of each task, the state learnt on it; all have the same actor.
         episodes: By the same names, how many episodes were played.
         seed: Seed of the training.
     """

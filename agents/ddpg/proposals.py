@@ -1,4 +1,4 @@
-"""Choosing by the critic, among noisy plans of an episode, the one that is played."""
+"""The critic chooses, among noisy plans of an episode, the one to play."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def best_plan(
 ) -> NDArray[np.float64]:
     """Draws plans around the actor's answers and returns the one that the critic values highest.
 
-    A candidate costs a forward pass over thousands of images, a plan next to nothing: noise that the critic knows to be
-    bad need not be played. The actor answers to the observations of good episodes, which are close to those that it
-    would meet. An actor whose outputs have come to an end of their range does not learn its way back; therefore some of
-    the plans are drawn around what good episodes kept.
+    A candidate costs a forward pass over thousands of images and a plan next to nothing, so noise that the critic knows
+    to be bad is not played. The actor answers to the observations of good episodes, which are close to those that it
+    would meet. An actor whose outputs have saturated does not recover by learning; therefore some plans are drawn
+    around the allocations of good episodes.
 
     Args:
         learner: The actor, and a critic that has learnt.

@@ -18,9 +18,9 @@ Transition = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any], list[
 class SharedRewardReplayBuffer(ReplayBuffer):
     """Holds whole episodes; each of their steps carries the reward of the last.
 
-    The paper gives the final reward to all steps; doing it here leaves the environment's rewards honest (zero on
-    every step but the last). Steps are withheld until their episode ends. A moving average of the batches' mean
-    rewards is subtracted when a batch is drawn, as the paper does to reduce the variance of the gradients.
+    The paper gives the final reward to all steps; doing so here leaves the environment's rewards unchanged (zero on
+    every step but the last). Steps are withheld until their episode ends. A moving average of the batches' mean rewards
+    is subtracted when a batch is drawn, as the paper does to reduce the variance of the gradients.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class SharedRewardReplayBuffer(ReplayBuffer):
         """Takes a step of every environment; at the end of an episode, stores all of it with the last step's reward."""
         for index, episode in enumerate(self._episodes):
             one = slice(index, index + 1)
-            # Copied, as environments overwrite the arrays that they hand out.
+            # Copied, as environments overwrite the arrays that they return.
             episode.append((obs[one].copy(), next_obs[one].copy(), action[one].copy(), done[one], infos[one]))
             if done[index]:
                 self._store(episode, reward[one])

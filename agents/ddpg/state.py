@@ -79,7 +79,7 @@ class TrainedState:
         return (self.task,)
 
     def for_task(self, task: LearntTask) -> TrainedState:
-        """Returns what of it a search in a task starts from: all of it."""
+        """Returns the part that a search on a task starts from: all of it."""
         return self
 
 
@@ -87,8 +87,8 @@ def part_of(record: Mapping[str, Any], config: DDPGConfig, tensors: dict[str, to
     """Makes a state of a part of a header and of tensors.
 
     Raises:
-        ConfigurationError: If a number is not what it must be.
-        CheckpointError: If the options are others than the networks bear out.
+        ConfigurationError: If a number is invalid.
+        CheckpointError: If the options do not match the networks.
         KeyError: If a part is missing.
         ValueError: If a count is none.
     """
@@ -125,7 +125,7 @@ def restore(algorithm: AllocationDDPG, state: TrainedState) -> None:
 
     The actor and the critic of single steps fit any environment of the same kind of pruning, features and reward.
     The critic of whole episodes is taken over for the same network alone. The replay and the baseline are taken over
-    for the same task alone: under another budget or reward, old rewards would stand in the way of new ones for good.
+    for the same task alone: under another budget or reward, old rewards would keep misleading the agent.
 
     Every tensor is checked before any is used.
 
@@ -160,7 +160,7 @@ def _check_networks(
     expected: dict[str, dict[str, torch.Tensor]],
     parts: dict[str, dict[str, torch.Tensor]],
 ) -> None:
-    """Checks the networks of a state, and names the options that they are built of where these differ.
+    """Checks the networks of a state, and names the options that determine their shapes where these differ.
 
     Raises:
         CheckpointError: If they do not fit.
@@ -178,7 +178,7 @@ def _check_networks(
 
 
 def _networks(config: DDPGConfig) -> str:
-    """Names the options that the networks are built of."""
+    """Names the options that determine the networks' shapes."""
     return ", ".join(
         f"{name}={getattr(config, name)!r}" for name in ("hidden", "critic", "ensemble", "ensemble_hidden")
     )

@@ -1,4 +1,4 @@
-"""Whether the options of a file are such as its networks bear out."""
+"""Whether the options of a file match its networks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LARGEST = {
     "environments": 1 << 10,
     "proposals": 1 << 16,
 }
-"""Options that decide how much memory and time an agent takes, and what a file may ask for at most."""
+"""Options that decide how much memory and time an agent takes, with the largest values that a file may set."""
 
 
 def check_options(config: DDPGConfig, task: LearntTask, tensors: Tensors) -> None:

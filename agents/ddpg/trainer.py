@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from agents.protocol import AllocationEnv, EpisodeResult
 
-_TOGETHER = 4  # tasks whose critics a gradient step of the actor listens to
-_RECENT = 5  # episodes that tell how well a task is played
+_TOGETHER = 4  # tasks whose critics enter a gradient step of the actor
+_RECENT = 5  # episodes that show how well a task is played
 _EVEN = 0.5  # share of the draws that treat all tasks alike
 
 
@@ -63,12 +63,12 @@ class PolicyTrainer:
         Args:
             envs: The environments by the names of their tasks; of one kind of pruning, one state.
             config: The options.
-            episodes: Episodes that are planned in all; the noise dies away accordingly.
+            episodes: Total number of planned episodes; the noise decays accordingly.
             seed: Seed of everything random.
             state: What an earlier start has learnt, of the same tasks in the same order.
 
         Raises:
-            ConfigurationError: If an option does not suit several tasks.
+            ConfigurationError: If an option does not work with several tasks.
             CheckpointError: If the state does not fit.
         """
         if config.critic != "episode" or config.environments != 1:
@@ -119,7 +119,7 @@ class PolicyTrainer:
         return play_policy(env, next(iter(self._learners.values())).ratio)
 
     def state(self) -> PolicyState:
-        """Copies what has been learnt. Replays are put in order first, so that a later start finds them alike."""
+        """Copies what has been learnt. Replays are put in order first, so that a later start finds them the same."""
         for learner in self._learners.values():
             learner.replay_buffer.put_in_order()
         parts = {name: capture(learner) for name, learner in self._learners.items()}
@@ -135,7 +135,7 @@ class PolicyTrainer:
     def _next(self, generator: np.random.Generator) -> str:
         """Returns the task to be played: those in their warm-up in turn, then at random, more where less is learnt.
 
-        What a task lags behind is the distance of its last rewards from its best, in its own standard deviations.
+        A task's lag is the distance of its last rewards from its best, in its own standard deviations.
         """
         names = list(self._learners)
         fewest = min(names, key=lambda name: self.played[name])

@@ -1,4 +1,4 @@
-"""Agents that follow a rule: they know the problem alone (and, for `greedy`, measured sensitivities)."""
+"""Agents that follow a rule: they know only the problem (and, for `greedy`, measured sensitivities)."""
 
 from __future__ import annotations
 

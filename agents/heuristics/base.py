@@ -1,4 +1,4 @@
-"""Heuristics: a rule gives the widths, one episode scores them."""
+"""Heuristics: a rule determines the widths, and one episode scores them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class OneShot(ABC):
 
 
 class Heuristic(OneShot):
-    """A rule that knows nothing but the problem.
+    """A rule that knows only the problem.
 
     Without a budget there is nothing to scale to: the widths are then the rule's keep ratios, rounded.
     """

@@ -90,7 +90,7 @@ def _levels(decision: object) -> NDArray[np.int64]:
 def cheapest(
     costs: Sequence[Vector], errors: Sequence[Vector], limit: float, buckets: int = _BUCKETS
 ) -> tuple[int, ...]:
-    """Chooses one level a layer so that the errors sum to the least and the costs to no more than a limit.
+    """Chooses one level per layer so that the errors sum to the least and the costs to no more than a limit.
 
     Args:
         costs: For each layer the cost of every level, at least 0.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ErdosRenyiKernel(Heuristic):
-    """Keeps more of the layers that have few weights for their channels.
+    """Keeps more of layers that have few weights for their channels.
 
     The density of a layer is proportional to `(n_in + n_out + k_h + k_w) / (n_in * n_out * k_h * k_w)` (Evci et al.,
     "Rigging the Lottery", 2020, arXiv:1911.11134, section 3), capped at dense, and scaled by one common factor so that

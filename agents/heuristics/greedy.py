@@ -27,7 +27,7 @@ class Greedy:
 
     All measurements are episodes under the same bounds as anyone's, so they are made around an allocation that
     meets the budget: first the uniform one, in which one decision after the other keeps `factors` times as much
-    while the others make up for it. A ridge regression explains all rewards seen by one quadratic curve a decision;
+    while the others make up for it. A ridge regression explains all rewards seen by one quadratic curve per decision;
     the knapsack takes from every curve the keep ratio at which the gain per cost falls to a common price, found by
     bisection so that the budget is spent. The result is played, and is the centre of the next round of measurements
     while episodes are left. It always plays exactly as many episodes as it is given, and the last of several is always

@@ -1,4 +1,4 @@
-"""What a penalty has left: allocations read off a network that was trained with gates, factors or codes."""
+"""Allocations read off a network that was trained with a penalty's gates, factors or codes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from agents.protocol import AllocationEnv
 
 CRITERIA = {"filter": "gates", "weight": "magnitude"}
-"""What is zero where a penalty has closed a unit, by the kind of the problem."""
+"""The criterion that is zero where a penalty has closed a unit, by the kind of the problem."""
 
 
 class Penalty(OneShot):

@@ -19,7 +19,7 @@ class PolicyFile(OneShot):
     """Plays what a `policy.json` keeps, scaled to the budget where the budget is another one.
 
     A policy at the budget is played as it is. What it does not name stays dense before scaling. A policy whose pruning
-    ratios say something else than its widths is refused.
+    ratios contradict its widths is rejected.
     """
 
     name: ClassVar[str] = "policy"

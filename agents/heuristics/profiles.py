@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class LinearProfile(Heuristic):
     """Keep ratios that are linear in the depth of the decision.
 
-    The paper names the two profiles (section 4.1) and says what they prune more of, without their numbers. Here the
+    The paper names the two profiles (section 4.1) and says which layers they prune more, but gives no numbers. Here the
     first decision keeps `first` and the last one keeps `last`, those between are evenly spaced, and all are scaled
     by one common factor so that the budget is met.
     """

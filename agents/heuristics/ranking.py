@@ -1,4 +1,4 @@
-"""Allocations by one ranking of all units of the network: what ranks lowest goes, wherever it lies.
+"""Allocations by one ranking of all units of the network: the lowest go, whatever their layer.
 
 Only the counts are used. Which units of a layer stay is up to the criterion of the pruning, so that "the layer-wise
 ratios of SNIP" and "the weights that SNIP keeps" can be told apart (Liu et al., 2022, arXiv:2202.02643).
@@ -108,7 +108,7 @@ def ranked_widths(problem: PruningProblem, scores: Sequence[Scores]) -> tuple[in
 
     Args:
         problem: The problem; it has a budget.
-        scores: One array a decision, shape `(units,)`; of equal scores those of earlier decisions stay.
+        scores: One array per decision, shape `(units,)`; of equal scores those of earlier decisions stay.
 
     Returns:
         Widths within the limit, none of which can rise by a step.

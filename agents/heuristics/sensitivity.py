@@ -29,8 +29,7 @@ class Sensitivity(OneShot):
     one tolerance: a decision keeps the least with which its accuracy, pruned alone, falls by no more than the
     tolerance; the tolerance is the smallest that meets the budget. What layers do to each other is ignored.
 
-    The networks that it has scored count like anyone's candidates: with the allocation that is played they are no more
-    than `episodes`.
+    The networks that it scores count as candidates: together with the final allocation they are at most `episodes`.
     """
 
     name: ClassVar[str] = "sensitivity"
@@ -74,7 +73,7 @@ class Sensitivity(OneShot):
 
 
 def _is_open(problem: PruningProblem) -> bool:
-    """Returns whether there is anything to weigh up: a budget, to be shared by several decisions."""
+    """Returns whether there is anything to balance: a budget that several decisions share."""
     return problem.limit is not None and len(problem.decisions) > 1
 
 

@@ -1,7 +1,7 @@
 """TD3, SAC and PPO of Stable-Baselines3 on the pruning environment.
 
-They see what DDPG sees, and are none of our making: what the project's own DDPG adds (a shared baseline, the episode
-as one example, the budget as a layer) can be judged against them. Actions are scaled to [-1, 1], as the library
+They see what DDPG sees and are used unchanged, so that the additions of the project's own DDPG (a shared baseline, the
+episode as one example, the budget as a layer) can be judged against them. Actions are scaled to [-1, 1], as the library
 recommends; returns are not discounted, since the only reward comes with the last step.
 """
 
@@ -52,7 +52,7 @@ class Sb3Learner(ABC):
     ) -> SearchResult:
         """Learns for `episodes` episodes; see `Agent.search`.
 
-        From new networks, or from what was loaded, which then plays the first episode without noise.
+        It starts from new networks, or from a loaded state, which then plays the first episode without noise.
         """
         check_episodes(episodes)
         decisions, log = len(problem_of(env).decisions), EpisodeLog(on_episode)
@@ -93,13 +93,13 @@ class Sb3Learner(ABC):
         self._learnt().save(path)
 
     def extended(self) -> Sb3Learner:
-        """Returns the agent that extends the last search: it starts from what that has learnt."""
+        """Returns the agent that extends the last search: it starts from that search's final state."""
         agent = type(self)(**self._options())
         agent.initial = self._learnt()
         return agent
 
     def _made(self, env: AllocationEnv, seed: int) -> BaseAlgorithm:
-        """Builds the algorithm, with what was loaded."""
+        """Builds the algorithm, with the loaded state."""
         scaled: Any = RescaleAction(env, np.float32(-1.0), np.float32(1.0))
         algorithm = self.algorithm(scaled, len(problem_of(env).decisions), seed)
         if self.initial is not None:

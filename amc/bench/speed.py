@@ -66,7 +66,7 @@ class SearchSpeed:
 
     Attributes:
         setup_seconds: Statistics and tables, once a search.
-        seconds: Seconds an episode, one number a round.
+        seconds: Seconds an episode, one number per round.
         images: Images that scored a candidate, in the mean.
         split: Share of the time by section, in percent, over all rounds.
         peak_memory: The process's peak in bytes after the first round; None where it is not known.
@@ -92,7 +92,7 @@ class ReferenceSpeed:
 
     Attributes:
         setup_seconds: Sampling the activations, once.
-        seconds: Seconds an episode, one number a round.
+        seconds: Seconds an episode, one number per round.
         memory: Size of the sampled activations, in bytes.
     """
 

@@ -1,4 +1,4 @@
-"""`amc study --variations`: one study a method and seed, and a table of all of them."""
+"""`amc study --variations`: one study per method and seed, and a table of all of them."""
 
 from __future__ import annotations
 

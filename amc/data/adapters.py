@@ -42,8 +42,8 @@ def roles_from_loaders(
     """Makes the four roles of the user's own data.
 
     Data sets, and loaders of them, are read again in every epoch, with the loader's own workers, sampler and collate
-    function; what it draws more than once is held out whole. Streams and other iterables are read once and kept in
-    memory, and so are the search and calibration splits. Inputs are taken as they come: normalise them first.
+    function; items that it draws more than once are held out altogether. Streams and other iterables are read once and
+    kept in memory, and so are the search and calibration splits. Inputs are not changed: normalise them first.
 
     Args:
         train: The training split.
@@ -105,7 +105,7 @@ def as_source(data: DataLike, batch: MakeBatch | None = None) -> BatchSource:
     """Makes a split of the user's data; see `roles_from_loaders`.
 
     Raises:
-        DataError: If it is not data, or holds something else than pairs of inputs and targets.
+        DataError: If it is not data, or holds anything but pairs of inputs and targets.
     """
     arrays = Tensor | numpy.ndarray
     if isinstance(data, ImageSet | DatasetSource):
@@ -132,7 +132,7 @@ def as_source(data: DataLike, batch: MakeBatch | None = None) -> BatchSource:
 
 
 def _of_loader(loader: DataLoader[Any], batch: MakeBatch | None) -> BatchSource:
-    """Returns the data behind a loader: read again where the loader says what it shows, else read once."""
+    """Returns the data behind a loader: read in every epoch if the loader says which items it shows, else once."""
     plain = type(loader.dataset) is TensorDataset and loader.collate_fn is default_collate and batch is None
     source = source_of_loader(loader, batch)
     if source is None:
@@ -144,7 +144,7 @@ def _of_loader(loader: DataLoader[Any], batch: MakeBatch | None) -> BatchSource:
 
 
 def _is_map_style(data: Any) -> bool:
-    """Tells whether items can be had by their numbers: of PyTorch's data sets, and of others that are no sequences."""
+    """Returns whether items can be accessed by index: in PyTorch's data sets, and in others that are not sequences."""
     if isinstance(data, Dataset):
         return isinstance(data, Sized)
     return isinstance(data, Sized) and hasattr(data, "__getitem__") and not isinstance(data, list | tuple | dict | str)
@@ -153,7 +153,7 @@ def _is_map_style(data: Any) -> bool:
 def _hold_out(source: BatchSource, count: int | None, seed: int) -> tuple[BatchSource, ImageSet]:
     """Splits a data set at random, without reading all its items for their classes.
 
-    Items are held out, not draws: what a sampler shows several times is in one of the splits only.
+    Items are held out, not draws: an item that a sampler shows several times is in only one of the splits.
     """
     if not isinstance(source, DatasetSource):
         raise DataError("this kind of training data cannot be split; give a search split of its own")
@@ -169,7 +169,7 @@ def _hold_out(source: BatchSource, count: int | None, seed: int) -> tuple[BatchS
 def _in_memory(source: BatchSource, count: int | None, seed: int) -> ImageSet:
     """Reads `count` items drawn by the seed into memory; all if `None` or if there are fewer.
 
-    Whatever order they come in, they are kept in one of which every beginning is a fair sample: candidates are
+    They are stored in an order in which every prefix is a fair sample: candidates are
     recalibrated on the first calibration images, and scored first on the first of the search split.
     """
     if not isinstance(source, ImageSet):

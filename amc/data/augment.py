@@ -37,7 +37,7 @@ class CropFlip:
 
 @dataclass(frozen=True)
 class Shift:
-    """Shifts at random: for characters, which mean something else when mirrored.
+    """Shifts at random: for characters, whose meaning changes when mirrored.
 
     Attributes:
         reach: Largest shift, as a share of the images' width, 0 to 1.

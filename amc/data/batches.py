@@ -1,4 +1,4 @@
-"""Taking apart what loaders, streams and iterables yield: batches or single items."""
+"""Unpacking the batches or single items that loaders, streams and iterables yield."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ READ_SIZE = 250
 
 
 def pair_of(item: Any, make: MakeBatch | None = None) -> Batch:
-    """Takes a batch apart.
+    """Unpacks a batch.
 
     Raises:
-        DataError: If it is no pair of tensors.
+        DataError: If it is not a pair of tensors.
     """
     pair = item if make is None else make(item)
     if isinstance(pair, tuple | list) and len(pair) == 2:
@@ -48,7 +48,7 @@ def collect(items: Iterable[Any], count: int | None = None, make: MakeBatch | No
     """Joins batches, or single items of a stream, in memory: the first `count` items.
 
     Raises:
-        DataError: If there are none, or they are no pairs.
+        DataError: If there are none, or they are not pairs.
     """
     inputs: list[Tensor] = []
     targets: list[Tensor] = []
@@ -76,7 +76,7 @@ def whole_classes(targets: Tensor) -> Tensor:
 
 
 def is_single(pair: Any) -> bool:
-    """Returns whether a pair is one item: its target is a number, or does not go with the first axis of the input."""
+    """Returns whether a pair is one item: its target is a number, or does not match the first axis of the input."""
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         return False
     inputs, target = pair
@@ -88,7 +88,7 @@ def is_single(pair: Any) -> bool:
 
 
 def _batches(items: Iterable[Any], make: MakeBatch | None) -> Iterator[Batch]:
-    """Yields batches; single items are put together."""
+    """Yields batches; single items are combined."""
     waiting: list[Any] = []
     for item in items:
         pair = item if make is None else make(item)

@@ -23,13 +23,12 @@ from amc.data.image_set import Batch
 from amc.errors import DataError
 
 _KEPT = ("num_workers", "pin_memory", "worker_init_fn", "multiprocessing_context", "timeout", "prefetch_factor")
-"""What a loader says of how items are loaded. Workers do not persist, so that a resumed run draws what it would have
-drawn."""
+"""A loader's options for loading items. Workers do not persist, so that a resumed run draws the same items."""
 
 
 @dataclass(frozen=True)
 class LoaderSettings:
-    """How the items of a data set are loaded and put together.
+    """How the items of a data set are loaded and combined.
 
     Attributes:
         collate: Makes a batch of a list of items.
@@ -137,14 +136,14 @@ class DatasetSource:
 
 
 def _living(loader: Iterable[Any]) -> Iterator[Any]:
-    """Iterates over a loader, and words the death of its worker processes.
+    """Iterates over a loader, and reports the death of its worker processes.
 
     Raises:
         DataError: If one has died.
     """
     try:
         yield from loader
-    except (RuntimeError, ConnectionError, EOFError) as error:  # as the death comes to light in one place or another
+    except (RuntimeError, ConnectionError, EOFError) as error:  # as the death may surface in different places
         said = any(words in str(error) for words in ("exited unexpectedly", "killed by signal"))
         is_death = said or not isinstance(error, RuntimeError)
         if not is_death or not getattr(loader, "num_workers", 0) or "Caught" in str(error):
@@ -175,7 +174,7 @@ def source_of_loader(loader: DataLoader[Any], make: MakeBatch | None) -> Dataset
         return DatasetSource(dataset, every[: len(weights)][weights > 0], settings, weights, len(sampler))
     if isinstance(sampler, RandomSampler) and sampler.replacement:
         return DatasetSource(dataset, every, settings, torch.ones(len(dataset)), len(sampler))
-    # Any other sampler is asked once what it shows; one that never ends shows no more than the loader says it has.
+    # Any other sampler is asked once what it shows; an endless one shows as many as the loader says it has.
     drawn: Iterable[Any] = islice(loader.sampler if loader.batch_sampler is None else loader.batch_sampler, len(loader))
     shown = list(drawn) if loader.batch_sampler is None else [index for batch in drawn for index in batch]
     if not all(isinstance(index, int) for index in shown):

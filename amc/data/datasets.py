@@ -33,7 +33,7 @@ _TEST_SHARE = 5  # A data set without a test split of its own gives every fifth 
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What the loaders below need to know; the fields are those of `DataConfig`."""
+    """The options of the loaders below; the fields are those of `DataConfig`."""
 
     name: str
     root: Path | None
@@ -78,7 +78,7 @@ def load_image_folder(options: SourceOptions) -> Splits:
     """Loads `root/train/CLASS/*` and `root/test/CLASS/*` (or `root/val`); `root/CLASS/*` is split by itself.
 
     Raises:
-        DataError: If the folder is not given, not there, or not so built.
+        DataError: If the folder is not given, does not exist, or is not laid out like this.
     """
     root = options.root
     if root is None:
@@ -175,7 +175,7 @@ LOADERS: dict[str, Callable[[SourceOptions], Splits]] = {
 
 
 def _from_torchvision(dataset: Any, augment: str, image_size: int | None, limit: int | None) -> ImageSet:
-    """Decodes a torchvision data set; those that hold their images as one array are read at once."""
+    """Decodes a torchvision data set; those that hold their images in one array are read directly."""
     targets = torch.as_tensor(numpy.asarray(_targets(dataset)), dtype=torch.int64)
     order = torch.arange(len(targets)) if limit is None else stratified_order(targets, 0)[:limit].sort().values
     size = None
@@ -221,7 +221,7 @@ def _test_folder(root: Path) -> Path:
 
 
 def _decoded(files: LabelledFiles, options: SourceOptions, advance: Progress) -> ImageSet:
-    """Decodes files, through the cache if wanted."""
+    """Decodes files, through the cache if enabled."""
     cache = default_cache_folder() if options.cache else None
     images = decode_cached(files, options.image_size, cache, advance)
     size = options.image_size

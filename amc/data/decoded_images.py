@@ -1,4 +1,4 @@
-"""Decoding all images of a folder into memory, once: what was decoded is kept in the user's cache folder."""
+"""Decoding all images of a folder into memory, once: the result is kept in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from amc.utils.durable_files import remove_abandoned, replacing
 from amc.utils.progress import Progress, silent
 
 _BLOCK = 500
-# Part of the name of what is cached: raise it where the same files are decoded to other pixels.
+# Part of the names of cache entries: raise it when the same files are decoded to other pixels.
 _DECODING = 2
 
 
@@ -40,7 +40,7 @@ def decode(files: LabelledFiles, image_size: int | None, advance: Progress = sil
     Raises:
         DataError: If a file cannot be decoded, the sizes differ, or the images do not fit into memory.
     """
-    # Pillow warns of images above half its limit, without their names; they are decoded all the same.
+    # Pillow warns of images above half its limit, without naming them; they are decoded anyway.
     with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
         return _decode(files, image_size, advance)
 
@@ -70,7 +70,7 @@ def _decode(files: LabelledFiles, image_size: int | None, advance: Progress) -> 
 def decode_cached(
     files: LabelledFiles, image_size: int | None, cache: Path | None, advance: Progress = silent
 ) -> Tensor:
-    """Decodes images, or reads what an earlier call decoded.
+    """Decodes images, or reads the result of an earlier call.
 
     Args:
         files: As for `decode`.
@@ -96,7 +96,7 @@ def decode_cached(
     except (SafetensorError, OSError, KeyError):
         pass  # A damaged entry is decoded again and replaced.
     images = decode(files, image_size, advance)
-    # A full disk or a read-only home costs time in the next run, and nothing else.
+    # A full disk or a read-only home only costs time in the next run.
     with suppress(SafetensorError, OSError):
         cache.mkdir(parents=True, exist_ok=True)
         remove_abandoned(cache)
@@ -112,7 +112,7 @@ def default_cache_folder() -> Path:
 
 
 def _check_memory(count: int, first: Pixels) -> None:
-    """Refuses what would not fit: the decoded images may take half of the machine's memory."""
+    """Rejects images that would not fit: once decoded they may take half of the machine's memory."""
     needed = count * first.nbytes
     if not hasattr(os, "sysconf"):
         return
@@ -130,7 +130,7 @@ def _size(image: Pixels) -> str:
 
 
 def _fingerprint(files: LabelledFiles, image_size: int | None) -> str:
-    """Identifies the decoded tensor by what it is decoded from."""
+    """Identifies the decoded tensor by its source files."""
     digest = hashlib.sha256(json.dumps([_DECODING, str(files.root.resolve()), image_size]).encode())
     for path in files.paths:
         try:

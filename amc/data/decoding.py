@@ -41,7 +41,7 @@ def decode_image(path: Path, image_size: int | None) -> Pixels:
             f"images must have at most {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, and {path} has more; "
             "scale it down or remove it"
         ) from error
-    except Exception as error:  # Pillow meets damaged files with errors of any kind, struct.error among them
+    except Exception as error:  # Pillow raises errors of any kind on damaged files, including struct.error
         raise DataError(f"cannot decode the image {path}: {error}; replace or remove it") from error
     if image_size is not None:
         shorter, longer = sorted(rgb.size)
@@ -51,7 +51,7 @@ def decode_image(path: Path, image_size: int | None) -> Pixels:
 
 
 def _check_pixels(path: Path, width: int, height: int) -> None:
-    """Refuses an image that takes more memory than images do, as it is or at the size that it is to have.
+    """Rejects an image that takes too much memory, at its own or at its target size.
 
     Raises:
         DataError: If it has too many pixels.
@@ -83,7 +83,7 @@ def _eight_bit(image: Image.Image, path: Path) -> Image.Image:
     Pillow opens some images of 16 bits in mode `I`, which holds 32.
 
     Raises:
-        DataError: If the image is of a kind that has no defined white.
+        DataError: If the image's format has no defined white.
     """
     if image.mode == "F":
         raise DataError(f"images must hold whole numbers: {path} holds floating-point ones; {_REMEDY}")

@@ -1,4 +1,4 @@
-"""Folders of images, one folder a class."""
+"""Folders of images, one folder per class."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from amc.errors import DataError
 
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 _NO_FOLDERS = frozenset({"__MACOSX"})
-"""What archives made on a Mac hold beside their content."""
+"""Extra entries of archives made on a Mac."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class LabelledFiles:
     """Image files and their classes.
 
     Attributes:
-        root: The folder that holds one folder a class.
+        root: The folder that holds one folder per class.
         paths: The files, sorted within their class, relative to `root`.
         targets: `(N,)`, int64.
         class_names: The folders' names, sorted.
@@ -49,7 +49,7 @@ class LabelledFiles:
 def list_images(root: Path) -> LabelledFiles:
     """Lists the images below a folder of classes, those in folders within a class included, as torchvision does.
 
-    Hidden files and folders are left out, and what archives made on a Mac hold beside their content.
+    Hidden files and folders are left out, and so are extra entries of archives made on a Mac.
 
     Raises:
         DataError: If the folder cannot be read, or holds no folders with images.

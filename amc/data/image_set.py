@@ -19,7 +19,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class BatchSource(Protocol):
-    """What training and evaluation read: a labelled data split that yields batches."""
+    """The data of training and evaluation: a labelled split that yields batches."""
 
     def __len__(self) -> int:
         """Returns the number of images."""
@@ -48,13 +48,14 @@ class ImageSet:
     """A labelled split of images of one size, normalised as they are read.
 
     Attributes:
-        images: `(N, C, H, W)`; uint8 from 0 to 255, or floating point as the network takes them up to `mean` and `std`.
+        images: `(N, C, H, W)`; uint8 from 0 to 255, or floating point, ready for the network except for `mean` and
+            `std`.
         targets: `(N,)`, int64: the class of each image; or `(N, ...)` for other tasks (see `amc.data.tasks`).
         mean: One number a channel, subtracted after uint8 images were scaled to [0, 1]; empty leaves images unchanged.
-        std: One number a channel, divided by after that.
+        std: One number per channel, divided by after that.
         class_names: Names of the classes, where known.
         augment: The augmentation for training, from `augment.AUGMENTATIONS`.
-        as_given: Whether the images are handed out in their own number format and scale, whatever it is: for inputs
+        as_given: Whether the images are returned in their own number format and scale: for inputs
             that their owner has prepared, tokens among them.
         fitted_size: Height and width to which images of other sizes were resized and cropped; None if they are as they
             were.

@@ -31,8 +31,8 @@ class DataConfig:
         calibration_images: Training images for statistics and reconstruction.
         train_images: Limit on the training images that are read, the search split included; all if not set.
         test_images: Limit on the test images; all if not set.
-        mean: One number a channel, for images scaled to [0, 1]; ImageNet's for colour images if not set.
-        std: One number a channel; likewise.
+        mean: One number per channel, for images scaled to [0, 1]; ImageNet's for colour images if not set.
+        std: One number per channel; likewise.
         augment: Random changes in training, or auto for what fits the data.
         download: Whether a torchvision data set that is not at root may be downloaded.
         cache: Whether decoded images are kept in the user's cache folder.
@@ -113,7 +113,7 @@ def load_data(config: DataConfig, *, seed: int = 0, advance: Progress = silent) 
 
 
 def _with_task(roles: DataRoles, config: DataConfig) -> DataRoles:
-    """Returns data with the task, loss and metric that were asked for, tried on two of its targets.
+    """Returns data with the requested task, loss and metric, tested on two of its targets.
 
     Raises:
         ConfigurationError: If they do not fit the targets.
@@ -127,7 +127,7 @@ def _with_task(roles: DataRoles, config: DataConfig) -> DataRoles:
         meter = kind.meter()
         meter.add(outputs, targets)
         meter.figure()
-    except Exception as error:  # whatever a loss or a metric makes of what it is not for
+    except Exception as error:  # any error of a loss or a metric on targets that it is not for
         raise ConfigurationError(
             f"data.task {kind.name} with data.loss {config.loss or 'unset'} and data.metric {kind.metric_name} must "
             f"fit the targets of {config.name}, and does not: {first_line(error)}; leave one of them out"

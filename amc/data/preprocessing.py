@@ -1,4 +1,4 @@
-"""What must be done to a picture before a network reads it, as `preprocessing.json` and ONNX files hold it."""
+"""How to prepare a picture for a network, as `preprocessing.json` and ONNX files describe it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from amc.data.image_set import BatchSource, ImageSet
 
 
 def preprocessing_record(split: BatchSource) -> dict[str, Any] | None:
-    """Describes how the images of a split become inputs, for programs that know nothing of this one.
+    """Describes how the images of a split become inputs, for programs that do not use this project.
 
     In this order: the picture is turned into the channels, resized (where `resize` is not null) so that its shorter
     side has that many pixels, cropped at the centre, divided by 255, less `mean`, divided by `std`; the axes are batch,
@@ -20,7 +20,7 @@ def preprocessing_record(split: BatchSource) -> dict[str, Any] | None:
         split: The test split.
 
     Returns:
-        The record; None for data of the user's own, whose preparation is not known here.
+        The record; None for the user's own data, whose preparation is unknown.
     """
     if not isinstance(split, ImageSet) or split.as_given or split.images.dim() != 4:
         return None

@@ -15,9 +15,9 @@ from amc.utils.conversion import check_seed
 class DataRoles:
     """The data of a run, by what it is used for. No image has two roles, but calibration is drawn from train.
 
-    Of `calibration` and `search` every beginning must be a fair sample, as `ImageSet.subset` makes it: in the order of
-    the classes, a candidate would be recalibrated and first scored on one class alone. `split_roles` and
-    `roles_from_loaders` see to that.
+    Every prefix of `calibration` and `search` must be a fair sample, as from `ImageSet.subset`: if sorted by class, a
+    candidate would be recalibrated and first scored on a single class. `split_roles` and `roles_from_loaders` ensure
+    that.
 
     Attributes:
         train: Training and fine-tuning.

@@ -1,4 +1,4 @@
-"""Random orders in which every beginning is a fair sample."""
+"""Random orders in which every prefix is a fair sample."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def stratified_order(targets: Tensor, seed: int) -> Tensor:
-    """Orders items at random such that every beginning of the order has the classes in nearly their overall shares.
+    """Orders items at random so that every prefix has the classes in nearly their overall shares.
 
     Args:
         targets: `(N,)`, int64: the class of each item. Targets of any other kind have no classes to keep the shares of:

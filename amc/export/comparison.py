@@ -49,7 +49,7 @@ class Comparison:
     zeros: float = 0.0
 
     def pairs(self) -> list[tuple[str, Latency | None, Latency]]:
-        """Returns backend, dense and pruned latency, one entry a backend and batch size."""
+        """Returns backend, dense and pruned latency, one entry per backend and batch size."""
         found = []
         for backend, latencies in self.latencies.items():
             dense = {entry.batch_size: entry for entry in latencies if entry.name == "dense"}
@@ -115,7 +115,7 @@ def compare(
 
 
 def latency_table(comparison: Comparison) -> Table:
-    """Shows the latencies: one row a backend and batch size, medians with the 10th to 90th percentile."""
+    """Shows the latencies: one row per backend and batch size, medians with the 10th to 90th percentile."""
     table = Table(
         title="latency in ms: median (10th to 90th percentile)",
         caption=f"dense and pruned timed in turn, speed-up: median of each turn's; {EAGER} on {comparison.device}, "

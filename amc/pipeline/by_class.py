@@ -22,7 +22,7 @@ class Tested:
 
     Attributes:
         figure: The figure to report; see `Task.test`.
-        images: Test images of each class; empty where the task has no classes, one label an image.
+        images: Test images of each class; empty where the task has no classes, one label per image.
         correct: How many of them the network classifies correctly.
     """
 

@@ -1,6 +1,6 @@
 """The options of a run, as the command line, a YAML file and Python share them.
 
-The docstrings below are what `--help` prints, one line an option. Values are checked where they are used, by the
+The docstrings below are what `--help` prints, one line per option. Values are checked where they are used, by the
 part that owns the rule, so that Python callers get the same messages.
 """
 

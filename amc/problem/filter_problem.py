@@ -41,7 +41,7 @@ def filter_problem(
     residual: bool = False,
     measured: Mapping[str, CostOfChannels] | None = None,
 ) -> PruningProblem:
-    """Builds the problem of pruning channel groups: one decision a group, a unit is a channel.
+    """Builds the problem of pruning channel groups: one decision per group, a unit is a channel.
 
     Groups that are excluded, or too narrow for `round_to`, stay dense.
 

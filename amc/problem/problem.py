@@ -110,7 +110,7 @@ class PruningProblem(DecisionSpace):
         """Returns what each decision costs per unit of its keep ratio, all other widths as they are.
 
         Args:
-            widths: One width a decision.
+            widths: One width per decision.
             others: The width, one a decision, to which the cost is compared.
 
         Returns:

@@ -31,7 +31,7 @@ def weight_problem(
     exclude: Sequence[str] = (),
     pattern: str = "unstructured",
 ) -> PruningProblem:
-    """Builds the problem of pruning single weights: one decision a layer, a unit is a weight.
+    """Builds the problem of pruning single weights: one decision per layer, a unit is a weight.
 
     The layers are convolutions, linear layers, the projections of attention, and embeddings, which cost no FLOPs. Left
     out are those of whose weights one forward pass uses some more often than others, such as the projections of

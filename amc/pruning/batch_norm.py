@@ -1,4 +1,4 @@
-"""What a batch norm does in evaluation mode: one scale and one shift a channel."""
+"""What a batch norm does in evaluation mode: one scale and one shift per channel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def is_batch_norm(module: nn.Module | None) -> TypeGuard[BatchNorm]:
 
 
 def is_affine(norm: nn.Module) -> bool:
-    """Returns whether a module is a batch norm with running statistics and nothing more: some also activate."""
+    """Returns whether a module is only a batch norm with running statistics: some also apply an activation."""
     if not is_batch_norm(norm):
         return False
     children = list(norm.children())
@@ -47,7 +47,7 @@ def affine_of(norm: BatchNorm) -> tuple[Tensor, Tensor]:
 
 
 def output_scale(norm: nn.Module | None, outputs: int) -> Tensor:
-    """Returns what an error in each output of a layer counts behind its batch norm: the absolute scale, `(outputs,)`.
+    """Returns the weight of an error in each output of a layer behind its batch norm: the absolute scale, `(outputs,)`.
 
     Args:
         norm: The batch norm behind the layer, or None.

@@ -26,7 +26,7 @@ ScoreT = TypeVar("ScoreT")
 class CandidateNetwork:
     """A network that takes the shape of any allocation without copies, solves or tracing.
 
-    Its tensors are looked up and sliced, so it is smaller in fact, and FLOPs saved are time saved. Batch norms are
+    Its tensors are looked up and sliced, so it really is smaller, and saved FLOPs save time. Batch norms are
     folded into the layers ahead of them. In float32, its logits equal those of the pruner's `prune(allocation)`.
     """
 
@@ -210,7 +210,7 @@ class CandidateScorer(Generic[ScoreT]):
                 is scored; None scores it as it was cut.
 
         Raises:
-            ConfigurationError: If there are no images, or not one class an image.
+            ConfigurationError: If there are no images, or not one class per image.
         """
         if not len(images) or len(images) != len(targets):
             raise ConfigurationError(
@@ -243,7 +243,7 @@ class CandidateScorer(Generic[ScoreT]):
         return self._measure(logits, self._targets[: len(logits)], self._reference[: len(logits)])
 
     def stages(self, allocation: Allocation, sizes: Sequence[int]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Runs an allocation on ever more images; only as far as the iterator is advanced.
+        """Runs an allocation on more and more images, only as far as the iterator is advanced.
 
         Score no other allocation before the iterator is done with.
 
@@ -267,11 +267,11 @@ class CandidateScorer(Generic[ScoreT]):
                 yield torch.cat(outputs), self._targets[:seen], self._reference[:seen]
 
     def _run(self, batch: Tensor) -> Tensor:
-        """Runs the loaded network, in parts where memory does not suffice."""
+        """Runs the loaded network, in parts if memory runs out."""
         return self._fitting(self._network.run, batch)
 
     def _load(self, allocation: Allocation) -> None:
-        """Gets the network of an allocation ready to be scored."""
+        """Prepares the network of an allocation for scoring."""
         self._network.load(allocation)
         if self._calibration is not None:
             self._network.recalibrate(self._calibration)

@@ -1,4 +1,4 @@
-"""Channels that weight pruning has left without a use are really removed: a smaller network with the same outputs.
+"""Removes channels that weight pruning has left without use: a smaller network with the same outputs.
 
 A channel is dead if nothing reads it any more, or if nothing writes it any more and what is left of it, a constant, can
 be added to the outputs of the layers that read it. Removing one can leave others dead, so it is done until none is.
@@ -103,7 +103,7 @@ class _Search:
         return [read for group in self._groups.values() for read in read_cuts(self._model, self._structure, group)]
 
     def _used(self, index: int, role: str) -> Tensor:
-        """Tells for which channels a weight of a role is not zero, `(C,)`."""
+        """Returns for which channels a weight of a role is not zero, `(C,)`."""
         used = torch.zeros(self._groups[index].channels, dtype=torch.bool)
         for entry in _weight_cuts(self._groups[index], self.weights, role):
             moved = self.weights[entry.tensor].movedim(entry.axis, 0).flatten(1)
@@ -192,14 +192,14 @@ def _constants(model: nn.Module, readers: Sequence[ReadCut], images: Any) -> dic
 
 
 def _pads_zeros(module: nn.Module) -> bool:
-    """Tells whether a convolution reads zeros around its input."""
+    """Returns whether a convolution pads its input with zeros."""
     if not isinstance(module, nn.Conv1d | nn.Conv2d) or module.padding_mode != "zeros":
         return False
     return module.padding != "valid" if isinstance(module.padding, str) else any(module.padding)
 
 
 def _is_plain(group: ChannelGroup, weights: Mapping[str, Tensor]) -> bool:
-    """Tells whether a group's channels are used by weights alone."""
+    """Returns whether only weights use a group's channels."""
     return not group.normalised and bool(_weight_cuts(group, weights, "read"))
 
 

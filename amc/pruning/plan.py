@@ -1,4 +1,4 @@
-"""What a pruner makes of an allocation, for the candidate of the search and for the network that is delivered."""
+"""The tensors that a pruner derives from an allocation, for search candidates and for the delivered network."""
 
 from __future__ import annotations
 

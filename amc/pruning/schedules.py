@@ -45,7 +45,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Goal:
-    """What a schedule has to reach, and with how many epochs.
+    """The budget that a schedule has to reach, and its epochs.
 
     Attributes:
         budget: Share of the dense network's cost that is left in the end, in the metric of the budget, in (0, 1].
@@ -113,7 +113,7 @@ class Iterative:
 
 @dataclass(frozen=True)
 class Gradual:
-    """Prunes while training, fast at first and ever slower (Zhu and Gupta, 2017, arXiv:1710.01878, Eq. 1).
+    """Prunes while training, fast at first, then more slowly (Zhu and Gupta, 2017, arXiv:1710.01878, Eq. 1).
 
     After round t of n the share removed is `s_f - s_f * (1 - t / n)^3`. Deviations: what is removed is cost in the
     metric of the budget, not weights; steps are whole epochs; and where channels go, they go for good, while masks of
@@ -264,7 +264,7 @@ def gradual_share(final: float, step: int, steps: int, exponent: float = 3.0) ->
 
 
 def shared(epochs: int, rounds: int) -> list[int]:
-    """Shares epochs out among rounds, the later ones taking what is over."""
+    """Divides epochs among rounds, with the remainder in the later ones."""
     least, over = divmod(epochs, rounds)
     return [least + (number >= rounds - over) for number in range(rounds)]
 

@@ -20,7 +20,7 @@ from amc.utils.progress import Progress, silent, steps_of
 
 @dataclass(frozen=True)
 class TableOptions(EvidenceOptions):
-    """How channels are chosen and their readers refit; what is gathered for it as in `EvidenceOptions`.
+    """How channels are chosen and their readers refit; gathered as in `EvidenceOptions`.
 
     Attributes:
         criterion: A name in `amc.pruning.criteria.base.FILTER_CRITERIA`, with or without options, or a criterion.
@@ -35,7 +35,7 @@ class TableOptions(EvidenceOptions):
 
 @dataclass(frozen=True)
 class GroupTable:
-    """What is known of one channel group at every width.
+    """The table of one channel group at every width.
 
     Attributes:
         order: Channels in the order in which they go, `(C,)`.

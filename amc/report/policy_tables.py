@@ -14,7 +14,7 @@ _MOST_ROWS = 12
 
 
 def card_table(card: AgentCard) -> Table:
-    """Shows what an agent was trained on, one row a task."""
+    """Shows what an agent was trained on, one row per task."""
     title = f"{card.agent}, {card.kind} pruning, {card.feature_count} features, {card.episodes:,} episodes"
     table = Table(title=title, caption=", ".join(f"{name} {version}" for name, version in card.versions.items()))
     table.add_column("network")

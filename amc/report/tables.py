@@ -21,7 +21,7 @@ _TOP_1 = "top-1 on the test images, in percent"
 
 
 def summary_table(summary: Mapping[str, Any]) -> Table:
-    """Shows the results of a run: one row a network.
+    """Shows the results of a run: one row per network.
 
     Args:
         summary: As `summary.json` holds it.
@@ -137,7 +137,7 @@ def obstacles(structure: ModelStructure, problem: PruningProblem | None) -> dict
 
 
 def allocation_table(problem: PruningProblem, allocations: Mapping[str, Sequence[int]]) -> Table:
-    """Shows what every decision keeps, one column an allocation.
+    """Shows what every decision keeps, one column per allocation.
 
     Args:
         problem: The decisions.
@@ -157,7 +157,7 @@ def sparsity_table(layers: Sequence[Mapping[str, Any]]) -> Table:
     """Shows what zeros leave of the neurons of each layer.
 
     Args:
-        layers: The fields of `amc.pruning.neuron_sparsity.NeuronSparsity`, one mapping a layer.
+        layers: The fields of `amc.pruning.neuron_sparsity.NeuronSparsity`, one mapping per layer.
     """
     table = Table(title="zeros by neuron", caption="an output is a neuron or a filter, an input a neuron or a channel")
     table.add_column("layer", overflow="fold")

@@ -33,7 +33,7 @@ class Cell:
 def plan(
     variants: Sequence[Variant], budgets: Sequence[float], episodes: Sequence[int], seeds: Sequence[int]
 ) -> list[Cell]:
-    """Lists the cells of a study; agents that play one episode have one cell a budget."""
+    """Lists the cells of a study; agents that play one episode have one cell per budget."""
     cells = []
     for budget in budgets:
         for variant in variants:

@@ -107,7 +107,7 @@ def measure_rewards(
         recorder: Shows the progress within an allocation.
 
     Yields:
-        One record an allocation.
+        One record per allocation.
     """
     lines = Lines(folder / REWARDS_FILE, ("allocation",), RewardsRecord)
     measure: Callable[[Allocation], dict[str, Any]] | None = None
@@ -174,7 +174,7 @@ def correlations(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         records: As `measure_rewards` yields them, two at least.
 
     Returns:
-        One record a reward, state of the candidate, and target: `tau`, and `low` and `high`, the 95% interval
+        One record per reward, state of the candidate, and target: `tau`, and `low` and `high`, the 95% interval
         from resampled allocations. The highest tau comes first within a target.
     """
     found = []

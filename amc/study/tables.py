@@ -52,7 +52,7 @@ def agents_latex(records: Iterable[Mapping[str, Any]]) -> str:
 
 
 def agents_csv(records: Iterable[Mapping[str, Any]]) -> str:
-    """Returns the cells of a study as CSV, one line a search, nothing rounded."""
+    """Returns the cells of a study as CSV, one line per search, nothing rounded."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     names = ("agent", "budget", "metric", "episodes", "seed", "reward", "pruned", "finetuned", "dense")

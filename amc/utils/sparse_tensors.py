@@ -1,7 +1,7 @@
 """Tensors with many zeros in files: a bit for each element, and the values of those that are not zero.
 
 All such tensors of a file lie in a few: `sparse.index` (JSON, as bytes: for each tensor its name, its number format and
-its shape), `sparse.bits` (for each tensor in turn one bit an element, padded to whole bytes, the first in the lowest
+its shape), `sparse.bits` (for each tensor in turn one bit per element, padded to whole bytes, the first in the lowest
 place) and `sparse.values.FORMAT` (the nonzero elements in memory order). In float32, nine zeros in ten take 13.1% of
 the dense tensors' bytes; entries for each tensor would cost a small network 3% more.
 """

@@ -92,7 +92,7 @@ class Cut:
     Attributes:
         case: The case.
         rule: What made the allocation: `"uniform"` or `"random"`.
-        widths: Channels kept, one number a decision.
+        widths: Channels kept, one number per decision.
         allocation: The same by name.
         model: The pruned network, in evaluation mode.
     """

@@ -46,6 +46,11 @@ def sources():
     return files
 
 
+@cache
+def tree_of(file):
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
 def module_name(file):
     return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
@@ -78,7 +83,7 @@ def test_imports_run_downwards(file):
     own = part_of(name)
     assert own is not None, f"{name} has no place in ORDER: give it one"
     # Annotations may name types of other parts: nothing is imported for them when the program runs.
-    for module in imported(ast.parse(file.read_text(encoding="utf-8")), types_too=False):
+    for module in imported(tree_of(file), types_too=False):
         other = part_of(module)
         if other is None or other == own:
             continue
@@ -88,7 +93,7 @@ def test_imports_run_downwards(file):
 def test_agents_never_import_envs():
     for file in sources():
         if module_name(file).startswith("agents"):
-            modules = list(imported(ast.parse(file.read_text(encoding="utf-8"))))
+            modules = list(imported(tree_of(file)))
             assert not [module for module in modules if module.startswith("envs")], file
 
 
@@ -97,17 +102,22 @@ def test_nothing_lies_loose():
     assert loose == {"errors.py", "__init__.py", "__main__.py"}
 
 
+@cache
+def known_modules():
+    return frozenset(module_name(source) for source in sources())
+
+
 def modules_imported(file):
     """Returns the project's modules that a file imports, types included."""
-    known = {module_name(source) for source in sources()}
+    known = known_modules()
     found = set()
-    for name in imported(ast.parse(file.read_text(encoding="utf-8"))):
+    for name in imported(tree_of(file)):
         found |= {name} if name in known else {name.rpartition(".")[0]} & known
     return found - {module_name(file), FRONT}
 
 
 def test_no_two_modules_import_each_other():
-    graph = import_graph(sources())
+    graph = import_graph()
     pairs = [(one, other) for one, others in graph.items() for other in others if one < other and one in graph[other]]
     assert not pairs
 
@@ -136,13 +146,14 @@ def cycles(graph):
     return found
 
 
-def import_graph(files):
-    """Returns the modules that each file imports, the front door left out."""
-    return {module_name(file): modules_imported(file) for file in files if module_name(file) != FRONT}
+@cache
+def import_graph():
+    """Returns the modules that each module imports, the front door left out."""
+    return {module_name(file): modules_imported(file) for file in sources() if module_name(file) != FRONT}
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    assert cycles(import_graph(sources())) == []
+    assert cycles(import_graph()) == []
 
 
 def test_a_circle_of_three_modules_would_be_found():

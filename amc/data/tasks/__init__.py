@@ -1,4 +1,4 @@
-"""What a network is trained to do: how its outputs are compared with the targets, in training and in reports."""
+"""Tasks: how a network's outputs are compared with the targets, in training and in reports."""
 
 from amc.data.tasks.losses import LOSSES
 from amc.data.tasks.meters import Meter

@@ -1,4 +1,4 @@
-"""Gathering a metric over the batches of a split: by name, a function of one's own, or a torchmetrics object."""
+"""Computing a metric over the batches of a split: by name, a function of your own, or a torchmetrics object."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OwnMetric: TypeAlias = Callable[[Tensor, Tensor], Any]
 
 
 class Meter(Protocol):
-    """Takes batches, then tells the figure."""
+    """Takes batches, then returns the figure."""
 
     def add(self, outputs: Tensor, targets: Tensor) -> None:
         """Takes the outputs and targets of a batch."""
@@ -49,7 +49,7 @@ class _SumMeter:
 
 
 class _UpdatedMeter:
-    """Metrics of torchmetrics and their like, which keep a state."""
+    """Metrics of torchmetrics and similar ones, which keep a state."""
 
     def __init__(self, metric: Any) -> None:
         self._metric = metric
@@ -82,7 +82,7 @@ def _number(value: Any, metric: object) -> float:
     """Returns a metric's value as a number.
 
     Raises:
-        ConfigurationError: If it is none.
+        ConfigurationError: If it is not a number.
     """
     try:
         return float(value)

@@ -1,7 +1,7 @@
 """Metrics by name: figures of merit of a network on a split. Higher is better in all of them.
 
-Each is computed from sums over the batches, so that outputs need not be held: of pictures to be segmented they would
-fill the memory.
+Each is computed from sums over the batches, so that outputs need not be stored: those of segmentation would fill the
+memory.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _confusion(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def _labels(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Counts labels: rightly given, wrongly given, left out, and all."""
+    """Counts labels: true positives, false positives, false negatives, and all."""
     given, wanted = outputs > 0, targets > 0.5
     counts = [(given & wanted).sum(), (given & ~wanted).sum(), (~given & wanted).sum()]
     return torch.tensor([*map(int, counts), wanted.numel()], dtype=torch.float64)
@@ -76,7 +76,7 @@ def _share(sums: Tensor) -> float:
 
 
 def _mean_of(shares: Tensor) -> float:
-    """Returns the mean in percent over the classes that occur: the others have no share, but NaN."""
+    """Returns the mean in percent over the classes that occur: the share of any other is NaN."""
     return 100.0 * float(shares.nanmean())
 
 

@@ -19,7 +19,7 @@ from amc.utils.registry import Registry
 Align: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 _VOID = 255
-"""The class of pixels that do not count in masks of PASCAL VOC and Cityscapes."""
+"""The class of ignored pixels in masks of PASCAL VOC and Cityscapes."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class TaskType:
 
     @property
     def title(self) -> str:
-        """What the metric is, for captions."""
+        """Name of the metric, for captions."""
         return self.metric.title if isinstance(self.metric, Metric) else f"{self.metric_name}, a metric of your own"
 
     def loss_of(self, outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
@@ -73,7 +73,7 @@ class TaskType:
         return self.distil(outputs.float(), teacher.float(), temperature)
 
     def meter(self) -> Meter:
-        """Returns what gathers the metric over a split; it aligns what it is given."""
+        """Returns a meter of the metric over a split, which aligns its input."""
         return _Aligned(self.align, meter_of(self.metric))
 
 
@@ -171,7 +171,7 @@ def _label_divergence(outputs: Tensor, teacher: Tensor, temperature: float) -> T
 
 
 def _difference(outputs: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Compares numbers; a temperature means nothing there."""
+    """Compares numbers; the temperature has no effect."""
     return functional.mse_loss(outputs, teacher)
 
 
@@ -180,7 +180,7 @@ def _metric(name: str) -> Metric:
 
 
 CLASSIFICATION = TaskType("classification", _classes, soft_divergence, cross_entropy, _metric("accuracy"), "accuracy")
-"""One class an input, or shares of classes."""
+"""One class per input, or shares of classes."""
 
 TASKS: Registry[TaskType] = Registry("task")
 TASKS.register("classification", CLASSIFICATION, "one class an input, or a share of every class")
@@ -237,7 +237,7 @@ def _function(given: Callable[[Tensor, Tensor], Tensor], kind: str) -> Callable[
 
 
 def infer_task(targets: Tensor) -> str:
-    """Tells the task by its targets.
+    """Infers the task from its targets.
 
     Whole numbers, one an input, are classes; one a pixel, a mask. Rows that add up to 1 are shares of classes; other
     rows of zeros and ones are labels. Everything else is numbers to be predicted.

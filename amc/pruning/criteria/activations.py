@@ -1,4 +1,4 @@
-"""Criteria that look at what layers read."""
+"""Criteria that look at the inputs of layers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ActiveShare:
 
 
 class Wanda:
-    """Weight times the norm of what it multiplies.
+    """Weight times the norm of its input.
 
     Sun et al., *A Simple and Effective Pruning Approach for Large Language Models* (arXiv:2306.11695), Eq. 1:
     `|W_ij| * ||X_j||_2`, compared among the weights of one output. For a convolution the norm is that of the input

@@ -35,7 +35,7 @@ class FilterCriterion(Protocol):
 
     @property
     def needs(self) -> Needs:
-        """Returns what it asks of the evidence beside weights: any of `ACTIVATIONS`, `GRAMS` and `GRADIENTS`."""
+        """Returns the evidence that it needs beside the weights: any of `ACTIVATIONS`, `GRAMS` and `GRADIENTS`."""
 
     def __call__(self, group: ChannelGroup, evidence: Evidence) -> Tensor:
         """Scores the channels of a group.
@@ -50,7 +50,7 @@ class FilterCriterion(Protocol):
             scores; what is drawn comes from `evidence.generator(group.name)`.
 
         Raises:
-            ConfigurationError: If the network has not what the criterion looks at.
+            ConfigurationError: If the network lacks what the criterion looks at.
         """
 
 
@@ -59,7 +59,7 @@ class WeightCriterion(Protocol):
 
     @property
     def needs(self) -> Needs:
-        """Returns what it asks of the evidence beside weights: any of `ACTIVATIONS`, `GRAMS` and `GRADIENTS`."""
+        """Returns the evidence that it needs beside the weights: any of `ACTIVATIONS`, `GRAMS` and `GRADIENTS`."""
 
     def __call__(self, layer: LayerSpec, evidence: Evidence) -> Tensor:
         """Scores the weights of a layer.
@@ -73,20 +73,20 @@ class WeightCriterion(Protocol):
             in memory stays. Otherwise as `FilterCriterion`.
 
         Raises:
-            ConfigurationError: If the network has not what the criterion looks at.
+            ConfigurationError: If the network lacks what the criterion looks at.
         """
 
 
 @runtime_checkable
 class ChoosesAgain(Protocol):
-    """A criterion for weights that the delivery asks again, layer by layer, on what the pruned network feeds it."""
+    """A criterion for weights that is applied again at delivery, layer by layer, to the pruned network's own inputs."""
 
     def on_equations(self, equations: NormalEquations, importance: Tensor) -> Tensor:
         """Scores the weights of a layer.
 
         Args:
             equations: The normal equations of the layer, from the pruned network's activations to the dense outputs.
-            importance: What a squared error of each output counts, `(O,)`.
+            importance: Weight of a squared error in each output, `(O,)`.
 
         Returns:
             A finite score for each weight, `(groups, O / groups, d)`; higher stays.
@@ -131,7 +131,7 @@ def removal_order(criterion: FilterCriterion, group: ChannelGroup, evidence: Evi
     """Returns the channels of a group in the order in which they go, lowest score first, int64 `(C,)`, on the CPU.
 
     Raises:
-        ConfigurationError: If the criterion returns something else than one finite score a channel.
+        ConfigurationError: If the criterion returns something else than one finite score per channel.
     """
     return channel_scores(criterion, group, evidence).cpu().argsort(stable=True)
 
@@ -140,7 +140,7 @@ def channel_scores(criterion: FilterCriterion, group: ChannelGroup, evidence: Ev
     """Returns the scores of a group's channels, `(C,)`.
 
     Raises:
-        ConfigurationError: If the criterion returns something else than one finite score a channel.
+        ConfigurationError: If the criterion returns something else than one finite score per channel.
     """
     return _checked(criterion(group, evidence), (group.channels,), f"channel of {group.name}", criterion)
 
@@ -149,7 +149,7 @@ def weight_scores(criterion: WeightCriterion, layer: LayerSpec, evidence: Eviden
     """Returns the scores of a layer's weights, in the weight's shape.
 
     Raises:
-        ConfigurationError: If the criterion returns something else than one finite score a weight.
+        ConfigurationError: If the criterion returns anything but one finite score per weight.
     """
     shape = tuple(evidence.tensors[layer.weight].shape)
     return _checked(criterion(layer, evidence), shape, f"weight of {layer.name}", criterion)

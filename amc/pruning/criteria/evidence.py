@@ -1,4 +1,4 @@
-"""What criteria may look at: the dense network's weights, and what the calibration split shows of it."""
+"""What criteria may look at: the dense network's weights, and its behaviour on the calibration split."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class EvidenceOptions:
 
 
 class Evidence:
-    """What is known of a dense network; each kind is gathered once, when it is first asked for.
+    """The evidence about a dense network; each kind is gathered once, when it is first needed.
 
     Gram matrices may not all fit into memory: groups, and layers, should be asked for in the order of the structure.
     """
@@ -131,7 +131,7 @@ class Evidence:
 
     @cached_property
     def sensitivities(self) -> Mapping[str, OutputSensitivity]:
-        """What errors in the outputs of layers do to the network's output, by layer; empty without images."""
+        """The effect of errors in layers' outputs on the network's output, by layer; empty without images."""
         names = [layer.name for layer in self.structure.layers]
         centred, seed = self._task.assigns_classes, self.options.sampling.seed
         return gather_sensitivities(self.model, names, self._batches, centred=centred, seed=seed)

@@ -43,7 +43,7 @@ def gather_gradients(
     minibatch: int,
     after_batch: Callable[[], object] = lambda: None,
 ) -> GradientStatistics:
-    """Runs the network forward and back over the calibration images; it keeps its modes, gradients and flags.
+    """Runs the network forward and backward over the calibration images; its modes, gradients and flags are kept.
 
     Args:
         model: The dense network, on the device of the batches.
@@ -76,7 +76,7 @@ def gather_gradients(
 
 @contextmanager
 def _differentiable(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Has all parameters require gradients for a while: frozen ones can be pruned too."""
+    """Makes all parameters require gradients temporarily: frozen ones can be pruned too."""
     frozen = [parameter for parameter in parameters if not parameter.requires_grad]
     try:
         for parameter in frozen:

@@ -16,7 +16,7 @@ class GramPasses:
     """Gathers the Gram matrices of sets of layers when they are asked for.
 
     Consecutive sets share a pass as long as their matrices fit into memory together, and are held until a set of
-    another pass is asked for: whoever asks for the sets in order has every layer gathered once.
+    another pass is asked for: if the sets are asked for in order, every layer is gathered once.
 
     Attributes:
         model: The dense network.
@@ -49,7 +49,7 @@ class GramPasses:
         """Returns the matrices of the layers of a set; layers that the network does not call as modules have none."""
         part = next(place for place, members in enumerate(self._parts) if index in members)
         if part != self._part:
-            self._held = {}  # let go before the next are gathered
+            self._held = {}  # released before the next are gathered
             layers = [layer for member in self._parts[part] for layer in self.sets[member]]
             self._held = gather_grams(self.model, layers, self.batches, self.sampling, self.after_batch)
             self._part = part

@@ -1,4 +1,4 @@
-"""How large what layers read is, and how often it is zero."""
+"""How large the inputs of layers are, and how often they are zero."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much the network's output changes with the outputs of each layer: what an error there counts."""
+"""How much the network's output changes with the outputs of each layer: the weight of an error there."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from amc.runtime.outputs import main_output
 _IMAGES, _VALUES = 500, 1 << 23
 """Inputs that are looked at, and their values in all: of large images few do, as each shows many places."""
 _AT_ONCE, _VALUES_AT_ONCE = 25, 1 << 19
-"""Inputs that run together, and their values: their activations are held for the way back."""
+"""Inputs that run together, and their values: their activations are held for the backward pass."""
 _DRAWS = 2
 
 
 @dataclass(frozen=True)
 class OutputSensitivity:
-    """What errors in the outputs of one layer do to the network's output.
+    """The effect of errors in one layer's outputs on the network's output.
 
     Attributes:
         importance: The expected squared change of the network's output by an error of mean square 1 in each output of
@@ -126,7 +126,7 @@ class _Watch:
                 self._gradients[name] = self._gradients.get(name, 0.0) + squares.sum(0) / _DRAWS
 
     def _as_rows(self, name: str, output: Tensor) -> Tensor:
-        """Lays an output out with one position a row, `(rows, O)`."""
+        """Lays an output out with one position per row, `(rows, O)`."""
         last = isinstance(self._modules[name], nn.Linear | nn.Embedding) or output.dim() < 3
         return (output if last else output.movedim(1, -1)).reshape(-1, output.shape[-1 if last else 1])
 

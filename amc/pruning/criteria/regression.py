@@ -49,7 +49,7 @@ class ThiNet:
     makes `sum_i (sum_{j in T} x_ij)^2` smallest, where `x_ij` is what channel j contributes to output i. A channel's
     score is its place in that order. Deviations: the sum runs over all output channels at the sampled positions, not
     over a draw of them; where several layers read the channels, their outputs count together, unscaled; the refit
-    afterwards has all weights of the readers free, not one factor a channel.
+    afterwards has all weights of the readers free, not one factor per channel.
     """
 
     needs: ClassVar[Needs] = frozenset({GRAMS})
@@ -61,7 +61,7 @@ class ThiNet:
 
 
 class LassoSelection:
-    """LASSO on one factor a channel: what stays longest as the penalty grows.
+    """LASSO on one factor per channel: what stays longest as the penalty grows.
 
     He et al., *Channel Pruning for Accelerating Very Deep Neural Networks* (arXiv:1707.06168), Eq. 2:
     `min_b 1/(2N) |Y - sum_i b_i X_i W_i^T|^2 + penalty * |b|_1`; its second step, least squares on what stays, is the
@@ -127,7 +127,7 @@ def lasso_scores(moments: Tensor) -> Tensor:
     Of channels that enter between two penalties of the path, those with the larger factors are taken to enter first.
     """
     largest = float(moments.sum(1).abs().max())
-    if largest == 0:  # nothing is contributed, so nothing is lost
+    if largest == 0:  # without contributions there is no loss
         return torch.zeros(len(moments), dtype=torch.float64)
     penalties = np.geomspace(largest, _SMALLEST * largest, _PATH)
     factors = np.abs(lasso_factors(moments, penalties))
@@ -140,7 +140,7 @@ def lasso_scores(moments: Tensor) -> Tensor:
 
 
 def lasso_factors(moments: Tensor, penalties: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Solves the LASSO on one factor a channel for a path of penalties.
+    """Solves the LASSO on one factor per channel for a path of penalties.
 
     Args:
         moments: Second moments A of the contributions, `(C, C)`: the objective is

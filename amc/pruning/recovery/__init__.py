@@ -1,1 +1,1 @@
-"""Recovery: what makes up for what was cut without a training step."""
+"""Recovery: makes up for a cut without training."""

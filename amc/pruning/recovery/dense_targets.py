@@ -1,4 +1,4 @@
-"""What the dense network computes where layers of the pruned network are refit: the targets of the reconstruction."""
+"""The targets of the reconstruction: the dense network's outputs where layers of the pruned network are refit."""
 
 from __future__ import annotations
 

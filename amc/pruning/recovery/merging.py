@@ -1,4 +1,4 @@
-"""Neuron merging: what reads a removed channel reads the most similar one that stays (Kim et al., 2020)."""
+"""Neuron merging: readers of a removed channel read the most similar one that stays (Kim et al., 2020)."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class NeuronMerging:
     the layers, are left as they are, and so are single weights.
 
     Attributes:
-        threshold: Smallest cosine; what is less alike is not merged (paper: 0.45 on LeNet, 0.1 on deeper networks).
-        mix: What the cosine counts beside the shift, 0 to 1 (paper: 0.85, or 0.8).
+        threshold: Smallest cosine; less similar channels are not merged (paper: 0.45 on LeNet, 0.1 on deeper networks).
+        mix: Weight of the cosine against the shift, 0 to 1 (paper: 0.85, or 0.8).
 
     Raises:
         ConfigurationError: If one is out of its range.
@@ -100,7 +100,7 @@ def lone_writer(
 
 
 def find_merges(dense: nn.Module, writer: LayerSpec, kept: Tensor, threshold: float, mix: float) -> list[Merge]:
-    """Finds what stands in for each removed channel of a layer.
+    """Finds the channel that stands in for each removed one of a layer.
 
     Args:
         dense: The dense network.
@@ -159,7 +159,7 @@ def _between_0_and_1(distances: Tensor) -> Tensor:
 
 
 def _add(model: nn.Module, dense: Tensor, cut: ReadCut, stays: dict[int, Tensor], merge: Merge) -> None:
-    """Adds what reads the removed channel to what reads the one that stands in for it."""
+    """Adds the weights that read the removed channel to those that read its stand-in."""
     weight = model.get_submodule(cut.layer).weight
     assert isinstance(weight, Tensor)
     rows = stays[0].to(dense.device) if 0 in stays else torch.arange(dense.shape[0], device=dense.device)

@@ -1,9 +1,9 @@
 """Batch norms of a candidate, re-estimated on a few calibration images before it is scored.
 
-What is cut early shifts what all later layers see, and the statistics of the dense network's batch norms no longer fit.
+An early cut shifts the inputs of all later layers, and the statistics of the dense network's batch norms no longer fit.
 The sequential reconstruction of the chosen policy makes up for that; a candidate that is scored without it looks worse
-than it is, and most of all where the cuts are spread unevenly. One pass over a few hundred images brings the ranking of
-candidates close to that of the delivered networks (Li et al., *EagleEye*, ECCV 2020, arXiv:2007.02491).
+than it is, most of all where the cuts are uneven. One pass over a few hundred images brings the ranking of candidates
+close to that of the delivered networks (Li et al., *EagleEye*, ECCV 2020, arXiv:2007.02491).
 """
 
 from __future__ import annotations

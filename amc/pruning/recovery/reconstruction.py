@@ -1,10 +1,10 @@
 """Sequential reconstruction of a pruned network.
 
 The layers are refit by least squares in the order of execution, each on what the pruned network, refit so far,
-feeds it, toward what the dense network computes there. Errors of earlier layers are thus made up for by later ones.
+feeds it, toward what the dense network computes there. Later layers thus make up for the errors of earlier ones.
 Where a layer's output enters a residual sum, its target is the dense network's sum less the pruned network's other
 summand, so that the layer makes up for the error of the whole stream. One forward pass of the pruned network over all
-calibration images does it all: each layer's weights are solved for just before the layer runs.
+calibration images suffices: each layer's weights are solved for just before the layer runs.
 """
 
 from __future__ import annotations

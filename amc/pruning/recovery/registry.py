@@ -1,4 +1,4 @@
-"""Recoveries by name: what makes up for the cut in the delivered network, without a training step.
+"""Recoveries by name: they make up for the cut in the delivered network, without training.
 
 One of your own is a callable with `refits_candidates`, registered by a name:
 
@@ -28,7 +28,7 @@ from amc.utils.registry import Registry
 
 @dataclass(frozen=True)
 class PrunedNetwork:
-    """What a recovery works on.
+    """The input of a recovery.
 
     Attributes:
         model: The pruned network in evaluation mode, with the weights of the search's tables; changed in place.

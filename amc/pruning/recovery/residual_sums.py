@@ -1,7 +1,7 @@
-"""Where the output of a layer goes straight into a sum, as at the end of a residual block.
+"""Sums that a layer's output enters directly, as at the end of a residual block.
 
-Sequential reconstruction fits such a layer so that the sum comes out right, not only its own summand. Which sums
-there are, the trace of the network has seen; in each pass they are found by the numbers of their operators.
+Sequential reconstruction fits such a layer so that the sum comes out right, not only its own summand. The trace of the
+network has found the sums; in each pass they are identified by the numbers of their operators.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from amc.structure.residual_sums import WHOLE_FUNCTIONS, OperatorCall, OperatorC
 
 
 def check_found(found: ResidualSum, holds: bool) -> None:
-    """Takes whether a sum was found in another pass.
+    """Accepts whether a sum was found in another pass.
 
     Raises:
         StructureError: If it was not.
@@ -39,7 +39,7 @@ def check_found(found: ResidualSum, holds: bool) -> None:
 
 
 class _FunctionWatch(TorchFunctionMode):
-    """Lets functions that count as one operator pass as one."""
+    """Counts certain functions as one operator."""
 
     def __init__(self, watch: OperatorWatch) -> None:
         super().__init__()
@@ -189,6 +189,6 @@ class Summands:
     def take(self, found: ResidualSum) -> Tensor:
         """Returns the other summand of a sum."""
         other = found.other
-        self._wanted[other] -= 1  # a summand is let go with its last use: held to the end, they would fill the memory
+        self._wanted[other] -= 1  # a summand is released after its last use: held to the end, they would fill memory
         self._taken[found.addition] = id(self._held[other])  # the network holds it until the addition
         return self._held[other] if self._wanted[other] else self._held.pop(other)

@@ -15,8 +15,8 @@ from amc.pruning.regression.row_moments import RowMoments
 class NormalEquations:
     """The least-squares problem of one layer, solved; a grouped convolution has one for each group.
 
-    Weights are laid out as rows, one an output, with the features in the order of `weight.flatten(1)`. What other
-    weights W cost is `(W - solution) gram (W - solution)^T` for each output, above what the solution costs.
+    Weights are laid out as rows, one an output, with the features in the order of `weight.flatten(1)`. Other weights W
+    cost `(W - solution) gram (W - solution)^T` more than the solution, for each output.
 
     Attributes:
         gram: Second moments of the features with the ridge, `(groups, d, d)`; centred where there is an intercept.
@@ -33,7 +33,7 @@ class NormalEquations:
     intercept: bool
 
     def error(self, weight: Tensor, importance: Tensor) -> float:
-        """Returns what weights `(groups, O / groups, d)` cost, above what the solution costs.
+        """Returns how much more weights `(groups, O / groups, d)` cost than the solution.
 
         Args:
             weight: The weights.

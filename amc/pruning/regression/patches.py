@@ -59,7 +59,7 @@ def sample_rows(total: int, limit: int, generator: torch.Generator) -> Tensor | 
 
 
 def output_rows(output: Tensor, module: Reader, rows: Tensor | None) -> Tensor:
-    """Lays out a layer's output one position a row.
+    """Lays out a layer's output one position per row.
 
     Args:
         output: Output of the layer, or anything of its shape: `(N, O, H, W)`, `(N, O, L)`, or `(..., O)` for a

@@ -1,4 +1,4 @@
-"""Second moments of what the readers of pruned channels read, from calibration images.
+"""Second moments of the inputs of layers that read pruned channels, from calibration images.
 
 The refit of a reader solves a least-squares problem whose target is the dense reader's own output, `Y = X W`, so the
 normal equations need nothing but `X^T X`: the cross term is `X^T X W`.
@@ -115,7 +115,7 @@ class _Sampler:
         assert isinstance(module, READER_TYPES)
         read = input_of(inputs, named)
         total = output.numel() // output.shape[-1 if isinstance(module, nn.Linear) else 1]
-        # Rounded up, so that a layer with one position an image still uses every image.
+        # Rounded up, so that a layer with one position per image still uses every image.
         share = -(-self._options.rows * len(read) // self._images)
         rows = sample_rows(total, share, self._generator)
         features = input_rows(read.float(), tuple(output.shape[2:]), module, rows)

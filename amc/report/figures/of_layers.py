@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def what_is_kept(
     sizes: Mapping[str, int], allocations: Mapping[str, Mapping[str, int]], flops: Mapping[str, int] | None = None
 ) -> Figure:
-    """Shows the share that every layer keeps, one line an agent, over the layers' shares of the FLOPs.
+    """Shows the share that every layer keeps, one line per agent, over the layers' shares of the FLOPs.
 
     Args:
         sizes: Units of each decision in the dense network, by name, in the order of execution.

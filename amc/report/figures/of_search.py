@@ -141,7 +141,7 @@ def shortened(name: str, most: int = 26) -> str:
 
 
 def height_for(layers: int) -> float:
-    """Returns the height of a figure with one row a layer, in inches."""
+    """Returns the height of a figure with one row per layer, in inches."""
     return min(max(3.0, 1.6 + 0.17 * layers), 7.5)
 
 

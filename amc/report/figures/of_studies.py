@@ -23,7 +23,7 @@ _MEASURES = {"pruned": "before fine-tuning", "finetuned": "after fine-tuning"}
 
 
 def trade_off(records: Sequence[Record], measure: str, dense: float | None = None) -> Figure | None:
-    """Shows test accuracy over budgets, one line an agent; None for fewer than two budgets.
+    """Shows test accuracy over budgets, one line per agent; None for fewer than two budgets.
 
     Args:
         records: The cells of a study, as `study.jsonl` has them, of one number of candidates.

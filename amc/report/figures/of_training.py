@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def fine_tuning(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure | None:
-    """Shows loss and accuracy by epoch, one line an agent; None where nothing was trained.
+    """Shows loss and accuracy by epoch, one line per agent; None where nothing was trained.
 
     Args:
         curves: Records of epochs, by who chose the allocation: `epoch`, `loss`, `accuracy` (search split, percent).
