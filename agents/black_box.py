@@ -65,7 +65,7 @@ class BlackBoxAgent(ABC):
 
         Raises:
             UnknownNameError: If there is no such agent.
-            ConfigurationError: If one is no heuristic.
+            ConfigurationError: If one is not a heuristic.
         """
         for name in names or ():
             heuristic(name, self.name)

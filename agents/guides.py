@@ -54,7 +54,7 @@ def heuristic(name: str, who: str) -> OneShot:
 
     Raises:
         UnknownNameError: If there is no such agent.
-        ConfigurationError: If an agent of that name is no heuristic.
+        ConfigurationError: If an agent of that name is not a heuristic.
     """
     from agents.heuristics.base import OneShot
     from agents.registry import AGENTS

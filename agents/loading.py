@@ -22,7 +22,7 @@ def load_agent(path: str | Path) -> LearningAgent:
     """Reads a trained agent; a search with it starts from what it has learnt.
 
     Raises:
-        CheckpointError: If the file cannot be read, or is no agent that this version knows.
+        CheckpointError: If the file cannot be read, or is not an agent that this version knows.
     """
     name = read_record(path)["format"]
     if name not in FORMATS.names():

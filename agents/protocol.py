@@ -111,7 +111,7 @@ def problem_of(env: AllocationEnv) -> PruningProblem:
     """Returns the problem that an environment walks through.
 
     Raises:
-        ConfigurationError: If the environment shows none, or is wrapped so that its actions are no pruning ratios.
+        ConfigurationError: If the environment shows none, or is wrapped so that its actions are not pruning ratios.
     """
     problem: PruningProblem | None = getattr(env.unwrapped, "problem", None)
     if problem is None:
@@ -161,7 +161,7 @@ def check_episodes(episodes: int) -> None:
     """Checks the number of episodes.
 
     Raises:
-        ConfigurationError: If it is no whole number, or less than 1.
+        ConfigurationError: If it is not a whole number, or less than 1.
     """
     convert(int, episodes, "episodes")
     if episodes < 1:

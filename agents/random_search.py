@@ -23,7 +23,7 @@ class RandomSearch(BlackBoxAgent):
                 what the others are measured against.
 
         Raises:
-            ConfigurationError: If `warm_start` names what is no heuristic.
+            ConfigurationError: If `warm_start` names an agent that is not a heuristic.
         """
         self.start_from(warm_start)
 

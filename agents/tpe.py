@@ -33,7 +33,7 @@ class Tpe(BlackBoxAgent):
                 an empty list for none.
 
         Raises:
-            ConfigurationError: If `warm_start` names what is no heuristic.
+            ConfigurationError: If `warm_start` names an agent that is not a heuristic.
         """
         self.start_from(warm_start)
         self.startup_trials, self.multivariate = startup_trials, multivariate

@@ -145,7 +145,7 @@ def is_budget_free(reward: Chosen | Reward) -> bool:
     """Returns whether a reward weighs accuracy against size by itself, so that it makes sense without a budget.
 
     Raises:
-        ConfigurationError: If it is no reward.
+        ConfigurationError: If it is not a reward.
     """
     return bool(getattr(as_reward(reward), "budget_free", False))
 
@@ -154,7 +154,7 @@ def paid(reward: Reward, outcome: Outcome) -> float:
     """Returns what a reward pays for an outcome.
 
     Raises:
-        ConfigurationError: If that is no number.
+        ConfigurationError: If that is not a number.
     """
     value = reward(outcome)
     try:
@@ -176,7 +176,7 @@ def resolve_reward(reward: Chosen | Reward, *, has_budget: bool) -> Reward:
 
     Raises:
         UnknownNameError: If no reward has the name.
-        ConfigurationError: If a reward chosen by name needs a budget and there is none, or it is no reward.
+        ConfigurationError: If a reward chosen by name needs a budget and there is none, or it is not a reward.
     """
     found = as_reward(reward)
     if isinstance(reward, str | Mapping) and not has_budget and not is_budget_free(found):

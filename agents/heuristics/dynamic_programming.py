@@ -31,7 +31,7 @@ class DynamicProgramming(OneShot):
     Paper: Frantar and Alistarh, 2022, arXiv:2201.13096, section 3.2, `min sum of e_l(s_l)` over the levels, subject to
     the sum of their costs. Deviations: the errors are the measured ones (see `Evaluator.errors`) with all coefficients
     1, where SPDY searches for coefficients of a prior; costs are rounded up to buckets, so that the budget holds; and
-    where costs are no sum over the decisions (channels), they are linearised around the best allocation so far.
+    where costs are not a sum over the decisions (channels), they are linearised around the best allocation so far.
     """
 
     name: ClassVar[str] = "dp"

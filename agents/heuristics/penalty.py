@@ -26,7 +26,7 @@ class Penalty(OneShot):
     name: ClassVar[str] = "penalty"
 
     def __init__(self, criterion: str = "auto", threshold: float = 0.0) -> None:
-        """Takes what tells a closed unit from an open one.
+        """Takes the rule that separates closed from open units.
 
         Args:
             criterion: What scores the units; auto is gates for channels, and magnitude for weights.

@@ -53,7 +53,7 @@ class ReferenceProcedure:
             rows: Positions sampled in every layer, over all calibration images; layers with fewer use all they have.
 
         Raises:
-            ConfigurationError: If the task is no filter pruning, or has no data.
+            ConfigurationError: If the task is not filter pruning, or has no data.
         """
         if task.problem.kind != "filter" or task.data is None:
             raise ConfigurationError("the reference procedure prunes filters on data; choose --pruning.family filter")

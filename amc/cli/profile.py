@@ -130,7 +130,7 @@ def run(options: jsonargparse.Namespace) -> None:
 
 
 def _check(options: jsonargparse.Namespace, engines: tuple[str, ...]) -> None:
-    """Refuses what is wrong before anything takes time."""
+    """Rejects what is wrong before anything takes time."""
     if options.engine not in engines:
         raise UnknownNameError("engine", options.engine, engines)
     for name in ("threads", "batch", "rounds"):

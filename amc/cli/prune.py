@@ -122,7 +122,7 @@ def _has_budget(options: jsonargparse.Namespace, config: RunConfig, policy: Path
 
 
 def _check_budget(budget: Budget | None, problem: PruningProblem, allocation: Allocation, file: Path) -> None:
-    """Refuses a policy that costs more than the budget.
+    """Rejects a policy that costs more than the budget.
 
     Raises:
         BudgetError: If it does.

@@ -71,7 +71,7 @@ def run(options: jsonargparse.Namespace) -> None:
 
 
 def _page(folder: Path) -> Page:
-    """Lays out the page of a folder."""
+    """Builds the page of a folder."""
     if (folder / STUDY).is_file():
         from amc.study.page import page_of_study
 

@@ -97,7 +97,7 @@ def input_of(options: jsonargparse.Namespace, name: str, given: str | None) -> P
 
 
 def check_options(folder: RunFolder, config: RunConfig, *, may_change: Collection[str] = ()) -> None:
-    """Refuses options that differ from those that a run was started with.
+    """Rejects options that differ from those that a run was started with.
 
     Args:
         folder: The run's folder.
@@ -118,7 +118,7 @@ def check_options(folder: RunFolder, config: RunConfig, *, may_change: Collectio
 
 
 def check_started_from(folder: Path, config: RunConfig | None = None) -> None:
-    """Refuses a run whose weights were replaced since it began: its policy and its network belong to the old ones.
+    """Rejects a run whose weights were replaced since it began: its policy and its network belong to the old ones.
 
     Args:
         folder: The folder of the run that a command reads.

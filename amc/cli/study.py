@@ -138,7 +138,7 @@ def _tabulate(options: jsonargparse.Namespace) -> None:
 
 
 def _check(options: jsonargparse.Namespace) -> None:
-    """Refuses options that no study can have."""
+    """Rejects options that no study can have."""
     if options.out is None:
         raise ConfigurationError("a study needs a folder: give --out DIR")
     if options.metric not in METRICS:

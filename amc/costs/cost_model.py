@@ -17,7 +17,7 @@ class CostTracker(Protocol):
         """Returns what the cost would be if decision `index` kept `width` units."""
 
     def set_width(self, index: int, width: int) -> None:
-        """Lets decision `index` keep `width` units."""
+        """Sets decision `index` to keep `width` units."""
 
 
 class CostModel(Protocol):

@@ -59,5 +59,5 @@ class FileTracker:
         return self._file.size(widths)
 
     def set_width(self, index: int, width: int) -> None:
-        """Lets decision `index` keep `width` units."""
+        """Sets decision `index` to keep `width` units."""
         self._widths[index] = width

@@ -109,7 +109,7 @@ def peak_memory_cost(network_of: NetworkOf, example: Any, sizes: Sequence[int]) 
         sizes: Units of every decision in the dense network.
 
     Raises:
-        StructureError: If the network runs other operators at other widths, or an axis is no function of them.
+        StructureError: If the network runs other operators at other widths, or an axis is not a function of them.
     """
     numbers = np.random.default_rng(0)
     drawn = [[int(numbers.integers(1, size + 1)) for size in sizes] for _ in range(len(sizes) + _SPARE)]
@@ -168,7 +168,7 @@ class PeakTracker:
         return max(part.cost_with(index, width) for part in self._parts)
 
     def set_width(self, index: int, width: int) -> None:
-        """Lets decision `index` keep `width` units."""
+        """Sets decision `index` to keep `width` units."""
         for part in self._parts:
             part.set_width(index, width)
 

@@ -93,7 +93,7 @@ class PolynomialTracker:
         return value
 
     def set_width(self, index: int, width: int) -> None:
-        """Lets decision `index` keep `width` units."""
+        """Sets decision `index` to keep `width` units."""
         self._cost = self.cost_with(index, width)
         change = width - self._widths[index]
         self._widths[index] = width

@@ -186,7 +186,7 @@ class _WeightFile(FileSize):
 
 
 def _may_be_packed(tensor: TensorSpec, shape: Sequence[int]) -> bool:
-    """Tells whether a file may hold a tensor as bits and values, if enough of it is zero."""
+    """Returns whether a file may hold a tensor as bits and values, if enough of it is zero."""
     has_fraction = "float" in tensor.dtype
     return is_weight(shape, has_fraction) and is_smaller_packed(prod(shape), 0, value_bytes(tensor.dtype))
 

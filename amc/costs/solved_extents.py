@@ -41,7 +41,7 @@ class ExtentSolver:
         self._known: dict[Column, Extent | None] = {}
 
     def extent(self, column: Column) -> Extent | None:
-        """Returns the extent that has these lengths, None if they are no affine function of the widths.
+        """Returns the extent that has these lengths, None if they are not an affine function of the widths.
 
         Where an engine pads channels to whole blocks, that of the channels themselves.
         """
@@ -64,7 +64,7 @@ class ExtentSolver:
 
 
 def _is_padded(column: Column, widths: Sequence[int]) -> bool:
-    """Tells whether lengths are widths that are rounded up to blocks."""
+    """Returns whether lengths are widths that are rounded up to blocks."""
     return any(
         all(length == -(-width // step) * step for length, width in zip(column, widths, strict=True))
         for step in _BLOCKS

@@ -100,7 +100,7 @@ class SteppedTracker:
         )
 
     def set_width(self, index: int, width: int) -> None:
-        """Lets decision `index` keep `width` units."""
+        """Sets decision `index` to keep `width` units."""
         for number, new in self._changed(index, width):
             self._total += new - self._parts[number]
             self._parts[number] = new

@@ -59,6 +59,6 @@ class TightestTracker:
         return max(scale * tracker.cost_with(index, width) for scale, tracker in self._parts)
 
     def set_width(self, index: int, width: int) -> None:
-        """Lets decision `index` keep `width` units."""
+        """Sets decision `index` to keep `width` units."""
         for _, tracker in self._parts:
             tracker.set_width(index, width)

@@ -36,7 +36,7 @@ class DataConfig:
         augment: Random changes in training, or auto for what fits the data.
         download: Whether a torchvision data set that is not at root may be downloaded.
         cache: Whether decoded images are kept in the user's cache folder.
-        task: What the network is trained to do; unset: told by the targets.
+        task: What the network is trained to do; unset: inferred from the targets.
         loss: What training minimises; unset: the task's own.
         metric: What search and report measure, higher is better; unset: the task's own.
 

@@ -43,7 +43,7 @@ def errors_of(profile: Profile, fitted: FittedLatency) -> dict[str, float]:
 
 
 def check_line(check: dict[str, float]) -> str:
-    """Words the errors of a model."""
+    """Describes the errors of a model."""
     line = (
         f"model checked on {check['networks']:.0f} unseen networks: mean absolute error {check['mape']:.1%}, bias "
         f"{check['bias']:+.1%}, rank correlation {check['rank_correlation']:.3f}"
@@ -54,7 +54,7 @@ def check_line(check: dict[str, float]) -> str:
 
 
 def refuse_unsure(check: dict[str, float], *, insist: bool) -> None:
-    """Refuses a model that is too far from what was measured, unless the user insists.
+    """Rejects a model that is too far from what was measured, unless the user insists.
 
     Raises:
         BudgetError: If its mean error is above 10%, or it was checked on fewer than 20 networks.

@@ -123,7 +123,7 @@ def _common_operators(networks: Sequence[Network]) -> list[list[Operator]]:
 
 
 def _varying(shapes: Sequence[Sequence[int]], solver: ExtentSolver) -> list[Column] | None:
-    """Returns the lengths of an operator's varying axes, each once; None if one is no function of the widths."""
+    """Returns the lengths of an operator's varying axes, each once; None if one is not a function of the widths."""
     if len({len(shape) for shape in shapes}) != 1:
         return None
     columns: list[Column] = list(dict.fromkeys(zip(*shapes, strict=True)))

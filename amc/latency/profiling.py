@@ -188,7 +188,7 @@ def prepare_folder(
 
 
 def slowed(profile: Profile) -> str | None:
-    """Words that a device became slower while it was measured; None if it did not."""
+    """Says that a device became slower while it was measured; None if it did not."""
     times = [network.dense[0] for network in profile.networks]
     third = max(1, len(times) // 3)
     before, after = sorted(times[:third])[third // 2], sorted(times[-third:])[third // 2]

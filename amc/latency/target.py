@@ -39,7 +39,7 @@ class LatencyTarget:
             insist: Whether a model that is far from what was measured will do.
 
         Raises:
-            ConfigurationError: If the file is no profile.
+            ConfigurationError: If the file is not a profile.
             BudgetError: If it is unfinished, or too far from what was measured.
         """
         profile = read_profile(path)

@@ -45,7 +45,7 @@ def _check_size(file: Path) -> None:
     """Rejects archives that unpack to more than their own size: `torch.save` compresses nothing.
 
     Raises:
-        OSError: If it cannot be read, or is no ordinary file.
+        OSError: If it cannot be read, or is not an ordinary file.
     """
     with opened(file) as content:
         if not zipfile.is_zipfile(content):

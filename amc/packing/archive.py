@@ -81,13 +81,13 @@ def read_archive(path: Path) -> Archive:
     """Reads a file that `write_archive` wrote.
 
     Raises:
-        OSError: If it cannot be read, or is no ordinary file.
+        OSError: If it cannot be read, or is not an ordinary file.
         DamagedFileError: If it is a file of another kind, or was changed.
     """
     content = read_bytes(path, _MOST_BYTES)
     start = len(_MAGIC) + hashlib.sha256().digest_size
     if not content.startswith(_MAGIC) or len(content) < start + _LENGTH.size:
-        raise DamagedFileError("it is no packed network")
+        raise DamagedFileError("it is not a packed network")
     if hashlib.sha256(content[start:]).digest() != content[len(_MAGIC) : start]:
         raise DamagedFileError("it is not as it was written")
     (length,) = _LENGTH.unpack_from(content, start)

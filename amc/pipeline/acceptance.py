@@ -162,7 +162,7 @@ def acceptance_record(found: Acceptance, check: Mapping[str, float]) -> dict[str
 
 
 def notes_of(found: Acceptance) -> Sequence[str]:
-    """Words what became of a budget in time."""
+    """Describes what became of a budget in time."""
     if found.note is not None:
         return (found.note,)
     assert found.measured is not None

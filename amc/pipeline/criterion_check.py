@@ -1,4 +1,4 @@
-"""Whether a criterion has what it needs, told before any work."""
+"""Checks before any work that a criterion has what it needs."""
 
 from __future__ import annotations
 

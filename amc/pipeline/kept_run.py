@@ -62,7 +62,7 @@ class KeptRun(FolderRecorder):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        """Lets go of the folder; an error on the way says how the run is carried on."""
+        """Releases the folder; an error on the way says how the run is carried on."""
         kept = f"{len(self._log.episodes)} episodes are kept in {self.path}; the same call carries on from there"
         if error is not None and self._log.episodes and hasattr(error, "add_note"):
             error.add_note(kept)
@@ -93,7 +93,7 @@ class KeptRun(FolderRecorder):
             raise RunFolderError(f"the folder of out must be one to write in: {error}") from error
 
     def _check(self) -> None:
-        """Refuses a folder that another call, or anything else, has made."""
+        """Rejects a folder that another call, or anything else, has made."""
         try:
             record = as_type(read_json(self.path / RUN), _Begun)
             command, begun = record.command, record.call

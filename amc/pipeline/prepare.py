@@ -153,7 +153,7 @@ def _memory_cost(model: nn.Module, example: Any, structure: ModelStructure, grou
 
 
 def _check_finite(data: DataRoles) -> None:
-    """Refuses inputs and targets with NaN or infinite values among those in memory: all figures would be NaN.
+    """Rejects inputs and targets with NaN or infinite values among those in memory: all figures would be NaN.
 
     Raises:
         DataError: If there are such images.

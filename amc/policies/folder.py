@@ -44,7 +44,7 @@ def open_training(path: Path, config: RunConfig, rules: Mapping[str, Any]) -> No
 
 
 def _check(file: Path, record: dict[str, Any]) -> None:
-    """Refuses other rules than those under which the folder was begun."""
+    """Rejects other rules than those under which the folder was begun."""
     try:
         old = as_type(read_yaml(file) or {}, dict[str, Any])
     except (OSError, ValueError) as error:

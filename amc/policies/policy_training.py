@@ -126,7 +126,7 @@ class PolicyTraining:
         return self._trainer.act(env)
 
     def _is_over(self) -> bool:
-        """Tells whether the last evaluations have brought nothing."""
+        """Returns whether the last evaluations have brought nothing."""
         means = [float(record["mean"]) for record in self._record.evaluations]
         patience = self._rules.patience
         return bool(patience) and len(means) > patience and max(means[-patience:]) <= max(means[:-patience])

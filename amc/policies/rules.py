@@ -73,9 +73,9 @@ class TrainingRules:
         return agent.config
 
     def is_due(self, episode: int) -> bool:
-        """Tells whether a checkpoint is due after a number of episodes; one is before every evaluation."""
+        """Returns whether a checkpoint is due after a number of episodes; one is before every evaluation."""
         return episode > 0 and (episode % self.checkpoint_every == 0 or self.is_evaluated(episode))
 
     def is_evaluated(self, episode: int) -> bool:
-        """Tells whether an evaluation is due after a number of episodes."""
+        """Returns whether an evaluation is due after a number of episodes."""
         return episode > 0 and (episode % self.evaluate_every == 0 or episode == self.episodes)

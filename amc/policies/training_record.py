@@ -50,7 +50,7 @@ class TrainingRecord:
             found = [(str(record["task"]), episode_from_record(record)) for record in self._episodes.records]
         except (AmcError, KeyError, TypeError, ValueError) as error:
             raise RunFolderError(
-                f"{self._folder / TRAINING} must hold the episodes of a training: {error!r}; put it right or aside"
+                f"{self._folder / TRAINING} must hold the episodes of a training: {error!r}; repair or move it away"
             ) from error
         return sorted(found, key=lambda pair: pair[1].episode)
 
@@ -66,7 +66,7 @@ class TrainingRecord:
         return sorted(self._evaluations.records, key=lambda record: int(record["episode"]))
 
     def is_evaluated(self, episode: int) -> bool:
-        """Tells whether there is an evaluation after a number of episodes."""
+        """Returns whether there is an evaluation after a number of episodes."""
         return any(record["episode"] == episode for record in self._evaluations.records)
 
     def add_evaluation(self, episode: int, rewards: Mapping[str, float], mean: float) -> None:

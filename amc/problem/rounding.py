@@ -44,7 +44,7 @@ def step_of(structure: ModelStructure, group: int, round_to: int | str) -> int:
 
 
 def _needs_blocks(layer: LayerSpec) -> bool:
-    """Tells whether a layer is slower with channels that are no whole blocks."""
+    """Returns whether a layer is slower with channels that are no whole blocks."""
     is_pointwise = layer.kind == "conv" and layer.kernel_size == (1, 1) and layer.input_size != (1, 1)
     return layer.kind == "depthwise" or is_pointwise
 

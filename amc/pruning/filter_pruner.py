@@ -66,7 +66,7 @@ class FilterPruner:
         for name, width in allocation.widths.items():
             index = self._indices.get(name)
             if index is None or index not in self.table.groups:
-                raise ConfigurationError(f"the allocation names {name!r}, which is no prunable group of this network")
+                raise ConfigurationError(f"the allocation names {name!r}, which is not a prunable group of the network")
             channels = self.structure.groups[index].channels
             if not 1 <= width <= channels:
                 raise ConfigurationError(f"group {name!r} has {channels} channels and cannot keep {width}")

@@ -61,7 +61,7 @@ class Unstructured:
 class NOfM:
     """Of every M consecutive inputs of an output, at one place of the kernel, N stay or all (Mishra, arXiv:2104.08378).
 
-    A layer whose inputs are no multiple of M stays dense. As pruned layers all keep the same share, what is left to
+    A layer whose inputs are not a multiple of M stays dense. As pruned layers all keep the same share, what is left to
     decide is which layers are pruned.
 
     Attributes:
@@ -90,7 +90,7 @@ class NOfM:
 class Blocks:
     """Blocks of neighbouring weights stay or go whole, by the sum of their scores.
 
-    A layer whose outputs or inputs are no multiple of the block's stays dense.
+    A layer whose outputs or inputs are not a multiple of the block's stays dense.
 
     Attributes:
         outputs: Outputs of a block.

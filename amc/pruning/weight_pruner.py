@@ -89,7 +89,7 @@ class WeightPruner:
         found = []
         for name, count in allocation.widths.items():
             if name not in self._layers:
-                raise ConfigurationError(f"the allocation names {name!r}, which is no layer of this network")
+                raise ConfigurationError(f"the allocation names {name!r}, which is not a layer of this network")
             table = self.table.layers[name]
             weights = table.weight.numel()
             if not 1 <= count <= weights:

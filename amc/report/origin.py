@@ -120,7 +120,7 @@ def digest_of(path: Path) -> str:
     """Returns the SHA-256 of a file.
 
     Raises:
-        OSError: If it cannot be read, or is no ordinary file.
+        OSError: If it cannot be read, or is not an ordinary file.
     """
     digest = hashlib.sha256()
     with opened(path) as file:

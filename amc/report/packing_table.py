@@ -34,7 +34,7 @@ def packing_table(report: PackReport) -> Table:
 
 
 def sizes_line(report: PackReport, sizes: Mapping[str, int | None]) -> str:
-    """Words the size of the file beside those of other files of the network.
+    """Describes the size of the file beside those of other files of the network.
 
     Args:
         report: What packing came to.
@@ -49,7 +49,7 @@ def sizes_line(report: PackReport, sizes: Mapping[str, int | None]) -> str:
 
 
 def accuracy_line(report: PackReport) -> str:
-    """Words what sharing the weights cost; empty where nothing was measured."""
+    """Describes what sharing the weights cost; empty where nothing was measured."""
     names = {"before": "as it was", "shared": "weights shared", "trained": "shared weights trained"}
     return ", ".join(f"{names[stage]} {value:.2f}" for stage, value in report.accuracy.items())
 

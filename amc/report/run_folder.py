@@ -133,7 +133,7 @@ def _names(path: Path) -> set[str]:
 
 
 def _check_digest(file: Path, text: str, origin: Origin | None) -> None:
-    """Refuses options that are not those that the run was started with: torn ones, too, may be valid YAML."""
+    """Rejects options that are not those that the run was started with: torn ones, too, may be valid YAML."""
     if origin is not None and origin.config_digest not in ("", digest_of_text(text)):
         remedy = "put the old one back, or start afresh with another --out"
         if not has_results(file.parent):

@@ -20,7 +20,7 @@ _KEEP_RATIOS = tuple(tenths / 10 for tenths in range(1, 11))
 
 
 def page_of_run(run: RunRecord) -> Page:
-    """Lays the report of a finished run out; what its folder does not hold is left out."""
+    """Builds the report of a finished run; what its folder does not hold is left out."""
     summary = run.summary
     sections = [
         Section("What was asked", paragraphs=_asked(run)),
@@ -195,7 +195,7 @@ def _repetition(run: RunRecord) -> Section:
 
 
 def _budget_words(summary: Summary) -> str:
-    """Words the budget: `"50.0% of the FLOPs"`."""
+    """Describes the budget: `"50.0% of the FLOPs"`."""
     shares = [
         f"{100 * limit / dense:.1f}% of the {_noun(name)}"
         for name, limit in (summary.budget or {}).items()
@@ -205,7 +205,7 @@ def _budget_words(summary: Summary) -> str:
 
 
 def _costs(costs: Mapping[str, float | None], dense: Mapping[str, float | None]) -> tuple[str, ...]:
-    """Words the costs of a network: each as a count, as a share, and as how many times smaller it is."""
+    """Describes the costs of a network: each as a count, as a share, and as how many times smaller it is."""
     cells: list[str] = []
     for name, whole in dense.items():
         cost = costs.get(name)

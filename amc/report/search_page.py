@@ -15,7 +15,7 @@ from amc.structure import Allocation
 def page_of_search(
     model: str, agent: str, problem: PruningProblem, episodes: Sequence[EpisodeResult], best: Allocation
 ) -> Page:
-    """Lays the report of a search out.
+    """Builds the report of a search.
 
     Args:
         model: Name of the dense network.

@@ -75,7 +75,7 @@ def read_standing(folder: Path) -> Standing:
 
 
 def shown(standing: Standing) -> RenderableType:
-    """Lays out where a run stands, for a terminal."""
+    """Formats the state of a run, for a terminal."""
     total = "" if standing.wanted is None else f" of {standing.wanted}"
     state = "has ended" if standing.has_ended else f"works: {standing.holder}" if standing.holder else "is not running"
     unit = "searches" if standing.command == "study" else "candidates"

@@ -79,7 +79,7 @@ def as_inputs(data: Any) -> Tensor | Inputs:
 
 
 def _joined(batches: list[Tensor | Inputs]) -> Tensor | Inputs:
-    """Puts batches together."""
+    """Concatenates batches."""
     if not batches:
         raise DataError("the calibration inputs must hold at least one batch; there is none")
     tensors = [batch for batch in batches if isinstance(batch, Tensor)]

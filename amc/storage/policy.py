@@ -37,7 +37,7 @@ class StoredPolicy:
     Attributes:
         file: The file.
         allocation: What each decision keeps.
-        pruning_ratios: The fraction removed by decision, where the file tells it beside the widths.
+        pruning_ratios: The fraction removed by decision, if the file has it beside the widths.
     """
 
     file: Path
@@ -60,9 +60,9 @@ def read_policy(path: str | os.PathLike[str]) -> StoredPolicy:
     except OSError as error:
         raise ConfigurationError(f"the policy must be a readable file: {error}") from error
     except ConfigurationError as error:
-        raise ConfigurationError(f"{path} is no policy: {error}; {_REMEDY}") from error
+        raise ConfigurationError(f"{path} is not a policy: {error}; {_REMEDY}") from error
     except KeyError as error:
-        raise ConfigurationError(f"{path} is no policy; {_REMEDY}") from error
+        raise ConfigurationError(f"{path} is not a policy; {_REMEDY}") from error
     except ValueError as error:
-        raise ConfigurationError(f"{path} is no policy: {error}; {_REMEDY}") from error
+        raise ConfigurationError(f"{path} is not a policy: {error}; {_REMEDY}") from error
     return StoredPolicy(file, allocation, ratios)

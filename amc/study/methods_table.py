@@ -105,9 +105,7 @@ def _records_of(file: Path) -> list[dict[str, Any]]:
         for record in records:
             as_type(record, StudyRecord)
     except (OSError, ValueError) as error:
-        raise RunFolderError(
-            f"{file} must hold the cells of a study: {error}; put it right, or leave it out"
-        ) from error
+        raise RunFolderError(f"{file} must hold the cells of a study: {error}; repair it, or leave it out") from error
     return records
 
 

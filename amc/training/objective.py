@@ -163,7 +163,7 @@ class Objective:
         return [term.state() for term in self.terms]
 
     def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Takes what `state` returned."""
+        """Restores what `state` returned."""
         for term, state in zip(self.terms, states, strict=True):
             term.restore(state)
 

@@ -46,7 +46,7 @@ class SharedWeights(Term):
             weight.copy_(moved[members].reshape(weight.shape))
 
     def detach(self) -> None:
-        """Lets go of the weights."""
+        """Releases the weights."""
         self._weights, self._members, self._centroids = {}, {}, {}
 
     def state(self) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class SharedWeights(Term):
         return {"centroids": dict(self._centroids), "members": dict(self._members)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Takes what `state` returned."""
+        """Restores what `state` returned."""
         for name, weight in self._weights.items():
             self._centroids[name] = state["centroids"][name].to(weight.device).clone()
             self._members[name] = state["members"][name].to(weight.device).clone()

@@ -85,4 +85,4 @@ class Term:
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Takes what `state` returned."""
+        """Restores what `state` returned."""

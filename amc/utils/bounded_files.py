@@ -21,13 +21,13 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     """Opens an ordinary file for reading; pipes and devices, which may never end, are not read.
 
     Raises:
-        OSError: If it cannot be opened, or is no ordinary file.
+        OSError: If it cannot be opened, or is not an ordinary file.
     """
     # Without waiting for a writer, where the path is a pipe.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(f"{path} is no ordinary file")
+            raise OSError(f"{path} is not an ordinary file")
         yield file
 
 
@@ -35,7 +35,7 @@ def read_bytes(path: Path, most: int) -> bytes:
     """Reads a file, up to a number of bytes.
 
     Raises:
-        OSError: If it cannot be read, or is no ordinary file.
+        OSError: If it cannot be read, or is not an ordinary file.
         DamagedFileError: If it is larger.
     """
     with opened(path) as file:
@@ -49,7 +49,7 @@ def read_text(path: Path, most: int) -> str:
     """Reads a text in UTF-8, up to a number of bytes.
 
     Raises:
-        OSError: If it cannot be read, or is no ordinary file.
+        OSError: If it cannot be read, or is not an ordinary file.
         DamagedFileError: If it is larger, or not in UTF-8.
     """
     try:

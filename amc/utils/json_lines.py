@@ -65,7 +65,7 @@ def read_lines(path: Path) -> Reading:
     found = [_opened(text, is_sealed) for text in texts]
     records = [record for record in found if record is not None]
     if not records and (lines or rest.strip(b"\0")[:1] not in (b"", b"{")):
-        raise RunFolderError(f"{path} must hold one JSON record a line, and holds none; put it right or aside")
+        raise RunFolderError(f"{path} must hold one JSON record per line, and holds none; repair or move it away")
     damaged = tuple(number for number, record in enumerate(found, start=1) if record is None)
     return Reading(records, len(lines), damaged, bool(rest), is_sealed)
 
@@ -77,9 +77,9 @@ def _content(path: Path) -> bytes:
     except FileNotFoundError:
         return b""
     except ValueError as error:
-        raise RunFolderError(f"{error}; put it right or aside") from error
+        raise RunFolderError(f"{error}; repair or move it away") from error
     if content.count(b"\n") > _MOST_LINES:
-        raise RunFolderError(f"{path} must have at most {_MOST_LINES:,} lines, and has more; put it right or aside")
+        raise RunFolderError(f"{path} must have at most {_MOST_LINES:,} lines, and has more; repair or move it away")
     return content
 
 
@@ -138,7 +138,7 @@ class Lines:
             for record in reading.records if kind is not None else ():
                 as_type(record, cast(type, kind))
         except (OSError, ValueError) as error:
-            raise RunFolderError(f"{path} must hold what was written there: {error}; put it right or aside") from error
+            raise RunFolderError(f"{path} must hold what was written there: {error}; repair or move it away") from error
         self.records = reading.records if not identity else distinct(reading.records, self._key)
         mend(path, reading, self.records, "the others are measured again")
         self._appender = Appender(path)

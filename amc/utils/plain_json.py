@@ -22,7 +22,7 @@ def read_json(path: Path, most: int = MOST_BYTES) -> Any:
     """Reads a JSON file; see `parse_json`.
 
     Raises:
-        OSError: If it cannot be read, or is no ordinary file.
+        OSError: If it cannot be read, or is not an ordinary file.
         DamagedFileError: If it is too large, not in UTF-8, or no plain JSON.
     """
     return parse_json(read_text(path, most))
@@ -41,7 +41,7 @@ def parse_json(text: str) -> Any:
     except RecursionError as error:
         raise DamagedFileError("JSON must not be nested so deeply") from error
     except json.JSONDecodeError as error:
-        raise DamagedFileError(f"it is no JSON: {error}") from error
+        raise DamagedFileError(f"it is not JSON: {error}") from error
     check_depth(value)
     _check_characters(text, value)
     return value

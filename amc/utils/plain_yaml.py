@@ -49,7 +49,7 @@ def read_yaml(path: Path) -> Any:
     """Reads a YAML file; see `parse_yaml`.
 
     Raises:
-        OSError: If it cannot be read, or is no ordinary file.
+        OSError: If it cannot be read, or is not an ordinary file.
         DamagedFileError: If it is too large, not in UTF-8, or no plain YAML.
     """
     return parse_yaml(read_text(path, MOST_BYTES))
@@ -59,13 +59,13 @@ def parse_yaml(text: str) -> Any:
     """Reads YAML of plain values.
 
     Raises:
-        DamagedFileError: If it is no YAML, has aliases or a name twice, or is nested deeper than 32.
+        DamagedFileError: If it is not YAML, has aliases or a name twice, or is nested deeper than 32.
     """
     try:
         return yaml.load(text, _PlainLoader)
     except DamagedFileError:
         raise
     except yaml.YAMLError as error:
-        raise DamagedFileError(f"it is no valid YAML: {error}") from error
+        raise DamagedFileError(f"it is not valid YAML: {error}") from error
     except Exception as error:  # PyYAML meets tags on values that do not fit them with errors of any kind
-        raise DamagedFileError(f"it is no plain YAML: {error}") from error
+        raise DamagedFileError(f"it is not plain YAML: {error}") from error

@@ -114,7 +114,7 @@ def test_values_out_of_range_are_refused(learnt, reuse, name, value, expected):
 def test_pipes_and_devices_are_no_agents(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for name in (str(tmp_path / "pipe"), "/dev/zero"):
-        with pytest.raises(CheckpointError, match="no ordinary file"):
+        with pytest.raises(CheckpointError, match="not an ordinary file"):
             DDPGAgent.load(name)
 
 

@@ -98,7 +98,7 @@ def edited_policy(searched, folder, *, ratios=True, **widths):
 def test_widths_that_are_no_whole_numbers_are_refused(searched, tmp_path, width, shown, error_of):
     policy = edited_policy(searched, tmp_path / "edited", **{"layer1.0.conv1": width})
     line = error_of(["prune", "--policy", policy, "--out", str(tmp_path / "pruned")])
-    assert f"policy.json is no policy: the width of layer1.0.conv1 must be a whole number, not {shown}" in line
+    assert f"policy.json is not a policy: the width of layer1.0.conv1 must be a whole number, not {shown}" in line
 
 
 def test_a_policy_above_the_budget_of_its_run_is_refused(searched, tmp_path, error_of):

@@ -174,7 +174,7 @@ def changed(name, value):
     ("change", "message"),
     [
         (lambda old: b"{}", "must be of format 1"),
-        (lambda old: b"[", "no JSON"),
+        (lambda old: b"[", "not JSON"),
         (lambda old: old.replace(b'"architecture"', b'"architectura"'), "architecture"),
         (changed("shape", [10, 10**11]), "size mismatch|must"),
         (changed("shape", [3]), "size mismatch"),

@@ -188,5 +188,5 @@ def test_pipes_and_devices_are_no_images(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "zero.png").symlink_to("/dev/zero")
     for name in ("pipe.png", "zero.png"):
-        with pytest.raises(DataError, match="no ordinary file"):
+        with pytest.raises(DataError, match="not an ordinary file"):
             decode_image(tmp_path / name, None)

@@ -248,5 +248,5 @@ def test_too_few_allocations_are_refused(make_problem):
 
 def test_a_file_that_is_no_study_is_refused(tmp_path):
     (tmp_path / "study.jsonl").write_text("hello\n")
-    with pytest.raises(RunFolderError, match="one JSON record a line"):
+    with pytest.raises(RunFolderError, match="one JSON record per line"):
         Lines(Path(tmp_path / "study.jsonl"), ("agent",))

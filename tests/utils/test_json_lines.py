@@ -85,7 +85,7 @@ def test_lines_of_an_earlier_version_are_taken_as_they_are_and_sealed(tmp_path):
 @pytest.mark.parametrize("content", ["hello\n", "hello", "[1]\n[2]\n", "a: 1\nb: 2\n"])
 def test_another_kind_of_file_is_refused_and_left_alone(tmp_path, content):
     file = write(tmp_path / "notes", [content])
-    with pytest.raises(RunFolderError, match="must hold one JSON record a line, and holds none"):
+    with pytest.raises(RunFolderError, match="must hold one JSON record per line, and holds none"):
         Lines(file)
     assert file.read_text() == content
 

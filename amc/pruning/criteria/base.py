@@ -131,7 +131,7 @@ def removal_order(criterion: FilterCriterion, group: ChannelGroup, evidence: Evi
     """Returns the channels of a group in the order in which they go, lowest score first, int64 `(C,)`, on the CPU.
 
     Raises:
-        ConfigurationError: If the criterion returns something else than one finite score per channel.
+        ConfigurationError: If the criterion returns anything but one finite score per channel.
     """
     return channel_scores(criterion, group, evidence).cpu().argsort(stable=True)
 
@@ -140,7 +140,7 @@ def channel_scores(criterion: FilterCriterion, group: ChannelGroup, evidence: Ev
     """Returns the scores of a group's channels, `(C,)`.
 
     Raises:
-        ConfigurationError: If the criterion returns something else than one finite score per channel.
+        ConfigurationError: If the criterion returns anything but one finite score per channel.
     """
     return _checked(criterion(group, evidence), (group.channels,), f"channel of {group.name}", criterion)
 

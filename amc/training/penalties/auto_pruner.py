@@ -151,7 +151,7 @@ class AutoPruner(Term):
 
     @torch.no_grad()
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Takes what `state` returned."""
+        """Restores what `state` returned."""
         assert self._optimizer is not None
         for name, coder in self._coders.items():
             coder.weight.copy_(state["coders"][name])

@@ -51,7 +51,7 @@ class L1Decay(Term):
         return weight.abs().sum()
 
     def detach(self) -> None:
-        """Lets go of the weights."""
+        """Releases the weights."""
         self._weights = []
 
 

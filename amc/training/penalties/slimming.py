@@ -56,5 +56,5 @@ class BatchNormL1(Term):
         return self.strength * total.float()
 
     def detach(self) -> None:
-        """Lets go of the scales."""
+        """Releases the scales."""
         self._scales = []
