@@ -31,7 +31,7 @@ from amc.training import fine_tune, train_model
 from amc.training.defaults import fitted, with_epochs
 from amc.training.objective import AfterStep
 from amc.training.records import TrainingResult
-from amc.training.reinitialise import reinitialise
+from amc.training.reinitialise import reinitialise, shuffled
 from amc.utils.noted import noting_warnings
 from amc.utils.options import create, file_stem
 
@@ -79,7 +79,7 @@ def plan_rounds(task: Task, share: float) -> tuple[Round, ...]:
         )
     if task.data is None and any(step.retrain for step in rounds):
         raise ConfigurationError(f"the schedule {task.schedule!r} trains networks and needs data; give data")
-    if task.initial is None and any(step.rewind in ("init", "early") for step in rounds):
+    if task.initial is None and any(step.rewind in ("init", "early", "redrawn") for step in rounds):
         raise ConfigurationError(
             f"the schedule {task.schedule!r} rewinds to the weights before training, which are known only of a network "
             "that is trained first: set train_first, and leave weights out, or choose the schedule 'lr_rewinding'"
@@ -216,7 +216,8 @@ def _rewound(task: Task, step: Round, pruned: nn.Module, kept: Mapping[int, Tens
         return network
     assert task.initial is not None
     network = copy.deepcopy(task.model)
-    network.load_state_dict(dict(task.initial))
+    first = shuffled(task.initial, task.seed + 1 + number) if step.rewind == "redrawn" else task.initial
+    network.load_state_dict(dict(first))
     if step.rewind == "early":
         assert task.data is not None
         config = replace(task.train, epochs=step.early, keep="last")

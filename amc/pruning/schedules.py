@@ -12,9 +12,9 @@ from typing import Literal, Protocol, TypeAlias
 from amc.errors import ConfigurationError
 from amc.utils.registry import Registry
 
-Rewind: TypeAlias = Literal["none", "init", "early", "random"]
+Rewind: TypeAlias = Literal["none", "init", "early", "redrawn", "random"]
 """What the weights that stay become before they are trained: as they are, those before any training, those after the
-first epochs of training, or drawn at random."""
+first epochs of training, those before any training in another order in each tensor, or drawn at random."""
 
 
 @dataclass(frozen=True)
@@ -155,8 +155,8 @@ class Ticket:
     Attributes:
         count: How many rounds.
         rewind: What stays is reset to: init, the weights before training; early, those after the first epochs
-            (arXiv:1903.01611); random, the paper's control: as init, but new weights in the last round, so that the
-            ticket is the same and not what it starts from.
+            (arXiv:1903.01611); random, the paper's control: as init, but in the last round each layer's first weights
+            are shuffled, so that the ticket is the same, and so is the distribution of what it starts from.
         epoch: For early, after how many epochs, at least 1.
     """
 
@@ -180,12 +180,13 @@ class Ticket:
             raise ConfigurationError(
                 f"ticket: epoch must be before the end of the training of {goal.train} epochs, not {self.epoch}"
             )
-        earlier = "init" if self.rewind == "random" else self.rewind
+        last: Rewind = "redrawn" if self.rewind == "random" else self.rewind
+        earlier: Rewind = "init" if self.rewind == "random" else self.rewind
         return tuple(
             Round(
                 budget,
                 goal.train,
-                self.rewind if number == self.count else earlier,
+                last if number == self.count else earlier,
                 recovery="none",
                 retrain=True,
                 early=self.epoch,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,7 +176,15 @@ def _cells(name: str, metric: str, budget: float, row: _Row) -> tuple[str, ...]:
     seeds = max(len(row.own), len(row.refit))
     figures = [cell for found in (row.own, row.refit) for cell in _before_and_after(found)]
     kept = f"{share_or_count(budget)} {metric}"
-    return name, row.paper, row.needs, kept, str(seeds), mean_with_interval(seconds, 0) if seconds else "-", *figures
+    return (
+        name,
+        row.paper,
+        row.needs,
+        kept,
+        str(seeds),
+        f"{statistics.fmean(seconds):.0f}" if seconds else "-",
+        *figures,
+    )
 
 
 def _before_and_after(found: Sequence[Mapping[str, Any]]) -> tuple[str, str]:

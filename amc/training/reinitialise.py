@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
 
 from amc.errors import ModelError
 from amc.utils.random_state import isolated_random_state
@@ -28,3 +31,18 @@ def reinitialise(model: nn.Module, seed: int) -> None:
                     f"the module {name or type(model).__name__!r} has weights and no reset_parameters, so that it "
                     "cannot be trained from new weights; give it one, or choose another schedule"
                 )
+
+
+def shuffled(weights: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
+    """Returns weights in another order within each tensor of two dimensions or more: others of the same distribution.
+
+    Args:
+        weights: Tensors by name, those before any training.
+        seed: Seed of the order.
+    """
+    generator, found = torch.Generator().manual_seed(seed), dict(weights)
+    for name, tensor in weights.items():
+        if tensor.dim() > 1 and tensor.is_floating_point():
+            order = torch.randperm(tensor.numel(), generator=generator).to(tensor.device)
+            found[name] = tensor.flatten()[order].reshape(tensor.shape)
+    return found

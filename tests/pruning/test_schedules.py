@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from amc.errors import ConfigurationError
 from amc.pruning.schedules import SCHEDULES, Goal, geometric, gradual_share, shared
+from amc.training.reinitialise import shuffled
 from amc.utils.options import create
 
 
@@ -76,6 +80,23 @@ def test_a_rewound_learning_rate_plays_the_end_of_the_training_again():
         (0.5, 14, 6, 20, True),
         (0.25, 14, 6, 20, True),
     ]
+
+
+def test_the_control_of_a_ticket_differs_in_what_its_last_round_starts_from_alone():
+    goal = Goal(0.1, 0, 20)
+    ticket, control = (create(SCHEDULES, f"ticket:count=3{more}").rounds(goal) for more in ("", ";rewind=random"))
+    assert control[:2] == ticket[:2]
+    assert (ticket[2].rewind, control[2].rewind) == ("init", "redrawn")
+    assert replace(control[2], rewind="init") == ticket[2]
+
+
+def test_shuffled_weights_are_the_same_values_elsewhere():
+    weights = {"w": torch.arange(24.0).reshape(2, 3, 4), "b": torch.arange(5.0)}
+    found, again = shuffled(weights, 1), shuffled(weights, 1)
+    assert torch.equal(found["b"], weights["b"])
+    assert not torch.equal(found["w"], weights["w"])
+    assert torch.equal(found["w"].flatten().sort().values, torch.arange(24.0))
+    assert torch.equal(found["w"], again["w"])
 
 
 @pytest.mark.parametrize(("budget", "epochs"), [(1 / 1.6, 256), (0.2, 320)])
