@@ -250,7 +250,7 @@ def test_a_configuration_file_names_no_other_and_does_not_consent(here, option, 
     check_untouched(here)
 
 
-@pytest.mark.parametrize("extra", [{"trust": True}, {"out": "elsewhere"}, {"policy": "elsewhere"}])
+@pytest.mark.parametrize("extra", [{"trust": True}, {"out": "elsewhere"}, {"transfer": "elsewhere"}])
 def test_options_in_a_runs_folder_are_those_of_a_run(here, extra, capsys):
     (here / "run" / "config.yaml").write_text(yaml.safe_dump(extra))
     assert main(["prune", "run"]) == 2

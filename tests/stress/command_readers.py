@@ -25,6 +25,7 @@ _SMALL = (
 )  # fmt: skip
 _SEARCH = ("search", *_SMALL, "--agent", "random", "--episodes", "2")
 _COMPRESS = ("compress", *_SMALL, "--agent", "uniform", "--compare", "[]", "--finetune.epochs", "0")
+_COMPARED = ("compress", *_SMALL, "--agent", "uniform", "--compare", "erk", "--finetune.epochs", "0")
 
 
 def run(words: Sequence[str]) -> None:
@@ -89,7 +90,8 @@ COMMAND_READERS = (
     _reader("amc evaluate: config.yaml", _COMPRESS, "config.yaml", mutations.mutate_yaml, "evaluate", "{}/run"),
     _reader("amc prune: policy.json", _SEARCH, "policy.json", mutations.mutate_json, *_PRUNE),
     _reader("amc search --resume: episodes.jsonl", _SEARCH, "episodes.jsonl", mutations.mutate_lines, *_RESUME),
-    _reader("amc search --resume: progress.json", _SEARCH, "progress.json", mutations.mutate_json, *_RESUME),
+    _reader("amc compress --resume: progress.json", _COMPARED, "progress.json", mutations.mutate_json,
+            "compress", "--resume", "--out", "{}/run"),
     _reader("amc search --resume: run.json", _SEARCH, "run.json", mutations.mutate_json, *_RESUME),
     Reader("amc search --config", _options, mutations.mutate_yaml,
            _command("search", "--config", "{}/options.yaml", "--out", "{}/run")),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).parent))
 
 from agent_readers import AGENT_READERS
+from command_readers import COMMAND_READERS
 from readers import READERS, fresh
 
 from amc.errors import AmcError
@@ -62,3 +63,20 @@ def test_ten_thousand_mutants_of_each_reader():
     script = Path(__file__).with_name("fuzz.py")
     found = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout + found.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reader", COMMAND_READERS, ids=lambda reader: reader.name)
+def test_commands_read_real_files_and_refuse_the_rest(reader, tmp_path):
+    (tmp_path / "corpus").mkdir()
+    file = reader.prepare(tmp_path / "corpus").relative_to(tmp_path / "corpus")
+    fresh(tmp_path / "corpus", tmp_path / "real")
+    reader.read(tmp_path / "real")
+    for seed in range(3):
+        place = tmp_path / str(seed)
+        fresh(tmp_path / "corpus", place)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            reader.mutate(place / file, random.Random(seed))
+            with suppress(AmcError):
+                reader.read(place)
