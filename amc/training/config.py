@@ -20,7 +20,7 @@ class FineTuneConfig:
 
     Attributes:
         epochs: Passes over the training images; 0 leaves the network as it is; unset: 10, and below 1,000 images as
-            many, up to 25, as make 300 steps.
+            many, up to 25, as make 120 steps.
         learning_rate: The peak of the schedule; unset: by the number of images, 0.05 at most (training: 0.1).
         schedule: How the learning rate changes.
         warmup: Share of all steps in which the learning rate rises, from a 25th of the peak.

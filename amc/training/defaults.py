@@ -22,7 +22,7 @@ ConfigT = TypeVar("ConfigT", bound=FineTuneConfig)
 _STEPS = 8
 """Steps that an epoch should have at least."""
 _SMALLEST, _LARGEST = 16, 128
-_EPOCHS, _MOST_EPOCHS, _WANTED_STEPS, _FEW = 10, 25, 300, 1000
+_EPOCHS, _MOST_EPOCHS, _WANTED_STEPS, _FEW = 10, 25, 120, 1000
 """Epochs of fine-tuning; below that many images there are more, for the wanted steps."""
 _ENOUGH = 5000
 """Images from which fine-tuning takes the full learning rate; below it goes with the root of their number."""
