@@ -121,7 +121,8 @@ def _say_how_sure(task: Task, recorder: Recorder) -> None:
         return
     images = len(task.data.search)
     if images < _FEW:
-        recorder.say(f"the search split has {images} images: a reward moves in steps of {1 / images:.3f}")
+        count = "1 image" if images == 1 else f"{images} images"
+        recorder.say(f"the search split has {count}: a reward moves in steps of {1 / images:.3f}")
 
 
 def _say_widths(task: Task, recorder: Recorder) -> None:

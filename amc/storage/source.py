@@ -113,6 +113,9 @@ class ModelSource:
         if not self.needs_trust:
             self._check_options()
             return create_model(self.reference, **self.options)
+        if self.kind == "class" and self.reference.startswith("torch.nn."):
+            name = self.reference.rpartition(":")[2]
+            raise ModelError(f"the network is of the class {name}, which says nothing of its layers; {_REMEDY}")
         if not trust:
             raise ConsentError(
                 f"the file names code of its own, {self.reference!r}, which is not run unless you ask for it: "

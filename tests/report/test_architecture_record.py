@@ -72,6 +72,16 @@ def test_a_loaded_network_that_is_not_cut_further_keeps_its_record(saved):
     assert (record["tensors"], record["source"]) == (written["tensors"], written["source"])
 
 
+@pytest.mark.parametrize("trust", [False, True])
+def test_a_sequential_is_asked_for(saved, trust):
+    folder, _ = saved
+    source = {"kind": "class", "reference": "torch.nn.modules.container:Sequential", "options": {}}
+    edit(folder, source=source)
+    with pytest.raises(ModelError, match=r"class Sequential, which says nothing of its layers; pass the dense network"):
+        amc.load(folder, trust=trust)
+    assert amc.load(folder, Needy(8))[0].out_channels == 4
+
+
 def edit(folder, **values):
     file = folder / "architecture.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
