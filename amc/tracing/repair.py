@@ -26,8 +26,9 @@ Remembered = Mapping[tuple[str, str], tuple[ModuleAttribute, ...]]
 """Attributes that may follow a group's width, by the module's and the attribute's name without numbers: repeated blocks
 have theirs under one key."""
 
-TRIES, TRIES_OF_LARGE = 24, 10
-"""Most sets of attributes to try for a group; in large networks every try takes seconds."""
+TRIES, TRIES_OF_LARGE, TRIES_WITH_CLAIMS = 24, 10, 8
+"""Most sets of attributes to try for a group, the last ones with claimed widths; in large networks every try takes
+seconds."""
 
 
 def remembered(model: nn.Module, structure: ModelStructure, index: int) -> Remembered:

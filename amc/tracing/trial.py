@@ -19,7 +19,7 @@ from amc.structure.model_structure import ModelStructure, ModuleAttribute
 from amc.structure.slicing import Kept, attribute_name, attribute_values, set_attributes, sliced, widths_of
 from amc.structure.substitution import Substitute, Users, is_large, substituted
 from amc.tracing.plain_norms import PlainNorms
-from amc.tracing.repair import TRIES, TRIES_OF_LARGE, choices, claims, following, remembered
+from amc.tracing.repair import TRIES, TRIES_OF_LARGE, TRIES_WITH_CLAIMS, choices, claims, following, remembered
 from amc.tracing.skipping import SkippingMode, ValuesNeeded, for_shapes, reading
 
 Places = Sequence[tuple[int, Tensor]]
@@ -102,7 +102,7 @@ class Trial:
                 self._repair_alike(index, kind, chosen)
                 return True
         claimed = claims(self.model, dense, index, self.example_input)
-        for chosen in islice([*choices(found), frozenset[tuple[str, str]]()], tries if claimed else 0):
+        for chosen in islice([frozenset[tuple[str, str]](), *choices(found)], TRIES_WITH_CLAIMS if claimed else 0):
             chosen = chosen | frozenset(claimed)
             if self._works_with(following(dense, {**found, **claimed}, chosen), index, accepted):
                 self._repair_alike(index, kind, chosen)
