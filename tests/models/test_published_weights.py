@@ -7,6 +7,7 @@ import urllib.error
 import pytest
 import torch
 from safetensors.torch import save_file
+from torchvision.models import SqueezeNet1_1_Weights
 
 from amc.cli.main import main
 from amc.errors import CheckpointError, ConfigurationError
@@ -54,7 +55,7 @@ def test_weights_are_fetched_where_it_is_asked_for_and_their_digest_is_checked(c
     file, title = own_weights("squeezenet1_1", download=True)
     assert file.is_file()
     assert "fetched" in title
-    assert asked == [(f"https://download.pytorch.org/models/{FILE}", "b8a52dc0")]
+    assert asked == [(SqueezeNet1_1_Weights.DEFAULT.url, "b8a52dc0")]
 
 
 def test_a_failure_to_fetch_says_where_the_file_would_do(cache, monkeypatch):

@@ -94,7 +94,7 @@ def compressed(network, targets, family="filter", **options):
     ],
 )
 def test_every_task_has_its_metric_from_the_search_to_the_report(network, targets, metric, family):
-    result = compressed(network, targets, family)
+    result = compressed(network, targets, family, agent="uniform")
     assert metric in result.summary["metric"]
     least = {"classification": 70, "regression": 50, "multilabel": 70, "segmentation": 40}
     kind = infer_task(targets(images()))

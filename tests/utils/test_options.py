@@ -128,7 +128,7 @@ def test_what_is_written_is_read_back(options):
     numbers = {name: float(value) if is_exponent(value) else value for name, value in choice.options.items()}
     for name, value in options.items():
         if not isinstance(value, list):
-            assert numbers[name] == value
+            assert value in (numbers[name], choice.options[name])  # a text may read like a number
     assert spell(TOOLS, {"name": "any", **choice.options}) == str(choice)
 
 
