@@ -190,7 +190,7 @@ def run_batches(
         with inference(model), autocast(number_format, place):
             outputs = fitting(lambda part: main_output(run(part)).float(), images)
         done += len(targets)
-        advance(min(1.0, done / len(data)))
+        advance(min(1.0, done / max(1, len(data))))
         yield outputs, targets
 
 

@@ -22,7 +22,7 @@ def test_tables_are_drawn_with_what_the_terminal_has(encoding, shown, monkeypatc
     stdout.flush()
     text = stdout.buffer.getvalue().decode(encoding)
     (row,) = (line for line in text.splitlines() if "digits_resnet" in line)
-    assert row.count(shown) == 5
+    assert row.count(shown) == 6
     assert "?" not in text
 
 
