@@ -226,7 +226,11 @@ def test_the_schedule_is_a_setting_of_the_search():
     data = load_data(DataConfig(train_images=200, search_images=40, test_images=40, calibration_images=40))
     search = amc.SearchConfig(agent="uniform", schedule={"name": "iterative", "count": 2})
     result = amc.compress(
-        create_model("digits_resnet", seed=0), data, search=search, finetune=amc.FineTuneConfig(epochs=2), device="cpu",
+        create_model("digits_resnet", seed=0),
+        data,
+        search=search,
+        finetune=amc.FineTuneConfig(epochs=2),
+        device="cpu",
         untrained=True,
     )
     assert result.summary["schedule"] == "iterative:count=2"
