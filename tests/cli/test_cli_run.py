@@ -164,7 +164,8 @@ def test_search_prune_finetune_evaluate(tmp_path, capsys):
 def test_weight_pruning_keeps_zeros_through_finetuning(tmp_path):
     folder = tmp_path / "weights"
     command = ["compress", *QUICK, "--episodes", "1", "--agent", "uniform", "--compare", "none"]
-    assert main([*command, "--pruning.family", "weight", "--budget.params", "0.3", "--out", str(folder)]) == 0
+    words = ["--pruning.family", "weight", "--pruning.criterion", "magnitude", "--budget.params", "0.3"]
+    assert main([*command, *words, "--out", str(folder)]) == 0
     figures = summary(folder)
     model = amc.load(folder)
     nonzero = sum(int(parameter.count_nonzero()) for parameter in model.parameters())
@@ -174,8 +175,8 @@ def test_weight_pruning_keeps_zeros_through_finetuning(tmp_path):
 
 def test_zeros_of_weight_pruning_stay_and_cost_nothing_in_later_commands(tmp_path, capsys):
     folder, later = tmp_path / "run", tmp_path / "later"
-    words = ["--pruning.family", "weight", "--budget.params", "0.3", "--compare", "none", "--out", str(folder)]
-    assert main(["compress", *QUICK, "--episodes", "2", *words]) == 0
+    words = ["--pruning.family", "weight", "--pruning.criterion", "magnitude", "--budget.params", "0.3"]
+    assert main(["compress", *QUICK, "--episodes", "2", *words, "--compare", "none", "--out", str(folder)]) == 0
     assert main(["finetune", str(folder), "--finetune.epochs", "2", "--out", str(later)]) == 0
     zeros = [[parameter == 0 for parameter in amc.load(path).parameters()] for path in (folder, later)]
     assert all(torch.equal(before, after) for before, after in zip(*zeros, strict=True) if before.dim() > 1)
