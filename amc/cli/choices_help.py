@@ -56,6 +56,8 @@ def plural(kind: str) -> str:
     """Returns what several of a kind are called."""
     if kind.endswith("criterion"):
         return f"{kind[:-2]}a"
+    if kind.endswith("s"):
+        return f"{kind}es"
     return f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
 
 

@@ -79,15 +79,15 @@ def check_download(file: Path, record: Mapping[str, Any], words: Sequence[str]) 
         )
 
 
-def _references(value: Any) -> Iterator[str]:
-    """Yields what may name code in nested options."""
+def _references(value: Any, skipped: Sequence[str] = _PATHS) -> Iterator[str]:
+    """Yields what may name code in nested options; paths stand at the top, and the folder of the data one below."""
     if isinstance(value, str):
         yield from (found[0] for found in _REFERENCE.finditer(value))
     elif isinstance(value, Mapping):
         for name, item in value.items():
-            if name not in _PATHS:
-                yield from _references(name)
-                yield from _references(item)
+            if name not in skipped:
+                yield from _references(name, ())
+                yield from _references(item, ("root",) if name == "data" else ())
     elif isinstance(value, Sequence):
         for item in value:
-            yield from _references(item)
+            yield from _references(item, ())

@@ -91,9 +91,9 @@ def run(options: jsonargparse.Namespace) -> None:
             save_network(path, model, architecture)
         if (record := preprocessing_record(data.test)) is not None:
             write_json(path / PREPROCESSING, record)
-            costs = costs_of(model, example_of(data, None), sparse=sparse)
-            figures = {"pruned": before, "finetuned": after}
-            write_json(path / SUMMARY, _summary(config, folder, costs, figures, (note,) if note else ()))
+        costs = costs_of(model, example_of(data, None), sparse=sparse)
+        figures = {"pruned": before, "finetuned": after}
+        write_json(path / SUMMARY, _summary(config, folder, costs, figures, (note,) if note else ()))
     print(render(networks_table({name: (costs, accuracy) for name, accuracy in figures.items()})))
     if note:
         print(note)

@@ -38,6 +38,8 @@ _METAVARS = {
     "pruning.family": "NAME",
     "pruning.criterion": "NAME",
     "pruning.recovery": "NAME",
+    "pruning.pattern": "NAME",
+    "budget.profile": "FILE",
     "pruning.exclude": "NAME,NAME",
     "pruning.bounds": "PATTERN=MIN:MAX",
     "data.name": "NAME",

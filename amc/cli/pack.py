@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _UNUSED = (
     "model", "weights", "classes", "agent", "episodes", "reward", "first_images", "allocation_mode", "schedule",
     "compare", "budget", "pruning", "train", "train_first", "untrained", "dtype", "deterministic",
+    "features", "policy",
 )  # fmt: skip
 _FIELDS = tuple(field.name for field in dataclasses.fields(PackConfig))
 

@@ -13,6 +13,8 @@ from amc.errors import ConfigurationError, UnknownNameError
 
 _UNUSED = (
     "agent",
+    "features",
+    "policy",
     "episodes",
     "reward",
     "first_images",

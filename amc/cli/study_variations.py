@@ -66,8 +66,8 @@ def _read(config: RunConfig, file: Path, options: jsonargparse.Namespace) -> lis
     from amc.study.variations import variations_of
 
     written = read_yaml(file)
-    check_consent(file, written, options[WORDS])
-    for differing in written.values():
+    for name, differing in written.items():  # the names are the file's own: none of them says what an option is
+        check_consent(file, differing if isinstance(differing, dict) else {name: differing}, options[WORDS])
         check_download(file, differing if isinstance(differing, dict) else {}, options[WORDS])
     sections = {
         name: read_spellings(differing) if isinstance(differing, dict) else differing

@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 
 import amc
+from amc.utils.printable import printable
 
 _ERRORS = "amc.plain"
 _PLAIN = {
@@ -50,7 +51,7 @@ def write_plainly() -> None:
 
 def one_line(error: BaseException) -> str:
     """Returns a message on one line, without what a terminal would obey: part of it may come from a file."""
-    text = "".join(letter if letter.isprintable() else " " for letter in " ".join(str(error).split()))
+    text = printable(" ".join(str(error).split()))
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 
 
@@ -63,7 +64,9 @@ def _formatted(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
     own = filename.startswith(str(Path(amc.__file__).parent))
-    return f"amc: warning: {message}\n" if own else _USUAL_FORMAT(message, category, filename, lineno, line)
+    if own:
+        return f"amc: warning: {message}\n"
+    return _USUAL_FORMAT(printable(str(message)), category, filename, lineno, line)
 
 
 def _replace(error: UnicodeError) -> tuple[str, int]:

@@ -115,14 +115,14 @@ def _certainty(run: RunRecord) -> list[str]:
     summary = run.summary
     found = []
     images = sum(summary.classes.images) if summary.classes else 0
-    best = summary.accuracy.get("finetuned")
+    best = summary.accuracy.get("dense")
     if images and best is not None:
         share = min(max(best / 100, 0.0), 1.0)
         error = 100 * math.sqrt(share * (1 - share) / images)
         found.append(
-            f"The test split has {images:,} images: the standard error of an accuracy is {error:.2f}, and differences "
-            f"below {2 * error:.2f} mean little. "
-            "Nothing was chosen on the test split: it was read for these figures alone."
+            f"The test split has {images:,} images: the standard error of the dense network's accuracy is "
+            f"{error:.2f}, and differences below {2 * error:.2f} mean little. Nothing was "
+            "chosen on the test split: it was read for these figures alone."
         )
     found.append("This is one run with one seed; how much seeds differ is what amc study measures.")
     named = {summary.agent or "pruned": summary.notes, **{name: each.notes for name, each in run.baselines.items()}}

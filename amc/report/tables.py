@@ -14,6 +14,7 @@ from rich.table import Table
 from amc.costs.metrics import LATENCY, noun_of
 from amc.problem import PruningProblem
 from amc.structure import ChannelGroup, ModelStructure
+from amc.utils.printable import printable
 
 FILE_WIDTH = 100
 """Columns of tables that are not for a terminal."""
@@ -202,10 +203,11 @@ def render(table: Table, width: int | None = None) -> str:
     """
     if width is None:
         width = shutil.get_terminal_size((FILE_WIDTH, 0)).columns if sys.stdout.isatty() else FILE_WIDTH
-    console = Console(file=io.StringIO(), width=width, force_terminal=False, color_system=None)
+    # Text of a file is text: neither markup nor what a terminal would obey.
+    console = Console(file=io.StringIO(), width=width, force_terminal=False, color_system=None, markup=False)
     console.print(table)
     assert isinstance(console.file, io.StringIO)
-    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
+    return "\n".join(printable(line.rstrip()) for line in console.file.getvalue().splitlines()) + "\n"
 
 
 def _obstacle(index: int, group: ChannelGroup, problem: PruningProblem | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,10 +16,11 @@ from rich.text import Text
 
 from amc.errors import RunFolderError
 from amc.report.origin import Origin
-from amc.storage.names import CONFIG, EPISODES, LOCK, PROGRESS, STUDY, SUMMARY
+from amc.storage.names import CONFIG, EPISODES, LOCK, PROGRESS, RUN, STUDY, SUMMARY
 from amc.utils.json_lines import read_lines
-from amc.utils.plain_json import read_json
+from amc.utils.plain_json import as_type, read_json
 from amc.utils.plain_yaml import read_yaml
+from amc.utils.printable import printable
 
 _BARS = "▁▂▃▄▅▆▇█"
 _WIDTH = 60
@@ -54,12 +56,16 @@ def read_standing(folder: Path) -> Standing:
     Raises:
         RunFolderError: If the folder holds neither.
     """
-    is_study = (folder / STUDY).is_file()
-    if not is_study and not (folder / CONFIG).is_file():
+    is_study = (folder / STUDY).is_file() or not any((folder / name).is_file() for name in (RUN, EPISODES))
+    if not (folder / STUDY).is_file() and not (folder / CONFIG).is_file():
         raise RunFolderError(f"{folder} must hold a run or a study; give the folder that --out named")
     origin = Origin.read(folder)
-    records = read_lines(folder / (STUDY if is_study else EPISODES)).records
-    done = _quietly(lambda: read_json(folder / PROGRESS), {})
+    file = folder / (STUDY if is_study else EPISODES)
+    try:
+        records = read_lines(file).records
+    except OSError as error:
+        raise RunFolderError(f"{file} must be readable: {error}") from error
+    done = _quietly(lambda: as_type(read_json(folder / PROGRESS), dict[str, Any]), {})
     baseline = "baseline "
     options = {} if is_study else _quietly(lambda: read_yaml(folder / CONFIG), {})
     wanted = options.get("episodes") if isinstance(options, dict) else None
@@ -69,7 +75,7 @@ def read_standing(folder: Path) -> Standing:
         holder=_holder(folder),
         wanted=wanted if isinstance(wanted, int) else None,
         records=records,
-        finished=tuple(name.removeprefix(baseline) for name in done if name.startswith(baseline)),
+        finished=tuple(printable(name.removeprefix(baseline)) for name in done if name.startswith(baseline)),
         has_ended=(folder / SUMMARY).is_file(),
     )
 
@@ -77,9 +83,10 @@ def read_standing(folder: Path) -> Standing:
 def shown(standing: Standing) -> RenderableType:
     """Formats the state of a run, for a terminal."""
     total = "" if standing.wanted is None else f" of {standing.wanted}"
+    where = printable(str(standing.folder))
     state = "has ended" if standing.has_ended else f"works: {standing.holder}" if standing.holder else "is not running"
     unit = "searches" if standing.command == "study" else "candidates"
-    lines = [Text(f"amc {standing.command} in {standing.folder} {state}; {len(standing.records)}{total} {unit}")]
+    lines = [Text(f"amc {standing.command} in {where} {state}; {len(standing.records)}{total} {unit}")]
     rewards = [float(record["reward"]) for record in standing.records if _is_number(record.get("reward"))]
     if rewards:
         best = max(range(len(rewards)), key=rewards.__getitem__)
@@ -95,6 +102,8 @@ def sparkline(values: Sequence[float], width: int = _WIDTH) -> str:
     best = [max(values[start : start + step]) for start in range(0, len(values), step)]
     low, high = min(best), max(best)
     scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
+    if not math.isfinite(scale) or not math.isfinite(high - low):  # of figures that no reward has
+        scale = 0.0
     return "".join(_BARS[round((value - low) * scale)] for value in best)
 
 
@@ -118,7 +127,7 @@ def watch(
     Raises:
         RunFolderError: If the folder holds no run.
     """
-    console = console or Console(highlight=False)
+    console = console or Console(highlight=False, markup=False)
     standing = read_standing(folder)
     if once or not console.is_terminal:
         console.print(shown(standing))
@@ -138,7 +147,8 @@ def _last(standing: Standing) -> Table:
         table.add_column(name, justify="left" if name == "agent" else "right")
     for record in standing.records[-_LAST:]:
         cells = [record.get(name) for name in (*names, "reward", "seconds")]
-        table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells))
+        words = (f"{cell:.4g}" if isinstance(cell, float) else printable(str(cell)) for cell in cells)
+        table.add_row(*map(Text, words))
     return table
 
 
@@ -147,7 +157,7 @@ def _holder(folder: Path) -> str:
     record = _quietly(lambda: read_json(folder / f"{LOCK}.json"), {})
     if not isinstance(record, dict) or not {"process", "host"} <= set(record):
         return ""
-    return f"process {record['process']} on {record['host']}"
+    return printable(f"process {record['process']} on {record['host']}")
 
 
 def _quietly(read: Callable[[], Any], otherwise: Any) -> Any:

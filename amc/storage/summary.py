@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -34,9 +34,9 @@ class Epoch(msgspec.Struct, frozen=True):
         loss: Mean training loss; None in epoch 0.
     """
 
-    epoch: int
-    accuracy: float | int | None
-    loss: float | int | None = None
+    epoch: Annotated[int, msgspec.Meta(ge=0, le=10**6)]
+    accuracy: Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)] | None
+    loss: Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)] | None = None
 
 
 class Layer(msgspec.Struct, frozen=True):
@@ -51,9 +51,9 @@ class Layer(msgspec.Struct, frozen=True):
     """
 
     name: str
-    units: int
-    flops: int
-    params: int
+    units: Annotated[int, msgspec.Meta(ge=1)]
+    flops: Annotated[int, msgspec.Meta(ge=0)]
+    params: Annotated[int, msgspec.Meta(ge=0)]
     errors: list[float | int] = []
 
 
@@ -61,9 +61,9 @@ class Classes(msgspec.Struct, frozen=True):
     """Test images by class, and how many of them the dense and the finished network classify correctly."""
 
     names: list[str]
-    images: list[int]
-    dense: list[int]
-    finetuned: list[int]
+    images: list[Annotated[int, msgspec.Meta(ge=0)]]
+    dense: list[Annotated[int, msgspec.Meta(ge=0)]]
+    finetuned: list[Annotated[int, msgspec.Meta(ge=0)]]
 
 
 class Summary(msgspec.Struct, kw_only=True, frozen=True):
@@ -119,7 +119,7 @@ class Summary(msgspec.Struct, kw_only=True, frozen=True):
     stability: list[float | int | None] = []
     sparsity: list[dict[str, Any]] = []
     curve: list[Epoch] = []
-    layers: list[Layer] = []
+    layers: Annotated[list[Layer], msgspec.Meta(max_length=10_000)] = []
     classes: Classes | None = None
     versions: dict[str, Any] = msgspec.field(default_factory=versions)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -37,6 +37,10 @@ _LONGEST_NAME = 100
 IDENTITY = ("agent", "budget", "episodes", "seed")
 
 
+_Figure = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
+"""A figure that can be averaged and drawn."""
+
+
 class StudyRecord(msgspec.Struct):
     """The fields of a study's line that are read back."""
 
@@ -45,14 +49,15 @@ class StudyRecord(msgspec.Struct):
     episodes: int
     seed: int
     metric: str
-    reward: float
-    pruned: float
-    finetuned: float | None
+    reward: _Figure
+    pruned: _Figure
+    finetuned: _Figure | None
     allocation: AllocationRecord
     digest: str = ""
     costs: dict[str, float] = {}
     dense_costs: dict[str, float] = {}
-    dense: float | None = None
+    dense: _Figure | None = None
+    prune_seconds: _Figure | None = None
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,12 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import msgspec
 
 from agents.registry import AGENTS
-from amc.errors import AmcError, RunFolderError
+from amc.errors import RunFolderError
 from amc.pruning.criteria.base import CRITERIA
 from amc.pruning.schedules import SCHEDULES
 from amc.storage.names import CONFIG, STUDY
@@ -110,17 +112,39 @@ def _records_of(file: Path) -> list[dict[str, Any]]:
     return records
 
 
+class _Pruning(msgspec.Struct):
+    """What is read of the rules of pruning."""
+
+    family: Literal["filter", "weight"]
+    criterion: str
+    recovery: str
+
+
+class _Training(msgspec.Struct):
+    """What is read of the settings of a training."""
+
+    penalties: list[str] = []
+
+
+class _Rules(msgspec.Struct):
+    """What is read of the rules of a study."""
+
+    pruning: _Pruning
+    schedule: str = "one_shot"
+    train: _Training = msgspec.field(default_factory=_Training)
+    finetune: _Training = msgspec.field(default_factory=_Training)
+
+
 def _options_of(file: Path) -> Mapping[str, Any]:
     """Returns the rules of a study."""
     try:
         options = read_yaml(file.with_name(CONFIG))
-        if isinstance(options["pruning"]["recovery"], str) and isinstance(options["pruning"]["family"], str):
-            return dict(options)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        as_type(options, _Rules)
+        return dict(options)
+    except (OSError, ValueError, TypeError) as error:
         raise RunFolderError(
             f"{file} must lie beside the {CONFIG} of its study, which cannot be read: {error}"
         ) from error
-    raise RunFolderError(f"{file.with_name(CONFIG)} must hold the rules of a study, and does not")
 
 
 def _parts(options: Mapping[str, Any], agent: str) -> list[tuple[str, Registry[Any], str]]:
@@ -152,10 +176,9 @@ def _papers(parts: Sequence[tuple[str, Registry[Any], str]]) -> str:
 
 
 def _documented(registry: Registry[Any], name: str) -> str:
-    try:
-        factory: Callable[..., Any] = registry.get(name)
-    except AmcError:  # the user's own code, which is not available here
+    if name not in registry.names():  # own code: a file that names it does not have it imported
         return ""
+    factory: Callable[..., Any] = registry.get(name)
     return f"{factory.__doc__} {getattr(factory, 'plan', factory).__doc__}"
 
 
@@ -163,7 +186,7 @@ def _needs(parts: Sequence[tuple[str, Registry[Any], str]]) -> str:
     """Returns the data that a method needs in addition to the weights."""
     needs: set[str] = set()
     for _, registry, name in parts:
-        if registry in CRITERIA.values() and name in registry:
+        if registry in CRITERIA.values() and name in registry.names():
             needs |= set(getattr(registry.get(name), "needs", ()))
         elif registry is PENALTIES:
             needs.add("training")

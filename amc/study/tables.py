@@ -99,7 +99,7 @@ def markdown(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _dense_row(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """Returns the row of the dense network; none if an earlier version did not measure it."""
     for record in records:
-        if record.get("dense") is not None and record.get("dense_costs"):
+        if record.get("dense") is not None and _is_counted(record.get("dense_costs")):
             flops = f"{record['dense_costs']['flops']:,.0f}"
             return [("100%", "", "dense", "", flops, "1.00", "1.00", "", f"{record['dense']:.2f}", "", "")]
     return []
@@ -122,9 +122,14 @@ def _row(
     )
 
 
+def _is_counted(costs: Mapping[str, float] | None) -> bool:
+    """Returns whether the costs that the table shows are known."""
+    return costs is not None and {"flops", "params"} <= set(costs)
+
+
 def _sizes(cells: Sequence[Mapping[str, Any]]) -> tuple[str, str, str]:
     """Formats FLOPs, theoretical speed-up and compression, means over seeds."""
-    known = [cell for cell in cells if cell.get("costs") and cell.get("dense_costs")]
+    known = [cell for cell in cells if _is_counted(cell.get("costs")) and _is_counted(cell.get("dense_costs"))]
     if not known:
         return "-", "-", "-"
     flops = statistics.fmean(cell["costs"]["flops"] for cell in known)

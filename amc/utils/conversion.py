@@ -50,6 +50,10 @@ def from_mapping(cls: type[T], record: Mapping[str, Any], path: str = "") -> T:
         if name not in hints:
             raise UnknownNameError("option", f"{path}{name}", [f"{path}{hint}" for hint in hints])
         values[name] = convert(hints[name], value, f"{path}{name}")
+    for entry in dataclasses.fields(typing.cast(Any, cls)):
+        required = entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
+        if required and entry.init and entry.name not in values:
+            raise ConfigurationError(f"{path}{entry.name} must be given, and is missing")
     return cls(**values)
 
 

@@ -48,7 +48,7 @@ def test_the_page_says_what_was_asked_and_what_came_out(folder):
     assert "has 48.0% of the FLOPs and 48.0% of the parameters" in text
     assert "reaches 94.00 where the dense network has 95.00; it takes 0.50 of the time" in text
     assert "agent ddpg, with 4 candidates" in text
-    assert "the standard error of an accuracy is 1.68" in text  # sqrt(0.94 * 0.06 / 200)
+    assert "accuracy is 1.54, and differences below 3.08" in text  # sqrt(0.95 * 0.05 / 200)
     assert "ddpg: the learning rate is small" in text
     assert "uniform: epoch 1 of 2 is kept" in text
     assert "seed 3" in text

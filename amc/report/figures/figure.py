@@ -55,7 +55,7 @@ class Figure:
         svg = svg[svg.index("<svg") :]
         svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
         svg = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{self.name}-", svg)
-        svg = re.sub(r"'DejaVu Sans'[^;\"]*", "inherit", svg).replace("font-family: inherit", "")
+        svg = re.sub(r"(?<=px )'DejaVu Sans'[^;\"<>]*", "inherit", svg).replace("font-family: inherit", "")
         svg = re.sub(r"font: ([0-9.]+)px inherit", r"font-size: \1px", svg)
         box = re.search(r'width="([0-9.]+)pt" height="([0-9.]+)pt"', svg)
         size = f'{box[1]}pt" height="{box[2]}pt"' if box else ""
@@ -65,8 +65,8 @@ class Figure:
         """Returns the numbers behind the figure, with a line of headings."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(self.columns)
-        writer.writerows(self.rows)
+        writer.writerow(map(_no_formula, self.columns))
+        writer.writerows(map(_no_formula, row) for row in self.rows)
         return out.getvalue()
 
     def write(self, folder: Path, kind: str) -> Path:
@@ -117,6 +117,11 @@ def write_figures(figures: Iterable[Figure], folder: Path, kinds: Sequence[str])
     """
     folder.mkdir(parents=True, exist_ok=True)
     return [figure.write(folder, kind) for figure in figures for kind in kinds]
+
+
+def _no_formula(cell: Any) -> Any:
+    """Returns a cell that a spreadsheet takes for what it is: names from elsewhere may read like formulas."""
+    return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "@", "+", "-", "\t") else cell
 
 
 def _style(palette: Palette, name: str) -> Any:

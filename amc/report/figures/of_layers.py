@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 
+_MOST_BARS = 500
+"""Layers whose costs are drawn as bars; of more they would be a grey block."""
+
+
 def what_is_kept(
     sizes: Mapping[str, int], allocations: Mapping[str, Mapping[str, int]], flops: Mapping[str, int] | None = None
 ) -> Figure:
@@ -27,7 +31,8 @@ def what_is_kept(
     # A decision that a hand-written policy leaves out is kept whole.
     shares = {who: [kept.get(name, sizes[name]) / sizes[name] for name in names] for who, kept in allocations.items()}
     total = sum(flops.values()) if flops else 0
-    costs = [100 * flops.get(name, 0) / total for name in names] if flops and total else None
+    drawn = flops and total and len(names) <= _MOST_BARS
+    costs = [100 * flops.get(name, 0) / total for name in names] if flops and drawn else None
 
     def draw(canvas: Canvas, palette: Palette) -> None:
         if costs is None:
