@@ -193,6 +193,8 @@ def install(patch) -> None:
     Args:
         patch: pytest's `monkeypatch`.
     """
+    # PyTorch keeps the functions that a device as a context applies to: its own, not those put in their place here.
+    torch.utils._device._device_constructors()
     methods = {"to": _to, "numpy": _numpy, "new_tensor": _new_tensor}
     methods |= {"cuda": lambda tensor, *_: _moved(tensor, CUDA), "cpu": lambda tensor, *_: _moved(tensor, CPU)}
     for name in _AS_ON_CPU:
