@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -194,7 +195,7 @@ def install(patch) -> None:
         patch: pytest's `monkeypatch`.
     """
     # PyTorch keeps the functions that a device as a context applies to: its own, not those put in their place here.
-    torch.utils._device._device_constructors()
+    _device_constructors()
     methods = {"to": _to, "numpy": _numpy, "new_tensor": _new_tensor}
     methods |= {"cuda": lambda tensor, *_: _moved(tensor, CUDA), "cpu": lambda tensor, *_: _moved(tensor, CPU)}
     for name in _AS_ON_CPU:
