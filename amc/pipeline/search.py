@@ -21,16 +21,16 @@ from amc.costs import Budget
 from amc.errors import ConfigurationError
 from amc.pipeline.agent_card import search_card
 from amc.pipeline.racing import RacingEvaluator, Value, reward_of
+from amc.pipeline.recorded_scores import RecordedScores
 from amc.pipeline.recorder import Recorder
 from amc.problem import PruningProblem
-from amc.problem.evaluator import Evaluator, EvaluatorProxy, as_evaluator
+from amc.problem.evaluator import Evaluator, as_evaluator
 from amc.problem.score import Score
 from amc.pruning.schedules import SCHEDULES
 from amc.runtime import resolve_device, resolve_dtype
 from amc.structure import Allocation
 from amc.utils.conversion import check_seed, conform
 from amc.utils.options import Chosen, create, spell
-from amc.utils.random_state import kept_random_state
 from amc.utils.stopping import deferring_stops, stop_here
 from envs.extra_features import EXTRA_FEATURES
 from envs.observation import feature_names
@@ -281,28 +281,14 @@ def _best_on_all(outcome: SearchResult, evaluator: Evaluator, value: Value) -> E
     return max(finalists, key=lambda result: result.reward)
 
 
-class _Replay(EvaluatorProxy):
-    """Answers from the record where an earlier start has measured an allocation already."""
+class _Replay(RecordedScores):
+    """Answers from the episodes that an earlier start has played."""
 
     def __init__(
         self, evaluator: Evaluator, recorded: Sequence[EpisodeResult], race: RacingEvaluator | None = None
     ) -> None:
-        super().__init__(evaluator)
-        self._race = race
+        super().__init__(evaluator, race, {result.allocation.key(): result.score for result in recorded})
         self._recorded = {result.episode: result for result in recorded}
-        self._scores = {result.allocation.key(): result.score for result in recorded}
-
-    def score(self, allocation: Allocation) -> Score:
-        """Scores an allocation, from memory if possible."""
-        known = self._scores.get(allocation.key())
-        if known is None:
-            # What an evaluator draws must not shift what the agent draws, or a resumed search, which does not ask it
-            # again, would take another way.
-            with kept_random_state():
-                return self.inner.score(allocation)
-        if self._race is not None:
-            self._race.observe(allocation, known)
-        return known
 
     def as_recorded(self, result: EpisodeResult) -> EpisodeResult:
         """Returns an episode with the time that it took at first; warns once if the search goes another way."""

@@ -13,10 +13,11 @@ from agents.protocol import EpisodeResult
 from amc.errors import CheckpointError
 from amc.pipeline.agent_card import task_record
 from amc.pipeline.racing import RacingEvaluator, reward_of
+from amc.pipeline.recorded_scores import RecordedScores
 from amc.pipeline.search import make_env
 from amc.policies.planned_task import PlannedTask, workshops
 from amc.policies.rules import TrainingRules
-from amc.policies.scores import RecordedScores, SharedScores
+from amc.policies.scores import SharedScores
 from amc.policies.training_record import TrainingRecord
 from amc.storage.agent_card import AgentCard, CurvePoint, Task
 from amc.utils.progress import Progress, silent
@@ -65,9 +66,10 @@ class PolicyTraining:
     def _recording(self, planned: PlannedTask) -> RecordedScores:
         whole, first = self._whole[planned.network], self._rules.first_images
         if first is None:
-            return RecordedScores(whole, None)
+            return RecordedScores(whole)
         value = reward_of(planned.problem, planned.reward)
-        return RecordedScores(whole, RacingEvaluator(whole, planned.problem, value, first))
+        race = RacingEvaluator(whole, planned.problem, value, first)
+        return RecordedScores(race, race)
 
     def _recall(self) -> dict[str, float]:
         """Takes up the scores of the record; returns the best reward of each task among the episodes that are done."""
