@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from amc.models.mobilenet import BLOCKS, STEM, convolution
+
 # Simonyan & Zisserman 2015, configuration D; "M" is a 2x2 max pooling.
 _VGG16 = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M")
-# Howard et al. 2017, table 1: (channels, stride) of each depthwise-separable block.
-_MOBILENET = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) * 5, (1024, 2), (1024, 1))
 
 
 class FeatureNet(nn.Module):
@@ -41,7 +41,7 @@ def vgg16_cifar(*, num_classes: int = 10, in_channels: int = 3) -> FeatureNet:
     channels = in_channels
     for item in _VGG16:
         if isinstance(item, int):
-            layers += _convolution(channels, item, kernel=3)
+            layers += convolution(channels, item, kernel=3)
             channels = item
         else:
             layers.append(nn.MaxPool2d(2))
@@ -50,20 +50,10 @@ def vgg16_cifar(*, num_classes: int = 10, in_channels: int = 3) -> FeatureNet:
 
 def mobilenet_cifar(*, num_classes: int = 10, in_channels: int = 3) -> FeatureNet:
     """Builds MobileNet V1 with a first stride of 1, so that 32x32 images end at 2x2."""
-    layers = _convolution(in_channels, 32, kernel=3)
-    channels = 32
-    for width, stride in _MOBILENET:
-        layers += _convolution(channels, channels, kernel=3, stride=stride, groups=channels)
-        layers += _convolution(channels, width, kernel=1)
+    layers = convolution(in_channels, STEM, kernel=3)
+    channels = STEM
+    for width, stride in BLOCKS:
+        layers += convolution(channels, channels, kernel=3, stride=stride, groups=channels)
+        layers += convolution(channels, width, kernel=1)
         channels = width
     return FeatureNet(nn.Sequential(*layers), channels, num_classes)
-
-
-def _convolution(
-    in_channels: int, out_channels: int, *, kernel: int, stride: int = 1, groups: int = 1
-) -> list[nn.Module]:
-    """Returns a convolution, its batch norm and a ReLU."""
-    convolution = nn.Conv2d(
-        in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False
-    )
-    return [convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]

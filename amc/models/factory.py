@@ -14,11 +14,14 @@ from amc.models import sources
 from amc.models.cifar_convnets import mobilenet_cifar, vgg16_cifar
 from amc.models.cifar_resnet import digits_resnet, plain, resnet
 from amc.models.lenet import digits_lenet
+from amc.models.mobilenet import MobileNetV1
 from amc.models.sources import ModelFactory
 from amc.runtime.plain import unwrapped
 from amc.utils.registry import Registry
 
 _DEPTHS = (20, 32, 44, 56, 110)
+_OWN_INPUTS = {"digits_resnet": (1, 8, 8), "digits_lenet": (1, 8, 8), "mobilenet_v1": (3, 224, 224)}
+"""Inputs of this package's networks that are not made for 3x32x32."""
 
 
 def _own_models() -> Registry[ModelFactory]:
@@ -32,6 +35,7 @@ def _own_models() -> Registry[ModelFactory]:
         models.register(f"plain{depth}", partial(plain, depth), f"CIFAR ResNet-{depth} without shortcuts")
     models.register("vgg16_cifar", vgg16_cifar, "VGG-16 with batch norm for 32x32 images")
     models.register("mobilenet_cifar", mobilenet_cifar, "MobileNet V1 for 32x32 images")
+    models.register("mobilenet_v1", MobileNetV1, "MobileNet V1 for images of 224x224")
     return models
 
 
@@ -117,7 +121,7 @@ def example_input_shape(name: str) -> tuple[int, int, int]:
         ConfigurationError: If the name refers to the user's own code, whose inputs are not known.
     """
     if name in OWN_MODELS:
-        return (1, 8, 8) if name.startswith("digits_") else (3, 32, 32)
+        return _OWN_INPUTS.get(name, (3, 32, 32))
     prefix, _, bare = name.rpartition(":")
     if prefix == "timm":
         return sources.timm_input_shape(bare)

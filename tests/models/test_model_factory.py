@@ -11,7 +11,16 @@ from torch import nn
 from amc.errors import ConfigurationError, ModelError, UnknownNameError
 from amc.models import create_model, example_input_shape, model_names
 
-OWN = ["digits_resnet", "digits_lenet", "resnet20", "resnet44", "plain56", "vgg16_cifar", "mobilenet_cifar"]
+OWN = [
+    "digits_resnet",
+    "digits_lenet",
+    "resnet20",
+    "resnet44",
+    "plain56",
+    "vgg16_cifar",
+    "mobilenet_cifar",
+    "mobilenet_v1",
+]
 THEIRS = ["squeezenet1_1", "torchvision:mobilenet_v3_small", "googlenet", "timm:resnet10t"]
 
 
