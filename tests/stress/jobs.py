@@ -159,7 +159,7 @@ def results(folder: Path) -> dict[str, Any]:
 
 def _without_times(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _without_times(item) for name, item in value.items() if name not in _TIMES}
+        return {name: _without_times(item) for name, item in value.items() if name not in _TIMES and not name.endswith("_seconds")}
     if isinstance(value, list):
         return [_without_times(item) for item in value if not (isinstance(item, str) and _SLOWER in item)]
     return value

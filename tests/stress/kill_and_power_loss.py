@@ -130,9 +130,21 @@ def _outcome(job: Job, folder: Path, expected: dict[str, Any], title: str, *, ma
     if found == expected and "Traceback" not in end.error:
         return "same"
     differing = [name for name in expected if found.get(name) != expected[name]]
-    words = f"status {end.status}, differing {differing}: {_last_lines(end)}"
+    first = [_first_difference(expected[name], found.get(name)) for name in differing]
+    words = f"status {end.status}, differing {differing} {first}: {_last_lines(end)}"
     print(f"WRONG: {title}: {words}", file=sys.stderr, flush=True)
     return "wrong"
+
+
+def _first_difference(expected: Any, found: Any, place: str = "") -> str:
+    """Returns where two results differ first, and by what."""
+    if isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
+        expected, found = dict(enumerate(expected)), dict(enumerate(found))
+    if isinstance(expected, dict) and isinstance(found, dict):
+        for name in [*expected, *found]:
+            if expected.get(name) != found.get(name):
+                return _first_difference(expected.get(name), found.get(name), f"{place}/{name}")
+    return f"{place}: {str(expected)[:200]} became {str(found)[:200]}"
 
 
 def _last_lines(end: End) -> str:
