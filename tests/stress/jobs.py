@@ -30,6 +30,7 @@ CRITERIA = {"filter": "l2", "weight": "magnitude"}
 SMALL = "ddpg:hidden=[8, 8];ensemble_hidden=8;gradient_steps=1;warmup_episodes=2;warm_start=[uniform]"
 FAMILIES = ("filter", "weight")
 _TIMES = ("seconds", "images_per_second", "latency_ms")
+"""How names end whose values are measured times."""
 _SLOWER = "the smaller network is not faster"
 """Begins a note that a measured latency makes."""
 
@@ -159,7 +160,7 @@ def results(folder: Path) -> dict[str, Any]:
 
 def _without_times(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _without_times(item) for name, item in value.items() if name not in _TIMES and not name.endswith("_seconds")}
+        return {name: _without_times(item) for name, item in value.items() if not name.endswith(_TIMES)}
     if isinstance(value, list):
         return [_without_times(item) for item in value if not (isinstance(item, str) and _SLOWER in item)]
     return value
