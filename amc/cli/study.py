@@ -49,6 +49,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add("--counts", metavar="N", nargs="+", type=int, default=[100], help="Candidates that a search may try.")
     add("--seeds", metavar="N", nargs="+", type=int, default=[0, 1, 2], help="Seeds of the agents.")
     add("--finetuned", metavar="SHARE", nargs="+", type=float, default=[], help="Budgets at which to fine-tune too.")
+    add("--latency", metavar="true|false", type=bool, default=False, help="Time the networks too, and the dense one.")
     add(
         "--transfer",
         metavar="FILE",
@@ -185,7 +186,8 @@ def _play(
 
     shown = display(options)
     cells = plan(list(map(Variant.parse, agents)), options.budgets, options.counts, options.seeds)
-    rules = StudyRules(options.metric, replace(config, agent="uniform", policy=None).search, tuple(options.finetuned))
+    search = replace(config, agent="uniform", policy=None).search
+    rules = StudyRules(options.metric, search, tuple(options.finetuned), options.latency)
     config = with_new_head(config, data, shown)
     task, _ = open_task(config, data, shown, schedule=config.schedule)
     study = AgentsStudy(task, folder, rules, ShowingRecorder(shown))

@@ -14,6 +14,8 @@ from amc.training.evaluate import predict, score_logits
 from amc.utils.progress import Progress, silent
 
 _MOST_CLASSES = 1000
+_TOP = 5
+"""Guesses of which one must be right for the top-5 accuracy."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,14 @@ class Tested:
         figure: The figure to report; see `Task.test`.
         images: Test images of each class; empty where the task has no classes, one label per image.
         correct: How many of them the network classifies correctly.
+        top5: Percent of the images whose class is among the five likeliest; None for five classes and fewer, and
+            where there are no classes.
     """
 
     figure: float
     images: tuple[int, ...] = ()
     correct: tuple[int, ...] = ()
+    top5: float | None = None
 
 
 def measured_by_class(task: Task, model: nn.Module, advance: Progress = silent) -> Tested:
@@ -38,10 +43,27 @@ def measured_by_class(task: Task, model: nn.Module, advance: Progress = silent) 
         return Tested(task.test(model, advance))
     logits, targets = predict(model, data.test, device=task.device, advance=advance)
     figure, classes = score_logits(logits, targets).accuracy, logits.shape[1]
-    if classes > _MOST_CLASSES or targets.dim() != 1:  # shares of classes are no labels
+    if targets.dim() != 1:  # shares of classes are no labels
         return Tested(figure)
+    top5 = top5_accuracy(logits, targets)
+    if classes > _MOST_CLASSES:
+        return Tested(figure, top5=top5)
     right: Tensor = targets[logits.argmax(1) == targets]
-    return Tested(figure, *(tuple(found.bincount(minlength=classes).tolist()) for found in (targets, right)))
+    images, correct = (tuple(found.bincount(minlength=classes).tolist()) for found in (targets, right))
+    return Tested(figure, images, correct, top5)
+
+
+def top5_accuracy(logits: Tensor, targets: Tensor) -> float | None:
+    """Returns the percent of images whose class is among the five likeliest; None for five classes and fewer.
+
+    Args:
+        logits: `(N, classes)`.
+        targets: The classes `(N,)`.
+    """
+    if logits.shape[1] <= _TOP:
+        return None
+    found = (logits.topk(_TOP, dim=1).indices == targets[:, None]).any(1)
+    return 100.0 * float(found.double().mean())
 
 
 def classes_record(task: Task, dense: Tested, delivered: Tested) -> Classes | None:

@@ -45,6 +45,7 @@ class Delivered:
         accepted: What became of a budget in time; None without one.
         curve: Loss and accuracy on the search split by epoch.
         by_class: The last test, by class.
+        pruned_by_class: The test before fine-tuning, by class.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Delivered:
     accepted: Acceptance | None = None
     curve: tuple[dict[str, Any], ...] = ()
     by_class: Tested | None = None
+    pruned_by_class: Tested | None = None
 
     def figures(self) -> dict[str, Any]:
         """Returns the figures, for JSON."""
@@ -143,6 +145,7 @@ class Workshop:
             rounds=carried.records,
             curve=carried.curve,
             by_class=after,
+            pruned_by_class=before,
         )
 
     def _without_dead_channels(self, carried: Carried) -> tuple[nn.Module, Mapping[int, Tensor], tuple[str, ...]]:

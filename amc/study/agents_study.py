@@ -15,10 +15,12 @@ import msgspec
 from agents import Agent, check_plan
 from amc.costs import Budget
 from amc.errors import RunFolderError
+from amc.pipeline.by_class import Tested
 from amc.pipeline.deliver import Workshop
 from amc.pipeline.measuring import measure_on_test
 from amc.pipeline.recorder import Recorder
 from amc.pipeline.search import SearchConfig, check_fits, check_search, search_policy
+from amc.pipeline.speed import compare_latency
 from amc.pipeline.task import Task, build_problem
 from amc.problem import PruningProblem
 from amc.problem.evaluator import Evaluator, EvaluatorProxy
@@ -57,6 +59,10 @@ class StudyRecord(msgspec.Struct):
     costs: dict[str, float] = {}
     dense_costs: dict[str, float] = {}
     dense: _Figure | None = None
+    dense_top5: _Figure | None = None
+    pruned_top5: _Figure | None = None
+    finetuned_top5: _Figure | None = None
+    latency_ms: dict[str, _Figure] | None = None
     prune_seconds: _Figure | None = None
 
 
@@ -68,11 +74,13 @@ class StudyRules:
         metric: What the budgets bound, such as `"flops"`.
         search: Reward, mode and first images of every search.
         finetuned: Budgets at which the chosen networks are fine-tuned too, as the task says.
+        latency: Whether the chosen networks are timed too, each in turn with the dense one.
     """
 
     metric: str = "flops"
     search: SearchConfig = field(default_factory=SearchConfig)
     finetuned: Sequence[float] = ()
+    latency: bool = False
 
 
 class AgentsStudy:
@@ -119,7 +127,7 @@ class AgentsStudy:
             )
 
     def play(self, cells: Sequence[Cell], on_cell: Callable[[dict[str, Any]], None]) -> None:
-        """Plays the cells that have no line yet, and fine-tunes those that still need it.
+        """Plays the cells that have no line yet, and fine-tunes and times those that still need it.
 
         Args:
             cells: The cells.
@@ -130,6 +138,9 @@ class AgentsStudy:
             if known["finetuned"] is None and self._finetunes(cell):
                 tuned = {**known, **self._accuracies(Allocation.from_dict(known["allocation"]), finetune=True)}
                 known = self.lines.replace(known, tuned)
+            if self._rules.latency and known.get("latency_ms") is None:
+                allocation = Allocation.from_dict(known["allocation"])
+                known = self.lines.replace(known, {**known, "latency_ms": self._latency(allocation)})
             on_cell(known)
 
     def _finetunes(self, cell: Cell) -> bool:
@@ -149,7 +160,8 @@ class AgentsStudy:
             "search_accuracy": outcome.best.score.accuracy,
             "costs": dict(outcome.best.costs),
             "dense_costs": dict(problem.dense_costs),
-            "dense": self._dense,
+            "dense": self._dense.figure,
+            "dense_top5": self._dense.top5,
             "allocation": outcome.best.allocation.as_dict(),
             **self._accuracies(outcome.best.allocation, finetune=False),
             **_source(cell),
@@ -171,9 +183,25 @@ class AgentsStudy:
             pruned = family.prune(allocation)
             seconds = self._tables_seconds + time.perf_counter() - start
             (tested,) = measure_on_test(self._task, self._recorder, "the pruned network", pruned)
-            return {"pruned": tested.figure, "finetuned": None, "prune_seconds": round(seconds, 1)}
+            figures = {"pruned": tested.figure, "pruned_top5": tested.top5, "prune_seconds": round(seconds, 1)}
+            return {**figures, "finetuned": None, "finetuned_top5": None}
         delivered = self._shop.deliver("study", allocation, self._recorder)
-        return {"pruned": delivered.pruned, "finetuned": delivered.finetuned}
+        before, after = delivered.pruned_by_class, delivered.by_class
+        return {
+            "pruned": delivered.pruned,
+            "pruned_top5": None if before is None else before.top5,
+            "finetuned": delivered.finetuned,
+            "finetuned_top5": None if after is None else after.top5,
+        }
+
+    def _latency(self, allocation: Allocation) -> dict[str, float]:
+        """Times the network of an allocation in turn with the dense one; milliseconds, and the ratio of both."""
+        for record in self.lines.records:
+            if record.get("latency_ms") is not None and record["allocation"]["widths"] == dict(allocation.widths):
+                return dict(record["latency_ms"])
+        with self._recorder.stage("latency, dense and pruned") as advance:
+            found = compare_latency(self._task, self._shop.family.prune(allocation).eval(), advance)
+        return {name: found[name] for name in ("dense", "pruned", "ratio")}
 
     def _measured(self, allocation: Allocation, finetune: bool) -> dict[str, Any] | None:
         """Returns the test accuracies of the same allocation in an earlier cell."""
@@ -181,8 +209,10 @@ class AgentsStudy:
             if record["allocation"]["widths"] == dict(allocation.widths) and (
                 record["finetuned"] is not None or not finetune
             ):
-                known: dict[str, Any] = {name: record[name] for name in ("pruned", "prune_seconds") if name in record}
-                return {**known, "finetuned": record["finetuned"] if finetune else None}
+                names = ("pruned", "pruned_top5", "prune_seconds", "latency_ms")
+                known: dict[str, Any] = {name: record[name] for name in names if name in record}
+                tuned = {name: record.get(name) if finetune else None for name in ("finetuned", "finetuned_top5")}
+                return {**known, **tuned}
         return None
 
     def _problem(self, budget: float) -> PruningProblem:
@@ -203,9 +233,9 @@ class AgentsStudy:
         agent.save(folder / file)  # type: ignore[attr-defined]
 
     @cached_property
-    def _dense(self) -> float:
-        """Test figure of the dense network."""
-        return measure_on_test(self._task, self._recorder, "the dense network", self._task.model)[0].figure
+    def _dense(self) -> Tested:
+        """The test of the dense network."""
+        return measure_on_test(self._task, self._recorder, "the dense network", self._task.model)[0]
 
     @property
     def _shop(self) -> Workshop:
