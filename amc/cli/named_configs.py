@@ -30,16 +30,20 @@ def with_named_configs(words: Sequence[str]) -> list[str]:
     for word in words:
         option, separator, value = word.partition("=")
         if before == "--config":
-            word = _resolved(word)
+            word = config_path(word)
         elif option == "--config" and separator:
-            word = f"--config={_resolved(value)}"
+            word = f"--config={config_path(value)}"
         found.append(word)
         before = word
     return found
 
 
-def _resolved(value: str) -> str:
-    """Returns the path of a configuration that is given by name, and anything else as it is."""
+def config_path(value: str) -> str:
+    """Returns the path of a configuration that is given by name, and anything else as it is.
+
+    Raises:
+        UnknownNameError: If it is neither a path nor a name.
+    """
     if not value or Path(value).name != value or Path(value).suffix or Path(value).exists():
         return value
     names = config_names()

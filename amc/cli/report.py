@@ -9,7 +9,7 @@ import jsonargparse
 
 from amc.cli.command import Command
 from amc.errors import ConfigurationError, RunFolderError, UnknownNameError
-from amc.storage.names import REPORT, STUDY
+from amc.storage.names import PROBLEMS, REPORT, STUDY
 
 if TYPE_CHECKING:
     from amc.report.page import Page
@@ -72,6 +72,10 @@ def run(options: jsonargparse.Namespace) -> None:
 
 def _page(folder: Path) -> Page:
     """Builds the page of a folder."""
+    if (folder / PROBLEMS).is_file():
+        from amc.study.problems_page import page_of_problems
+
+        return page_of_problems(folder)
     if (folder / STUDY).is_file():
         from amc.study.page import page_of_study
 

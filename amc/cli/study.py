@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jsonargparse
 
 from amc.cli.command import Command
 from amc.cli.options import add_run_options, run_config
 from amc.costs.metrics import METRICS
-from amc.errors import ConfigurationError, UnknownNameError
+from amc.errors import ConfigurationError
 from amc.storage.names import (
     CONFIG,
     METHODS_TABLE,
+    PROBLEMS,
     REPORT,
     REWARDS_TABLE,
-    STUDY_CSV,
-    STUDY_LATEX,
     STUDY_TABLE,
 )
 
@@ -72,6 +70,14 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         help="Compare methods instead: YAML with the options that differ by name; --seeds are those of whole runs.",
     )
     add(
+        "--problems",
+        metavar="FILE",
+        type=str | None,
+        default=None,
+        help="Compare the agents on several networks: YAML with the options that differ by name; under study, with "
+        "agents, budgets, metric, counts, seeds, finetuned, latency of its own, and config for a file of options.",
+    )
+    add(
         "--tabulate",
         metavar="DIR",
         nargs="+",
@@ -103,23 +109,31 @@ def run(options: jsonargparse.Namespace) -> None:
         return
     _check(options)
     config, folder = run_config(options), Path(options.out)
-    kinds = {REWARDS_TABLE: _rewards, METHODS_TABLE: _methods, STUDY_TABLE: _agents}
-    kind = REWARDS_TABLE if options.rewards else METHODS_TABLE if options.variations else STUDY_TABLE
+    file, play = _kind(options)
     try:
         with working_in(folder):
-            table = kinds[kind](config, folder, options)
-            write_text(folder / kind, table)
-            if kind == STUDY_TABLE:
-                _write_report(folder)
+            table = play(config, folder, options)
+            write_text(folder / file, table)
     except KeyboardInterrupt as stop:
-        if not (folder / CONFIG).is_file():
+        if not (folder / CONFIG).is_file() and not (folder / PROBLEMS).is_file():
             raise
         raise RunInterrupted(f"the same command continues {folder}") from stop
     print(table, end="")
-    if kind == STUDY_TABLE:
+    if file == STUDY_TABLE:
         from amc.cli.setup import display
 
         display(options).say(f"the report: {folder / REPORT}")
+
+
+def _kind(options: jsonargparse.Namespace) -> tuple[str, Callable[[RunConfig, Path, jsonargparse.Namespace], str]]:
+    """Returns which table the options ask for, and what makes it."""
+    from amc.cli.study_agents import play_agents, play_problems
+
+    if options.rewards:
+        return REWARDS_TABLE, _rewards
+    if options.variations:
+        return METHODS_TABLE, _methods
+    return STUDY_TABLE, play_problems if options.problems else play_agents
 
 
 def _tabulate(options: jsonargparse.Namespace) -> None:
@@ -140,82 +154,31 @@ def _tabulate(options: jsonargparse.Namespace) -> None:
 
 def _check(options: jsonargparse.Namespace) -> None:
     """Rejects options that no study can have."""
+    from amc.cli.study_agents import plan_of
+
     if options.out is None:
         raise ConfigurationError("a study needs a folder: give --out DIR")
-    if options.metric not in METRICS:
-        raise UnknownNameError("metric", options.metric, METRICS.names())
-    if not options.agents or not options.budgets or not options.seeds or min(options.counts, default=0) < 1:
-        raise ConfigurationError("--agents, --budgets, --seeds and --counts must each name something, counts above 0")
-    for budget in options.finetuned:
-        if budget not in options.budgets:
-            raise ConfigurationError(f"--finetuned must be among --budgets {options.budgets}, which {budget:g} is not")
+    if sum(map(bool, (options.rewards, options.variations, options.problems))) > 1:
+        raise ConfigurationError("--rewards, --variations and --problems are studies of their own; give one of them")
+    plan_of(options)
     if options.rewards < 0 or options.rewards == 1:
         raise ConfigurationError(f"--rewards must be at least 2 allocations, not {options.rewards}")
 
 
-def _agents(config: RunConfig, folder: Path, options: jsonargparse.Namespace) -> str:
-    """Compares agents."""
-    from amc.cli.setup import display, load_roles
-
-    transfers = [f"{kind}:{options.transfer}" for kind in ("act", "warm")] if options.transfer else []
-    data = load_roles(config.data, config.seed, display(options))
-    return _play(config, folder, options, data, options.agents + transfers)
-
-
 def _methods(config: RunConfig, folder: Path, options: jsonargparse.Namespace) -> str:
     """Compares methods: a study of its own for each, and for each seed."""
+    from amc.cli.setup import display
+    from amc.cli.study_agents import OpenedStudy, plan_of
     from amc.cli.study_variations import play_variations
     from amc.study.study_folder import working_in
 
+    plan, shown = plan_of(options), display(options)
+
     def play(own: RunConfig, place: Path, data: DataRoles, agent: str) -> None:
         with working_in(place):
-            _play(own, place, options, data, [agent])
+            OpenedStudy.of(own, place, replace(plan, agents=(agent,)), data, shown).play(shown)
 
     return play_variations(config, folder, options, play)
-
-
-def _play(
-    config: RunConfig, folder: Path, options: jsonargparse.Namespace, data: DataRoles, agents: Sequence[str]
-) -> str:
-    """Plays the cells of some agents."""
-    from amc.cli.setup import display, open_task, with_new_head
-    from amc.pipeline.recorder import ShowingRecorder
-    from amc.pipeline.settling import fast_threads
-    from amc.study import AgentsStudy, StudyRules, Variant, agents_table, plan
-    from amc.study.study_folder import ensure_trained, open_folder
-
-    shown = display(options)
-    cells = plan(list(map(Variant.parse, agents)), options.budgets, options.counts, options.seeds)
-    search = replace(config, agent="uniform", policy=None).search
-    rules = StudyRules(options.metric, search, tuple(options.finetuned), options.latency)
-    config = with_new_head(config, data, shown)
-    task, _ = open_task(config, data, shown, schedule=config.schedule)
-    study = AgentsStudy(task, folder, rules, ShowingRecorder(shown))
-    study.check(cells)
-    open_folder(folder, config, {"metric": options.metric})
-    with fast_threads(task.model, task.example_input, config.device, deterministic=config.deterministic):
-        ensure_trained(task, config, folder, shown)
-        done = count(1)
-        with shown.stage("study", len(cells), "searches") as advance:
-
-            def on_cell(record: dict[str, Any]) -> None:
-                note = f"{record['agent']} at {record['budget']:g}: reward {record['reward']:.4f}"
-                advance(next(done) / len(cells), note)
-
-            study.play(cells, on_cell)
-    return agents_table(study.lines.records)
-
-
-def _write_report(folder: Path) -> None:
-    """Writes what a person looks at, and what other programs read."""
-    from amc.study.page import page_of_study, study_records
-    from amc.study.tables import agents_csv, agents_latex
-    from amc.utils.durable_files import write_text
-
-    records = study_records(folder)
-    write_text(folder / STUDY_LATEX, agents_latex(records))
-    write_text(folder / STUDY_CSV, agents_csv(records))
-    page_of_study(folder).write(folder / REPORT)
 
 
 def _rewards(config: RunConfig, folder: Path, options: jsonargparse.Namespace) -> str:
@@ -248,9 +211,10 @@ COMMAND = Command(
     run,
     usage="--out DIR [options]",
     description=(
-        "Compares agents over budgets, numbers of candidates and seeds on one network, all by the same rules; or,\n"
-        "with --rewards, compares the rewards with what fine-tuned networks reach; or, with --variations, compares\n"
-        "methods of pruning. A study that was killed, or is to have more cells, continues from what its folder has."
+        "Compares agents over budgets, numbers of candidates and seeds on one network, or with --problems on several,\n"
+        "all by the same rules; or, with --rewards, compares rewards with what fine-tuned networks reach; or, with\n"
+        "--variations, compares methods of pruning. A study that was killed, or is to have more cells, continues from\n"
+        "what its folder has."
     ),
     examples=(
         "  amc study --out studies/digits --agents ddpg random uniform --counts 30\n"
@@ -258,6 +222,7 @@ COMMAND = Command(
         "      --budgets 0.7 0.5 0.3 --counts 100 300 --seeds 0 1 2 --finetuned 0.5\n"
         "  amc study --out studies/ablation --agents ddpg 'ddpg:warm_start=[]' 'ddpg:critic=step' ddpg:preset=paper\n"
         "  amc study --out studies/rewards --rewards 30 --budgets 0.5 --finetune.epochs 2\n"
+        "  amc study --out studies/both --problems configs/problems.yaml --agents ddpg uniform\n"
         "  amc study --out studies/methods --variations configs/methods_filter.yaml --budgets 0.5 --finetuned 0.5\n"
         "  amc study --tabulate studies/methods"
     ),

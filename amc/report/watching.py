@@ -16,7 +16,8 @@ from rich.text import Text
 
 from amc.errors import RunFolderError
 from amc.report.origin import Origin
-from amc.storage.names import CONFIG, EPISODES, LOCK, PROGRESS, RUN, STUDY, SUMMARY
+from amc.report.study_standing import standing_table
+from amc.storage.names import CONFIG, EPISODES, LOCK, PROBLEMS, PROGRESS, RUN, STUDY, SUMMARY
 from amc.utils.json_lines import read_lines
 from amc.utils.plain_json import as_type, read_json
 from amc.utils.plain_yaml import read_yaml
@@ -56,6 +57,8 @@ def read_standing(folder: Path) -> Standing:
     Raises:
         RunFolderError: If the folder holds neither.
     """
+    if (folder / PROBLEMS).is_file():
+        return _standing_of_problems(folder)
     is_study = (folder / STUDY).is_file() or not any((folder / name).is_file() for name in (RUN, EPISODES))
     if not (folder / STUDY).is_file() and not (folder / CONFIG).is_file():
         raise RunFolderError(f"{folder} must hold a run or a study; give the folder that --out named")
@@ -93,7 +96,12 @@ def shown(standing: Standing) -> RenderableType:
         lines.append(Text(f"best reward {rewards[best]:.4f} (number {best}); all: {sparkline(rewards)}"))
     if standing.finished:
         lines.append(Text(f"ready besides: {', '.join(standing.finished)}"))
-    return Group(*lines, _last(standing)) if standing.records else Group(*lines)
+    tables = [_last(standing)] if standing.records else []
+    if standing.command == "study":
+        problems = dict.fromkeys(str(record.get("problem", "")) for record in standing.records)
+        of_each = {p: [r for r in standing.records if str(r.get("problem", "")) == p] for p in problems}
+        tables = [*(standing_table(records, title=problem) for problem, records in of_each.items()), *tables]
+    return Group(*lines, *tables)
 
 
 def sparkline(values: Sequence[float], width: int = _WIDTH) -> str:
@@ -137,6 +145,17 @@ def watch(
             sleep(seconds)
             standing = read_standing(folder)
             live.update(shown(standing), refresh=True)
+
+
+def _standing_of_problems(folder: Path) -> Standing:
+    """Reads where a study of several problems stands."""
+    records = []
+    for file in sorted(folder.glob(f"*/{STUDY}")):
+        try:
+            records += [{**record, "problem": file.parent.name} for record in read_lines(file).records]
+        except OSError as error:
+            raise RunFolderError(f"{file} must be readable: {error}") from error
+    return Standing(folder, "study", _holder(folder), None, records)
 
 
 def _last(standing: Standing) -> Table:

@@ -1,7 +1,7 @@
 """Studies: agents under the same rules over budgets, seeds and numbers of episodes; rewards against accuracy."""
 
 from amc.study.agents_study import AgentsStudy, StudyRules
-from amc.study.cells import Cell, plan
+from amc.study.cells import Cell, plan_cells
 from amc.study.rewards import allocations_to_compare, measure_rewards, rewards_table
 from amc.study.tables import agents_table
 from amc.study.variants import Variant
@@ -14,6 +14,6 @@ __all__ = [
     "agents_table",
     "allocations_to_compare",
     "measure_rewards",
-    "plan",
+    "plan_cells",
     "rewards_table",
 ]

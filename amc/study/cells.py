@@ -30,7 +30,7 @@ class Cell:
         return self.variant.label, self.budget, self.episodes, self.seed
 
 
-def plan(
+def plan_cells(
     variants: Sequence[Variant], budgets: Sequence[float], episodes: Sequence[int], seeds: Sequence[int]
 ) -> list[Cell]:
     """Lists the cells of a study; agents that play one episode have one cell per budget."""

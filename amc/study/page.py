@@ -12,7 +12,7 @@ from amc.report.figures.of_studies import differences, reward_against_accuracy, 
 from amc.report.page import Page, Section, Table
 from amc.storage.names import CONFIG, STUDY
 from amc.study.agents_study import StudyRecord
-from amc.study.tables import HEADING, summary_rows
+from amc.study.tables import summary
 from amc.utils.bounded_files import read_text
 from amc.utils.json_lines import read_lines
 from amc.utils.plain_json import as_type
@@ -78,18 +78,20 @@ def study_records(folder: Path) -> list[dict[str, Any]]:
 
 def study_table(records: Sequence[dict[str, Any]]) -> Table:
     """Compares the agents of a study."""
+    heading, rows = summary(records)
+    place = heading.index("agent")
     return Table(
-        columns=("agent", *(name for name in HEADING if name != "agent")),
-        rows=tuple(_agent_first(row) for row in summary_rows(records)),
+        columns=_moved_first(heading, place),
+        rows=tuple(_moved_first([*row[:place], row[place].strip("`"), *row[place + 1 :]], place) for row in rows),
         caption="Means over seeds, with half the 95% interval. Speed-up: dense FLOPs over pruned (theoretical). "
-        "Compression: dense parameters over pruned. Accuracies: percent, on the test images.",
+        "Compression: dense parameters over pruned. Time: measured, pruned over dense. Accuracies: percent, on the "
+        "test images.",
         name="study",
     )
 
 
-def _agent_first(row: Sequence[str]) -> tuple[str, ...]:
-    place = HEADING.index("agent")
-    return (row[place].strip("`"), *row[:place], *row[place + 1 :])
+def _moved_first(row: Sequence[str], place: int) -> tuple[str, ...]:
+    return (row[place], *row[:place], *row[place + 1 :])
 
 
 def _figures(records: list[dict[str, Any]]) -> list[Section]:

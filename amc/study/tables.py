@@ -18,25 +18,41 @@ HEADING = (
     "FLOPs",
     "speed-up",
     "compression",
+    "time",
     "reward",
     "before fine-tuning",
+    "top-5 before",
     "after",
+    "top-5 after",
     "ahead of uniform",
 )
 """Columns of the table of a study."""
+_OPTIONAL = ("time", "top-5 before", "top-5 after", "problem")
+"""Columns that are left out where they would be empty."""
+_NESTED = (
+    ("flops", "costs", "flops"),
+    ("params", "costs", "params"),
+    ("dense_flops", "dense_costs", "flops"),
+    ("dense_params", "dense_costs", "params"),
+    ("dense_latency_ms", "latency_ms", "dense"),
+    ("latency_ms", "latency_ms", "pruned"),
+    ("latency_ratio", "latency_ms", "ratio"),
+)
+"""Columns of the CSV, and where a record has them."""
 _REFERENCE = "uniform"
+Records = Sequence[Mapping[str, Any]]
 
 
 def agents_table(records: Iterable[Mapping[str, Any]]) -> str:
-    """Summarises the cells of a study as Markdown; see `summary_rows`."""
-    return markdown(HEADING, summary_rows(records))
+    """Summarises the cells of a study as Markdown; see `summary`."""
+    return markdown(*summary(list(records)))
 
 
 def agents_latex(records: Iterable[Mapping[str, Any]]) -> str:
-    """Summarises the cells of a study as a LaTeX `tabular`, which needs the package booktabs; see `summary_rows`."""
-    rows = [[_latex(cell) for cell in row] for row in [HEADING, *summary_rows(records)]]
-    lines = [" & ".join(row) + r" \\" for row in rows]
-    columns = "l" * len(HEADING)
+    """Summarises the cells of a study as a LaTeX `tabular`, which needs the package booktabs; see `summary`."""
+    heading, rows = summary(list(records))
+    lines = [" & ".join(map(_latex, row)) + r" \\" for row in [heading, *rows]]
+    columns = "l" * len(heading)
     return "\n".join(
         [
             rf"\begin{{tabular}}{{{columns}}}",
@@ -55,34 +71,54 @@ def agents_csv(records: Iterable[Mapping[str, Any]]) -> str:
     """Returns the cells of a study as CSV, one line per search, nothing rounded."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    names = ("agent", "budget", "metric", "episodes", "seed", "reward", "pruned", "finetuned", "dense")
-    writer.writerow((*names, "flops", "params", "dense_flops", "dense_params"))
+    names = ("problem", "agent", "budget", "metric", "episodes", "seed", "reward", "pruned", "finetuned", "dense")
+    top5 = ("pruned_top5", "finetuned_top5", "dense_top5")
+    writer.writerow((*names, *(column for column, _, _ in _NESTED), *top5))
     for record in records:
-        costs = [record.get(kind, {}).get(name) for kind in ("costs", "dense_costs") for name in ("flops", "params")]
-        writer.writerow((*(record.get(name) for name in names), *costs))
+        nested = ((record.get(kind) or {}).get(name) for _, kind, name in _NESTED)
+        writer.writerow((*map(record.get, names), *nested, *map(record.get, top5)))
     return out.getvalue()
 
 
-def summary_rows(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+def summary(records: Records) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Summarises the cells of a study: the dense network, then one row per agent, budget and number of candidates.
 
     Within a budget and a number of candidates the best reward comes first. The speed-up is theoretical, dense over
     pruned FLOPs, and the compression dense over pruned parameters, as Blalock et al. (2020, arXiv:2003.03033)
-    recommend. The difference to the uniform allocation is that of the last accuracy measured, paired by seed.
+    recommend; the time is measured, pruned over dense. The difference to the uniform allocation is that of the last
+    accuracy measured, paired by seed. Of a study with several problems each has rows of its own.
 
     Args:
-        records: As `AgentsStudy` writes them.
+        records: As `AgentsStudy` writes them; those of several problems name theirs under `problem`.
+
+    Returns:
+        The heading, and the rows, without columns that would be empty.
     """
-    found = list(records)
+    problems = list(dict.fromkeys(str(record.get("problem") or "") for record in records))
+    rows = []
+    for problem in problems:
+        own = [record for record in records if str(record.get("problem") or "") == problem]
+        rows += [(problem, *row) for row in _rows_of_problem(own)]
+    heading = ("problem", *HEADING)
+    kept = [
+        place
+        for place, name in enumerate(heading)
+        if name not in _OPTIONAL or any(row[place].strip("-") for row in rows)
+    ]
+    return tuple(heading[place] for place in kept), [tuple(row[place] for place in kept) for row in rows]
+
+
+def _rows_of_problem(records: Records) -> list[tuple[str, ...]]:
+    """Returns the rows of one problem."""
     rows: dict[tuple[float, int, str], list[Mapping[str, Any]]] = {}
-    for record in found:
+    for record in records:
         rows.setdefault((record["budget"], record["episodes"], record["agent"]), []).append(record)
 
     def order(row: tuple[tuple[float, int, str], list[Mapping[str, Any]]]) -> tuple[float, int, float]:
         (budget, episodes, _), cells = row
         return -budget, -episodes, -statistics.fmean(cell["reward"] for cell in cells)
 
-    return [*_dense_row(found), *(_row(*key, cells, found) for key, cells in sorted(rows.items(), key=order))]
+    return [*_dense_row(records), *(_row(*key, cells, records) for key, cells in sorted(rows.items(), key=order))]
 
 
 def share_or_count(budget: float) -> str:
@@ -96,30 +132,43 @@ def markdown(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 
-def _dense_row(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+def _dense_row(records: Records) -> list[tuple[str, ...]]:
     """Returns the row of the dense network; none if an earlier version did not measure it."""
     for record in records:
         if record.get("dense") is not None and _is_counted(record.get("dense_costs")):
-            flops = f"{record['dense_costs']['flops']:,.0f}"
-            return [("100%", "", "dense", "", flops, "1.00", "1.00", "", f"{record['dense']:.2f}", "", "")]
+            top5 = record.get("dense_top5")
+            cells = {
+                "budget": "100%",
+                "agent": "dense",
+                "FLOPs": f"{record['dense_costs']['flops']:,.0f}",
+                "speed-up": "1.00",
+                "compression": "1.00",
+                "before fine-tuning": f"{record['dense']:.2f}",
+                "top-5 before": "" if top5 is None else f"{top5:.2f}",
+            }
+            return [tuple(cells.get(name, "") for name in HEADING)]
     return []
 
 
 def _row(
-    budget: float, episodes: int, agent: str, cells: Sequence[Mapping[str, Any]], everyone: Sequence[Mapping[str, Any]]
+    budget: float, episodes: int, agent: str, cells: Sequence[Mapping[str, Any]], everyone: Records
 ) -> tuple[str, ...]:
-    finetuned = [cell["finetuned"] for cell in cells if cell["finetuned"] is not None]
     return (
         f"{share_or_count(budget)} {cells[0]['metric']}",
         str(episodes),
         f"`{agent}`",
         str(len(cells)),
         *_sizes(cells),
+        mean_with_interval([cell["latency_ms"]["ratio"] for cell in cells if cell.get("latency_ms")], 2),
         mean_with_interval([cell["reward"] for cell in cells], 4),
-        mean_with_interval([cell["pruned"] for cell in cells], 2),
-        mean_with_interval(finetuned, 2),
+        *(_mean_of(cells, name) for name in ("pruned", "pruned_top5", "finetuned", "finetuned_top5")),
         _ahead(cells, everyone),
     )
+
+
+def _mean_of(cells: Records, name: str) -> str:
+    """Formats the mean of a figure over the cells that have it."""
+    return mean_with_interval([cell[name] for cell in cells if cell.get(name) is not None], 2)
 
 
 def _is_counted(costs: Mapping[str, float] | None) -> bool:

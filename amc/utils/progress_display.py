@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TextIO
 
 from rich import progress as bars
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from amc.utils.progress import Progress, silent
 from amc.utils.progress_bar import StageColumn
@@ -46,12 +46,21 @@ class ProgressDisplay:
         self._console = Console(
             file=self._stream, force_terminal=self._live, force_jupyter=False, highlight=False, soft_wrap=True
         )
-        self._bars: bars.Progress | None = None
+        self._bars: _Bars | None = None
         self._depth = 0
 
     def say(self, line: str) -> None:
         """Prints one line."""
         self._console.print(line, markup=False)
+
+    def show_above(self, shown: RenderableType | None) -> None:
+        """Shows something above the bars while there are any, such as a table of what is known; None for nothing.
+
+        Where progress is shown as lines it is left out.
+        """
+        if self._bars is not None:
+            self._bars.above = shown
+            self._bars.refresh()
 
     def stage(self, title: str, total: int = 100, unit: str = "%") -> AbstractContextManager[Progress]:
         """Shows a stage; see `Recorder.stage`. A stage of a single step, which shows no progress, is announced."""
@@ -64,7 +73,7 @@ class ProgressDisplay:
         if self._bars is not None:  # a terminal has one live display: the stages within a stage share it
             yield from self._task(self._bars, title, total, unit)
             return
-        with bars.Progress(StageColumn(), console=self._console) as self._bars:
+        with _Bars(StageColumn(), console=self._console) as self._bars:
             try:
                 yield from self._task(self._bars, title, total, unit)
             finally:
@@ -108,6 +117,18 @@ class ProgressDisplay:
             return
         counts = "done" if total == 1 else f"{done} of {total} {unit}"
         self.say(f"{title}: {counts} in {duration(seconds)}{_after_comma(note)}")
+
+
+class _Bars(bars.Progress):
+    """Moving bars, with something above them."""
+
+    above: RenderableType | None = None
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Yields what is drawn."""
+        if self.above is not None:
+            yield self.above
+        yield from super().get_renderables()
 
 
 def duration(seconds: float) -> str:

@@ -11,7 +11,7 @@ from amc.cli.main import main
 from amc.data import DataConfig
 from amc.errors import ConfigurationError, RunFolderError, UnknownNameError
 from amc.pipeline.config import RunConfig
-from amc.study.cells import plan
+from amc.study.cells import plan_cells
 from amc.study.rewards import correlations, diverse_allocations, kendall
 from amc.study.study_folder import open_folder
 from amc.study.tables import agents_table, share_or_count
@@ -119,7 +119,7 @@ def test_cells_that_were_played_are_fine_tuned_later(tmp_path, capsys):
     assert main([*words, "--finetuned", "0.503"]) == 0
     after = lines(tmp_path / "study")
     assert before[0] == after[0]
-    assert before[1] == {**after[1], "finetuned": None}
+    assert before[1] == {**after[1], "finetuned": None, "finetuned_top5": None}
     assert after[1]["finetuned"] > 0
     assert "| 50.3% flops | 1 |" in capsys.readouterr().out
 
@@ -187,7 +187,7 @@ def test_wrong_variants_are_refused(text, error, message):
 
 
 def test_agents_that_play_once_have_one_cell_a_budget():
-    cells = plan([Variant.parse("uniform"), Variant.parse("cem")], [0.7, 0.5], [100, 300], [0, 1, 2])
+    cells = plan_cells([Variant.parse("uniform"), Variant.parse("cem")], [0.7, 0.5], [100, 300], [0, 1, 2])
     assert len(cells) == 2 * (1 + 2 * 3)
     assert len({cell.key for cell in cells}) == len(cells)
 

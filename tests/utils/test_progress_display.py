@@ -166,3 +166,20 @@ def test_a_stream_that_is_no_terminal_gets_lines():
 @pytest.mark.parametrize(("seconds", "text"), [(7.31, "7.3 s"), (125, "2 min 05 s"), (4320, "1 h 12 min")])
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_terminal_shows_a_table_above_the_bars():
+    stream = io.StringIO()
+    display = ProgressDisplay(stream, live=True)
+    with display.stage("study", 2, "searches") as advance:
+        display.show_above("what is known so far")
+        advance(0.5)
+    assert "what is known so far" in stream.getvalue()
+
+
+def test_a_table_is_left_out_of_lines():
+    stream = io.StringIO()
+    display = ProgressDisplay(stream, live=False)
+    with display.stage("study", 2, "searches"):
+        display.show_above("what is known so far")
+    assert "what is known" not in stream.getvalue()
