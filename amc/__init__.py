@@ -18,6 +18,7 @@ _PUBLIC = {
     "CompressionResult": "amc.pipeline.result",
     "DataRoles": "amc.data",
     "FineTuneConfig": "amc.training",
+    "OwnTask": "amc.pipeline.own_task",
     "PackConfig": "amc.packing.settings",
     "PruningConfig": "amc.pruning.config",
     "SearchConfig": "amc.pipeline.search",

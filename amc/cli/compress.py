@@ -55,8 +55,8 @@ def run(options: jsonargparse.Namespace) -> None:
         task, source = open_task(
             config, data, shown, budget=budget_of(config), schedule=config.schedule, trust=trusted(options)
         )
-        train, untrained = config.train if config.trains_first else None, config.allows_untrained
-        result = Job(task, config.search, source, train, config.compare, untrained=untrained).carry_out(recorder)
+        train = config.train if config.trains_first else None
+        result = Job(task, config.search, source, train, config.compare).carry_out(recorder)
         table = write_report(path, result)
     words = ", trust=True" if source.needs_trust else ""
     print(table)

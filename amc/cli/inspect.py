@@ -147,7 +147,7 @@ def _budget_line(problem: PruningProblem, budget: Budget | None) -> str:
 
     counted = {name: bound for name, bound in budget.bounds.items() if name in problem.costs}
     lines = [f"{name} is bounded once the network is compressed" for name in budget.bounds if name not in counted]
-    limits = Budget(**counted).limits(problem.dense_costs) if counted else {}
+    limits = Budget.of(counted).limits(problem.dense_costs) if counted else {}
     for metric, limit in limits.items():
         dense, smallest = problem.dense_costs[metric], problem.cost(problem.min_widths, metric)
         lines.append(f"{metric} of at most {limit:,} of {dense:,}")

@@ -132,7 +132,7 @@ def _check_budget(budget: Budget | None, problem: PruningProblem, allocation: Al
     costs, every = problem.costs_of(problem.widths(allocation)), problem.dense_costs
     # A count may be meant for a larger network; it bounds nothing here.
     bounds = {name: value for name, value in budget.bounds.items() if value <= every[name]}
-    for metric, limit in Budget(**bounds).limits(every).items() if bounds else ():
+    for metric, limit in Budget.of(bounds).limits(every).items() if bounds else ():
         cost, dense = costs[metric], every[metric]
         if cost > limit:
             raise BudgetError(

@@ -190,7 +190,7 @@ def _rewards(config: RunConfig, folder: Path, options: jsonargparse.Namespace) -
     from amc.study import allocations_to_compare, measure_rewards, rewards_table
     from amc.study.study_folder import ensure_trained, open_folder
 
-    shown, budget = display(options), Budget(**{options.metric: options.budgets[0]})
+    shown, budget = display(options), Budget.of({options.metric: options.budgets[0]})
     data = load_roles(config.data, config.seed, shown)
     config = with_new_head(config, data, shown)
     task, _ = open_task(config, data, shown, budget=budget, schedule=config.schedule)

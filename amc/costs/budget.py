@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil, floor, isfinite
 from numbers import Real
-from typing import Any
+from typing import Any, cast
 
 from amc.costs.metrics import LATENCY, bounded_names, noun_of
 from amc.errors import BudgetError, UnknownNameError
@@ -20,11 +21,12 @@ class Budget:
     A number in (0, 1] is the share of the dense network's cost that is kept; a whole number above 1 is absolute. Where
     several metrics are bounded, every one must hold: the bound that is nearest decides.
 
-    `Budget(latency=0.5)` and `Budget(latency_ms=4.0)` need a profile of the device (`amc profile`). Latencies are
-    counted in nanoseconds.
+    A bound on time needs a profile of the device, as `amc profile` writes it: `Budget(latency=0.5, profile=FILE)`.
+    Latencies are counted in nanoseconds.
 
     Attributes:
         bounds: The bounds by metric, as they were given; see `amc.costs.metrics.METRICS` for the names.
+        profile: File of the profile of the device and engine that a bound on time is for.
 
     Example:
         >>> Budget(flops=0.5, params=400_000).limits({"flops": 41_000_001, "params": 600_000})
@@ -32,12 +34,20 @@ class Budget:
     """
 
     bounds: Mapping[str, float | int] = field(hash=False)
+    profile: str | None = field(default=None, compare=False)
 
-    def __init__(self, *, latency_ms: float | None = None, **bounds: float | int | None) -> None:
+    def __init__(
+        self,
+        *,
+        latency_ms: float | None = None,
+        profile: str | os.PathLike[str] | None = None,
+        **bounds: float | int | None,
+    ) -> None:
         """Takes the bounds.
 
         Args:
             latency_ms: The latency in milliseconds, in place of `latency`, a share of the dense network's.
+            profile: File of a profile of the device, for `latency` or `latency_ms`.
             **bounds: The largest value of each metric; None leaves it unbounded.
 
         Raises:
@@ -58,6 +68,12 @@ class Budget:
         if not given:
             raise BudgetError("a budget bounds at least one metric; for example Budget(flops=0.5)")
         object.__setattr__(self, "bounds", {name: _plain(given[name]) for name in bounded_names() if name in given})
+        object.__setattr__(self, "profile", None if profile is None else os.fspath(profile))
+
+    @classmethod
+    def of(cls, bounds: Mapping[str, float | int]) -> Budget:
+        """Returns the budget of bounds by metric, as `__init__` takes them by keyword."""
+        return cls(**cast(dict[str, Any], dict(bounds)))
 
     @property
     def metric(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from amc.costs import Budget
 from amc.costs.stepped_cost import SteppedCost
 from amc.errors import BudgetError
 from amc.latency.check import errors_of, refuse_unsure
@@ -56,6 +57,16 @@ class LatencyTarget:
         check = errors_of(profile, fitted)
         refuse_unsure(check, insist=insist)
         return LatencyTarget(profile, fitted, check)
+
+    @staticmethod
+    def of(budget: Budget | None) -> LatencyTarget | None:
+        """Returns the device that a budget names by its profile; None if it names none.
+
+        Raises:
+            ConfigurationError: If the file is not a profile.
+            BudgetError: If it is unfinished, or too far from what was measured.
+        """
+        return None if budget is None or budget.profile is None else LatencyTarget.read(Path(budget.profile))
 
     @property
     def is_here(self) -> bool:

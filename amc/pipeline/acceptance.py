@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from amc.costs import Budget
 from amc.costs.metrics import LATENCY
 from amc.errors import AmcError
 from amc.latency.networks import network_with
@@ -142,12 +143,9 @@ def _shrunk(problem: PruningProblem, allocation: Allocation, excess: float) -> A
     smallest = problem.cost(problem.min_widths, LATENCY)
     if limit < smallest:
         limit = smallest
-    assert problem.budget is not None
     bounds = {**dict(problem.limits), LATENCY: limit}
     try:
-        tighter = replace(
-            problem, budget=type(problem.budget)(**{name: max(2, value) for name, value in bounds.items()})
-        )
+        tighter = replace(problem, budget=Budget.of({name: max(2, value) for name, value in bounds.items()}))
         lower = tighter.project(problem.keep_ratios(widths))
     except AmcError:
         return None

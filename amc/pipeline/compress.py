@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from amc.costs import Budget
-from amc.data import DataRoles, roles_of_pair
+from amc.data import DataRoles
 from amc.errors import ConfigurationError, ModelError
 from amc.latency.target import LatencyTarget
 from amc.pipeline.job import Job
 from amc.pipeline.kept_run import KeptRun, fingerprint
+from amc.pipeline.own_task import Given, OwnTask, given_by
 from amc.pipeline.prepare import prepare
 from amc.pipeline.recorder import Recorder, ShowingRecorder
 from amc.pipeline.result import CompressionResult
 from amc.pipeline.search import SearchConfig, default_budget
+from amc.pipeline.task import Task
 from amc.pruning import PruningConfig
 from amc.runtime.plain import plain_network
 from amc.storage.source import ModelSource
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
 def compress(
     model: nn.Module,
-    data: DataRoles | Sequence[DataLike] | None,
+    data: DataRoles | Sequence[DataLike] | OwnTask,
     budget: Budget | None = None,
     *,
     agent: Chosen | None = None,
@@ -45,12 +47,6 @@ def compress(
     finetune: FineTuneConfig | Callable[[nn.Module], object] | None = None,
     train: TrainConfig | None = None,
     compare_with: Sequence[str] = (),
-    policy: str | os.PathLike[str] | None = None,
-    evaluate: Callable[[nn.Module], float] | None = None,
-    calibration: Any | None = None,
-    example_input: Any | None = None,
-    profile: str | os.PathLike[str] | None = None,
-    untrained: bool = False,
     progress: bool = True,
     out: str | os.PathLike[str] | Recorder | None = None,
 ) -> CompressionResult:
@@ -61,8 +57,7 @@ def compress(
             change only if it is trained first; attention modules are replaced by twins that can lose heads.
         data: A pair of training and test loaders, data sets or tensor pairs `(inputs, targets)`, or three with a
             validation split between, from which the four roles are drawn; or the roles themselves, with a task, a loss
-            and a metric (see `amc.roles_from_loaders`). None only with an `evaluate` and an `example_input` of your
-            own.
+            and a metric (see `amc.roles_from_loaders`); or an `amc.OwnTask`, whose function judges networks.
         budget: What the smaller network may cost; if not given, half the FLOPs, or no bound for the rewards that weigh
             accuracy against size themselves (`"flops"`, `"params"`).
         agent: What looks for the allocation: a name such as `"ddpg"`, with options as in `"cem:population=8"`; that of
@@ -71,25 +66,11 @@ def compress(
         seed: Seed of everything random; that of `search` if not given.
         device: `"auto"`, `"cpu"` or `"cuda"`, where `model` ends too. `"auto"` is CUDA where there is one; with an
             `evaluate` or a `finetune` of your own it is where `model` is.
-        search: Other settings of the search, such as the reward, the number format of the scoring, and the schedule.
+        search: Other settings of the search, such as the reward, a trained policy, and the schedule.
         pruning: What is removed and how the rest makes up for it.
         finetune: Settings of the fine-tuning, or a function that fine-tunes a network in place.
         train: Settings to train the dense network with first; None if it is trained.
         compare_with: Agents that do the same job under the same rules.
-        policy: A trained agent (`agent.safetensors`): it plays one episode without noise, then `episodes` candidates
-            from there; 0 of them take its allocation as it is.
-        evaluate: Figure of merit of a network, higher is better, in place of the accuracy on `data`: for tasks other
-            than classification. It serves the search AND the report, so let it read no test data. Networks come on
-            `device`, in their own number format; a candidate's batch norms are re-estimated where there is data or
-            `calibration`.
-        calibration: A few hundred training inputs without targets, for tables, refit and batch norms, where `evaluate`
-            and `finetune` are your own: a tensor, a tuple or a mapping of arguments with a common first axis, or an
-            iterable of batches of these. With `data` it stands in for the data's own.
-        example_input: One input of the network (a tensor with a batch axis, a tuple, or a mapping of keyword
-            arguments); an image of the data if not given.
-        profile: A profile of the device and engine, as `amc profile` writes it, for a budget in time.
-        untrained: Whether to work on a network that is no better than chance all the same. Without it such a network
-            stops the run: whatever is removed of it costs nothing.
         progress: Whether to show on stderr how far the work is, where it takes more than two seconds.
         out: A folder that keeps the run while it works, and holds what `CompressionResult.save` writes at its end. If
             the run ends early, by an error of `evaluate` or by a kill, the same call carries on from what was done. Or
@@ -119,49 +100,70 @@ def compress(
         True
     """
     _check_options(model, budget, search, pruning, finetune, train)
-    model = plain_network(model)
-    trained = None if policy is None else os.fspath(policy)
-    given: dict[str, Any] = {"agent": agent, "episodes": episodes, "seed": seed, "policy": trained}
-    search = replace(search or SearchConfig(), **{name: value for name, value in given.items() if value is not None})
-    _check_judge(data, evaluate)
-    _check_effect(data, evaluate, finetune, search.first_images)
-    roles = data if data is None or isinstance(data, DataRoles) else roles_of_pair(data, seed=search.seed)
-    _check_reward(roles, evaluate, search.reward)
-    target = None if profile is None else LatencyTarget.read(Path(profile))
+    chosen: dict[str, Any] = {"agent": agent, "episodes": episodes, "seed": seed}
+    search = replace(search or SearchConfig(), **{name: value for name, value in chosen.items() if value is not None})
+    given = given_by(data, search.seed)
+    _check_effect(given, finetune, search.first_images)
+    _check_reward(given, search.reward)
     shown = ShowingRecorder(ProgressDisplay(only_slow=True)) if progress else Recorder()
-    with shown.stage("trace the network", 1) as advance:
-        task = prepare(
-            model,
-            roles,
-            budget or default_budget(search.reward),
-            pruning=pruning or PruningConfig(),
-            finetune=finetune if isinstance(finetune, FineTuneConfig) else FineTuneConfig(),
-            evaluate=evaluate,
-            tune=finetune if callable(finetune) else None,
-            train=train,
-            schedule=search.schedule,
-            example_input=example_input,
-            calibration=calibration,
-            seed=search.seed,
-            device=device,
-            dtype=search.dtype,
-            latency=target,
-        )
-        advance(1.0)
-    job = Job(task, search, ModelSource.of(model), train, compare_with, untrained=untrained)
+    task = _traced_task(
+        plain_network(model), given, budget, search, pruning or PruningConfig(), finetune, train, device, shown
+    )
+    job = Job(task, search, ModelSource.of(task.model), train, compare_with)
     if isinstance(out, Recorder):
         return job.carry_out(out)
     if out is None:
         return job.carry_out(shown)
-    judge = {"evaluate": evaluate, "finetune": finetune, "train": train, "compare_with": compare_with}
-    profiled = {} if target is None else {"profile": target.fitted}
-    rules = {"budget": task.problem.budget, "pruning": task.pruning, **profiled, **asdict(search), **judge}
-    return _keep(job, Path(out), rules, shown)
+    return _keep(job, Path(out), {"evaluate": given.evaluate, "finetune": finetune}, shown)
 
 
-def _keep(job: Job, folder: Path, rules: Mapping[str, Any], shown: Recorder) -> CompressionResult:
+def _traced_task(
+    model: nn.Module,
+    given: Given,
+    budget: Budget | None,
+    search: SearchConfig,
+    pruning: PruningConfig,
+    finetune: FineTuneConfig | Callable[[nn.Module], object] | None,
+    train: TrainConfig | None,
+    device: str,
+    shown: Recorder,
+) -> Task:
+    """Traces the network, and checks whatever can be checked before work starts."""
+    with shown.stage("trace the network", 1) as advance:
+        task = prepare(
+            model,
+            given.data,
+            budget or default_budget(search.reward),
+            pruning=pruning,
+            finetune=finetune if isinstance(finetune, FineTuneConfig) else FineTuneConfig(),
+            evaluate=given.evaluate,
+            tune=finetune if callable(finetune) else None,
+            train=train,
+            schedule=search.schedule,
+            example_input=given.example_input,
+            calibration=given.calibration,
+            seed=search.seed,
+            device=device,
+            dtype=search.dtype,
+            latency=LatencyTarget.of(budget),
+        )
+        advance(1.0)
+    return task
+
+
+def _keep(job: Job, folder: Path, functions: Mapping[str, Any], shown: Recorder) -> CompressionResult:
     """Carries a job out while its run is kept in a folder, where the same call finds it again."""
-    with KeptRun(folder, fingerprint(job.task.model, job.task.data, job.train is None, **rules), shown) as kept:
+    task = job.task
+    rules = {
+        "budget": None if task.problem.budget is None else task.problem.budget.bounds,
+        "pruning": task.pruning,
+        **({} if task.latency is None else {"profile": task.latency.fitted}),
+        **{name: value for name, value in asdict(job.search).items() if name != "untrained"},
+        **functions,
+        "train": job.train,
+        "compare_with": job.compare_with,
+    }
+    with KeptRun(folder, fingerprint(task.model, task.data, job.train is None, **rules), shown) as kept:
         result = job.carry_out(kept)
         result.write(folder)
     return result
@@ -185,31 +187,25 @@ def _check_options(
             raise ConfigurationError(f"{name} must be an amc.{wanted.__name__}, such as amc.{example}, not {given!r}")
 
 
-def _check_judge(data: object, evaluate: object) -> None:
-    """Rejects a search without anything to score candidates."""
-    if data is None and evaluate is None:
-        raise ConfigurationError("without data your own evaluate must be given: compress(..., evaluate=...)")
-
-
-def _check_reward(data: DataRoles | None, evaluate: object, reward: object) -> None:
+def _check_reward(given: Given, reward: object) -> None:
     """Rejects a reward that needs figures that the task does not have."""
     if callable(reward) or reward == "accuracy":
         return
-    if data is not None and evaluate is None and not data.task.assigns_classes:
-        raise ConfigurationError(
-            f"where the metric is {data.task.metric_name}, the reward must be 'accuracy', which is then a hundredth of "
-            f"its value, or a function of an envs.rewards.Outcome; {reward!r} is made of classifications"
-        )
-    if evaluate is not None:
-        raise ConfigurationError(
-            f"with an evaluate of your own the reward must be 'accuracy', which is then a hundredth of its value, or a "
-            f"function of an envs.rewards.Outcome; {reward!r} is made of classifications"
-        )
+    if given.evaluate is not None:
+        task = "with an evaluate of your own"
+    elif given.data is not None and not given.data.task.assigns_classes:
+        task = f"where the metric is {given.data.task.metric_name},"
+    else:
+        return
+    raise ConfigurationError(
+        f"{task} the reward must be 'accuracy', which is then a hundredth of its value, or a function of an "
+        f"envs.rewards.Outcome; {reward!r} is made of classifications"
+    )
 
 
-def _check_effect(data: object, evaluate: object, finetune: object, first_images: object) -> None:
+def _check_effect(given: Given, finetune: object, first_images: object) -> None:
     """Rejects arguments that would have no effect."""
-    if data is None and isinstance(finetune, FineTuneConfig) and finetune.epochs != 0:
+    if given.data is None and isinstance(finetune, FineTuneConfig) and finetune.epochs != 0:
         raise ConfigurationError("fine-tuning by settings needs data; give finetune=a function of the network instead")
-    if evaluate is not None and first_images is not None:
+    if given.evaluate is not None and first_images is not None:
         raise ConfigurationError("an evaluate of your own sees all that it needs at once; leave first_images out")

@@ -40,7 +40,7 @@ class _Bounds:
         given = {name: _whole(value) for name, value in values.items() if name in bounded_names()}
         if "latency_ms" in values:
             given["latency_ms"] = values["latency_ms"]
-        return Budget(**given) if given else None
+        return Budget.of(given) if given else None
 
 
 DEFAULT_WEIGHTS = "DEFAULT"
@@ -153,7 +153,8 @@ class RunConfig:
     @property
     def search(self) -> SearchConfig:
         """How the policy is looked for."""
-        return SearchConfig(**{field.name: getattr(self, field.name) for field in dataclasses.fields(SearchConfig)})
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(SearchConfig)}
+        return SearchConfig(**{**given, "untrained": self.allows_untrained})
 
     @property
     def trains_first(self) -> bool:

@@ -39,8 +39,6 @@ class Job:
         source: How the dense network can be built again.
         train: Settings to train the dense network with first; None if it is trained.
         compare_with: Agents that do the same job under the same rules.
-        untrained: Whether a dense network that is no better than chance is worked on all the same, with a line that
-            says so.
 
     Raises:
         ConfigurationError: If the search, or that of an agent to compare with, does not fit the task.
@@ -51,7 +49,6 @@ class Job:
     source: ModelSource
     train: TrainConfig | None = None
     compare_with: Sequence[str] = ()
-    untrained: bool = False
 
     def __post_init__(self) -> None:
         """Checks that the searches fit the task."""
@@ -74,7 +71,7 @@ class Job:
         if self.train is not None:
             train_dense(task, self.train, recorder)
         (dense,) = measure_on_test(task, recorder, "the dense network", task.model)
-        check_trained(task, dense.figure, recorder, untrained=self.untrained)
+        check_trained(task, dense.figure, recorder, untrained=search.untrained)
         _say_how_sure(task, recorder)
         _say_widths(task, recorder)
         workshop = Workshop(task, recorder)

@@ -35,7 +35,7 @@ def problems_at(task: Task, metric: str, budgets: Sequence[float]) -> list[Pruni
     Raises:
         BudgetError: If a budget cannot be met.
     """
-    return [build_problem(task.structure, Budget(**{metric: budget}), task.pruning) for budget in budgets]
+    return [build_problem(task.structure, Budget.of({metric: budget}), task.pruning) for budget in budgets]
 
 
 def check_policy(problems: Sequence[PruningProblem], search: SearchConfig) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from amc.costs import Budget
-from amc.data import DataRoles, roles_of_pair
-from amc.errors import ConfigurationError
+from amc.data import DataRoles
+from amc.latency.target import LatencyTarget
 from amc.pipeline.deliver import Workshop
+from amc.pipeline.own_task import OwnTask, given_by
 from amc.pipeline.prepare import prepare
 from amc.pipeline.recorder import Recorder, ShowingRecorder
 from amc.problem import PruningProblem
@@ -26,13 +27,10 @@ if TYPE_CHECKING:
 
 def make_problem(
     model: nn.Module,
-    data: DataRoles | Sequence[DataLike] | None,
+    data: DataRoles | Sequence[DataLike] | OwnTask,
     budget: Budget | None = None,
     *,
     pruning: PruningConfig | None = None,
-    evaluate: Callable[[nn.Module], float] | None = None,
-    calibration: Any | None = None,
-    example_input: Any | None = None,
     seed: int = 0,
     device: str = "auto",
     progress: bool = True,
@@ -44,9 +42,6 @@ def make_problem(
         data: As for `amc.compress`.
         budget: What the smaller network may cost; half the FLOPs if not given.
         pruning: What is removed and how the rest makes up for it.
-        evaluate: Figure of merit of a network of your own, higher is better, in place of the accuracy.
-        calibration: As for `amc.compress`.
-        example_input: As for `amc.compress`.
         seed: Seed of everything random.
         device: `"auto"`, `"cpu"` or `"cuda"`.
         progress: Whether to show on stderr how far the tables are, where they take more than two seconds.
@@ -66,19 +61,19 @@ def make_problem(
         >>> env.reset(seed=0)[0].shape
         (11,)
     """
-    if data is None and evaluate is None:
-        raise ConfigurationError("without data an evaluate of your own must be given: make_problem(..., evaluate=...)")
+    given = given_by(data, seed)
     task = prepare(
         plain_network(model),
-        data if data is None or isinstance(data, DataRoles) else roles_of_pair(data, seed=seed),
+        given.data,
         budget or Budget(flops=0.5),
         pruning=pruning or PruningConfig(),
         finetune=FineTuneConfig(epochs=0),
-        evaluate=evaluate,
-        calibration=calibration,
-        example_input=example_input,
+        evaluate=given.evaluate,
+        calibration=given.calibration,
+        example_input=given.example_input,
         seed=seed,
         device=device,
+        latency=LatencyTarget.of(budget),
     )
     recorder = ShowingRecorder(ProgressDisplay(only_slow=True)) if progress else Recorder()
     return task.problem, Workshop(task, recorder).evaluator

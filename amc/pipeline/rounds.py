@@ -153,7 +153,7 @@ def round_widths(
     done = (1 - budget) / (1 - share)  # of what goes in the end, in every metric that is bounded
     final, dense = problem.costs_of(target), problem.dense_costs
     limits = {name: dense[name] - done * (dense[name] - final[name]) for name in problem.limits or [problem.metric]}
-    bounds = Budget(**{name: int(limit) for name, limit in limits.items()})
+    bounds = Budget.of({name: int(limit) for name, limit in limits.items()})
     raised = replace(problem, budget=bounds).project(problem.keep_ratios(target))
     return tuple(min(old, max(low, width)) for old, low, width in zip(before, target, raised, strict=True))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import gymnasium
@@ -79,10 +80,13 @@ class SearchConfig:
     schedule: Chosen = "one_shot"
     deterministic: bool = False
     features: tuple[str, ...] = ()
-    policy: str | None = None
+    policy: str | Path | None = None
+    untrained: bool = False
 
     def __post_init__(self) -> None:
-        """Checks the options, and writes agent and schedule as text."""
+        """Checks the options, and writes agent, schedule and policy as text."""
+        if isinstance(self.policy, Path):
+            object.__setattr__(self, "policy", str(self.policy))
         object.__setattr__(self, "agent", spell(AGENTS, self.agent))
         object.__setattr__(self, "schedule", spell(SCHEDULES, self.schedule))
         create(SCHEDULES, self.schedule)

@@ -152,7 +152,7 @@ def build_problem(
     if latency is None and budget is not None and LATENCY in budget.bounds:
         raise BudgetError(
             "a budget in time needs a profile of the device: make one with 'amc profile --out FILE', and give it with "
-            "--budget.profile FILE"
+            "--budget.profile FILE (in Python Budget(..., profile=FILE))"
         )
     if pruning.family == "weight" and (latency is not None or (budget is not None and MEMORY in budget.bounds)):
         raise BudgetError("zeros make no network faster: bounds on time and memory are for pruning.family filter")
@@ -181,6 +181,6 @@ def example_of(data: DataRoles | None, example_input: Any | None, calibration: A
         first = calibration[:1]
         return first.value if isinstance(first, Inputs) else first
     if data is None:
-        raise ConfigurationError("without data an example input must be given: compress(..., example_input=...)")
+        raise ConfigurationError("without data an example input must be given: amc.OwnTask(..., example_input=...)")
     image: Tensor = data.calibration.take([0]).inputs()
     return image

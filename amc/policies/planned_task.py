@@ -67,7 +67,7 @@ def planned_tasks(
     found = []
     for name, task in networks.items():
         for budget in budgets:
-            problem = build_problem(task.structure, Budget(**{metric: budget}), task.pruning)
+            problem = build_problem(task.structure, Budget.of({metric: budget}), task.pruning)
             for reward in rewards:
                 planned = PlannedTask(name, task, problem, reward, budget)
                 check_search(problem, planned.search(rules))

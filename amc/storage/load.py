@@ -46,12 +46,13 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None, *, trust:
 
     Example:
         >>> import amc, tempfile, torch
-        >>> own = {"example_input": torch.zeros(1, 1, 8, 8), "evaluate": lambda network: 1.0, "agent": "uniform"}
-        >>> result = amc.compress(amc.create_model("digits_resnet", seed=0), None, amc.Budget(flops=0.5), **own)
+        >>> task = amc.OwnTask(evaluate=lambda network: 1.0, example_input=torch.zeros(1, 1, 8, 8))
+        >>> model = amc.create_model("digits_resnet", seed=0)
+        >>> result = amc.compress(model, task, amc.Budget(flops=0.5), agent="uniform")
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     result.save(folder)
         ...     network = amc.load(folder)
-        >>> network(own["example_input"]).shape
+        >>> network(task.example_input).shape
         torch.Size([1, 10])
     """
     folder = Path(path)

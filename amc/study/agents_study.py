@@ -217,7 +217,7 @@ class AgentsStudy:
 
     def _problem(self, budget: float) -> PruningProblem:
         metric = {self._rules.metric: budget}
-        return build_problem(self._task.structure, Budget(**metric), self._task.pruning)
+        return build_problem(self._task.structure, Budget.of(metric), self._task.pruning)
 
     def _keep(self, cell: Cell, agent: Agent) -> None:
         """Saves a trained agent, for transfers."""

@@ -84,12 +84,10 @@ def test_a_run_meets_a_bound_on_memory_to_the_byte():
     )
     result = amc.compress(
         net,
-        None,
+        amc.OwnTask(lambda model: 1.0, example_input=example()),
         Budget(memory=0.5),
         agent="uniform",
         finetune=lambda model: None,
-        evaluate=lambda model: 1.0,
-        example_input=example(),
         device="cpu",
     )
     memory = result.summary["costs"]["memory"]

@@ -77,9 +77,8 @@ def test_a_run_records_the_block_that_it_was_begun_with():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(128, 2))
     data = (torch.randn(60, 1, 8, 8), torch.arange(60) % 2)
-    result = amc.compress(
-        net, (data, data), agent="uniform", finetune=amc.FineTuneConfig(epochs=0), device="cpu", untrained=True
-    )
+    search = amc.SearchConfig(agent="uniform", untrained=True)
+    result = amc.compress(net, (data, data), search=search, finetune=amc.FineTuneConfig(epochs=0), device="cpu")
     assert result.summary["pruning"]["round_to"] == blocks.settled("auto", torch.device("cpu"))
 
 

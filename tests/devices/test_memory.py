@@ -127,5 +127,8 @@ def test_a_label_out_of_range_that_only_training_meets_is_one_line():
     pair = images(20)
     with pytest.raises(DataError, match="the data has a class 9, but the network has 4 outputs"):
         amc.compress(
-            Hungry(), (Mislabelled(), (pair.images, pair.targets)), agent="uniform", device="cpu", untrained=True
+            Hungry(),
+            (Mislabelled(), (pair.images, pair.targets)),
+            search=amc.SearchConfig(agent="uniform", untrained=True),
+            device="cpu",
         )

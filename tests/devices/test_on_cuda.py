@@ -48,13 +48,12 @@ def compressed(family, device):
         amc.Budget(flops=0.5) if family == "filter" else amc.Budget(params=0.4),
         agent="ddpg:warmup_episodes=4;environments=2" if family == "filter" else "ddpg",
         episodes=8,
-        search=amc.SearchConfig(first_images=30, dtype="float32"),
+        search=amc.SearchConfig(first_images=30, dtype="float32", untrained=True),
         # The optimal brain surgeon takes minutes on the stand-in, where every small operator is slow.
         pruning=amc.PruningConfig(family=family, criterion="auto" if family == "filter" else "magnitude"),
         train=TrainConfig(epochs=2, dtype="float32"),
         finetune=FineTuneConfig(epochs=1, batch_size=50, distillation=0.5, feature_distillation=1.0, dtype="float32"),
         compare_with=("uniform",),
-        untrained=True,
         device=device,
     )
     return model, result
@@ -99,8 +98,8 @@ def test_a_network_and_loaders_of_ones_own_stay_where_they_are(cuda):
     ]
     model = Rescaled().cuda()
     model.second.scale = model.first.scale  # `nn.Module.to` makes two of one
-    options = {"agent": "random", "finetune": FineTuneConfig(epochs=1, batch_size=40), "untrained": True}
-    result = amc.compress(model, loaders, episodes=3, **options)
+    search = amc.SearchConfig(agent="random", episodes=3, untrained=True)
+    result = amc.compress(model, loaders, search=search, finetune=FineTuneConfig(epochs=1, batch_size=40))
     assert model.classifier.weight.is_cuda
     assert not result.model.classifier.weight.is_cuda
     assert result.model.first.scale is result.model.second.scale

@@ -161,14 +161,11 @@ def test_a_run_reports_what_was_predicted_and_measured(make_task, monkeypatch, t
     monkeypatch.setattr(speed, "timer_for", lambda *arguments: timer)
     result = amc.compress(
         task.model,
-        None,
-        Budget(latency=0.5),
+        amc.OwnTask(lambda model: 1.0, example_input=torch.zeros(1, 3, 8, 8)),
+        Budget(latency=0.5, profile=tmp_path / "profile.json"),
         agent="uniform",
         pruning=amc.PruningConfig(round_to=8, min_keep_ratio=0.0),
         finetune=lambda model: None,
-        evaluate=lambda model: 1.0,
-        example_input=torch.zeros(1, 3, 8, 8),
-        profile=tmp_path / "profile.json",
         device="cpu",
     )
     report = result.summary["time_budget"]

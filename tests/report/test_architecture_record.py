@@ -183,12 +183,10 @@ def test_a_module_that_fails_to_import_is_told(saved, tmp_path, monkeypatch):
 def test_the_number_format_of_a_network_is_kept(tmp_path):
     result = amc.compress(
         amc.create_model("digits_resnet", seed=0).double(),
-        None,
+        amc.OwnTask(lambda network: 1.0, example_input=torch.zeros(1, 1, 8, 8, dtype=torch.float64)),
         amc.Budget(flops=0.5),
         agent="uniform",
-        evaluate=lambda network: 1.0,
         finetune=lambda network: None,
-        example_input=torch.zeros(1, 1, 8, 8, dtype=torch.float64),
     )
     result.save(tmp_path / "double")
     loaded = amc.load(tmp_path / "double")

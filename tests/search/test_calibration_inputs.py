@@ -55,10 +55,10 @@ def trained_on_masks():
 def test_inputs_without_targets_serve_for_refit_and_batch_norms(form):
     model, inputs, right = trained_on_masks()
     calibration = list(zip(*(part.split(40) for part in inputs), strict=True)) if form == "batches" else form(inputs)
-    own = {"evaluate": right, "finetune": lambda network: None, "agent": "uniform", "episodes": 1, "device": "cpu"}
+    own = {"finetune": lambda network: None, "agent": "uniform", "episodes": 1, "device": "cpu"}
     budget, example = amc.Budget(flops=0.3), tuple(part[:1] for part in inputs)
-    result = amc.compress(model, None, budget, calibration=calibration, **own)
-    without = amc.compress(model, None, budget, example_input=example, **own)
+    result = amc.compress(model, amc.OwnTask(right, calibration=calibration), budget, **own)
+    without = amc.compress(model, amc.OwnTask(right, example_input=example), budget, **own)
     assert result.summary["accuracy"]["dense"] > 90
     with torch.no_grad():
         dense, refit, cut = (network(*inputs)["mask"] for network in (model, result.model, without.model))
@@ -66,11 +66,10 @@ def test_inputs_without_targets_serve_for_refit_and_batch_norms(form):
 
 
 def test_calibration_inputs_that_do_not_go_together_are_refused():
-    own = {"evaluate": lambda network: 1.0, "device": "cpu"}
     for calibration, message in (
         ((torch.zeros(4, 3, 8, 8), torch.zeros(3)), r"found first axes of \[3, 4\]"),
         ({"x": 3}, "found no tensor in a dict"),
         ([], "at least one batch; there is none"),
     ):
         with pytest.raises(DataError, match=message):
-            amc.compress(Tinted(), None, calibration=calibration, **own)
+            amc.compress(Tinted(), amc.OwnTask(lambda network: 1.0, calibration=calibration), device="cpu")

@@ -94,15 +94,15 @@ def test_what_a_policy_does_is_read_off_its_function():
 
 def test_python_starts_from_a_policy_and_keeps_the_agent(searched, tmp_path):
     digits = load_data(DataConfig(train_images=200, test_images=50, calibration_images=32))
-    rules = {"finetune": amc.FineTuneConfig(epochs=0), "device": "cpu", "policy": searched / "agent.safetensors"}
+    rules = {"finetune": amc.FineTuneConfig(epochs=0), "device": "cpu"}
+    policy = searched / "agent.safetensors"
     model = amc.create_model("digits_resnet", seed=0)
-    result = amc.compress(
-        model, digits, amc.Budget(flops=0.5), episodes=1, out=tmp_path / "run", untrained=True, **rules
-    )
+    search = amc.SearchConfig(policy=policy, episodes=1, untrained=True)
+    result = amc.compress(model, digits, amc.Budget(flops=0.5), search=search, out=tmp_path / "run", **rules)
     assert len(result.episodes) == 2
     assert load_agent(tmp_path / "run" / "agent.safetensors").tasks[0].features[11:] == ("budget", "depth")
     with pytest.raises(ConfigurationError, match="the features must be those of the policy, budget, depth, not depth"):
-        amc.compress(model, digits, search=amc.SearchConfig(features=("depth",)), **rules)
+        amc.SearchConfig(features=("depth",), policy=policy)
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,10 @@ from amc.utils.folder_lock import FolderLock
 
 QUICK = {
     "agent": "random",
-    "search": amc.SearchConfig(allocation_mode="project"),
+    "search": amc.SearchConfig(allocation_mode="project", untrained=True),
     "episodes": 4,
     "finetune": amc.FineTuneConfig(epochs=1, batch_size=20),
     "device": "cpu",
-    "untrained": True,
 }
 
 
@@ -54,8 +53,9 @@ class Judge:
             return float(sum(parameter.abs().sum() for parameter in model.parameters()))
 
 
-def compress(**options):
-    return amc.compress(network(), PAIR, **{**QUICK, **options})
+def compress(evaluate=None, **options):
+    given = PAIR if evaluate is None else amc.OwnTask(evaluate, PAIR)
+    return amc.compress(network(), given, **{**QUICK, **options})
 
 
 def same(first, second):
@@ -179,7 +179,7 @@ def test_an_evaluate_that_changes_the_network_is_noticed(evaluate, name):
     model = network()
     model.append(nn.BatchNorm1d(4))
     with pytest.raises(ConfigurationError, match=rf"must leave the network as it is, but changes '{name}'"):
-        amc.compress(model, PAIR, evaluate=evaluate, **QUICK)
+        amc.compress(model, amc.OwnTask(evaluate, PAIR), **QUICK)
 
 
 @pytest.mark.parametrize("agent", ["random", "cem:population=2", "ddpg:warmup_episodes=2"])

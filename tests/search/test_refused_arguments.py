@@ -48,7 +48,10 @@ def network():
         ({"device": None}, ConfigurationError, "device must be auto, cpu or cuda, not None"),
         ({"pruning": "l1"}, ConfigurationError, "pruning must be an amc.PruningConfig"),
         (
-            {"evaluate": lambda network: 1.0, "search": amc.SearchConfig(reward="agreement")},
+            {
+                "data": amc.OwnTask(lambda network: 1.0, (images(), images(40, seed=1))),
+                "search": amc.SearchConfig(reward="agreement"),
+            },
             ConfigurationError,
             "must be 'accuracy'",
         ),
@@ -64,7 +67,8 @@ def network():
 )
 def test_arguments_of_the_wrong_kind_are_refused_at_once(options, error, message):
     arguments = {"data": images(), **options}
-    data = (arguments.pop("data"), images(40, seed=1))
+    data = arguments.pop("data")
+    data = data if isinstance(data, amc.OwnTask) else (data, images(40, seed=1))
     with pytest.raises(error, match=message):
         amc.compress(network(), data, **{**QUICK, **arguments})
 
@@ -93,18 +97,32 @@ def test_inputs_that_are_not_finite_are_found_before_work_starts(role):
 @pytest.mark.parametrize("figure", [float("nan"), "good", None])
 def test_a_measure_that_is_no_number_is_named(figure):
     with pytest.raises(ConfigurationError, match=r"evaluate\(model\) must return a finite number"):
-        amc.compress(network(), None, example_input=images(1)[0], agent="uniform", evaluate=lambda network: figure)
+        amc.compress(network(), amc.OwnTask(lambda network: figure, example_input=images(1)[0]), agent="uniform")
+
+
+@pytest.mark.parametrize("evaluate", [None, 0.5, nn.Identity])
+def test_a_measure_is_a_function(evaluate):
+    with pytest.raises(ConfigurationError, match="evaluate must be a function of a network that returns a number"):
+        amc.OwnTask(evaluate, example_input=images(1)[0])
+
+
+def test_a_run_needs_data_or_a_measure():
+    with pytest.raises(ConfigurationError, match=r"without data give your own measure .* amc\.OwnTask\(evaluate="):
+        amc.compress(network(), None, **QUICK)
 
 
 def test_settings_that_would_have_no_effect_are_refused():
-    own = {"evaluate": lambda network: 1.0, "example_input": images(1)[0]}
+    own, with_data = (
+        amc.OwnTask(lambda network: 1.0, data, example_input=images(1)[0])
+        for data in (None, (images(), images(40, seed=1)))
+    )
     with pytest.raises(ConfigurationError, match="fine-tuning by settings needs data"):
-        amc.compress(network(), None, **own, finetune=amc.FineTuneConfig(epochs=1))
+        amc.compress(network(), own, finetune=amc.FineTuneConfig(epochs=1))
     with pytest.raises(ConfigurationError, match="leave first_images out"):
-        amc.compress(network(), (images(), images(40, seed=1)), **own, search=amc.SearchConfig(first_images=10))
+        amc.compress(network(), with_data, search=amc.SearchConfig(first_images=10))
 
 
 def test_a_fine_tuning_that_returns_another_network_is_refused():
-    own = {"evaluate": lambda network: 1.0, "finetune": lambda model: network()}
+    own = amc.OwnTask(lambda network: 1.0, example_input=images(1)[0])
     with pytest.raises(ConfigurationError, match="must train the network in place"):
-        amc.compress(network(), None, example_input=images(1)[0], **{**QUICK, **own})
+        amc.compress(network(), own, **{**QUICK, "finetune": lambda model: network()})

@@ -33,7 +33,8 @@ def digits():
 def test_a_network_at_chance_stops_the_run_before_the_search(digits, capsys):
     network = amc.create_model("digits_resnet", seed=0)
     with pytest.raises(
-        ModelError, match=r"must be better than chance, but reaches .*train=\); continue .*untrained=True"
+        ModelError,
+        match=r"must be better than chance, but reaches .*train=\); continue .*SearchConfig\(untrained=True\)",
     ):
         amc.compress(network, digits, **QUICK)
     assert "search" not in capsys.readouterr().err
@@ -43,7 +44,7 @@ def test_a_network_at_chance_stops_the_run_before_the_search(digits, capsys):
 def test_a_run_from_python_shows_what_takes_long(progress, digits, capsys, monkeypatch):
     monkeypatch.setattr("amc.pipeline.compress.ProgressDisplay", partial(ProgressDisplay, clock=Ticking()))
     network = amc.create_model("digits_resnet", seed=0)
-    amc.compress(network, digits, untrained=True, progress=progress, **QUICK)
+    amc.compress(network, digits, search=amc.SearchConfig(untrained=True), progress=progress, **QUICK)
     captured = capsys.readouterr()
     assert captured.out == ""
     if not progress:
@@ -58,5 +59,5 @@ def test_a_run_from_python_shows_what_takes_long(progress, digits, capsys, monke
 def test_a_quick_run_from_python_shows_little(digits, capsys, monkeypatch):
     monkeypatch.setattr("amc.pipeline.compress.ProgressDisplay", partial(ProgressDisplay, clock=lambda: 0.0))
     network = amc.create_model("digits_resnet", seed=0)
-    amc.compress(network, digits, untrained=True, **QUICK)
+    amc.compress(network, digits, search=amc.SearchConfig(untrained=True), **QUICK)
     assert re.findall(r".* in \d+\.\d s.*", capsys.readouterr().err) == []

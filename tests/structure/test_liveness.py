@@ -126,12 +126,11 @@ def test_a_network_with_such_a_head_is_compressed_with_it():
     model = TwoHeads().eval()
     result = amc.compress(
         model,
-        tuple(loaders),
+        amc.OwnTask(lambda network: float(network(images).detach().std()), tuple(loaders)),
         amc.Budget(flops=0.6),
         episodes=3,
         agent="random",
         compare_with=(),
-        evaluate=lambda network: float(network(images).detach().std()),
         finetune=lambda network: None,
         device="cpu",
         search=amc.SearchConfig(dtype="float32"),

@@ -139,13 +139,11 @@ def test_a_measure_and_a_fine_tuning_of_ones_own():
 
     result = amc.compress(
         model,
-        None,
+        amc.OwnTask(evaluate, example_input=sentence()),
         amc.Budget(flops=0.5),
         agent="random",
         episodes=3,
-        evaluate=evaluate,
         finetune=finetune,
-        example_input=sentence(),
         device="cpu",
     )
     assert len(calls) == 1
