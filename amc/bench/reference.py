@@ -24,6 +24,7 @@ from amc.problem.score import Score
 from amc.pruning.regression.patches import READER_TYPES, input_rows, output_rows, sample_rows
 from amc.pruning.regression.regressions import ReadCut, read_cuts
 from amc.runtime import resolve_device
+from amc.runtime.hooks import hooked
 from amc.structure import Allocation
 from amc.training import evaluate
 
@@ -133,12 +134,9 @@ def _sample(model: nn.Module, layers: Sequence[str], images: Tensor, limit: int,
 
     for layer in layers:
         hooks.append(model.get_submodule(layer).register_forward_hook(hook_for(layer)))  # type: ignore[arg-type]
-    try:
+    with hooked(hooks):
         for batch in torch.split(images, _BATCH):
             model(batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return {
         layer: _Samples(*(torch.cat(parts).numpy() for parts in zip(*found, strict=True)))
         for layer, found in rows.items()

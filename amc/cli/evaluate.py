@@ -9,16 +9,12 @@ import jsonargparse
 
 from amc.cli.command import Command
 from amc.cli.consent import trusted
-from amc.cli.options import add_run_options, options_of_run, run_config
+from amc.cli.options import WITHOUT_SEARCH, add_run_options, options_of_run, run_config
 from amc.cli.resume import check_started_from
 from amc.cli.words import find_run, option_value
 from amc.errors import ConfigurationError
 
-_UNUSED = (
-    "agent", "episodes", "reward", "first_images", "allocation_mode", "schedule", "compare", "budget",
-    "pruning", "train", "train_first", "untrained", "dtype", "deterministic", "finetune",
-    "features", "policy",
-)  # fmt: skip
+_UNUSED = (*WITHOUT_SEARCH, "budget", "pruning", "deterministic", "finetune")
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:

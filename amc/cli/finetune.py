@@ -11,7 +11,7 @@ import msgspec
 
 from amc.cli.command import Command
 from amc.cli.consent import trusted
-from amc.cli.options import add_output_options, add_run_options, options_of_run, run_config
+from amc.cli.options import WITHOUT_SEARCH, add_output_options, add_run_options, options_of_run, run_config
 from amc.cli.resume import check_started_from, input_of, output_of
 from amc.cli.words import find_run
 from amc.errors import ConfigurationError
@@ -25,10 +25,7 @@ if TYPE_CHECKING:
     from amc.data import DataRoles
     from amc.pipeline.recorder import Recorder
 
-_UNUSED = (
-    "agent", "episodes", "reward", "first_images", "allocation_mode", "schedule", "compare", "budget",
-    "pruning", "train", "train_first", "untrained", "dtype", "features", "policy",
-)  # fmt: skip
+_UNUSED = (*WITHOUT_SEARCH, "budget", "pruning")
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:

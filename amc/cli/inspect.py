@@ -9,7 +9,7 @@ import jsonargparse
 
 from amc.cli.command import Command
 from amc.cli.consent import WORDS, trusted
-from amc.cli.options import add_run_options, run_config
+from amc.cli.options import WITHOUT_SEARCH, add_run_options, run_config
 from amc.cli.pruned_model import settle_model
 from amc.errors import ConfigurationError, ModelError
 
@@ -19,23 +19,7 @@ if TYPE_CHECKING:
     from amc.costs import Budget
     from amc.problem import PruningProblem
 
-_UNUSED = (
-    "agent",
-    "features",
-    "policy",
-    "episodes",
-    "reward",
-    "first_images",
-    "allocation_mode",
-    "schedule",
-    "compare",
-    "train",
-    "train_first",
-    "untrained",
-    "finetune",
-    "device",
-    "dtype",
-)
+_UNUSED = (*WITHOUT_SEARCH, "finetune", "device")
 
 _LEFT_OUT = (
     "In so large a network two things were not looked at, which take forward passes, seconds each: whether it\n"

@@ -70,6 +70,23 @@ _WITHOUT_EFFECT = (
 )
 """Options that training from scratch inherits but cannot use, as it has no teacher."""
 
+WITHOUT_SEARCH = (
+    "agent",
+    "episodes",
+    "reward",
+    "allocation_mode",
+    "first_images",
+    "features",
+    "policy",
+    "schedule",
+    "compare",
+    "dtype",
+    "train",
+    "train_first",
+    "untrained",
+)
+"""Options that a command has no use for that neither searches nor trains the dense network."""
+
 
 def add_run_options(parser: jsonargparse.ArgumentParser, hide: Collection[str] = ()) -> None:
     """Adds `--config` and every option of `RunConfig`, sections as groups.

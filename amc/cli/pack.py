@@ -11,7 +11,7 @@ import jsonargparse
 
 from amc.cli.command import Command
 from amc.cli.consent import trusted
-from amc.cli.options import add_run_options, options_of_run, run_config
+from amc.cli.options import WITHOUT_SEARCH, add_run_options, options_of_run, run_config
 from amc.cli.resume import check_started_from
 from amc.cli.spelling import read_spellings
 from amc.cli.words import find_run
@@ -24,11 +24,7 @@ if TYPE_CHECKING:
     from amc.pipeline.config import RunConfig
     from amc.utils.progress_display import ProgressDisplay
 
-_UNUSED = (
-    "model", "weights", "classes", "agent", "episodes", "reward", "first_images", "allocation_mode", "schedule",
-    "compare", "budget", "pruning", "train", "train_first", "untrained", "dtype", "deterministic",
-    "features", "policy",
-)  # fmt: skip
+_UNUSED = (*WITHOUT_SEARCH, "model", "weights", "classes", "budget", "pruning", "deterministic")
 _FIELDS = tuple(field.name for field in dataclasses.fields(PackConfig))
 
 

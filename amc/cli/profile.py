@@ -8,25 +8,13 @@ from pathlib import Path
 import jsonargparse
 
 from amc.cli.command import Command
-from amc.cli.options import add_run_options, run_config
+from amc.cli.options import WITHOUT_SEARCH, add_run_options, run_config
 from amc.errors import ConfigurationError, UnknownNameError
 
 _UNUSED = (
-    "agent",
-    "features",
-    "policy",
-    "episodes",
-    "reward",
-    "first_images",
-    "allocation_mode",
-    "schedule",
-    "compare",
-    "train",
-    "train_first",
-    "untrained",
+    *WITHOUT_SEARCH,
     "finetune",
     "device",
-    "dtype",
     "budget",
     "weights",
     "deterministic",

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from amc.errors import ExportError
 from amc.export.formats import Exportable
 from amc.runtime.call import call, tensors_in
+from amc.runtime.hooks import hooked
 from amc.runtime.inputs import batch_length, is_batched
 from amc.runtime.quiet import quiet
 
@@ -54,11 +55,8 @@ def _tensors_alone(network: Exportable) -> Iterator[None]:
     if all(leaf is None or isinstance(leaf, (Tensor, bool, int, float, str)) for leaf in leaves):
         yield
         return
-    hook = network.model.register_forward_hook(lambda module, inputs, output: tuple(tensors_in(output)))
-    try:
+    with hooked([network.model.register_forward_hook(lambda module, inputs, output: tuple(tensors_in(output)))]):
         yield
-    finally:
-        hook.remove()
 
 
 def dynamic_batch(example: Any) -> Any:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from amc.pruning.regression.regressions import ReadCut, read_cuts
 from amc.runtime.call import call, inference, input_of
+from amc.runtime.hooks import run_hooked
 from amc.runtime.outputs import main_output
 from amc.structure import ChannelGroup, ModelStructure, TensorCut
 from amc.structure.slicing import cut
@@ -182,12 +183,7 @@ def _constants(model: nn.Module, readers: Sequence[ReadCut], images: Any) -> dic
         model.get_submodule(read.layer).register_forward_pre_hook(noter(read), with_kwargs=True)
         for read in one_group.values()
     ]
-    try:
-        with inference(model):
-            call(model, images)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    run_hooked(model, [images], hooks)
     return found
 
 

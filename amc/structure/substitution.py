@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from amc.runtime.call import named_tensors
+from amc.runtime.hooks import hooked
 
 Users = Mapping[str, Collection[str]]
 """The modules that use a parameter or buffer while they run, by its name."""
@@ -99,11 +100,8 @@ def _on_demand(
         target = model.get_submodule(module)
         handles.append(target.register_forward_pre_hook(_without_arguments(start, names)))
         handles.append(target.register_forward_hook(_without_arguments(end, names), always_call=True))
-    try:
+    with hooked(handles):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _by_user(names: Collection[str], users: Users) -> dict[str, list[str]]:

@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from amc.runtime.call import tensors_in
+from amc.runtime.hooks import hooked
 from amc.structure.residual_sums import WHOLE_FUNCTIONS
 from amc.tracing.liveness import memory_of
 from amc.tracing.record import Trace
@@ -93,9 +94,8 @@ def module_names(trace: Trace) -> Iterator[None]:
         handles.append(module.register_forward_pre_hook(lambda _module, _args, name=name: enter(name)))
         handles.append(module.register_forward_hook(leave))
     trace.modules.append("")
-    try:
-        yield
-    finally:
-        trace.modules.clear()
-        for handle in handles:
-            handle.remove()
+    with hooked(handles):
+        try:
+            yield
+        finally:
+            trace.modules.clear()

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from amc.runtime.call import ExampleInput, call, tensors_in
+from amc.runtime.hooks import hooked
 from amc.structure.claimed_width import CLAIMED, claims_width
 from amc.structure.extents import Extent
 from amc.structure.model_structure import ChannelGroup, ModelStructure, ModuleAttribute
@@ -96,12 +97,8 @@ def _input_widths(model: nn.Module, names: Iterable[str], example_input: Example
         model.get_submodule(name).register_forward_pre_hook(partial(note, name=name), with_kwargs=True)
         for name in names
     ]
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            call(model, example_input)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with hooked(hooks), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        call(model, example_input)
     return widths
 
 

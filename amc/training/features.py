@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from amc.runtime.call import inference
+from amc.runtime.hooks import hooked
 
 _OF_EACH_SHAPE = 4
 """Features of one shape that are compared; more of them cost time and tell little that these do not."""
@@ -103,11 +104,8 @@ def _inputs_of(
         module.register_forward_pre_hook(lambda _, inputs, name=name: remember(name, inputs))
         for name, module in modules.items()
     ]
-    try:
+    with hooked(handles):
         yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _spread(names: list[str]) -> list[str]:

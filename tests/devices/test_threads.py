@@ -119,15 +119,13 @@ def test_a_deterministic_run_is_the_same_on_any_number_of_threads():
     generator = torch.Generator().manual_seed(0)
     data = (torch.rand(80, 3, 20, 20, generator=generator), torch.arange(80) % 4)
     options = {"agent": "random", "episodes": 3, "finetune": amc.FineTuneConfig(epochs=1, batch_size=20)}
-    options["untrained"] = True
+    options["search"] = amc.SearchConfig(deterministic=True, untrained=True)
     results = []
     for threads in (1, 2):
         with computing_with(threads):
             model = network()
             model(torch.zeros(1, 3, 20, 20))
-            results.append(
-                amc.compress(model, (data, data), search=amc.SearchConfig(deterministic=True), device="cpu", **options)
-            )
+            results.append(amc.compress(model, (data, data), device="cpu", **options))
             assert torch.get_num_threads() == threads
             assert not torch.are_deterministic_algorithms_enabled()
     first, second = (result.model.state_dict() for result in results)

@@ -12,7 +12,7 @@ import amc
 from amc.data.tasks.task_type import infer_task
 from amc.errors import ConfigurationError, DataError, ModelError
 
-QUICK = {"agent": "random", "episodes": 3, "device": "cpu", "untrained": True}
+QUICK = {"agent": "random", "episodes": 3, "device": "cpu", "search": amc.SearchConfig(untrained=True)}
 
 
 def images(count=96, seed=0):

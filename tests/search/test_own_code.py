@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 import amc
-from amc.errors import ConfigurationError, ModelError, RunFolderError
+from amc.errors import ConfigurationError, RunFolderError
 from amc.pipeline.prepare import prepare
 from amc.pipeline.recorder import Recorder
 from amc.runtime.call import on_device
@@ -19,8 +19,12 @@ QUICK = {
     "episodes": 3,
     "finetune": amc.FineTuneConfig(epochs=1, batch_size=20),
     "device": "cpu",
-    "untrained": True,
+    "search": amc.SearchConfig(untrained=True),
 }
+
+
+def asking_for(dtype):
+    return {**QUICK, "search": amc.SearchConfig(untrained=True, dtype=dtype)}
 
 
 def images(count=120, side=16, channels=3, seed=0):
@@ -96,7 +100,7 @@ class Tokens(nn.Module):
 @pytest.mark.parametrize("dtype", ["auto", "float32"])
 @pytest.mark.parametrize("network", [ConvNet, Shifting, Widening])
 def test_code_that_takes_no_other_layout_or_number_format(network, dtype):
-    result = amc.compress(network(), (images(), images(40, seed=1)), search=amc.SearchConfig(dtype=dtype), **QUICK)
+    result = amc.compress(network(), (images(), images(40, seed=1)), **asking_for(dtype))
     assert result.summary["costs"]["flops"]["pruned"] <= result.summary["costs"]["flops"]["dense"] / 2
 
 
@@ -130,7 +134,7 @@ def test_what_fails_in_bfloat16_is_trained_in_float32(monkeypatch, always, famil
 
 def test_a_number_format_that_was_asked_for_is_not_silently_replaced():
     with pytest.raises(ConfigurationError, match=r"must run in torch\.bfloat16 .* choose the dtype 'float32'"):
-        amc.compress(Widening(), (images(), images(40, seed=1)), search=amc.SearchConfig(dtype="bfloat16"), **QUICK)
+        amc.compress(Widening(), (images(), images(40, seed=1)), **asking_for("bfloat16"))
 
 
 def test_tensors_made_on_first_use_do_for_training():
@@ -250,79 +254,6 @@ def test_volumes_of_five_axes_are_cut():
     assert result.summary["costs"]["flops"]["pruned"] <= result.summary["costs"]["flops"]["dense"] / 2
 
 
-def compiled():
-    return torch.compile(ConvNet())
-
-
-def compiled_in_place():
-    model = ConvNet()
-    model.first.compile()
-    model.compile()
-    return model
-
-
-def partly_compiled():
-    model = ConvNet()
-    model.first = torch.compile(model.first)
-    return model
-
-
-def parallel():
-    return nn.DataParallel(torch.compile(ConvNet()))
-
-
-def averaged():
-    return torch.optim.swa_utils.AveragedModel(ConvNet())
-
-
-@pytest.mark.parametrize("network", [compiled, compiled_in_place, partly_compiled, parallel, averaged])
-def test_networks_are_taken_out_of_their_wrappers(network, tmp_path):
-    result = amc.compress(network(), (images(), images(40, seed=1)), **QUICK)
-    assert type(result.model) is ConvNet
-    assert all("_orig_mod" not in name and "module" not in name for name in result.model.state_dict())
-    result.save(tmp_path)
-    few = images(4)[0]
-    with torch.no_grad():
-        torch.testing.assert_close(amc.load(tmp_path, model=network())(few), result.model.eval()(few))
-
-
-def scripted():
-    return torch.jit.trace(ConvNet().eval(), images(2)[0], check_trace=False)
-
-
-def partly_scripted():
-    model = ConvNet()
-    model.first = torch.jit.script(model.first)
-    return model
-
-
-def quantised():
-    return torch.ao.quantization.quantize_dynamic(ConvNet(), {nn.Linear})
-
-
-def frozen():
-    return ConvNet().requires_grad_(False)
-
-
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*")
-@pytest.mark.parametrize(
-    ("network", "message"),
-    [
-        (partly_scripted, "must be a Python module, not a scripted or traced one: 'first' is one"),
-        (quantised, "must be in floating point, but 'head' is a quantised Linear; compress the network before"),
-        (scripted, "must be a Python module, not a scripted or traced one"),
-        (lambda: ConvNet().to("meta"), "'first.weight' is on the meta device"),
-        (lambda: nn.Sequential(nn.LazyConv2d(4, 3)), "'0.weight' is lazy"),
-        (frozen, "needs parameters that require gradients"),
-    ],
-)
-@pytest.mark.filterwarnings("ignore:Lazy modules:UserWarning")
-@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated", "ignore:torch.quantize_per_tensor")
-def test_networks_that_cannot_be_worked_on_are_refused_at_once(network, message):
-    with pytest.raises(ModelError, match=message):
-        amc.compress(network(), (images(), images(40, seed=1)), **QUICK)
-
-
 @pytest.mark.parametrize("training", [True, False])
 def test_the_dense_network_is_left_in_its_mode(training):
     model = ConvNet().train(training)
@@ -390,12 +321,3 @@ def test_masks_of_pytorch_become_zeros_of_the_weights():
     assert torch.equal(model(x).detach(), before)
     assert int((model.second.weight == 0).sum()) == model.second.weight.numel() // 2
     assert "second" in result.allocation.widths  # it may be cut, which a weight computed at run time may not
-
-
-def test_inference_mode_is_refused_with_the_remedy():
-    with torch.inference_mode():
-        made_inside = ConvNet()
-        with pytest.raises(ModelError, match=r"in torch.inference_mode\(\); leave it"):
-            amc.compress(ConvNet(), (images(), images(40, seed=1)), **QUICK)
-    with pytest.raises(ModelError, match=r"'first.weight' was made in torch.inference_mode\(\); build"):
-        amc.compress(made_inside, (images(), images(40, seed=1)), **QUICK)

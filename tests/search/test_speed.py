@@ -29,7 +29,7 @@ def test_the_summary_of_a_run_holds_both_latencies():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(128, 2))
     data = (torch.randn(60, 1, 8, 8), torch.arange(60) % 2)
-    quick = {"agent": "uniform", "finetune": amc.FineTuneConfig(epochs=0), "untrained": True}
+    quick = {"search": amc.SearchConfig(agent="uniform", untrained=True), "finetune": amc.FineTuneConfig(epochs=0)}
     result = amc.compress(net, (data, data), device="cpu", **quick)
     latency = result.summary["latency_ms"]
     assert latency["dense"] > 0

@@ -92,8 +92,8 @@ def test_a_shared_buffer_and_layers_called_by_name_go_through_the_whole_job():
 
     images = torch.rand(60, 3, 10, 10, generator=torch.Generator().manual_seed(1))
     data = (images, torch.arange(60) % 4)
-    options = {"agent": "uniform", "finetune": amc.FineTuneConfig(epochs=0), "device": "cpu", "untrained": True}
-    options["pruning"] = amc.PruningConfig(residual=True)  # what is summed counts as a stream
+    options = {"search": amc.SearchConfig(agent="uniform", untrained=True), "finetune": amc.FineTuneConfig(epochs=0)}
+    options |= {"device": "cpu", "pruning": amc.PruningConfig(residual=True)}  # what is summed counts as a stream
     result = amc.compress(Shared(), (data, data), amc.Budget(flops=0.6), **options)
     assert result.model.scale is result.model.shift.scale
     assert len(result.model.scale) == result.model.stem.out_channels < 8

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from amc.pruning.regression.patches import READER_TYPES, conv_groups, reader_of
-from amc.runtime.call import call, inference, input_of
+from amc.runtime.call import input_of
+from amc.runtime.hooks import run_hooked
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,7 @@ def gather_inputs(
         for name in layers
         if (module := reader_of(model, name)) is not None
     ]
-    try:
-        with inference(model):
-            for batch in batches:
-                call(model, batch)
-                after_batch()
-    finally:
-        for hook in hooks:
-            hook.remove()
+    run_hooked(model, batches, hooks, after_batch)
     return {name: InputStatistics(*(total[:2] / total[2]).cpu()) for name, total in sums.items()}
 
 

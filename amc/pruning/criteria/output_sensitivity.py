@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from amc.runtime.call import call, evaluation_mode
+from amc.runtime.hooks import hooked
 from amc.runtime.many_inputs import parts_of
 from amc.runtime.outputs import main_output
 
@@ -90,12 +91,8 @@ class _Watch:
     @contextmanager
     def hooked(self) -> Any:
         """Holds the outputs of the layers as they run."""
-        hooks = [module.register_forward_hook(self._holder(name)) for name, module in self._modules.items()]
-        try:
+        with hooked([module.register_forward_hook(self._holder(name)) for name, module in self._modules.items()]):
             yield
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def _holder(self, name: str) -> Callable[[nn.Module, Any, Any], Tensor | None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> Tensor | None:

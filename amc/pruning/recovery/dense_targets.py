@@ -15,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 from amc.pruning.recovery.residual_sums import OperatorWatch
 from amc.pruning.regression.patches import READER_TYPES, output_rows
 from amc.runtime.call import call
+from amc.runtime.hooks import hooked
 from amc.structure import LayerSpec
 from amc.structure.residual_sums import OperatorCall, ResidualSum
 
@@ -61,16 +62,12 @@ def dense_targets(
         image of every batch are missing: experts to which a network routes some of them.
     """
     noter = _Noter(dense, jobs, images.device)
-    hooks = noter.hooks()
-    try:
+    with hooked(noter.hooks()):
         for first in range(0, len(images), BATCH):
             part = images[first : first + BATCH]
             with noter.batch(first, len(part)):  # nothing but the forward pass may run here: operators are counted
                 call(dense, part)
             step()
-    finally:
-        for hook in hooks:
-            hook.remove()
     return {name: target for name, target in noter.targets.items() if name not in noter.lost}
 
 

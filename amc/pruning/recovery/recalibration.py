@@ -18,6 +18,7 @@ from torch.nn import functional
 from amc.pruning.batch_norm import is_affine, is_batch_norm
 from amc.pruning.folding import Fold
 from amc.runtime.call import call, inference, input_of
+from amc.runtime.hooks import hooked
 
 Lookup = Callable[[str], Tensor | None]
 """Returns a tensor of the candidate by name, as it is without folding; None where there is none."""
@@ -57,11 +58,8 @@ def batch_statistics(
             hooks.append(module.register_forward_hook(_in_place_of(name, module.eps, normalised), with_kwargs=True))
         else:
             hooks.append(module.register_forward_pre_hook(_ahead_of(name, normalised, found), with_kwargs=True))
-    try:
+    with hooked(hooks):
         call(network, images)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return found
 
 

@@ -28,6 +28,7 @@ from amc.pruning.recovery.residual_sums import (
 from amc.pruning.regression.least_squares import Moments, NormalEquations
 from amc.pruning.regression.patches import READER_TYPES, Reader, input_rows, is_reader, output_rows, sample_rows
 from amc.runtime.call import call, evaluation_mode, input_of, named_tensors
+from amc.runtime.hooks import hooked
 from amc.structure import LayerSpec, ModelStructure
 from amc.structure.residual_sums import ResidualSum
 from amc.structure.slicing import kept_positions
@@ -230,12 +231,9 @@ def _output_sizes(dense: nn.Module, layers: Sequence[LayerSpec], images: Tensor)
         return hook
 
     hooks = [dense.get_submodule(layer.name).register_forward_hook(noter(layer.name)) for layer in layers]
-    try:
+    with hooked(hooks):
         call(dense, images)
         call(dense, images.flip(0))
-    finally:
-        for hook in hooks:
-            hook.remove()
     return sizes
 
 
@@ -291,12 +289,8 @@ def _refit(pruned: nn.Module, planned: Reconstruction, solver: LayerSolver | Non
         pruned.get_submodule(name).register_forward_pre_hook(refitter(job), with_kwargs=True)
         for name, job in jobs.items()
     ]
-    try:
-        with watch.watching():
-            call(pruned, images)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with hooked(hooks), watch.watching():
+        call(pruned, images)
 
 
 def _target(norm: nn.Module | None, job: Job, target: Tensor, other: Tensor | None, module: Reader) -> Tensor | None:

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.hooks import RemovableHandle
 
 from amc.errors import StructureError
 from amc.pruning.batch_norm import is_affine
 from amc.runtime.call import call, without_fused_attention
+from amc.runtime.hooks import hooked
 from amc.structure import ModelStructure
 from amc.structure.residual_sums import WHOLE_FUNCTIONS, OperatorCall, OperatorCounter, ResidualSum, kind_of
 
@@ -150,18 +150,9 @@ def confirm_residual_sums(sums: Mapping[str, ResidualSum], model: nn.Module, ima
 
     names = {found.outlet for found in sums.values()}
     hooks = [model.get_submodule(name).register_forward_hook(noter(name)) for name in names]
-    _run(model, images, OperatorWatch(report), hooks)
+    with hooked(hooks), torch.no_grad(), OperatorWatch(report).watching():
+        call(model, images)
     return confirmed
-
-
-def _run(model: nn.Module, images: Tensor, watch: OperatorWatch, hooks: Sequence[RemovableHandle]) -> None:
-    """Runs a network once under a watch, and removes the hooks."""
-    try:
-        with torch.no_grad(), watch.watching():
-            call(model, images)
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 class Summands:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from amc.pruning.regression.patches import READER_TYPES, Reader, conv_groups, input_rows, reader_of, sample_rows
 from amc.pruning.regression.row_moments import RowMoments, diagonal_blocks, outer
-from amc.runtime.call import call, inference, input_of
+from amc.runtime.call import input_of
+from amc.runtime.hooks import run_hooked
 
 
 @dataclass(frozen=True)
@@ -89,14 +90,7 @@ def gather_grams(
         if module is not None:
             samplers[name] = _Sampler(module, options, images, options.seed * 100_003 + index)
             hooks.append(module.register_forward_hook(samplers[name].hook, with_kwargs=True))
-    try:
-        with inference(model):
-            for batch in batches:
-                call(model, batch)
-                after_batch()
-    finally:
-        for hook in hooks:
-            hook.remove()
+    run_hooked(model, batches, hooks, after_batch)
     return {name: found.result() for name, found in samplers.items() if found.rows}
 
 
