@@ -116,20 +116,10 @@ def pack(
     check_free(file, overwrite=overwrite)
     twin = copy.deepcopy(model).eval()
     matrices = matrices_of(twin)
-    bits = bits_of(matrices, config)
-    for name, parameter in twin.named_parameters():
-        if not all_finite(parameter):
-            raise ExportError(f"weights must be finite to be packed: {name!r} holds NaN or infinite values")
+    bits, index_bits = bits_of(matrices, config), _index_bits_of(matrices, config)
+    _check_finite(twin)
     accuracy = {} if data is None else {"before": _accuracy(twin, data, device)}
-    index_bits = {
-        name: config.conv_index_bits if isinstance(module, _ConvNd) else config.fc_index_bits
-        for name, module in matrices.items()
-    }
-    with recorder.stage("share weights", len(matrices), "layers") as advance:
-        initialisation = create(INITIALISATIONS, config.initialisation)
-        for number, name in enumerate(matrices, start=1):
-            _share(name, twin.get_parameter(name), bits[name], index_bits[name], initialisation, seed)
-            advance(number / len(matrices), name)
+    _share_all(twin, bits, index_bits, create(INITIALISATIONS, config.initialisation), seed, recorder)
     if data is not None:
         accuracy["shared"] = _accuracy(twin, data, device)
         if config.pack_epochs:
@@ -172,6 +162,14 @@ def bits_of(matrices: Mapping[str, nn.Module], config: PackConfig) -> dict[str, 
     return found
 
 
+def _index_bits_of(matrices: Mapping[str, nn.Module], config: PackConfig) -> dict[str, int]:
+    """Returns the bits of a step between two weights that stay, by the name of a parameter."""
+    return {
+        name: config.conv_index_bits if isinstance(module, _ConvNd) else config.fc_index_bits
+        for name, module in matrices.items()
+    }
+
+
 def check_free(file: Path, *, overwrite: bool) -> None:
     """Checks that a file may be written.
 
@@ -182,6 +180,32 @@ def check_free(file: Path, *, overwrite: bool) -> None:
         raise ExportError(f"--out must name a file, and {file} is a folder")
     if file.exists() and not overwrite:
         raise ExportError(f"{file} exists already; give another --out, or --overwrite")
+
+
+def _check_finite(network: nn.Module) -> None:
+    """Rejects weights that are NaN or infinite.
+
+    Raises:
+        ExportError: If there are some.
+    """
+    for name, parameter in network.named_parameters():
+        if not all_finite(parameter):
+            raise ExportError(f"weights must be finite to be packed: {name!r} holds NaN or infinite values")
+
+
+def _share_all(
+    network: nn.Module,
+    bits: Mapping[str, int],
+    index_bits: Mapping[str, int],
+    initialisation: Initialisation,
+    seed: int,
+    recorder: Recorder,
+) -> None:
+    """Has the weights of every layer share their values."""
+    with recorder.stage("share weights", len(bits), "layers") as advance:
+        for number, name in enumerate(bits, start=1):
+            _share(name, network.get_parameter(name), bits[name], index_bits[name], initialisation, seed)
+            advance(number / len(bits), name)
 
 
 @torch.no_grad()

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from amc.costs import Budget
 from amc.costs.agreement import check_dense_flops
 from amc.costs.cost_model import CostModel
-from amc.costs.metrics import MEMORY
 from amc.costs.peak_memory import peak_memory_cost
 from amc.data import DataRoles, ImageSet
 from amc.errors import ConfigurationError, DataError, ModelError
@@ -67,30 +66,23 @@ def prepare(
 ) -> Task:
     """Traces a network and sets up its pruning problem, checking whatever can be checked before work starts.
 
-    See `Task` for the arguments. `train` are the settings to train the network with first, None if it is trained;
-    `retrain` those with which schedules train networks, `train` if None.
+    See `Task` for the arguments. `train` says how the network is trained first, if at all; `retrain` how schedules do.
 
     Raises:
         AmcError: If an option, the budget, the network or its weights cannot be used.
     """
     check_seed(seed)
     finetune = with_epochs(finetune, data)
-    resolve_dtype(dtype, resolve_device(device))
+    device = _place(model, device, dtype, is_own=evaluate is not None or tune is not None)
     keep_statistics(model)
-    if device == "auto" and (evaluate is not None or tune is not None):
-        device = str(device_of(model))  # the user's own functions were written for it
-    if data is not None:
-        _check_finite(data)
+    _check_finite(data)
     inputs = None if calibration is None else as_inputs(calibration)
     example = _example(model, data, example_input, inputs)
-    if data is not None and tune is None and finetune.epochs:
-        _check_trainable(model, data, finetune, device)
+    _check_trainable(model, data if tune is None else None, finetune, device)
     pruning = replace(pruning, round_to=settled(pruning.round_to, resolve_device(device)))
     structure = _traced(model, example)
-    if data is not None and evaluate is None:
-        _check_outputs(model, data)
-    memory = partial(_memory_cost, model, on_cpu(example)) if budget is not None and MEMORY in budget.bounds else None
-    problem = build_problem(structure, budget, pruning, latency, memory)
+    _check_outputs(model, data if evaluate is None else None)
+    problem = build_problem(structure, budget, pruning, latency, partial(_memory_cost, model, on_cpu(example)))
     check_criterion(model, structure, problem, str(pruning.criterion), data, inputs)
     task = Task(
         model=model,
@@ -115,6 +107,16 @@ def prepare(
     return task
 
 
+def _place(model: nn.Module, device: str, dtype: str, *, is_own: bool) -> str:
+    """Returns where to compute: where the network is, if functions of the user's own were written for it there.
+
+    Raises:
+        ConfigurationError: If the device cannot compute in the number format.
+    """
+    resolve_dtype(dtype, resolve_device(device))
+    return str(device_of(model)) if device == "auto" and is_own else device
+
+
 def _example(model: nn.Module, data: DataRoles | None, example_input: Any | None, inputs: Any | None) -> Any:
     """Returns one input of the network, on its device."""
     example = on_device(example_of(data, example_input, inputs), device_of(model))
@@ -130,12 +132,14 @@ def _traced(model: nn.Module, example: Any) -> ModelStructure:
     return structure
 
 
-def _check_trainable(model: nn.Module, data: DataRoles, finetune: FineTuneConfig, device: str) -> None:
+def _check_trainable(model: nn.Module, data: DataRoles | None, finetune: FineTuneConfig, device: str) -> None:
     """Rejects a network that cannot be fine-tuned.
 
     Raises:
         ModelError: If no parameter requires a gradient, or its number format cannot be trained.
     """
+    if data is None or not finetune.epochs:
+        return
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ModelError("fine-tuning needs parameters that require gradients; unfreeze some, or set finetune.epochs 0")
     training_dtype(model, data, finetune, resolve_device(device))
@@ -152,14 +156,14 @@ def _memory_cost(model: nn.Module, example: Any, structure: ModelStructure, grou
     return peak_memory_cost(network_of, example, [group.channels for group in decided])
 
 
-def _check_finite(data: DataRoles) -> None:
+def _check_finite(data: DataRoles | None) -> None:
     """Rejects inputs and targets with NaN or infinite values among those in memory: all figures would be NaN.
 
     Raises:
         DataError: If there are such images.
     """
     for role in ("train", "calibration", "search", "test"):
-        split = getattr(data, role)
+        split = getattr(data, role, None)
         if not isinstance(split, ImageSet):
             continue
         for kind, values in (("inputs", split.images), ("targets", split.targets)):
@@ -174,13 +178,15 @@ def _check_finite(data: DataRoles) -> None:
                 )
 
 
-def _check_outputs(model: nn.Module, data: DataRoles) -> None:
+def _check_outputs(model: nn.Module, data: DataRoles | None) -> None:
     """Compares what the network returns with the targets, so that data of another task is rejected before work starts.
 
     Raises:
         DataError: If they do not fit each other.
         ModelError: If the network returns no tensor.
     """
+    if data is None:
+        return
     place = device_of(model)
     with inference(model):
         output = main_output(model(data.search.take([0]).inputs().to(place))).float()

@@ -134,7 +134,7 @@ def build_problem(
         budget: What the pruned network may cost.
         pruning: The user's rules.
         latency: The device that a budget in time is for.
-        memory: Makes the peak of the activations, where it is bounded.
+        memory: Makes the peak of the activations, which is costly to know: only where the budget bounds it.
 
     Raises:
         BudgetError: If no allocation meets the budget, or a bound on time has no profile that fits.
@@ -154,12 +154,13 @@ def build_problem(
             "a budget in time needs a profile of the device: make one with 'amc profile --out FILE', and give it with "
             "--budget.profile FILE (in Python Budget(..., profile=FILE))"
         )
-    if pruning.family == "weight" and (latency is not None or (budget is not None and MEMORY in budget.bounds)):
+    bounds_memory = budget is not None and MEMORY in budget.bounds
+    if pruning.family == "weight" and (latency is not None or bounds_memory):
         raise BudgetError("zeros make no network faster: bounds on time and memory are for pruning.family filter")
     if pruning.family == "weight":
         step = pruning.round_to if isinstance(pruning.round_to, int) else 1
         return weight_problem(structure, budget, pattern=pruning.pattern, round_to=step, **rules)
-    makers = {LATENCY: None if latency is None else latency.cost_model, MEMORY: memory}
+    makers = {LATENCY: None if latency is None else latency.cost_model, MEMORY: memory if bounds_memory else None}
     measured = {name: maker for name, maker in makers.items() if maker is not None}
     problem = filter_problem(
         structure, budget, residual=pruning.residual, round_to=pruning.round_to, measured=measured, **rules
