@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from dataclasses import replace
 
 from amc.costs.budget import Budget
 from amc.costs.cost_model import CostModel
 from amc.costs.metrics import METRICS
 from amc.errors import ConfigurationError, ModelError
 from amc.problem.decision import Decision, bounded_decision
-from amc.problem.patterns import check_patterns, keep_bounds, matches
+from amc.problem.keep_rules import KeepRules
+from amc.problem.patterns import matches
 from amc.problem.problem import PruningProblem
 from amc.problem.remedies import with_remedy
 from amc.problem.rounding import step_of
@@ -65,43 +66,35 @@ def filter_problem(
         ModelError: If there is nothing to prune.
         UnknownNameError: If a pattern matches neither a group nor a layer.
     """
-    rules = {"min_keep_ratio": min_keep_ratio, "residual": residual}
-    build = partial(
-        _problem,
-        structure,
-        budget,
-        max_keep_ratio=max_keep_ratio,
-        round_to=round_to,
-        bounds=bounds or {},
-        exclude=exclude,
-        measured=measured or {},
-    )
-    return with_remedy(build, rules, _REMEDIES)
+    rules = KeepRules(min_keep_ratio, max_keep_ratio, bounds or {}, exclude)
+    group_names = [name for group in structure.groups for name in _names(group)]
+    rules.check_names([*group_names, *(layer.name for layer in structure.layers)])
+
+    def build(min_keep_ratio: float, residual: bool) -> PruningProblem:
+        changed = replace(rules, min_keep_ratio=min_keep_ratio)
+        return _problem(structure, budget, changed, round_to, residual=residual, measured=measured or {})
+
+    return with_remedy(build, {"min_keep_ratio": min_keep_ratio, "residual": residual}, _REMEDIES)
 
 
 def _problem(
     structure: ModelStructure,
     budget: Budget | None,
-    *,
-    min_keep_ratio: float,
-    max_keep_ratio: float,
+    rules: KeepRules,
     round_to: int | str,
-    bounds: Mapping[str, tuple[float, float]],
-    exclude: Sequence[str],
+    *,
     residual: bool,
     measured: Mapping[str, CostOfChannels],
 ) -> PruningProblem:
     """Builds the problem; see `filter_problem`."""
-    group_names = [name for group in structure.groups for name in _names(group)]
-    check_patterns([*exclude, *bounds], [*group_names, *(layer.name for layer in structure.layers)])
-    _check_bounds(bounds, structure, residual)
+    _check_bounds(rules.bounds, structure, residual)
     decisions: list[Decision] = []
     for index in structure.prunable:
         group = structure.groups[index]
-        if (group.residual and not residual) or any(matches(_names(group), pattern) for pattern in exclude):
+        if (group.residual and not residual) or rules.excludes(_names(group)):
             continue
-        low, high = keep_bounds(_names(group), bounds, (min_keep_ratio, max_keep_ratio))
-        decision = _decision(group, index, (low, high), step_of(structure, index, round_to), fixed=round_to)
+        step = step_of(structure, index, round_to)
+        decision = _decision(group, index, rules.keep_ratios(_names(group)), step, fixed=round_to)
         if decision.smallest < decision.size:
             decisions.append(decision)
     if not decisions:

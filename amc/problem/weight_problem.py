@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from dataclasses import replace
 from math import lcm, prod
 
 from amc.costs.budget import Budget
 from amc.costs.metrics import METRICS
 from amc.errors import ModelError
 from amc.problem.decision import Decision, bounded_decision
-from amc.problem.patterns import check_patterns, keep_bounds, matches
+from amc.problem.keep_rules import KeepRules
 from amc.problem.problem import PruningProblem
 from amc.problem.remedies import with_remedy
-from amc.pruning.weight_patterns import WEIGHT_PATTERNS
+from amc.pruning.weight_patterns import WEIGHT_PATTERNS, WeightPattern
 from amc.structure import LayerSpec, ModelStructure
 
 _MOST_LEVELS = 2**22
@@ -57,40 +57,30 @@ def weight_problem(
         ModelError: If there is nothing to prune.
         UnknownNameError: If a pattern of names matches no layer, or the pattern of weights does not exist.
     """
-    build = partial(
-        _problem,
-        structure,
-        budget,
-        max_keep_ratio=max_keep_ratio,
-        round_to=round_to,
-        bounds=bounds or {},
-        exclude=exclude,
-        pattern=pattern,
-    )
+    rules = KeepRules(min_keep_ratio, max_keep_ratio, bounds or {}, exclude)
+    rules.check_names([layer.name for layer in structure.layers])
+    units = WEIGHT_PATTERNS.get(pattern)
+
+    def build(min_keep_ratio: float) -> PruningProblem:
+        return _problem(structure, budget, replace(rules, min_keep_ratio=min_keep_ratio), round_to, units)
+
     return with_remedy(build, {"min_keep_ratio": min_keep_ratio}, {"pruning.min_keep_ratio 0": {"min_keep_ratio": 0.0}})
 
 
 def _problem(
     structure: ModelStructure,
     budget: Budget | None,
-    *,
-    min_keep_ratio: float,
-    max_keep_ratio: float,
+    rules: KeepRules,
     round_to: int,
-    bounds: Mapping[str, tuple[float, float]],
-    exclude: Sequence[str],
-    pattern: str,
+    units: WeightPattern,
 ) -> PruningProblem:
     """Builds the problem; see `weight_problem`."""
-    check_patterns([*exclude, *bounds], [layer.name for layer in structure.layers])
-    units = WEIGHT_PATTERNS.get(pattern)
     decisions: list[Decision] = []
     for index, layer in enumerate(structure.layers):
         unit = units.step(layer.weight_shape)
-        if not layer.is_used_evenly or unit is None or any(matches([layer.name], p) for p in exclude):
+        if not layer.is_used_evenly or unit is None or rules.excludes([layer.name]):
             continue
-        ratios = keep_bounds([layer.name], bounds, (min_keep_ratio, max_keep_ratio))
-        decision = _decision(layer, index, lcm(unit, round_to), ratios)
+        decision = _decision(layer, index, lcm(unit, round_to), rules.keep_ratios([layer.name]))
         if decision.smallest < decision.size:
             decisions.append(decision)
     if not decisions:
