@@ -1,6 +1,7 @@
 """Imports run one way, and `import amc` is light."""
 
 import ast
+import re
 import subprocess
 import sys
 from functools import cache
@@ -88,6 +89,16 @@ def test_imports_run_downwards(file):
         if other is None or other == own:
             continue
         assert level_of(other) < level_of(own), f"{name} must not import {module}"
+
+
+def test_the_page_on_the_architecture_shows_every_room_on_its_floor():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = page.partition("## Rooms")[2].partition("\n## ")[0]
+    shown, floor = {}, 0
+    for number, rooms in re.findall(r"^\| *(\d*) *\|([^|]*)\|", table, flags=re.MULTILINE):
+        floor = int(number or floor)
+        shown |= dict.fromkeys(re.findall(r"`([\w.]+)`", rooms), floor)
+    assert shown == {part: number for number, level in enumerate(ORDER, start=1) for part in level}
 
 
 def test_agents_never_import_envs():
