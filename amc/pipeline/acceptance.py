@@ -1,4 +1,4 @@
-"""A budget in time is met on the device: the chosen network is measured, and shrunk until it holds."""
+"""Meeting a time budget on the device: the chosen network is measured, and shrunk until it is fast enough."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from amc.structure import Allocation
 
 _ROUNDS = 40
 _MARGIN = 0.98
-"""A network is shrunk until it takes this share of what it may: the next measurement differs by a percent or two."""
+"""A network is shrunk to this share of the time allowed, since the next measurement may differ by a percent or two."""
 _MOST_STEPS = 8
 """How often a network that misses its budget is shrunk."""
 
 
 class AcceptanceRecord(msgspec.Struct):
-    """What a run remembers of a network that was measured; see `Acceptance`."""
+    """What a run records about a network that was measured; see `Acceptance`."""
 
     allocation: AllocationRecord
     budget: float
@@ -39,7 +39,7 @@ class AcceptanceRecord(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Acceptance:
-    """What became of a budget in time.
+    """Whether a network meets its time budget.
 
     Attributes:
         allocation: What is kept: the one chosen, or a smaller one.
@@ -47,7 +47,7 @@ class Acceptance:
         predicted: What the profile predicts of the allocation, in the same unit.
         measured: What was measured last; None where the profile is of another device.
         steps: How often the network was shrunk.
-        note: What is to be said where the budget was not met, or could not be measured.
+        note: The message for the user where the budget was not met, or could not be checked.
     """
 
     allocation: Allocation
@@ -70,7 +70,7 @@ class Acceptance:
 def accept(task: Task, allocation: Allocation, timer: Timer | None = None) -> Acceptance | None:
     """Measures the network of an allocation beside the dense one, and shrinks it until the budget holds.
 
-    Speed does not depend on the weights, so that this comes before anything is trained.
+    Speed does not depend on the weights, so this is done before anything is trained.
 
     Args:
         task: The dense network, its problem and the profile.
@@ -127,12 +127,12 @@ def _measure_with(timer: Timer, task: Task, *, is_share: bool) -> Callable[[Mapp
 
 
 def _shrunk(problem: PruningProblem, allocation: Allocation, excess: float) -> Allocation | None:
-    """Returns the largest part of an allocation that is predicted to be faster by as much as it misses the budget.
+    """Returns the largest smaller allocation whose predicted time makes up for what the budget was missed by.
 
     Args:
         problem: The problem.
         allocation: What is kept now.
-        excess: How many times as long as allowed the network takes.
+        excess: Time of the network over the time allowed.
 
     Returns:
         A smaller allocation; None if there is none.
@@ -154,13 +154,13 @@ def _shrunk(problem: PruningProblem, allocation: Allocation, excess: float) -> A
 
 
 def acceptance_record(found: Acceptance, check: Mapping[str, float]) -> dict[str, Any]:
-    """Returns what `summary.json` says of a budget in time."""
+    """Returns the record of a time budget for `summary.json`."""
     record = {name: value for name, value in asdict(found).items() if name not in ("allocation", "note")}
     return {**record, "met": found.note is None, "model_check": dict(check)}
 
 
 def notes_of(found: Acceptance) -> Sequence[str]:
-    """Describes what became of a budget in time."""
+    """Describes whether a time budget was met."""
     if found.note is not None:
         return (found.note,)
     assert found.measured is not None

@@ -1,4 +1,4 @@
-"""The test figure of a network, and how it spreads over the classes."""
+"""The test figure of a network, overall and by class."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TOP = 5
 
 @dataclass(frozen=True)
 class Tested:
-    """What a test came to.
+    """The result of a test.
 
     Attributes:
         figure: The figure to report; see `Task.test`.

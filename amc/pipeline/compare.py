@@ -35,7 +35,7 @@ def check_baselines(names: Sequence[str]) -> None:
 
 
 class _Found(msgspec.Struct):
-    """What is remembered of the search of an agent."""
+    """What is remembered of an agent's search."""
 
     allocation: AllocationRecord
     reward: float | None
@@ -43,7 +43,7 @@ class _Found(msgspec.Struct):
 
 
 class _Baseline(_Found):
-    """What is remembered of the finished network of an agent."""
+    """What is remembered of an agent's finished network."""
 
     costs: dict[str, float]
     pruned: float | None
@@ -53,13 +53,13 @@ class _Baseline(_Found):
 def compare(
     workshop: Workshop, problem: PruningProblem, names: Sequence[str], config: SearchConfig, recorder: Recorder
 ) -> dict[str, dict[str, Any]]:
-    """Lets every named agent do the same job.
+    """Runs the same job with every named agent.
 
     Args:
         workshop: Scores and finishes the candidates.
-        problem: The decisions and the budget that everyone has to meet.
+        problem: The decisions, and the budget that all must meet.
         names: The agents, such as `"uniform"` or `"cem:population=8"`.
-        config: The search that they are compared with: the same episodes, reward and seed.
+        config: The search that they are compared with; episodes, reward and seed are the same.
         recorder: Remembers what is finished.
 
     Returns:
@@ -76,7 +76,7 @@ def compare(
 
 
 def _baseline(workshop: Workshop, problem: PruningProblem, config: SearchConfig, recorder: Recorder) -> dict[str, Any]:
-    """Searches and delivers for one agent."""
+    """Searches with one agent, and finishes its network."""
     found = recalled(recorder, f"search of {config.agent}", _Found)
     if found is None:
         kept = recorder.of_compared(str(config.agent))

@@ -1,4 +1,4 @@
-"""The options of a run, as the command line, a YAML file and Python share them.
+"""The options of a run, for the command line, YAML files and Python alike.
 
 The docstrings below are what `--help` prints, one line per option. Values are checked where they are used, by the
 part that owns the rule, so that Python callers get the same messages.
@@ -44,7 +44,7 @@ class _Bounds:
 
 
 DEFAULT_WEIGHTS = "DEFAULT"
-"""Stands in place of a file for the weights that the library of a network publishes."""
+"""Given in place of a file: the weights that the network's own library publishes."""
 
 BudgetConfig: Any = dataclasses.make_dataclass(
     "BudgetConfig",
@@ -62,9 +62,9 @@ BudgetConfig: Any = dataclasses.make_dataclass(
 BudgetConfig.__module__ = __name__
 BudgetConfig.__doc__ = "\n".join(
     [
-        "Budget: what the smaller network may cost; of several bounds every one must hold.",
+        "Budget: what the smaller network may cost. Where several bounds are set, all must hold.",
         "",
-        "Where none is set it is half the FLOPs, or no bound for the rewards flops and params.",
+        "If none is set: half the FLOPs; no bound for the rewards flops and params.",
         "",
         "Attributes:",
         *(
@@ -73,9 +73,9 @@ BudgetConfig.__doc__ = "\n".join(
         ),
         "    latency: What is kept of the dense network's time: a share (0.5). It needs --budget.profile.",
         "    latency_ms: The time in milliseconds, in place of a share. It needs --budget.profile.",
-        "    memory: What is kept of the most memory that activations take at once: a share (0.5), or bytes.",
-        "    profile: Profile of the device and engine, as 'amc profile' writes it.",
-        "    insist: Whether a profile will do whose predictions are more than 10% off.",
+        "    memory: What is kept of the peak memory of the activations: a share (0.5), or bytes.",
+        "    profile: File written by 'amc profile': latencies of the device and engine.",
+        "    insist: Whether to accept a profile whose predictions are more than 10% off.",
     ]
 )
 
@@ -89,22 +89,23 @@ class RunConfig:
             names. A folder with a pruned network is pruned further.
         weights: Checkpoint with the trained weights, or DEFAULT for those that torchvision or timm publishes; a last
             layer for other classes is replaced and trained.
-        classes: Outputs of the network, where they are not the data's number of classes.
-        untrained: Whether a dense network that is no better than chance is searched all the same.
-        train_first: Whether to train the network first; unset: unless --weights or package.module:factory is given.
+        classes: Number of outputs of the network, if it differs from the data's number of classes.
+        untrained: Whether to go ahead with a dense network that is no better than chance.
+        train_first: Whether to train the network first; unset: yes, unless --weights or package.module:factory is set.
         agent: What looks for the policy.
         episodes: Candidates that the agent may try.
         reward: What the agent maximises.
-        first_images: Images that score a candidate first, rounded up to whole batches (on a CPU of 250); it sees the
-            rest only while it can still win. Unset: all.
+        first_images: Images on which a candidate is scored first, rounded up to whole batches (250 images on a CPU); it
+            sees the rest only while it can still win. Unset: all.
         allocation_mode: How candidates are kept within the budget: clip (the paper's) or project.
         schedule: In which rounds networks are pruned and trained.
         compare: Agents to compare with under the same budget; none for no comparison.
         seed: Seed of everything random.
         device: auto, cpu or cuda.
         dtype: Number format in which candidates are scored: float32, bfloat16, or auto for what the device does best.
-        deterministic: Whether the result may not depend on the number of threads, nor on the run on a GPU: slower.
-        features: What the agent sees beside the paper's 11 features.
+        deterministic: Whether the result must not depend on the number of threads, nor vary between runs on a GPU;
+            slower.
+        features: What the agent sees in addition to the paper's 11 features.
         policy: Trained agent (agent.safetensors) to start from: one episode without noise, then --episodes candidates.
         data: The data.
         budget: The budget.
@@ -138,7 +139,7 @@ class RunConfig:
     finetune: FineTuneConfig = field(default_factory=FineTuneConfig)
 
     def __post_init__(self) -> None:
-        """Checks the options, and writes as text what is chosen by name; `search` checks what the choices name."""
+        """Checks the options, and writes choices by name as text; `search` checks that the names exist."""
         object.__setattr__(self, "agent", spell(AGENTS, self.agent))
         object.__setattr__(self, "reward", spell(REWARDS, self.reward))
         object.__setattr__(self, "schedule", spell(SCHEDULES, self.schedule))
@@ -147,7 +148,7 @@ class RunConfig:
 
     @property
     def allows_untrained(self) -> bool:
-        """Whether a dense network at chance is accepted: where the user says so, also by 0 epochs of training."""
+        """Whether a dense network at chance is accepted: on request, or where it is trained for 0 epochs."""
         return self.untrained or (self.trains_first and self.train.epochs == 0)
 
     @property
@@ -168,7 +169,7 @@ def as_mapping(config: Any) -> dict[str, Any]:
 
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:
-    """Returns a configuration that means the same files in any folder."""
+    """Returns the configuration with absolute paths, so that it holds in any working directory."""
     root = config.data.root
     data = config.data if root is None else replace(config.data, root=_absolute(root))
     weights, policy = (_absolute(path) if path else path for path in (config.weights, config.policy))
@@ -183,7 +184,7 @@ def _absolute(path: str) -> str:
 
 
 def budget_of(config: RunConfig) -> Budget | None:
-    """Returns the budget; see `amc.pipeline.search.default_budget` for what holds if none is set."""
+    """Returns the budget; `amc.pipeline.search.default_budget` if none is set."""
     return config.budget.bound() or default_budget(config.reward)
 
 

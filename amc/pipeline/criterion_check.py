@@ -1,4 +1,4 @@
-"""Checks before any work that a criterion has what it needs."""
+"""Checks, before work starts, that a criterion has what it needs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from amc.runtime.device import device_of
 from amc.structure import ModelStructure
 from amc.utils.options import create
 
-_FEW = 16  # images that show whether activations are ever zero
+_FEW = 16  # enough to see whether activations are ever zero
 
 
 def check_criterion(
@@ -28,7 +28,7 @@ def check_criterion(
     data: DataRoles | None,
     inputs: Any | None,
 ) -> None:
-    """Tries a criterion that looks at weights, or at activations of a few images, and checks that there is the rest.
+    """Tries a criterion on the weights and a few images, and checks that it can have the rest of what it needs.
 
     Args:
         model: The dense network, trained or not.
@@ -39,7 +39,7 @@ def check_criterion(
         inputs: Calibration inputs in its place, without labels; None for none.
 
     Raises:
-        ConfigurationError: If it needs images or labels where there are none, or something that the network has not.
+        ConfigurationError: If it needs images or labels and there are none, or something that the network lacks.
     """
     if name == "auto":
         return

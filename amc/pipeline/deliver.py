@@ -40,11 +40,11 @@ class Delivered:
         pruned: Test top-1 in percent before fine-tuning, or the user's own measure.
         finetuned: The same after fine-tuning.
         kept: Kept channels of every group that was cut, by its index in the structure.
-        notes: What is to be said of it: which epoch was kept, and warnings of its training.
+        notes: Remarks for the user: which epoch was kept, and warnings from its training.
         rounds: Figures of each round where the schedule has several.
-        accepted: What became of a budget in time; None without one.
+        accepted: Whether it meets the time budget; None without one.
         curve: Loss and accuracy on the search split by epoch.
-        by_class: The last test, by class.
+        by_class: The final test, by class.
         pruned_by_class: The test before fine-tuning, by class.
     """
 
@@ -77,7 +77,7 @@ class Delivered:
 
 
 class Workshop:
-    """Finishes the networks of one task, all by the same rules.
+    """Finishes the networks of a task, all by the same rules.
 
     Attributes:
         task: What is pruned.
@@ -101,7 +101,7 @@ class Workshop:
         return self.family.evaluator
 
     def accept(self, name: str, allocation: Allocation, recorder: Recorder) -> Acceptance | None:
-        """Measures an allocation where a budget bounds its time, once a run; see `amc.pipeline.acceptance.accept`."""
+        """Times an allocation where the budget bounds time, once a run; see `amc.pipeline.acceptance.accept`."""
         key = f"time of {name}"
         known = recalled(recorder, key, AcceptanceRecord)
         if known is not None:
@@ -149,7 +149,7 @@ class Workshop:
         )
 
     def _without_dead_channels(self, carried: Carried) -> tuple[nn.Module, Mapping[int, Tensor], tuple[str, ...]]:
-        """Removes the channels that lost weights have left dead; returns network, kept channels and notes."""
+        """Removes channels that the pruning of weights has left dead; returns network, kept channels and notes."""
         task, network = self.task, carried.finished.eval()
         if task.problem.kind != "weight":
             return network, carried.kept, carried.notes

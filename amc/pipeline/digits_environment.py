@@ -1,4 +1,4 @@
-"""`AMC/Digits-v0`: an environment that needs no argument, to train any learner on in one line."""
+"""`AMC/Digits-v0`: an environment without arguments, to train any learner on in one line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from amc.utils.random_state import isolated_random_state
 from envs.pruning_env import FilterPruningEnv, PruningEnv, WeightPruningEnv
 
 _EPOCHS = 6
-"""Enough for a network that loses something when it is pruned: above 90 % on the search split, in two seconds."""
+"""Enough for a network with something to lose: above 90% on the search split, after two seconds."""
 _ENVIRONMENTS = {"filter": FilterPruningEnv, "weight": WeightPruningEnv}
 
 
@@ -29,11 +29,11 @@ def digits_environment(
 ) -> PruningEnv:
     """Makes the environment of a small residual network on scikit-learn's handwritten digits.
 
-    The network is trained when the first environment of a process is made, which takes a few seconds; all others share
-    it, with the same seed always, so that processes that make their own have the same.
+    The network is trained when a process makes its first environment, which takes a few seconds; later ones share it.
+    The seed is fixed, so every process trains the same network.
 
     Args:
-        budget: Share that is kept of the FLOPs, in weight pruning of the parameters.
+        budget: Share of the FLOPs that is kept; of the parameters in weight pruning.
         family: `"filter"` or `"weight"`.
         symmetric_actions: As for `PruningEnv`; in [-1, 1] by default, as most libraries prefer.
         **options: As for `PruningEnv`.
@@ -48,7 +48,7 @@ def digits_environment(
 
 @cache
 def _digits_problem(family: str, budget: float) -> tuple[PruningProblem, Evaluator]:
-    """Makes the problem and its evaluator; leaves the caller's random state alone."""
+    """Makes the problem and its evaluator; the caller's random state stays as it is."""
     bound = Budget(params=budget) if family == "weight" else Budget(flops=budget)
     digits = load_data(DataConfig())
     with isolated_random_state(0), computing_with(1):

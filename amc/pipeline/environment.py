@@ -17,7 +17,7 @@ _MOST_THREADS = 1024
 
 @dataclass(frozen=True)
 class Environment:
-    """What may make two runs of one seed differ in their last digits.
+    """What can make two runs with the same seed differ in their last digits.
 
     Attributes:
         device: The kind of device, with the name of a GPU.
@@ -30,7 +30,7 @@ class Environment:
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Checks the number of threads: as many as a file likes would end the process.
+        """Checks the number of threads: PyTorch would crash if a file asked for very many.
 
         Raises:
             ConfigurationError: If it is out of range.
@@ -58,7 +58,7 @@ class Environment:
         return asdict(self)
 
     def differences(self, other: Environment) -> list[str]:
-        """Describes what is different in another environment, as in `"torch 2.4.0, not 2.5.1"`."""
+        """Describes how another environment differs, as in `"torch 2.4.0, not 2.5.1"`."""
         own, others = ({"device": each.device, "threads": each.threads, **each.versions} for each in (self, other))
         names = [name for name in own if name in others and own[name] != others[name]]
         return [f"{name} {own[name]}, not {others[name]}" for name in names]

@@ -1,4 +1,4 @@
-"""The episodes of one search in a file, one a line: written as they happen, and read by a later start."""
+"""The episodes of one search in a file, one per line, written as they end and read when the run is resumed."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class EpisodeLog:
         self._file, self._appender = file, Appender(file)
 
     def read(self) -> None:
-        """Takes up the whole episodes that were written; some may be missing between others.
+        """Reads all complete episodes; some may be missing in between.
 
-        Of an episode that stands twice the first counts. A damaged file is mended, and a copy of it kept.
+        Where an episode is there twice, the first counts. A damaged file is repaired, and a copy of it is kept.
 
         Raises:
             RunFolderError: If the file is another's.
@@ -40,9 +40,9 @@ class EpisodeLog:
         self.episodes = {int(record["episode"]): episode_from_record(record) for record in records}
 
     def add(self, result: EpisodeResult) -> bool:
-        """Writes a new episode; forgets those that the file has from where the search took another way.
+        """Writes a new episode; drops those in the file after which the search took another path.
 
-        A kill does not lose the episode when this returns, nor a power cut a second later.
+        Once this returns, the episode survives a kill, and a power cut a second later.
 
         Returns:
             Whether it was new.
@@ -61,7 +61,7 @@ class EpisodeLog:
         return True
 
     def finish(self) -> None:
-        """Has the disk confirm what was appended."""
+        """Waits until the disk has confirmed what was appended."""
         self._appender.finish()
 
     def _replace(self, episodes: Iterable[EpisodeResult]) -> None:

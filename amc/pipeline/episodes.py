@@ -20,7 +20,7 @@ _SCORE_FIELDS = ("accuracy", "cross_entropy", "agreement", "images")
 
 
 class _Episode(AllocationRecord):
-    """A line of episodes.jsonl."""
+    """One line of episodes.jsonl."""
 
     episode: _Count
     reward: float

@@ -1,4 +1,4 @@
-"""The evaluators of a search, one a family of pruning: figures of candidates, and saliencies of units."""
+"""The evaluators of a search, one per pruning family: scores of candidates, and saliencies of units."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ _BATCH = 250
 
 
 class CandidateEvaluator(Evaluator):
-    """Scores candidates on one working copy of the network that takes the tensors of each."""
+    """Scores candidates on one working copy of the network, which takes on each candidate's tensors."""
 
     def __init__(self, task: Task, pruner: Pruner, images: Any | None) -> None:
         """Gets the working copy and the images of the search split ready.
 
         Args:
             task: What is to be pruned.
-            pruner: Looks the candidates' weights up.
-            images: Calibration images, `(N, C, H, W)`, to re-estimate batch norms on; None for no data.
+            pruner: Looks up the candidates' weights.
+            images: Calibration images, `(N, C, H, W)`, to re-estimate batch norms on; None without data.
         """
         self._task, self._pruner, self._images = task, pruner, images
         self._scorer: CandidateScorer[Score] | TaskScorer | None = None
@@ -68,7 +68,7 @@ class CandidateEvaluator(Evaluator):
         return Score(self._task.measured(model), cross_entropy=math.nan)
 
     def stages(self, allocation: Allocation, first: int) -> Iterator[Stage]:
-        """Scores in stages; see `Evaluator`. Other metrics than the accuracy have one stage."""
+        """Scores in stages; see `Evaluator`. Metrics other than the accuracy have one stage."""
         if not isinstance(self._scorer, CandidateScorer) or self._task.data is None:
             yield from super().stages(allocation, first)
             return
@@ -80,7 +80,7 @@ class CandidateEvaluator(Evaluator):
         """Returns the inputs on which batch norms are re-estimated; None for none."""
         count = self._task.pruning.recalibration_images
         few = self._images[:count] if self._images is not None and count else None
-        # Of one image a channel may be a single value, which has no variance.
+        # With one image a channel may be a single value, which has no variance.
         return None if few is None or len(few) < 2 else few
 
     def _build_scorer(self) -> CandidateScorer[Score] | TaskScorer:
@@ -93,7 +93,7 @@ class CandidateEvaluator(Evaluator):
         return CandidateScorer(network, search.inputs(), search.targets, score_logits, calibration=few)
 
     def _candidate_network(self, images: Tensor) -> CandidateNetwork:
-        """Returns the working copy in the fastest form in which the network's own code runs on the images.
+        """Returns the working copy in the fastest form that the network's own code can run in.
 
         Raises:
             ConfigurationError: If it does not run in the number format that was asked for.
@@ -147,9 +147,9 @@ class WeightEvaluator(CandidateEvaluator):
 
         Args:
             task: What is to be pruned.
-            pruner: Looks the candidates' weights up.
+            pruner: Looks up the candidates' weights.
             images: Calibration images, `(N, C, H, W)`; None for no data.
-            evidence: What saliencies are made of.
+            evidence: What saliencies are computed from.
         """
         self._table, self._evidence = pruner.table, evidence
         count = task.pruning.recalibration_images
@@ -171,8 +171,8 @@ class WeightEvaluator(CandidateEvaluator):
     def errors(self) -> Errors:
         """Returns the errors of the refit, between two counts of the grid by interpolation; see `Evaluator`.
 
-        They are in one unit: what they do to the network's output. Where nothing was refit it is the share of the
-        layer's squared weights that is lost, of what the loss of the whole layer does.
+        All are in one unit: the effect on the network's output. Where nothing was refit, it is the effect of losing the
+        whole layer, times the share of its squared weights that is lost.
         """
         magnitudes, found = self.saliency("magnitude"), {}
         for decision in self._task.problem.decisions:
@@ -184,13 +184,13 @@ class WeightEvaluator(CandidateEvaluator):
         return found
 
     def _energy(self, layer: str) -> float:
-        """Returns what the loss of a whole layer does to the network's output; the others' mean if it is not known."""
+        """Returns the effect of losing a whole layer on the network's output; the mean of the others if unknown."""
         known = {name: sensitivity.energy for name, sensitivity in self._evidence.sensitivities.items()}
         return known.get(layer, float(np.mean(list(known.values()))) if known else 1.0)
 
 
 def evidence_of(task: Task, images: Any | None) -> Evidence:
-    """Returns what criteria may look at: the dense network, and the calibration split where there is one.
+    """Returns what criteria may look at: the dense network, and the calibration split if there is one.
 
     Args:
         task: What is pruned.
@@ -212,7 +212,7 @@ def calibration_batches(task: Task, images: Any | None) -> tuple[list[Any], list
 
 
 def lost_shares(magnitudes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the share of the squared magnitudes that goes with the smallest, by how many stay, `(units + 1,)`."""
+    """Returns the share of the squared magnitudes that is lost with the smallest, by how many stay, `(units + 1,)`."""
     lost = np.cumsum(np.square(np.sort(magnitudes)))
     total = lost[-1] if lost[-1] > 0 else 1.0
     shares: NDArray[np.float64] = np.concatenate([[0.0], lost / total])[::-1]
@@ -224,7 +224,7 @@ def _numbers(values: Tensor) -> NDArray[np.float64]:
 
 
 def _must_run(dtype: torch.dtype, failure: str) -> ConfigurationError:
-    """Describes that a network fails in a number format that was asked for."""
+    """Returns the error for a network that fails in the number format that was asked for."""
     return ConfigurationError(
         f"the network must run in {dtype} to be scored so, but fails: {failure}; choose the dtype 'float32'"
     )

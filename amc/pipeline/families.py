@@ -68,7 +68,7 @@ class Family(Protocol):
 
 
 def create_family(task: Task, advance: Progress = silent) -> Family:
-    """Gathers what pruning needs of the trained dense network; do not change its weights afterwards.
+    """Gathers what pruning needs from the trained dense network; do not change its weights afterwards.
 
     Args:
         task: What is to be pruned.
@@ -79,7 +79,7 @@ def create_family(task: Task, advance: Progress = silent) -> Family:
 
 
 class FilterFamily:
-    """Whole channels go, and what reads them is refit."""
+    """Removes whole channels, and refits the layers that read them."""
 
     def __init__(self, task: Task, advance: Progress = silent) -> None:
         """Builds the tables of kept channels and refitted weights."""
@@ -148,7 +148,7 @@ class FilterFamily:
 
 
 class WeightFamily:
-    """Single weights become zero, and those that stay are refit; shapes stay."""
+    """Sets single weights to zero, and refits those that stay; shapes do not change."""
 
     def __init__(self, task: Task, advance: Progress = silent) -> None:
         """Builds the tables of kept weights and refitted values."""

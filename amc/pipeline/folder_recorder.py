@@ -1,4 +1,4 @@
-"""A recorder that keeps a run in a folder, so that a later start continues where this one ends."""
+"""A recorder that keeps a run in a folder, so that it can be resumed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from amc.utils.plain_json import as_type, read_json
 class FolderRecorder(Recorder):
     """Writes what a run does into its folder as it happens, and answers from it when the run is resumed.
 
-    The folder belongs to this process from `open` until `close`.
+    The folder is locked from `open` until `close`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -87,14 +87,14 @@ class FolderRecorder(Recorder):
             self._lock = None
 
     def environment(self) -> Environment | None:
-        """Returns what the run was begun under; None if the folder does not say, as those of earlier versions."""
+        """Returns the environment in which the run was begun; None if the folder, of an earlier version, has none."""
         try:
             return Environment.from_dict(as_type(read_json(self.path / ENVIRONMENT), dict[str, Any]))
-        except (OSError, ValueError, AmcError):  # none, or damaged: nothing hangs on it
+        except (OSError, ValueError, AmcError):  # missing or damaged: nothing depends on it
             return None
 
     def on_environment(self, environment: Environment) -> None:
-        """Writes what the run computes under."""
+        """Writes the environment of the run."""
         write_json(self.path / ENVIRONMENT, environment.as_dict())
 
     def recorded_episodes(self) -> Sequence[EpisodeResult]:
@@ -102,12 +102,12 @@ class FolderRecorder(Recorder):
         return tuple(self._log.episodes.values())
 
     def on_episode(self, result: EpisodeResult) -> None:
-        """Writes a new episode; forgets recorded ones from where the search took another way."""
+        """Writes a new episode; drops recorded ones after which the search took another path."""
         if self._log.add(result):
             self.on_new_episode(result)
 
     def on_new_episode(self, result: EpisodeResult) -> None:
-        """Takes an episode that no earlier start has recorded; it is in the folder by then."""
+        """Is called for episodes that are new, after they were written."""
 
     def on_dense(self, model: nn.Module) -> None:
         """Writes the dense network's weights, so that other commands can start from them."""
@@ -133,7 +133,7 @@ class FolderRecorder(Recorder):
         write_progress(self.path, self._progress)
 
     def of_compared(self, agent: str) -> Recorder:
-        """Returns what keeps the episodes of a compared agent's search in a file of their own."""
+        """Returns the recorder of a compared agent's search, with a file of its own."""
         file = compared_file(self.path, agent)
         if not file.parent.is_dir():
             file.parent.mkdir()
@@ -144,7 +144,7 @@ class FolderRecorder(Recorder):
         return _SearchRecorder(log, self)
 
     def checkpoint(self, name: str) -> Path | None:
-        """Returns the file of a training's state."""
+        """Returns the checkpoint file of a training."""
         return checkpoint_file(self.path, name)
 
 

@@ -1,4 +1,4 @@
-"""A job that is ready to be carried out: search, prune, fine-tune, compare."""
+"""A job ready to run: search, prune, fine-tune, compare."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Job:
             check_search(self.task.problem, replace(self.search, agent=name, policy=None))
 
     def carry_out(self, recorder: Recorder) -> CompressionResult:
-        """Does the job: everything from here on takes time and is recorded."""
+        """Runs the job: everything from here on takes time and is recorded."""
         task, fixed = self.task, self.search.deterministic
         with (
             evaluation_mode(task.model),
@@ -109,7 +109,7 @@ class Job:
 
 
 _FEW = 250
-"""Images of a search split below which its rewards move in steps that deserve a remark."""
+"""With fewer images in the search split the user is told how coarse its rewards are."""
 
 
 def _say_how_sure(task: Task, recorder: Recorder) -> None:
@@ -123,12 +123,12 @@ def _say_how_sure(task: Task, recorder: Recorder) -> None:
 
 
 def _say_widths(task: Task, recorder: Recorder) -> None:
-    """Tells what widths are rounded to, where that was left open."""
+    """Says what widths are rounded to, where the user left that open."""
     line = rounding_line([decision.step for decision in task.problem.decisions], task.pruning.round_to)
     if line is not None and task.problem.kind == "filter":
         recorder.say(line)
 
 
 def _problem_of_baselines(problem: PruningProblem, delivered: Delivered) -> PruningProblem:
-    """Returns the problem that baselines solve: the same, or without a budget that of reaching the FLOPs delivered."""
+    """Returns the problem for baselines: the same, with the FLOPs of the delivered network as budget if it has none."""
     return problem if problem.limit is not None else replace(problem, budget=Budget(flops=delivered.costs["flops"]))
