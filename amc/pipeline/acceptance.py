@@ -86,7 +86,7 @@ def accept(task: Task, allocation: Allocation, timer: Timer | None = None) -> Ac
     bound, unit = _unit(problem)
     if timer is None and not target.is_here:
         note = (
-            f"whether the time holds was not measured: the profile is of another device ({target.profile.processor}); "
+            f"the time was not measured: the profile is of another device ({target.profile.processor}); "
             "export the network and time it there"
         )
         return Acceptance(allocation, bound, _predicted(problem, allocation, unit), None, 0, note)
@@ -100,7 +100,7 @@ def accept(task: Task, allocation: Allocation, timer: Timer | None = None) -> Ac
         allocation, steps = smaller, steps + 1
         measured = measure(allocation.widths)
     words = f"{measured:.3f} of the dense network's" if unit is None else f"{measured:.3g} ms"
-    missed = f"the budget in time is not met: the network takes {words}, more than {bound:g}; raise the budget"
+    missed = f"the time budget is not met: the network takes {words}, more than {bound:g}; raise the budget"
     predicted = _predicted(problem, allocation, unit)
     return Acceptance(allocation, bound, predicted, measured, steps, missed if measured > bound else None)
 

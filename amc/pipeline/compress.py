@@ -208,4 +208,4 @@ def _check_effect(given: Given, finetune: object, first_images: object) -> None:
     if given.data is None and isinstance(finetune, FineTuneConfig) and finetune.epochs != 0:
         raise ConfigurationError("fine-tuning by settings needs data; give finetune=a function of the network instead")
     if given.evaluate is not None and first_images is not None:
-        raise ConfigurationError("an evaluate of your own sees all that it needs at once; leave first_images out")
+        raise ConfigurationError("first_images has no effect with an evaluate of your own; leave it out")

@@ -1,4 +1,4 @@
-"""The folder of a run that was started from Python; the same call continues it."""
+"""The folder of a run started from Python, which the same call resumes."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ COMMAND = "compress in Python"
 
 
 class _Begun(msgspec.Struct):
-    """What run.json holds of a call."""
+    """What run.json holds about a call."""
 
     command: str
     call: dict[str, Any]
 
 
 class KeptRun(FolderRecorder):
-    """Keeps a run that was started by a call in Python, and checks that a later call is the same."""
+    """Keeps a run that was started from Python, and checks that a later call is the same."""
 
     def __init__(self, path: Path, call: Mapping[str, Any], shown: Recorder | None = None) -> None:
-        """Takes the folder, what the call says (see `fingerprint`), and what shows the progress."""
+        """Takes the folder, the call's arguments (see `fingerprint`), and what shows the progress."""
         super().__init__(path)
         self._shown = shown or Recorder()
         self._call: dict[str, Any] = json.loads(json.dumps(dict(call), default=str))
 
     def __enter__(self) -> KeptRun:
-        """Opens the folder of an earlier call, or checks that it is free.
+        """Opens the folder of an earlier call, or checks that it is empty.
 
         Raises:
-            RunFolderError: If it holds something else, or what another call has begun, or is in use.
+            RunFolderError: If it holds something else or the run of another call, or is in use.
         """
         try:
             if self.path.is_dir() and any(self.path.iterdir()):
@@ -55,15 +55,15 @@ class KeptRun(FolderRecorder):
                 self._check()
                 self.open()
         except OSError as error:
-            raise RunFolderError(f"the folder of out must be one to write in: {error}") from error
+            raise RunFolderError(f"out must name a folder that can be written: {error}") from error
         except BaseException:
             self.close()
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        """Releases the folder; an error on the way says how the run is carried on."""
-        kept = f"{len(self._log.episodes)} episodes are kept in {self.path}; the same call carries on from there"
+        """Releases the folder; if there was an error, it says how to continue the run."""
+        kept = f"{len(self._log.episodes)} episodes are kept in {self.path}; the same call continues from there"
         if error is not None and self._log.episodes and hasattr(error, "add_note"):
             error.add_note(kept)
         self.close()
@@ -90,16 +90,16 @@ class KeptRun(FolderRecorder):
             write_json(self.path / RUN, {"command": COMMAND, "call": self._call, "files": {}, "digests": {}})
             self.open()
         except OSError as error:
-            raise RunFolderError(f"the folder of out must be one to write in: {error}") from error
+            raise RunFolderError(f"out must name a folder that can be written: {error}") from error
 
     def _check(self) -> None:
-        """Rejects a folder that another call, or anything else, has made."""
+        """Rejects a folder that was not written by the same call."""
         try:
             record = as_type(read_json(self.path / RUN), _Begun)
             command, begun = record.command, record.call
         except FileNotFoundError as error:
             raise RunFolderError(
-                f"the folder of out must be new, empty or that of the same call, and {self.path} is not; give another"
+                f"out must name a new or an empty folder, or that of the same call, not {self.path}; name another"
             ) from error
         except ValueError as error:
             raise RunFolderError(f"{self.path} holds a run of another kind, or a damaged one; give another") from error
@@ -108,18 +108,18 @@ class KeptRun(FolderRecorder):
             name = (differing or ["command"])[0]
             raise RunFolderError(
                 f"the run in {self.path} was begun with {name} {begun.get(name)!r}, not {self._call.get(name)!r}; "
-                "make the same call to carry on with it, or give another out"
+                "make the same call to continue it, or name another folder"
             )
 
 
 def fingerprint(model: nn.Module, data: DataRoles | None, is_trained: bool, **arguments: Any) -> dict[str, Any]:
-    """Returns what two calls have in common that make the same run, JSON-able.
+    """Returns what identifies a run, JSON-able: the same for two calls that make the same run.
 
     Args:
-        model: The dense network; by its weights where they are those of the run, else by their shapes.
-        data: Its data: sizes, and what is held in memory by its content.
+        model: The dense network; identified by its weights, or by their shapes if the run trains it first.
+        data: Its data; identified by sizes, and by content where it is held in memory.
         is_trained: Whether the run starts from the weights of the network, or trains it first.
-        **arguments: What else the call says; functions go by their names.
+        **arguments: The other arguments of the call; functions are identified by name.
     """
     tensors = model.state_dict()
     shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
@@ -143,7 +143,7 @@ def digest_of_tensors(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Returns an argument as JSON has it."""
+    """Returns an argument in a form that JSON can hold."""
     if is_dataclass(value) and not isinstance(value, type):
         return _plain(asdict(value))
     if isinstance(value, Mapping):

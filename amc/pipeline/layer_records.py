@@ -1,4 +1,4 @@
-"""What `summary.json` holds of each decision: its size, its cost, and what it can lose."""
+"""The record of each decision in `summary.json`: its size, its cost, and what it can lose."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from amc.problem.evaluator import Errors, Evaluator
 from amc.storage.summary import Layer
 
 KEEP_RATIOS = tuple(tenths / 10 for tenths in range(1, 11))
-"""The shares kept at which the errors stand."""
+"""The shares kept for which errors are recorded."""
 
 
 def layer_records(task: Task, evaluator: Evaluator) -> list[Layer]:
@@ -16,7 +16,7 @@ def layer_records(task: Task, evaluator: Evaluator) -> list[Layer]:
 
     Args:
         task: The task.
-        evaluator: Knows the errors by width, if anything does.
+        evaluator: Gives the errors by width, if they are known.
 
     Returns:
         Their records; the errors are those at `KEEP_RATIOS`.

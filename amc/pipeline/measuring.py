@@ -1,4 +1,4 @@
-"""Measuring networks on the test split, with progress for whoever watches."""
+"""Measures networks on the test split, and reports the progress."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def measure_on_test(task: Task, recorder: Recorder, whose: str, *networks: nn.Mo
     """Returns the figures to report of networks, by class where there are classes; see `Task.test`.
 
     Args:
-        task: Bears the test split, or the user's own measure.
+        task: Has the test split, or the user's own measure.
         recorder: Shows the progress.
-        whose: Names the networks, for people.
+        whose: What to call the networks on the screen.
         *networks: The networks.
     """
     if task.measure is not None:

@@ -1,4 +1,4 @@
-"""The model card of a pruned network: a README that says what it is, with the metadata that model hubs read."""
+"""The model card of a pruned network: a README with the metadata that model hubs read."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def model_card(summary: Mapping[str, Any], preprocessing: Mapping[str, Any] | No
 
     Args:
         summary: The figures, as `summary.json` holds them.
-        preprocessing: What must be done to a picture, as `preprocessing.json` holds it; None if that is not known.
+        preprocessing: How images are prepared, as in `preprocessing.json`; None if unknown.
 
     Returns:
-        Markdown with the metadata in front, as the Hugging Face Hub reads it.
+        Markdown, with the metadata first, as the Hugging Face Hub reads it.
     """
     model = str(summary["model"])
     parts = [
@@ -102,13 +102,13 @@ def _removed(summary: Mapping[str, Any]) -> str:
     budget = ", ".join(f"{name} at most {limit:,}" for name, limit in summary["budget"].items())
     versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
     return (
-        f"Budget: {budget or 'none'}. What each layer keeps stands in `policy.json`, how the network was cut in "
-        f"`architecture.json`. Schedule `{_plain(summary['schedule'])}`, seed {summary['seed']}. Made with {versions}."
+        f"Budget: {budget or 'none'}. `policy.json` says what each layer keeps, `architecture.json` how the network was "
+        f"cut. Schedule `{_plain(summary['schedule'])}`, seed {summary['seed']}. Made with {versions}."
     )
 
 
 def _plain(text: Any) -> str:
-    """Returns a text that is no Markdown and no table."""
+    """Returns a text without characters that mean something in Markdown."""
     return str(text).replace("|", "/").replace("`", "'").replace("\n", " ")
 
 

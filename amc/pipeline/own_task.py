@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class OwnTask:
-    """What stands in place of data where networks are judged by your own function: for other tasks than ours.
+    """Given in place of data where a function of your own judges networks, for any other task.
 
-    One of `data`, `calibration` and `example_input` must be there, to trace the network.
+    One of `data`, `calibration` and `example_input` is needed, to trace the network.
 
     Attributes:
         evaluate: Figure of merit of a network, higher is better. It serves the search AND the report, so let it read no
             test data. Networks come on the device of the run, in their own number format; a candidate's batch norms are
             re-estimated where there is data or `calibration`.
-        data: Data as `amc.compress` takes it, to fine-tune on by settings, and to gather statistics on.
+        data: Data as for `amc.compress`, to fine-tune on and to gather statistics from.
         calibration: A few hundred training inputs without targets, for tables, refit and batch norms: a tensor, a tuple
             or a mapping of arguments with a common first axis, or an iterable of batches of these. With `data` it
             stands in for the data's own.
@@ -61,7 +61,7 @@ class OwnTask:
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """What a call gives to work on, its data in four roles.
+    """What a call works on, with the data in its four roles.
 
     Attributes:
         data: The data; None where the task is the user's own and needs none.
@@ -81,7 +81,7 @@ def given_by(data: OwnTask | DataRoles | Sequence[DataLike], seed: int) -> Given
 
     Args:
         data: What the user has given.
-        seed: Seed of the draw of the roles.
+        seed: Seed for drawing the roles.
 
     Raises:
         ConfigurationError: If nothing is given.

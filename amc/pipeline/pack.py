@@ -1,4 +1,4 @@
-"""Packing: a network's weights are shared, the shared weights trained, and all of it written into one file."""
+"""Packing: weights share values, the shared values are trained, and all of it is written into one file."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class PackedLayer:
 
 @dataclass(frozen=True)
 class PackReport:
-    """What packing came to.
+    """The result of packing.
 
     Attributes:
         path: The file.
@@ -72,7 +72,7 @@ class PackReport:
 
     @property
     def bits_a_weight(self) -> float:
-        """Bits that a weight of the packed layers takes, zeros included."""
+        """Bits per weight of the packed layers, zeros included."""
         return sum(sum(layer.bits.values()) for layer in self.layers) / max(1, sum(x.weights for x in self.layers))
 
 
@@ -91,15 +91,16 @@ def pack(
 ) -> PackReport:
     """Writes a pruned network into one small file, as Deep Compression does (Han et al. 2016, arXiv:1510.00149).
 
-    The weights of each layer that are not zero are clustered and become the centroids of their clusters; these are
-    trained; codes and places go into the file by Huffman codes. `amc.load` reads it, without pickle, and gives the same
-    network bit for bit. Biases, norms and buffers stay as they are, and so does a layer for which that is smaller.
+    The weights of each layer that are not zero are clustered, and each becomes the centroid of its cluster. The
+    centroids are trained; codes and positions are written with Huffman coding. `amc.load` reads the file, without
+    pickle, and gives the same network bit for bit. Biases, norms and buffers stay as they are, and so does a layer that
+    would not get smaller.
 
     Args:
         model: The network, pruned by weights or by channels, or not; it stays as it is.
         path: The file to write.
         config: Bits, clusters and training.
-        data: The data to train the shared values on; without it they stay as the clustering has them.
+        data: The data to train the shared values on; without it they are not trained.
         architecture: How the network was cut: `CompressionResult.architecture`; needed if channels were cut.
         finetune: Batches, momentum and loss of the training; its epochs and learning rate are those of `config`.
         seed: Of everything random.
@@ -145,7 +146,7 @@ def matrices_of(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def bits_of(matrices: Mapping[str, nn.Module], config: PackConfig) -> dict[str, int]:
-    """Returns the bits of a code by the name of a parameter.
+    """Returns the bits of a code, by parameter name.
 
     Raises:
         UnknownNameError: If a pattern matches no layer.
@@ -163,7 +164,7 @@ def bits_of(matrices: Mapping[str, nn.Module], config: PackConfig) -> dict[str, 
 
 
 def _index_bits_of(matrices: Mapping[str, nn.Module], config: PackConfig) -> dict[str, int]:
-    """Returns the bits of a step between two weights that stay, by the name of a parameter."""
+    """Returns the bits of a step between two weights that stay, by parameter name."""
     return {
         name: config.conv_index_bits if isinstance(module, _ConvNd) else config.fc_index_bits
         for name, module in matrices.items()
@@ -174,7 +175,7 @@ def check_free(file: Path, *, overwrite: bool) -> None:
     """Checks that a file may be written.
 
     Raises:
-        ExportError: If something is there that must not, or cannot, be replaced.
+        ExportError: If there is something that must not or cannot be replaced.
     """
     if file.is_dir():
         raise ExportError(f"--out must name a file, and {file} is a folder")
@@ -201,7 +202,7 @@ def _share_all(
     seed: int,
     recorder: Recorder,
 ) -> None:
-    """Has the weights of every layer share their values."""
+    """Lets the weights of every layer share values."""
     with recorder.stage("share weights", len(bits), "layers") as advance:
         for number, name in enumerate(bits, start=1):
             _share(name, network.get_parameter(name), bits[name], index_bits[name], initialisation, seed)
@@ -212,7 +213,7 @@ def _share_all(
 def _share(
     name: str, parameter: nn.Parameter, bits: int, index_bits: int, initialisation: Initialisation, seed: int
 ) -> None:
-    """Has a layer's weights share their values, unless they take less as they are."""
+    """Lets a layer's weights share values, unless they take less space as they are."""
     found = shared(parameter, bits, initialisation, seed)
     if coded(name, found.cpu(), index_bits).entry.coding == "shared":
         parameter.copy_(found)
@@ -228,7 +229,7 @@ def _train(
     device: str,
     recorder: Recorder,
 ) -> None:
-    """Trains the shared values in place. Decay would count once for each weight, and penalties have done their work."""
+    """Trains the shared values in place, without decay, which would count once per weight, and without penalties."""
     settings = replace(
         finetune,
         epochs=config.pack_epochs,

@@ -1,4 +1,4 @@
-"""What a trained agent makes of a network, at one budget after another, without any search."""
+"""What a trained agent does with a network at several budgets, without a search."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def problems_at(task: Task, metric: str, budgets: Sequence[float]) -> list[Pruni
 
 
 def check_policy(problems: Sequence[PruningProblem], search: SearchConfig) -> None:
-    """Raises what `play_policy` would raise, before anything takes time."""
+    """Raises what `play_policy` would raise, before work starts."""
     for problem in problems:
         check_search(problem, replace(search, episodes=0))
 
 
 def play_policy(workshop: Workshop, problems: Sequence[PruningProblem], search: SearchConfig) -> list[EpisodeResult]:
-    """Lets a policy play one episode without noise at each budget.
+    """Plays one episode without noise at each budget.
 
     Args:
         workshop: Scores the candidates.
         problems: The same decisions at each budget.
-        search: Bears the policy and the reward.
+        search: Has the policy and the reward.
 
     Raises:
         CheckpointError: If the policy does not fit.
@@ -62,7 +62,7 @@ def play_policy(workshop: Workshop, problems: Sequence[PruningProblem], search: 
 
 @dataclass(frozen=True)
 class PolicyCurves:
-    """What a policy does, without a score of any network.
+    """What a policy does, without scoring any network.
 
     Attributes:
         decisions: Names of the decisions.
@@ -79,13 +79,13 @@ class PolicyCurves:
 
 
 def curves_of(workshop: Workshop, budgets: Sequence[float], metric: str, search: SearchConfig) -> PolicyCurves:
-    """Walks a network at several budgets with a policy, and asks it what it would do if one feature were another.
+    """Plays a policy at several budgets, and asks what it would do if one feature had another value.
 
     Args:
-        workshop: Knows the network and its tables.
+        workshop: Has the network and its tables.
         budgets: Shares kept of the dense cost.
         metric: What they bound.
-        search: Bears the policy.
+        search: Has the policy.
 
     Raises:
         CheckpointError: If the policy does not fit.
@@ -116,7 +116,7 @@ def curves_of(workshop: Workshop, budgets: Sequence[float], metric: str, search:
 def _response(
     policy: Policy, seen: NDArray[np.float32], index: int, values: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    """Returns the mean ratio over states, one feature of them set to each of some values."""
+    """Returns the mean ratio over states when one feature is set to each of some values."""
     means = []
     for value in values:
         changed = seen.copy()
@@ -126,7 +126,7 @@ def _response(
 
 
 class _Unscored(EvaluatorProxy):
-    """Runs no network: what a policy does needs no score."""
+    """Runs no network: to see what a policy does, no score is needed."""
 
     def score(self, allocation: Allocation) -> Score:
         return Score(0.0, 1.0, 0.0, images=1)

@@ -1,4 +1,4 @@
-"""What comes before a search: the network is traced and, if need be, trained."""
+"""Before a search: tracing the network and, if need be, training it."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ from amc.training.number_format import training_dtype
 from amc.utils.conversion import check_seed
 from amc.utils.options import Chosen, spell
 
-_HALF = 0.5  # of the cost: what a schedule is checked with where there is no budget
+_HALF = 0.5  # of the cost: to check a schedule with where there is no budget
 _HEAD_RATE, _HEAD_FACTOR = 0.1, 10.0
-"""New layers alone take steps ten times as large as the whole network, up to this learning rate."""
+"""New layers are trained alone at ten times the learning rate of the whole network, up to this one."""
 _FEW = 8  # masks that are compared with the network's output
 
 
@@ -108,10 +108,10 @@ def prepare(
 
 
 def _place(model: nn.Module, device: str, dtype: str, *, is_own: bool) -> str:
-    """Returns where to compute: where the network is, if functions of the user's own were written for it there.
+    """Returns where to compute: where the network is, if the user's own functions expect it there.
 
     Raises:
-        ConfigurationError: If the device cannot compute in the number format.
+        ConfigurationError: If the device does not have the number format.
     """
     resolve_dtype(dtype, resolve_device(device))
     return str(device_of(model)) if device == "auto" and is_own else device
@@ -126,7 +126,7 @@ def _example(model: nn.Module, data: DataRoles | None, example_input: Any | None
 
 
 def _traced(model: nn.Module, example: Any) -> ModelStructure:
-    """Returns the structure of a network whose FLOPs it predicts exactly."""
+    """Traces a network, and checks that its structure predicts the FLOPs exactly."""
     structure = trace_structure(model, example)
     check_dense_flops(model, structure, example)
     return structure
@@ -157,10 +157,10 @@ def _memory_cost(model: nn.Module, example: Any, structure: ModelStructure, grou
 
 
 def _check_finite(data: DataRoles | None) -> None:
-    """Rejects inputs and targets with NaN or infinite values among those in memory: all figures would be NaN.
+    """Rejects NaN and infinite values in data that is held in memory: all figures would be NaN.
 
     Raises:
-        DataError: If there are such images.
+        DataError: If there are some.
     """
     for role in ("train", "calibration", "search", "test"):
         split = getattr(data, role, None)
@@ -174,12 +174,12 @@ def _check_finite(data: DataRoles | None) -> None:
             if wrong:
                 raise DataError(
                     f"the {kind} must be finite, but {len(wrong)} of the {len(split)} in the {role} split hold NaN or "
-                    f"infinite values, the first at {wrong[0]}; leave them out, or look at what makes them"
+                    f"infinite values, the first at {wrong[0]}; remove them, or check how they are made"
                 )
 
 
 def _check_outputs(model: nn.Module, data: DataRoles | None) -> None:
-    """Compares what the network returns with the targets, so that data of another task is rejected before work starts.
+    """Compares the network's output with the targets, to reject data of another task before work starts.
 
     Raises:
         DataError: If they do not fit each other.
@@ -197,10 +197,10 @@ def _check_outputs(model: nn.Module, data: DataRoles | None) -> None:
 
 
 def _check_number_format(model: nn.Module, image: Tensor) -> None:
-    """Explains the failure where a network fails on images of the data for their number format alone.
+    """Explains where a network fails on the data only because of its number format.
 
     Raises:
-        DataError: If it runs on them in its own number format only.
+        DataError: If it runs only when they are in its own number format.
     """
     wanted = next((p.dtype for p in model.parameters() if p.is_floating_point()), image.dtype)
     if image.dtype == wanted or failure_of(model, image) is None or failure_of(model, image.to(wanted)) is not None:
@@ -212,17 +212,17 @@ def _check_number_format(model: nn.Module, image: Tensor) -> None:
 
 
 def check_trained(task: Task, figure: float, recorder: Recorder, *, untrained: bool, images: int | None = None) -> None:
-    """Stops, or warns, where the dense network is no better than chance: it has nothing to lose by pruning.
+    """Stops or warns if the dense network is no better than chance: then pruning costs nothing.
 
     Args:
         task: The task.
         figure: The dense network's figure.
         recorder: Reports it.
-        untrained: Whether to continue all the same.
-        images: How many images the figure is of; those of the test split if None.
+        untrained: Whether to continue anyway.
+        images: How many images were tested; those of the test split if None.
 
     Raises:
-        ModelError: If it is no better, and that is not allowed.
+        ModelError: If it is no better, and `untrained` is false.
     """
     if task.data is None or task.measure is not None or not is_chance(figure, task.data, images):
         return
@@ -237,9 +237,9 @@ def check_trained(task: Task, figure: float, recorder: Recorder, *, untrained: b
 
 
 def train_dense(task: Task, config: TrainConfig, recorder: Recorder) -> None:
-    """Trains the dense network in place; continues where an earlier start was killed.
+    """Trains the dense network in place; continues a training that was killed.
 
-    New layers of a trained network are trained alone first: random ones would spoil the layers before them.
+    New layers of a trained network are trained alone first: while random, they would spoil the layers before them.
 
     Raises:
         ConfigurationError: If there is no data to train on.
@@ -263,7 +263,7 @@ def train_dense(task: Task, config: TrainConfig, recorder: Recorder) -> None:
 
 
 def _train(task: Task, config: TrainConfig, recorder: Recorder, name: str) -> None:
-    """Trains the dense network, or what of it is not frozen."""
+    """Trains the dense network, or the part of it that is not frozen."""
     assert task.data is not None
     with training_hooks(recorder, name, len(task.data.train), config) as hooks:
         checkpoint = recorder.checkpoint(name)
@@ -274,7 +274,7 @@ def _train(task: Task, config: TrainConfig, recorder: Recorder, name: str) -> No
 
 @contextmanager
 def _only_trained(model: nn.Module, layers: Sequence[str]) -> Iterator[None]:
-    """Freezes all parameters but those of some layers for a while."""
+    """Freezes all parameters except those of some layers for the time of a block."""
     inside = tuple(f"{layer}." for layer in layers)
     frozen = [p for name, p in model.named_parameters() if p.requires_grad and not name.startswith(inside)]
     for parameter in frozen:

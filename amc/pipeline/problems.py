@@ -1,4 +1,4 @@
-"""A pruning problem and its evaluator in one call, for learners that play the environments themselves."""
+"""A pruning problem and its evaluator in one call, for learners of your own."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def make_problem(
     device: str = "auto",
     progress: bool = True,
 ) -> tuple[PruningProblem, Evaluator]:
-    """Makes what an environment is built of, as `amc.compress` does: traced, with the tables of every width.
+    """Makes what an environment needs, as `amc.compress` does: the traced problem, and an evaluator with its tables.
 
     Args:
         model: The trained dense network.
@@ -44,7 +44,7 @@ def make_problem(
         pruning: What is removed and how the rest makes up for it.
         seed: Seed of everything random.
         device: `"auto"`, `"cpu"` or `"cuda"`.
-        progress: Whether to show on stderr how far the tables are, where they take more than two seconds.
+        progress: Whether to show progress on stderr, if the tables take more than two seconds.
 
     Returns:
         The problem, and the evaluator that scores candidates on the search split.

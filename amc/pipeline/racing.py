@@ -1,4 +1,4 @@
-"""Racing: a candidate sees the whole search split only while it can still be the best, so that poor ones cost less."""
+"""Racing: a candidate sees the whole search split only while it can still be the best; poor ones cost less."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def reward_of(problem: PruningProblem, reward: Chosen | Reward) -> Value:
 
 
 class RacingEvaluator(EvaluatorProxy):
-    """Scores candidates in stages and gives up those that cannot beat the best any more.
+    """Scores candidates in stages, and drops those that can no longer beat the best.
 
     After every stage a candidate continues only if its optimistic reward reaches the highest reward that the run has
-    measured on the whole split. The agent gets the reward of the images seen. All candidates see the same images in
-    the same order, and these are stratified by class: rewards of any number of images estimate the same thing without
-    bias, and a candidate that was given up has a lower reward than the best, as its optimistic one is lower already.
-    An allocation keeps its score for the whole run.
+    measured on the whole split. The agent gets the reward of the images seen. All candidates see the same images in the
+    same order, and these are stratified by class, so the reward on any number of images is an unbiased estimate of the
+    same value. A candidate that was dropped has a lower reward than the best, since even its optimistic reward is
+    lower. An allocation keeps its score for the whole run.
     """
 
     def __init__(self, evaluator: Evaluator, problem: PruningProblem, value: Value, first: int) -> None:
@@ -45,7 +45,7 @@ class RacingEvaluator(EvaluatorProxy):
 
         Args:
             evaluator: Scores in stages.
-            problem: Tells what is a candidate: what agents measure over the budget is none, and sees all images.
+            problem: Decides what is a candidate: what agents measure beyond the budget is not one, and sees all images.
             value: The reward; it must not fall with accuracy or agreement, nor rise with cross-entropy.
             first: Images of the first stage.
         """
@@ -56,7 +56,7 @@ class RacingEvaluator(EvaluatorProxy):
         self._whole = 0
 
     def score(self, allocation: Allocation) -> Score:
-        """Scores an allocation on as many images as it deserves."""
+        """Scores an allocation, on more images the better it does."""
         if not self._competes(allocation):
             return self.inner.score(allocation)
         known = self._scores.get(allocation.key())
@@ -66,9 +66,9 @@ class RacingEvaluator(EvaluatorProxy):
         return known
 
     def observe(self, allocation: Allocation, score: Score) -> None:
-        """Takes a score that an earlier start of the run has measured, in the order of the episodes."""
+        """Takes a score from an earlier start of the run, in the order of the episodes."""
         self._scores[allocation.key()] = score
-        # The first candidate of a run sees the whole split, which tells how large it is.
+        # The first candidate of a run sees the whole split, which shows how large it is.
         self._whole = max(self._whole, score.images)
         if score.images == self._whole:
             self._best = max(self._best, self._value(allocation, score))

@@ -1,4 +1,4 @@
-"""What an earlier start of a run remembered, checked before it is used."""
+"""What an earlier start of a run has recorded, checked before it is used."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from amc.utils.plain_json import as_type
 
 
 def recalled(recorder: Recorder, name: str, kind: type) -> dict[str, Any] | None:
-    """Returns what an earlier start remembered, or None.
+    """Returns what an earlier start recorded, or None.
 
     Raises:
-        RunFolderError: If it is not what was remembered.
+        RunFolderError: If the record is damaged.
     """
     record = recorder.recall(name)
     if record is None:
@@ -22,6 +22,6 @@ def recalled(recorder: Recorder, name: str, kind: type) -> dict[str, Any] | None
         as_type(record, kind)
     except ValueError as error:
         raise RunFolderError(
-            f"what the run remembers as {name!r} is damaged: {error}; delete its progress.json, and it is done again"
+            f"the record {name!r} of the run is damaged: {error}; delete its progress.json to do the work again"
         ) from error
     return record

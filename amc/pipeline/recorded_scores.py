@@ -1,4 +1,4 @@
-"""Scores of candidates, answered from the record where an earlier start has measured them."""
+"""Scores of candidates, taken from the record where an earlier start has measured them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from amc.utils.random_state import kept_random_state
 
 
 class RecordedScores(EvaluatorProxy):
-    """Answers from the record where an earlier start has measured an allocation already."""
+    """Gives recorded scores for allocations that an earlier start has measured."""
 
     def __init__(
         self,
@@ -23,8 +23,8 @@ class RecordedScores(EvaluatorProxy):
         """Takes the record.
 
         Args:
-            evaluator: Measures what is not known.
-            race: Learns what is answered from the record; None where candidates do not race.
+            evaluator: Measures what is not recorded.
+            race: Takes note of recorded scores; None where candidates do not race.
             known: Scores by the key of their allocation; none if not given.
         """
         super().__init__(evaluator)
@@ -32,7 +32,7 @@ class RecordedScores(EvaluatorProxy):
         self._known: dict[tuple[int, ...], Score] = dict(known or {})
 
     def recall(self, allocation: Allocation, score: Score, *, is_past: bool) -> None:
-        """Takes a score of the record, in the order of the episodes.
+        """Takes a score from the record, in the order of the episodes.
 
         Args:
             allocation: What was scored.

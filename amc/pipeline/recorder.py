@@ -1,7 +1,7 @@
-"""How a run reports what it does, and recalls an earlier start.
+"""How a run reports its progress, and recalls an earlier start.
 
-The wiring in `amc.pipeline` reports to a `Recorder`. This one keeps nothing and prints nothing; `amc.report` has one
-that writes a run's folder and shows progress.
+The pipeline reports to a `Recorder`. This one keeps nothing and prints nothing; `amc.report` has one that writes the
+run's folder and shows progress.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from amc.utils.progress import Progress, silent
 
 
 class Recorder:
-    """Listens to a run. Every method may be overridden; the defaults do nothing."""
+    """Follows a run. Every method may be overridden; the defaults do nothing."""
 
     may_mix_scores = False
-    """Whether a run may be resumed under another environment than its episodes were scored under."""
+    """Whether a run may be resumed in an environment that differs from that of its recorded scores."""
 
     def begin(self) -> None:
-        """Marks that everything was checked and that the work starts."""
+        """Is called when everything is checked and the work starts."""
 
     def environment(self) -> Environment | None:
-        """Returns what an earlier start of the same run computed under; asked before `begin`."""
+        """Returns the environment of an earlier start of the same run; asked for before `begin`."""
         return None
 
     def on_environment(self, environment: Environment) -> None:
-        """Takes what a new run computes under."""
+        """Takes the environment of a new run."""
 
     def stage(self, title: str, total: int = 100, unit: str = "%") -> AbstractContextManager[Progress]:
-        """Announces a stage that takes a while.
+        """Announces a stage of the work that takes time.
 
         Args:
-            title: What is done, for people.
-            total: How many units it has, to show the share in.
+            title: What is done, for the screen.
+            total: How many units the stage has.
             unit: The unit, in the plural ("episodes").
 
         Returns:
@@ -55,17 +55,17 @@ class Recorder:
         return contextlib.nullcontext(silent)
 
     def say(self, line: str) -> None:
-        """Reports one line to whoever watches."""
+        """Shows one line to the user."""
 
     def recorded_episodes(self) -> Sequence[EpisodeResult]:
         """Returns the episodes of an earlier start of the same run, in order."""
         return ()
 
     def on_episode(self, result: EpisodeResult) -> None:
-        """Takes an episode as it ends; episodes that are played again are reported again."""
+        """Takes an episode when it ends; episodes that are replayed are reported again."""
 
     def of_compared(self, agent: str) -> Recorder:
-        """Returns what listens to the search of an agent that is compared; it may keep the episodes."""
+        """Returns the recorder for the search of a compared agent, which may keep its episodes."""
         return ShowingRecorder(self)
 
     def on_epoch(self, network: str, epoch: int, figures: Mapping[str, float]) -> None:
@@ -81,10 +81,10 @@ class Recorder:
         """Takes the dense network that the run has trained."""
 
     def on_policy(self, record: Mapping[str, Any]) -> None:
-        """Takes the policy that the search has found, as soon as it is known."""
+        """Takes the policy as soon as the search has found it."""
 
     def on_agent(self, save: Callable[[Path], None], card: AgentCard) -> None:
-        """Takes what an agent has learnt in a search that has ended.
+        """Takes what an agent has learnt once its search has ended.
 
         Args:
             save: Writes the agent to a file.
@@ -92,11 +92,11 @@ class Recorder:
         """
 
     def recall(self, name: str) -> dict[str, Any] | None:
-        """Returns what an earlier start remembered under a name, or None."""
+        """Returns what an earlier start recorded under a name, or None."""
         return None
 
     def remember(self, name: str, record: Mapping[str, Any]) -> None:
-        """Keeps a JSON-able record of something finished, for a later start."""
+        """Keeps a JSON-able record of a finished stage, for a later start."""
 
     def checkpoint(self, name: str) -> Path | None:
         """Returns the file for the state of a network's training, or None to keep none."""
@@ -112,10 +112,10 @@ class _Shows(Protocol):
 
 
 class ShowingRecorder(Recorder):
-    """Shows what happens where something else does, and keeps nothing."""
+    """Passes stages and lines on to something that shows them, and keeps nothing."""
 
     def __init__(self, shown: _Shows) -> None:
-        """Takes a display, or the recorder of the run that this work is a part of."""
+        """Takes a display, or the recorder of the run that this work belongs to."""
         self._shown = shown
 
     def stage(self, title: str, total: int = 100, unit: str = "%") -> AbstractContextManager[Progress]:
@@ -134,11 +134,11 @@ def training_hooks(
     images: int,
     config: FineTuneConfig,
 ) -> Iterator[TrainingHooks]:
-    """Announces a training as a stage, and yields the hooks that report it.
+    """Announces a training as a stage, and yields the hooks that report its progress.
 
     Args:
         recorder: Reports it.
-        network: Whose training it is: `"dense"`, or who chose the allocation.
+        network: What is trained: `"dense"`, or the name of the agent that chose the allocation.
         images: Number of training images.
         config: The settings of the training.
     """

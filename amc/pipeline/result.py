@@ -34,8 +34,8 @@ class CompressionResult:
         baselines: Figures of the agents compared with, by name, their allocations included.
         problem: The decisions and the budget.
         architecture: How the dense network was cut, as `architecture.json` holds it.
-        preprocessing: What must be done to a picture before the network reads it, as `preprocessing.json` holds it;
-            None for data of the user's own.
+        preprocessing: How images are prepared for the network, as in `preprocessing.json`; None for the user's own
+            data.
     """
 
     model: nn.Module
@@ -63,7 +63,7 @@ class CompressionResult:
         self.write(Path(path))
 
     def write(self, folder: Path) -> None:
-        """Writes the same files into any folder; what it has of them is replaced.
+        """Writes the same files into any folder, over those that are there.
 
         Raises:
             RunFolderError: If the folder cannot be written.

@@ -1,8 +1,8 @@
-"""Carrying a schedule out: rounds of pruning, refit or rewinding, and training.
+"""Carrying out a schedule: rounds of pruning, refit or rewinding, and training.
 
-Each round prunes the network that the one before has trained, and measures, ranks and refits it as if it were a dense
-one. What is kept composes: the last network is described by channels of the dense network, so that nothing needs the
-networks between.
+Each round prunes the network that the round before has trained, and measures, ranks and refits it like a dense one.
+What is kept composes: the last network is described in channels of the dense network, so nothing needs the networks in
+between.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Carried:
         pruned: The network after the last pruning, before it was rewound or trained.
         finished: The same after training.
         kept: Kept channels of every group that was cut, in those of the dense network, by its index there.
-        notes: What is to be said of it: which epochs were kept, and warnings of the trainings.
+        notes: Remarks for the user: which epochs were kept, and warnings from the trainings.
         records: Figures of each round where there are several, for JSON; accuracies are those on the search split.
         curve: Loss and accuracy (search split) of every epoch, those of all rounds in a row, for JSON.
     """
@@ -88,7 +88,7 @@ def plan_rounds(task: Task, share: float) -> tuple[Round, ...]:
 
 
 def carry_out(task: Task, family: Family, name: str, allocation: Allocation, recorder: Recorder) -> Carried:
-    """Carries the schedule of a task out for an allocation.
+    """Carries out the schedule of a task for an allocation.
 
     Args:
         task: What is pruned, and how it is trained.
@@ -145,12 +145,12 @@ def round_widths(
         problem: The problem of the dense network.
         target: The final widths.
         budget: Share of the dense network's cost that may be left.
-        before: The widths after the round before; none rises.
+        before: The widths after the previous round; none rises.
     """
     share = problem.cost(target) / problem.cost(problem.dense_widths)
     if budget <= share:
         return tuple(target)
-    done = (1 - budget) / (1 - share)  # of what goes in the end, in every metric that is bounded
+    done = (1 - budget) / (1 - share)  # of all that goes, in every bounded metric
     final, dense = problem.costs_of(target), problem.dense_costs
     limits = {name: dense[name] - done * (dense[name] - final[name]) for name in problem.limits or [problem.metric]}
     bounds = Budget.of({name: int(limit) for name, limit in limits.items()})
@@ -159,8 +159,8 @@ def round_widths(
 
 
 def part_of(problem: PruningProblem, before: Sequence[int], widths: Sequence[int]) -> Allocation:
-    """Returns the allocation of one round: channel groups that lose channels in it, or all layers with weights."""
-    if problem.kind == "weight":  # zeros of the rounds before must stay zero
+    """Returns the allocation of one round: the channel groups that lose channels in it, or all layers with weights."""
+    if problem.kind == "weight":  # zeros of earlier rounds must stay zero
         return problem.allocation(widths)
     names = [decision.name for decision in problem.decisions]
     falls = {name: width for name, old, width in zip(names, before, widths, strict=True) if width < old}
@@ -174,7 +174,7 @@ def composed(
 
     Args:
         dense: Structure of the dense network.
-        kept: What the rounds before have kept, in channels of the dense network, by group.
+        kept: What earlier rounds have kept, in channels of the dense network, by group.
         structure: Structure of the network that the round has pruned; its groups have the same names.
         stays: What the round keeps of it, in its own channels, by its own groups.
     """
@@ -187,7 +187,7 @@ def composed(
 
 
 def _prepared(task: Task, family: Family, network: nn.Module, step: Round, *, is_first: bool) -> tuple[Task, Family]:
-    """Returns the task of pruning the network that a round starts with, and what prunes it."""
+    """Returns the task of pruning the network that a round starts from, and what prunes it."""
     recovery = task.pruning.recovery if step.recovery is None else step.recovery
     if is_first and recovery == task.pruning.recovery:
         return task, family
@@ -201,7 +201,7 @@ def _prepared(task: Task, family: Family, network: nn.Module, step: Round, *, is
 
 
 def _unbounded(structure: ModelStructure, task: Task) -> PruningProblem:
-    """Returns the problem of a pruned network, in which any width may be asked for."""
+    """Returns the problem of a pruned network, where any width is allowed."""
     rules = task.pruning
     return filter_problem(structure, None, min_keep_ratio=0.0, exclude=rules.exclude, residual=rules.residual)
 
@@ -235,7 +235,7 @@ class _Training:
     Attributes:
         step: The round.
         number: Its number, from 0.
-        is_last: Whether its network is the one that is handed over.
+        is_last: Whether its network is the one to deliver.
         label: What the recorder calls the network.
         checkpoint: Where the state of the training is kept.
     """
@@ -250,7 +250,7 @@ class _Training:
 def _train(
     task: Task, training: _Training, model: nn.Module, keep: Callable[[nn.Module], None], recorder: Recorder
 ) -> TrainingResult:
-    """Trains the network of a round in place, as the task and the round say; returns what it came to."""
+    """Trains the network of a round in place, as task and round say; returns the result."""
     step = training.step
     if task.tune is not None:
         returned = task.tune(model)
@@ -260,7 +260,7 @@ def _train(
     if task.tune is None and task.data is not None and step.epochs > 0:
         config = replace(task.train if step.retrain else task.finetune, epochs=step.epochs)
         if not training.is_last:
-            config = replace(config, keep="last")  # what a round trains is pruned again: its best epoch is no end
+            config = replace(config, keep="last")  # the network is pruned again: its best epoch does not matter
         config = fitted(config, model, task.data)
         with training_hooks(recorder, training.label, len(task.data.train), config) as hooks:
             return fine_tune(

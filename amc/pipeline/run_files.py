@@ -1,4 +1,4 @@
-"""What a run's folder says of the stages that are done."""
+"""The finished stages of a run, in its folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_progress(folder: Path) -> dict[str, Any]:
         return as_type(read_json(file), dict[str, dict[str, Any]])
     except (OSError, ValueError) as error:
         raise RunFolderError(
-            f"{file} must list the stages that are done, and is damaged: {error}; delete it, and they are done again"
+            f"{file} must list the finished stages, but is damaged: {error}; delete it to do them again"
         ) from error
 
 

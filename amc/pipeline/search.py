@@ -1,4 +1,4 @@
-"""The search: an agent plays the environment, over the episodes of an earlier start where there are some."""
+"""The search: an agent plays the environment, starting with the episodes of an earlier start if there are some."""
 
 from __future__ import annotations
 
@@ -52,21 +52,21 @@ class SearchConfig:
         reward: Name of the reward, or a function of an `envs.rewards.Outcome`.
         allocation_mode: `"clip"` or `"project"`; see `envs.pruning_env`.
         seed: Seed of the agent.
-        first_images: Images of the search split that score a candidate first; it sees the rest only while it can still
-            be the best (see `amc.pipeline.racing`). None scores every candidate on all.
+        first_images: Images of the search split on which a candidate is scored first; it sees the rest only while it
+            can still be the best (see `amc.pipeline.racing`). None scores every candidate on all.
         dtype: Number format in which candidates are scored: `"auto"` (bfloat16 where the device gains from it),
             `"float32"` or `"bfloat16"`.
         schedule: In which rounds the network is pruned and trained: a name in `amc.pruning.schedules`, with options as
-            in `"iterative:count=5"`. Those that train networks as the dense one was take the settings of that training.
-        deterministic: Whether nothing of the run may depend on the number of threads, nor differ between two runs on a
-            GPU where PyTorch has such algorithms; the CPU computes with one thread then.
-        features: What the agent sees beside the paper's 11 features; names in `envs.extra_features`.
+            in `"iterative:count=5"`. Those that train networks from scratch use the settings of the dense training.
+        deterministic: Whether the run must not depend on the number of threads, nor vary between runs on a GPU as far
+            as PyTorch has such algorithms; the CPU then computes with one thread.
+        features: What the agent sees in addition to the paper's 11 features; names in `envs.extra_features`.
         policy: File of a trained agent (`agent.safetensors`): it plays one episode without noise, then `episodes`
             candidates from there. It decides agent and features.
 
     Raises:
         UnknownNameError: If the agent, the reward, a feature, the mode or the schedule does not exist.
-        ConfigurationError: If an option, theirs included, has another type or is out of its range.
+        ConfigurationError: If an option, or one of theirs, has the wrong type or is out of its range.
         CheckpointError: If the policy cannot be read.
     """
 
@@ -106,7 +106,7 @@ class SearchConfig:
             raise ConfigurationError(f"episodes must be 0 or more with a policy, not {self.episodes}")
 
     def _take_from_policy(self, agent: LearningAgent) -> None:
-        """Takes the agent and the state from a trained policy, and refuses others.
+        """Takes the agent and the features of a trained policy, and rejects others.
 
         Raises:
             ConfigurationError: If another agent or other features are asked for.
@@ -126,11 +126,11 @@ class SearchConfig:
 
     @property
     def candidates(self) -> int:
-        """How many episodes are played: with a policy one more, the first, which it plays without noise."""
+        """How many episodes are played: with a policy one more, played first and without noise."""
         return self.episodes + (self.policy is not None)
 
     def create_agent(self) -> Agent:
-        """Returns the agent: a new one, or what the policy has learnt."""
+        """Returns the agent: a new one, or the trained policy."""
         return create_agent(self.agent) if self.policy is None else load_agent(self.policy)
 
 
@@ -161,14 +161,14 @@ def make_env(problem: PruningProblem, evaluator: Evaluator, config: SearchConfig
 
 
 def check_search(problem: PruningProblem, config: SearchConfig) -> None:
-    """Raises what `search_policy` would raise where a search does not fit its problem, before anything takes time."""
+    """Raises what `search_policy` would raise for a search that does not fit its problem, before work starts."""
     agent = config.create_agent()
     check_plan(agent, config.candidates, problem)
     check_fits(problem, config, agent)
 
 
 def check_fits(problem: PruningProblem, config: SearchConfig, agent: Agent) -> None:
-    """Checks that an agent can play the environment of a search; network and budget may be others than it has learnt.
+    """Checks that an agent can play the environment of a search; network and budget may differ from its training.
 
     Raises:
         CheckpointError: If it was trained on another kind of pruning, state or reward.
@@ -188,20 +188,20 @@ def search_policy(
     ends: Sequence[int] = (),
     network: str = "",
 ) -> SearchResult:
-    """Lets an agent look for the allocation with the highest reward.
+    """Searches for the allocation with the highest reward.
 
-    Episodes that the recorder remembers are played again with the scores that they had, without running the network,
-    so that a killed search ends as it would have undisturbed. Where candidates race (`config.first_images`), the best
-    few are scored on the whole search split before the best of them is returned.
+    Recorded episodes are replayed with their scores, without running the network, so that a killed search ends as if it
+    had not been disturbed. Where candidates race (`config.first_images`), the best few are scored on the whole search
+    split before the best of them is returned.
 
     Args:
         problem: Decisions, costs and budget.
         evaluator: Scores the networks that allocations describe.
         config: Agent, reward and seed.
         recorder: Records every episode.
-        agent: Plays in place of a new agent of the name that `config` gives.
-        ends: Episodes in all after the search and each of its extensions, rising; one search of `config.candidates` if
-            empty. An extension starts from what the agent has learnt, or with the next seed.
+        agent: Plays in place of a new agent made from `config`.
+        ends: Total number of episodes after the search and after each of its extensions, rising; one search of
+            `config.candidates` if empty. An extension starts from what the agent has learnt, or with the next seed.
         network: Name of the network, for the card of an agent that has learnt.
 
     Raises:
@@ -237,7 +237,7 @@ def search_policy(
 def _play(
     agent: Agent, env: gymnasium.Env[Any, Any], seed: int, ends: Sequence[int], on_episode: OnEpisode
 ) -> tuple[Agent, list[EpisodeResult]]:
-    """Plays a search and its extensions; returns the agent of the last, and the episodes, numbered through."""
+    """Plays a search and its extensions; returns the last one's agent, and all episodes, numbered consecutively."""
     episodes: list[EpisodeResult] = []
     for leg, end in enumerate(ends):
         first = len(episodes)
@@ -256,7 +256,7 @@ def _play(
 def _outcome(
     agent: Agent, env: gymnasium.Env[Any, Any], episodes: int, seed: int, on_episode: OnEpisode
 ) -> SearchResult:
-    """Searches; a trained agent that may play one episode only plays it as it is, and learns nothing."""
+    """Searches; a trained agent with a single episode plays it without learning."""
     if episodes == 1 and isinstance(agent, LearningAgent) and agent.tasks:
         result = agent.act(env, log := EpisodeLog(on_episode))
         return SearchResult(result, log.episodes)
@@ -272,7 +272,7 @@ def best_candidates(outcome: SearchResult, count: int) -> list[Allocation]:
 
 
 def _best_on_all(outcome: SearchResult, evaluator: Evaluator, value: Value) -> EpisodeResult:
-    """Scores the best few on the whole split, as far as they were not, and returns the best of them."""
+    """Scores the best few on the whole split, unless they were, and returns the best of them."""
     whole = max(result.score.images for result in outcome.episodes)
     first = {result.allocation.key(): result for result in reversed(outcome.episodes)}
     finalists = []
@@ -286,7 +286,7 @@ def _best_on_all(outcome: SearchResult, evaluator: Evaluator, value: Value) -> E
 
 
 class _Replay(RecordedScores):
-    """Answers from the episodes that an earlier start has played."""
+    """Replays the episodes that an earlier start has played."""
 
     def __init__(
         self, evaluator: Evaluator, recorded: Sequence[EpisodeResult], race: RacingEvaluator | None = None
@@ -295,7 +295,7 @@ class _Replay(RecordedScores):
         self._recorded = {result.episode: result for result in recorded}
 
     def as_recorded(self, result: EpisodeResult) -> EpisodeResult:
-        """Returns an episode with the time that it took at first; warns once if the search goes another way."""
+        """Returns an episode with the time that it took at first; warns once if the search takes another path."""
         earlier = self._recorded.get(result.episode)
         if earlier is None:
             return result

@@ -1,4 +1,4 @@
-"""The beginning of a run's work: threads are chosen, and what it computes under is compared with an earlier start."""
+"""The beginning of a run: threads are chosen, and the environment is compared with that of an earlier start."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from amc.runtime.threads import computing_with, deterministic_algorithms, fastes
 from amc.utils.random_state import kept_random_state
 
 _BATCH_S = 0.02
-"""Seconds that a measured forward pass is to take, as far as its batch decides."""
+"""Seconds that a measured forward pass should take; its batch is chosen so."""
 _MOST_IMAGES = 64
 _SMALL_IMAGE = 16
-"""On images below this height or width networks are too small to share among cores: threads would only wait."""
+"""On images below this height or width networks are too small to split among cores: threads would only wait."""
 
 
 @contextmanager
 def settled(
     recorder: Recorder, model: nn.Module, example: Any, device: DeviceLike, *, deterministic: bool = False
 ) -> Iterator[None]:
-    """Begins a run, with the number of threads that suits it; the caller's is restored afterwards.
+    """Begins a run with the best number of threads; the caller's is restored afterwards.
 
-    A run that is resumed keeps to the threads that it was begun with.
+    A resumed run keeps the number of threads it began with.
 
     Args:
-        recorder: Reports it, and knows what the run was begun under.
-        model: The network that the run is about.
+        recorder: Reports it, and knows the environment that the run was begun in.
+        model: The network of the run.
         example: One input of it.
         device: Where the run computes.
-        deterministic: Whether the result may not depend on the number of threads; then it is one.
+        deterministic: Whether the result must not depend on the number of threads; if so, it is one.
 
     Raises:
-        RunFolderError: If episodes were scored under another environment, and the recorder may not mix them.
+        RunFolderError: If episodes were scored in another environment, and the recorder may not mix scores.
     """
     place, known = resolve_device(device), recorder.environment()
     threads = 1 if deterministic else known.threads if known is not None else threads_for(model, example, place)
@@ -59,16 +59,16 @@ def settled(
 
 @contextmanager
 def fast_threads(model: nn.Module, example: Any, device: DeviceLike, *, deterministic: bool = False) -> Iterator[None]:
-    """Lets a network compute with the threads that suit it, where no run is begun; see `settled`."""
+    """Computes with the best number of threads for a network, without a run; see `settled`."""
     threads = 1 if deterministic else threads_for(model, example, resolve_device(device))
     with computing_with(threads), deterministic_algorithms(deterministic):
         yield
 
 
 def threads_for(model: nn.Module, example: Any, device: torch.device) -> int | None:
-    """Returns the threads with which a network runs fastest on a device; None where the CPU does not matter.
+    """Returns the number of threads with which a network runs fastest; None where the CPU does not matter.
 
-    Images of less than 16 pixels take one. For others a fraction of a second is measured.
+    One for images of less than 16 pixels; for others it is measured, in a fraction of a second.
     """
     if device.type != "cpu" or device_of(model).type != "cpu":
         return None
@@ -80,7 +80,7 @@ def threads_for(model: nn.Module, example: Any, device: torch.device) -> int | N
 
 
 def _check(differing: list[str], recorder: Recorder) -> None:
-    """Says what differs from the beginning of a run, and refuses to mix scores unless that is allowed."""
+    """Reports how the environment differs from that at the beginning, and stops unless scores may be mixed."""
     if not differing:
         return
     words = f"the run was begun with {'; '.join(differing)}: scores and weights may differ in their last digits"
@@ -91,7 +91,7 @@ def _check(differing: list[str], recorder: Recorder) -> None:
 
 
 def _forward(model: nn.Module, example: Any) -> Callable[[], object] | None:
-    """Returns a forward pass, of some images where one is soon done; None where the network fails."""
+    """Returns a forward pass, of several images where one takes too little time; None where the network fails."""
 
     def run(batch: Any) -> object:
         with inference(model):

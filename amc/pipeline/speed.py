@@ -23,7 +23,7 @@ _ENGINE = "PyTorch"
 
 
 def compare_latency(task: Task, model: nn.Module, advance: Progress = silent) -> dict[str, Any]:
-    """Times the dense and the smaller network in turn: in PyTorch on one input, or as the profile of a budget says.
+    """Times the dense and the smaller network alternately: in PyTorch on one input, or as the budget's profile says.
 
     In PyTorch it takes two seconds at most, so that every run can afford it; `amc export` measures longer, and in
     onnxruntime.
@@ -34,8 +34,8 @@ def compare_latency(task: Task, model: nn.Module, advance: Progress = silent) ->
         advance: Takes the share that is done.
 
     Returns:
-        As `summary.json` has it: `"dense"` and `"pruned"` in milliseconds (medians), `"ratio"` (the median of each
-        round's ratio, pruned to dense), and how it was measured: `"engine"`, `"device"`, `"batch_size"`, `"threads"`.
+        As in `summary.json`: `"dense"` and `"pruned"` in milliseconds (medians), `"ratio"` (the median of each round's
+        ratio, pruned to dense), and how it was measured: `"engine"`, `"device"`, `"batch_size"`, `"threads"`.
     """
     if task.latency is not None and task.latency.is_here:
         return _as_profiled(task, model)
@@ -57,7 +57,7 @@ def compare_latency(task: Task, model: nn.Module, advance: Progress = silent) ->
 
 
 def timer_of(task: Task) -> Timer:
-    """Returns what times networks as the profile of a task's budget did."""
+    """Returns what times networks in the way of the budget's profile."""
     assert task.latency is not None
     profile = task.latency.profile
     return timer_for(profile.engine, task.model, task.structure, task.example_input, profile.batch, profile.threads)
@@ -80,7 +80,7 @@ def _as_profiled(task: Task, model: nn.Module) -> dict[str, Any]:
 
 
 def slower_note(latency: Mapping[str, Any], kind: str) -> str | None:
-    """Describes a warning where a network became smaller and not faster, with what to try; None where it became faster.
+    """Returns a warning if a network became smaller but not faster, with what to try; None if it became faster.
 
     Args:
         latency: What `compare_latency` returned.

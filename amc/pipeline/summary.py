@@ -26,7 +26,7 @@ from amc.utils.plain_json import as_type
 
 
 def policy_record(problem: PruningProblem, allocation: Allocation) -> dict[str, Any]:
-    """Returns an allocation as `policy.json` holds it: widths, and pruning ratios (fractions removed) beside them."""
+    """Returns an allocation as `policy.json` holds it: widths and pruning ratios (fractions removed)."""
     widths = problem.widths(allocation)
     ratios = {
         decision.name: round(1 - width / decision.size, 6)
@@ -40,11 +40,11 @@ def policy_record(problem: PruningProblem, allocation: Allocation) -> dict[str, 
 
 
 def metric_title(task: Task, dense: float) -> str:
-    """Describes the metric of a run's figures, with the standard error of accuracies.
+    """Describes the metric of a run, with the standard error of accuracies.
 
     Args:
         task: The task.
-        dense: The dense network's figure, of which the standard error is given.
+        dense: The dense network's figure, whose standard error is given.
     """
     if task.measure is not None or task.data is None:
         return f"{getattr(task.measure, '__name__', 'evaluate')}, a measure of your own"
@@ -56,13 +56,13 @@ def metric_title(task: Task, dense: float) -> str:
 
 
 def not_counted(task: Task) -> dict[str, int]:
-    """Returns which operators the FLOPs of a network leave out: how often each is called, by name."""
+    """Returns the operators that the FLOPs of a network leave out: how often each is called, by name."""
     example = on_device(task.example_input, next(task.model.parameters()).device)
     return uncounted_operators(task.model, example)
 
 
 def own_rules(task: Task) -> dict[str, int]:
-    """Returns which operators' FLOPs are counted by a rule of our own: how often each is called, by name."""
+    """Returns the operators whose FLOPs are counted by a rule of this project: how often each is called, by name."""
     example = on_device(task.example_input, next(task.model.parameters()).device)
     return operators_by_own_rule(task.model, example)
 
@@ -86,7 +86,7 @@ def summarise(
         search: The search.
         outcome: What the search found.
         dense: The test of the dense network.
-        delivered: The network that is handed over.
+        delivered: The delivered network.
         latency_ms: Measured latencies; see `amc.pipeline.speed`.
         baselines: Figures of the agents compared with.
         layers: The decisions; see `amc.pipeline.layer_records`.

@@ -1,4 +1,4 @@
-"""What a run works on: a network, its data, what may be cut, and how candidates are scored."""
+"""What a run works on: a network, its data, what may be cut, and how networks are measured."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Task:
         schedule: In which rounds the pruned networks are made; see `amc.pruning.schedules`.
         train: How the dense network was trained, for schedules that train networks the same way.
         initial: The dense network's weights before its training, by name; None if they are not known.
-        latency: The device that a budget in time is for; None without a profile.
+        latency: The device of a time budget; None without a profile.
     """
 
     model: nn.Module
@@ -133,11 +133,11 @@ def build_problem(
         structure: The traced network.
         budget: What the pruned network may cost.
         pruning: The user's rules.
-        latency: The device that a budget in time is for.
-        memory: Makes the peak of the activations, which is costly to know: only where the budget bounds it.
+        latency: The device of a time budget.
+        memory: Makes the cost model of the activations' peak memory; called only if the budget bounds it.
 
     Raises:
-        BudgetError: If no allocation meets the budget, or a bound on time has no profile that fits.
+        BudgetError: If no allocation meets the budget, or a time budget has no profile that fits.
         ModelError: If there is nothing to prune.
         UnknownNameError: If a pattern of `exclude` or `bounds` matches no layer.
         ConfigurationError: If the bounds are malformed or leave no width.
@@ -151,12 +151,12 @@ def build_problem(
     }
     if latency is None and budget is not None and LATENCY in budget.bounds:
         raise BudgetError(
-            "a budget in time needs a profile of the device: make one with 'amc profile --out FILE', and give it with "
+            "a time budget needs a profile of the device: make one with 'amc profile --out FILE', and give it with "
             "--budget.profile FILE (in Python Budget(..., profile=FILE))"
         )
     bounds_memory = budget is not None and MEMORY in budget.bounds
     if pruning.family == "weight" and (latency is not None or bounds_memory):
-        raise BudgetError("zeros make no network faster: bounds on time and memory are for pruning.family filter")
+        raise BudgetError("zeros do not make a network faster: bounds on time and memory are for pruning.family filter")
     if pruning.family == "weight":
         step = pruning.round_to if isinstance(pruning.round_to, int) else 1
         return weight_problem(structure, budget, pattern=pruning.pattern, round_to=step, **rules)

@@ -1,4 +1,4 @@
-"""Scores of candidates in other tasks than classification: by the task's own metric and loss."""
+"""Scores of candidates in tasks other than classification: by the task's own metric and loss."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from amc.training.evaluate import score_batches
 
 
 class TaskScorer:
-    """Scores allocations on the search split, on one working copy that takes every candidate's shape."""
+    """Scores allocations on the search split, on one working copy that takes on each candidate's shape."""
 
     def __init__(
         self, network: CandidateNetwork, search: ImageSet, task: TaskType, calibration: Tensor | None = None
     ) -> None:
-        """Puts the images into the form in which the forward pass is fastest.
+        """Brings the images into the form in which the forward pass is fastest.
 
         Args:
             network: The working copy.
             search: The search split.
             task: Has the metric and the loss.
-            calibration: Inputs on which a candidate's batch norms are re-estimated; None leaves them.
+            calibration: Inputs on which a candidate's batch norms are re-estimated; None to leave them.
         """
         self._network, self._task, self._fitting = network, task, BatchesThatFit()
         count = images_at_once(network.device, search.images[0].numel())

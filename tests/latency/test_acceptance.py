@@ -119,7 +119,7 @@ def test_a_budget_that_cannot_be_met_is_named_after_a_few_tries(make_task):
     task = make_task(Budget(latency=0.5))
     timer = FakeTimer(1.0, lambda widths: 0.9)
     found = accept(task, chosen(task), timer)
-    assert "the budget in time is not met: the network takes 0.900 of the dense network's" in found.note
+    assert "the time budget is not met: the network takes 0.900 of the dense network's" in found.note
     assert len(timer.seen) <= 9
 
 

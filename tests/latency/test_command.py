@@ -40,7 +40,7 @@ def test_a_profile_is_made_and_checked(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--budget.latency", "0.5"], "a budget in time needs a profile of the device"),
+        (["--budget.latency", "0.5"], "a time budget needs a profile of the device"),
         (["--budget.latency", "0.5", "--budget.latency_ms", "3"], "give latency (a share) or latency_ms, not both"),
         (["--budget.latency", "0.5", "--budget.profile", "none.json"], "the profile must be a readable file"),
         (["--budget.memory", "1.5"], "a budget is a share of the dense network in (0, 1] or a whole number"),

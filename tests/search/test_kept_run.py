@@ -82,7 +82,7 @@ def test_an_error_says_that_the_same_call_carries_on(tmp_path):
         compress(evaluate=Judge(4, ValueError), out=tmp_path / "run")
     if sys.version_info >= (3, 11):
         assert caught.value.__notes__ == [
-            f"2 episodes are kept in {tmp_path / 'run'}; the same call carries on from there"
+            f"2 episodes are kept in {tmp_path / 'run'}; the same call continues from there"
         ]
 
 
@@ -123,7 +123,7 @@ def test_a_finished_run_is_read_and_can_be_loaded(tmp_path):
 
 def test_a_taken_folder_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(RunFolderError, match="must be new, empty or that of the same call"):
+    with pytest.raises(RunFolderError, match="out must name a new or an empty folder, or that of the same call"):
         compress(out=tmp_path)
 
 

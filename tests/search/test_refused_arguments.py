@@ -118,7 +118,7 @@ def test_settings_that_would_have_no_effect_are_refused():
     )
     with pytest.raises(ConfigurationError, match="fine-tuning by settings needs data"):
         amc.compress(network(), own, finetune=amc.FineTuneConfig(epochs=1))
-    with pytest.raises(ConfigurationError, match="leave first_images out"):
+    with pytest.raises(ConfigurationError, match="first_images has no effect with an evaluate of your own"):
         amc.compress(network(), with_data, search=amc.SearchConfig(first_images=10))
 
 
