@@ -64,7 +64,7 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.utils.json_files import write_json
 
     config = run_config(options)
-    _rules(options)  # refuses what is wrong before anything takes time
+    _rules(options)  # rejects wrong options before work starts
     file = Path(options.json) if options.json else None
     with _naming_the_file():  # before hours of measuring
         if file is not None:
@@ -77,15 +77,15 @@ def run(options: jsonargparse.Namespace) -> None:
 
 @contextmanager
 def _naming_the_file() -> Iterator[None]:
-    """Describes the system's errors as one of the option."""
+    """Turns the system's errors into one about the option."""
     try:
         yield
     except OSError as error:
-        raise RunFolderError(f"the file of --json must be writable: {error}") from error
+        raise RunFolderError(f"--json must name a file that can be written: {error}") from error
 
 
 def _check_writable(file: Path) -> None:
-    """Checks that a file can be written, and makes its folder; its content stays until it is replaced."""
+    """Checks that a file can be written, and makes its folder; the file itself is not changed."""
     if file.is_dir():
         raise IsADirectoryError(f"{file} is a folder")
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What can be chosen by name, and the options of each name, as `--help` shows them."""
+"""What can be chosen by name, and the options of each name, for `--help`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _INDENT = " " * 6
 
 
 def registries_of(dest: str) -> list[Registry[Any]]:
-    """Returns the registries that an option chooses from, by its dotted name; most choose from none."""
+    """Returns the registries that an option, given by its dotted name, chooses from; most have none."""
     return [import_object(reference) for reference in {**CHOICES, **PLAIN_CHOICES}.get(dest, ())]
 
 
@@ -27,7 +27,7 @@ def names_of(dest: str) -> list[str]:
 
 
 def choices_help(command: str, options: Sequence[str], words: Sequence[str]) -> str:
-    """Lists all names that the options of a command choose from, and explains the names that the words give.
+    """Lists all names that a command's options choose from, and explains those on the command line.
 
     Args:
         command: The subcommand, for the example.
@@ -53,7 +53,7 @@ def choices_help(command: str, options: Sequence[str], words: Sequence[str]) -> 
 
 
 def plural(kind: str) -> str:
-    """Returns what several of a kind are called."""
+    """Returns the plural of a kind."""
     if kind.endswith("criterion"):
         return f"{kind[:-2]}a"
     if kind.endswith("s"):
@@ -68,7 +68,7 @@ def _names(registry: Registry[Any]) -> str:
 
 
 def _explained(dest: str, registries: Sequence[Registry[Any]], chosen: str) -> str:
-    """Explains the options of a name, from the first registry that has it."""
+    """Explains the options of a name, found in the first registry that has it."""
     registry = next((registry for registry in registries if choose(registry, chosen).name in registry), registries[0])
     name = choose(registry, chosen).name
     options = options_of(registry, name)
@@ -78,7 +78,7 @@ def _explained(dest: str, registries: Sequence[Registry[Any]], chosen: str) -> s
 
 
 def _option(option: Option) -> str:
-    """Describes one option: its docstring, without what concerns Python only."""
+    """Describes one option: its docstring without what matters only in Python."""
     text = re.sub(r"\bNone\b", "unset", re.sub(r'`"?|"?`', "", option.summary)).rstrip(".")
     needed = option.default is inspect.Parameter.empty
     note = "must be given" if needed else f"default: {_written(option.default)}"
@@ -87,7 +87,7 @@ def _option(option: Option) -> str:
 
 
 def _written(value: object) -> str:
-    """Returns a default as the command line takes it."""
+    """Returns a default as one writes it on the command line."""
     if isinstance(value, tuple):
         return f"[{', '.join(map(_written, value))}]"
     if isinstance(value, Mapping):
@@ -98,7 +98,7 @@ def _written(value: object) -> str:
 
 
 def _values(words: Sequence[str], name: str) -> list[str]:
-    """Returns what a command line chooses with `--name VALUE`, `--name=VALUE` or `--name VALUE VALUE`."""
+    """Returns the values that a command line gives as `--name VALUE`, `--name=VALUE` or `--name VALUE VALUE`."""
     found: list[str] = []
     taking = False
     for word in words:

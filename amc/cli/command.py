@@ -17,7 +17,7 @@ from amc.cli.consent import WORDS
 from amc.errors import ConfigurationError, UnknownNameError
 
 _ALIASES = {"lr": "learning_rate", "bs": "batch_size", "wd": "weight_decay", "dir": "root"}
-"""Short names of options elsewhere, and what they are called here."""
+"""Names of options in other tools, and what they are called here."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class Command:
 
     Attributes:
         add_arguments: Adds the options to a parser. Heavy imports do not belong there, so that `--help` is quick.
-        run: Does the work with the parsed options; raises `AmcError` for whatever the user can fix.
+        run: Does the work with the parsed options; raises `AmcError` for anything the user can fix.
         description: The first lines of `--help`.
         usage: What follows the name on the usage line.
-        examples: Command lines shown at the end of `--help`, one a line.
-        defaults: Given the words of the command line of a new run, returns words that are parsed before them.
-        resumes: Whether its runs can be resumed. `run` then finds the run as `options.resumed`, None for a new one.
+        examples: Command lines shown at the end of `--help`, one per line.
+        defaults: Takes the words of the command line of a new run, and returns words to parse before them.
+        resumes: Whether its runs can be resumed; then `options.resumed` is the run to resume, None for a new one.
     """
 
     add_arguments: Callable[[jsonargparse.ArgumentParser], None]
@@ -44,14 +44,14 @@ class Command:
 
 
 class HelpFormatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Prints the help of an option and its default, without Python's types."""
+    """Prints an option's help and default, without Python types."""
 
     def __init__(self, prog: str, **options: Any) -> None:
         """Sets the columns so that most options take one line of a wide terminal."""
         super().__init__(prog, max_help_position=32, **options)  # type: ignore[no-untyped-call]
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        """Returns the text, with the default where there is one."""
+        """Returns the text, with the default if there is one."""
         text = action.help or ""
         names = names_of(action.dest)
         if names:
@@ -68,9 +68,9 @@ class Parser(jsonargparse.ArgumentParser):
     """A jsonargparse parser that raises instead of exiting, and suggests the nearest option.
 
     Attributes:
-        check_config_file: Called with the path of every `--config` before it is parsed, with the names of options
-            that it may hold and with what the user wrote; words what is wrong with the file, and returns what of it is
-            to be parsed: a path, or text.
+        check_config_file: Called before a `--config` is parsed, with its path, the names of the options that it may
+            hold, and the words of the command line. It raises if something is wrong with the file, and returns what to
+            parse: a path, or text.
     """
 
     check_config_file: Callable[[str, Collection[str], Sequence[str]], str] | None = None
@@ -80,17 +80,17 @@ class Parser(jsonargparse.ArgumentParser):
 
         Args:
             arguments: What the user wrote.
-            defaults: Options that go before it; they may be ones that the help does not show.
+            defaults: Options that go before it, hidden ones included.
 
         Raises:
             UnknownNameError: If an option does not exist.
             ConfigurationError: If a value or a configuration file cannot be used.
         """
         self._refuse_unknown_options(arguments)
-        defaults = self._with_checked_files(defaults, (), arguments)  # of a run's folder: its options and no others
+        defaults = self._with_checked_files(defaults, (), arguments)  # from a run's folder, which holds all options
         checked = self._with_checked_files(arguments, {action.dest for action in self._actions}, arguments)
         try:
-            # jsonargparse prints notices of its own to stderr; what matters of them is in the exception.
+            # jsonargparse also prints to stderr; the exception has all that matters.
             with contextlib.redirect_stderr(io.StringIO()):
                 options = self.parse_args([*defaults, *checked])
         except (argparse.ArgumentError, jsonargparse.ArgumentError) as error:
@@ -99,7 +99,7 @@ class Parser(jsonargparse.ArgumentParser):
         return options
 
     def _refuse_unknown_options(self, arguments: Sequence[str]) -> None:
-        """Raises with the nearest name if an option is not known (abbreviations are not accepted)."""
+        """Raises, with the nearest name, if an option is unknown (abbreviations are not accepted)."""
         known = {text for action in self._actions for text in action.option_strings if action.help != argparse.SUPPRESS}
         known.add("--print_config")
         for argument in arguments:
@@ -114,7 +114,7 @@ class Parser(jsonargparse.ArgumentParser):
     def _with_checked_files(
         self, arguments: Sequence[str], options: Collection[str], words: Sequence[str]
     ) -> list[str]:
-        """Puts what `check_config_file` returns in the place of every `--config FILE` and `--config=FILE`."""
+        """Replaces every `--config FILE` and `--config=FILE` by what `check_config_file` returns."""
         found = list(arguments)
         if self.check_config_file is None:
             return found
@@ -140,7 +140,7 @@ def _plain(message: str) -> str:
 
 
 def _union(found: re.Match[str]) -> str:
-    """Says that a value fits none of several types, without mentioning that the option may be unset."""
+    """Says that a value fits none of several types, leaving out that the option may be unset."""
     kinds = [kind for kind in re.findall(r"tuple\[.*?\]|(?<=<class ')\w+", found[1]) if kind != "NoneType"]
     wanted = " or ".join(re.sub(r"tuple\[(\w+), \.\.\.\]", r"a list of \1 such as [a, b]", kind) for kind in kinds)
     share = re.fullmatch(r"(\d+(?:\.\d+)?)%", found[2])

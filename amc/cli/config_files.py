@@ -1,4 +1,4 @@
-"""Files with options: read, checked, and cut down to what a command has a use for."""
+"""Files with options: they are read, checked, and reduced to what a command uses."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ from amc.utils.conversion import from_mapping
 FIELDS = frozenset(RunConfig.__dataclass_fields__)
 """The options of a run."""
 _NOT_IN_FILES = {"config", "help", "print_config", "resume", "trust", "download_weights"}
-"""Options that only the command line has: another file, named in a file, would be read unchecked."""
+"""Options that a file may not have: another file, named in it, would be read unchecked."""
 _ASKED = {"resume", "trust", "mix_scores", "download_weights"}
 
 
 def config_file_for(
     prog: str, path: str, options: Collection[str] = (), words: Sequence[str] = (), *, hidden: Collection[str] = ()
 ) -> str:
-    """Checks a YAML file of options, and says which of them the command has no use for.
+    """Checks a YAML file of options, and leaves out those that the command does not use.
 
-    One file serves all commands: what another command has a use for, and this one has not, is left out, with one line
-    that names it. What no command knows is refused.
+    One file serves all commands: options that only another command uses are left out, with a line that names them.
+    Options that no command knows are rejected.
 
     Args:
         prog: The command, such as `"amc study"`.
         path: The file.
         options: Names of all options of the command; jsonargparse checks those that are not a run's.
-        words: The command line; what it does not name itself is not run.
-        hidden: Options of a run, or whole sections, that the command has no use for.
+        words: The command line; code that it does not name is not run.
+        hidden: Options of a run, or whole sections, that the command does not use.
 
     Returns:
-        What the parser is to read: the path, or the text of what is left of the file.
+        What to parse: the path, or the text of what is left of the file.
 
     Raises:
         ConsentError: If the file names code to run or a download, and the command line does not ask for it.
-        ConfigurationError: If the file is missing, is no YAML, or holds an unknown option or a value of the wrong type.
+        ConfigurationError: If the file is missing, is not YAML, or has an unknown option or a value of the wrong type.
     """
     written = read_yaml(Path(path))
-    check_consent(Path(path), written, words)  # before anything that is named is looked up
-    if options:  # what comes from a run's folder is followed by NO_DOWNLOAD
+    check_consent(Path(path), written, words)  # before any of the names is looked up
+    if options:  # options from a run's folder are followed by NO_DOWNLOAD
         check_download(Path(path), written, words)
     # Printed configurations hold every option; one that only the command line can give is left out if it is not given.
     record = {name: value for name, value in read_spellings(written).items() if not (name in _ASKED and value is False)}
@@ -69,7 +69,7 @@ def config_file_for(
 
 
 def _dotted(record: Mapping[str, Any], hidden: Collection[str]) -> Iterator[str]:
-    """Yields which of the hidden options a record holds; single ones of a section only with values of their own."""
+    """Yields the hidden options that a record holds; single options of a section only if they are not the default."""
     for name in sorted(hidden):
         section, _, option = name.partition(".")
         inner = record.get(section)

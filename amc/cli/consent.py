@@ -1,4 +1,4 @@
-"""Whose code is run: the command line may name code, a file needs `--trust` to do so."""
+"""Whose code is run: the command line may name code; for a file to do so `--trust` is needed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import jsonargparse
 from amc.errors import ConsentError
 
 WORDS = "words"
-"""Among the parsed options: what the user wrote, to tell it from what files say."""
+"""Among the parsed options: the words of the command line, to tell them from what files say."""
 
 _TRUST = "--trust"
 _DOWNLOAD = "--data.download"
 _REFERENCE = re.compile(r"(?<![\w.])(?!(?:torchvision|timm):)[A-Za-z_][\w.]*:[A-Za-z_]\w*(?![\w.]*=)")
-"""`package.module:attribute` anywhere in a text; `NAME:OPTION=VALUE` is none."""
+"""`package.module:attribute` anywhere in a text; `NAME:OPTION=VALUE` does not match."""
 _PATHS = ("config", "weights", "out", "run", "policy", "json", "transfer", "root", WORDS)
-"""Options whose text is no choice by name."""
+"""Options whose text does not name a choice."""
 
 
 def add_trust_option(parser: jsonargparse.ArgumentParser) -> None:
@@ -28,23 +28,23 @@ def add_trust_option(parser: jsonargparse.ArgumentParser) -> None:
     parser.add_argument(
         _TRUST,
         action="store_true",
-        help="Import and run the code that a run's files or --config name (package.module:attribute), the current "
-        "folder included, and fetch the data that --config asks for. Only for files from people you trust; what the "
-        "command line itself names needs no --trust.",
+        help="Import and run the code that a run's files or --config name (package.module:attribute), also from the "
+        "current folder, and download the data that --config asks for. Only for files from people you trust; code that "
+        "the command line itself names needs no --trust.",
     )
 
 
 def trusted(options: jsonargparse.Namespace) -> bool:
-    """Returns whether the command line itself says `--trust`; a file cannot."""
+    """Returns whether `--trust` was given on the command line; a file cannot give it."""
     return _TRUST in options[WORDS]
 
 
 def check_consent(file: Path, record: Mapping[str, Any], words: Sequence[str]) -> None:
-    """Checks that the code that options in a file name is named by the user too, or that the user trusts the file.
+    """Checks that the user also names the code that a file names, or trusts the file.
 
     Args:
         file: The file, for messages.
-        record: What it holds, before anything is made of it.
+        record: What it holds, not yet interpreted.
         words: The command line.
 
     Raises:
@@ -61,7 +61,7 @@ def check_consent(file: Path, record: Mapping[str, Any], words: Sequence[str]) -
 
 
 def check_download(file: Path, record: Mapping[str, Any], words: Sequence[str]) -> None:
-    """Checks that a download that options in a file ask for is asked for on the command line too.
+    """Checks that a download in a file is also asked for on the command line.
 
     Args:
         file: The file, for messages.
@@ -75,12 +75,12 @@ def check_download(file: Path, record: Mapping[str, Any], words: Sequence[str]) 
     asked = {_TRUST, f"{_DOWNLOAD}=true"} & {*words, *map("=".join, pairwise(words))}
     if isinstance(data, Mapping) and data.get("download") and not asked:
         raise ConsentError(
-            f"{file} asks for a download, which is not begun unless you ask for it: give {_DOWNLOAD} true yourself"
+            f"{file} asks for a download, which is not started unless you ask for it: give {_DOWNLOAD} true yourself"
         )
 
 
 def _references(value: Any, skipped: Sequence[str] = _PATHS) -> Iterator[str]:
-    """Yields what may name code in nested options; paths stand at the top, and the folder of the data one below."""
+    """Yields the texts in nested options that may name code, without those that are paths."""
     if isinstance(value, str):
         yield from (found[0] for found in _REFERENCE.finditer(value))
     elif isinstance(value, Mapping):

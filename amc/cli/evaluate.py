@@ -24,7 +24,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
 
 
 def defaults(words: Sequence[str]) -> list[str]:
-    """Takes the options of the run that is named.
+    """Takes the options of the run that the words name.
 
     Raises:
         ConfigurationError: If a network is named as well.
@@ -63,7 +63,7 @@ def run(options: jsonargparse.Namespace) -> None:
     with shown.stage("test the network", len(data.test), "images") as advance:
         accuracy = evaluate(model, data.test, device=resolve_device(config.device), advance=advance).accuracy
     if is_chance(accuracy, data):
-        shown.say("the accuracy is no more than chance: give trained weights with --weights")
+        shown.say("the accuracy is no better than chance: give trained weights with --weights")
     sparse = options.run is not None and is_sparse(Path(options.run), config)
     example = example_of(data, None)
     costs = costs_of(model.cpu(), example, sparse=sparse)

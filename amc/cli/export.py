@@ -133,7 +133,7 @@ def _remember(folder: Path, report: ExportReport, comparison: Comparison, shown:
 
 
 def _metadata(folder: Path) -> dict[str, str]:
-    """Returns what an ONNX file carries of a run: how pictures become inputs, and the names of the classes, as JSON."""
+    """Returns what an ONNX file holds about a run, as JSON: how images become inputs, and the names of the classes."""
     from amc.storage.names import PREPROCESSING
 
     file = folder / PREPROCESSING
@@ -147,7 +147,7 @@ def _words(report: ExportReport, comparison: Comparison) -> str:
     """Describes what was written and how large it is."""
     size = f"{report.size_bytes / 1e3:,.1f} kB"
     if comparison.dense_bytes is None:
-        size += " (the dense network cannot be built again to compare with)"
+        size += " (the dense network cannot be rebuilt for comparison)"
     else:
         size += f", dense {comparison.dense_bytes / 1e3:,.1f} kB: {report.size_bytes / comparison.dense_bytes:.1%}"
     return (

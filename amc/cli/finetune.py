@@ -36,7 +36,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
 
 
 def defaults(words: Sequence[str]) -> list[str]:
-    """Takes the options of the run that is named."""
+    """Takes the options of the run that the words name."""
     folder = find_run(words)
     return [] if folder is None else options_of_run(folder)
 
@@ -78,7 +78,9 @@ def run(options: jsonargparse.Namespace) -> None:
         has_teacher = bool(config.weights) or (is_own_code(config.model) and not config.trains_first)
         teacher = build_model(config, data.num_classes)[0] if has_teacher else None
         if teacher is None and (config.finetune.distillation or config.finetune.feature_distillation):
-            shown.say("without the trained dense network (--weights FILE) the labels alone teach")
+            shown.say(
+                "without the trained dense network (--weights FILE) there is no distillation: the network learns from the labels alone"
+            )
         before = _tested(model, data, config, recorder, "before")
         with settled(recorder, model, example_of(data, None), config.device, deterministic=config.deterministic):
             sparse = is_sparse(folder, config)
@@ -98,7 +100,7 @@ def run(options: jsonargparse.Namespace) -> None:
 
 
 def _network_file(options: jsonargparse.Namespace) -> Path:
-    """Returns the weights of the network to train further: those of RUN, or of the run that is resumed."""
+    """Returns the weights to train further: those of RUN, or of the run that is resumed."""
     given = None if options.run is None else str(Path(options.run) / WEIGHTS)
     file = input_of(options, "network", given)
     if file is None:
@@ -115,7 +117,7 @@ def _train(
     *,
     sparse: bool,
 ) -> str:
-    """Fine-tunes a network in place; continues where an earlier start was stopped. Returns a note for the report."""
+    """Fine-tunes a network in place, or continues to. Returns a note for the report."""
     from amc.cli.sparsity import zeros_kept
     from amc.pipeline.recorder import training_hooks
     from amc.training import fine_tune
@@ -150,7 +152,7 @@ def _tested(model: nn.Module, data: DataRoles, config: RunConfig, recorder: Reco
 def _summary(
     config: RunConfig, folder: Path, costs: Mapping[str, int], accuracy: Mapping[str, float], notes: Sequence[str]
 ) -> dict[str, Any]:
-    """Returns the figures of a network that was trained further, with what its own folder knows of its past."""
+    """Returns the figures of a network that was trained further, with its history from the run's folder."""
     earlier = read_summary(folder)
     dense = {} if earlier is None else {metric: cost.dense for metric, cost in earlier.costs.items()}
     known = None if earlier is None else earlier.accuracy.get("dense")

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 _UNUSED = (*WITHOUT_SEARCH, "finetune", "device")
 
 _LEFT_OUT = (
-    "In so large a network two things were not looked at, which take forward passes, seconds each: whether it\n"
+    "In so large a network two things were not checked, as they take many forward passes: whether it\n"
     "computes the same when it is cut (a run compares that), and whether its FLOPs leave out operators (a run's\n"
     "figures tell)."
 )
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
-    """Adds the options that say which network, under which rules."""
+    """Adds the options for the network and the rules."""
     add_run_options(parser, hide=_UNUSED)
     parser.add_argument(
         "--shape",
@@ -45,8 +45,8 @@ def run(options: jsonargparse.Namespace) -> None:
     """Prints the table of channel groups.
 
     Raises:
-        AmcError: If the network cannot be built or traced, or the budget or a rule makes no sense. That there is
-            nothing to prune, or the budget cannot be reached, is among what is printed.
+        AmcError: If the network cannot be built or traced, or the budget or a rule makes no sense. It is printed, not
+            raised, if there is nothing to prune or the budget cannot be reached.
     """
     from rich.console import Console
 
@@ -104,7 +104,7 @@ def run(options: jsonargparse.Namespace) -> None:
 
 
 def _check_guess(model: nn.Module, example: Tensor) -> None:
-    """Asks for the shape of an image where the one that was taken for lack of any does not fit.
+    """Asks for the shape of an image if the assumed one does not fit.
 
     Raises:
         ConfigurationError: If the network fails on it.
@@ -114,7 +114,7 @@ def _check_guess(model: nn.Module, example: Tensor) -> None:
     failure = failure_of(model, example)
     if failure is not None:
         raise ConfigurationError(
-            f"the shape of an image must be known, and the network fails on {tuple(example.shape[1:])}, that of the "
+            f"the shape of an image is not known, and the network fails on {tuple(example.shape[1:])}, that of the "
             f"default data: {first_line(failure)}; give --shape C,H,W, or the data with --data.name and --data.root"
         )
 

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from amc.report.run_folder import RunFolder
 
 _ALLOCATIONS_BETWEEN_COLLECTIONS = 100_000
-"""Objects made before Python looks for garbage; with its own 700 it looks hundreds of times during imports."""
+"""Objects created before Python collects garbage; its default of 700 means hundreds of passes during imports."""
 
 _DISK_IS_FULL = ("No space left on device", "Disk quota exceeded", "inline_container", "PytorchStreamWriter")
-"""What the system and safetensors say of a full disk, and what PyTorch does."""
+"""How the system, safetensors and PyTorch report a full disk."""
 
 _REMEDY_FOR_MEMORY = (
     "what was done before is kept: end other programs, or choose another --device, and resume; or start a run with "
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _guarded(words: list[str]) -> int:
-    """Runs a command line, and prints whatever ends it early as one line."""
+    """Runs a command line, and prints as one line whatever ends it early."""
     try:
         return _dispatch(words)
     except AmcError as error:
@@ -65,7 +65,7 @@ def _guarded(words: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        if stop_requested():  # of a library that made something else of it
+        if stop_requested():  # from a library that wraps it in an error of its own
             print("amc: interrupted", file=sys.stderr)
             return exit_status()
         if isinstance(error, OSError) and error.filename is not None and error.errno not in _FULL:
@@ -79,7 +79,7 @@ def _guarded(words: list[str]) -> int:
             return 2
         if not any(words in str(error) for words in _DISK_IS_FULL):
             raise
-        remedy = "what was written is kept: make room, and continue with --resume (a study with the same command)"
+        remedy = "what was written is kept: free some space, and continue with --resume (a study with the same command)"
         print(f"amc: error: the disk is full ({one_line(error)}); {remedy}", file=sys.stderr)
         return 2
 
@@ -122,7 +122,7 @@ def _overview() -> str:
     lines = [
         "usage: amc COMMAND [options]",
         "",
-        "Fits a trained PyTorch network into a budget, with as little accuracy lost as can be had.",
+        "Fits a trained PyTorch network into a budget, with as little loss of accuracy as possible.",
         "Try it: 'amc compress' prunes a small network to half its FLOPs in a minute or two, without any download.",
         "",
         "commands:",

@@ -1,4 +1,4 @@
-"""Configurations that travel with the package: `--config cifar10_resnet56` in place of a path."""
+"""Configurations that come with the package: `--config cifar10_resnet56` in place of a path."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import amc
 from amc.errors import UnknownNameError
 
 _FOLDER = Path(amc.__file__).parents[1] / "configs"
-"""Beside the package, in a checkout as in an installation: a folder of that name elsewhere is not looked into."""
+"""Beside the package, both in a checkout and in an installation; folders of that name elsewhere are ignored."""
 
 
 def config_names() -> list[str]:
-    """Returns the names of the configurations that travel with the package."""
+    """Returns the names of the configurations that come with the package."""
     return sorted(file.stem for file in _FOLDER.glob("*.yaml"))
 
 
 def with_named_configs(words: Sequence[str]) -> list[str]:
-    """Puts paths in place of the names of configurations; a file of the user's own goes before a name.
+    """Replaces the names of configurations by their paths; the user's own files come first.
 
     Args:
         words: A command line.

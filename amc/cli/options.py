@@ -68,7 +68,7 @@ _WITHOUT_EFFECT = (
     "train.freeze",
     "train.dropout",
 )
-"""Options that training from scratch inherits but cannot use, as it has no teacher."""
+"""Options that training from scratch inherits but cannot use, since it has no teacher."""
 
 WITHOUT_SEARCH = (
     "agent",
@@ -93,8 +93,8 @@ def add_run_options(parser: jsonargparse.ArgumentParser, hide: Collection[str] =
 
     Args:
         parser: The subcommand's parser.
-        hide: Options, or whole sections, that the subcommand has no use for: refused on the command line, but left
-            out of a file with a line that says so, so that one file serves all subcommands.
+        hide: Options, or whole sections, that the subcommand does not use. They are rejected on the command line; in a
+            file they are ignored, with a line that says so, so that one file serves all subcommands.
     """
     parser.add_argument(
         "--config",
@@ -110,7 +110,7 @@ def add_run_options(parser: jsonargparse.ArgumentParser, hide: Collection[str] =
         metavar="true|false",
         type=bool,
         default=False,
-        help="Fetch the weights of --weights DEFAULT where this machine does not have them.",
+        help="Download the weights of --weights DEFAULT if this machine does not have them.",
     )
     add_progress_option(parser)
     hide = {*hide, *_WITHOUT_EFFECT}
@@ -120,7 +120,7 @@ def add_run_options(parser: jsonargparse.ArgumentParser, hide: Collection[str] =
         if action.dest in hide or action.dest.partition(".")[0] in hide:
             action.help = argparse.SUPPRESS
         elif "CONFIG" in str(action.metavar) and action.dest in FIELDS:
-            action.help = argparse.SUPPRESS  # jsonargparse offers a file for every section; one for the run will do
+            action.help = argparse.SUPPRESS  # jsonargparse offers a file for every section; one for the run is enough
         elif action.dest in _METAVARS:
             action.metavar = _METAVARS[action.dest]
         elif action.dest == "print_config":
@@ -141,15 +141,15 @@ def add_progress_option(parser: jsonargparse.ArgumentParser) -> None:
         metavar="true|false",
         type=bool,
         default=True,
-        help="Show on stderr how far the work is and how long it will take.",
+        help="Show on stderr how far the work is and how much time is left.",
     )
 
 
 def _take_any_form(action: argparse.Action) -> None:
-    """Lets an option take any form: text, or what YAML has; what reads it checks it."""
+    """Lets an option take any form, text or YAML; it is checked where it is read."""
     action._typehint = Any  # type: ignore[attr-defined]
     if isinstance(action.default, tuple):
-        action.default = list(action.default)  # as YAML has it
+        action.default = list(action.default)  # as in YAML
 
 
 def _is_switch(action: argparse.Action) -> bool:
@@ -162,11 +162,11 @@ def run_config(options: jsonargparse.Namespace) -> RunConfig:
 
     Raises:
         ConfigurationError: If a value has the wrong type.
-        CheckpointError: If published weights are asked for, and are not here and may not be fetched.
+        CheckpointError: If published weights are asked for, but are not here and may not be downloaded.
     """
     record = read_spellings(options.as_dict())
     config = from_mapping(RunConfig, {name: value for name, value in record.items() if name in FIELDS})
-    # Written out, as in auto:16, so that a run that is resumed elsewhere keeps to the widths that it was begun with.
+    # Written out, as in auto:16, so that a run that is resumed elsewhere keeps its widths.
     step = settled(config.pruning.round_to, resolve_device(config.device))
     config = replace(config, pruning=replace(config.pruning, round_to=step))
     if config.weights != DEFAULT_WEIGHTS:
@@ -187,7 +187,7 @@ def add_output_options(
     parser.add_argument(
         "--mix_scores",
         action="store_true",
-        help="Resume even on another device, number of threads or version than the episodes were scored with.",
+        help="Resume even if device, number of threads or versions differ from those that scored the episodes.",
     )
 
 

@@ -44,13 +44,13 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
 
 
 def defaults(words: Sequence[str]) -> list[str]:
-    """Takes the options of the run that is named."""
+    """Takes the options of the run that the words name."""
     folder = find_run(words)
     return [] if folder is None else options_of_run(folder)
 
 
 def run(options: jsonargparse.Namespace) -> None:
-    """Packs, compares accuracy and sizes, and says what the bits are spent on.
+    """Packs, compares accuracy and sizes, and shows what the bits are spent on.
 
     Raises:
         AmcError: If the folder, an option, the data or the network cannot be used.
@@ -74,7 +74,7 @@ def run(options: jsonargparse.Namespace) -> None:
     if data is not None:
         check_images(model, data)
     elif settings.pack_epochs:
-        shown.say("the folder names no data: the shared values are not trained, and no accuracy is measured")
+        shown.say("the folder names no data: shared values are not trained, and accuracy is not measured")
     report = pack(
         model,
         out,
@@ -95,7 +95,7 @@ def run(options: jsonargparse.Namespace) -> None:
 
 
 def _data(folder: Path, config: RunConfig, shown: ProgressDisplay) -> DataRoles | None:
-    """Loads the data of the run; None where its folder does not name any, as one that was saved from Python."""
+    """Loads the data of the run; None if its folder names none, such as one saved from Python."""
     from amc.cli.setup import load_roles, names_data
 
     if not (folder / CONFIG).is_file() and not names_data(config):
@@ -110,7 +110,7 @@ COMMAND = Command(
     usage="RUN [options]",
     description=(
         "Writes the network of a finished run into one small file, as Deep Compression does: the weights of a layer\n"
-        "take 2^bits values only (k-means), which are trained for some epochs; which value a weight has, and where\n"
+        "take only 2^bits values (k-means), which are trained for some epochs; which value a weight has, and where\n"
         "the weights that are not zero stand, is written by Huffman codes. amc.load reads the file, without pickle,\n"
         "and gives the same network. It pays most after weight pruning; channels that are gone need no places."
     ),

@@ -1,4 +1,4 @@
-"""`amc policy`: what a trained agent is, and what it does to a network."""
+"""`amc policy`: what a trained agent has learnt, and what it does to a network."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ACTIONS = ("show",)
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
-    """Adds what is to be done, with which agent, and the options of the network that it is tried on."""
+    """Adds the action, the agent, and the options of the network to try it on."""
     parser.add_argument("action", type=str, metavar="ACTION", help=f"What to do: {', '.join(_ACTIONS)}.")
     parser.add_argument("file", type=str, metavar="FILE", help="A trained agent: agent.safetensors.")
     add_run_options(parser, hide=_UNUSED)
@@ -104,7 +104,7 @@ COMMAND = Command(
     run,
     usage="show FILE [options]",
     description=(
-        "Shows a trained agent: what it was trained on, how far it came, and, where a network is named, what it keeps\n"
+        "Shows a trained agent: what it was trained on, how far it got, and, if a network is named, what it keeps\n"
         "of each layer at several budgets, in one episode without noise each."
     ),
     examples=(

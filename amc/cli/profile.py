@@ -1,4 +1,4 @@
-"""`amc profile`: how long the networks of a family take on a device."""
+"""`amc profile`: the latency of the networks that a network can become, on a device."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _UNUSED = (
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
-    """Adds the options that say which family of networks, and how it is measured."""
+    """Adds the options for the networks, and for how they are measured."""
     add_run_options(parser, hide=_UNUSED)
     add = parser.add_argument
     add(
@@ -45,9 +45,9 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         metavar="N",
         type=int | None,
         default=None,
-        help="Networks that the model is fitted to; unset: 40, or 12 more than there are decisions.",
+        help="Networks to fit the latency model to; unset: 40, or 12 more than there are decisions.",
     )
-    add("--checks", metavar="N", type=int, default=24, help="Unseen networks that the model is checked on.")
+    add("--checks", metavar="N", type=int, default=24, help="Unseen networks to check the latency model on.")
     add(
         "--shape",
         type=str | None,
@@ -60,14 +60,14 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         metavar="FILE",
         type=str,
         default="profile.json",
-        help="File to write; one that was begun is continued.",
+        help="File to write; an unfinished one is continued.",
     )
     add(
         "--prepare",
         metavar="DIR",
         type=str | None,
         default=None,
-        help="Measure nothing, but write the networks and one script for another device into this folder.",
+        help="Measure nothing; write the networks and a script for another device into this folder.",
     )
 
 
@@ -120,7 +120,7 @@ def run(options: jsonargparse.Namespace) -> None:
 
 
 def _check(options: jsonargparse.Namespace, engines: tuple[str, ...]) -> None:
-    """Rejects what is wrong before anything takes time."""
+    """Rejects wrong options before work starts."""
     if options.engine not in engines:
         raise UnknownNameError("engine", options.engine, engines)
     for name in ("threads", "batch", "rounds"):
@@ -134,9 +134,9 @@ COMMAND = Command(
     add_arguments,
     run,
     description=(
-        "Measures how long the networks take that a network can become, operator by operator, on this machine or\n"
-        "(--prepare) another one, and checks what it predicts on networks that it has not seen.\n"
-        "The file serves 'amc compress --budget.latency 0.5 --budget.profile FILE'."
+        "Measures, operator by operator, the latency of the networks that a network can become, on this machine or\n"
+        "(--prepare) on another one, and checks the predictions on networks that it has not seen.\n"
+        "Use the file with 'amc compress --budget.latency 0.5 --budget.profile FILE'."
     ),
     examples=(
         "  amc profile --model mobilenet_v2 --out mobilenet_v2.json\n"

@@ -1,4 +1,4 @@
-"""`amc prune`: a policy becomes a network."""
+"""`amc prune`: turn a policy into a network."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Adds the options that say which network, which policy, and where to write."""
     parser.add_argument("run", nargs="?", type=str | None, metavar="RUN", help="Folder with the policy of a search.")
     add_run_options(parser, hide=_UNUSED)
-    next(a for a in parser._actions if a.dest == "policy").help = "A policy.json that lies elsewhere."
+    next(a for a in parser._actions if a.dest == "policy").help = "A policy.json in another place."
     add_output_options(parser, "Folder for the pruned network; unset: a new one in runs/.")
 
 
 def defaults(words: Sequence[str]) -> list[str]:
-    """Takes the options of the run that the policy lies in.
+    """Takes the options of the policy's run.
 
-    Where a model or a file with options is named, those of the policy's run are not used.
+    If a model or a file with options is named, those of the policy's run are not used.
     """
     if any(option_value(words, name) is not None for name in ("--config", "--model")):
         return []
@@ -104,8 +104,8 @@ def run(options: jsonargparse.Namespace) -> None:
 
 
 def _policy_file(options: jsonargparse.Namespace) -> Path:
-    """Returns the policy: that of RUN, the file that is named, or that of the run that is resumed."""
-    named = option_value(options[WORDS], "--policy")  # the policy of a run's options is what its search started from
+    """Returns the policy: that of RUN, the named file, or that of the run that is resumed."""
+    named = option_value(options[WORDS], "--policy")  # in a run's options, the policy is what its search started from
     if options.run is not None and named is not None:
         raise ConfigurationError("amc prune carries out one policy: give the folder of a run, or --policy FILE")
     given = named if options.run is None else str(Path(options.run) / POLICY)
@@ -116,7 +116,7 @@ def _policy_file(options: jsonargparse.Namespace) -> Path:
 
 
 def _has_budget(options: jsonargparse.Namespace, config: RunConfig, policy: Path) -> bool:
-    """Returns whether a budget was set, or the options are those of the policy's run, which has one by default."""
+    """Returns whether there is a budget: one was set, or the options are those of the policy's run."""
     files = [str(file) for file in options.config or ()]
     return config.budget != BudgetConfig() or str(policy.parent / CONFIG) in files
 
@@ -130,7 +130,7 @@ def _check_budget(budget: Budget | None, problem: PruningProblem, allocation: Al
     if budget is None:
         return
     costs, every = problem.costs_of(problem.widths(allocation)), problem.dense_costs
-    # A count may be meant for a larger network; it bounds nothing here.
+    # A count above this may be meant for a larger network; here it does not bound anything.
     bounds = {name: value for name, value in budget.bounds.items() if value <= every[name]}
     for metric, limit in Budget.of(bounds).limits(every).items() if bounds else ():
         cost, dense = costs[metric], every[metric]
@@ -149,8 +149,8 @@ COMMAND = Command(
     resumes=True,
     usage="[RUN] [options]",
     description=(
-        "Prunes a network as a policy.json says, and refits what reads the pruned layers; fine-tunes nothing. An\n"
-        "edited policy must name every decision, agree with its pruning ratios and hold the budget of its run. A\n"
+        "Prunes a network as a policy.json says, and refits the layers that read the pruned ones; no fine-tuning. An\n"
+        "edited policy must name every decision, agree with its pruning ratios and meet the budget of its run. A\n"
         "policy in a run's folder is carried out with the options of that run, on the dense network that it has\n"
         "trained, unless --model or --config name another."
     ),

@@ -1,4 +1,4 @@
-"""`--model RUN`: a network that an earlier run has pruned takes the place of a dense one."""
+"""`--model RUN`: an earlier run's pruned network in place of a dense one."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from amc.storage.names import ARCHITECTURE, CONFIG, WEIGHTS
 
 
 def pruned_run(model: str) -> Path | None:
-    """Returns the folder that a model's name stands for, if it holds a pruned network."""
+    """Returns the folder that a model's name stands for, if it has a pruned network."""
     folder = Path(model).expanduser()
     return folder if (folder / ARCHITECTURE).is_file() else None
 
 
 def options_of_model(words: Sequence[str]) -> list[str]:
-    """Returns the options of the run that `--model` names, its data above all; none if it names no run.
+    """Returns the options of the run that `--model` names, such as its data; none if it does not name a run.
 
-    Options that the command line or a file of its own gives come after them.
+    Those on the command line or in its own files come after them.
     """
     folder = pruned_run(option_value(words, "--model") or "")
     if folder is None or option_value(words, "--config") is not None or not (folder / CONFIG).is_file():
@@ -31,10 +31,10 @@ def options_of_model(words: Sequence[str]) -> list[str]:
 
 
 def settle_model(config: RunConfig, words: Sequence[str]) -> RunConfig:
-    """Returns a configuration whose model, if it is a run, stands by its full path and is trained no further first.
+    """Returns a configuration whose model, if it is a run, has a full path and is not trained first.
 
     Raises:
-        ConfigurationError: If weights are given beside it, or its single weights were pruned.
+        ConfigurationError: If weights are given as well, or the run has pruned single weights.
     """
     folder = pruned_run(config.model)
     if folder is None:
@@ -52,6 +52,6 @@ def settle_model(config: RunConfig, words: Sequence[str]) -> RunConfig:
 
 
 def network_file(config: RunConfig) -> dict[str, Path]:
-    """Returns the file of the network that a run starts from where it is another run's, as inputs are recorded."""
+    """Returns the file of the network that a run starts from, if it is another run's, to record it as an input."""
     folder = pruned_run(config.model)
     return {} if folder is None else {"network": folder / WEIGHTS}

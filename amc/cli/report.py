@@ -1,4 +1,4 @@
-"""`amc report`: pages to look at, of finished runs and studies."""
+"""`amc report`: pages on finished runs and studies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FORMATS = ("svg", "png", "pdf", "csv")
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
-    """Adds what is shown, and where it is written."""
+    """Adds the folders to show, and where to write."""
     parser.add_argument("folders", nargs="*", type=str, metavar="RUN", help="Folders of finished runs, or of studies.")
     parser.add_argument(
         "--out",
@@ -28,7 +28,11 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         help=f"The page; unset: {REPORT} in the folder, or in the current one where several are given.",
     )
     parser.add_argument(
-        "--figures", metavar="DIR", type=str | None, default=None, help="Write every figure there as a file, too."
+        "--figures",
+        metavar="DIR",
+        type=str | None,
+        default=None,
+        help="Folder for every figure as a file of its own.",
     )
     parser.add_argument(
         "--formats",
@@ -36,12 +40,12 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         nargs="+",
         type=str,
         default=["svg", "png", "csv"],
-        help=f"What figures are written as: {', '.join(_FORMATS)}.",
+        help=f"Formats of the figures: {', '.join(_FORMATS)}.",
     )
 
 
 def run(options: jsonargparse.Namespace) -> None:
-    """Writes the page, and the figures if asked to.
+    """Writes the page, and the figures if they are asked for.
 
     Raises:
         AmcError: If a folder holds nothing to show, or a file cannot be written.
@@ -91,9 +95,9 @@ COMMAND = Command(
     run,
     usage="RUN|STUDY... [options]",
     description=(
-        "Writes a page to look at, of a finished run, a study, or several: what was asked, what came out, how sure it\n"
-        "is, and how to repeat it. It is one file that opens in any browser and needs no network. amc compress and\n"
-        "amc study leave one in their folder by themselves."
+        "Writes a page on a finished run, a study, or several: what was asked for, what came out, how certain it\n"
+        "is, and how to repeat it. It is a single file that any browser opens offline. amc compress and\n"
+        "amc study write one by themselves."
     ),
     examples=(
         "  amc report runs/mine\n"

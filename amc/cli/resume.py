@@ -1,4 +1,4 @@
-"""Resuming a run: its folder, its options, and the files that it started from."""
+"""Resuming a run: its folder, its options, and its input files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FREE = ("device", "data.download")
 
 
 def resumed_run(words: Sequence[str], command: str) -> RunFolder | None:
-    """Opens the run that a command line resumes; None if it asks for a new one.
+    """Opens the run that a command line resumes; None for a new run.
 
     Raises:
         AmcError: If the folder holds no run of this command.
@@ -32,9 +32,9 @@ def resumed_run(words: Sequence[str], command: str) -> RunFolder | None:
     if out is None or "--resume" not in words:
         return None
     file = Path(out) / CONFIG
-    with suppress(ConfigurationError):  # of a damaged file: opening the folder words that better
+    with suppress(ConfigurationError):  # from a damaged file: opening the folder gives a better message
         record = read_yaml(file)
-        check_consent(file, record, words)  # before anything that the options name is looked up
+        check_consent(file, record, words)  # before any names in the options are looked up
     return RunFolder.open(Path(out), command)
 
 
@@ -45,16 +45,16 @@ def output_of(
     *,
     may_change: Collection[str] = (),
 ) -> Path:
-    """Returns the folder of a run: the one that `--out` names, or a new one called `base` or after the run.
+    """Returns the folder of a run: that of `--out`, or a new one named `base` or after the run.
 
     Args:
         options: The options of the command, with the run that it resumes.
-        config: What they say of the run.
+        config: The run's configuration.
         base: What a new folder is called.
         may_change: Names of options that may change when a run is resumed.
 
     Raises:
-        ConfigurationError: If a run is to be resumed without saying which, or with other options than it began with.
+        ConfigurationError: If it is not said which run to resume, or the options differ from those it began with.
     """
     _check_resume(options)
     if options.resumed is not None:
@@ -70,7 +70,7 @@ def _check_resume(options: jsonargparse.Namespace) -> None:
 
 
 def input_of(options: jsonargparse.Namespace, name: str, given: str | None) -> Path | None:
-    """Returns a file that a run starts from: that of the run to resume, or the one that is given.
+    """Returns a file that a run starts from: the recorded one if it is resumed, or the given one.
 
     Args:
         options: The options of the command, with the run that it resumes.
@@ -78,8 +78,8 @@ def input_of(options: jsonargparse.Namespace, name: str, given: str | None) -> P
         given: The file as the user named it; None to take the recorded one.
 
     Raises:
-        ConfigurationError: If another file is given than the run was started with, or no folder to resume.
-        RunFolderError: If the run does not tell what it started from.
+        ConfigurationError: If the file differs from the one that the run was started with, or there is no folder.
+        RunFolderError: If the run does not record what it started from.
     """
     _check_resume(options)
     folder: RunFolder | None = options.resumed
@@ -102,7 +102,7 @@ def check_options(folder: RunFolder, config: RunConfig, *, may_change: Collectio
     Args:
         folder: The run's folder.
         config: The options that are given now.
-        may_change: Names of options that the command itself decides on.
+        may_change: Names of options that the command sets by itself.
 
     Raises:
         ConfigurationError: If one does; the message names the first.
@@ -118,7 +118,7 @@ def check_options(folder: RunFolder, config: RunConfig, *, may_change: Collectio
 
 
 def check_started_from(folder: Path, config: RunConfig | None = None) -> None:
-    """Rejects a run whose weights were replaced since it began: its policy and its network belong to the old ones.
+    """Rejects a run whose weights file has been replaced since: policy and network belong to the old weights.
 
     Args:
         folder: The folder of the run that a command reads.
@@ -141,7 +141,7 @@ def _is_same(first: str, second: str) -> bool:
 
 
 def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns nested values by dotted names, as the command line writes them."""
+    """Returns nested values by dotted names, as on the command line."""
     found: dict[str, Any] = {}
     for name, value in record.items():
         found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}

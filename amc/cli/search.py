@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from amc.pipeline.recorder import Recorder
 
 _ENDS = "episodes in all"
-"""The name under which the ends of a search and of its extensions are recorded."""
+"""The name under which the lengths of a search and of its extensions are recorded."""
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
@@ -101,10 +101,10 @@ def run(options: jsonargparse.Namespace) -> None:
 
 
 def _ends(recorder: Recorder, begun: int, wanted: int) -> list[int]:
-    """Returns the episodes in all after the search and each of its extensions, the one that is wanted now included.
+    """Returns the total number of episodes after the search and after each extension, the present one included.
 
     Raises:
-        ConfigurationError: If fewer are wanted than there are.
+        ConfigurationError: If fewer are asked for than there are.
     """
     known = recorder.recall(_ENDS) or {"episodes": [begun]}
     ends: list[int] = list(known["episodes"])
@@ -120,7 +120,7 @@ COMMAND = Command(
     run,
     defaults=defaults,
     resumes=True,
-    description="Looks for the layer-wise pruning ratios and writes them to policy.json; nothing is pruned for good.",
+    description="Searches for layer-wise pruning ratios and writes them to policy.json; no network is delivered.",
     examples=(
         "  amc search --episodes 50\n"
         "  amc search --agent cem --budget.params 0.4 --out runs/cem\n"

@@ -37,7 +37,7 @@ TRACING = "trace the network"
 
 
 def load_roles(config: DataConfig, seed: int, display: ProgressDisplay) -> DataRoles:
-    """Loads the data, with progress where images have to be decoded.
+    """Loads the data; shows progress while images are decoded.
 
     Raises:
         DataError: If the data cannot be found, read or split.
@@ -59,7 +59,7 @@ def load_run(folder: Path, *, trust: bool) -> nn.Module:
 
     Args:
         folder: The folder.
-        trust: Whether `--trust` was given: the code that the folder names is then found in the current folder too.
+        trust: Whether `--trust` was given; then code that the folder names is also found in the current folder.
 
     Raises:
         AmcError: If it cannot be loaded.
@@ -69,15 +69,15 @@ def load_run(folder: Path, *, trust: bool) -> nn.Module:
 
 
 def model_source(config: RunConfig, num_classes: int | None) -> ModelSource:
-    """Describes how the dense network is built: with the data's number of classes, unless it is the user's own code.
+    """Describes how to build the dense network: with the data's number of classes, unless it is the user's own code.
 
     Raises:
-        ConfigurationError: If another number is asked for that cannot be had.
+        ConfigurationError: If `--classes` cannot be met.
     """
     if config.classes is not None:
         if config.classes < 1 or is_own_code(config.model):
             raise ConfigurationError(
-                f"--classes must be at least 1, and is for models by name, not {config.classes} for {config.model}; "
+                f"--classes must be at least 1, and applies to models by name, not {config.classes} for {config.model}; "
                 "give your own code its number of classes itself"
             )
         num_classes = config.classes
@@ -86,7 +86,7 @@ def model_source(config: RunConfig, num_classes: int | None) -> ModelSource:
 
 
 def build_model(config: RunConfig, num_classes: int | None, *, trust: bool = False) -> tuple[nn.Module, ModelSource]:
-    """Builds the dense network and loads its weights; or loads the pruned network of the run that the model names.
+    """Builds the dense network and loads its weights, or loads the pruned network if the model is a run.
 
     Args:
         config: The configuration.
@@ -110,10 +110,10 @@ def build_model(config: RunConfig, num_classes: int | None, *, trust: bool = Fal
 
 
 def with_published_weights(config: RunConfig, options: jsonargparse.Namespace) -> RunConfig:
-    """Puts the file of the weights that the network's library publishes in the place of `DEFAULT`, and names them.
+    """Replaces `DEFAULT` by the file of the weights that the network's library publishes.
 
     Raises:
-        AmcError: If there are none, or they are not here and may not or cannot be fetched.
+        AmcError: If there are none, or they are not here and cannot or may not be downloaded.
     """
     file, title = own_weights(config.model, download=options.download_weights)
     display(options).say(f"weights: {title}")
@@ -121,13 +121,13 @@ def with_published_weights(config: RunConfig, options: jsonargparse.Namespace) -
 
 
 def with_new_head(config: RunConfig, data: DataRoles, shown: ProgressDisplay, *, trained: bool = True) -> RunConfig:
-    """Gives a network a new last layer, to be trained first, if its weights are for other classes than the data's.
+    """Gives a network a new last layer, to be trained first, if its weights are for other classes.
 
     Args:
         config: The configuration.
         data: Its data.
-        shown: Says so in one line.
-        trained: Whether the command trains the network; without that the new layer stays as it is.
+        shown: Reports it in one line.
+        trained: Whether the command trains the network; otherwise the new layer stays random.
 
     Returns:
         The configuration, with a training of the head where one is new.
@@ -156,7 +156,7 @@ def with_new_head(config: RunConfig, data: DataRoles, shown: ProgressDisplay, *,
 
 
 def check_images(model: nn.Module, data: DataRoles) -> None:
-    """Runs a network on one image, so that data of another shape is rejected before anything takes time.
+    """Runs a network on one image, to reject data of another shape before work starts.
 
     Raises:
         DataError: If the network cannot read it.
@@ -171,7 +171,7 @@ def check_images(model: nn.Module, data: DataRoles) -> None:
 
 
 def _check_default_data(config: RunConfig, model: nn.Module, data: DataRoles) -> None:
-    """Points out that no data was named where the network cannot read the default data.
+    """Points out that no data was named, if the network cannot read the default data.
 
     Raises:
         DataError: If it cannot.
@@ -201,7 +201,7 @@ def open_task(
         shown: Shows the progress.
         budget: The budget; None for no bound.
         schedule: In which rounds networks are pruned and trained.
-        trust: Whether code that the files of a run name may be run, where the model is a run.
+        trust: Whether code that the files of a run name may be run, if the model is a run.
 
     Raises:
         AmcError: If an option, the network or its weights cannot be used.
@@ -232,17 +232,17 @@ def open_task(
 
 
 def display(options: jsonargparse.Namespace) -> ProgressDisplay:
-    """Returns the display that `--progress` asks for: on stderr, so that stdout holds results alone."""
+    """Returns the display that `--progress` asks for, on stderr; stdout is for results."""
     return ProgressDisplay(sys.stderr, shows=options.progress)
 
 
 def names_data(config: RunConfig) -> bool:
-    """Returns whether a configuration names its data, rather than leaving the default digits."""
+    """Returns whether a configuration names its data, rather than using the default digits."""
     return config.data.root is not None or config.data.name != DataConfig().name
 
 
 def example_for(config: RunConfig, shape: str | None) -> tuple[Tensor, int | None]:
-    """Returns an example input `(1, C, H, W)` for a network, and the number of classes where data decides it.
+    """Returns an example input `(1, C, H, W)`, and the number of classes if it comes from data.
 
     Args:
         config: Model and data; the data is read only if one is named, or the network's input is not known.

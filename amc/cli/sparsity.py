@@ -1,4 +1,4 @@
-"""Networks of weight pruning on the command line: their zeros stay, and cost nothing."""
+"""Weight-pruned networks on the command line: their zeros stay zero, and cost nothing."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def is_sparse(folder: Path, config: RunConfig) -> bool:
-    """Returns whether the network of a folder was pruned weight by weight, by its figures or else its options."""
+    """Returns whether a folder's network was pruned weight by weight, judging by its figures or else its options."""
     summary = read_summary(folder)
     family = None if summary is None else summary.family
     return (family or config.pruning.family) == "weight"
 
 
 def zeros_kept(model: nn.Module) -> Callable[[nn.Module], None]:
-    """Returns what to call after every training step, so that the weights that are zero now stay zero."""
+    """Returns a function to call after every training step, which sets the weights that are zero now to zero again."""
     from amc.pruning.masks import apply_masks, masks_of_zeros
 
     masks = masks_of_zeros(model)

@@ -1,4 +1,4 @@
-"""How lists and bounds are written on the command line; a YAML file takes these forms and its own."""
+"""How lists and bounds are written on the command line; YAML files may use these forms, too."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ratio_bounds(text: str) -> dict[str, tuple[float, float]]:
     """Reads the smallest and the largest pruning ratio by name pattern.
 
     Args:
-        text: `"PATTERN=MIN:MAX"`, several with commas between them.
+        text: `"PATTERN=MIN:MAX"`, separated by commas.
 
     Raises:
         ConfigurationError: If it is written differently.
@@ -55,7 +55,7 @@ def layer_bits(text: str) -> dict[str, int]:
     """Reads a number of bits by name pattern.
 
     Args:
-        text: `"PATTERN=N"`, several with commas between them.
+        text: `"PATTERN=N"`, separated by commas.
 
     Raises:
         ConfigurationError: If it is written differently.
@@ -86,14 +86,14 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "train.schedule": ("amc.training.schedule:SCHEDULES",),
     "initialisation": ("amc.packing.sharing:INITIALISATIONS",),
 }
-"""The registries that an option chooses from, by its dotted name; imported where `--help` lists the names."""
+"""The registries that an option chooses from, by its dotted name; imported only when `--help` lists the names."""
 
 PLAIN_CHOICES: dict[str, tuple[str, ...]] = {
     "data.task": ("amc.data.tasks:TASKS",),
     "data.loss": ("amc.data.tasks:LOSSES",),
     "data.metric": ("amc.data.tasks:METRICS",),
 }
-"""Those that choose a name alone: what they name has no options."""
+"""Options that choose a name that has no options itself."""
 
 SPELLINGS: dict[str, Callable[[str], Any]] = {
     "compare": listed,
@@ -105,11 +105,11 @@ SPELLINGS: dict[str, Callable[[str], Any]] = {
     "train.head": listed,
     "bits": layer_bits,
 }
-"""What reads an option's text, by its dotted name."""
+"""The function that reads an option's text, by the option's dotted name."""
 
 
 def read_spellings(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns nested options with every text that `SPELLINGS` knows read; other values stay as they are.
+    """Returns nested options, with the texts that `SPELLINGS` covers converted.
 
     Raises:
         ConfigurationError: If a text is malformed.

@@ -31,10 +31,10 @@ _AGENTS = ["ddpg", "ddpg:warm_start=[]", "random", "cem", "cmaes", "tpe", "greed
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
-    """Adds the options that all searches share, and what is compared."""
+    """Adds the options that all searches share, and those for what is compared."""
     add_run_options(parser, hide=_UNUSED)
     add = parser.add_argument
-    add("--out", metavar="DIR", type=str | None, default=None, help="Folder of the study; continues with what it has.")
+    add("--out", metavar="DIR", type=str | None, default=None, help="Folder of the study; what is there is continued.")
     add("--agents", metavar="AGENT", nargs="+", type=str, default=_AGENTS, help="What is compared")
     add("--budgets", metavar="SHARE", nargs="+", type=float, default=[0.5], help="Shares kept of the dense cost.")
     add(
@@ -53,7 +53,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         metavar="FILE",
         type=str | None,
         default=None,
-        help="Agent trained elsewhere, compared as it is and as the start of a search.",
+        help="Trained agent to compare, both as it is and as the start of a search.",
     )
     add(
         "--rewards",
@@ -67,7 +67,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         metavar="FILE",
         type=str | None,
         default=None,
-        help="Compare methods instead: YAML with the options that differ by name; --seeds are those of whole runs.",
+        help="Compare methods instead: YAML with the options of each, by name; --seeds are those of whole runs.",
     )
     add(
         "--problems",
@@ -83,14 +83,14 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         nargs="+",
         type=str,
         default=[],
-        help="Print the table of methods of these folders, and of all below them; nothing is measured.",
+        help="Print the table of methods from these folders and all below them; measure nothing.",
     )
     add(
         "--plot",
         metavar="DIR",
         type=str | None,
         default=None,
-        help="With --tabulate: folder for figures of the accuracy over the budgets.",
+        help="With --tabulate: folder for plots of accuracy over budget.",
     )
 
 
@@ -137,7 +137,7 @@ def _kind(options: jsonargparse.Namespace) -> tuple[str, Callable[[RunConfig, Pa
 
 
 def _tabulate(options: jsonargparse.Namespace) -> None:
-    """Prints the table of methods, and draws them over the budgets."""
+    """Prints the table of methods, and plots accuracy over budget."""
     from amc.report.figures.figure import write_figures
     from amc.report.figures.of_studies import trade_off
     from amc.study.methods_table import methods_table, records_by_method, study_files
@@ -149,7 +149,9 @@ def _tabulate(options: jsonargparse.Namespace) -> None:
     figures = [trade_off(records_by_method(files), measure) for measure in ("pruned", "finetuned")]
     written = write_figures([figure for figure in figures if figure is not None], Path(options.plot), ["png"])
     if not written:
-        raise ConfigurationError("--plot draws accuracy over budgets, and there is one budget alone; leave it out")
+        raise ConfigurationError(
+            "--plot draws accuracy over budget and needs several budgets, but there is one; leave it out"
+        )
 
 
 def _check(options: jsonargparse.Namespace) -> None:

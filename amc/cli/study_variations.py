@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from amc.data import DataRoles
 
 PlayStudy = Callable[[RunConfig, Path, "DataRoles", str], object]
-"""Plays one study: options, folder, data, and who plays."""
+"""Runs one study: options, folder, data, and the agents."""
 
 
 def play_variations(config: RunConfig, folder: Path, options: jsonargparse.Namespace, play: PlayStudy) -> str:
-    """Plays the study of every variation, all with one seed before any with the next.
+    """Runs the study of every variation, seed by seed.
 
     Args:
-        config: The options that all have in common.
+        config: The options that all share.
         folder: Where their folders are.
         options: The parsed options.
-        play: Plays one study.
+        play: Runs one study.
 
     Returns:
         The table of methods.

@@ -1,4 +1,4 @@
-"""Output on terminals that cannot write every character."""
+"""Output on terminals that lack some characters."""
 
 from __future__ import annotations
 
@@ -23,10 +23,9 @@ _USUAL_FORMAT = warnings.formatwarning
 
 
 def open_closed_streams() -> None:
-    """Opens stdout and stderr where they were closed, as by `>&-` in a shell.
+    """Opens stdout and stderr if they were closed, as by `>&-` in a shell.
 
-    Without it Python has no such stream at all, and the next file that is opened takes its number: what the system
-    prints would land in it.
+    Otherwise the next file that is opened would take their number, and what the system prints would land in it.
     """
     for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is not None:
@@ -39,9 +38,9 @@ def open_closed_streams() -> None:
 
 
 def write_plainly() -> None:
-    """Lets stdout replace characters that its encoding lacks: lines of tables by ASCII ones, others by question marks.
+    """Lets stdout replace characters that its encoding lacks: table lines by ASCII, others by question marks.
 
-    Without it, a table on a terminal that does not speak UTF-8 would end the command with an error after all its work.
+    Otherwise a table on a terminal without UTF-8 would end the command with an error, after all its work.
     """
     codecs.register_error(_ERRORS, _replace)
     reconfigure = getattr(sys.stdout, "reconfigure", None)
@@ -50,13 +49,13 @@ def write_plainly() -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """Returns a message on one line, without what a terminal would obey: part of it may come from a file."""
+    """Returns a message on one line, without control sequences: part of it may come from a file."""
     text = printable(" ".join(str(error).split()))
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 
 
 def warn_in_one_line() -> None:
-    """Prints the project's own warnings like its errors: without a place in the code."""
+    """Prints the project's own warnings like its errors, without the place in the code."""
     warnings.formatwarning = _formatted
 
 
@@ -70,7 +69,7 @@ def _formatted(
 
 
 def _replace(error: UnicodeError) -> tuple[str, int]:
-    """Returns a stand-in of the same length for what cannot be encoded."""
+    """Returns a replacement, of the same length, for what cannot be encoded."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end]

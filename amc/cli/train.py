@@ -1,4 +1,4 @@
-"""`amc train`: one policy over several networks, budgets, rewards and seeds, to be used on others."""
+"""`amc train`: train one policy on several networks, budgets, rewards and seeds, for use on others."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ _EPISODES, _BUDGETS, _FEATURES = 900, [0.7, 0.5, 0.3], ("budget", "depth", "sens
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
-    """Adds the options that all tasks share, and what the tasks are."""
+    """Adds the options that all tasks share, and those that define the tasks."""
     add_run_options(parser, hide=_UNUSED)
     parser.set_defaults(episodes=_EPISODES, features=list(_FEATURES))
     add = parser.add_argument
-    add("--out", metavar="DIR", type=str, required=True, help="Folder of the training; continues with what it has.")
+    add("--out", metavar="DIR", type=str, required=True, help="Folder of the training; what is there is continued.")
     networks = "NAME[=WEIGHTS],..."
     add(
         "--models",
         metavar=networks,
         type=str,
         default="digits_resnet",
-        help="Networks, trained first if without.",
+        help="Networks with their weights; without FILE they are trained first.",
     )
     add("--budgets", metavar="SHARE", nargs="+", type=float, default=_BUDGETS, help="Shares kept of the dense cost.")
     bounds = f"What --budgets bound: {' or '.join(METRICS.names())}."
     add("--metric", metavar="NAME", type=str, default="flops", help=bounds)
     add("--reward_names", metavar="NAME", nargs="+", type=str, default=["accuracy"], help="What the agent maximises.")
     add("--seeds", metavar="N", nargs="+", type=int, default=[0], help="Splits of the data; the first is the agent's.")
-    add("--held_out_models", metavar=networks, type=str, default="", help="Networks that only evaluate the policy.")
-    shares = "Shares that only evaluate the policy, on all networks."
+    add("--held_out_models", metavar=networks, type=str, default="", help="Networks used only to evaluate the policy.")
+    shares = "Shares used only to evaluate the policy, on all networks."
     add("--held_out_budgets", metavar="SHARE", nargs="*", type=float, default=[], help=shares)
-    every = "Episodes between two evaluations without noise."
+    every = "Episodes between evaluations without noise."
     add("--evaluate_every", metavar="N", type=int, default=50, help=every)
-    add("--checkpoint_every", metavar="N", type=int, default=25, help="Episodes between two checkpoints.")
+    add("--checkpoint_every", metavar="N", type=int, default=25, help="Episodes between checkpoints.")
     patience = "Evaluations without gain after which the training stops; 0: never."
     add("--patience", metavar="N", type=int, default=0, help=patience)
 
@@ -90,7 +90,7 @@ def run(options: jsonargparse.Namespace) -> None:
 def _train(
     config: RunConfig, rules: TrainingRules, folder: Path, options: jsonargparse.Namespace, shown: ProgressDisplay
 ) -> None:
-    """Sets the tasks up, and trains on them."""
+    """Sets up the tasks, and trains on them."""
     from amc.pipeline.settling import fast_threads
     from amc.policies import PolicyTraining
     from amc.policies.curves import curves_in
@@ -123,7 +123,7 @@ def _train(
 
 
 def _networks(text: str) -> dict[str, str | None]:
-    """Reads networks with their weights, `NAME=WEIGHTS` or `NAME`, with commas between them."""
+    """Reads networks with their weights: `NAME=WEIGHTS` or `NAME`, separated by commas."""
     pairs = (part.partition("=") for part in listed(text))
     return {name: file or None for name, _, file in pairs}
 
@@ -147,7 +147,7 @@ def _planned(
     options: jsonargparse.Namespace,
     rules: TrainingRules,
 ) -> tuple[list[PlannedTask], list[PlannedTask]]:
-    """Returns the tasks to train on, and those held out: other networks, and other budgets of all."""
+    """Returns the tasks to train on, and those held out: other networks, and other budgets for all."""
     from amc.policies import planned_tasks
 
     own = {name: task for name, (_, task) in configs.items() if name in trained}

@@ -1,4 +1,4 @@
-"""What the words of a command line say before they are parsed."""
+"""Looks at the words of a command line before they are parsed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SWITCHES = ("--resume", "--mix_scores", "--trust", "--help", "--print_config")
 
 
 def find_run(words: Sequence[str]) -> Path | None:
-    """Returns the first word that is a folder with a network or a run in it, the values of options left out."""
+    """Returns the first word that is a folder with a network or a run, skipping the values of options."""
     before = ["", *words]
     folders = (Path(word) for word, last in zip(words, before, strict=False) if not (_is_name(word) or _takes(last)))
     return next((path for path in folders if (path / ARCHITECTURE).is_file() or (path / CONFIG).is_file()), None)

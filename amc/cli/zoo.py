@@ -1,4 +1,4 @@
-"""`amc zoo`: which networks can be pruned, and whether all contracts hold on them."""
+"""`amc zoo`: check which networks can be pruned, and whether all contracts hold on them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from amc.errors import AmcError, ConfigurationError, UnknownNameError
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
-    """Adds the options that say which networks, and where the table goes."""
+    """Adds the options for the networks and the table."""
     parser.add_argument(
         "--models",
         type=str,
@@ -40,12 +40,10 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         type=str | None,
         default=None,
         metavar="FILE",
-        help="JSON lines of what is found, one a network; what is in it already is not examined again.",
+        help="File for the findings, one JSON line per network; networks that are in it are not examined again.",
     )
     parser.add_argument("--out", type=str | None, default=None, metavar="FILE", help="Markdown file for the table.")
-    parser.add_argument(
-        "--table_only", action="store_true", help="Examine nothing; make the table of what --results holds."
-    )
+    parser.add_argument("--table_only", action="store_true", help="Examine nothing; make the table from --results.")
     add_progress_option(parser)
 
 
@@ -61,7 +59,7 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.zoo.table import write_table
 
     if options.table_only and options.results is None:
-        raise ConfigurationError("--table_only makes the table of what --results FILE holds; give it")
+        raise ConfigurationError("--table_only needs --results FILE, to make the table from")
     results = None if options.results is None else Path(options.results)
     known = {} if results is None else read_examinations(results)
     if options.table_only and not known:
@@ -91,7 +89,7 @@ def run(options: jsonargparse.Namespace) -> None:
 
 
 def _models(patterns: str) -> list[str]:
-    """Returns the names that patterns stand for, in the order given."""
+    """Returns the names that match some patterns, in the order given."""
     from fnmatch import fnmatchcase
 
     from amc.models import model_names
@@ -135,9 +133,9 @@ COMMAND = Command(
     add_arguments,
     run,
     description=(
-        "Cuts networks with random weights to half of their FLOPs, in two ways, and checks on each that the budget\n"
+        "Cuts networks with random weights to half their FLOPs, in two ways, and checks on each that the budget\n"
         "holds, costs are as predicted, the scored network is the delivered one, and that it trains, saves, loads and\n"
-        "exports. The table in docs/zoo.md is made so. All of torchvision takes an hour or more."
+        "exports. The table in docs/zoo.md is made with it. All of torchvision takes an hour or more."
     ),
     examples=(
         "  amc zoo --models resnet18,swin_t\n"

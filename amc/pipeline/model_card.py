@@ -102,8 +102,8 @@ def _removed(summary: Mapping[str, Any]) -> str:
     budget = ", ".join(f"{name} at most {limit:,}" for name, limit in summary["budget"].items())
     versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
     return (
-        f"Budget: {budget or 'none'}. `policy.json` says what each layer keeps, `architecture.json` how the network was "
-        f"cut. Schedule `{_plain(summary['schedule'])}`, seed {summary['seed']}. Made with {versions}."
+        f"Budget: {budget or 'none'}. `policy.json` says what each layer keeps, `architecture.json` how the "
+        f"network was cut. Schedule `{_plain(summary['schedule'])}`, seed {summary['seed']}. Made with {versions}."
     )
 
 

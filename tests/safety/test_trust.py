@@ -291,7 +291,7 @@ DOWNLOADING = {"data": {"name": "mnist", "download": True}}
 def test_a_file_of_options_starts_no_download(here, downloads, command, capsys):
     (here / "options.yaml").write_text(yaml.safe_dump(DOWNLOADING))
     assert main([command, "--config", "options.yaml"]) == 2
-    assert "asks for a download, which is not begun unless you ask for it: give --data.download true" in (
+    assert "asks for a download, which is not started unless you ask for it: give --data.download true" in (
         capsys.readouterr().err
     )
     assert not downloads
