@@ -15,9 +15,7 @@ COMMANDS.register("finetune", "amc.cli.finetune:COMMAND", "Fine-tune the pruned 
 COMMANDS.register(
     "evaluate", "amc.cli.evaluate:COMMAND", "Measure a run's network, or any network, on the test images."
 )
-COMMANDS.register(
-    "inspect", "amc.cli.inspect:COMMAND", "Show which parts of a network can be pruned, and what it costs."
-)
+COMMANDS.register("inspect", "amc.cli.inspect:COMMAND", "Show what can be pruned in a network, and what it costs.")
 COMMANDS.register(
     "export", "amc.cli.export:COMMAND", "Write a run's network as ONNX, torch.export or safetensors, and time it."
 )
@@ -25,9 +23,7 @@ COMMANDS.register("pack", "amc.cli.pack:COMMAND", "Write a run's network into on
 COMMANDS.register(
     "study", "amc.cli.study:COMMAND", "Compare agents under the same rules, or rewards with fine-tuned accuracy."
 )
-COMMANDS.register(
-    "train", "amc.cli.train:COMMAND", "Train one policy on several networks and budgets, for use on others."
-)
+COMMANDS.register("train", "amc.cli.train:COMMAND", "Train a policy on several networks and budgets.")
 COMMANDS.register("policy", "amc.cli.policy:COMMAND", "Show a trained agent: its card, and what it does to a network.")
 COMMANDS.register("report", "amc.cli.report:COMMAND", "Write a page on runs and studies.")
 COMMANDS.register("watch", "amc.cli.watch:COMMAND", "Follow a run from another terminal.")

@@ -61,7 +61,7 @@ def config_file_for(
         raise ConfigurationError(f"{path}: {error}") from error
     unused = [*sorted(others), *(_dotted(record, hidden) if options else ())]
     if unused:
-        print(f"{path}: {prog} has no use for {', '.join(unused)}, which is ignored", file=sys.stderr)
+        print(f"{path}: {prog} does not use {', '.join(unused)}; ignored", file=sys.stderr)
     if not others:
         return path
     left = {name: value for name, value in written.items() if name not in others}

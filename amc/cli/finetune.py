@@ -78,9 +78,7 @@ def run(options: jsonargparse.Namespace) -> None:
         has_teacher = bool(config.weights) or (is_own_code(config.model) and not config.trains_first)
         teacher = build_model(config, data.num_classes)[0] if has_teacher else None
         if teacher is None and (config.finetune.distillation or config.finetune.feature_distillation):
-            shown.say(
-                "without the trained dense network (--weights FILE) there is no distillation: the network learns from the labels alone"
-            )
+            shown.say("without the trained dense network (--weights FILE) there is no distillation")
         before = _tested(model, data, config, recorder, "before")
         with settled(recorder, model, example_of(data, None), config.device, deterministic=config.deterministic):
             sparse = is_sparse(folder, config)

@@ -85,7 +85,7 @@ WITHOUT_SEARCH = (
     "train_first",
     "untrained",
 )
-"""Options that a command has no use for that neither searches nor trains the dense network."""
+"""Options that a command does not use that neither searches nor trains the dense network."""
 
 
 def add_run_options(parser: jsonargparse.ArgumentParser, hide: Collection[str] = ()) -> None:

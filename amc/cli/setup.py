@@ -77,7 +77,7 @@ def model_source(config: RunConfig, num_classes: int | None) -> ModelSource:
     if config.classes is not None:
         if config.classes < 1 or is_own_code(config.model):
             raise ConfigurationError(
-                f"--classes must be at least 1, and applies to models by name, not {config.classes} for {config.model}; "
+                f"--classes must be at least 1, and is for named models, not {config.classes} for {config.model}; "
                 "give your own code its number of classes itself"
             )
         num_classes = config.classes

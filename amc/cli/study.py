@@ -149,9 +149,7 @@ def _tabulate(options: jsonargparse.Namespace) -> None:
     figures = [trade_off(records_by_method(files), measure) for measure in ("pruned", "finetuned")]
     written = write_figures([figure for figure in figures if figure is not None], Path(options.plot), ["png"])
     if not written:
-        raise ConfigurationError(
-            "--plot draws accuracy over budget and needs several budgets, but there is one; leave it out"
-        )
+        raise ConfigurationError("--plot draws accuracy over budget, and there is only one budget; leave it out")
 
 
 def _check(options: jsonargparse.Namespace) -> None:

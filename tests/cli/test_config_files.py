@@ -1,4 +1,4 @@
-"""One file of options serves all commands: what a command has no use for is named, what nobody knows is refused."""
+"""One file of options serves all commands: what a command does not use is named, what no command knows is rejected."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def printed(words, capsys):
 def test_a_study_says_what_of_a_runs_file_it_ignores(capsys):
     file = CONFIGS / "digits.yaml"
     options, said = printed(["study", "--out", "study", "--config", str(file)], capsys)
-    assert said == f"{file}: amc study has no use for agent, budget, compare, episodes, which is ignored\n"
+    assert said == f"{file}: amc study does not use agent, budget, compare, episodes; ignored\n"
     assert options["finetune"]["epochs"] == 10
 
 
@@ -31,7 +31,7 @@ def test_a_run_says_what_of_a_studys_file_it_ignores(tmp_path, capsys):
     file = tmp_path / "study.yaml"
     file.write_text("agents: [random, cem]\nbudgets: [0.5]\ncounts: [3]\nseed: 7\n")
     options, said = printed(["compress", f"--config={file}"], capsys)
-    assert said == f"{file}: amc compress has no use for agents, budgets, counts, which is ignored\n"
+    assert said == f"{file}: amc compress does not use agents, budgets, counts; ignored\n"
     assert options["seed"] == 7
     assert "agents" not in options
 
@@ -40,7 +40,7 @@ def test_single_options_of_a_section_are_named_too(tmp_path, capsys):
     file = tmp_path / "run.yaml"
     file.write_text("train:\n  epochs: 3\n  distillation: 0.5\n")
     _, said = printed(["compress", "--config", str(file)], capsys)
-    assert "amc compress has no use for train.distillation" in said
+    assert "amc compress does not use train.distillation" in said
 
 
 def test_a_file_that_is_used_whole_says_nothing(capsys):
