@@ -14,16 +14,16 @@ from amc.errors import CheckpointError
 from amc.models.pickle_files import read_pickle, tensors_within
 from amc.utils.durable_files import replacing
 
-_FORMAT = {"format": 2}  # one more of the settings that must agree
+_FORMAT = {"format": 2}  # one more setting that must match
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """Writes a training state, so that a kill at any time leaves a whole file; the one before is kept beside it.
+    """Writes a training state; a kill at any time leaves a complete file, and the previous one is kept beside it.
 
     Args:
-        path: The file; its folder is made if need be.
+        path: The file; its folder is created if needed.
         state: Tensors, numbers, strings and containers of them.
-        settings: What must be the same when the training is resumed; the same kinds of values.
+        settings: What must be the same when the training is resumed, with values of the same kinds.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as unfinished:
@@ -40,11 +40,11 @@ def read_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] |
         settings: The settings of the training to resume.
 
     Returns:
-        The state, on the CPU; `None` if there is no file. Where the file is damaged, the state before it.
+        The state, on the CPU; `None` if there is no file. If the file is damaged, the previous state.
 
     Raises:
-        CheckpointError: If the file cannot be read and there is none before it, or was written under other settings;
-            the message names the first.
+        CheckpointError: If the file cannot be read and there is no previous one, or the settings differ; the message
+            names the first that does.
     """
     before = _before(path)
     if not path.exists() and not before.exists():
@@ -55,7 +55,7 @@ def read_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] |
         if not before.exists():
             raise
         content = _read(before)
-        # No RuntimeWarning: it is of the files, and no note to make of the network that is trained.
+        # Not a RuntimeWarning: those become notes about the network, and this is about a file.
         warnings.warn(f"{damage}; the training continues from the state before it", UserWarning, stacklevel=2)
     written, wanted = content["settings"], {**_FORMAT, **settings}
     differing = [name for name in wanted if name not in written or written[name] != wanted[name]]
@@ -70,7 +70,7 @@ def read_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] |
 
 
 def _before(path: Path) -> Path:
-    """Returns where the state before the last one is kept."""
+    """Returns where the previous state is kept."""
     return path.with_name(f"{path.name}.before")
 
 
@@ -78,7 +78,7 @@ def _read(path: Path) -> dict[str, Any]:
     """Reads one file.
 
     Raises:
-        CheckpointError: If it holds no training state.
+        CheckpointError: If it does not hold a training state.
     """
     remedy = "delete it to train from the start"
     try:

@@ -19,34 +19,34 @@ class FineTuneConfig:
     """How a pruned network is fine-tuned.
 
     Attributes:
-        epochs: Passes over the training images; 0 leaves the network as it is; unset: 10, and below 1,000 images as
-            many, up to 25, as make 120 steps.
-        learning_rate: The peak of the schedule; unset: by the number of images, 0.05 at most (training: 0.1).
+        epochs: Passes over the training images; 0 leaves the network as it is; unset: 10, or with less than 1,000
+            images up to 25, to make 120 steps.
+        learning_rate: The peak of the schedule; unset: it depends on the number of images, at most 0.05 (training:
+            0.1).
         schedule: How the learning rate changes.
         warmup: Share of all steps in which the learning rate rises, from a 25th of the peak.
-        batch_size: Images in a step; unset: that of a loader of your own, or 16 to 128 by the number of images.
-        optimizer: What takes the steps: SGD, AdamW, or any of torch.optim. But for SGD the learning rate is 0.001
-            where it is unset.
+        batch_size: Images per step; unset: that of your own loader, or 16 to 128, depending on the number of images.
+        optimizer: SGD, AdamW, or any of torch.optim. For all but SGD, an unset learning rate is 0.001.
         momentum: Of SGD.
         nesterov: Whether the momentum is Nesterov's.
         weight_decay: L2 penalty.
         decay_norms: Whether the penalty also covers batch norms and biases.
         label_smoothing: Share of the target that is spread over all classes.
-        distillation: Weight of the dense network's outputs in the loss, 0 to 1; the labels have the rest.
+        distillation: Weight of the dense network's outputs in the loss, 0 to 1; the rest is that of the labels.
         temperature: Softens both networks' outputs in the distillation.
-        feature_distillation: Weight of the dense network's features in the loss, beside labels and outputs; 0 leaves
-            them out. 50 at a learning rate of 0.02 did well on residual networks with batch norms; others may diverge.
+        feature_distillation: Weight of the dense network's features in the loss, added to labels and outputs; 0 for
+            none. 50 at a learning rate of 0.02 worked well on residual networks with batch norms; others may diverge.
         dtype: Number format of the computation: float32, bfloat16, or auto for bfloat16 where the device gains from it.
-        keep: Which epoch's weights are kept: the last, or the best on the search split, the network before it being one
-            of them.
-        freeze: What is not trained: none, convolutions (only linear layers are), or linear.
-        dropout: Ratios of dropout layers: same, or pruned for less where there are fewer weights.
-        penalties: What is added to the loss to drive channels or weights to zero. They take keep last, as an earlier
-            epoch is less sparse.
+        keep: Which epoch's weights are kept: the last, or the best on the search split, which may be the network before
+            training.
+        freeze: What is not trained: none, convolutions (then only linear layers are), or linear.
+        dropout: Ratios of dropout layers: same, or pruned, which is less where fewer weights are left.
+        penalties: Terms added to the loss that drive channels or weights to zero. They need keep last, as earlier
+            epochs are less sparse.
 
     Raises:
         UnknownNameError: If the schedule, or what to keep, does not exist.
-        ConfigurationError: If a setting has another type, or is out of its range.
+        ConfigurationError: If a setting has the wrong type, or is out of its range.
     """
 
     epochs: int | None = None
@@ -104,19 +104,19 @@ class FineTuneConfig:
 
     @property
     def planned_epochs(self) -> int:
-        """The epochs of settings that have them; see `amc.training.defaults.fitted` for the others."""
+        """The epochs, where they are set; `amc.training.defaults.fitted` sets them."""
         assert self.epochs is not None, "the epochs are open: fit the settings to the data first"
         return self.epochs
 
 
 @dataclass(frozen=True)
 class TrainConfig(FineTuneConfig):
-    """How a network is trained from scratch; the attributes are those of `FineTuneConfig`, without a teacher, and two.
+    """How a network is trained from scratch: the attributes of `FineTuneConfig`, without a teacher, and two more.
 
     Attributes:
-        head: New layers of a trained network, which are trained alone before all are, without penalties; set by itself
-            where --weights were trained for other classes.
-        head_epochs: Epochs in which they are.
+        head: New layers of a trained network, which are first trained alone, without penalties; set automatically if
+            --weights are for other classes.
+        head_epochs: Epochs in which they are trained alone.
     """
 
     epochs: int = 60

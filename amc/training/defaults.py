@@ -1,7 +1,8 @@
-"""Settings that depend on how much data there is, where the user leaves them open.
+"""Settings that depend on the amount of data, if the user does not set them.
 
-With few images a step of the usual size undoes what the network knows: ResNet-20 pruned to 30% of its FLOPs fell from
-66.5 to 23.7 on 80 images of CIFAR-10 at a rate of 0.05 and batches of 128, and to no less than 63.8 at 0.002 and 16.
+With few images, steps of the usual size undo what the network has learnt: fine-tuned on 80 images of CIFAR-10, a
+ResNet-20 pruned to 30% of its FLOPs fell from 66.5 to 23.7 at a rate of 0.05 and batches of 128, but only to 63.8 at
+0.002 and 16.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ _STEPS = 8
 """Steps that an epoch should have at least."""
 _SMALLEST, _LARGEST = 16, 128
 _EPOCHS, _MOST_EPOCHS, _WANTED_STEPS, _FEW = 10, 25, 120, 1000
-"""Epochs of fine-tuning; below that many images there are more, for the wanted steps."""
+"""Epochs of fine-tuning; below this number of images there are more, to reach the steps."""
 _ENOUGH = 5000
-"""Images from which fine-tuning takes the full learning rate; below it goes with the root of their number."""
+"""Images from which fine-tuning takes the full learning rate; below, it is scaled by the root of their number."""
 _FROM_SCRATCH, _FURTHER = 0.1, 0.05
 """Learning rates at batches of 128, with batch norms."""
 _ADAPTIVE = 1e-3
-"""Learning rate of other optimisers than SGD: most of them scale their steps by themselves."""
+"""Learning rate of optimisers other than SGD: most of them scale their steps themselves."""
 _WITHOUT_NORMS = 0.2
-"""Share of the learning rate for networks without batch norms, which larger steps throw off."""
+"""Share of the learning rate for networks without batch norms, which are less stable."""
 
 
 def fitted(config: ConfigT, model: nn.Module, data: DataRoles) -> ConfigT:
-    """Returns settings in which batch size, learning rate and epochs are set.
+    """Returns the settings with batch size, learning rate and epochs filled in.
 
     Args:
         config: As the user gave them.
@@ -49,7 +50,7 @@ def fitted(config: ConfigT, model: nn.Module, data: DataRoles) -> ConfigT:
 
 
 def with_epochs(config: ConfigT, data: DataRoles | None) -> ConfigT:
-    """Returns settings in which the epochs are set, whatever network they are for; without data they are the usual."""
+    """Returns the settings with the epochs filled in; without data they are the default."""
     if data is None:
         return config if config.epochs is not None else replace(config, epochs=_EPOCHS)
     images = len(data.train)
@@ -57,7 +58,7 @@ def with_epochs(config: ConfigT, data: DataRoles | None) -> ConfigT:
 
 
 def default_batch_size(images: int) -> int:
-    """Returns a power of two from 16 to 128, with at least eight steps an epoch where there are images for them."""
+    """Returns a power of two from 16 to 128, with at least eight steps per epoch if there are enough images."""
     wanted = max(1, images // _STEPS)
     return min(_LARGEST, max(_SMALLEST, 1 << (wanted.bit_length() - 1)))
 
@@ -67,7 +68,7 @@ def _batch_size(config: FineTuneConfig, data: DataRoles) -> int:
 
 
 def _epochs(config: FineTuneConfig, images: int, size: int) -> int:
-    """Returns the epochs: as they are given, or by the number of images."""
+    """Returns the epochs: as given, or by the number of images."""
     if config.epochs is not None:
         return config.epochs
     if images >= _FEW:

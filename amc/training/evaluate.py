@@ -22,7 +22,7 @@ from amc.runtime.outputs import main_output
 from amc.utils.progress import Progress, silent
 
 _ONE_SIDED = 1.645
-"""Standard errors that luck alone exceeds in one case of twenty."""
+"""Standard errors that are exceeded by luck in one case of twenty."""
 
 
 def evaluate(
@@ -39,15 +39,15 @@ def evaluate(
     """Scores a network.
 
     Args:
-        model: Maps `(N, C, H, W)` to logits `(N, classes)`, or what the task wants; its training flags are restored
+        model: Maps `(N, C, H, W)` to logits `(N, classes)`, or to what the task needs; its training flags are restored
             afterwards.
         data: The split to score on.
-        batch_size: Images at once.
-        device: Where to compute; the network is moved there. Where the network is, if not given.
+        batch_size: Images per batch.
+        device: Where to compute; the network is moved there. The network's own device if not given.
         dtype: `"float32"`, `"bfloat16"` (autocast), or `"auto"`: bfloat16 where the device gains from it.
         reference: The classes `(N,)` that the dense network assigns, to measure the agreement with it.
-        task: What the network was trained to do. In other tasks than classification the score's `accuracy` is the
-            task's metric, its `cross_entropy` the task's loss.
+        task: What the network was trained to do. In tasks other than classification the score's `accuracy` is the
+            task's metric, and its `cross_entropy` the task's loss.
         advance: Takes the share of the images that is done.
 
     Raises:
@@ -66,7 +66,7 @@ def score_batches(batches: Iterable[Batch], task: TaskType) -> Score:
 
     Args:
         batches: Main outputs and targets of batches.
-        task: Bears metric and loss.
+        task: Has the metric and the loss.
 
     Raises:
         DataError: If there are none, or they do not fit each other.
@@ -84,13 +84,13 @@ def score_batches(batches: Iterable[Batch], task: TaskType) -> Score:
 def is_chance(accuracy: float, data: DataRoles, images: int | None = None) -> bool:
     """Returns whether a figure is no better than guessing, given the number of images.
 
-    Guessing always the most frequent class of the search split is right for its share of the images; an accuracy is no
-    better if chance alone reaches it in one of twenty tests. An R2 is no better at 0 or below. Of other metrics nothing
-    is known.
+    Always guessing the most frequent class of the search split is right for its share of the images; an accuracy is no
+    better than that if chance alone reaches it in one of twenty tests. An R2 is no better at 0 or below. Other metrics
+    are never called chance.
 
     Args:
         accuracy: The figure.
-        data: Bears the task and the classes.
+        data: Has the task and the classes.
         images: How many images it was measured on; those of the test split if None.
     """
     if data.task.metric_name == "r2":
@@ -143,7 +143,7 @@ def predict(
 
     Raises:
         DataError: If the split is empty.
-        ModelError: If the network's output is no tensor of logits.
+        ModelError: If the network's output is not a tensor of logits.
     """
     outputs, classes = [], []
     batches = run_batches(model, data, batch_size=batch_size, device=device, dtype=dtype, advance=advance)

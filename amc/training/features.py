@@ -1,4 +1,4 @@
-"""Distillation of features: what the layers of the smaller network read is held near what the dense network's read."""
+"""Distillation of features: the inputs of the smaller network's layers are kept close to those of the dense network."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from amc.runtime.call import inference
 from amc.runtime.hooks import hooked
 
 _OF_EACH_SHAPE = 4
-"""Features of one shape that are compared; more of them cost time and tell little that these do not."""
+"""How many features of one shape are compared; more of them cost time and add little."""
 
 
 class FeatureDistillation:
-    """Compares two networks where pruning has left the channels: mostly along residual streams.
+    """Compares two networks where pruning has kept all channels: mostly along residual streams.
 
-    Hints from inside (FitNets, Romero et al. 2015, arXiv:1412.6550, section 2) without the regressor that those need: a
-    pruned network has features of the dense network's shape. What a convolution or a linear layer reads is a feature if
-    it has the same shape in both networks. Of several of the same shape, a few are compared, evenly spread and up to
-    the last.
+    These are hints (FitNets, Romero et al. 2015, arXiv:1412.6550, section 2), but without the regressor, since a pruned
+    network has features of the dense network's shape. The input of a convolution or a linear layer is a feature if it
+    has the same shape in both networks. Of those of one shape a few are compared, evenly spread and including the last.
 
     Attributes:
         names: The layers whose inputs are compared.
@@ -56,7 +55,7 @@ class FeatureDistillation:
         """Remembers the features of both networks as they run.
 
         Args:
-            only_in_training: Whether to look away while the smaller network is in evaluation mode.
+            only_in_training: Whether to ignore passes in which the smaller network is in evaluation mode.
         """
         watches = (lambda: self._model.training) if only_in_training else (lambda: True)
         student, teacher = self._networks
@@ -67,8 +66,8 @@ class FeatureDistillation:
     def loss(self) -> Tensor:
         """Returns the mean over the features of ||f - f'||^2 / ||f'||^2, where f' is the dense network's; a scalar.
 
-        Features that a network leaves out while it trains (skipped blocks, dropped tokens) do not count. What was
-        remembered is let go.
+        Features that a network leaves out in training (skipped blocks, dropped tokens) do not count. The remembered
+        features are released.
         """
         features, wanted = ({**seen} for seen in self._seen)
         for seen in self._seen:
@@ -109,6 +108,6 @@ def _inputs_of(
 
 
 def _spread(names: list[str]) -> list[str]:
-    """Returns a few of the names, evenly spread and with the last."""
+    """Returns a few of the names, evenly spread and including the last."""
     count = min(len(names), _OF_EACH_SHAPE)
     return [names[(index + 1) * len(names) // count - 1] for index in range(count)]

@@ -11,10 +11,10 @@ from amc.runtime.outputs import main_output
 
 
 def split_output(output: Any) -> tuple[Tensor, list[Tensor]]:
-    """Separates the main output from those of auxiliary heads, which some networks return in training.
+    """Separates the main output from those of auxiliary heads, which some networks return in training mode.
 
-    They are what follows the main output in a sequence in the same shape (GoogLeNet, Inception), or `aux` in a mapping
-    (torchvision's segmentation networks).
+    Auxiliary outputs are those of the same shape that follow the main one in a sequence (GoogLeNet, Inception), or
+    `aux` in a mapping (torchvision's segmentation networks).
 
     Raises:
         ModelError: If there is no main output; see `main_output`.

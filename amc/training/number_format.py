@@ -18,26 +18,26 @@ from amc.training.terms import Batch
 from amc.utils.random_state import kept_random_state
 
 _IMAGES = 4
-"""Images of the step that is tried: few, and more than one for the sake of batch norms."""
+"""Images of the trial step: few, but more than one, for batch norms."""
 
 
 def training_dtype(model: nn.Module, data: DataRoles, config: FineTuneConfig, device: torch.device) -> torch.dtype:
-    """Returns the number format to train in: float32 where `"auto"` would take one that a step fails in.
+    """Returns the number format to train in: float32 if `"auto"` would choose one in which a step fails.
 
     Args:
         model: The network; it is left as it is.
         data: Where the images of the step come from: its search split.
-        config: The settings; `config.dtype` is what is wanted.
+        config: The settings; `config.dtype` is the format asked for.
         device: Where to compute.
 
     Raises:
-        ConfigurationError: If the format that was asked for by name fails, and float32 does not.
+        ConfigurationError: If a format was asked for by name and fails, and float32 does not.
     """
     wanted = resolve_dtype(config.dtype, device, data.input_shape)
     if wanted == torch.float32 or (failure := _failure(model, data, config, device, wanted)) is None:
         return wanted
     if _failure(model, data, config, device, torch.float32) is not None:
-        return wanted  # the number format is not why
+        return wanted  # the number format is not the reason
     if config.dtype == "auto":
         return torch.float32
     raise ConfigurationError(
@@ -48,7 +48,7 @@ def training_dtype(model: nn.Module, data: DataRoles, config: FineTuneConfig, de
 def _failure(
     model: nn.Module, data: DataRoles, config: FineTuneConfig, device: torch.device, dtype: torch.dtype
 ) -> str | None:
-    """Runs a copy of the network as training and evaluation do; returns what it raises, None if it runs."""
+    """Runs a copy of the network as training and evaluation do; returns the exception, None if it runs."""
     trial = copy.deepcopy(model)
     move(trial, device=device)
     few = data.search.take(range(min(_IMAGES, len(data.search))))
@@ -57,9 +57,9 @@ def _failure(
         with kept_random_state(), torch.enable_grad(), autocast(dtype, device):
             with evaluation_mode(trial):
                 trial(images)
-            objective = objective_of(replace(config, penalties=()), data.task)  # penalties attach to a training
+            objective = objective_of(replace(config, penalties=()), data.task)  # penalties need a training to attach to
             loss = objective.loss(Batch(targets, trial.train()(images)))
             loss.backward()  # type: ignore[no-untyped-call]
-    except Exception as error:  # whatever the network's layers, or classes that it has no output for, raise
+    except Exception as error:  # whatever the network's layers raise, or classes without an output
         return first_line(error)
     return None

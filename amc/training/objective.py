@@ -1,4 +1,4 @@
-"""What a training minimises: a sum of terms, each of which may also act after every step."""
+"""The objective of a training: a sum of terms, each of which may also act after every step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _AUXILIARY_WEIGHT = 0.3  # Szegedy et al., "Going Deeper with Convolutions", 201
 
 
 class Targets(Term):
-    """The task's loss, the auxiliary heads' included.
+    """The task's loss, auxiliary heads included.
 
     Auxiliary outputs, which GoogLeNet and Inception have, weigh 0.3 and are not distilled.
     """
@@ -64,7 +64,7 @@ class Auxiliary(Term):
 
 
 class DistilledOutputs(Term):
-    """Holds the network's outputs near those of the dense network, both softened by a temperature.
+    """Keeps the network's outputs close to those of the dense network, both softened by a temperature.
 
     Knowledge distillation (Hinton et al., 2015, arXiv:1503.02531, section 2).
     """
@@ -83,16 +83,16 @@ class DistilledOutputs(Term):
 
 
 class DistilledFeatures(Term):
-    """Holds what the network's layers read near what the dense network's read; see `features`."""
+    """Keeps the inputs of the network's layers close to those of the dense network's layers; see `features`."""
 
     needs_teacher = True
 
     def __init__(self, features: FeatureDistillation, weight: float) -> None:
-        """Takes the features that are compared, and the weight of the term."""
+        """Takes the features to compare, and the weight of the term."""
         self._features, self._weight, self._watching = features, weight, ExitStack()
 
     def attach(self, training: Training) -> None:
-        """Remembers the features of both networks from now on, as the network trains."""
+        """Starts to remember the features of both networks while the network trains."""
         self._watching.enter_context(self._features.watching(only_in_training=True))
 
     def loss(self, batch: Batch) -> Tensor:
@@ -105,7 +105,7 @@ class DistilledFeatures(Term):
 
 
 class AfterStep(Term):
-    """Calls a function of the network after every step: what re-applies the masks of weight pruning, for example."""
+    """Calls a function with the network after every step, for example to re-apply the masks of weight pruning."""
 
     def __init__(self, function: Callable[[nn.Module], object]) -> None:
         """Takes the function."""
@@ -134,12 +134,12 @@ class Objective:
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether the dense network has to run beside the network."""
+        """Whether the dense network has to run, too."""
         return any(term.needs_teacher for term in self.terms)
 
     @contextmanager
     def attached(self, training: Training) -> Iterator[None]:
-        """Attaches all terms, and detaches them at the end, the last first, whatever happens."""
+        """Attaches all terms, and always detaches them at the end, the last first."""
         with ExitStack() as stack:
             for term in self.terms:
                 stack.callback(term.detach)
@@ -159,7 +159,7 @@ class Objective:
             term.after_step(rate)
 
     def state(self) -> list[dict[str, Any]]:
-        """Returns what a resumed training needs of the terms."""
+        """Returns the state of the terms, for a resumed training."""
         return [term.state() for term in self.terms]
 
     def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
@@ -183,9 +183,9 @@ def objective_of(
         config: Weights and options of the terms.
         task: What is trained.
         has_teacher: Whether there is a dense network to distil from.
-        features: The features of it to compare; None for none.
+        features: Its features to compare; None for none.
         others: Terms that are added last.
-        dense: The dense network, for dropout by what is left of it.
+        dense: The dense network, for dropout that depends on how much of it is left.
     """
     distillation = config.distillation if has_teacher else 0.0
     smoothing = config.label_smoothing
@@ -204,7 +204,7 @@ def objective_of(
 
 
 def total(losses: Sequence[Tensor]) -> Tensor | None:
-    """Returns the sum of some losses from the first to the last; None of none."""
+    """Returns the sum of some losses, from the first to the last; None if there are none."""
     found = None
     for loss in losses:
         found = loss if found is None else found + loss

@@ -18,7 +18,7 @@ Groups = Sequence[dict[str, Any]]
 
 
 class Settings(Protocol):
-    """What of the settings of a training an optimiser is made of; see `amc.training.FineTuneConfig`."""
+    """The settings of a training that concern the optimiser; see `amc.training.FineTuneConfig`."""
 
     @property
     def optimizer(self) -> Chosen:
@@ -132,10 +132,10 @@ OPTIMIZERS.register("torch", TorchOptimizer, "any of torch.optim, as in torch:ki
 
 
 def optimizer_over(model: nn.Module, config: Settings) -> torch.optim.Optimizer:
-    """Returns the optimiser over all parameters that can be trained, the vectors in a group of their own.
+    """Returns the optimiser over all trainable parameters, with vectors in a group of their own.
 
     Raises:
-        ModelError: If no parameter can be trained.
+        ModelError: If no parameter is trainable.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not parameters:

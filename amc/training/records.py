@@ -1,4 +1,4 @@
-"""What training reports."""
+"""What a training reports."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ class TrainingProgress:
     """Where training stands.
 
     Attributes:
-        epoch: The epoch that runs, from 1.
-        epochs: Epochs in all.
+        epoch: The current epoch, from 1.
+        epochs: Total number of epochs.
         step: Steps done in this epoch.
-        steps: Steps of an epoch.
+        steps: Steps per epoch.
         loss: Mean loss of this epoch so far.
         learning_rate: Of the last step.
         images_per_second: Training throughput of this epoch so far.
-        seconds_left: Estimate for the rest of the training, scoring left out.
+        seconds_left: Estimate for the rest of the training, without scoring.
     """
 
     epoch: int
@@ -65,9 +65,9 @@ class TrainingResult:
     """The result of a training.
 
     Attributes:
-        epochs: One record an epoch, those before a resumption included.
+        epochs: One record per epoch, including those before a resume.
         kept_epoch: The epoch whose weights the network has, from 1; 0 if none ran, or none was better than the start.
-        start: The network before its training; None if no epoch was to run.
+        start: The network before its training; None without epochs.
     """
 
     epochs: tuple[EpochRecord, ...]
@@ -100,8 +100,8 @@ class TrainingHooks:
     """What is called during training.
 
     Attributes:
-        on_step: Given the progress, about a hundred times an epoch.
-        on_epoch: Given the record of every epoch.
+        on_step: Called with the progress, about a hundred times per epoch.
+        on_epoch: Called with the record of every epoch.
     """
 
     on_step: Callable[[TrainingProgress], object] | None = None

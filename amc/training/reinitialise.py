@@ -12,10 +12,10 @@ from amc.utils.random_state import isolated_random_state
 
 
 def reinitialise(model: nn.Module, seed: int) -> None:
-    """Draws all weights of a network at random, in place, as its modules' `reset_parameters` does.
+    """Draws all weights of a network at random, in place, with its modules' `reset_parameters`.
 
     Args:
-        model: The network; pruned layers are drawn for the inputs that they have.
+        model: The network; pruned layers are drawn for the inputs they have left.
         seed: Seed of the draws; the global random state is left as it was.
 
     Raises:
@@ -34,10 +34,10 @@ def reinitialise(model: nn.Module, seed: int) -> None:
 
 
 def shuffled(weights: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
-    """Returns weights in another order within each tensor of two dimensions or more: others of the same distribution.
+    """Returns weights shuffled within each tensor of two dimensions or more, so that their distribution is the same.
 
     Args:
-        weights: Tensors by name, those before any training.
+        weights: Tensors by name, from before any training.
         seed: Seed of the order.
     """
     generator, found = torch.Generator().manual_seed(seed), dict(weights)

@@ -1,4 +1,4 @@
-"""How Han et al. retrain a pruned network: some layers at a time, with less dropout where there is less to drop."""
+"""How Han et al. retrain a pruned network: some layers at a time, with less dropout where fewer weights are left."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ FROZEN: dict[str, Callable[[nn.Module], bool]] = {
     "convolutions": lambda module: not isinstance(module, nn.Linear),
     "linear": lambda module: isinstance(module, nn.Linear),
 }
-"""By name, whose own parameters are frozen."""
+"""By name, the modules whose own parameters are frozen."""
 
 
 class Frozen(Term):
     """Freezes some layers for a training (Han et al. 2015, arXiv:1506.02626, section 3.4).
 
-    The paper retrains the fully connected layers of a pruned network with the convolutions fixed, and then the
-    convolutions with the others fixed, so that gradients need not pass through all of a deep network. Batch norms count
-    as convolutions; frozen ones keep their statistics too.
+    The paper retrains the fully connected layers of a pruned network with the convolutions fixed, and then the other
+    way round, so that gradients need not pass through all of a deep network. Batch norms count as convolutions; frozen
+    ones keep their statistics too.
     """
 
     def __init__(self, name: str) -> None:
-        """Takes what is frozen: a name in `FROZEN`."""
+        """Takes what to freeze: a name in `FROZEN`."""
         self._name = name
         self._parameters: list[nn.Parameter] = []
         self._handles: list[RemovableHandle] = []
@@ -55,7 +55,7 @@ class Frozen(Term):
         self._handles = [norm.register_forward_pre_hook(_evaluate) for norm in norms]
 
     def detach(self) -> None:
-        """Lets the layers learn again."""
+        """Unfreezes the layers."""
         for parameter in self._parameters:
             parameter.requires_grad_(True)
         for handle in self._handles:
@@ -64,14 +64,14 @@ class Frozen(Term):
 
 
 class PrunedDropout(Term):
-    """Drops less where pruning has left less (Han et al. 2015, arXiv:1506.02626, section 3.2, Eq. 2).
+    """Reduces dropout where pruning has left fewer weights (Han et al. 2015, arXiv:1506.02626, section 3.2, Eq. 2).
 
-    The ratio of a dropout becomes `D_o * sqrt(C_r / C_o)`, with the connections C of the layer that reads what it
-    drops, now and in the dense network. Deviation: which layer that is goes by the order of the modules.
+    The ratio of a dropout becomes `D_o * sqrt(C_r / C_o)`, where C are the connections of the layer that reads its
+    output, now and in the dense network. Deviation: that layer is found by the order of the modules.
     """
 
     def __init__(self, dense: nn.Module | None) -> None:
-        """Takes the dense network; without it a layer's own weights, zeros included, are what it had."""
+        """Takes the dense network; without it a layer's own weights, zeros included, count as the dense ones."""
         self._dense = dense
         self._before: dict[_DropoutNd, float] = {}
 
@@ -95,14 +95,14 @@ def pruned_ratio(dropout: float, left: int, dense: int) -> float:
 
     Args:
         dropout: That of the dense layer.
-        left: Its connections now.
-        dense: Those of the dense layer.
+        left: Connections of the layer now.
+        dense: Connections of the dense layer.
     """
     return dropout * math.sqrt(left / dense) if dense else dropout
 
 
 def _readers(model: nn.Module) -> dict[_DropoutNd, str]:
-    """Returns for each dropout the name of the layer behind it, or before it where there is none behind."""
+    """Returns, for each dropout, the name of the layer after it; of the layer before it if there is none after."""
     found: dict[_DropoutNd, str] = {}
     waiting: list[_DropoutNd] = []
     last = ""
@@ -122,5 +122,5 @@ def _weight(model: nn.Module, name: str) -> Tensor:
 
 
 def _evaluate(module: nn.Module, inputs: Any) -> None:
-    """Has a norm compute by its statistics, and leave them."""
+    """Makes a norm use its statistics without updating them."""
     module.eval()

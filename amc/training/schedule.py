@@ -1,4 +1,4 @@
-"""The learning rate as a function of the progress, so that resuming needs no state of a scheduler."""
+"""The learning rate as a function of the progress, so that resuming needs no scheduler state."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from amc.errors import ConfigurationError
 from amc.utils.options import Chosen, create, spell
 from amc.utils.registry import Registry
 
-_START = 1 / 25  # of the peak: where the warm-up begins
-_END = 1e-4  # of the peak: where the schedule ends
+_START = 1 / 25  # of the peak, at the start of the warm-up
+_END = 1e-4  # of the peak, at the end of the schedule
 
 
 class Schedule(Protocol):
@@ -24,7 +24,7 @@ class Schedule(Protocol):
 
         Args:
             step: The step, from 0.
-            steps: Steps in all.
+            steps: Total number of steps.
             warmup: Share of all steps in which the learning rate rises.
         """
         ...
@@ -32,7 +32,7 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True)
 class OneCycle:
-    """Rises and falls along half a cosine each (Smith and Topin 2017, arXiv:1708.07120, with cosines for lines).
+    """Rises and falls along half a cosine each (Smith and Topin 2017, arXiv:1708.07120, with cosines instead of lines).
 
     Attributes:
         end: The last learning rate, as a share of the peak.
@@ -75,7 +75,7 @@ class StepDecay:
         factor: What it is multiplied by.
 
     Raises:
-        ConfigurationError: If a milestone is no share, or the factor is not in (0, 1].
+        ConfigurationError: If a milestone is not a share, or the factor is not in (0, 1].
     """
 
     milestones: tuple[float, ...] = (0.5, 0.75)

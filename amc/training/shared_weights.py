@@ -1,4 +1,4 @@
-"""Training of shared weights: what a layer's weights have in common learns by the sum of their gradients."""
+"""Training of shared weights: each shared value is trained by the sum of its weights' gradients."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from amc.training.terms import Term, Training
 
 
 class SharedWeights(Term):
-    """Keeps weights that are equal equal while they are trained, and zeros zero (Han et al. 2016, arXiv:1510.00149).
+    """Trains weights so that equal ones stay equal, and zeros zero (Han et al. 2016, arXiv:1510.00149).
 
     Section 3.3, Eq. 3: the gradient of a centroid is the sum of the gradients of its weights. After every step of the
-    optimiser each centroid moves by the sum of the steps of its weights; for SGD, with momentum or without, that is the
-    step which the sum of the gradients would have made.
+    optimiser each centroid moves by the sum of its weights' steps. For SGD, with or without momentum, this is the step
+    that the sum of the gradients would have taken.
     """
 
     def __init__(self, names: Iterable[str]) -> None:

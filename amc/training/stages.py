@@ -1,4 +1,4 @@
-"""Scores of ever more images: what was measured so far, and what the whole split could still show."""
+"""Scores on a growing number of images: what was measured so far, and what the whole split could still show."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from amc.problem.score import Score, Stage
 from amc.training.evaluate import score_logits
 
 STANDARD_ERRORS = 2.0
-"""How far above its measured value a candidate's score on the whole split is thought possible."""
+"""How many standard errors above the measured value a candidate's score on the whole split may lie."""
 
 
 def stage_sizes(first: int, images: int) -> list[int]:
-    """Returns after how many images a candidate is judged: `first`, twice as many, and so on, and all."""
+    """Returns the numbers of images after which a candidate is judged: `first`, doubled each time, and finally all."""
     sizes, size = [], first
     while size < images:
         sizes.append(size)
@@ -26,8 +26,8 @@ def stage_sizes(first: int, images: int) -> list[int]:
 def stage_of(logits: Tensor, targets: Tensor, reference: Tensor | None, images: int) -> Stage:
     """Computes the stage of a candidate.
 
-    The standard errors are those of a sample without replacement; shares get two hits and two misses more (Agresti and
-    Coull), so that no sample is taken for certain.
+    The standard errors are those of a sample without replacement; two hits and two misses are added to shares (Agresti
+    and Coull), so that no sample counts as certain.
 
     Args:
         logits: Of the images seen, `(n, classes)`.

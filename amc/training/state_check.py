@@ -1,4 +1,4 @@
-"""Whether the state of a training that a file holds is one of the training that is to use it."""
+"""Checks that a training state from a file belongs to the training that is to use it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from amc.training.records import EpochRecord
 from amc.utils.plain_json import as_type
 
 _SCALARS = {"step", "mu_product", "eta", "mu"}
-"""What optimisers of torch.optim keep once for each parameter."""
+"""What optimisers of torch.optim keep as one number per parameter."""
 _STATES = _SCALARS | {
     "momentum_buffer", "exp_avg", "exp_avg_sq", "exp_inf", "max_exp_avg_sq", "square_avg", "acc_delta", "sum",
     "grad_avg", "prev", "step_size", "ax",
 }  # fmt: skip
-"""What they keep in all; the others are of the parameter's shape."""
+"""All that they keep; the others have the parameter's shape."""
 _NUMPY_WORDS = 624
-"""32-bit words of the state of NumPy's generator; NumPy itself does not check the position in them."""
+"""32-bit words in the state of NumPy's generator; NumPy does not check the position itself."""
 
 
 def check_state(state: Mapping[str, Any], own: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> None:
@@ -36,7 +36,7 @@ def check_state(state: Mapping[str, Any], own: Mapping[str, Any], optimizer: tor
         optimizer: Its optimiser.
 
     Raises:
-        CheckpointError: If a part is missing, or is not of the training's own shapes and types, or not finite.
+        CheckpointError: If a part is missing, has another shape or type than the training's own, or is not finite.
     """
     try:
         _check_weights(state, own)
@@ -56,13 +56,13 @@ def check_state(state: Mapping[str, Any], own: Mapping[str, Any], optimizer: tor
 
 
 def _check_weights(state: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Checks weights, and what the terms of the objective have learnt."""
+    """Checks the weights, and the state of the objective's terms."""
     weights, expected = state["model"], own["model"]
     for name in weights.keys() ^ expected.keys():
         raise ValueError(f"the weights {name!r} are missing, or too many")
     for name, tensor in expected.items():
         _check_form(weights[name], tensor, name)
-        if all_finite(tensor):  # masks may hold infinities
+        if all_finite(tensor):  # masks may hold infinite values
             _check_finite(weights[name], name)
     if len(state["objective"]) != len(own["objective"]):
         raise ValueError("it has another number of terms")
@@ -94,7 +94,7 @@ def _check_generators(state: Mapping[str, Any], own: Mapping[str, Any]) -> None:
         raise ValueError("the position of NumPy's generator must lie within its state")
     if not isinstance(states["cuda"], list | tuple):
         raise ValueError("the states of the accelerators' generators are of another form")
-    random.Random().setstate(states["python"])  # generators of no use but to refuse what is no state
+    random.Random().setstate(states["python"])  # throw-away generators, which raise on a bad state
     for found in (state["generator"], states["cpu"]):
         torch.Generator().set_state(found)
 

@@ -1,4 +1,4 @@
-"""A term of a training's objective, and what it gets to see."""
+"""A term of a training's objective, and what it can see."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Training:
     Attributes:
         model: The network that is trained.
         optimizer: Its optimiser; a term may add groups of parameters.
-        steps: Steps of an epoch.
-        epochs: Epochs in all.
+        steps: Steps per epoch.
+        epochs: Total number of epochs.
         images: Training images.
         example: A few inputs.
     """
@@ -31,7 +31,7 @@ class Training:
     example: Tensor
 
     def spare_decay(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Takes parameters out of the weight decay; before the first step."""
+        """Exempts parameters from weight decay; call it before the first step."""
         spared = {id(parameter): parameter for parameter in parameters}
         for group in self.optimizer.param_groups:
             group["params"] = [parameter for parameter in group["params"] if id(parameter) not in spared]
@@ -40,12 +40,12 @@ class Training:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a step has computed.
+    """The results of a step.
 
     Attributes:
         targets: As the data has them, `(N, ...)`.
         output: What the network returned in training mode.
-        teacher: The dense network's main output; None where no term asks for it.
+        teacher: The dense network's main output; None if no term needs it.
         step: The step, from 0, counted from the start of the training.
     """
 
@@ -56,10 +56,10 @@ class Batch:
 
 
 class Term:
-    """A term of the objective; this one is nothing, so that others need define only what they do.
+    """A term of the objective. This base class does nothing, so that others define only what they need.
 
-    Terms are added in the order in which they are given. A training calls `attach` once, then `loss` and `after_step`
-    in every step, and `detach` at the end, also where it fails.
+    Terms are added in the order in which they are given. A training calls `attach` once, `loss` and `after_step` in
+    every step, and `detach` at the end, even if it fails.
 
     Attributes:
         needs_teacher: Whether `loss` looks at the dense network's output.
@@ -68,20 +68,20 @@ class Term:
     needs_teacher: ClassVar[bool] = False
 
     def attach(self, training: Training) -> None:
-        """Gets ready: finds layers, registers hooks, adds parameters to the optimiser."""
+        """Prepares the term: finds layers, registers hooks, adds parameters to the optimiser."""
 
     def loss(self, batch: Batch) -> Tensor | None:
         """Returns what is added to the loss of a batch, a scalar in float32; None for nothing."""
         return None
 
     def after_step(self, rate: float) -> None:
-        """Does what has to be done to the network after an optimiser step with a learning rate."""
+        """Acts on the network after an optimiser step at some learning rate."""
 
     def detach(self) -> None:
         """Undoes what `attach` did, and leaves in the network what the term has learnt."""
 
     def state(self) -> dict[str, Any]:
-        """Returns what a resumed training needs beside the network and its optimiser: tensors and plain values."""
+        """Returns what a resumed training needs, besides the network and its optimiser: tensors and plain values."""
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:

@@ -37,7 +37,7 @@ from amc.training.terms import Batch, Term, Training
 from amc.utils.random_state import isolated_random_state, random_states, set_random_states
 from amc.utils.stopping import StopRequested, deferring_stops, stop_here, stop_requested
 
-_REPORTS = 100  # progress reports an epoch; each waits for the device
+_REPORTS = 100  # progress reports per epoch; each waits for the device
 
 
 def fine_tune(
@@ -56,27 +56,27 @@ def fine_tune(
 ) -> TrainingResult:
     """Trains a network further, in place, on `data.train`; `data.test` is never read.
 
-    The same seed, settings and device give the same network, whether or not the training was interrupted, as far as the
-    device computes the same twice (CUDA does so only on request): the order of the images, their augmentation, that of
-    the user's data set included, and dropout depend on the seed alone. The global random state is left as it was.
+    The same seed, settings and device give the same network, whether or not the training was interrupted, provided that
+    the device is deterministic (CUDA is so only on request). The order of the images, augmentation (also that of the
+    user's data set) and dropout depend only on the seed. The global random state is left as it was.
 
     Args:
-        model: The network; it ends on the device, in evaluation mode.
+        model: The network; afterwards it is on the device and in evaluation mode.
         data: The training split, and the search split that scores the epochs.
         config: The settings; the defaults of `FineTuneConfig` if not given.
-        teacher: The dense network to distil from, its outputs and its features; without it the labels are all.
+        teacher: The dense network whose outputs and features are distilled; without it only the labels are used.
         seed: Seed of all randomness.
         device: `"auto"`, `"cpu"`, `"cuda"`.
-        hooks: What is called meanwhile.
-        terms: What is added to the objective that the settings describe.
+        hooks: What to call during the training.
+        terms: Terms to add to the objective of the settings.
         checkpoint: A file that the state is written to after every epoch; the training continues from it if it exists.
-        first_epoch: Place of the first epoch in the schedule of the learning rate, from 0.
+        first_epoch: Where the first epoch is in the learning rate schedule, from 0.
         schedule_epochs: Epochs of that schedule; those of the settings if None.
 
     Raises:
         CheckpointError: If the checkpoint cannot be read or belongs to other settings.
-        ModelError: If nothing can be trained, or a training from scratch diverges in its first epoch. One that diverges
-            later, and a fine-tuning, end with their best epoch and a warning.
+        ModelError: If nothing is trainable, or a training from scratch diverges in its first epoch. If it diverges
+            later, or a fine-tuning does, it ends with the best epoch and a warning.
     """
     config = fitted(config or FineTuneConfig(), model, data)
     place = resolve_device(device)
@@ -107,7 +107,7 @@ def train_model(
     checkpoint: Path | None = None,
     schedule_epochs: int | None = None,
 ) -> TrainingResult:
-    """Trains a network from its present weights, in place; see `fine_tune`, which differs in its defaults alone."""
+    """Trains a network from its present weights, in place; see `fine_tune`, which differs only in its defaults."""
     options = config or TrainConfig()
     return fine_tune(
         model,
@@ -136,13 +136,13 @@ class _Trainer:
         hooks: TrainingHooks,
         channels_last: bool,
     ) -> None:
-        """Puts the parts together; the random state must be seeded already."""
+        """Assembles the parts; the random state must already be seeded."""
         self.model, self.config, self.device, self.hooks = model, config, device, hooks
         self.channels_last = channels_last
         self.objective = objective
         self.teacher = teacher if objective.needs_teacher else None
         self.dtype = training_dtype(model, data, config, device)
-        # On an accelerator the images are kept there: uint8 images are small, and gathering them is then free.
+        # On an accelerator the images are kept there: as uint8 they are small, and gathering them is then free.
         resident = isinstance(data.train, ImageSet) and device.type == "cuda"
         self.train = data.train.to(device) if resident and isinstance(data.train, ImageSet) else data.train
         self.search, self.task = data.search, data.task
@@ -165,20 +165,20 @@ class _Trainer:
             "teacher": self.teacher is not None,
         }
         if config.optimizer == "sgd":
-            del self.settings["optimizer"]  # as checkpoints of earlier versions have it
+            del self.settings["optimizer"]  # as in checkpoints of earlier versions
 
     def training(self, example: Tensor) -> Training:
-        """Returns what terms of the objective need to know; `example` is a few inputs."""
+        """Returns the information for the objective's terms; `example` is a few inputs."""
         return Training(self.model, self.optimizer, self.steps, self.config.planned_epochs, len(self.train), example)
 
     def place_in_schedule(self, first: int, total: int | None) -> None:
-        """Makes the epochs a part of a longer schedule of the learning rate; see `fine_tune`."""
+        """Makes the epochs part of a longer learning rate schedule; see `fine_tune`."""
         if first or total is not None:
             self.first, self.total = first, total or self.config.planned_epochs
             self.settings |= {"first_epoch": self.first, "schedule_epochs": self.total}
 
     def run(self, checkpoint: Path | None) -> TrainingResult:
-        """Trains all epochs that are not done yet, and leaves the chosen weights in the network."""
+        """Trains the remaining epochs, and leaves the chosen weights in the network."""
         if checkpoint is not None:
             self._restore(read_checkpoint(checkpoint, self.settings))
         if self.start is None and self.config.planned_epochs > 0:
@@ -199,7 +199,7 @@ class _Trainer:
         return TrainingResult(tuple(self.history), kept, self.start)
 
     def _epochs(self, checkpoint: Path | None) -> None:
-        """Trains the epochs that are left; where a signal waits, the state within an epoch is kept too."""
+        """Trains the remaining epochs; after a signal, the state within an epoch is kept, too."""
         while len(self.history) < self.config.planned_epochs:
             try:
                 record = self._epoch(len(self.history) + 1)
@@ -216,10 +216,10 @@ class _Trainer:
             stop_here()
 
     def _fall_back(self, error: DivergedError) -> None:
-        """Says that the training ends with its best epoch; one from scratch that has none fails.
+        """Warns that the training ends with its best epoch; raises if a training from scratch has none.
 
         Raises:
-            ModelError: If there is nothing to fall back on.
+            ModelError: If there is no epoch to fall back on.
         """
         if self.best is None or (self.best["epoch"] == 0 and isinstance(self.config, TrainConfig)):
             raise error
@@ -228,18 +228,18 @@ class _Trainer:
         warnings.warn(f"{error}; {kept}", RuntimeWarning, stacklevel=2)
 
     def _before(self) -> EpochRecord:
-        """Scores the network before its training: that is epoch 0, and may be the best."""
+        """Scores the network before its training: this is epoch 0, which may be the best."""
         score = evaluate(self.model, self.search, device=self.device, dtype=self.dtype, task=self.task)
         self.best = {"epoch": 0, **self._copied()}
         return EpochRecord(0, math.nan, score.accuracy, score.cross_entropy, 0.0, 0.0, 0.0)
 
     def _copied(self) -> dict[str, Any]:
-        """Returns a copy of the network's weights on the CPU, and of what the objective's terms have learnt."""
+        """Returns copies of the network's weights, on the CPU, and of the state of the objective's terms."""
         weights = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
         return {"model": weights, "objective": copy.deepcopy(self.objective.state())}
 
     def _take(self, state: Mapping[str, Any]) -> None:
-        """Takes weights and terms from a copy."""
+        """Restores weights and terms from a copy."""
         self.model.load_state_dict(state["model"])
         self.objective.restore(state["objective"])
 
@@ -303,7 +303,7 @@ class _Trainer:
         return loss.detach()
 
     def _report(self, epoch: int, step: int, loss: float, rate: float, images_per_second: float) -> None:
-        """Tells how far the training is."""
+        """Reports the progress."""
         if self.hooks.on_step is None:
             return
         left = (self.config.planned_epochs - epoch + 1) * self.steps - step
@@ -314,7 +314,7 @@ class _Trainer:
         )
 
     def _remember(self, record: EpochRecord) -> None:
-        """Adds an epoch to the history, and keeps its weights if they are the best so far and the best are wanted."""
+        """Adds an epoch to the history; keeps its weights if the best are to be kept and these are the best so far."""
         earlier = self.history if self.start is None else [self.start, *self.history]
         is_best = all(record.rank() > other.rank() for other in earlier)
         self.history.append(record)
@@ -322,7 +322,7 @@ class _Trainer:
             self.best = {"epoch": record.epoch, **self._copied()}
 
     def _state(self) -> dict[str, Any]:
-        """Returns all that the rest of the training depends on."""
+        """Returns everything that the rest of the training depends on."""
         return {
             "model": self.model.state_dict(),
             "objective": self.objective.state(),
@@ -336,7 +336,7 @@ class _Trainer:
         }
 
     def _restore(self, state: dict[str, Any] | None) -> None:
-        """Goes on from what `_state` returned."""
+        """Continues from what `_state` returned."""
         if state is None:
             return
         check_state(state, self._state(), self.optimizer)
@@ -352,10 +352,11 @@ class _Trainer:
 
 @contextmanager
 def _ready(model: nn.Module, teacher: nn.Module | None, images: Tensor) -> Iterator[bool]:
-    """Lays the networks out for speed where the images are, the teacher in evaluation mode, and undoes the layout.
+    """Moves the networks to the images, in the fastest layout, the teacher in evaluation mode; undoes the layout at the
+    end.
 
     Yields:
-        Whether the networks are laid out channels-last; they are only if both take such images.
+        Whether the networks are channels-last; they are only if both accept such images.
     """
     networks = [model] if teacher is None else [model, teacher]
     for network in networks:

@@ -1,4 +1,4 @@
-"""AutoPruner: channels get codes, computed from their activations, that become 0 or 1 while the network trains."""
+"""AutoPruner: codes for the channels, computed from activations, become 0 or 1 while the network trains."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from amc.runtime.call import inference
 from amc.training.penalties.layers import ChannelFactors, Layers, channel_writers
 from amc.training.terms import Batch, Term, Training
 
-_EVERY = 20  # steps after which the weight of the ratio loss is set again
+_EVERY = 20  # steps between updates of the ratio loss's weight
 _FIRST_WEIGHT, _WEIGHT = 10.0, 100.0
 _CLEAR = 0.9, 0.2, 0.8  # share of the codes that should lie below the second or above the third number
 
@@ -37,7 +37,7 @@ def ratio_weight(code: Tensor, keep_ratio: float) -> float:
 
 
 def pooled_mean(output: Tensor) -> Tensor:
-    """Returns what a code is computed from: the batch's mean of `(N, C, H, W)`, max-pooled by 2x2, flat."""
+    """Returns the input of a coder: the batch's mean of `(N, C, H, W)`, max-pooled by 2x2 and flattened."""
     mean = output.float().mean(0, keepdim=True)
     if mean.dim() == 4 and min(mean.shape[-2:]) > 1:
         mean = functional.max_pool2d(mean, 2)
@@ -53,13 +53,13 @@ class AutoPruner(Term):
     pulls the share of open channels to `keep_ratio`, with the weight of the authors' code. At the end, and in
     evaluation, codes are 0 or 1, those of the last step; they are folded into the layers.
 
-    Deviations: all layers at once in place of one after another; codes stand between batch norm and ReLU, which gives
-    the same activations, as no code is negative; and the linear layers learn by an Adam of their own.
+    Deviations: all layers are pruned at once, not one after another; codes are applied between batch norm and ReLU,
+    which gives the same activations, as no code is negative; and the linear layers are trained with their own Adam.
 
     Attributes:
         keep_ratio: Share of the channels that every layer keeps, in (0, 1].
-        first_scale: Of the sigmoid at the start.
-        last_scale: Of the sigmoid at the end.
+        first_scale: Scale of the sigmoid at the start.
+        last_scale: Scale of the sigmoid at the end.
         learning_rate: Of the linear layers.
         layers: Name patterns of the batch norms, or of the convolutions of a network without batch norms.
 
@@ -90,7 +90,7 @@ class AutoPruner(Term):
             )
 
     def attach(self, training: Training) -> None:
-        """Gives every layer a coder, whose size the example decides.
+        """Gives every layer a coder, whose size depends on the example input.
 
         Raises:
             ConfigurationError: If no layer matches.
@@ -119,7 +119,7 @@ class AutoPruner(Term):
         return torch.stack(parts).sum()
 
     def after_step(self, rate: float) -> None:
-        """Lets the coders learn, and sharpens the codes that are not clear yet."""
+        """Trains the coders, and sharpens codes that are still undecided."""
         assert self._optimizer is not None
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
@@ -160,7 +160,7 @@ class AutoPruner(Term):
         self._weights, self._extra, self._scale = dict(state["weights"]), dict(state["extra"]), state["scale"]
 
     def _factors(self, name: str, output: Tensor) -> Tensor:
-        """Returns the codes of a layer: computed while the network trains, settled elsewhere."""
+        """Returns the codes of a layer: computed while the network trains, fixed at other times."""
         assert self._training is not None
         if not self._training.model.training:
             return _settled(self._codes[name])
@@ -170,13 +170,13 @@ class AutoPruner(Term):
 
 
 def _settled(code: Tensor) -> Tensor:
-    """Returns codes of 0 or 1; the highest stays open where all are closed."""
+    """Returns codes of 0 or 1; if all are closed, the highest is opened."""
     code = code.detach()
     return ((code > 0.5) | (code == code.max())).float()
 
 
 def _sizes(training: Training, layers: Layers) -> dict[str, tuple[int, int]]:
-    """Returns how many channels and pooled features the outputs of layers have; of layers that run."""
+    """Returns how many channels and pooled features the outputs of layers have, for the layers that run."""
     sizes: dict[str, tuple[int, int]] = {}
 
     def measure(name: str, output: Tensor) -> Tensor:

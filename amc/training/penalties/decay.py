@@ -47,7 +47,7 @@ class L1Decay(Term):
         return self.strength * torch.stack([self.size(weight).float() for weight in self._weights]).sum()
 
     def size(self, weight: Tensor) -> Tensor:
-        """Returns what is summed of one layer, a scalar."""
+        """Returns the sum for one layer, a scalar."""
         return weight.abs().sum()
 
     def detach(self) -> None:
@@ -59,7 +59,7 @@ class L1Decay(Term):
 class L2Decay(L1Decay):
     """Adds `strength / 2 * sum(w ** 2)` over the weights of convolutions and linear layers.
 
-    The gradient is that of the optimiser's weight decay of the same strength; here it can be limited to some layers.
+    The gradient is that of the optimiser's weight decay with the same strength, but it can be limited to some layers.
     """
 
     strength: float = 1e-4

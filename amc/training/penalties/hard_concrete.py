@@ -15,13 +15,13 @@ from amc.training.penalties.layers import ChannelFactors, channel_writers, chann
 from amc.training.terms import Batch, Term, Training
 
 BETA, LOW, HIGH = 2 / 3, -0.1, 1.1
-"""Temperature of the concrete distribution, and what it is stretched to (the paper's beta, gamma and zeta)."""
+"""Temperature of the concrete distribution, and the interval it is stretched to (the paper's beta, gamma and zeta)."""
 _LARGEST = math.log(100)
 """Bound on the absolute value of log alpha, as in the authors' code."""
 
 
 def sampled_gates(log_alpha: Tensor, uniform: Tensor) -> Tensor:
-    """Returns gates in [0, 1] (Louizos et al. 2018, Eq. 10 to 12); `uniform` holds numbers of (0, 1)."""
+    """Returns gates in [0, 1] (Louizos et al. 2018, Eq. 10 to 12); `uniform` holds numbers in (0, 1)."""
     concrete = torch.sigmoid((uniform.log() - (-uniform).log1p() + log_alpha) / BETA)
     return (concrete * (HIGH - LOW) + LOW).clamp(0, 1)
 
@@ -38,18 +38,18 @@ def settled_gates(log_alpha: Tensor) -> Tensor:
 
 @dataclass
 class HardConcrete(Term):
-    """Gates channels at random while it learns how probable each gate is to be open (Louizos et al. 2018).
+    """Gates channels at random, and learns the probability that each gate is open (Louizos et al. 2018).
 
     arXiv:1712.01312. Adds `strength / N * sum(|g| * P(gate is not zero))`, with N training images and |g| the weights
     that a gate stands for. Gates are drawn once a step. At the end the gates of Eq. 13 are folded into the layers: a
     closed channel is zero in the network itself.
 
-    Deviations: gates stand behind the batch norm, where they zero the shift too; they start nearly open, so that a
-    trained network is not undone; and they learn by an Adam of their own beside the network's SGD.
+    Deviations: gates are applied after the batch norm, where they zero the shift too; they start nearly open, so that a
+    trained network keeps its accuracy; and they are trained with their own Adam, beside the network's SGD.
 
     Attributes:
-        strength: Weight of the expected number of weights, over the number of training images.
-        drop_rate: Probability that a gate is closed before its stretch, at the start; the authors take 0.5 within.
+        strength: Weight of the expected number of weights, divided by the number of training images.
+        drop_rate: Probability, at the start, that a gate is closed before the stretch; the authors take 0.5.
         learning_rate: Of the gates.
         layers: Name patterns of the batch norms, or of the convolutions of a network without batch norms.
 
@@ -97,13 +97,13 @@ class HardConcrete(Term):
         self._hooks.attach()
 
     def loss(self, batch: Batch) -> Tensor:
-        """Returns the expected number of weights, weighted; the gates of the step are let go."""
+        """Returns the weighted expected number of weights; the gates of the step are released."""
         self._drawn.clear()
         parts = [self._sizes[name] * open_probability(alpha).sum() for name, alpha in self._alphas.items()]
         return self.strength / self._images * torch.stack(parts).sum()
 
     def after_step(self, rate: float) -> None:
-        """Lets the gates learn."""
+        """Trains the gates."""
         assert self._optimizer is not None
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
@@ -133,7 +133,7 @@ class HardConcrete(Term):
         self._optimizer.load_state_dict(state["optimizer"])
 
     def _gates(self, name: str, output: Tensor) -> Tensor:
-        """Returns the gates of a layer: drawn once a step while the network trains, settled elsewhere."""
+        """Returns the gates of a layer: drawn once per step while the network trains, fixed at other times."""
         alpha = self._alphas[name]
         if self._model is None or not self._model.training:
             return settled_gates(alpha)
@@ -143,7 +143,7 @@ class HardConcrete(Term):
 
 
 def _weights_behind(model: nn.Module, layers: Mapping[str, nn.Module]) -> dict[str, float]:
-    """Returns how many weights write what each layer hands on: of a batch norm, those of the layer before it."""
+    """Returns how many weights write each layer's output; for a batch norm, those of the layer before it."""
     before, found = 0, {}
     for name, module in model.named_modules():
         weight = getattr(module, "weight", None)

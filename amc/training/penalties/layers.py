@@ -1,4 +1,4 @@
-"""Which layers a penalty is about, and factors on the channels that they write."""
+"""The layers that a penalty concerns, and factors on the channels that they write."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _matching(found: Mapping[str, nn.Module], patterns: Iterable[str], kind: str
 
 
 class ChannelFactors:
-    """Multiplies what layers write by a factor for each channel, by forward hooks.
+    """Multiplies the outputs of layers by a factor per channel, with forward hooks.
 
     A layer that is called several times has the same factors every time.
     """
@@ -78,7 +78,7 @@ class ChannelFactors:
 
         Args:
             layers: By name.
-            factor: Given the name of a layer and its output `(N, C, ...)`, returns the factors, `(C,)`.
+            factor: Takes the name of a layer and its output `(N, C, ...)`, and returns the factors, `(C,)`.
         """
         self._layers, self._factor = layers, factor
         self._handles: list[RemovableHandle] = []
@@ -105,12 +105,12 @@ class ChannelFactors:
         for name, layer in self._layers.items():
             for parameter in layer.parameters(recurse=False):
                 shaped = factors[name].to(parameter).view(-1, *(1,) * (parameter.dim() - 1))
-                # masked_fill, and not a product alone: a product would leave negative zeros.
+                # masked_fill in addition to the product, which alone would leave negative zeros.
                 parameter.copy_((parameter * shaped).masked_fill(shaped == 0, 0.0))
 
 
 def check_strength(name: str, strength: float) -> None:
-    """Checks how much a penalty weighs.
+    """Checks the strength of a penalty.
 
     Raises:
         ConfigurationError: If it is negative.

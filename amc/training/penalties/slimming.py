@@ -14,15 +14,15 @@ from amc.training.terms import Batch, Term, Training
 class BatchNormL1(Term):
     """Adds `strength * sum(abs(scale))` over the scales of batch norms (Liu et al. 2017, arXiv:1708.06519, Eq. 1).
 
-    Channels whose scale ends near zero matter little: the criterion `bn_scale` ranks them. The authors take 1e-4 for
-    VGG and 1e-5 for ResNets, in a training from scratch.
+    Channels whose scale ends near zero matter little; the criterion `bn_scale` ranks channels by it. The authors take
+    1e-4 for VGG and 1e-5 for ResNets, when training from scratch.
 
-    Deviation: their weight decay acts on the scales too, which penalises them twice; `decay` brings it back.
+    Deviation: the authors' weight decay also acts on the scales, which penalises them twice; `decay` restores that.
 
     Attributes:
         strength: Weight of the sum.
         layers: Name patterns of the batch norms.
-        decay: Whether the weight decay acts on the scales besides.
+        decay: Whether the weight decay acts on the scales, too.
 
     Raises:
         ConfigurationError: If the strength is negative.

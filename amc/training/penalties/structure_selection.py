@@ -16,9 +16,9 @@ from amc.training.terms import Term, Training
 
 @dataclass
 class StructureSelection(Term):
-    """Scales channels, or the whole outputs of layers, by factors with an L1 penalty (Huang and Wang 2018).
+    """Scales channels, or whole outputs of layers, by factors under an L1 penalty (Huang and Wang 2018).
 
-    arXiv:1707.01213, section 3.3. The factors, 1 at first, take no part in the optimiser's steps. After each of them,
+    arXiv:1707.01213, section 3.3. The factors start at 1 and are not part of the optimiser's steps. After each step,
     with the gradient g of the loss without the penalty, the learning rate r and the momentum m:
 
         z = S(f - r * g, r * strength),  v' = z - f + m * v,  f' = max(z + m * v', 0)
@@ -30,7 +30,7 @@ class StructureSelection(Term):
     Attributes:
         strength: Weight of the sum of the factors.
         momentum: Of the accelerated proximal gradient, in [0, 1).
-        unit: What has a factor of its own: a channel, or a layer as a whole.
+        unit: What a factor belongs to: a channel, or a whole layer.
         layers: Name patterns of the batch norms, or of the convolutions of a network without batch norms.
 
     Raises:
@@ -70,7 +70,7 @@ class StructureSelection(Term):
     def after_step(self, rate: float) -> None:
         """Takes a step of the accelerated proximal gradient."""
         for name, factor in self._factors.items():
-            if factor.grad is None:  # of a layer that was left out in this step
+            if factor.grad is None:  # the layer did not run in this step
                 continue
             moved = factor - rate * factor.grad
             nearest = moved.sign() * (moved.abs() - rate * self.strength).clamp_min(0)

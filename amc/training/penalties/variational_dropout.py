@@ -1,4 +1,4 @@
-"""Sparse variational dropout: every weight learns how much noise it tolerates; those that tolerate much go."""
+"""Sparse variational dropout: every weight learns how much noise it tolerates; the most tolerant are removed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def log_alpha_of(weight: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def apply_layer(layer: nn.Module, inputs: Tensor, weight: Tensor) -> Tensor:
-    """Runs a linear layer, or a convolution that is padded with zeros, with another weight and no bias."""
+    """Runs a linear layer, or a convolution padded with zeros, with another weight and no bias."""
     if isinstance(layer, nn.Linear):
         return functional.linear(inputs, weight)
     assert isinstance(layer, _ConvNd)
@@ -44,21 +44,21 @@ def apply_layer(layer: nn.Module, inputs: Tensor, weight: Tensor) -> Tensor:
 
 @dataclass
 class VariationalDropout(Term):
-    """Gives every weight Gaussian noise of a variance that is learnt (Molchanov et al. 2017, arXiv:1701.05369).
+    """Gives every weight Gaussian noise with a learnt variance (Molchanov et al. 2017, arXiv:1701.05369).
 
     The output of a layer is drawn from its mean and variance, x * w and x^2 * sigma^2 (local reparameterisation). Adds
     `share / N * sum(KL)` with N training images, where `share` is 0 up to `start`, and rises along a line to `strength`
     at `full`. Weights with log alpha = log(sigma^2 / w^2) above `threshold` are zero in evaluation, and in the network
     at the end.
 
-    Deviation: the variances learn by an Adam of their own beside the network's SGD, ten times as fast as in the paper,
-    whose trainings have 200 epochs.
+    Deviation: the variances are trained with their own Adam beside the network's SGD, ten times as fast as in the
+    paper, whose trainings have 200 epochs.
 
     Attributes:
         strength: Weight of the divergence at the end; the paper's is 1.
         start: Share of the training from which the divergence counts.
         full: Share of the training from which it counts in full.
-        threshold: Weights of a larger log alpha go; at 3 the noise is 4.5 times the weight.
+        threshold: Weights with a larger log alpha are removed; at 3 the noise is 4.5 times the weight.
         learning_rate: Of the variances.
         layers: Name patterns of the convolutions and linear layers.
 
@@ -91,7 +91,7 @@ class VariationalDropout(Term):
         """Gives every weight a variance.
 
         Raises:
-            ConfigurationError: If no layer matches, or only layers of which the noise cannot be computed.
+            ConfigurationError: If no layer matches, or only layers whose noise cannot be computed.
         """
         found = weighted_layers(training.model, self.layers)
         self._found = {name: layer for name, layer in found.items() if _can_be_noisy(layer)}
@@ -115,14 +115,14 @@ class VariationalDropout(Term):
         return self.strength * share / self._training.images * torch.stack(parts).sum()
 
     def after_step(self, rate: float) -> None:
-        """Lets the variances learn."""
+        """Trains the variances."""
         assert self._optimizer is not None
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
 
     @torch.no_grad()
     def detach(self) -> None:
-        """Sets the weights that bear the most noise to zero."""
+        """Sets the weights with the most noise to zero."""
         for handle in self._handles:
             handle.remove()
         for name, layer in self._found.items():
