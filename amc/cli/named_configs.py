@@ -39,7 +39,7 @@ def with_named_configs(words: Sequence[str]) -> list[str]:
 
 
 def config_path(value: str) -> str:
-    """Returns the path of a configuration that is given by name, and anything else as it is.
+    """Returns the path of a configuration given by name; other words stay as they are.
 
     Raises:
         UnknownNameError: If it is neither a path nor a name.

@@ -46,7 +46,14 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     )
     add("--counts", metavar="N", nargs="+", type=int, default=[100], help="Candidates that a search may try.")
     add("--seeds", metavar="N", nargs="+", type=int, default=[0, 1, 2], help="Seeds of the agents.")
-    add("--finetuned", metavar="SHARE", nargs="+", type=float, default=[], help="Budgets at which to fine-tune too.")
+    add(
+        "--finetuned",
+        metavar="SHARE",
+        nargs="+",
+        type=float,
+        default=[],
+        help="Budgets at which networks are also fine-tuned.",
+    )
     add("--latency", metavar="true|false", type=bool, default=False, help="Time the networks too, and the dense one.")
     add(
         "--transfer",
@@ -153,7 +160,7 @@ def _tabulate(options: jsonargparse.Namespace) -> None:
 
 
 def _check(options: jsonargparse.Namespace) -> None:
-    """Rejects options that no study can have."""
+    """Rejects options that make no sense for a study."""
     from amc.cli.study_agents import plan_of
 
     if options.out is None:
@@ -166,7 +173,7 @@ def _check(options: jsonargparse.Namespace) -> None:
 
 
 def _methods(config: RunConfig, folder: Path, options: jsonargparse.Namespace) -> str:
-    """Compares methods: a study of its own for each, and for each seed."""
+    """Compares methods: one study for each method and seed."""
     from amc.cli.setup import display
     from amc.cli.study_agents import OpenedStudy, plan_of
     from amc.cli.study_variations import play_variations

@@ -56,7 +56,7 @@ def read_problems(config: RunConfig, plan: StudyPlan, options: jsonargparse.Name
 
 def _sections(file: Path, written: Mapping[str, Any], options: jsonargparse.Namespace) -> dict[str, Any]:
     """Returns entries with their texts read; what code they name runs only with consent."""
-    for name, differing in written.items():  # the names are the file's own: none of them says what an option is
+    for name, differing in written.items():  # the names are the file's own, not those of options
         check_consent(file, differing if isinstance(differing, dict) else {name: differing}, options[WORDS])
         check_download(file, differing if isinstance(differing, dict) else {}, options[WORDS])
     return {

@@ -352,8 +352,7 @@ class _Trainer:
 
 @contextmanager
 def _ready(model: nn.Module, teacher: nn.Module | None, images: Tensor) -> Iterator[bool]:
-    """Moves the networks to the images, in the fastest layout, the teacher in evaluation mode; undoes the layout at the
-    end.
+    """Moves the networks to the images in the fastest layout, the teacher in evaluation mode, and restores them later.
 
     Yields:
         Whether the networks are channels-last; they are only if both accept such images.
