@@ -1,1 +1,1 @@
-"""Time as a budget: profiles of devices, what they predict, and how far that is from what is measured."""
+"""Time budgets: profiles of devices, predicted latencies, and their errors."""

@@ -1,4 +1,4 @@
-"""How far a latency model is from what was measured on networks that it has not seen."""
+"""The errors of a latency model on networks that it has not seen."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from amc.latency.fit import FittedLatency
 from amc.latency.profile_file import Network, Profile
 
 LEAST_CHECKED = 20
-"""Unseen networks that a model must have been checked on."""
+"""Number of unseen networks that a model must have been checked on."""
 MOST_ERROR = 0.10
-"""Mean absolute error, as a share, above which a budget in time is refused."""
+"""Mean absolute error, as a share, above which a time budget is rejected."""
 
 
 def errors_of(profile: Profile, fitted: FittedLatency) -> dict[str, float]:
@@ -54,7 +54,7 @@ def check_line(check: dict[str, float]) -> str:
 
 
 def refuse_unsure(check: dict[str, float], *, insist: bool) -> None:
-    """Rejects a model that is too far from what was measured, unless the user insists.
+    """Rejects a model whose errors are too large, unless the user insists.
 
     Raises:
         BudgetError: If its mean error is above 10%, or it was checked on fewer than 20 networks.
@@ -74,7 +74,7 @@ def refuse_unsure(check: dict[str, float], *, insist: bool) -> None:
 
 
 def _errors(networks: Sequence[Network], profile: Profile, fitted: FittedLatency) -> NDArray[np.float64]:
-    """Returns by how much each prediction is too large, as a share of what was measured."""
+    """Returns by how much each prediction is too large, as a share of the measurement."""
     measured = np.array([network.ratio * profile.dense_ms * 1e6 for network in networks])
     predicted = np.array([fitted.predicted_ns(network.widths) for network in networks], dtype=np.float64)
     errors: NDArray[np.float64] = predicted / measured - 1

@@ -1,8 +1,8 @@
 """Times the networks of a folder in onnxruntime, and writes what it finds into profile.json.
 
-This file is copied beside the networks by `amc profile --prepare DIR`. It needs nothing but numpy and onnxruntime:
+`amc profile --prepare DIR` copies this file beside the networks. It needs only numpy and onnxruntime:
 
-    python measure.py                 # in the folder; again after an interruption: it carries on
+    python measure.py                 # in the folder; run it again after an interruption
     python measure.py --threads 4 --rounds 15
 
 Bring profile.json back, and give it to `amc compress --budget.latency 0.5 --budget.profile profile.json`.
@@ -32,23 +32,23 @@ def percentiles(times: Sequence[float]) -> list[float]:
 
 
 def clock_for(threads: int) -> Callable[[], float]:
-    """Returns the clock in seconds: for one thread its own processor time, which other programs do not lengthen."""
+    """Returns a clock, in seconds: with one thread the processor time, which other programs do not affect."""
     return time.thread_time if threads == 1 else time.perf_counter
 
 
 def in_turn(runs: Sequence[Callable[[], object]], rounds: int, clock: Callable[[], float]) -> list[list[float]]:
-    """Times several things in turn, in an order that is reversed from round to round.
+    """Times several things in turn, reversing the order from round to round.
 
-    Each runs once untimed before it is timed, so that the caches hold its own weights, as they do where a network runs
-    again and again, and not those of the one before.
+    Each runs once untimed before it is timed, so that the caches hold its own weights, as they do for a network that
+    runs repeatedly, and not those of the previous one.
 
     Args:
         runs: What to time.
-        rounds: How often each is timed, after a few times that do not count.
+        rounds: How often each is timed, after a few warm-up rounds.
         clock: Returns seconds.
 
     Returns:
-        Milliseconds by what was timed, one a round.
+        Milliseconds by what was timed, one per round.
     """
     for _ in range(WARM_UPS):
         for run in runs:
@@ -98,7 +98,7 @@ class Engine:
     def compare(
         self, dense: Any, network: str | bytes, rounds: int, clock: Callable[[], float] | None = None
     ) -> dict[str, Any]:
-        """Times a network and the dense one in turn, and the network's operators.
+        """Times a network and the dense one alternately, and the network's operators.
 
         Returns:
             `"dense"` and `"network"`: median and 90th percentile in ms; `"ratio"`: the median of each round's ratio;
@@ -119,7 +119,7 @@ class Engine:
 
 
 def compared(dense: Sequence[float], network: Sequence[float]) -> dict[str, Any]:
-    """Returns the figures of times that were taken in turn, in ms."""
+    """Returns the figures of alternating measurements, in ms."""
     ratios = [own / max(other, 1e-9) for own, other in zip(network, dense, strict=True)]
     return {
         "dense": percentiles(dense),
@@ -136,7 +136,7 @@ def operators_in(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         microseconds), `"shape"`: the lengths of all axes of its inputs and outputs.
     """
     found: dict[str, dict[str, Any]] = {}
-    seen: dict[str, int] = {}  # within one run: what onnxruntime inserts itself has no name of its own
+    seen: dict[str, int] = {}  # within one run: operators that onnxruntime inserts have no names
     for event in events:
         arguments = event.get("args", {})
         if event.get("name") == "model_run":
@@ -156,7 +156,7 @@ def operators_in(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def describe_device(threads: int) -> dict[str, Any]:
-    """Describes the device and the engine, as the profile holds them."""
+    """Describes the device and the engine, as in the profile."""
     import onnxruntime
 
     return {
@@ -174,7 +174,7 @@ def describe_device(threads: int) -> dict[str, Any]:
 
 
 def processor_name() -> str:
-    """Names the processor: its architecture, and its model where the system tells."""
+    """Returns the processor's architecture, and its model if the system says."""
     lines = _processor_lines()
     model = next((lines[key] for key in ("model name", "Hardware", "CPU part") if key in lines), platform.processor())
     return f"{platform.machine()} {model}".strip()
@@ -198,7 +198,7 @@ def _processor_lines() -> dict[str, str]:
 
 
 def save(path: Path, record: Mapping[str, Any]) -> None:
-    """Replaces a file at once, so that a kill leaves the old one or the new one."""
+    """Replaces a file atomically: a kill leaves the old one or the new one."""
     partial = path.with_name(path.name + ".part")
     with open(partial, "w", encoding="utf-8") as file:
         json.dump(record, file, separators=(",", ":"))
@@ -220,7 +220,7 @@ def measure_folder(folder: Path, threads: int, rounds: int, say: Callable[[str],
             profile["networks"] = earlier["networks"]
         else:
             raise SystemExit(
-                f"{path} was begun otherwise (threads, rounds, device or versions): remove it, or go on so"
+                f"{path} was started with other settings (threads, rounds, device or versions): remove it, or use those"
             )
     engine = Engine(threads)
     dense = engine.open(str(folder / plan["networks"][0]["file"]))

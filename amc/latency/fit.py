@@ -1,9 +1,9 @@
-"""From a profile to a latency that is a function of the widths.
+"""Fits a latency, as a function of the widths, to a profile.
 
 Each operator's time is a sum of non-negative multiples of 1, of its varying axes and of their products, with axes
-rounded up to steps (fitted by non-negative least squares): it rises in steps and never falls with a width, as the
-kernels' blocks have it. The operators' sum is then scaled to the times of whole networks, which hold what no operator
-shows.
+rounded up to steps (fitted by non-negative least squares): it rises in steps and never falls with a width, since
+kernels compute in blocks. The sum over operators is then scaled to the times of whole networks, which include the
+overhead between operators.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from amc.structure import Extent
 _PICO = 1_000
 """Picoseconds in a nanosecond: coefficients are kept in picoseconds, costs in nanoseconds."""
 _ITERATIONS, _SCALE = 20, 0.05
-"""Steps of the robust fit, and the error, as a share of the time, that is common."""
+"""Steps of the robust fit, and the usual error as a share of the time."""
 _PICO_PER_US = 1_000_000
 _CLEARLY = 0.98
-"""A coarser step is taken where it leaves less than this share of the error of a finer one."""
+"""A coarser step is chosen if it leaves less than this share of a finer one's error."""
 _MOST_AXES = 3
-"""Varying axes of an operator that count one by one; of more, as in a long concatenation, the longest alone does."""
+"""Most varying axes of an operator that count singly; of more, as in a long concatenation, only the longest does."""
 _DENSE_WEIGHT = 5.0
-"""The dense network counts as several networks: shares are shares of it."""
+"""The dense network counts as several networks, since shares refer to it."""
 _STEPS = (1, 4, 8, 16)
 
 
@@ -43,7 +43,7 @@ class FittedLatency:
     Attributes:
         names: The decisions, in order.
         sizes: Their units in the dense network.
-        constant: What does not depend on the widths, in picoseconds.
+        constant: The part that does not depend on the widths, in picoseconds.
         terms: Coefficients in picoseconds by axes, indexed by decision.
     """
 
@@ -82,7 +82,7 @@ class FittedLatency:
 
 
 def fit_latency(profile: Profile) -> FittedLatency:
-    """Fits a latency to the networks of a profile that are there for it.
+    """Fits a latency to the networks of a profile with the role `"fit"`.
 
     Raises:
         ConfigurationError: If there are too few, or their operators differ too much to be told apart.
@@ -110,7 +110,7 @@ def fit_latency(profile: Profile) -> FittedLatency:
 
 
 def _common_operators(networks: Sequence[Network]) -> list[list[Operator]]:
-    """Returns the operators that all networks have, each as it is in every network.
+    """Returns the operators that all networks have in common, each with its measurements in every network.
 
     Raises:
         ConfigurationError: If there is none.
@@ -140,7 +140,7 @@ def _fit_operator(
 
     Args:
         columns: Lengths of its varying axes.
-        solver: Knows their extents.
+        solver: Solves for their extents.
         times: Microseconds in each network.
 
     Returns:
@@ -168,10 +168,10 @@ def _fit_operator(
 
 
 def _least_deviations(features: NDArray[np.float64], times: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """Returns non-negative coefficients from which most times differ little, and the sum of the differences, capped.
+    """Returns non-negative coefficients that fit most times closely, and the capped sum of the differences.
 
-    Most: the time of an operator that was interrupted may be a hundred times too long. Solved by least squares
-    whose weights follow the differences (the loss is a Cauchy distribution's).
+    Only most, since an operator that was interrupted may take a hundred times as long. Solved by iteratively reweighted
+    least squares, with the loss of a Cauchy distribution.
     """
     scale = _SCALE * float(np.median(times)) + 1e-9
     weights = 1 / np.maximum(times, scale)
@@ -183,7 +183,7 @@ def _least_deviations(features: NDArray[np.float64], times: NDArray[np.float64])
 
 
 def _scaled(sums: NDArray[np.float64], networks: Sequence[Network], dense_ms: float) -> tuple[float, float]:
-    """Returns the factor and the microseconds with which the operators' sums become times of whole networks."""
+    """Returns the factor and the offset (microseconds) that turn sums over operators into times of whole networks."""
     whole = np.array([network.ratio * dense_ms * 1e3 for network in networks])
     weights = np.array([_DENSE_WEIGHT if network.role == "dense" else 1.0 for network in networks]) / whole
     (scale, rest), _ = nnls(np.stack([sums, np.ones(len(sums))], axis=1) * weights[:, None], whole * weights)

@@ -1,4 +1,4 @@
-"""Networks of a family, at any widths: copies that are cut, and ONNX files of them without weights."""
+"""Networks of any widths for profiling: cut copies, and ONNX files of them without weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FEW = 256
 
 
 def network_with(model: nn.Module, structure: ModelStructure, widths: Mapping[str, int]) -> nn.Module:
-    """Returns a copy of a network in which groups keep their first channels: as fast as with any others.
+    """Returns a copy of a network in which groups keep their first channels; any others would be as fast.
 
     Args:
         model: The dense network.
@@ -45,8 +45,8 @@ def onnx_bytes(model: nn.Module, example: Any, *, weights: bool = False) -> byte
     Args:
         model: The network, on the CPU.
         example: One input, on the CPU.
-        weights: Whether to keep the weights. Without them each is a constant that onnxruntime makes when it opens the
-            graph: it computes as fast, and the file stays small.
+        weights: Whether to keep the weights. Otherwise onnxruntime creates constants when it opens the graph: this is as
+            fast, and the file stays small.
 
     Raises:
         ExportError: If PyTorch cannot export the network.
@@ -55,9 +55,9 @@ def onnx_bytes(model: nn.Module, example: Any, *, weights: bool = False) -> byte
     arguments = (example,) if isinstance(example, torch.Tensor) else _positional(example)
     try:
         with quiet(), torch.no_grad():
-            # The older exporter: ten times as fast, and a fixed shape is all that is wanted here.
+            # The older exporter is ten times as fast, and a fixed shape is enough here.
             torch.onnx.export(model, arguments, buffer, dynamo=False, opset_version=_OPSET)  # type: ignore[arg-type]
-    except Exception as error:  # the exporter has no exception of its own for what it cannot do
+    except Exception as error:  # the exporter has no exception class of its own
         raise ExportError(
             f"the network must be exportable to ONNX to be timed in onnxruntime: {first_line(error)}; "
             "choose --engine torch"
@@ -71,7 +71,7 @@ def on_cpu(example: Any) -> Any:
 
 
 def _positional(example: Any) -> tuple[Any, ...]:
-    """Returns the arguments of an example as the exporter takes them: keywords in a last mapping."""
+    """Returns the arguments of an example for the exporter: keywords go into a mapping at the end."""
     return ({**example},) if isinstance(example, Mapping) else tuple(example)
 
 

@@ -1,4 +1,4 @@
-"""Which networks of a family are measured."""
+"""Chooses the networks to measure for a profile."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from amc.problem.space import DecisionSpace
 
 LEAST_FITTED = 40
 _SPARE = 12
-"""Networks beyond one a decision, from which the axes of operators are solved."""
+"""Networks in addition to one per decision, needed to solve for the axes of operators."""
 _CHECKS, _PROBES = 24, 4
 _SMALLEST, _SPREAD = 0.15, 0.3
 """The mean share that a network keeps is at least the first; single decisions differ from it by up to the second."""
@@ -31,13 +31,13 @@ def plan_networks(
 ) -> list[Planned]:
     """Chooses the networks of a profile: the dense one, those to fit a model to, to check it on, and off-grid ones.
 
-    Every network takes a mean share from 15 to 100%, and each of its decisions one near it, so that every operator
-    is met at many pairs of input and output widths, and whole networks of all sizes are met.
+    Every network has a mean share from 15 to 100%, and each of its decisions a share near it, so that every operator is
+    measured at many pairs of input and output widths, and networks of all sizes occur.
 
     Args:
         space: The decisions, with their steps.
         fitted: Networks to fit to; by default 40, or as many as the decisions need.
-        checks: Networks to check the model on; none is among those fitted.
+        checks: Networks to check the model on; none of them is fitted.
         probes: Networks off the steps.
         seed: Seed of the widths.
 
@@ -64,7 +64,7 @@ def plan_networks(
 
 
 def _unseen(space: DecisionSpace, numbers: np.random.Generator, seen: set[tuple[int, ...]]) -> tuple[int, ...]:
-    """Draws widths that were not drawn before."""
+    """Draws new widths."""
     for _ in range(100):
         widths = _drawn(space, numbers)
         if widths not in seen:

@@ -1,4 +1,4 @@
-"""The file of a profile: what was measured, on what, of which networks."""
+"""The file of a profile: measurements, device and networks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Operator(msgspec.Struct):
 
     Attributes:
         name: Its name, the same in all networks of the family.
-        kind: What it computes, as the engine calls it, such as `"Conv"`.
+        kind: What it computes, in the engine's words, such as `"Conv"`.
         us: Median and 90th percentile of its time, in microseconds.
         shape: Lengths of all axes of its inputs and outputs.
     """
@@ -38,7 +38,7 @@ class Operator(msgspec.Struct):
 
 
 class Network(msgspec.Struct):
-    """A network of the family, timed in turn with the dense one.
+    """A network that was timed alternately with the dense one.
 
     Attributes:
         role: `"dense"`; `"fit"`: the model is made of it; `"check"`: the model is checked on it and has not seen it;
@@ -61,7 +61,7 @@ class Network(msgspec.Struct):
 
 
 class Profile(msgspec.Struct):
-    """What was measured of a family of networks on one device, with one engine.
+    """The measurements of a network at many widths, on one device with one engine.
 
     Attributes:
         format: Version of the file's form.
@@ -69,13 +69,13 @@ class Profile(msgspec.Struct):
         decisions: Units of the dense network by decision.
         steps: Kept units are multiples of this, by decision.
         planned: How many networks were to be measured.
-        batch: Inputs in one run.
+        batch: Inputs per run.
         engine: `"onnxruntime"` or `"torch"`.
         threads: Threads of the engine.
         precision: Number format, such as `"float32"`.
         processor: Name of the processor.
         flags: Its extensions that kernels are written for.
-        versions: Of the engine and what else figures depend on.
+        versions: Versions of the engine and of other software that matters.
         rounds: How often each network was timed.
         networks: What was measured, the dense network first.
         check: Errors of the model on the networks to check it on; see `amc.latency.check`.
@@ -117,7 +117,7 @@ def read_profile(path: Path) -> Profile:
     """Reads a profile and checks it.
 
     Raises:
-        ConfigurationError: If it cannot be read, or is not one, naming what is wrong.
+        ConfigurationError: If it cannot be read, or is not a profile; the message says what is wrong.
     """
     try:
         profile = as_type(read_json(path, _MOST_BYTES), Profile)
@@ -137,7 +137,7 @@ def read_profile(path: Path) -> Profile:
 
 
 def write_profile(path: Path, profile: Profile) -> None:
-    """Writes a profile at once, so that a kill leaves the old or the new one.
+    """Writes a profile atomically: a kill leaves the old or the new one.
 
     Raises:
         OSError: If the file cannot be written.

@@ -1,4 +1,4 @@
-"""Measuring a profile: network by network, each in turn with the dense one, resumable after any of them."""
+"""Measuring a profile: each network alternately with the dense one; resumable after each."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from amc.utils.progress import Progress, silent
 SCRIPT = "measure.py"
 _HEADER = ("model", "decisions", "steps", "planned", "batch", "engine", "threads", "processor", "versions", "rounds")
 _SLOWED = 1.3
-"""A device whose dense network takes as much longer at the end than at the beginning throttles, or is busy."""
+"""If the dense network takes this much longer at the end than at the beginning, the device throttles or is busy."""
 
 
 NetworkOf = Callable[[Mapping[str, int]], nn.Module]
-"""Makes the network of some widths by decision; see `amc.latency.networks.network_with`."""
+"""Builds the network for widths by decision; see `amc.latency.networks.network_with`."""
 
 
 class Timer(Protocol):
@@ -39,7 +39,7 @@ class Timer(Protocol):
         """Describes engine and device, as a profile holds them."""
 
     def compare(self, network: nn.Module, rounds: int) -> dict[str, Any]:
-        """Times a network in turn with the dense one; see `device_script.Engine.compare`."""
+        """Times a network alternately with the dense one; see `device_script.Engine.compare`."""
 
 
 class OnnxTimer:
@@ -92,7 +92,7 @@ def timer_for(
         model: The dense network.
         structure: Its structure.
         example: One input of it.
-        batch: Inputs in one run.
+        batch: Inputs per run.
         threads: Threads of the engine.
     """
     return _TIMERS[engine](model, structure, with_batch(on_cpu(example), batch), threads)
@@ -114,14 +114,14 @@ def measure_profile(
     path: Path,
     advance: Progress = silent,
 ) -> Profile:
-    """Measures what has not been measured yet, and checks the model that comes of it.
+    """Measures the remaining networks, and checks the fitted model.
 
     Args:
         profile: A profile without measurements.
         plan: The networks.
-        network_of: Makes the network of some widths.
+        network_of: Builds the network for some widths.
         timer: Times them.
-        path: The file, written after every network; one that the same call has begun is continued.
+        path: The file, written after every network; an unfinished one from the same call is continued.
         advance: Takes the share that is done, 0 to 1, as it grows.
 
     Raises:
@@ -153,7 +153,7 @@ def prepare_folder(
     batch: int = 1,
     advance: Progress = silent,
 ) -> None:
-    """Writes what another device needs to measure a profile: ONNX files without weights, and one script.
+    """Writes the files for another device to measure a profile: ONNX files without weights, and a script.
 
     Args:
         folder: A new or empty folder.
@@ -188,7 +188,7 @@ def prepare_folder(
 
 
 def slowed(profile: Profile) -> str | None:
-    """Says that a device became slower while it was measured; None if it did not."""
+    """Returns a warning if the device became slower while it was measured; None if it did not."""
     times = [network.dense[0] for network in profile.networks]
     third = max(1, len(times) // 3)
     before, after = sorted(times[:third])[third // 2], sorted(times[-third:])[third // 2]
@@ -212,7 +212,7 @@ def _family(name: str, space: DecisionSpace, plan: Sequence[Planned], batch: int
 
 
 def _earlier(path: Path, profile: Profile) -> Profile:
-    """Reads what an earlier start has measured.
+    """Reads the measurements of an earlier start.
 
     Raises:
         ConfigurationError: If it measured something else.

@@ -1,4 +1,4 @@
-"""The device that a budget in time is for: its profile, and the latency that comes of it."""
+"""The device of a time budget: its profile, and the fitted latency."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from amc.structure import ModelStructure
 
 @dataclass(frozen=True)
 class LatencyTarget:
-    """What a budget in time needs to know of a device.
+    """What a time budget needs to know about a device.
 
     Attributes:
         profile: What was measured.
         fitted: The latency as a function of the widths.
-        check: Errors of it on unseen networks; see `amc.latency.check.errors_of`.
+        check: Its errors on unseen networks; see `amc.latency.check.errors_of`.
     """
 
     profile: Profile
@@ -37,7 +37,7 @@ class LatencyTarget:
 
         Args:
             path: The file.
-            insist: Whether a model that is far from what was measured will do.
+            insist: Whether to accept a model with large errors.
 
         Raises:
             ConfigurationError: If the file is not a profile.
@@ -50,8 +50,8 @@ class LatencyTarget:
             )
         if not profile.finished:
             raise BudgetError(
-                f"{path} holds {len(profile.networks)} of {profile.planned} networks; the command that began it "
-                "carries on with it"
+                f"{path} holds {len(profile.networks)} of {profile.planned} networks; run the "
+                "same command again to continue it"
             )
         fitted = fit_latency(profile)
         check = errors_of(profile, fitted)
@@ -81,7 +81,7 @@ class LatencyTarget:
             groups: Index of the channel group that each decision is about.
 
         Raises:
-            BudgetError: If the profile is of other networks.
+            BudgetError: If the profile is of another network.
         """
         decided = [structure.groups[index] for index in groups]
         for group in decided:
@@ -96,7 +96,7 @@ class LatencyTarget:
         return self.fitted.cost_of([group.name for group in decided], [group.channels for group in decided])
 
     def check_steps(self, space: DecisionSpace) -> None:
-        """Checks that widths are those that the profile has met: off its steps a network may be slower than dense.
+        """Checks that widths are multiples of the profile's steps: other networks may be slower than the dense one.
 
         Raises:
             BudgetError: If a decision takes others.

@@ -19,7 +19,7 @@ from amc.runtime.threads import computing_with
 _VIEWS = frozenset(
     {"view", "reshape", "transpose", "t", "permute", "expand", "detach", "unsqueeze", "squeeze", "slice"}
 )
-"""Operators that move nothing: their time is the interpreter's, which the whole network's time holds."""
+"""Operators that only change views: their time is overhead, which the time of the whole network includes."""
 
 
 class OperatorTimes(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -32,7 +32,7 @@ class OperatorTimes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._clock = clock
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Runs an operator and notes its name, its seconds, and the lengths of its axes."""
+        """Runs an operator and records its name, its seconds, and the lengths of its axes."""
         start = self._clock()
         result = func(*args, **(kwargs or {}))
         seconds = self._clock() - start
@@ -78,7 +78,7 @@ class TorchEngine:
 
 
 def describe_device(threads: int) -> dict[str, Any]:
-    """Describes the device and the engine, as the profile holds them."""
+    """Describes the device and the engine, as in the profile."""
     return {
         "engine": TorchEngine.name,
         "threads": threads,

@@ -1,4 +1,4 @@
-"""Training runs of policies: one agent over networks, budgets, rewards and seeds at once, to be used on others."""
+"""Training of policies: one agent on several networks, budgets, rewards and seeds, for use on others."""
 
 from amc.policies.planned_task import PlannedTask, planned_tasks
 from amc.policies.policy_training import PolicyTraining

@@ -12,7 +12,7 @@ from amc.report.run_recorder import summary_writer
 
 @contextmanager
 def curves_in(folder: Path) -> Iterator[OnFigures]:
-    """Opens an event file in a folder, and yields what takes figures."""
+    """Opens an event file in a folder, and yields a function that takes figures."""
     writer = summary_writer(folder)
 
     def on_figures(of: str, episode: int, figures: Mapping[str, float]) -> None:

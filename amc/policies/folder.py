@@ -1,4 +1,4 @@
-"""The folder of a training: its rules, and what continues it."""
+"""The folder of a training: its rules, and how it is continued."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from amc.utils.plain_yaml import read_yaml
 _FREE = ("device",)
 """Options that may differ between starts of one training."""
 _GROWING = ("episodes", "patience")
-"""Options that may be raised: the training then plays on."""
+"""Options that may be raised, to extend the training."""
 
 
 def open_training(path: Path, config: RunConfig, rules: Mapping[str, Any]) -> None:
-    """Writes the rules of a new training into its folder, or checks that it holds the beginning of this one.
+    """Writes the rules of a new training into its folder, or checks that they are the same.
 
     Args:
         path: The folder; it exists and is locked.
-        config: Data, pruning and what else is the same for all tasks.
+        config: Data, pruning and all that is the same for all tasks.
         rules: Networks, budgets and how the policy is trained; JSON-able.
 
     Raises:
-        RunFolderError: If the folder holds a training under other rules, or something else.
+        RunFolderError: If the folder holds a training with other rules, or something else.
     """
     given = {name: value for name, value in as_mapping(with_absolute_paths(config)).items() if name not in _FREE}
     record = _plain({**given, **rules})
@@ -44,7 +44,7 @@ def open_training(path: Path, config: RunConfig, rules: Mapping[str, Any]) -> No
 
 
 def _check(file: Path, record: dict[str, Any]) -> None:
-    """Rejects other rules than those under which the folder was begun."""
+    """Rejects rules that differ from those in the folder."""
     try:
         old = as_type(read_yaml(file) or {}, dict[str, Any])
     except (OSError, ValueError) as error:
@@ -54,13 +54,13 @@ def _check(file: Path, record: dict[str, Any]) -> None:
         if before == now or (name in _GROWING and isinstance(before, int) and isinstance(now, int) and now > before):
             continue
         raise RunFolderError(
-            f"{file.parent} holds a training with {name} {before}, not {now}; give what it was begun with to continue, "
+            f"{file.parent} holds a training with {name} {before}, not {now}; give the same to continue, "
             "or choose another --out"
         )
 
 
 def _plain(value: Any) -> Any:
-    """Returns nested values as YAML reads them back."""
+    """Returns nested values as they are read back from YAML."""
     if isinstance(value, Mapping):
         return {str(name): _plain(item) for name, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

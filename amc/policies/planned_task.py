@@ -33,7 +33,7 @@ class PlannedTask:
 
     @property
     def name(self) -> str:
-        """What files and tables call it."""
+        """The name in files and tables."""
         return f"{self.network} {self.problem.metric} {self.budget:g} {self.reward}"
 
     def search(self, rules: TrainingRules) -> SearchConfig:
@@ -52,7 +52,7 @@ class PlannedTask:
 def planned_tasks(
     networks: dict[str, Task], metric: str, budgets: Sequence[float], rewards: Sequence[str], rules: TrainingRules
 ) -> list[PlannedTask]:
-    """Lists the tasks, and checks them before anything takes time.
+    """Lists the tasks, and checks them before work starts.
 
     Args:
         networks: The networks with their data, by name.

@@ -25,20 +25,20 @@ from amc.utils.stopping import deferring_stops, stop_here
 from amc.utils.versions import versions
 
 OnFigures = Callable[[str, int, Mapping[str, float]], None]
-"""Takes figures by name: of what, after how many episodes."""
+"""Takes the task, figures by name, and the number of episodes."""
 
 
 class PolicyTraining:
-    """Trains one policy on some tasks, and evaluates it on these and on others that are held out.
+    """Trains one policy on some tasks, and evaluates it on them and on held-out ones.
 
-    The policy that is kept, `agent.safetensors`, is that of the evaluation with the highest mean reward on what is held
-    out, or on all tasks where nothing is. `checkpoint.safetensors` is where the training has come to.
+    The policy that is kept, `agent.safetensors`, is that of the evaluation with the highest mean reward on the held-out
+    tasks, or on all tasks if none is held out. `checkpoint.safetensors` is the current state.
     """
 
     def __init__(
         self, folder: Path, tasks: Sequence[PlannedTask], held_out: Sequence[PlannedTask], rules: TrainingRules
     ) -> None:
-        """Gathers statistics and tables of all networks, and takes up what the folder has.
+        """Gathers statistics and tables of all networks, and reads what the folder has.
 
         Args:
             folder: Where the files are; it exists.
@@ -55,7 +55,7 @@ class PolicyTraining:
         self._rules, self._record = rules, TrainingRecord(folder)
         state = self._record.checkpoint()
         if state is not None and list(state.parts) != list(self._tasks):
-            raise CheckpointError(f"the checkpoint in {folder} must be of the tasks of the training, and is not")
+            raise CheckpointError(f"the checkpoint in {folder} must belong to the tasks of this training, but does not")
         shops = workshops([*tasks, *held_out])
         self._whole = {name: SharedScores(shop.evaluator) for name, shop in shops.items()}
         self._recorded = {name: self._recording(planned) for name, planned in self._tasks.items()}
@@ -72,7 +72,7 @@ class PolicyTraining:
         return RecordedScores(race, race)
 
     def _recall(self) -> dict[str, float]:
-        """Takes up the scores of the record; returns the best reward of each task among the episodes that are done."""
+        """Reads the recorded scores; returns the best reward of each task among the recorded episodes."""
         best: dict[str, float] = {}
         for name, result in self._record.episodes():
             is_past = result.episode < self._trainer.episode
@@ -83,14 +83,14 @@ class PolicyTraining:
         return best
 
     def run(self, advance: Progress = silent, on_figures: OnFigures = lambda of, episode, figures: None) -> None:
-        """Trains until all episodes are played, or an early stop; continues where an earlier start has ended.
+        """Trains until all episodes are played or the training stops early; continues an earlier start.
 
         Args:
             advance: Takes the share that is done, 0 to 1.
             on_figures: Takes rewards, for curves.
 
         Raises:
-            StopRequested: If the process is asked to end; everything up to the last checkpoint is kept.
+            StopRequested: If the process is asked to end; all up to the last checkpoint is kept.
         """
         total = self._rules.episodes
         with deferring_stops():
@@ -109,7 +109,7 @@ class PolicyTraining:
                 advance((episode + 1) / total, f"{name}: reward {result.reward:.4f}, best {self._best[name]:.4f}")
 
     def _keep(self, state: PolicyState, episode: int, on_figures: OnFigures) -> None:
-        """Writes a checkpoint, and evaluates if that is due."""
+        """Writes a checkpoint, and evaluates if it is time to."""
         self._record.write_checkpoint(state)
         if not self._rules.is_evaluated(episode) or self._record.is_evaluated(episode):
             return
@@ -128,13 +128,13 @@ class PolicyTraining:
         return self._trainer.act(env)
 
     def _is_over(self) -> bool:
-        """Returns whether the last evaluations have brought nothing."""
+        """Returns whether the last evaluations brought no gain."""
         means = [float(record["mean"]) for record in self._record.evaluations]
         patience = self._rules.patience
         return bool(patience) and len(means) > patience and max(means[-patience:]) <= max(means[:-patience])
 
     def _card(self, episode: int, last: Mapping[str, float]) -> AgentCard:
-        """Describes the policy after a number of episodes, with the rewards of the evaluation that it is kept for."""
+        """Describes the policy after a number of episodes, with the rewards of its evaluation."""
         points: list[dict[str, Any]] = [*self._record.evaluations, {"episode": episode, "rewards": dict(last)}]
         first = next(iter(self._tasks.values()))
         features = list(self._trainer.features)
@@ -152,7 +152,7 @@ class PolicyTraining:
         )
 
     def _described(self, planned: PlannedTask, reward: float | None = None) -> Task:
-        """Describes a task: with its best reward, or with the given one of a task that is held out."""
+        """Describes a task: with its best reward, or with the given one if it is held out."""
         episodes = self._trainer.played.get(planned.name, 0)
         best = self._best.get(planned.name) if episodes else reward
         return task_record(planned.problem, planned.reward, planned.network, episodes, best)

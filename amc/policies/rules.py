@@ -16,17 +16,17 @@ from envs.extra_features import EXTRA_FEATURES
 
 @dataclass(frozen=True)
 class TrainingRules:
-    """What the training of a policy is like, whatever its tasks.
+    """How a policy is trained, whatever its tasks.
 
     Attributes:
         agent: `"ddpg"`, with or without options.
-        episodes: Episodes in all, over all tasks.
+        episodes: Total number of episodes, over all tasks.
         seed: Seed of the agent.
-        features: What the agent sees beside the paper's 11 features.
-        first_images: Images of the search split that score an episode first; see `amc.pipeline.racing`.
+        features: What the agent sees in addition to the paper's 11 features.
+        first_images: Images of the search split on which an episode is scored first; see `amc.pipeline.racing`.
         allocation_mode: `"clip"` or `"project"`.
-        evaluate_every: Episodes between two evaluations without noise.
-        checkpoint_every: Episodes between two checkpoints.
+        evaluate_every: Episodes between evaluations without noise.
+        checkpoint_every: Episodes between checkpoints.
         patience: Evaluations without a higher mean reward after which the training stops; 0 never stops it early.
 
     Raises:
@@ -65,7 +65,7 @@ class TrainingRules:
         """The options of the agent.
 
         Raises:
-            ConfigurationError: If it is another agent than ddpg.
+            ConfigurationError: If it is an agent other than ddpg.
         """
         agent = create_agent(self.agent)
         if not isinstance(agent, DDPGAgent):
@@ -73,7 +73,7 @@ class TrainingRules:
         return agent.config
 
     def is_due(self, episode: int) -> bool:
-        """Returns whether a checkpoint is due after a number of episodes; one is before every evaluation."""
+        """Returns whether a checkpoint is due after a number of episodes; there is one before every evaluation."""
         return episode > 0 and (episode % self.checkpoint_every == 0 or self.is_evaluated(episode))
 
     def is_evaluated(self, episode: int) -> bool:

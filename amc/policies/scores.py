@@ -9,7 +9,7 @@ from amc.utils.random_state import kept_random_state
 
 
 class SharedScores(EvaluatorProxy):
-    """Scores each allocation of a network on the whole search split once, whatever the budget and the reward."""
+    """Scores each allocation of a network once, on the whole search split, for all budgets and rewards."""
 
     def __init__(self, evaluator: Evaluator) -> None:
         """Starts with no scores."""

@@ -19,7 +19,7 @@ from amc.utils.json_lines import Lines
 
 
 class _Evaluation(msgspec.Struct):
-    """What is read again of a line of evaluations.jsonl."""
+    """What is read from a line of evaluations.jsonl."""
 
     episode: int
     mean: float

@@ -1,1 +1,1 @@
-"""What a person takes away from a run: its folder, tables, plots, and progress while it works."""
+"""What a user sees of a run: its folder, tables, figures, and progress."""

@@ -29,7 +29,7 @@ def write_report(folder: Path, result: CompressionResult) -> str:
     """Writes network, figures, tables and the report into a run's folder.
 
     Returns:
-        The summary table as text, as wide as stdout is.
+        The summary table as text, as wide as stdout.
     """
     result.write(folder)
     widths = {name: result.problem.widths(found) for name, found in _allocations(result).items()}
@@ -42,7 +42,7 @@ def write_report(folder: Path, result: CompressionResult) -> str:
 
 
 def write_network(folder: Path, task: Task, source: ModelSource, delivered: Delivered, dense: float) -> str:
-    """Writes a pruned network that is not part of a whole run, and its figures.
+    """Writes a pruned network outside a whole run, and its figures.
 
     Args:
         folder: The run's folder.
@@ -82,7 +82,7 @@ def write_network(folder: Path, task: Task, source: ModelSource, delivered: Deli
 
 
 def _allocations(result: CompressionResult) -> dict[str, Allocation]:
-    """Returns who keeps what, the run's own agent first."""
+    """Returns the allocations by agent, the run's own agent first."""
     others = {name: _allocation(figures) for name, figures in result.baselines.items()}
     return {result.summary["agent"]: result.allocation, **others}
 

@@ -1,4 +1,4 @@
-"""What made a run's folder: the command, and the files that it started from."""
+"""The origin of a run's folder: the command, and the files that it started from."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class RunInterrupted(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class Origin:
-    """The beginning of a run, beside its options.
+    """How a run began, apart from its options.
 
     Attributes:
-        command: The subcommand that made the folder.
+        command: The subcommand that created the folder.
         files: Absolute paths of the files that the run starts from, by what they are: `"weights"`, `"policy"`,
             `"network"`.
-        digests: SHA-256 of each, by the same names.
+        digests: SHA-256 of each file, by the same names.
         config_digest: SHA-256 of `config.yaml`; empty in a folder of an earlier version.
     """
 
@@ -43,7 +43,7 @@ class Origin:
 
     @staticmethod
     def of(command: str, files: Mapping[str, Path]) -> Origin:
-        """Describes a run that starts now.
+        """Returns the origin of a run that starts now.
 
         Raises:
             OSError: If a file cannot be read.
@@ -69,18 +69,18 @@ class Origin:
         file = folder / RUN
         try:
             origin = as_type(read_json(file), Origin)
-            if not _COMMAND.fullmatch(origin.command):  # it is part of the line that a user may copy
+            if not _COMMAND.fullmatch(origin.command):  # it is part of a line that a user may copy
                 raise DamagedFileError("the command must be a name")
             return origin
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError) as error:
             raise RunFolderError(
-                f"{file} must tell how the run began, and is damaged: {error}; start again with another --out"
+                f"{file} must say how the run began, but is damaged: {error}; start again with another --out"
             ) from error
 
     def check_files(self, names: Iterable[str] | None = None) -> None:
-        """Checks that the files are still what the run has started from.
+        """Checks that the files have not changed since the run started.
 
         Args:
             names: Which files; all if None.
@@ -92,7 +92,7 @@ class Origin:
             path = self.files[name]
             try:
                 same = digest_of(Path(path)) == self.digests.get(name)
-            except (OSError, ValueError) as error:  # a path that cannot be
+            except (OSError, ValueError) as error:  # not a valid path
                 raise RunFolderError(f"the {name} that the run was started with must be readable: {error}") from error
             if not same:
                 raise RunFolderError(
@@ -102,12 +102,12 @@ class Origin:
 
 
 def resume_line(command: str, folder: Path, model: str = "") -> str:
-    """Returns the command line that resumes a run; a model of the user's own code needs their consent."""
+    """Returns the command line that resumes a run; for the user's own code it includes their consent."""
     return f"amc {command} --out {shlex.quote(str(folder))} --resume{trust_words(model)}"
 
 
 def trust_words(model: str) -> str:
-    """Returns what a later command on a run's folder needs besides, if the run's model is the user's own code."""
+    """Returns the extra words that later commands on a run's folder need if its model is the user's own code."""
     return " --trust" if is_own_code(model) else ""
 
 

@@ -1,4 +1,4 @@
-"""What packing came to, for people."""
+"""The results of packing, as a table."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _KINDS = ("codes", "places", "values", "tables")
 
 
 def packing_table(report: PackReport) -> Table:
-    """Shows what each layer's weights take in the file, in bits a weight that is kept.
+    """Shows what each layer's weights take in the file, in bits per weight kept.
 
     Args:
         report: What packing came to.
     """
     table = Table(
-        caption="levels: distinct values; then bits for each weight that is kept: codes, places, values that are not "
-        "shared, tables of levels and of code lengths; the last column for each weight, zeros included"
+        caption="levels: distinct values; then bits per weight kept: codes, places, values that are not shared, tables "
+        "of levels and of code lengths; last column: bits per weight, zeros included"
     )
     table.add_column("layer", overflow="fold")
     for heading in ("weights", "kept", "levels", *_KINDS, "bits a weight"):
@@ -34,11 +34,11 @@ def packing_table(report: PackReport) -> Table:
 
 
 def sizes_line(report: PackReport, sizes: Mapping[str, int | None]) -> str:
-    """Describes the size of the file beside those of other files of the network.
+    """Compares the size of the file with those of other files of the network.
 
     Args:
         report: What packing came to.
-        sizes: Bytes by what they are of; what is not known is left out.
+        sizes: Bytes, by kind of file; unknown ones are left out.
     """
     parts = [
         f"{100 * report.size_bytes / size:.1f}% of {name} ({size / 1e3:,.1f} kB, {size / report.size_bytes:.1f} times)"
@@ -49,7 +49,7 @@ def sizes_line(report: PackReport, sizes: Mapping[str, int | None]) -> str:
 
 
 def accuracy_line(report: PackReport) -> str:
-    """Describes what sharing the weights cost; empty where nothing was measured."""
+    """Describes the accuracy that sharing weights has cost; empty if it was not measured."""
     names = {"before": "as it was", "shared": "weights shared", "trained": "shared weights trained"}
     return ", ".join(f"{names[stage]} {value:.2f}" for stage, value in report.accuracy.items())
 

@@ -1,4 +1,4 @@
-"""A page of HTML that stands alone: no network, no script, light and dark, for screens of any width and for paper."""
+"""A self-contained HTML page: works offline, without scripts, light and dark, on any screen and on paper."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Table:
 
     Attributes:
         columns: Headings.
-        rows: Cells as text; the first of a row names it.
+        rows: Cells as text; the first cell names the row.
         caption: What the figures are.
-        name: Of its CSV file.
+        name: Name of its CSV file.
     """
 
     columns: tuple[str, ...]
@@ -46,8 +46,8 @@ class Section:
         paragraphs: Its text.
         tables: Its tables.
         figures: Its figures.
-        commands: Lines to be typed.
-        listing: A long text that is folded away, such as a configuration; empty for none.
+        commands: Command lines.
+        listing: A long text that is folded, such as a configuration; empty for none.
         listing_title: What the listing is.
     """
 
@@ -66,7 +66,7 @@ class Page:
 
     Attributes:
         title: Its title.
-        lead: One or two sentences that say what came out.
+        lead: One or two sentences with the result.
         sections: Its parts.
     """
 
@@ -75,7 +75,7 @@ class Page:
     sections: Sequence[Section] = field(default_factory=tuple)
 
     def __post_init__(self) -> None:
-        """Gives figures of one name numbers, as each is a file and an anchor of its own."""
+        """Numbers figures that share a name, since each is a file and an anchor."""
         seen: Counter[str] = Counter()
         sections = []
         for section in self.sections:
@@ -93,7 +93,7 @@ class Page:
         return [figure for section in self.sections for figure in section.figures]
 
     def as_html(self) -> str:
-        """Returns the page; text from files is escaped wherever it stands."""
+        """Returns the page; text from files is escaped everywhere."""
         import jinja2
 
         environment = jinja2.Environment(
@@ -116,7 +116,7 @@ class Page:
 
 
 def joined(pages: Sequence[Page], names: Sequence[str]) -> Page:
-    """Puts several pages one below the other; a single one stays as it is.
+    """Joins several pages into one, an overview first; a single page stays as it is.
 
     Args:
         pages: The pages.
@@ -133,20 +133,20 @@ def joined(pages: Sequence[Page], names: Sequence[str]) -> Page:
     sections = [Section("Overview", tables=[overview])]
     for name, page in zip(names, pages, strict=True):
         sections += [replace(section, title=f"{name}: {section.title}") for section in page.sections]
-    return Page(f"{len(pages)} reports", "One below the other, an overview first.", sections)
+    return Page(f"{len(pages)} reports", "All in one page, an overview first.", sections)
 
 
 def _drawn(figure: Figure) -> Any:
-    """Returns a figure as an element; matplotlib has escaped what is text in it."""
+    """Returns a figure as an element; matplotlib has escaped its text."""
     from markupsafe import Markup
 
     return Markup(figure.inline_svg())
 
 
 def _data_uri(text: str) -> str:
-    """Returns a text as an address that holds it, to be saved as a file."""
+    """Returns a text as a data URI, to be saved as a file."""
     return "data:text/csv;base64," + base64.b64encode(text.encode("utf-8")).decode("ascii")
 
 
 def _draw_nothing(canvas: object, palette: object) -> None:
-    """Draws nothing: a table is no picture."""
+    """Draws nothing, for a table."""

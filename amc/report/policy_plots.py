@@ -8,11 +8,11 @@ from amc.pipeline.policies import PolicyCurves
 from amc.utils.durable_files import replacing
 
 _FLAT = 0.02
-"""Features that move the ratio by less are not drawn."""
+"""Features that change the ratio by less are not drawn."""
 
 
 def plot_policy(path: Path, network: str, curves: PolicyCurves) -> None:
-    """Draws what a policy removes of every layer by budget, and what it asks for when one feature changes.
+    """Draws what a policy removes from every layer at each budget, and how its action depends on single features.
 
     Args:
         path: PNG file to write.
@@ -36,7 +36,7 @@ def plot_policy(path: Path, network: str, curves: PolicyCurves) -> None:
         if response.max() - response.min() >= _FLAT:
             style = "-" if index < 10 else "--"
             by_feature.plot(curves.values, response, style, label=name)
-    title = "what it asks for on average when one feature alone is set, over the states above"
+    title = "mean action when a single feature is set, over the states above"
     by_feature.set(xlabel="value of the feature", ylabel="pruning ratio asked for", title=title)
     if by_feature.lines:
         by_feature.legend(ncols=3, fontsize=8)

@@ -28,7 +28,7 @@ def card_table(card: AgentCard) -> Table:
 
 
 def curve_table(curve: Sequence[CurvePoint]) -> Table:
-    """Shows how far an agent had come: at most a dozen points, evenly spaced."""
+    """Shows an agent's progress: at most a dozen points, evenly spaced."""
     names = list(dict.fromkeys(name for point in curve for name in point.rewards))
     table = Table(title="rewards as it learnt")
     table.add_column("episodes", justify="right")
@@ -41,7 +41,7 @@ def curve_table(curve: Sequence[CurvePoint]) -> Table:
 
 
 def actions_table(network: str, problems: Sequence[PruningProblem], played: Sequence[EpisodeResult]) -> Table:
-    """Shows what a policy keeps of every layer at each budget, in percent, and what that is worth.
+    """Shows what a policy keeps of every layer at each budget, in percent, and the reward.
 
     Args:
         network: Name of the network.

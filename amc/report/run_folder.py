@@ -1,4 +1,4 @@
-"""A run's folder: what a run writes as it goes, and what it finds when it is resumed."""
+"""A run's folder: what a run writes as it proceeds, and reads when it is resumed."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from amc.utils.options import file_stem
 from amc.utils.plain_yaml import MOST_BYTES, parse_yaml, read_yaml
 
 NO_DOWNLOAD = ("--data.download", "false")
-"""Follows the options of a run's folder: its data are there, or the user asks for them."""
+"""Added after the options of a run's folder: nothing is downloaded unless the user asks for it."""
 _BEGINNING = {CONFIG, RUN, ENVIRONMENT, TENSORBOARD, LOCK, f"{LOCK}.json"}
-"""What every run begins with: a folder with nothing else can be started again without loss."""
+"""The files that every run starts with; a folder with nothing else can be discarded without loss."""
 
 
 class RunFolder:
@@ -31,11 +31,11 @@ class RunFolder:
     Attributes:
         path: The folder.
         config: The resolved configuration of the run.
-        origin: What made the folder; None if an earlier version did.
+        origin: How the run began; None if an earlier version made the folder.
     """
 
     def __init__(self, path: Path, config: RunConfig, origin: Origin | None = None) -> None:
-        """Wraps a folder that exists; see `create` and `open`."""
+        """Wraps an existing folder; see `create` and `open`."""
         self.path, self.config, self.origin = path, config, origin
 
     @classmethod
@@ -43,16 +43,16 @@ class RunFolder:
         """Makes a new folder, parents included, and writes what the run starts from.
 
         Raises:
-            RunFolderError: If the folder holds something already, or cannot be written.
+            RunFolderError: If the folder is not empty, or cannot be written.
         """
         check_free(path)
         config = with_absolute_paths(config)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(path / TENSORBOARD, ignore_errors=True)  # of a start that came to nothing
+            shutil.rmtree(path / TENSORBOARD, ignore_errors=True)  # from a start that failed at once
             (path / ENVIRONMENT).unlink(missing_ok=True)
             text = yaml.safe_dump(as_mapping(config), sort_keys=False)
-            # First: a folder with options is one that tells its command.
+            # First: a folder with options must also have its command.
             replace(origin, config_digest=digest_of_text(text)).write(path)
             write_text(path / CONFIG, text)
         except OSError as error:
@@ -61,7 +61,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path, command: str) -> RunFolder:
-        """Opens the folder of a run that was started before, to resume it.
+        """Opens the folder of an earlier run, to resume it.
 
         Args:
             path: The folder.
@@ -95,7 +95,7 @@ class RunFolder:
         return ["--config", str(self.path / CONFIG), *NO_DOWNLOAD]
 
     def discard_if_empty(self) -> None:
-        """Deletes the folder if it holds what every run begins with and no more: for a run that failed at once."""
+        """Deletes the folder if it holds only what every run starts with: for a run that failed at once."""
         if _names(self.path) <= _BEGINNING:
             shutil.rmtree(self.path, ignore_errors=True)
 
@@ -119,7 +119,7 @@ def check_free(path: Path) -> None:
 
 
 def _names(path: Path) -> set[str]:
-    """Returns the names of what lies in a folder, those of killed writers left out; none if there is no folder.
+    """Returns the names in a folder, without leftovers of killed writers; none if there is no folder.
 
     Raises:
         RunFolderError: If the path is no folder, or cannot be read.
@@ -129,11 +129,13 @@ def _names(path: Path) -> set[str]:
     except FileNotFoundError:
         return set()
     except OSError as error:
-        raise RunFolderError(f"the output folder must be a folder to write in: {error}; give another --out") from error
+        raise RunFolderError(
+            f"the output folder must be one that can be written: {error}; give another --out"
+        ) from error
 
 
 def _check_digest(file: Path, text: str, origin: Origin | None) -> None:
-    """Rejects options that are not those that the run was started with: torn ones, too, may be valid YAML."""
+    """Rejects options that have changed since the run started: even a truncated file may be valid YAML."""
     if origin is not None and origin.config_digest not in ("", digest_of_text(text)):
         remedy = "put the old one back, or start afresh with another --out"
         if not has_results(file.parent):
@@ -142,20 +144,18 @@ def _check_digest(file: Path, text: str, origin: Origin | None) -> None:
 
 
 def _check_command(path: Path, origin: Origin | None, command: str) -> None:
-    """Rejects resuming what another command has made, or what no search has."""
+    """Rejects a folder that another command, or an unknown one, has made."""
     if origin is not None and origin.command != command:
         raise RunFolderError(
             f"{path} was made by amc {origin.command}, and amc {command} cannot continue it; "
             f"continue with: {resume_line(origin.command, path, _model_of(path))}"
         )
     if origin is None and not (path / EPISODES).is_file():
-        raise RunFolderError(
-            f"{path} must tell which command made it, but has no {RUN}; start again with another --out"
-        )
+        raise RunFolderError(f"{path} must say which command made it, but has no {RUN}; start again with another --out")
 
 
 def _model_of(path: Path) -> str:
-    """Returns the model that the options in a folder name; empty if they cannot be read."""
+    """Returns the model named by the options in a folder; empty if they cannot be read."""
     try:
         return str(read_yaml(path / CONFIG)["model"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -172,7 +172,7 @@ def fresh_path(base: Path) -> Path:
 
 
 def default_path(config: RunConfig) -> Path:
-    """Returns a folder that does not exist, named after what makes the run: `runs/MODEL-DATA-AGENT-BUDGET-seedN`."""
+    """Returns a new folder named after the run: `runs/MODEL-DATA-AGENT-BUDGET-seedN`."""
     budget = budget_of(config)
     bound = "_".join(f"{name}{value:g}" for name, value in budget.bounds.items()) if budget else f"by_{config.reward}"
     model = Path(config.model).name if Path(config.model).is_dir() else config.model

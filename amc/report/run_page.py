@@ -1,4 +1,4 @@
-"""The page of a run: what was asked, what came out, how sure it is, and how to repeat it."""
+"""The page of a run: what was asked for, the result, how certain it is, and how to repeat it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KEEP_RATIOS = tuple(tenths / 10 for tenths in range(1, 11))
 
 
 def page_of_run(run: RunRecord) -> Page:
-    """Builds the report of a finished run; what its folder does not hold is left out."""
+    """Builds the report of a finished run; what its folder lacks is left out."""
     summary = run.summary
     sections = [
         Section("What was asked", paragraphs=_asked(run)),
@@ -36,7 +36,7 @@ def page_of_run(run: RunRecord) -> Page:
 
 
 def networks(run: RunRecord) -> Table:
-    """Puts the dense network, the delivered one, and those of the other agents side by side."""
+    """Compares the dense network, the delivered one, and those of the other agents."""
     summary = run.summary
     metrics = list(summary.costs)
     headings = ["network"]
@@ -66,7 +66,7 @@ def networks(run: RunRecord) -> Table:
 
 
 def _lead(summary: Summary) -> str:
-    """Says in a sentence or two what came out."""
+    """Returns the result in a sentence or two."""
     dense, own = summary.accuracy.get("dense"), summary.accuracy.get("finetuned")
     shares = [
         f"{100 * cost.pruned / cost.dense:.1f}% of the {_noun(name)}"
@@ -82,7 +82,7 @@ def _lead(summary: Summary) -> str:
 
 
 def _asked(run: RunRecord) -> list[str]:
-    """Says what the run was to do."""
+    """Returns the section on what the run was asked to do."""
     summary, rules = run.summary, run.summary.pruning or {}
     what = "single weights" if rules.get("family") == "weight" else "whole filters"
     found = [f"Prune {what} of {summary.model} until the network is within the budget: {_budget_words(summary)}."]
@@ -97,7 +97,7 @@ def _asked(run: RunRecord) -> list[str]:
 
 
 def _speed(summary: Summary) -> list[str]:
-    """Says what was measured of the speed."""
+    """Returns the section on the measured speed."""
     latency = summary.latency_ms or {}
     dense, pruned, ratio = (latency.get(name) for name in ("dense", "pruned", "ratio"))
     if not all(isinstance(value, int | float) for value in (dense, pruned, ratio)):
@@ -106,12 +106,12 @@ def _speed(summary: Summary) -> list[str]:
     how += f", {latency['threads']} threads" if "threads" in latency else ""
     return [
         f"Measured in turn on this machine ({how}): dense {dense:.3g} ms, pruned {pruned:.3g} ms, {ratio:.2f} of the "
-        "time. Fewer FLOPs need not be less time: what counts is this figure, on the device that the network is for."
+        "time. Fewer FLOPs do not always mean less time: measure on the device that the network is for."
     ]
 
 
 def _certainty(run: RunRecord) -> list[str]:
-    """Says how far the figures can be trusted, and what the run had to note."""
+    """Returns the section on how far the figures can be trusted, with the run's remarks."""
     summary = run.summary
     found = []
     images = sum(summary.classes.images) if summary.classes else 0
@@ -124,13 +124,13 @@ def _certainty(run: RunRecord) -> list[str]:
             f"{error:.2f}, and differences below {2 * error:.2f} mean little. Nothing was "
             "chosen on the test split: it was read for these figures alone."
         )
-    found.append("This is one run with one seed; how much seeds differ is what amc study measures.")
+    found.append("This is one run with one seed; amc study measures how much seeds differ.")
     named = {summary.agent or "pruned": summary.notes, **{name: each.notes for name, each in run.baselines.items()}}
     return found + [f"{name}: {note}" for name, notes in named.items() for note in notes]
 
 
 def _of_search(run: RunRecord) -> list[Figure]:
-    """Draws the search."""
+    """Returns the section on the search."""
     if len(run.episodes) < 2:
         return []
     summary = run.summary
@@ -143,7 +143,7 @@ def _of_search(run: RunRecord) -> list[Figure]:
 
 
 def _of_layers(run: RunRecord) -> list[Figure]:
-    """Draws the layers."""
+    """Returns the section on the layers."""
     summary, sizes = run.summary, run.sizes
     if not sizes or run.policy is None:
         return []
@@ -159,7 +159,7 @@ def _of_layers(run: RunRecord) -> list[Figure]:
 
 
 def _of_networks(run: RunRecord) -> list[Figure]:
-    """Draws the training of the networks, and what became of the classes."""
+    """Returns the section on the networks' training, and on how the classes changed."""
     summary = run.summary
     curves = {summary.agent or "pruned": summary.curve, **{name: b.curve for name, b in run.baselines.items()}}
     plain = {who: [{"epoch": e.epoch, "loss": e.loss, "accuracy": e.accuracy} for e in c] for who, c in curves.items()}
@@ -177,7 +177,7 @@ def _classes(classes: Classes | None) -> Figure | None:
 
 
 def _repetition(run: RunRecord) -> Section:
-    """Says how to repeat the run."""
+    """Returns the section on how to repeat the run."""
     environment = run.environment
     facts = [f"seed {run.summary.seed}"]
     facts += [f"{name} {environment[name]}" for name in ("device", "threads") if name in environment]
@@ -205,7 +205,7 @@ def _budget_words(summary: Summary) -> str:
 
 
 def _costs(costs: Mapping[str, float | None], dense: Mapping[str, float | None]) -> tuple[str, ...]:
-    """Describes the costs of a network: each as a count, as a share, and as how many times smaller it is."""
+    """Describes the costs of a network: each as a count, a share, and a factor."""
     cells: list[str] = []
     for name, whole in dense.items():
         cost = costs.get(name)

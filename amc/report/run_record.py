@@ -1,4 +1,4 @@
-"""What a report needs of a run's folder, read and checked."""
+"""What a report needs from a run's folder, read and checked."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Baseline(msgspec.Struct):
 
 
 class Policy(msgspec.Struct):
-    """What is read of `policy.json`."""
+    """What is read from `policy.json`."""
 
     widths: dict[str, int]
     pruning_ratios: dict[str, float] = {}
@@ -52,18 +52,18 @@ class Policy(msgspec.Struct):
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A finished run, as its folder tells it.
+    """A finished run, as read from its folder.
 
     Attributes:
         folder: The folder.
         summary: The figures.
         baselines: The networks of other agents, by who chose their allocation.
         rounds: Figures of each round of a schedule with several.
-        policy: What every layer keeps; None if the folder does not say.
+        policy: What every layer keeps; None if it is not in the folder.
         episodes: The candidates of the search.
-        command: The subcommand that made the folder; empty if it does not say.
+        command: The subcommand that made the folder; empty if unknown.
         config: The options, as YAML; empty if there are none.
-        environment: What the run computed under; empty if the folder does not say.
+        environment: The environment of the run; empty if unknown.
     """
 
     folder: Path
@@ -92,10 +92,10 @@ class RunRecord:
 
 
 def read_run(folder: Path) -> RunRecord:
-    """Reads a run's folder, and changes nothing in it.
+    """Reads a run's folder without changing it.
 
     Raises:
-        RunFolderError: If it holds no finished run, or a file is damaged.
+        RunFolderError: If it does not hold a finished run, or a file is damaged.
     """
     file = folder / SUMMARY
     if not file.is_file():
@@ -112,7 +112,7 @@ def read_run(folder: Path) -> RunRecord:
         config = read_text(folder / CONFIG, MOST_BYTES) if (folder / CONFIG).is_file() else ""
         episodes = tuple(map(episode_from_record, lines))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunFolderError(f"{folder} must hold a run as it was written, and is damaged: {error}") from error
+        raise RunFolderError(f"{folder} must hold a complete run, but is damaged: {error}") from error
     origin = Origin.read(folder)
     return RunRecord(
         folder=folder,

@@ -1,4 +1,4 @@
-"""The recorder of the command line: a run's folder, TensorBoard, and progress for whoever watches."""
+"""The recorder of the command line: a run's folder, TensorBoard, and progress on the terminal."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 class RunRecorder(FolderRecorder):
-    """Writes a run's folder while the run proceeds, and answers from it when the run is resumed.
+    """Writes a run's folder while the run proceeds, and reads it when the run is resumed.
 
-    The folder of a new run is made when everything has been checked; it is deleted again if the run fails before it
-    has anything to keep.
+    The folder of a new run is created after all checks; it is deleted if the run fails before there is anything to
+    keep.
     """
 
     def __init__(
@@ -41,16 +41,16 @@ class RunRecorder(FolderRecorder):
         resumed: RunFolder | None = None,
         mix_scores: bool = False,
     ) -> None:
-        """Takes what the run is; use it as a context.
+        """Takes the description of the run; use it as a context manager.
 
         Args:
             path: The folder.
             config: The configuration of a new run.
             display: Shows progress.
             command: The subcommand that runs.
-            inputs: Files that the run starts from besides the weights, by what they are.
+            inputs: Files that the run starts from, other than the weights, by kind.
             resumed: The folder, opened, if it holds the beginning of this run.
-            mix_scores: Whether it may be resumed under another environment; see `amc.pipeline.settling`.
+            mix_scores: Whether it may be resumed in another environment; see `amc.pipeline.settling`.
         """
         super().__init__(path)
         self._config, self._display, self._command = config, display, command
@@ -65,11 +65,10 @@ class RunRecorder(FolderRecorder):
         self._best = -math.inf
 
     def __enter__(self) -> RunRecorder:
-        """Takes the folder to resume, or checks that a new one may be made.
+        """Opens the folder to resume, or checks that a new one may be created.
 
         Raises:
-            RunFolderError: If the files that a resumed run started from have changed, or the folder is taken or in
-                use.
+            RunFolderError: If the input files of a resumed run have changed, or the folder is not free.
         """
         try:
             if self._folder is None:
@@ -86,7 +85,7 @@ class RunRecorder(FolderRecorder):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        """Closes the event file, deletes a folder with nothing in it but a failure, and says how to continue.
+        """Closes the event file, deletes the folder of a run that failed at once, and says how to continue.
 
         Raises:
             RunInterrupted: After a Ctrl-C, if there is a run to resume.
@@ -106,10 +105,10 @@ class RunRecorder(FolderRecorder):
         return config if self._folder is None else self._folder.config
 
     def begin(self) -> None:
-        """Makes the folder of a new run, or says how far a resumed one is.
+        """Creates the folder of a new run, or says how far a resumed one has got.
 
         Raises:
-            RunFolderError: If the folder cannot be written, or another process has taken it meanwhile.
+            RunFolderError: If the folder cannot be written, or another process has taken it in the meantime.
         """
         try:
             self._begin()
@@ -157,7 +156,7 @@ class RunRecorder(FolderRecorder):
 
 
 def summary_writer(path: Path) -> SummaryWriter:
-    """Opens an event file for TensorBoard, without the notices of the packages that it loads."""
+    """Opens an event file for TensorBoard; messages of the packages that it loads are suppressed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from torch.utils.tensorboard.writer import SummaryWriter

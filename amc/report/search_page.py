@@ -1,4 +1,4 @@
-"""The page of a search that stands alone: how it went, and what it found."""
+"""The page of a search without pruning: how it went, and what it found."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def page_of_search(
 
     Args:
         model: Name of the dense network.
-        agent: Who searched.
+        agent: The agent.
         problem: The decisions and the budget.
         episodes: The candidates.
-        best: What was found.
+        best: The best allocation.
     """
     sizes = {decision.name: decision.size for decision in problem.decisions}
     kept = dict(zip(sizes, problem.widths(best), strict=True))
@@ -31,8 +31,8 @@ def page_of_search(
     found = [search_history(episodes), *costs, ratios_played(episodes, sizes)]
     return Page(
         f"Search on {model}",
-        f"The agent {agent} tried {len(episodes)} candidates; the best has a reward of {reward:.4f}. Nothing has been "
-        "pruned for good yet: amc prune does that.",
+        f"The agent {agent} tried {len(episodes)} candidates; the best has a reward of {reward:.4f}. No network has "
+        "been pruned yet: amc prune does that.",
         [
             Section("The search", figures=[figure for figure in found if figure is not None]),
             Section("Layer by layer", figures=[what_is_kept(sizes, {agent: kept})]),

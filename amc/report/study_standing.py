@@ -1,4 +1,4 @@
-"""How far the agents of a study are: a table for a terminal, while it works."""
+"""The progress of a study's agents: a table for the terminal."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from rich.text import Text
 from amc.utils.printable import printable
 
 _LONGEST = 28
-"""Letters of an agent that are shown."""
+"""Characters of an agent's name that are shown."""
 
 
 def standing_table(
     records: Sequence[Mapping[str, Any]], wanted: Sequence[tuple[str, float, int, int]] | None = None, title: str = ""
 ) -> Table:
-    """Shows the mean reward by agent and budget, and how many searches it is of.
+    """Shows the mean reward by agent and budget, and the number of searches.
 
     Args:
         records: The cells that were played.
-        wanted: The cells in all: agent, budget, candidates, seed; None if that is not known.
-        title: What the table is of.
+        wanted: All cells: agent, budget, candidates, seed; None if they are not known.
+        title: Title of the table.
     """
     played = [(str(r.get("agent")), _number(r.get("budget")), _number(r.get("reward"))) for r in records]
     cells = [(agent, budget) for agent, budget, _, _ in wanted or ()]
@@ -45,7 +45,7 @@ def standing_table(
 
 
 def _cell(rewards: Sequence[float], total: int) -> str:
-    """Describes the searches of one agent at one budget: their mean, and how many there are, of how many."""
+    """Describes the searches of one agent at one budget: their mean, and how many of them are done."""
     if not rewards:
         return f"0/{total}" if total else ""
     count = f"{len(rewards)}/{total}" if total else f"{len(rewards)}"
@@ -53,5 +53,5 @@ def _cell(rewards: Sequence[float], total: int) -> str:
 
 
 def _number(value: Any) -> float:
-    """Returns a number of a record; 0 for anything else, as files of others may hold."""
+    """Returns a number of a record; 0 for anything else that a file may hold."""
     return float(value) if isinstance(value, int | float) else 0.0

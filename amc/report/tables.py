@@ -1,4 +1,4 @@
-"""The tables that a person reads."""
+"""The tables for the terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from amc.structure import ChannelGroup, ModelStructure
 from amc.utils.printable import printable
 
 FILE_WIDTH = 100
-"""Columns of tables that are not for a terminal."""
+"""Width in columns of tables that are not for a terminal."""
 _TOP_1 = "top-1 on the test images, in percent"
 
 
@@ -64,7 +64,7 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _stability(shares: Sequence[float | None]) -> str:
-    """Describes the pruning stability of the rounds."""
+    """Describes the pruning stability of each round."""
     each = ", ".join("-" if share is None else f"{share:.1f}%" for share in shares)
     rounds = "" if len(shares) == 1 else f" in {len(shares)} rounds, on the search split"
     return f"pruning stability{rounds}: {each} of the accuracy is left at the moment of pruning"
@@ -82,12 +82,12 @@ def networks_table(
     uncounted: Mapping[str, int] | None = None,
     own_rule: Mapping[str, int] | None = None,
 ) -> Table:
-    """Shows networks.
+    """Shows networks with their costs and accuracies.
 
     Args:
         rows: Costs by metric and test accuracy in percent, by name; all have the same metrics.
         uncounted: Operators that the FLOPs leave out, and how often each is called.
-        own_rule: Operators whose FLOPs are counted by a rule of our own, and how often each is called.
+        own_rule: Operators whose FLOPs are counted by a rule of this project, and how often each is called.
     """
     table = Table(caption=_caption(uncounted or {}, own_rule or {}))
     table.add_column("network")
@@ -131,7 +131,7 @@ def structure_table(structure: ModelStructure, problem: PruningProblem | None) -
 
 
 def obstacles(structure: ModelStructure, problem: PruningProblem | None) -> dict[str, str]:
-    """Returns why groups are not pruned, each reason once, by the letters that `structure_table` shows."""
+    """Returns the reasons why groups are not pruned, by the letters in `structure_table`."""
     found = (_obstacle(index, group, problem) for index, group in enumerate(structure.groups))
     reasons = dict.fromkeys(reason for reason in found if reason is not None)
     return {_letter(place): reason for place, reason in enumerate(reasons)}
@@ -142,7 +142,7 @@ def allocation_table(problem: PruningProblem, allocations: Mapping[str, Sequence
 
     Args:
         problem: The decisions.
-        allocations: Widths by the name of whoever chose them.
+        allocations: Widths, by the agent that chose them.
     """
     table = Table(title=f"kept {'channels' if problem.kind == 'filter' else 'weights'}")
     table.add_column("layer", overflow="fold")
@@ -155,7 +155,7 @@ def allocation_table(problem: PruningProblem, allocations: Mapping[str, Sequence
 
 
 def sparsity_table(layers: Sequence[Mapping[str, Any]]) -> Table:
-    """Shows what zeros leave of the neurons of each layer.
+    """Shows how many neurons of each layer are left between the zeros.
 
     Args:
         layers: The fields of `amc.pruning.neuron_sparsity.NeuronSparsity`, one mapping per layer.
@@ -177,7 +177,7 @@ def sparsity_table(layers: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def uncounted_note(uncounted: Mapping[str, int]) -> str:
-    """Describes what FLOPs leave out: `"not counted in FLOPs: lstm (1 call)"`; empty if they leave out nothing.
+    """Describes what FLOPs leave out: `"not counted in FLOPs: lstm (1 call)"`; empty if nothing.
 
     Args:
         uncounted: How often each operator is called, by name.
@@ -186,7 +186,7 @@ def uncounted_note(uncounted: Mapping[str, int]) -> str:
 
 
 def own_rule_note(own_rule: Mapping[str, int]) -> str:
-    """Describes which FLOPs are counted by a rule of our own; empty if none are."""
+    """Describes which FLOPs are counted by a rule of this project; empty if none are."""
     return f"FLOPs by a rule of amc's own, as fvcore counts none: {_calls(own_rule)}" if own_rule else ""
 
 
@@ -199,11 +199,11 @@ def render(table: Table, width: int | None = None) -> str:
 
     Args:
         table: The table.
-        width: Columns; if None, those of the terminal that stdout is, or `FILE_WIDTH` where it is none.
+        width: Columns; if None, those of the terminal, or `FILE_WIDTH` if stdout is not a terminal.
     """
     if width is None:
         width = shutil.get_terminal_size((FILE_WIDTH, 0)).columns if sys.stdout.isatty() else FILE_WIDTH
-    # Text of a file is text: neither markup nor what a terminal would obey.
+    # Text from a file is shown as text: not as markup or control sequences.
     console = Console(file=io.StringIO(), width=width, force_terminal=False, color_system=None, markup=False)
     console.print(table)
     assert isinstance(console.file, io.StringIO)
@@ -262,7 +262,7 @@ def _of(number: float, dense: float, metric: str) -> str:
 
 
 def _share(target: float, dense: float) -> str:
-    return f"{target / dense:.1%}" if dense else "-"  # of a network without such costs there are no shares
+    return f"{target / dense:.1%}" if dense else "-"  # a network without such costs has no shares
 
 
 def _percent(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""What another terminal shows of a run or a study while it works."""
+"""Shows the progress of a run or a study in another terminal."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ _LAST = 5
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a run or a study stands.
+    """The progress of a run or a study.
 
     Attributes:
         folder: Its folder.
-        command: What made it.
-        holder: Who works in it now, such as `"process 7 on host"`; empty if nobody does.
-        wanted: Candidates, or cells, in all; None if that is not known.
-        records: The candidates, or cells, that are there.
-        finished: Names of networks that are ready, besides the run's own.
+        command: The command that made it.
+        holder: The process that is working in it, such as `"process 7 on host"`; empty if there is none.
+        wanted: Total number of candidates, or cells; None if unknown.
+        records: The candidates, or cells, so far.
+        finished: Names of networks that are ready, apart from the run's own.
         has_ended: Whether there are results.
     """
 
@@ -52,7 +52,7 @@ class Standing:
 
 
 def read_standing(folder: Path) -> Standing:
-    """Reads where a run or a study stands, and changes nothing.
+    """Reads the progress of a run or a study, without changing anything.
 
     Raises:
         RunFolderError: If the folder holds neither.
@@ -95,7 +95,7 @@ def shown(standing: Standing) -> RenderableType:
         best = max(range(len(rewards)), key=rewards.__getitem__)
         lines.append(Text(f"best reward {rewards[best]:.4f} (number {best}); all: {sparkline(rewards)}"))
     if standing.finished:
-        lines.append(Text(f"ready besides: {', '.join(standing.finished)}"))
+        lines.append(Text(f"also ready: {', '.join(standing.finished)}"))
     tables = [_last(standing)] if standing.records else []
     if standing.command == "study":
         problems = dict.fromkeys(str(record.get("problem", "")) for record in standing.records)
@@ -105,12 +105,12 @@ def shown(standing: Standing) -> RenderableType:
 
 
 def sparkline(values: Sequence[float], width: int = _WIDTH) -> str:
-    """Draws values as a line of bars; of more than `width` each bar is the best of several."""
+    """Draws values as a line of bars; with more than `width` values each bar is the best of several."""
     step = max(1, -(-len(values) // width))
     best = [max(values[start : start + step]) for start in range(0, len(values), step)]
     low, high = min(best), max(best)
     scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
-    if not math.isfinite(scale) or not math.isfinite(high - low):  # of figures that no reward has
+    if not math.isfinite(scale) or not math.isfinite(high - low):  # of values that are not rewards
         scale = 0.0
     return "".join(_BARS[round((value - low) * scale)] for value in best)
 
@@ -123,13 +123,13 @@ def watch(
     once: bool = False,
     sleep: Callable[[float], object] = time.sleep,
 ) -> None:
-    """Shows a run until it ends, or until nobody works on it any more.
+    """Shows a run until it ends, or until no process works on it.
 
     Args:
-        folder: Of the run.
+        folder: The run's folder.
         console: Where to show it; stdout if None.
-        seconds: Between two looks.
-        once: Whether one look is enough.
+        seconds: Seconds between updates.
+        once: Whether to show it only once.
         sleep: Waits; for tests.
 
     Raises:
@@ -148,7 +148,7 @@ def watch(
 
 
 def _standing_of_problems(folder: Path) -> Standing:
-    """Reads where a study of several problems stands."""
+    """Reads the progress of a study of several problems."""
     records = []
     for file in sorted(folder.glob(f"*/{STUDY}")):
         try:
@@ -172,7 +172,7 @@ def _last(standing: Standing) -> Table:
 
 
 def _holder(folder: Path) -> str:
-    """Names who works in a folder, as it has written itself down; empty if nobody does."""
+    """Returns the process that works in a folder, from its lock file; empty if there is none."""
     record = _quietly(lambda: read_json(folder / f"{LOCK}.json"), {})
     if not isinstance(record, dict) or not {"process", "host"} <= set(record):
         return ""
@@ -180,7 +180,7 @@ def _holder(folder: Path) -> str:
 
 
 def _quietly(read: Callable[[], Any], otherwise: Any) -> Any:
-    """Returns what is read, or something else where it cannot be: the run may be writing it just now."""
+    """Returns what is read, or a default if it cannot be: the run may be writing it."""
     try:
         return read()
     except (OSError, ValueError):

@@ -104,7 +104,7 @@ def test_another_command_is_refused_and_told_the_right_one(tmp_path):
 def test_a_folder_of_an_earlier_version_goes_on_only_where_a_search_has_begun(tmp_path):
     folder = RunFolder.create(tmp_path / "run", RunConfig(), Origin("compress"))
     (folder.path / "run.json").unlink()
-    with pytest.raises(RunFolderError, match=r"must tell which command made it.*another --out"):
+    with pytest.raises(RunFolderError, match=r"must say which command made it.*another --out"):
         RunFolder.open(folder.path, "compress")
     read_log(folder.path).add(episode())
     assert RunFolder.open(folder.path, "compress").origin is None
@@ -114,7 +114,7 @@ def test_a_folder_of_an_earlier_version_goes_on_only_where_a_search_has_begun(tm
 def test_a_damaged_record_of_the_beginning_is_told(tmp_path, text):
     folder = RunFolder.create(tmp_path / "run", RunConfig(), Origin("compress"))
     (folder.path / "run.json").write_text(text)
-    with pytest.raises(RunFolderError, match=r"run\.json must tell how the run began.*another --out"):
+    with pytest.raises(RunFolderError, match=r"run\.json must say how the run began.*another --out"):
         RunFolder.open(folder.path, "compress")
 
 

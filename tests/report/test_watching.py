@@ -32,7 +32,7 @@ def test_a_run_that_works_says_who_works_on_it(folder):
     text = text_of(shown(read_standing(folder)))
     assert "works: process 7 on desk; 4 of 10 candidates" in text
     assert "best reward 0.9000 (number 1)" in text
-    assert "ready besides: uniform" in text
+    assert "also ready: uniform" in text
 
 
 def test_a_run_that_has_ended_says_so(folder):

@@ -1,4 +1,4 @@
-"""The figures of a report: each is drawn once, and can be had as SVG, PNG, PDF and CSV."""
+"""The figures of a report; each can be written as SVG, PNG, PDF and CSV."""
 
 from amc.report.figures.figure import FORMATS, Figure, write_figures
 from amc.report.figures.palette import Palette

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 FORMATS = ("svg", "png", "pdf", "csv")
-"""What figures can be written as."""
+"""The formats that figures can be written in."""
 _DPI = 160
 _WIDTH, _HEIGHT = 5.6, 3.8
-"""Inches. A page shows an inch as 72 points, a phone's page as some 55: text of 11 points stays readable."""
+"""Inches. A page shows an inch as 72 points, a phone as about 55, so that text of 11 points stays readable."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Figure:
     """One figure.
 
     Attributes:
-        name: Of its files, such as `"search"`.
+        name: Name of its files, such as `"search"`.
         title: What it shows, in a few words.
-        caption: What to see in it, and how its numbers came about.
+        caption: What it shows, and how its numbers were obtained.
         draw: Draws it on an empty canvas, in the colours of a palette.
         columns: Headings of the numbers behind it.
         rows: These numbers.
-        height: Of the canvas in inches; its width is always the same.
+        height: Height of the canvas in inches; the width is fixed.
     """
 
     name: str
@@ -47,9 +47,9 @@ class Figure:
     height: float = _HEIGHT
 
     def inline_svg(self) -> str:
-        """Returns the figure as an element of a page, in the colours that the page's style decides.
+        """Returns the figure as an element of a page, in the colours of the page's style.
 
-        Its identifiers bear its name, so that several figures can stand in one page.
+        Its identifiers contain its name, so that a page can hold several figures.
         """
         svg = with_variables(self._drawn("svg", Palette.of_page()).decode("utf-8"))
         svg = svg[svg.index("<svg") :]
@@ -73,7 +73,7 @@ class Figure:
         """Writes the figure into a folder that exists.
 
         Args:
-            folder: Where to.
+            folder: The folder.
             kind: One of `FORMATS`.
 
         Returns:
@@ -110,7 +110,7 @@ class Figure:
 
 
 def write_figures(figures: Iterable[Figure], folder: Path, kinds: Sequence[str]) -> list[Path]:
-    """Writes figures into a folder, which is made if need be; see `Figure.write`.
+    """Writes figures into a folder, which is created if needed; see `Figure.write`.
 
     Returns:
         The files.
@@ -120,7 +120,7 @@ def write_figures(figures: Iterable[Figure], folder: Path, kinds: Sequence[str])
 
 
 def _no_formula(cell: Any) -> Any:
-    """Returns a cell that a spreadsheet takes for what it is: names from elsewhere may read like formulas."""
+    """Returns a cell that a spreadsheet takes as text: names may look like formulas."""
     return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "@", "+", "-", "\t") else cell
 
 
@@ -129,7 +129,7 @@ def _style(palette: Palette, name: str) -> Any:
     return {
         "svg.fonttype": "none",
         "svg.hashsalt": name,
-        "text.parse_math": False,  # names of layers are names
+        "text.parse_math": False,  # names of layers are not formulas
         "font.family": "DejaVu Sans",
         "font.size": 11,
         "axes.titlesize": 12,

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 _MOST_BARS = 500
-"""Layers whose costs are drawn as bars; of more they would be a grey block."""
+"""Most layers whose costs are drawn as bars; with more, the bars would merge into a grey block."""
 
 
 def what_is_kept(
     sizes: Mapping[str, int], allocations: Mapping[str, Mapping[str, int]], flops: Mapping[str, int] | None = None
 ) -> Figure:
-    """Shows the share that every layer keeps, one line per agent, over the layers' shares of the FLOPs.
+    """Shows the share that every layer keeps, one line per agent, above the layers' shares of the FLOPs.
 
     Args:
         sizes: Units of each decision in the dense network, by name, in the order of execution.
@@ -28,7 +28,7 @@ def what_is_kept(
         flops: FLOPs of the layers that write each decision's units in the dense network; None if they are not known.
     """
     names = list(sizes)
-    # A decision that a hand-written policy leaves out is kept whole.
+    # A decision that an edited policy leaves out keeps everything.
     shares = {who: [kept.get(name, sizes[name]) / sizes[name] for name in names] for who, kept in allocations.items()}
     total = sum(flops.values()) if flops else 0
     drawn = flops and total and len(names) <= _MOST_BARS
@@ -42,7 +42,7 @@ def what_is_kept(
             bars.bar(range(len(names)), costs, color=palette.colour(7))
             bars.set_ylabel("% of\nFLOPs")
         for index, (who, values) in enumerate(shares.items()):
-            broad = max(1.2, 3.2 - 0.7 * index)  # equal lines show under one another
+            broad = max(1.2, 3.2 - 0.7 * index)  # so that equal lines can be told apart
             lines.plot(
                 range(len(names)), values, "o-", color=palette.colour(index), label=shortened(who), linewidth=broad
             )
@@ -72,7 +72,7 @@ def what_is_kept(
 
 
 def sensitivity(errors: Mapping[str, Sequence[float]], keep_ratios: Sequence[float]) -> Figure | None:
-    """Shows how much the outputs of each layer suffer when it alone keeps less; None if that is not known.
+    """Shows how much the outputs of each layer suffer if only it is pruned; None if that is not known.
 
     Args:
         errors: For each decision, the relative error at each of `keep_ratios`.
@@ -118,10 +118,10 @@ def class_changes(
 
     Args:
         names: Of the classes.
-        images: Test images of each class.
-        dense: Of these, how many the dense network classifies correctly.
-        pruned: How many the delivered network does.
-        most: Classes to show: those that changed most.
+        images: Number of test images of each class.
+        dense: How many of them the dense network classifies correctly.
+        pruned: How many of them the delivered network classifies correctly.
+        most: How many classes to show, those that changed most.
     """
     rows: list[tuple[Any, ...]] = [
         (name, count, 100 * before / count, 100 * after / count, 100 * (after - before) / count)

@@ -1,4 +1,4 @@
-"""Figures of a search: how it went, and what its candidates cost."""
+"""Figures of a search: its progress, and the costs of its candidates."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def search_history(episodes: Sequence[EpisodeResult]) -> Figure:
 def candidates(
     episodes: Sequence[EpisodeResult], metric: str, dense: float, limit: float | None = None
 ) -> Figure | None:
-    """Shows what candidates cost and how accurate they are, with the Pareto front; None if the cost is not known.
+    """Shows cost and accuracy of the candidates, with the Pareto front; None if the cost is not known.
 
     Args:
         episodes: The candidates.
@@ -82,7 +82,7 @@ def candidates(
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Returns the points `(cost, gain)` that no other one beats in both, the cheapest first, each once."""
+    """Returns the distinct points `(cost, gain)` that no other one beats in both, the cheapest first."""
     front: list[tuple[float, float]] = []
     for cost, gain in sorted(set(points), key=lambda point: (point[0], -point[1])):
         if not front or gain > front[-1][1]:
@@ -115,7 +115,7 @@ def ratios_played(episodes: Sequence[EpisodeResult], sizes: Mapping[str, int]) -
         name="ratios",
         title="What the agent tried, layer by layer",
         caption="The share that each candidate keeps of every layer (rows, from input to output), exploration noise "
-        "included. Rows that settle are layers that the agent has made up its mind about.",
+        "included. A row that stops changing is a layer on which the agent has settled.",
         draw=draw,
         columns=("layer", *(str(episode.episode) for episode in known)),
         rows=tuple((name, *row) for name, row in zip(names, shares, strict=True)),
@@ -124,12 +124,12 @@ def ratios_played(episodes: Sequence[EpisodeResult], sizes: Mapping[str, int]) -
 
 
 def whole_numbers(axis: Any) -> None:
-    """Lets an axis have ticks at whole numbers only."""
+    """Puts the ticks of an axis at whole numbers only."""
     axis.get_major_locator().set_params(integer=True)
 
 
 def label_layers(axis: Any, names: Sequence[str], most: int = 28) -> None:
-    """Labels an axis with the names of layers; of many, every second, third, ... one."""
+    """Labels an axis with the names of layers; where there are many, with every second, third, ... one."""
     step = -(-len(names) // most)
     places = range(0, len(names), step)
     axis.set_ticks(list(places), [shortened(names[place]) for place in places], fontsize=8)

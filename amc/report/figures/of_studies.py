@@ -1,4 +1,4 @@
-"""Figures of studies: agents over budgets, beside the uniform allocation, and rewards beside what they stand for."""
+"""Figures of studies: agents over budgets, agents against the uniform allocation, rewards against accuracy."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def trade_off(records: Sequence[Record], measure: str, dense: float | None = Non
 
 
 def differences(records: Sequence[Record], measure: str) -> Figure | None:
-    """Shows how far each agent is ahead of the uniform allocation at the same budget; None without that one.
+    """Shows how far each agent is ahead of the uniform allocation at the same budget; None without that allocation.
 
     Args:
         records: The cells of a study, of one number of candidates.
@@ -101,7 +101,7 @@ def differences(records: Sequence[Record], measure: str) -> Figure | None:
         axes.axvline(0, color=palette.muted, linewidth=1)
         axes.set_yticks(range(len(agents)), [shortened(agent) for agent in agents], fontsize=9)
         axes.invert_yaxis()
-        axes.set(xlabel="test accuracy less that of uniform, points")
+        axes.set(xlabel="test accuracy minus that of uniform, points")
         axes.legend(ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=9)
 
     return Figure(
@@ -117,7 +117,7 @@ def differences(records: Sequence[Record], measure: str) -> Figure | None:
 
 
 def paired_differences(records: Sequence[Record], measure: str) -> list[tuple[str, float, float, float | None]]:
-    """Returns by agent and budget the mean difference to the uniform allocation, and half its 95% interval."""
+    """Returns, by agent and budget, the mean difference from the uniform allocation, and half its 95% interval."""
     base: dict[float, dict[int, float]] = {}
     for record in records:
         if record["agent"] == _REFERENCE and record.get(measure) is not None:
@@ -127,7 +127,7 @@ def paired_differences(records: Sequence[Record], measure: str) -> list[tuple[st
         reference = base.get(record["budget"])
         if record["agent"] == _REFERENCE or reference is None or record.get(measure) is None:
             continue
-        own = reference.get(record["seed"], statistics.fmean(reference.values()))  # uniform plays once, for all seeds
+        own = reference.get(record["seed"], statistics.fmean(reference.values()))  # uniform runs once, for all seeds
         found.setdefault((record["agent"], record["budget"]), []).append(record[measure] - own)
     return [(agent, budget, statistics.fmean(all_), half_width(all_)) for (agent, budget), all_ in found.items()]
 
@@ -153,8 +153,8 @@ def reward_against_accuracy(records: Sequence[Record]) -> Figure | None:
     return Figure(
         name="reward",
         title="Does the reward rank as fine-tuning does?",
-        caption="One point a network. A tau of 1 is the same order, 0 is no relation. Networks of several budgets lie "
-        "apart by their size alone; within one budget tau is lower.",
+        caption="One point per network. A tau of 1 means the same order, 0 no relation. Networks of several budgets "
+        "differ by their size alone; within one budget tau is lower.",
         draw=draw,
         columns=("agent", "budget", "seed", "reward", "finetuned_percent"),
         rows=tuple((r["agent"], r["budget"], r["seed"], r["reward"], r["finetuned"]) for r in tuned),
@@ -162,7 +162,7 @@ def reward_against_accuracy(records: Sequence[Record]) -> Figure | None:
 
 
 def _means(records: Sequence[Record], measure: str) -> dict[str, list[tuple[float, float, float | None]]]:
-    """Returns by agent its budgets in descending order, each with the mean and half its interval."""
+    """Returns, by agent, its budgets in descending order, each with the mean and half the interval."""
     values: dict[str, dict[float, list[float]]] = {}
     for record in records:
         if record.get(measure) is not None:

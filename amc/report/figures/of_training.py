@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def fine_tuning(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure | None:
-    """Shows loss and accuracy by epoch, one line per agent; None where nothing was trained.
+    """Shows loss and accuracy by epoch, one line per agent; None if nothing was trained.
 
     Args:
         curves: Records of epochs, by who chose the allocation: `epoch`, `loss`, `accuracy` (search split, percent).
@@ -51,7 +51,7 @@ def fine_tuning(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure | N
 
 
 def rounds(records: Sequence[Mapping[str, Any]]) -> Figure | None:
-    """Shows what each round of a schedule costs at the moment of pruning, and what training brings back.
+    """Shows what each round of a schedule loses by pruning, and what its training recovers.
 
     Args:
         records: Of rounds, as `summary.json` has them; None is returned for fewer than two.
@@ -73,7 +73,7 @@ def rounds(records: Sequence[Mapping[str, Any]]) -> Figure | None:
     return Figure(
         name="rounds",
         title="Round by round",
-        caption="The gap between the lines is what pruning costs at the moment, and what training brings back.",
+        caption="The gap between the lines is what pruning loses, and what training recovers.",
         draw=draw,
         columns=("budget_percent", "search_pruned_percent", "search_trained_percent"),
         rows=tuple(zip(budgets, pruned, trained, strict=True)),

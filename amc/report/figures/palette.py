@@ -1,4 +1,4 @@
-"""The colours of figures: of a page that is light or dark, or of paper."""
+"""The colours of figures, for light and dark pages and for paper."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _DARK = {
     "series-8": "#a7b0ba",
 }
 _STAND_INS = {name: f"#0b{index:02x}fe" for index, name in enumerate(_LIGHT, start=1)}
-"""A colour of its own for each name: drawn in place of it, and put back as a variable of the page's style."""
+"""A stand-in colour for each name: it is drawn, and later replaced by a variable of the page's style."""
 _SERIES = 8
 
 
@@ -43,12 +43,12 @@ class Palette:
     """The colours that a figure is drawn in.
 
     Attributes:
-        ink: Of text.
-        muted: Of axes and what is less important.
-        grid: Of the lines of a grid.
-        page: Of the ground.
-        series: Of the series, in their order.
-        serves_page: Whether the colours stand for variables of a page's style, see `with_variables`.
+        ink: Text.
+        muted: Axes, and what is less important.
+        grid: Grid lines.
+        page: The background.
+        series: The series, in order.
+        serves_page: Whether the colours stand for variables of a page's style; see `with_variables`.
     """
 
     ink: str
@@ -65,11 +65,11 @@ class Palette:
 
     @staticmethod
     def of_page() -> Palette:
-        """Returns stand-ins for colours that the style of a page decides."""
+        """Returns stand-ins for the colours of a page's style."""
         return _palette(_STAND_INS, serves_page=True)
 
     def colour(self, index: int) -> str:
-        """Returns the colour of a series; after the last one they start again."""
+        """Returns the colour of a series; after the last one they repeat."""
         return self.series[index % len(self.series)]
 
 
@@ -79,7 +79,7 @@ def _palette(colours: dict[str, str], *, serves_page: bool = False) -> Palette:
 
 
 def with_variables(svg: str) -> str:
-    """Puts variables of the page's style (`var(--ink)`) in place of the stand-ins of `Palette.of_page`."""
+    """Replaces the stand-ins of `Palette.of_page` by variables of the page's style (`var(--ink)`)."""
     names = {colour: name for name, colour in _STAND_INS.items()}
     return re.sub("|".join(names), lambda found: f"var(--{names[found[0]]})", svg)
 
