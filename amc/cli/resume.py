@@ -87,9 +87,7 @@ def input_of(options: jsonargparse.Namespace, name: str, given: str | None) -> P
         return None if given is None else Path(given)
     recorded = None if folder.origin is None else folder.origin.files.get(name)
     if recorded is None:
-        raise RunFolderError(
-            f"{folder.path} must say which {name} it started from, but does not; start again with another --out"
-        )
+        raise RunFolderError(f"{folder.path} does not say which {name} it started from; start again with another --out")
     if given is not None and Path(given).resolve() != Path(recorded).resolve():
         raise ConfigurationError(
             f"the run in {folder.path} was started with the {name} {recorded}, not {given}; "

@@ -45,8 +45,8 @@ def onnx_bytes(model: nn.Module, example: Any, *, weights: bool = False) -> byte
     Args:
         model: The network, on the CPU.
         example: One input, on the CPU.
-        weights: Whether to keep the weights. Otherwise onnxruntime creates constants when it opens the graph: this is as
-            fast, and the file stays small.
+        weights: Whether to keep the weights. Otherwise onnxruntime creates constants when it opens the graph: this is
+            as fast, and the file stays small.
 
     Raises:
         ExportError: If PyTorch cannot export the network.

@@ -129,9 +129,7 @@ def _names(path: Path) -> set[str]:
     except FileNotFoundError:
         return set()
     except OSError as error:
-        raise RunFolderError(
-            f"the output folder must be one that can be written: {error}; give another --out"
-        ) from error
+        raise RunFolderError(f"the output folder must be writable: {error}; give another --out") from error
 
 
 def _check_digest(file: Path, text: str, origin: Origin | None) -> None:
