@@ -159,7 +159,7 @@ def test_the_folder_of_a_search_tells_how_to_go_on(here, error_of, command):
 def test_what_cannot_be_written_is_told_before_anything_is_measured(here, error_of, monkeypatch):
     (here / "taken").write_text("a file")
     monkeypatch.setattr("amc.cli.bench._speed", lambda *arguments: pytest.fail("measured first"))
-    assert "--json must be writable" in error_of(["bench", "--json", "taken/bench.json"])
+    assert "--json must name a file that can be written" in error_of(["bench", "--json", "taken/bench.json"])
 
 
 def test_a_bench_that_fails_leaves_the_figures_of_an_earlier_one(here, error_of, monkeypatch):

@@ -222,7 +222,7 @@ def test_inspect_says_what_it_leaves_out_of_a_large_network(capsys, monkeypatch)
     assert main(command) == 0
     in_short = capsys.readouterr().out.splitlines()
     note = [line for line in in_short if line not in in_full.splitlines()]
-    assert note[0].startswith("In so large a network two things were not looked at")
+    assert note[0].startswith("In so large a network two things were not checked")
     assert [line for line in in_short if line not in note] == in_full.splitlines()
 
 

@@ -97,7 +97,7 @@ def test_a_full_disk_is_told_in_one_line_and_the_run_goes_on(error, pruned, tmp_
         patch.setattr("amc.training.trainer.save_checkpoint", save)
         line = error_of(words)
     assert line.startswith(f"amc: error: the disk is full ({error}); ")
-    assert "make room, and continue with --resume" in line
+    assert "free some space, and continue with --resume" in line
     assert main(["finetune", "--out", str(tmp_path / "run"), "--resume"]) == 0
 
 

@@ -72,7 +72,7 @@ def test_time_without_a_profile_is_refused(structure):
 
 
 def test_weight_pruning_is_not_faster(structure, target):
-    with pytest.raises(BudgetError, match="zeros make no network faster"):
+    with pytest.raises(BudgetError, match="zeros do not make a network faster"):
         build_problem(structure, None, amc.PruningConfig(family="weight"), target())
 
 

@@ -145,7 +145,7 @@ def test_an_edited_configuration_is_checked(tmp_path):
 def test_damaged_progress_names_the_remedy(tmp_path, text):
     assert read_progress(tmp_path) == {}
     (tmp_path / "progress.json").write_text(text)
-    with pytest.raises(RunFolderError, match=r"progress\.json must list the stages.*delete it"):
+    with pytest.raises(RunFolderError, match=r"progress\.json must list the finished stages.*delete it"):
         read_progress(tmp_path)
 
 

@@ -98,7 +98,7 @@ def test_an_error_says_that_the_same_call_carries_on(tmp_path):
 )
 def test_another_call_is_refused(tmp_path, options, name):
     compress(out=tmp_path / "run")
-    with pytest.raises(RunFolderError, match=f"was begun with {name}.*make the same call to carry on"):
+    with pytest.raises(RunFolderError, match=f"was begun with {name}.*make the same call to continue"):
         compress(out=tmp_path / "run", **options)
 
 
