@@ -15,6 +15,7 @@ from amc.errors import AmcError, CheckpointError
 from amc.utils.bounded_files import opened
 from amc.utils.durable_files import replacing
 from amc.utils.plain_json import parse_json
+from amc.utils.sealed_tensors import SEAL, check_seal, seal
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +32,8 @@ def write_agent(path: str | Path, record: Mapping[str, Any], tensors: dict[str, 
         tensors: By name, on the CPU.
     """
     with replacing(Path(path)) as partial:
-        save_file(tensors, str(partial), metadata={_KEY: json.dumps(record)})
+        # The seal goes into the record: of two entries of a header, safetensors does not keep the order.
+        save_file(tensors, str(partial), metadata={_KEY: json.dumps({**record, **seal(tensors)})})
 
 
 def read_record(path: str | Path) -> dict[str, Any]:
@@ -51,7 +53,9 @@ def read_agent(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor
         CheckpointError: If the file cannot be read, or is not an agent.
     """
     with _opened(path) as file:
-        return _record(path, file), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        record, tensors = _record(path, file), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        check_seal(path, record, tensors)
+        return {name: value for name, value in record.items() if name != SEAL}, tensors
 
 
 @contextmanager

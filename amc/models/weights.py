@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from amc.errors import CheckpointError, ModelError
 from amc.models.pickle_files import read_pickle
 from amc.runtime.finite import all_finite
+from amc.utils.sealed_tensors import read_sealed
 from amc.utils.sparse_tensors import unpacked
 
 _WRAPPERS = (
@@ -108,10 +109,9 @@ def check_finite(state: Mapping[str, Tensor]) -> None:
 def _read_safetensors(file: Path) -> dict[str, Tensor]:
     """Reads a safetensors file onto the CPU."""
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     try:
-        return unpacked(load_file(file))
+        return unpacked(read_sealed(str(file)))
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{file} is not a readable safetensors file: {error}") from error
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from amc.data import DataRoles, ImageSet
 from amc.errors import RunFolderError
@@ -22,6 +21,7 @@ from amc.storage.names import RUN
 from amc.utils.json_files import write_json
 from amc.utils.plain_json import as_type, read_json
 from amc.utils.progress import Progress
+from amc.utils.sealed_tensors import digest_of_tensors
 
 COMMAND = "compress in Python"
 """What `run.json` names as the command."""
@@ -130,16 +130,6 @@ def fingerprint(model: nn.Module, data: DataRoles | None, is_trained: bool, **ar
         content = {"images": split.images, "targets": split.targets} if isinstance(split, ImageSet) else {}
         found[f"{role} data"] = [len(split), digest_of_tensors(content)]
     return found
-
-
-def digest_of_tensors(tensors: Mapping[str, Tensor]) -> str:
-    """Returns the SHA-256 of tensors by name."""
-    digest = hashlib.sha256()
-    for name, tensor in tensors.items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        if tensor.numel():
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _plain(value: Any) -> Any:

@@ -61,6 +61,9 @@ class PolicyTraining:
         self._recorded = {name: self._recording(planned) for name, planned in self._tasks.items()}
         envs = {name: make_env(p.problem, self._recorded[name], p.search(rules)) for name, p in self._tasks.items()}
         self._trainer = PolicyTrainer(envs, rules.ddpg, episodes=rules.episodes, seed=rules.seed, state=state)
+        if state is not None:
+            past = range(1, self._trainer.episode)
+            self._record.check_complete(self._trainer.episode, filter(rules.is_evaluated, past))
         self._best = self._recall()
 
     def _recording(self, planned: PlannedTask) -> RecordedScores:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from agents.agent_file import read_agent
 from agents.ddpg.policy_state import PolicyState
 from agents.protocol import EpisodeResult
 from amc.errors import AmcError, RunFolderError
@@ -36,6 +37,7 @@ class TrainingRecord:
             RunFolderError: If a file is damaged beyond use.
         """
         self._folder = folder
+        self._begun = {name for name in (TRAINING, EVALUATIONS) if (folder / name).exists()}
         self._episodes = Lines(folder / TRAINING, ("episode",))
         self._evaluations = Lines(folder / EVALUATIONS, ("episode",), _Evaluation)
         self._numbers = {record.get("episode") for record in self._episodes.records}
@@ -82,6 +84,31 @@ class TrainingRecord:
         file = self._folder / CHECKPOINT
         return PolicyState.load(file) if file.exists() else None
 
+    def check_complete(self, episode: int, evaluated: Iterable[int]) -> None:
+        """Checks that nothing of what led to the checkpoint is lost, as a power cut or a damaged disk may leave it.
+
+        A record that was deleted on purpose, the whole file, is no loss, nor is what came before it.
+
+        Args:
+            episode: Episodes before the checkpoint.
+            evaluated: After which of them there was an evaluation.
+
+        Raises:
+            RunFolderError: If episodes or evaluations are missing.
+            CheckpointError: If the policy that was kept is damaged.
+        """
+        needed = ((TRAINING, self._episodes, range(episode)), (EVALUATIONS, self._evaluations, evaluated))
+        for name, lines, numbers in needed:
+            lost = _lost(lines, numbers) if name in self._begun else []
+            if lost:
+                raise RunFolderError(
+                    f"{self._folder / name} must hold what led to the checkpoint after {episode} episodes, and lacks "
+                    f"{len(lost)} lines, that of episode {lost[0]} first; delete {TRAINING} and {EVALUATIONS} to "
+                    f"continue without their past, or {CHECKPOINT} too to begin at the start"
+                )
+        if (self._folder / AGENT).exists():
+            read_agent(self._folder / AGENT)
+
     def write_checkpoint(self, state: PolicyState) -> None:
         """Replaces the checkpoint."""
         state.save(self._folder / CHECKPOINT)
@@ -90,3 +117,9 @@ class TrainingRecord:
         """Replaces the policy and its card."""
         state.save(self._folder / AGENT)
         write_card(self._folder / AGENT_CARD, card)
+
+
+def _lost(lines: Lines, numbers: Iterable[int]) -> list[int]:
+    """Returns the episodes that have no line, from the first that has one."""
+    there = {int(record["episode"]) for record in lines.records}
+    return sorted(number for number in set(numbers) - there if number >= min(there, default=0))

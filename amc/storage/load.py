@@ -20,6 +20,7 @@ from amc.storage.packed import header_of, open_packed, packed_tensors
 from amc.storage.source import remember_cuts
 from amc.structure.slicing import set_tensors
 from amc.utils.plain_json import read_json
+from amc.utils.sealed_tensors import read_sealed
 from amc.utils.sparse_tensors import unpacked
 
 
@@ -114,9 +115,7 @@ def fill(network: nn.Module, file: Path, *, bounded: bool = False) -> None:
     Raises:
         CheckpointError: If the file cannot be read or does not fit the network.
     """
-    from safetensors.torch import load_file
-
-    _fill(network, read_header(file), lambda: unpacked(load_file(file)), file, bounded=bounded)
+    _fill(network, read_header(file), lambda: unpacked(read_sealed(str(file))), file, bounded=bounded)
 
 
 def _fill(

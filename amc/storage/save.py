@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from amc.storage.names import ARCHITECTURE, WEIGHTS
 from amc.utils.durable_files import replacing, write_text
 from amc.utils.file_layout import tensors_by_names
+from amc.utils.sealed_tensors import seal
 from amc.utils.sparse_tensors import packed
 
 
@@ -31,9 +32,9 @@ def save_weights(file: Path, model: nn.Module) -> None:
     """Replaces a safetensors file at once; weights with many zeros are stored as `amc.utils.sparse_tensors` says."""
     from safetensors.torch import save_file
 
-    tensors = packed(distinct_tensors(model))
+    tensors = {name: tensor.contiguous() for name, tensor in packed(distinct_tensors(model)).items()}
     with replacing(file) as partial:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, str(partial))
+        save_file(tensors, str(partial), metadata=seal(tensors))
 
 
 def distinct_tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -245,6 +245,7 @@ def test_damaged_headers_are_refused(toys, tmp_path, damage, message):
     agent.save(path)
     with safe_open(str(path), framework="pt") as file:
         record = json.loads(file.metadata()["agent"])
+        del record["tensors_sha256"]  # an attacker would renew it
     save_file(agent.trained.tensors, str(path), metadata={"agent": json.dumps(damage(record))})
     with pytest.raises(CheckpointError, match=message):
         DDPGAgent.load(path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -138,12 +140,13 @@ def test_every_tensor_of_a_policy_is_checked(toys, tmp_path, name, change, messa
     trained(toys, 20)[0].state().save(file)
     with safe_open(str(file), framework="pt") as opened:
         tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - not a mapping
-        header = opened.metadata()
+        record = json.loads(opened.metadata()["agent"])
     if change is None:
         del tensors[name]
     else:
         tensors[name] = change(tensors[name])
-    save_file(tensors, str(file), metadata=header)
+    del record["tensors_sha256"]  # an attacker would renew it
+    save_file(tensors, str(file), metadata={"agent": json.dumps(record)})
     with pytest.raises(CheckpointError, match=message):
         trained(toys, 1, PolicyState.load(file))
 

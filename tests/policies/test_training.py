@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -112,6 +113,45 @@ def test_a_damaged_checkpoint_is_refused(trained, tmp_path, capsys):
     (tmp_path / "checkpoint.safetensors").write_bytes((trained / "checkpoint.safetensors").read_bytes()[:-99])
     assert train(tmp_path, "--first_images", "10") == 2
     assert "cannot read the agent" in capsys.readouterr().err
+
+
+def lose_all(file):
+    file.write_bytes(b"")
+
+
+def zero_the_end(file):
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("training.jsonl", lose_all, "lacks 13 lines, that of episode 0 first"),
+        ("training.jsonl", zero_the_end, "must hold what led to the checkpoint after 13 episodes"),
+        ("evaluations.jsonl", lose_all, "lacks 2 lines, that of episode 6 first"),
+        ("agent.safetensors", zero_the_end, "must hold the tensors that it was written with"),
+        ("checkpoint.safetensors", zero_the_end, "must hold the tensors that it was written with"),
+        ("dense-digits_resnet.safetensors", zero_the_end, "must hold the tensors that it was written with"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*damaged")
+def test_what_a_power_cut_took_is_noticed(trained, tmp_path, capsys, name, damage, message):
+    folder = tmp_path / "p"
+    shutil.copytree(trained, folder)
+    damage(folder / name)
+    assert train(folder, "--first_images", "10") == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_training_continues_without_a_record_that_was_deleted(trained, tmp_path, capsys):
+    folder = tmp_path / "p"
+    shutil.copytree(trained, folder)
+    for name in ("training.jsonl", "evaluations.jsonl"):
+        (folder / name).unlink()
+    assert train(folder, "--first_images", "10", episodes=15) == 0
+    assert [line["episode"] for line in lines(folder, "training.jsonl")] == [13, 14]
+    assert train(folder, "--first_images", "10", episodes=16) == 0
 
 
 def test_it_stops_when_the_evaluations_bring_nothing(tmp_path, capsys):

@@ -128,6 +128,11 @@ def mutate_safetensors(file: Path, draw: random.Random) -> None:
     else:
         with safe_open(str(file), framework="pt") as opened:
             metadata = dict(opened.metadata() or {})
+            metadata.pop("tensors_sha256", None)  # an attacker would renew it
+            if metadata.get("agent"):
+                record = json.loads(metadata["agent"])
+                record.pop("tensors_sha256", None)
+                metadata["agent"] = json.dumps(record)
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
         if metadata.get("agent") and draw.random() < 0.5:
             metadata["agent"] = json.dumps(change_value(json.loads(metadata["agent"]), draw))
