@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from amc.errors import ConfigurationError
-from amc.pruning.batch_norm import is_affine, is_batch_norm
+from amc.pruning.batch_norm import affine_of, is_affine, is_batch_norm
 from amc.pruning.regression.regressions import ReadCut, read_cuts
 from amc.structure import ChannelGroup, LayerSpec, ModelStructure
 from amc.structure.slicing import kept_positions
@@ -133,22 +134,16 @@ def behind_norm(
 ) -> tuple[Tensor, Tensor]:
     """Returns scales and shifts behind the writer's batch norm, `(removed, kept)`; the ratios and zeros without one.
 
-    With parallel filters, `w_i = s w_j`, the norm's output for i is scale times that for j plus the shift.
+    With parallel filters, `w_i = s w_j`, the norm's output for i is scale times that for j plus the shift. Where the
+    gain of j is zero, so is the scale.
     """
     norm = None if writer.batch_norm is None else dense.get_submodule(writer.batch_norm)
     if not is_batch_norm(norm):
         return ratios, torch.zeros_like(ratios)
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    sigma = (norm.running_var.double() + norm.eps).sqrt().cpu()
-    mean = norm.running_mean.double().cpu()
-    gain = torch.ones_like(mean) if norm.weight is None else norm.weight.detach().double().cpu()
-    bias = torch.zeros_like(mean) if norm.bias is None else norm.bias.detach().double().cpu()
+    factors, offsets = (part.detach().cpu() for part in affine_of(copy.deepcopy(norm).double()))
     i, j = removed[:, None], kept[None, :]
-    safe = torch.where(gain == 0, torch.inf, gain)
-    scales = ratios * gain[i] * sigma[j] / (sigma[i] * safe[j])
-    shifts = gain[i] / sigma[i] * (ratios * (mean[j] - sigma[j] * bias[j] / safe[j]) - mean[i]) + bias[i]
-    return scales, shifts
+    scales = ratios * factors[i] / torch.where(factors == 0, torch.inf, factors)[j]
+    return scales, offsets[i] - scales * offsets[j]
 
 
 def _between_0_and_1(distances: Tensor) -> Tensor:
