@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from amc.data.tasks import CLASSIFICATION
 from amc.errors import ConfigurationError
@@ -35,7 +35,7 @@ from amc.runtime import resolve_device, resolve_dtype
 from amc.runtime.call import first_line
 from amc.runtime.many_inputs import parts_of
 from amc.structure import Allocation
-from amc.training import score_logits
+from amc.training import evaluate, score_logits
 from amc.training.stages import stage_of, stage_sizes
 from amc.utils.options import create
 
@@ -57,6 +57,11 @@ class CandidateEvaluator(Evaluator):
         self._scorer: CandidateScorer[Score] | TaskScorer | None = None
         if task.measure is None:
             self._scorer = self._build_scorer()
+
+    @property
+    def tells_images(self) -> bool:
+        """Whether its stages tell how a candidate does on each image; see `Evaluator`."""
+        return isinstance(self._scorer, CandidateScorer) and self._task.data is not None
 
     def score(self, allocation: Allocation) -> Score:
         """Scores an allocation; see `Evaluator`."""
@@ -142,7 +147,14 @@ class FilterEvaluator(CandidateEvaluator):
 class WeightEvaluator(CandidateEvaluator):
     """Scores networks that have lost single weights."""
 
-    def __init__(self, task: Task, pruner: WeightPruner, images: Any | None, evidence: Evidence) -> None:
+    def __init__(
+        self,
+        task: Task,
+        pruner: WeightPruner,
+        images: Any | None,
+        evidence: Evidence,
+        deliver: Callable[[Allocation], nn.Module],
+    ) -> None:
         """Gets the working copy ready; see `CandidateEvaluator`.
 
         Args:
@@ -150,15 +162,31 @@ class WeightEvaluator(CandidateEvaluator):
             pruner: Looks up the candidates' weights.
             images: Calibration images, `(N, C, H, W)`; None for no data.
             evidence: What saliencies are computed from.
+            deliver: Prunes and refits as the delivery does.
         """
-        self._table, self._evidence = pruner.table, evidence
+        self._table, self._evidence, self._deliver = pruner.table, evidence, deliver
         count = task.pruning.recalibration_images
         refits = images is not None and count > 0 and any(table.grid for table in pruner.table.layers.values())
+        self._refits = refits
         if refits:  # in place of batch norms that are re-estimated
             assert images is not None
             super().__init__(task, SequentialCandidates(pruner, images[:count]), None)
         else:
             super().__init__(task, pruner, images)
+
+    @property
+    def delivers(self) -> bool:
+        """Whether delivery refits more thoroughly: on all calibration images, and with weights chosen again."""
+        return self._refits
+
+    def delivered(self, allocation: Allocation) -> Score:
+        """Scores the network as it is delivered; see `Evaluator`."""
+        task, model = self._task, self._deliver(allocation)
+        if task.measure is not None:
+            return Score(task.measured(model), cross_entropy=math.nan)
+        assert task.data is not None
+        reference = self._scorer.reference if isinstance(self._scorer, CandidateScorer) else None
+        return evaluate(model, task.data.search, device=task.device, reference=reference, task=task.data.task)
 
     def saliency(self, criterion: str) -> Saliencies:
         """Scores the weights of every decision; see `Evaluator`."""

@@ -169,7 +169,7 @@ class WeightFamily:
     @cached_property
     def evaluator(self) -> Evaluator:
         """Scores the candidates of the search; made when a search asks for it."""
-        return WeightEvaluator(self._task, self._pruner, self._images, self._evidence)
+        return WeightEvaluator(self._task, self._pruner, self._images, self._evidence, self.prune)
 
     def prune(self, allocation: Allocation, advance: Progress = silent) -> nn.Module:
         """Masks a copy of the network and refits what stays; see `Family`."""

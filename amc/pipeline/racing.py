@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from amc.problem import PruningProblem
 from amc.problem.evaluator import Evaluator, EvaluatorProxy
-from amc.problem.score import Score
+from amc.problem.score import ImageScores, Score, Stage
 from amc.structure import Allocation
+from amc.training.stages import paired_stage
 from amc.utils.options import Chosen
 from envs.rewards import Outcome, Reward, paid, resolve_reward
 
@@ -34,10 +35,12 @@ class RacingEvaluator(EvaluatorProxy):
     """Scores candidates in stages, and drops those that can no longer beat the best.
 
     After every stage a candidate continues only if its optimistic reward reaches the highest reward that the run has
-    measured on the whole split. The agent gets the reward of the images seen. All candidates see the same images in the
-    same order, and these are stratified by class, so the reward on any number of images is an unbiased estimate of the
-    same value. A candidate that was dropped has a lower reward than the best, since even its optimistic reward is
-    lower. An allocation keeps its score for the whole run.
+    measured on the whole split. Where the evaluator tells how candidates do on each image, a candidate is compared with
+    the best one on the same images, which takes fewer of them (see `amc.training.stages.paired_stage`). The agent gets
+    the reward that the images seen suggest. All candidates see the same images in the same order, and these are
+    stratified by class, so the reward on any number of images is an estimate of the same value without bias. A
+    candidate that was dropped is likely to be worse than the best, not certain: docs/bench.md has the odds. An
+    allocation keeps its score for the whole run.
     """
 
     def __init__(self, evaluator: Evaluator, problem: PruningProblem, value: Value, first: int) -> None:
@@ -52,7 +55,7 @@ class RacingEvaluator(EvaluatorProxy):
         super().__init__(evaluator)
         self._problem, self._value, self._first = problem, value, first
         self._scores: dict[tuple[int, ...], Score] = {}
-        self._best = float("-inf")
+        self._best: tuple[float, Allocation | None, ImageScores | None] = (float("-inf"), None, None)
         self._whole = 0
 
     def score(self, allocation: Allocation) -> Score:
@@ -61,25 +64,43 @@ class RacingEvaluator(EvaluatorProxy):
             return self.inner.score(allocation)
         known = self._scores.get(allocation.key())
         if known is None:
-            known = self._race(allocation)
-            self.observe(allocation, known)
+            stage = self._race(allocation)
+            known = stage.score
+            self._observe(allocation, known, stage.images)
         return known
 
     def observe(self, allocation: Allocation, score: Score) -> None:
         """Takes a score from an earlier start of the run, in the order of the episodes."""
+        if self._competes(allocation):
+            self._observe(allocation, score, None)
+
+    def _observe(self, allocation: Allocation, score: Score, images: ImageScores | None) -> None:
+        is_new = allocation.key() not in self._scores
         self._scores[allocation.key()] = score
         # The first candidate of a run sees the whole split, which shows how large it is.
         self._whole = max(self._whole, score.images)
-        if score.images == self._whole:
-            self._best = max(self._best, self._value(allocation, score))
+        if is_new and score.images == self._whole:
+            value = self._value(allocation, score)
+            if value > self._best[0]:
+                self._best = value, allocation, images
 
     def _competes(self, allocation: Allocation) -> bool:
         limit = self._problem.limit
         return limit is None or self._problem.cost(self._problem.widths(allocation)) <= limit
 
-    def _race(self, allocation: Allocation) -> Score:
+    def _race(self, allocation: Allocation) -> Stage:
+        rival = self._images_of_best()
         for stage in self.stages(allocation, self._first):
-            score = stage.score
-            if self._value(allocation, stage.optimistic) < self._best:
+            known = stage if rival is None or stage.images is None else paired_stage(stage, rival)
+            if self._value(allocation, known.optimistic) < self._best[0]:
                 break
-        return score
+        return known
+
+    def _images_of_best(self) -> ImageScores | None:
+        """Returns how the best does on each image; scores it again where an earlier start of the run has scored it."""
+        value, allocation, images = self._best
+        if images is None and allocation is not None and self.inner.tells_images:
+            *_, last = self.inner.stages(allocation, self._whole)
+            images = last.images
+            self._best = value, allocation, images
+        return images

@@ -21,7 +21,8 @@ from agents.protocol import OnEpisode
 from amc.costs import Budget
 from amc.errors import ConfigurationError
 from amc.pipeline.agent_card import search_card
-from amc.pipeline.racing import RacingEvaluator, Value, reward_of
+from amc.pipeline.finalists import choose
+from amc.pipeline.racing import RacingEvaluator, reward_of
 from amc.pipeline.recorded_scores import RecordedScores
 from amc.pipeline.recorder import Recorder
 from amc.problem import PruningProblem
@@ -37,8 +38,6 @@ from envs.extra_features import EXTRA_FEATURES
 from envs.observation import feature_names
 from envs.rewards import Reward, as_reward, is_budget_free
 
-FINALISTS = 5
-"""Candidates that are scored on the whole search split before the best is chosen."""
 _ENVIRONMENTS = {"filter": envs.FILTER_PRUNING, "weight": envs.WEIGHT_PRUNING}
 
 
@@ -231,7 +230,7 @@ def search_policy(
     if isinstance(agent, LearningAgent):
         recorder.on_agent(agent.save, search_card(agent, problem, network, episodes, config.seed))
     known = SearchResult(max(episodes, key=lambda result: result.reward), episodes)
-    return known if race is None else replace(known, best=_best_on_all(known, evaluator, value))
+    return known if isinstance(agent, OneShot) else replace(known, best=choose(known, evaluator, value, recorder))
 
 
 def _play(
@@ -261,28 +260,6 @@ def _outcome(
         result = agent.act(env, log := EpisodeLog(on_episode))
         return SearchResult(result, log.episodes)
     return agent.search(env, episodes, seed=seed, on_episode=on_episode)
-
-
-def best_candidates(outcome: SearchResult, count: int) -> list[Allocation]:
-    """Returns the different allocations with the highest rewards, best first."""
-    ranked = sorted(outcome.episodes, key=lambda result: -result.reward)
-    distinct = {result.allocation.key(): result.allocation for result in reversed(ranked)}
-    order = list(dict.fromkeys(result.allocation.key() for result in ranked))
-    return [distinct[key] for key in order[:count]]
-
-
-def _best_on_all(outcome: SearchResult, evaluator: Evaluator, value: Value) -> EpisodeResult:
-    """Scores the best few on the whole split, unless they were, and returns the best of them."""
-    whole = max(result.score.images for result in outcome.episodes)
-    first = {result.allocation.key(): result for result in reversed(outcome.episodes)}
-    finalists = []
-    for allocation in best_candidates(outcome, FINALISTS):
-        result = first[allocation.key()]
-        if result.score.images < whole:
-            score = evaluator.score(allocation)
-            result = replace(result, score=score, reward=value(allocation, score))
-        finalists.append(result)
-    return max(finalists, key=lambda result: result.reward)
 
 
 class _Replay(RecordedScores):

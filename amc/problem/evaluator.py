@@ -33,6 +33,11 @@ class Evaluator(ABC):
         12.0
     """
 
+    @property
+    def tells_images(self) -> bool:
+        """Whether its stages tell how a candidate does on each image, so that they can be compared there."""
+        return False
+
     @abstractmethod
     def score(self, allocation: Allocation) -> Score:
         """Scores the network that an allocation describes, on the whole search split."""
@@ -48,6 +53,15 @@ class Evaluator(ABC):
         """
         score = self.score(allocation)
         yield Stage(score, score)
+
+    @property
+    def delivers(self) -> bool:
+        """Whether delivery refits a network more thoroughly than `score` does, so that `delivered` tells more."""
+        return False
+
+    def delivered(self, allocation: Allocation) -> Score:
+        """Scores the network as it is delivered, before any training, on the whole search split."""
+        return self.score(allocation)
 
     def saliency(self, criterion: str) -> Saliencies:
         """Scores the units of every decision in the dense network.
@@ -107,6 +121,11 @@ class EvaluatorProxy(Evaluator):
         """Takes the evaluator behind this one."""
         self.inner = evaluator
 
+    @property
+    def tells_images(self) -> bool:
+        """Whether its stages tell how a candidate does on each image; see `Evaluator`."""
+        return self.inner.tells_images
+
     def score(self, allocation: Allocation) -> Score:
         """Scores an allocation; see `Evaluator`."""
         return self.inner.score(allocation)
@@ -114,6 +133,15 @@ class EvaluatorProxy(Evaluator):
     def stages(self, allocation: Allocation, first: int) -> Iterator[Stage]:
         """Scores in stages; see `Evaluator`."""
         return self.inner.stages(allocation, first)
+
+    @property
+    def delivers(self) -> bool:
+        """Whether delivery refits more thoroughly; see `Evaluator`."""
+        return self.inner.delivers
+
+    def delivered(self, allocation: Allocation) -> Score:
+        """Scores the network as it is delivered; see `Evaluator`."""
+        return self.inner.delivered(allocation)
 
     def saliency(self, criterion: str) -> Saliencies:
         """Scores the units; see `Evaluator`."""

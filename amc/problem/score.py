@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 @dataclass(frozen=True)
 class Score:
@@ -28,6 +31,21 @@ class Score:
 
 
 @dataclass(frozen=True)
+class ImageScores:
+    """How a network does on each image, so that two networks can be compared image by image.
+
+    Attributes:
+        hits: 1 where the class is right and 0 elsewhere, `(n,)`.
+        losses: Cross-entropies in nats, `(n,)`.
+        agreements: 1 where the dense network finds the same class and 0 elsewhere, `(n,)`; NaN if not measured.
+    """
+
+    hits: NDArray[np.float64]
+    losses: NDArray[np.float64]
+    agreements: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Stage:
     """A candidate after some of the images.
 
@@ -36,7 +54,9 @@ class Stage:
             bias.
         optimistic: An upper estimate of the whole split's score, as if the images so far were unlucky; equals `score`
             when all images were seen.
+        images: How it does on each image seen; None where the evaluator does not tell.
     """
 
     score: Score
     optimistic: Score
+    images: ImageScores | None = None

@@ -224,6 +224,11 @@ class CandidateScorer(Generic[ScoreT]):
         dense = torch.cat([self._run(batch) for batch in self._batches])
         self._targets, self._reference = targets.to(dense.device), dense.argmax(1)
 
+    @property
+    def reference(self) -> Tensor:
+        """The dense network's classes, `(N,)`."""
+        return self._reference
+
     def __call__(self, allocation: Allocation) -> ScoreT:
         """Scores an allocation on all images."""
         return self.score(allocation)
@@ -249,7 +254,7 @@ class CandidateScorer(Generic[ScoreT]):
 
         Args:
             allocation: The widths.
-            sizes: After how many images to stop, rising; rounded up to whole batches.
+            sizes: After how many images to stop, rising.
 
         Yields:
             Logits `(n, classes)`, true classes and the dense network's classes `(n,)` of the images so far.
@@ -258,13 +263,14 @@ class CandidateScorer(Generic[ScoreT]):
             ConfigurationError: If the allocation does not fit the network.
         """
         self._load(allocation)
-        due, outputs, seen = list(sizes), [], 0
+        outputs, seen = [], 0
         for batch in self._batches:
-            outputs.append(self._run(batch))
-            seen += len(batch)
-            if due and seen >= due[0]:
-                due = [size for size in due if size > seen]
-                yield torch.cat(outputs), self._targets[:seen], self._reference[:seen]
+            inside = [size - seen for size in sizes if seen < size <= seen + len(batch)]
+            for part in torch.tensor_split(batch, [cut for cut in inside if cut < len(batch)]):
+                outputs.append(self._run(part))
+                seen += len(part)
+                if seen in sizes:
+                    yield torch.cat(outputs), self._targets[:seen], self._reference[:seen]
 
     def _run(self, batch: Tensor) -> Tensor:
         """Runs the loaded network, in parts if memory runs out."""

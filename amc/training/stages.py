@@ -1,17 +1,26 @@
-"""Scores on a growing number of images: what was measured so far, and what the whole split could still show."""
+"""Scores on a growing number of images: what was measured so far, and what the whole split could still show.
+
+Where the outputs of the best candidate are known, another is compared with it image by image. Both find the same images
+hard, so that their difference is known after fewer images than either score.
+"""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from amc.problem.score import Score, Stage
+from amc.data.tasks import CLASSIFICATION
+from amc.problem.score import ImageScores, Score, Stage
 from amc.training.evaluate import score_logits
 
 STANDARD_ERRORS = 2.0
 """How many standard errors above the measured value a candidate's score on the whole split may lie."""
+PAIRED_STANDARD_ERRORS = 1.0
+"""The same where candidates are compared image by image. docs/bench.md shows what this saves, and what it loses."""
 
 
 def stage_sizes(first: int, images: int) -> list[int]:
@@ -36,19 +45,102 @@ def stage_of(logits: Tensor, targets: Tensor, reference: Tensor | None, images: 
         images: Images of the whole split.
     """
     score = score_logits(logits, targets, reference)
+    each = image_scores(logits, targets, reference)
+    return Stage(score, optimistic_score(score, each, images), each)
+
+
+def optimistic_score(score: Score, each: ImageScores, images: int) -> Score:
+    """Returns an upper estimate of a candidate's score on the whole split, from some of its images; see `stage_of`.
+
+    Args:
+        score: Of the images seen.
+        each: These images.
+        images: Images of the whole split.
+    """
     seen = score.images
     if seen >= images:
-        return Stage(score, score)
-    share_left = math.sqrt((images - seen) / (images - 1))
-    losses = functional.cross_entropy(logits.double(), targets, reduction="none")
-    spread = float(losses.std()) if seen > 1 else math.inf
-    optimistic = Score(
+        return score
+    share_left = _share_left(seen, images)
+    spread = float(each.losses.std(ddof=1)) if seen > 1 else math.inf
+    return Score(
         accuracy=_raised(score.accuracy, seen, share_left),
         cross_entropy=max(0.0, score.cross_entropy - STANDARD_ERRORS * share_left * spread / math.sqrt(seen)),
         agreement=_raised(score.agreement, seen, share_left),
         images=seen,
     )
-    return Stage(score, optimistic)
+
+
+def image_scores(logits: Tensor, targets: Tensor, reference: Tensor | None) -> ImageScores:
+    """Returns how a network does on each image; see `stage_of` for the arguments."""
+    logits, targets = CLASSIFICATION.align(logits, targets)
+    predicted, classes = logits.argmax(1), targets if targets.dim() == 1 else targets.argmax(1)
+    agreements = predicted.double() * math.nan if reference is None else predicted == reference.to(predicted.device)
+    losses = functional.cross_entropy(logits.double(), targets, reduction="none")
+    return ImageScores(_numbers(predicted == classes), _numbers(losses), _numbers(agreements))
+
+
+def paired_stage(stage: Stage, best: ImageScores) -> Stage:
+    """Compares a candidate with the best one, image by image.
+
+    The best one serves as a control variate: what it does on the images seen, against the whole split, tells how hard
+    these images are, and the candidate's score is corrected by that. The standard errors are those of what is left.
+    Hits get half of a hit and of a miss more, so that no sample is taken for certain.
+
+    Args:
+        stage: The candidate's, with a value for each image seen.
+        best: The best candidate's images, the whole split in the same order.
+
+    Returns:
+        The stage with both scores so estimated; as it is when all images were seen.
+    """
+    each = stage.images
+    assert each is not None
+    seen, images = len(each.hits), len(best.hits)
+    if seen >= images:
+        return stage
+    left = _share_left(seen, images)
+    hits = _estimates(100 * each.hits, 100 * best.hits, left, pseudo=50)
+    gains = _estimates(-each.losses, -best.losses, left)
+    agreements = _estimates(100 * each.agreements, 100 * best.agreements, left, pseudo=50)
+    score, optimistic = (
+        Score(_percent(hit), max(0.0, -gain), _percent(agreement), seen)
+        for hit, gain, agreement in zip(hits, gains, agreements, strict=True)
+    )
+    return Stage(score, optimistic, each)
+
+
+def _estimates(
+    candidate: NDArray[np.float64], best: NDArray[np.float64], share_left: float, pseudo: float = 0.0
+) -> tuple[float, float]:
+    """Estimates a candidate's mean over the whole split, and how high it may be.
+
+    Args:
+        candidate: Its values on the images seen, higher is better, `(n,)`.
+        best: The best one's on the whole split, `(N,)`.
+        share_left: Of the standard error, what sampling without replacement leaves.
+        pseudo: Size of a residual up and one down that are added.
+    """
+    seen = best[: len(candidate)]
+    spread = seen - seen.mean()
+    variance = float(spread @ spread)
+    slope = min(1.0, max(0.0, float(spread @ candidate) / variance)) if variance else 0.0
+    residuals = candidate - slope * (seen - best.mean())
+    estimate, count = float(residuals.mean()), len(residuals) + 2
+    squares = float(np.square(residuals - estimate).sum()) + 2 * pseudo**2
+    error = math.sqrt(squares / count / count) if len(residuals) > 1 or pseudo else math.inf
+    return estimate, estimate + PAIRED_STANDARD_ERRORS * share_left * error
+
+
+def _percent(estimate: float) -> float:
+    return estimate if math.isnan(estimate) else min(100.0, max(0.0, estimate))
+
+
+def _share_left(seen: int, images: int) -> float:
+    return math.sqrt((images - seen) / (images - 1))
+
+
+def _numbers(values: Tensor) -> NDArray[np.float64]:
+    return values.double().cpu().numpy()
 
 
 def _raised(percent: float, seen: int, share_left: float) -> float:

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from amc.utils.sealed_tensors import SEAL
+
 Whole: TypeAlias = NDArray[np.int64]
 
 _FORMATS = {
@@ -38,6 +40,8 @@ _FORMATS = {
 }
 """By PyTorch's name, what files call a number format and its bytes, in the reverse order of files."""
 _ORDER = list(_FORMATS)
+SEAL_BYTES = len(json.dumps({"__metadata__": {SEAL: 64 * "0"}}, separators=(",", ":"))) - 1
+"""What the seal takes of the header, its comma included; see `amc.utils.sealed_tensors`."""
 _TENS = 10 ** np.arange(1, 19, dtype=np.int64)
 
 
@@ -103,7 +107,7 @@ class FileLayout:
         ends = np.cumsum(sizes[order])
         begins = np.concatenate([[0], ends[:-1]])
         header = int((self.fixed[order] + shape_digits[order] + digits(begins) + digits(ends)).sum())
-        header = header - 1 + 2 if len(order) else 2  # no comma behind the last, and braces
+        header += 2 + SEAL_BYTES - 1  # braces; no comma behind the last
         return 8 + header + -header % 8 + (int(ends[-1]) if len(order) else 0)
 
 

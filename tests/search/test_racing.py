@@ -1,6 +1,7 @@
 """Candidates that cannot win see fewer images; the winner never does, and a killed search ends at the same policy."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,10 +13,10 @@ from amc.errors import ConfigurationError
 from amc.pipeline.racing import RacingEvaluator, reward_of
 from amc.pipeline.recorder import Recorder
 from amc.pipeline.search import SearchConfig, search_policy
-from amc.problem.evaluator import Evaluator, as_evaluator
+from amc.problem.evaluator import Evaluator, EvaluatorProxy, as_evaluator
 from amc.problem.score import Score, Stage
 from amc.structure import Allocation
-from amc.training.stages import stage_of, stage_sizes
+from amc.training.stages import paired_stage, stage_of, stage_sizes
 
 AGENTS = ["cem", "ddpg"]
 
@@ -78,6 +79,92 @@ def test_a_perfect_start_is_not_taken_for_certain():
     assert math.isnan(wrong.optimistic.agreement)
 
 
+def scored(logits, targets, images):
+    return stage_of(logits, targets, None, images)
+
+
+def rivals(generator, better=0.0, images=400):
+    """The outputs of a best network and of one like it, whose classes are so much clearer."""
+    targets = torch.randint(5, (images,), generator=generator)
+    hard = torch.randn(images, 5, generator=generator)
+    hard[torch.arange(images), targets] += 1.0
+    alike = hard + 0.2 * torch.randn(images, 5, generator=generator)
+    alike[torch.arange(images), targets] += better
+    return hard, alike, targets
+
+
+def test_image_by_image_the_optimistic_score_is_tighter_and_covers_as_it_says():
+    generator = torch.Generator().manual_seed(0)
+    covered, widths = np.zeros(2), []
+    for _ in range(300):
+        hard, alike, targets = rivals(generator)
+        best, whole = scored(hard, targets, 400), scored(alike, targets, 400).score
+        alone = scored(alike[:100], targets[:100], 400)
+        paired = paired_stage(alone, best.images)
+        widths.append(
+            (paired.optimistic.accuracy - paired.score.accuracy, alone.optimistic.accuracy - alone.score.accuracy)
+        )
+        bound = paired.optimistic
+        covered += whole.accuracy <= bound.accuracy, whole.cross_entropy >= bound.cross_entropy
+    assert np.all(covered >= 0.8 * 300)  # one standard error above holds in 84% of all cases
+    ours, theirs = np.mean(widths, axis=0)
+    assert ours < 0.7 * theirs
+
+
+def test_the_score_of_a_part_is_corrected_by_how_hard_its_images_were_for_the_best():
+    hard, alike, targets = rivals(torch.Generator().manual_seed(1))
+    best, part = scored(hard, targets, 400), scored(alike[:80], targets[:80], 400)
+    estimate = paired_stage(part, best.images).score
+    for found, theirs, ours in (
+        (estimate.accuracy / 100, best.images.hits, part.images.hits),
+        (estimate.cross_entropy, best.images.losses, part.images.losses),
+    ):
+        slope, at_zero = np.polyfit(theirs[:80], ours, 1)
+        assert 0 < slope < 1
+        assert found == pytest.approx(at_zero + slope * theirs.mean())
+    assert estimate.images == 80
+    assert math.isnan(estimate.agreement)
+    whole = scored(alike, targets, 400)
+    assert paired_stage(whole, best.images) is whole
+
+
+def test_a_slightly_worse_candidate_is_given_up_earlier_image_by_image():
+    """Alone it takes half of the split; beside the best the first stage is enough."""
+    hard, alike, targets = rivals(torch.Generator().manual_seed(2), better=-0.12, images=2000)
+    asked = []
+
+    class Stages(Evaluator):
+        tells_images = True
+
+        def score(self, allocation):
+            raise AssertionError("candidates are scored in stages")
+
+        def stages(self, allocation, first):
+            for images in stage_sizes(first, 2000):
+                asked.append((allocation.widths["a"], images))
+                yield scored((hard, alike)[allocation.widths["a"]][:images], targets[:images], 2000)
+
+    def last_images(evaluator):
+        for width in (0, 1):
+            evaluator.score(Allocation("filter", {"a": width}))
+        return asked[-1][1]
+
+    problem = SimpleNamespace(limit=None)
+    paired = last_images(RacingEvaluator(Stages(), problem, lambda allocation, score: score.accuracy, 100))
+    Stages.tells_images = False
+    alone = last_images(
+        RacingEvaluator(WithoutImages(Stages()), problem, lambda allocation, score: score.accuracy, 100)
+    )
+    assert paired < alone
+
+
+class WithoutImages(EvaluatorProxy):
+    """Keeps to itself how candidates do on each image."""
+
+    def stages(self, allocation, first):
+        return (replace(stage, images=None) for stage in super().stages(allocation, first))
+
+
 def test_only_hopeless_candidates_are_given_up():
     """The best has 80 percent; an optimistic 79 is hopeless, an optimistic 81 is not."""
     asked = []
@@ -130,6 +217,52 @@ def test_a_finalist_that_was_given_up_can_still_win(workshop):
     assert outcome.best.episode == 2
     assert outcome.best.score.accuracy == 75.0
     assert outcome.best.reward == pytest.approx(0.75)
+
+
+class DeliversOtherwise(Evaluator):
+    """Prefers wide first layers while it searches; what is delivered is better the narrower they are."""
+
+    delivers = True
+
+    def __init__(self):
+        self.delivered_keys = []
+
+    def score(self, allocation):
+        return Score(float(allocation.key()[0]), 1.0, images=40)
+
+    def delivered(self, allocation):
+        self.delivered_keys.append(allocation.key())
+        return Score(100.0 - allocation.key()[0], 1.0, images=40)
+
+
+def test_the_best_few_are_compared_as_delivered(workshop):
+    evaluator = DeliversOtherwise()
+    outcome = search(SimpleNamespace(task=workshop.task, evaluator=evaluator), SearchConfig("random", episodes=12))
+    ranked = sorted({e.allocation.key(): e.reward for e in outcome.episodes}.items(), key=lambda pair: -pair[1])
+    start = max(outcome.episodes[:4], key=lambda result: result.reward).allocation.key()
+    assert set(evaluator.delivered_keys) == {ranked[0][0], ranked[1][0], start}
+    assert outcome.best.allocation.key() == min(evaluator.delivered_keys, key=lambda key: key[0])
+    assert outcome.best.reward == outcome.best.score.accuracy / 100  # that of the search
+
+
+def test_what_was_delivered_is_remembered(workshop):
+    class Keeping(Remembering):
+        def __init__(self, episodes=()):
+            super().__init__(episodes)
+            self.records = {}
+
+        def remember(self, name, record):
+            self.records[name] = dict(record)
+
+        def recall(self, name):
+            return self.records.get(name)
+
+    first, again, recorder = DeliversOtherwise(), DeliversOtherwise(), Keeping()
+    config, task = SearchConfig("random", episodes=12), workshop.task
+    outcome = search(SimpleNamespace(task=task, evaluator=first), config, recorder)
+    recorder.recorded = recorder.heard
+    resumed = search(SimpleNamespace(task=task, evaluator=again), config, recorder)
+    assert (resumed.best, again.delivered_keys) == (outcome.best, [])
 
 
 @pytest.mark.parametrize("agent", ["ddpg", "tpe"])
