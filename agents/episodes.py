@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agents.protocol import EpisodeResult, OnEpisode, SearchResult, problem_of
+from agents.protocol import EpisodeResult, Learning, OnEpisode, SearchResult, problem_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,12 +42,20 @@ class EpisodeLog:
         (result,) = self.finish_together([info])
         return result
 
-    def finish_together(self, infos: Sequence[Mapping[str, Any]]) -> list[EpisodeResult]:
-        """Records episodes that were played side by side; each took an equal share of the time."""
+    def finish_together(
+        self, infos: Sequence[Mapping[str, Any]], learning: Learning | None = None
+    ) -> list[EpisodeResult]:
+        """Records episodes that were played side by side; each took an equal share of the time.
+
+        Args:
+            infos: The environment's info of each episode's last step.
+            learning: What the agent had learnt by then.
+        """
         now = time.perf_counter()
         results = []
         for info in infos:
-            results.append(_result(len(self.episodes), info, (now - self._since) / len(infos)))
+            result = _result(len(self.episodes), info, (now - self._since) / len(infos))
+            results.append(replace(result, learning=learning))
             self.episodes.append(results[-1])
             if self._on_episode is not None:
                 self._on_episode(results[-1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from amc.errors import ConfigurationError
@@ -23,6 +23,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Learning:
+    """What an agent has learnt by the end of an episode, which it has not learnt from yet.
+
+    Attributes:
+        actor_loss: Of the last gradient step; None before the first.
+        critic_loss: The same.
+        ratios: The pruning ratios that the actor gives without noise, before the environment bounds them, one a
+            decision; empty before the first gradient step.
+    """
+
+    actor_loss: float | None = None
+    critic_loss: float | None = None
+    ratios: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class EpisodeResult:
     """One walk through the network, and what its allocation earned.
 
@@ -34,6 +50,8 @@ class EpisodeResult:
         costs: What the pruned network costs, by metric: `"flops"` (one fused multiply-add is one), `"params"`, ...
         seconds: Wall time since the previous episode ended, the agent's own work included; of episodes that were
             played side by side, the equal share.
+        learning: What the agent had learnt; None for agents that do not say.
+        scoring_seconds: How many of the seconds the network was scored; None where that was not measured.
     """
 
     episode: int
@@ -42,6 +60,8 @@ class EpisodeResult:
     score: Score
     costs: Mapping[str, int | float]
     seconds: float
+    learning: Learning | None = field(default=None, compare=False)
+    scoring_seconds: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,8 @@ class DDPGAgent:
             if self.initial is not None:
                 restore(algorithm, self.initial.for_task(algorithm.task))
             steps = episodes * algorithm.decisions
-            algorithm.learn(steps, callback=EpisodeCallback(log), log_interval=None)  # type: ignore[arg-type]
+            callback = EpisodeCallback(log, learning=algorithm.learning)
+            algorithm.learn(steps, callback=callback, log_interval=None)  # type: ignore[arg-type]
             self.trained = capture(algorithm)
         return log.result()
 

@@ -24,7 +24,7 @@ from agents.ddpg.exploration import Schedule
 from agents.ddpg.proposals import best_plan
 from agents.ddpg.replay import SharedRewardReplayBuffer
 from agents.learnt_task import LearntTask
-from agents.protocol import problem_of
+from agents.protocol import Learning, problem_of
 
 if TYPE_CHECKING:
     from agents.protocol import AllocationEnv
@@ -100,6 +100,32 @@ class AllocationDDPG(DDPG):
         self._update_learning_rate([])
         self.episode_learner.train(self.replay_buffer, gradient_steps, first=self._n_updates == 0)
         self._n_updates += gradient_steps
+
+    @_in_float32()
+    def learning(self) -> Learning:
+        """Returns the last losses, and what the actor does without noise; for the end of an episode."""
+        if not self._n_updates:
+            return Learning()
+        losses = (self.logger.name_to_value.get(f"train/{name}_loss") for name in ("actor", "critic"))
+        actor, critic = losses if self.episode_learner is None else self.episode_learner.losses
+        return Learning(actor, critic, tuple(self.walk()[1]))
+
+    def walk(self) -> tuple[NDArray[np.float32], list[float]]:
+        """Walks the first environment without noise; nothing is scored. It is at its start again afterwards.
+
+        Returns:
+            What the actor sees, `(decisions, features)`, and the pruning ratios that it gives.
+        """
+        assert self.env is not None
+        env = self.env.envs[0]  # type: ignore[attr-defined]
+        observation, _ = env.reset()
+        seen, ratios = [observation], [self.ratio(observation)]
+        while len(seen) < self.decisions:
+            observation, *_ = env.step(np.array(ratios[-1:], dtype=np.float32))
+            seen.append(observation)
+            ratios.append(self.ratio(observation))
+        env.reset()
+        return np.stack(seen), ratios
 
     def _update_learning_rate(self, optimizers: list[torch.optim.Optimizer] | torch.optim.Optimizer) -> None:
         """Gives actor and critic separate constant rates; Stable-Baselines3 has one for both."""

@@ -71,6 +71,8 @@ class EpisodeLearner:
             config: The options.
         """
         self._problem, self._actor, self._config = problem, actor, config
+        self.losses: tuple[float | None, float | None] = (None, None)
+        """Losses of the last gradient steps of actor and critic."""
         self._sizes = np.array([decision.size for decision in problem.decisions], dtype=np.float64)
         self.critic = EpisodeCritic(len(self._sizes), config.ensemble_hidden, config.ensemble)
         self.optimizer = torch.optim.AdamW(
@@ -87,9 +89,11 @@ class EpisodeLearner:
         """
         steps *= FIRST_STEPS if first else 1
         self.fit_critic(replay, steps)
-        loss = self.actor_loss(replay)
+        draw = self.actor_loss(replay)
         for _ in range(steps):
-            gradient_step(self._actor.optimizer, loss())
+            loss = draw()
+            gradient_step(self._actor.optimizer, loss)
+        self.losses = (float(loss.detach()) if steps else None, self.losses[1])
 
     def share(self, actor: Actor) -> None:
         """Replaces its actor by one that several learners train."""
@@ -127,6 +131,7 @@ class EpisodeLearner:
             rows = torch.multinomial(weights, batch, replacement=True)
             loss = (self.critic(episodes.keep[rows]) - targets[rows]).square().mean()
             gradient_step(self.optimizer, loss)
+        self.losses = (self.losses[0], float(loss.detach()) if steps else None)
 
     def _weights(self, rewards: torch.Tensor) -> torch.Tensor:
         """Returns how often episodes are drawn, by rank; shape `(episodes,)`, sum 1."""

@@ -178,16 +178,9 @@ class TaskDDPG(AllocationDDPG):
 
     def walked(self) -> NDArray[np.float32]:
         """Returns what the actor sees when it walks without noise, `(decisions, features)`; nothing is scored."""
-        assert self.env is not None
-        (env,) = self.env.envs  # type: ignore[attr-defined]
-        observation, _ = env.reset()
-        seen = [observation]
-        for _ in range(self.decisions - 1):
-            action = np.array([self.ratio(observation)], dtype=np.float32)
-            observation, *_ = env.step(action)
-            seen.append(observation)
+        seen, _ = self.walk()
         self._last_obs = None  # the next episode starts over
-        return np.stack(seen)
+        return seen
 
 
 def _lag(rewards: NDArray[np.float32]) -> float:

@@ -42,6 +42,12 @@ def errors_of(profile: Profile, fitted: FittedLatency) -> dict[str, float]:
     return found
 
 
+def points_of(profile: Profile, fitted: FittedLatency) -> list[tuple[float, float]]:
+    """Returns the time of every unseen network as predicted and as measured, in shares of the dense network's."""
+    unseen, dense = profile.of_role("check"), profile.dense_ms * 1e6
+    return [(fitted.predicted_ns(network.widths) / dense, network.ratio) for network in unseen]
+
+
 def check_line(check: dict[str, float]) -> str:
     """Describes the errors of a model."""
     line = (

@@ -153,10 +153,18 @@ def _shrunk(problem: PruningProblem, allocation: Allocation, excess: float) -> A
     return None if found == tuple(widths) else problem.allocation(found)
 
 
-def acceptance_record(found: Acceptance, check: Mapping[str, float]) -> dict[str, Any]:
-    """Returns the record of a time budget for `summary.json`."""
+def acceptance_record(
+    found: Acceptance, check: Mapping[str, float], points: Sequence[tuple[float, float]] = ()
+) -> dict[str, Any]:
+    """Returns the record of a time budget for `summary.json`.
+
+    Args:
+        found: What became of it.
+        check: Errors of the model.
+        points: Shares of the dense network's time, predicted and measured, of the networks that it was checked on.
+    """
     record = {name: value for name, value in asdict(found).items() if name not in ("allocation", "note")}
-    return {**record, "met": found.note is None, "model_check": dict(check)}
+    return {**record, "met": found.note is None, "model_check": dict(check), "model_points": [list(p) for p in points]}
 
 
 def notes_of(found: Acceptance) -> Sequence[str]:

@@ -25,6 +25,7 @@ from amc.pipeline.finalists import choose
 from amc.pipeline.racing import RacingEvaluator, reward_of
 from amc.pipeline.recorded_scores import RecordedScores
 from amc.pipeline.recorder import Recorder
+from amc.pipeline.timed_evaluator import TimedEvaluator
 from amc.problem import PruningProblem
 from amc.problem.evaluator import Evaluator, as_evaluator
 from amc.problem.score import Score
@@ -212,7 +213,8 @@ def search_policy(
     value = reward_of(problem, config.reward)
     race = None if config.first_images is None else RacingEvaluator(evaluator, problem, value, config.first_images)
     replay = _Replay(race or evaluator, recorder.recorded_episodes(), race)
-    env = make_env(problem, replay, config)
+    timed = TimedEvaluator(replay)
+    env = make_env(problem, timed, config)
     best, ends = float("-inf"), ends or (config.candidates,)
     count = 1 if isinstance(agent, OneShot) else ends[-1]
     with recorder.stage(title, count, "episodes") as advance:
@@ -220,7 +222,7 @@ def search_policy(
         def on_episode(result: EpisodeResult) -> None:
             nonlocal best
             best = max(best, result.reward)
-            recorder.on_episode(replay.as_recorded(result))
+            recorder.on_episode(replay.as_recorded(replace(result, scoring_seconds=timed.take_seconds())))
             stop_here()
             advance((result.episode + 1) / count, f"reward {result.reward:.4f}, best {best:.4f}")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from agents import SearchResult
 from amc.costs.counting import operators_by_own_rule, uncounted_operators
+from amc.latency.check import points_of
 from amc.pipeline.acceptance import acceptance_record
 from amc.pipeline.by_class import Tested, classes_record
 from amc.pipeline.deliver import Delivered
@@ -133,4 +134,5 @@ def _stability(dense: float, delivered: Delivered) -> list[float | int | None]:
 def _time_budget(task: Task, delivered: Delivered) -> dict[str, Any] | None:
     if delivered.accepted is None or task.latency is None:
         return None
-    return acceptance_record(delivered.accepted, task.latency.check)
+    target = task.latency
+    return acceptance_record(delivered.accepted, target.check, points_of(target.profile, target.fitted))

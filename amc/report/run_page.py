@@ -5,17 +5,24 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
 
 from amc.costs.metrics import LATENCY, METRICS, noun_of
 from amc.report.figures import Figure
+from amc.report.figures.of_latency import predicted_against_measured
 from amc.report.figures.of_layers import class_changes, sensitivity, what_is_kept
+from amc.report.figures.of_learning import actor_ratios, losses
 from amc.report.figures.of_search import candidates, ratios_played, search_history
 from amc.report.figures.of_training import fine_tuning, rounds
 from amc.report.page import Page, Section, Table
 from amc.report.run_record import Baseline, RunRecord
 from amc.report.tables import amount
 from amc.storage.summary import Classes, Summary
+from amc.utils.plain_json import as_type
 
+_Share = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
 _KEEP_RATIOS = tuple(tenths / 10 for tenths in range(1, 11))
 
 
@@ -26,7 +33,7 @@ def page_of_run(run: RunRecord) -> Page:
         Section("What was asked", paragraphs=_asked(run)),
         Section("What came out", tables=[networks(run)], paragraphs=_speed(summary)),
         Section("How sure it is", paragraphs=_certainty(run)),
-        Section("The search", figures=_of_search(run)),
+        Section("The search", paragraphs=_time_split(run), figures=_of_search(run)),
         Section("Layer by layer", figures=_of_layers(run)),
         Section("The networks", figures=_of_networks(run)),
         _repetition(run),
@@ -139,7 +146,23 @@ def _of_search(run: RunRecord) -> list[Figure]:
         if cost.dense:
             figures.append(candidates(run.episodes, metric, cost.dense, (summary.budget or {}).get(metric)))
     figures.append(ratios_played(run.episodes, run.sizes))
+    learnt = [record.episode for record in run.learning]
+    figures.append(actor_ratios(learnt, [record.ratios for record in run.learning]))
+    actor, critic = [r.actor_loss for r in run.learning], [r.critic_loss for r in run.learning]
+    figures.append(losses(learnt, actor, critic))
     return [figure for figure in figures if figure is not None]
+
+
+def _time_split(run: RunRecord) -> list[str]:
+    """Says what the time of the search went into."""
+    known = [(r.seconds, r.scoring_seconds) for r in run.learning if r.seconds and r.scoring_seconds is not None]
+    whole, scoring = (sum(float(pair[place] or 0.0) for pair in known) for place in (0, 1))
+    if not whole:
+        return []
+    return [
+        f"Of the time of the candidates since the agent began to learn ({whole:,.1f} s), {scoring / whole:.0%} went "
+        f"into scoring networks, and {1 - scoring / whole:.0%} into the agent and its environment."
+    ]
 
 
 def _of_layers(run: RunRecord) -> list[Figure]:
@@ -166,7 +189,7 @@ def _of_networks(run: RunRecord) -> list[Figure]:
     records = [
         {"budget": r.budget, "search_pruned": r.search_pruned, "search_trained": r.search_trained} for r in run.rounds
     ]
-    figures = [fine_tuning(plain), rounds(records), _classes(summary.classes)]
+    figures = [fine_tuning(plain), rounds(records), _classes(summary.classes), _latency_model(summary.time_budget)]
     return [figure for figure in figures if figure is not None]
 
 
@@ -174,6 +197,17 @@ def _classes(classes: Classes | None) -> Figure | None:
     if classes is None or not len(classes.names) == len(classes.images) == len(classes.dense) == len(classes.finetuned):
         return None
     return class_changes(classes.names, classes.images, classes.dense, classes.finetuned)
+
+
+def _latency_model(time_budget: Mapping[str, Any] | None) -> Figure | None:
+    """Draws the check of the model that a budget in time relied on."""
+    found = time_budget or {}
+    try:
+        points = as_type(found.get("model_points", []), list[tuple[_Share, _Share]])
+        own = as_type((found.get("predicted"), found.get("measured")), tuple[_Share, _Share])
+    except ValueError:
+        return None
+    return predicted_against_measured(points, own if found.get("budget", 2) <= 1 else None)
 
 
 def _repetition(run: RunRecord) -> Section:

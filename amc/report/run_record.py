@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -13,7 +13,7 @@ from agents.protocol import EpisodeResult
 from amc.errors import RunFolderError
 from amc.pipeline.episodes import episode_from_record
 from amc.report.origin import Origin
-from amc.storage.names import CONFIG, ENVIRONMENT, EPISODES, POLICY, RUN, SUMMARY
+from amc.storage.names import CONFIG, ENVIRONMENT, EPISODES, LEARNING, POLICY, RUN, SUMMARY, TENSORBOARD
 from amc.storage.summary import Epoch, Summary
 from amc.utils.bounded_files import read_text
 from amc.utils.json_lines import read_lines
@@ -42,6 +42,20 @@ class Baseline(msgspec.Struct):
     curve: list[Epoch] = []
 
 
+_Loss = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
+
+
+class LearningRecord(msgspec.Struct):
+    """What the agent had learnt at a candidate."""
+
+    episode: Annotated[int, msgspec.Meta(ge=0, le=10**9)]
+    actor_loss: _Loss | None = None
+    critic_loss: _Loss | None = None
+    seconds: _Loss | None = None
+    scoring_seconds: _Loss | None = None
+    ratios: dict[str, Annotated[float, msgspec.Meta(ge=0, le=1)]] = {}
+
+
 class Policy(msgspec.Struct):
     """What is read from `policy.json`."""
 
@@ -61,6 +75,7 @@ class RunRecord:
         rounds: Figures of each round of a schedule with several.
         policy: What every layer keeps; None if it is not in the folder.
         episodes: The candidates of the search.
+        learning: What the agent had learnt at each of them; empty if unknown.
         command: The subcommand that made the folder; empty if unknown.
         config: The options, as YAML; empty if there are none.
         environment: The environment of the run; empty if unknown.
@@ -72,6 +87,7 @@ class RunRecord:
     rounds: tuple[Round, ...] = ()
     policy: Policy | None = None
     episodes: tuple[EpisodeResult, ...] = ()
+    learning: tuple[LearningRecord, ...] = ()
     command: str = ""
     config: str = ""
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -111,6 +127,7 @@ def read_run(folder: Path) -> RunRecord:
         environment = read_json(folder / ENVIRONMENT) if (folder / ENVIRONMENT).is_file() else {}
         config = read_text(folder / CONFIG, MOST_BYTES) if (folder / CONFIG).is_file() else ""
         episodes = tuple(map(episode_from_record, lines))
+        learning = as_type(read_lines(folder / TENSORBOARD / LEARNING).records, list[LearningRecord])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunFolderError(f"{folder} must hold a complete run, but is damaged: {error}") from error
     origin = Origin.read(folder)
@@ -121,6 +138,7 @@ def read_run(folder: Path) -> RunRecord:
         rounds=tuple(rounds),
         policy=policy,
         episodes=episodes,
+        learning=tuple(learning),
         command="" if origin is None else origin.command,
         config=config,
         environment=environment if isinstance(environment, dict) else {},

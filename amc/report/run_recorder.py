@@ -13,9 +13,10 @@ from agents.protocol import EpisodeResult
 from amc.errors import RunFolderError
 from amc.pipeline.config import RunConfig
 from amc.pipeline.folder_recorder import FolderRecorder
+from amc.report.curves import Curves
 from amc.report.origin import Origin, RunInterrupted, resume_line
 from amc.report.run_folder import RunFolder, check_free
-from amc.storage.names import TENSORBOARD
+from amc.storage.names import LEARNING, TENSORBOARD
 from amc.utils.progress import Progress
 from amc.utils.progress_display import ProgressDisplay
 
@@ -63,6 +64,7 @@ class RunRecorder(FolderRecorder):
         self._created = False
         self._writer: SummaryWriter | None = None
         self._best = -math.inf
+        self._curves = Curves(path / TENSORBOARD / LEARNING)
 
     def __enter__(self) -> RunRecorder:
         """Opens the folder to resume, or checks that a new one may be created.
@@ -143,6 +145,23 @@ class RunRecorder(FolderRecorder):
         figures = {"reward": result.reward, "best_reward": self._best, "accuracy": result.score.accuracy}
         self._scalars("search", result.episode, {**figures, **result.costs, "seconds": result.seconds})
         self._scalars("kept", result.episode, result.allocation.widths)
+        if result.scoring_seconds is not None:
+            own = max(0.0, result.seconds - result.scoring_seconds)
+            self._scalars("time", result.episode, {"scoring_seconds": result.scoring_seconds, "agent_seconds": own})
+        self._on_learning(result)
+
+    def _on_learning(self, result: EpisodeResult) -> None:
+        """Keeps what the agent had learnt, and adds it to the curves."""
+        learning = result.learning
+        if learning is None or learning.actor_loss is None:
+            return
+        names = list(result.allocation.widths)
+        losses = {"actor_loss": learning.actor_loss, "critic_loss": learning.critic_loss}
+        ratios = dict(zip(names, learning.ratios, strict=False))
+        self._scalars("learning", result.episode, {name: loss for name, loss in losses.items() if loss is not None})
+        self._scalars("actor_ratio", result.episode, ratios)
+        timed = {"seconds": result.seconds, "scoring_seconds": result.scoring_seconds}
+        self._curves.append({"episode": result.episode, **losses, **timed, "ratios": ratios})
 
     def on_epoch(self, network: str, epoch: int, figures: Mapping[str, float]) -> None:
         """Adds an epoch's figures to the curves."""

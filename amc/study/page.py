@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from amc.costs.metrics import noun_of
 from amc.errors import RunFolderError
 from amc.report.figures import Figure
 from amc.report.figures.of_studies import differences, reward_against_accuracy, trade_off
 from amc.report.page import Page, Section, Table
 from amc.storage.names import CONFIG, STUDY
 from amc.study.agents_study import StudyRecord
-from amc.study.tables import summary
+from amc.study.tables import share_or_count, summary
 from amc.utils.bounded_files import read_text
 from amc.utils.json_lines import read_lines
 from amc.utils.plain_json import as_type
@@ -33,9 +34,10 @@ def page_of_study(folder: Path) -> Page:
     agents, budgets = _distinct(records, "agent"), _distinct(records, "budget")
     seeds = sorted({record["seed"] for record in records})
     counts = sorted({record["episodes"] for record in records})
+    cost = f"dense {noun_of(records[0]['metric'])}"
     asked = [
         f"{len(agents)} agents on {config.get('model', 'one network')}: {', '.join(agents)}.",
-        f"Budgets: {', '.join(f'{100 * budget:g}%' for budget in budgets)} of the dense {records[0]['metric']}; "
+        f"Budgets: {', '.join(map(share_or_count, budgets))} of the {cost}; "
         f"candidates: {', '.join(map(str, counts))}; seeds: {', '.join(map(str, seeds))}.",
         "All work under the same bounds, data, tables, scores and refit. Agents that play one episode have one seed.",
     ]
@@ -52,7 +54,7 @@ def page_of_study(folder: Path) -> Page:
     ]
     best = max(records, key=lambda record: (-record["budget"], record["reward"]))
     lead = (
-        f"{len(records)} searches. At the tightest budget, {100 * best['budget']:g}% of the dense {best['metric']}, "
+        f"{len(records)} searches. At the tightest budget, {share_or_count(best['budget'])} of the {cost}, "
         f"the highest reward is {best['reward']:.4f}, by {best['agent']}."
     )
     return Page(f"Study: {config.get('model', folder.name)}", lead, sections)
@@ -108,7 +110,8 @@ def _figures(records: list[dict[str, Any]]) -> list[Section]:
         found.append(reward_against_accuracy(chosen))
         figures = [figure for figure in found if figure is not None]
         title = "The agents" if count == 1 else f"With {count} candidates"
-        sections.append(Section(title, figures=figures))
+        if figures:
+            sections.append(Section(title, figures=figures))
     return sections
 
 

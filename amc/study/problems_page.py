@@ -22,7 +22,7 @@ _LEADS = (
     "problem", "budget", "measured", "dense", "uniform", "ddpg", "ddpg less uniform", "best other", "its accuracy",
     "ddpg less it",
 )  # fmt: skip
-_MEASURES = (("pruned", "before fine-tuning"), ("finetuned", "after"))
+_MEASURES = {"pruned": "before fine-tuning", "finetuned": "after"}
 
 
 def problem_records(folder: Path) -> list[dict[str, Any]]:
@@ -43,12 +43,12 @@ def problems_table(folder: Path) -> str:
     return f"{leads_table(records)}\n{agents_table(records)}"
 
 
-def leads_table(records: Sequence[Mapping[str, Any]]) -> str:
+def leads_table(records: Sequence[Mapping[str, Any]], measures: Sequence[str] = tuple(_MEASURES)) -> str:
     """Shows as Markdown where learned allocations lead and where they do not; see `leads`."""
-    return markdown(_LEADS, leads(records))
+    return markdown(_LEADS, leads(records, measures))
 
 
-def leads(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+def leads(records: Sequence[Mapping[str, Any]], measures: Sequence[str] = tuple(_MEASURES)) -> list[tuple[str, ...]]:
     """Compares the learned allocation with the uniform one and with the best of all others, problem by problem.
 
     The best other is chosen by its mean on the same test images, which favours it. Differences to it are between
@@ -56,16 +56,17 @@ def leads(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
     Args:
         records: Cells that name their problem.
+        measures: `"pruned"`, `"finetuned"` or both.
     """
     groups: dict[tuple[str, float], list[Mapping[str, Any]]] = {}
     for record in records:
         groups.setdefault((str(record["problem"]), record["budget"]), []).append(record)
     rows = []
     for (problem, budget), cells in groups.items():
-        for measure, words in _MEASURES:
+        for measure in measures:
             row = _lead(cells, measure)
             if row is not None:
-                rows.append((problem, f"{share_or_count(budget)} {cells[0]['metric']}", words, *row))
+                rows.append((problem, f"{share_or_count(budget)} {cells[0]['metric']}", _MEASURES[measure], *row))
     return rows
 
 

@@ -191,12 +191,9 @@ def _sizes(cells: Sequence[Mapping[str, Any]]) -> tuple[str, str, str]:
 
 def _ahead(cells: Sequence[Mapping[str, Any]], everyone: Sequence[Mapping[str, Any]]) -> str:
     """Formats an agent's lead over the uniform allocation; empty for uniform itself, and if uniform was not played."""
-    measure = "finetuned" if all(cell["finetuned"] is not None for cell in cells) else "pruned"
-    base = {
-        record["seed"]: record[measure]
-        for record in everyone
-        if record["agent"] == _REFERENCE and record["budget"] == cells[0]["budget"] and record[measure] is not None
-    }
+    uniform = [r for r in everyone if r["agent"] == _REFERENCE and r["budget"] == cells[0]["budget"]]
+    measure = "finetuned" if all(cell["finetuned"] is not None for cell in (*cells, *uniform)) else "pruned"
+    base = {record["seed"]: record[measure] for record in uniform}
     if not base or cells[0]["agent"] == _REFERENCE:
         return ""
     mean = statistics.fmean(base.values())

@@ -282,3 +282,25 @@ def test_the_registry_loads_neither_sb3_nor_gymnasium_nor_optuna():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("critic", ["episode", "step"])
+def test_every_episode_says_what_was_learnt_and_asking_changes_nothing(toys, critic, monkeypatch):
+    agent = create_agent("ddpg", critic=critic, **SHORT)
+    env = toys.wide_env("clip", decisions=4)
+    told = agent.search(env, 8, seed=0)
+    assert told.episodes[0].learning.ratios == ()
+    last = told.episodes[-1].learning
+    assert len(last.ratios) == 4
+    assert all(0 <= ratio <= 1 for ratio in last.ratios)
+    assert last.actor_loss is not None
+    assert last.critic_loss >= 0
+    monkeypatch.setattr("agents.ddpg.algorithm.AllocationDDPG.learning", lambda self: None)
+    silent = create_agent("ddpg", critic=critic, **SHORT).search(env, 8, seed=0)
+    assert [e.allocation for e in silent.episodes] == [e.allocation for e in told.episodes]
+
+
+def test_the_actor_without_noise_is_the_one_that_acts_after_the_search(toys):
+    env = toys.wide_env("project", decisions=4)
+    agent = create_agent("ddpg", gradient_steps=0, **SHORT)
+    assert agent.search(env, 6, seed=0).episodes[-1].learning.actor_loss is None

@@ -151,7 +151,7 @@ def test_what_was_measured_once_is_not_measured_again(make_task, monkeypatch):
     assert workshop.accept("ddpg", chosen(task), recorder) == first
     assert len(timer.seen) == count
     recorder.kept["time of ddpg"]["steps"] = "many"
-    with pytest.raises(RunFolderError, match="'time of ddpg' is damaged"):
+    with pytest.raises(RunFolderError, match="'time of ddpg' of the run is damaged"):
         workshop.accept("ddpg", chosen(task), recorder)
 
 
@@ -174,5 +174,7 @@ def test_a_run_reports_what_was_predicted_and_measured(make_task, monkeypatch, t
     assert result.summary["latency_ms"]["engine"] == "onnxruntime"
     assert result.summary["latency_ms"]["ratio"] == report["measured"]
     assert report["model_check"]["networks"] == 24
+    assert len(report["model_points"]) == 24
+    assert all(0 < share < 2 for point in report["model_points"] for share in point)
     assert result.policy["widths"] == timer.seen[-1]
     assert any(note.startswith("time: ") for note in result.summary["notes"])

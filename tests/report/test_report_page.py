@@ -8,6 +8,7 @@ import pytest
 
 from amc.cli.main import main
 from amc.errors import RunFolderError
+from amc.report.curves import Curves
 from amc.report.page import Page, Section, Table, joined
 from amc.report.run_page import page_of_run
 from amc.report.run_record import read_run
@@ -142,3 +143,45 @@ def test_tables_can_be_saved():
     assert table.as_csv() == 'network,FLOPs\ndense,"1,000"\n'
     page = joined([Page("one", "lead", [Section("s", tables=[table])])], ["a"])
     assert page.title == "one"
+
+
+def learning(number, ratio):
+    ratios = {"stem <one>": ratio, "layer & two": 0.25}
+    losses = {"actor_loss": 0.5 - ratio, "critic_loss": ratio}
+    return {"episode": number, **losses, "seconds": 2.0, "scoring_seconds": 1.5, "ratios": ratios}
+
+
+def figures_of(folder):
+    return {figure.name: figure for figure in page_of_run(read_run(folder)).figures}
+
+
+def test_the_actor_s_ratios_and_losses_are_drawn_as_the_run_has_kept_them(folder):
+    (folder / "tensorboard").mkdir()
+    curves = Curves(folder / "tensorboard" / "learning.jsonl")
+    for number, ratio in ((2, 0.125), (3, 0.5)):
+        curves.append(learning(number, ratio))
+    found = figures_of(folder)
+    assert found["actor-ratios"].as_csv() == "layer,2,3\nstem <one>,0.125,0.5\nlayer & two,0.25,0.25\n"
+    assert found["losses"].rows == ((2, 0.375, 0.125), (3, 0.0, 0.5))
+    assert "75% went into scoring networks, and 25% into the agent" in page_of_run(read_run(folder)).as_html()
+
+
+def test_a_curve_that_was_cut_off_costs_that_line_alone(folder):
+    (folder / "tensorboard").mkdir()
+    file = folder / "tensorboard" / "learning.jsonl"
+    Curves(file).append(learning(2, 0.125))
+    file.write_text(file.read_text() + '{"episode": 3, "act')
+    for number in (4, 5):
+        Curves(file).append(learning(number, 0.5))
+    assert [record.episode for record in read_run(folder).learning] == [2, 4, 5]
+
+
+def test_predicted_times_are_drawn_against_measured_ones(tmp_path, write_run):
+    time_budget = {"budget": 0.5, "predicted": 0.48, "measured": 0.49, "model_points": [[0.5, 0.6], [0.75, 0.7]]}
+    figure = figures_of(write_run(tmp_path / "run", time_budget=time_budget))["latency-model"]
+    assert figure.rows == (("unseen 0", 0.5, 0.6), ("unseen 1", 0.75, 0.7), ("delivered", 0.48, 0.49))
+    absolute = {**time_budget, "budget": 3.5, "predicted": 3.4}
+    figure = figures_of(write_run(tmp_path / "other", time_budget=absolute))["latency-model"]
+    assert len(figure.rows) == 2  # milliseconds are no shares
+    damaged = {**time_budget, "model_points": [["<b>", 1]]}
+    assert "latency-model" not in figures_of(write_run(tmp_path / "third", time_budget=damaged))

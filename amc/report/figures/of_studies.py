@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Record = Mapping[str, Any]
 _REFERENCE = "uniform"
+_SERIES = 8
+"""Lines that the palette tells apart by colour alone."""
 _MEASURES = {"pruned": "before fine-tuning", "finetuned": "after fine-tuning"}
 
 
@@ -40,12 +42,12 @@ def trade_off(records: Sequence[Record], measure: str, dense: float | None = Non
         for index, (agent, points) in enumerate(lines.items()):
             budgets = [100 * budget for budget, _, _ in points]
             means, halves = [mean for _, mean, _ in points], [half or 0.0 for _, _, half in points]
-            marker = "osD^vP"[index // 8 % 6]
+            marker = "osD^vP"[index // _SERIES % 6]
             axes.errorbar(
                 budgets,
                 means,
                 yerr=halves,
-                fmt=f"{marker}-",
+                fmt=f"{marker}{'-' if index < _SERIES else '--'}",
                 color=palette.colour(index),
                 label=shortened(agent),
                 capsize=3,
@@ -66,7 +68,7 @@ def trade_off(records: Sequence[Record], measure: str, dense: float | None = Non
         draw=draw,
         columns=("agent", "budget_percent", "mean_percent", "half_interval"),
         rows=tuple((agent, 100 * b, mean, half) for agent, points in lines.items() for b, mean, half in points),
-        height=4.6,
+        height=4.6 + max(0.0, 0.17 * (len(lines) - 8)),
     )
 
 
@@ -112,7 +114,7 @@ def differences(records: Sequence[Record], measure: str) -> Figure | None:
         draw=draw,
         columns=("agent", "budget", "mean_difference_points", "half_interval"),
         rows=tuple(rows),
-        height=max(3.0, 1.6 + 0.3 * len(agents)),
+        height=max(3.0, 1.6 + (0.2 + 0.08 * len(budgets)) * len(agents)),
     )
 
 
