@@ -4,6 +4,7 @@ from amc.data.adapters import DataLike, as_source, roles_from_loaders, roles_of_
 from amc.data.image_set import BatchSource, ImageSet
 from amc.data.load import DataConfig, load_data
 from amc.data.splits import DataRoles, split_roles
+from amc.data.streamed_images import StreamedImages
 
 __all__ = [
     "BatchSource",
@@ -11,6 +12,7 @@ __all__ = [
     "DataLike",
     "DataRoles",
     "ImageSet",
+    "StreamedImages",
     "as_source",
     "load_data",
     "roles_from_loaders",

@@ -15,6 +15,7 @@ from amc.data.batches import READ_SIZE, MakeBatch, collect, plain_targets, whole
 from amc.data.dataset_source import DatasetSource, LoaderSettings, source_of_loader
 from amc.data.image_set import BatchSource, ImageSet
 from amc.data.splits import DataRoles, default_search_images, split_roles
+from amc.data.streamed_images import StreamedImages
 from amc.data.tasks import task_type
 from amc.data.tasks.losses import Loss
 from amc.data.tasks.meters import OwnMetric
@@ -69,7 +70,7 @@ def roles_from_loaders(
     train_source, test_source = as_source(train, batch), as_source(test, batch)
     if search is not None:
         held_out = _in_memory(as_source(search, batch), search_images, seed)
-    elif isinstance(train_source, ImageSet):
+    elif isinstance(train_source, ImageSet | StreamedImages):
         roles = split_roles(
             train_source, test_source, search_images=search_images, calibration_images=calibration_images, seed=seed
         )

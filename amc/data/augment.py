@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from amc.data.resized_crop import ResizedCrop
 from amc.errors import ConfigurationError
 from amc.utils.registry import Registry
 
@@ -98,5 +99,6 @@ AUGMENTATIONS: Registry[Callable[..., Augmentation]] = Registry("augmentation", 
 """Every augmentation's factory by name; see `amc.utils.options`."""
 
 AUGMENTATIONS.register("crop_flip", CropFlip, "random crops and mirror images, for natural images")
+AUGMENTATIONS.register("resized_crop", ResizedCrop, "random parts, resized, and mirror images, for large images")
 AUGMENTATIONS.register("shift", Shift, "small shifts, for characters")
 AUGMENTATIONS.register("none", Unchanged, "images as they are")

@@ -121,7 +121,7 @@ class DatasetSource:
             generator=seeds,
             **self.settings.options,
         )
-        for item in _living(loader):
+        for item in living(loader):
             inputs, targets = pair_of(item, self.settings.make)
             if channels_last and inputs.dim() == 4:
                 inputs = inputs.contiguous(memory_format=torch.channels_last)
@@ -135,7 +135,7 @@ class DatasetSource:
         return self.positions[torch.multinomial(weights, self.draws, replacement=True, generator=generator)]
 
 
-def _living(loader: Iterable[Any]) -> Iterator[Any]:
+def living(loader: Iterable[Any]) -> Iterator[Any]:
     """Iterates over a loader, and reports the death of its worker processes.
 
     Raises:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import warnings
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from amc.data.decoding import Pixels, decode_image
+from amc.data.broken_images import BrokenImages
+from amc.data.decoding import decode_image
 from amc.data.image_folder import LabelledFiles
+from amc.data.memory_share import MOST, exceeds
 from amc.errors import DataError
 from amc.utils.durable_files import remove_abandoned, replacing
 from amc.utils.progress import Progress, silent
@@ -25,51 +29,101 @@ _BLOCK = 500
 _DECODING = 2
 
 
-def decode(files: LabelledFiles, image_size: int | None, advance: Progress = silent) -> Tensor:
+def decode(
+    files: LabelledFiles, image_size: int | None, broken: BrokenImages, advance: Progress = silent
+) -> tuple[Tensor, Tensor]:
     """Decodes images into one tensor.
 
     Args:
         files: What to decode.
         image_size: Height and width; larger images are resized (the shorter side to 256/224 of it) and cropped at the
             centre. If not given, all images must share a size.
+        broken: What becomes of images that cannot be decoded.
         advance: Takes the share that is done, 0 to 1, as it grows.
 
     Returns:
-        `(N, 3, H, W)`, uint8, RGB.
+        `(K, 3, H, W)`, uint8, RGB; and `(K,)`, int64: which files they are.
 
     Raises:
         DataError: If a file cannot be decoded, the sizes differ, or the images do not fit into memory.
     """
-    # Pillow warns of images above half its limit, without naming them; they are decoded anyway.
-    with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
-        return _decode(files, image_size, advance)
+    shape = first_shape(files, image_size, broken)
+    needed = len(files.paths) * math.prod(shape)
+    if exceeds(MOST, needed):
+        raise DataError(
+            f"{len(files.paths)} images of {_size(shape)} take {needed / 2**30:.1f} GiB, more than half of the memory; "
+            "limit them with data.train_images, choose a smaller data.image_size, or let them stream from disk with "
+            "data.memory 0"
+        )
+    images = torch.empty((len(files.paths), *shape), dtype=torch.uint8)
+    with _quiet():
+        whole = _fill(images, files, image_size, broken, advance)
+    if len(whole) == len(images):
+        return images, whole
+    return images[whole], whole
 
 
-def _decode(files: LabelledFiles, image_size: int | None, advance: Progress) -> Tensor:
-    first = decode_image(files.root / files.paths[0], image_size)
-    _check_memory(len(files.paths), first)
-    images = torch.empty((len(files.paths), *first.shape), dtype=torch.uint8)
+def first_shape(files: LabelledFiles, image_size: int | None, broken: BrokenImages) -> tuple[int, ...]:
+    """Returns the shape `(3, H, W)` of the first image that can be decoded.
 
-    def fill(index: int) -> None:
-        image = decode_image(files.root / files.paths[index], image_size)
-        if image.shape != first.shape:
+    Raises:
+        DataError: If there is a broken image before it, and such are refused.
+    """
+    if image_size is not None:
+        return 3, image_size, image_size
+    for path in files.paths:
+        try:
+            with _quiet():
+                return decode_image(files.root / path, None).shape
+        except DataError as error:
+            broken.add(path, str(error), len(files.paths))
+    raise DataError(f"no image of {files.root} can be decoded; check data.root")
+
+
+def _quiet() -> AbstractContextManager[object]:
+    """Silences Pillow's warning of images above half its limit, which does not name them; they are decoded anyway."""
+    return warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning)
+
+
+def _fill(
+    images: Tensor, files: LabelledFiles, image_size: int | None, broken: BrokenImages, advance: Progress
+) -> Tensor:
+    """Decodes files into the rows of a tensor; returns the rows that hold images."""
+    shape = tuple(images.shape[1:])
+
+    def fill(index: int) -> str:
+        try:
+            image = decode_image(files.root / files.paths[index], image_size)
+        except DataError as error:
+            return str(error)
+        if image.shape != shape:
             raise DataError(
-                f"all images must share a size, but {files.paths[0]} is {_size(first)} and {files.paths[index]} is "
-                f"{_size(image)}; set data.image_size to resize and crop them"
+                f"all images must share a size, but {files.paths[index]} is {_size(image.shape)} and others are "
+                f"{_size(shape)}; set data.image_size to resize and crop them"
             )
         images[index] = torch.from_numpy(image)
+        return ""
 
+    whole: list[int] = []
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(images), _BLOCK):
             block = range(start, min(start + _BLOCK, len(images)))
-            list(pool.map(fill, block))
+            for index, message in zip(block, pool.map(fill, block), strict=True):
+                if message:
+                    broken.add(files.paths[index], message, len(images))
+                else:
+                    whole.append(index)
             advance(block.stop / len(images))
-    return images
+    return torch.tensor(whole, dtype=torch.int64)
 
 
 def decode_cached(
-    files: LabelledFiles, image_size: int | None, cache: Path | None, advance: Progress = silent
-) -> Tensor:
+    files: LabelledFiles,
+    image_size: int | None,
+    cache: Path | None,
+    broken: BrokenImages,
+    advance: Progress = silent,
+) -> tuple[Tensor, Tensor]:
     """Decodes images, or reads the result of an earlier call.
 
     Args:
@@ -77,32 +131,52 @@ def decode_cached(
         image_size: As for `decode`.
         cache: The folder of the cache; `None` does without. An entry is named by the root folder and the name, size
             and time of change of every file, so that no stale one is read.
+        broken: As for `decode`.
         advance: As for `decode`.
+
+    Returns:
+        As `decode` does.
 
     Raises:
         DataError: As for `decode`.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     if cache is None:
-        return decode(files, image_size, advance)
-    entry = cache / f"images-{_fingerprint(files, image_size)}.safetensors"
-    try:
-        if entry.is_file():
-            kept = load_file(entry)["images"]
-            if kept.dtype == torch.uint8 and kept.dim() == 4 and kept.shape[:2] == (len(files.paths), 3):
-                return kept
-    except (SafetensorError, OSError, KeyError):
-        pass  # A damaged entry is decoded again and replaced.
-    images = decode(files, image_size, advance)
+        return decode(files, image_size, broken, advance)
+    entry = cache / f"images-{_fingerprint(files, image_size, broken.skips)}.safetensors"
+    kept = _read_entry(entry, files, broken)
+    if kept is not None:
+        return kept
+    images, whole = decode(files, image_size, broken, advance)
     # A full disk or a read-only home only costs time in the next run.
     with suppress(SafetensorError, OSError):
         cache.mkdir(parents=True, exist_ok=True)
         remove_abandoned(cache)
         with replacing(entry) as unfinished:
-            save_file({"images": images}, unfinished)
-    return images
+            save_file({"images": images, "whole": whole}, unfinished)
+    return images, whole
+
+
+def _read_entry(entry: Path, files: LabelledFiles, broken: BrokenImages) -> tuple[Tensor, Tensor] | None:
+    """Reads an entry of the cache; None if there is none, or a damaged one, which is replaced then."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        found = load_file(entry) if entry.is_file() else {}
+        images = found["images"]
+    except (SafetensorError, OSError, KeyError):
+        return None
+    every = torch.arange(len(files.paths))
+    whole = found.get("whole", every)
+    fits = images.dtype == torch.uint8 and images.dim() == 4 and images.shape[:2] == (len(whole), 3)
+    if not fits or len(whole) > len(every) or not torch.isin(whole, every).all():
+        return None
+    for index in every[~torch.isin(every, whole)].tolist():
+        broken.add(files.paths[index], f"cannot decode the image {files.paths[index]}", len(every))
+    return images, whole
 
 
 def default_cache_folder() -> Path:
@@ -111,27 +185,16 @@ def default_cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "amc"
 
 
-def _check_memory(count: int, first: Pixels) -> None:
-    """Rejects images that would not fit: once decoded they may take half of the machine's memory."""
-    needed = count * first.nbytes
-    if not hasattr(os, "sysconf"):
-        return
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > memory / 2:
-        raise DataError(
-            f"{count} images of {_size(first)} take {needed / 2**30:.1f} GiB, more than half of the memory "
-            f"({memory / 2**30:.1f} GiB); limit them with data.train_images, or choose a smaller data.image_size"
-        )
-
-
-def _size(image: Pixels) -> str:
+def _size(shape: Sequence[int]) -> str:
     """Describes the size of an image `(3, H, W)`."""
-    return "x".join(str(length) for length in reversed(image.shape[1:]))
+    return "x".join(str(length) for length in reversed(shape[1:]))
 
 
-def _fingerprint(files: LabelledFiles, image_size: int | None) -> str:
+def _fingerprint(files: LabelledFiles, image_size: int | None, skips: bool) -> str:
     """Identifies the decoded tensor by its source files."""
-    digest = hashlib.sha256(json.dumps([_DECODING, str(files.root.resolve()), image_size]).encode())
+    digest = hashlib.sha256(
+        json.dumps([_DECODING, str(files.root.resolve()), image_size, *(["skip"] if skips else [])]).encode()
+    )
     for path in files.paths:
         try:
             state = (files.root / path).stat()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy
@@ -30,10 +32,21 @@ def decode_image(path: Path, image_size: int | None) -> Pixels:
     Raises:
         DataError: If the file cannot be decoded; the message names it.
     """
+    with opened_image(path) as image:
+        return channels_first(whole(image, path, image_size))
+
+
+@contextmanager
+def opened_image(path: Path) -> Iterator[Image.Image]:
+    """Opens an image, whose pixels are read when they are first asked for.
+
+    Raises:
+        DataError: If it cannot be opened or, within the context, decoded; the message names it.
+    """
     try:
         with opened(path) as file, Image.open(file) as image:
             _check_pixels(path, *image.size)
-            rgb = _eight_bit(image, path).convert("RGB")
+            yield image
     except DataError:
         raise
     except Image.DecompressionBombError as error:
@@ -42,15 +55,29 @@ def decode_image(path: Path, image_size: int | None) -> Pixels:
             "scale it down or remove it"
         ) from error
     except Exception as error:  # Pillow raises errors of any kind on damaged files, including struct.error
-        raise DataError(f"cannot decode the image {path}: {error}; replace or remove it") from error
-    if image_size is not None:
-        shorter, longer = sorted(rgb.size)
-        _check_pixels(path, 2 * image_size, 2 * image_size * longer // shorter)
-        rgb = fit_size(rgb, image_size)
-    return numpy.ascontiguousarray(numpy.asarray(rgb).transpose(2, 0, 1))
+        raise DataError(
+            f"cannot decode the image {path}: {error}; replace or remove it, or leave such images out with data.broken "
+            "skip"
+        ) from error
 
 
-def _check_pixels(path: Path, width: int, height: int) -> None:
+def whole(image: Image.Image, path: Path | str, size: int | None, mode: str = "RGB") -> Image.Image:
+    """Returns all of an image in a Pillow mode, resized and centre-cropped to a square if `size` is given."""
+    plain = eight_bit(image, path).convert(mode)
+    if size is None:
+        return plain
+    shorter, longer = sorted(plain.size)
+    _check_pixels(path, 2 * size, 2 * size * longer // shorter)
+    return fit_size(plain, size)
+
+
+def channels_first(image: Image.Image) -> Pixels:
+    """Returns the pixels of an image as `(C, H, W)`, uint8; grey ones have one channel."""
+    pixels = numpy.asarray(image)
+    return numpy.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
+
+
+def _check_pixels(path: Path | str, width: int, height: int) -> None:
     """Rejects an image that takes too much memory, at its own or at its target size.
 
     Raises:
@@ -77,7 +104,7 @@ def fit_size(image: Image.Image, size: int) -> Image.Image:
     return scaled.crop((left, top, left + size, top + size))
 
 
-def _eight_bit(image: Image.Image, path: Path) -> Image.Image:
+def eight_bit(image: Image.Image, path: Path | str) -> Image.Image:
     """Scales a grey image of 16 bits to 8 bits, which Pillow would clip; leaves others as they are.
 
     Pillow opens some images of 16 bits in mode `I`, which holds 32.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from amc.data.augment import AUGMENTATIONS
+from amc.data.normalisation import normalised
 from amc.data.stratified import stratified_order
 from amc.errors import DataError
 from amc.utils.options import create
@@ -153,15 +154,7 @@ class ImageSet:
         if self.as_given:
             plain = not channels_last or images.dim() != 4
             return images if plain else images.contiguous(memory_format=torch.channels_last)
-        unit = 255.0 if images.dtype == torch.uint8 else 1.0
-        images = images.float()
-        if channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        if not self.mean and not self.std:
-            return images / unit if unit != 1.0 else images
-        mean = images.new_tensor(self.mean or (0.0,)).view(-1, 1, 1)
-        std = images.new_tensor(self.std or (1.0,)).view(-1, 1, 1)
-        return (images - mean * unit) / (std * unit)
+        return normalised(images, self.mean, self.std, channels_last=channels_last)
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:

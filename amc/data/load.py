@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from amc.data.augment import AUGMENTATIONS
-from amc.data.datasets import LOADERS, SourceOptions
-from amc.data.image_set import ImageSet
+from amc.data.broken_images import BrokenImages
+from amc.data.datasets import LOADERS
+from amc.data.memory_share import MOST
+from amc.data.source_options import SourceOptions, Split
 from amc.data.splits import DataRoles, split_roles
+from amc.data.streamed_images import default_workers
 from amc.data.tasks import LOSSES, METRICS, TASKS, task_type
 from amc.errors import ConfigurationError, DataError, UnknownNameError
 from amc.runtime.call import first_line
@@ -35,7 +39,11 @@ class DataConfig:
         std: One number per channel; likewise.
         augment: Random changes in training, or auto for what fits the data.
         download: Whether a torchvision data set that is not at root may be downloaded.
-        cache: Whether decoded images are kept in the user's cache folder.
+        cache: Whether images that are decoded into memory are kept in the user's cache folder.
+        memory: Largest share of the machine's memory, 0 to 0.5, that all images of an imagefolder or torchvision set
+            may take when decoded; above it training and test images stream from disk. With 0 they always do.
+        workers: Processes that decode images of a stream; 0: only the main one. Unset: one a processor, up to 16.
+        broken: What becomes of images that cannot be decoded: refuse, or skip, which leaves them out and names them.
         task: What the network is trained to do; unset: inferred from the targets.
         loss: What training minimises; unset: the task's own.
         metric: What search and report measure, higher is better; unset: the task's own.
@@ -58,6 +66,9 @@ class DataConfig:
     augment: Chosen = "auto"
     download: bool = False
     cache: bool = True
+    memory: float = 0.25
+    workers: int | None = None
+    broken: Literal["refuse", "skip"] = "refuse"
     task: str | None = None
     loss: str | None = None
     metric: str | None = None
@@ -77,6 +88,10 @@ class DataConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigurationError(f"data.{name} must be at least 1, not {value}")
+        if not 0 <= self.memory <= MOST:
+            raise ConfigurationError(f"data.memory must be a share of the memory, 0 to {MOST:g}, not {self.memory:g}")
+        if self.workers is not None and self.workers < 0:
+            raise ConfigurationError(f"data.workers must be at least 0, not {self.workers}; leave it out, or give 0")
         if self.std is not None and min(self.std, default=0.0) <= 0:
             raise ConfigurationError(f"data.std must be positive numbers, one a channel, not {list(self.std)}")
         if self.name == "digits" and self.image_size not in (None, 8):
@@ -103,11 +118,19 @@ def load_data(config: DataConfig, *, seed: int = 0, advance: Progress = silent) 
         test_images=config.test_images,
         download=config.download,
         cache=config.cache,
+        memory=config.memory,
+        workers=default_workers() if config.workers is None else config.workers,
+        broken=BrokenImages(skips=config.broken == "skip"),
         advance=advance,
     )
-    train, test = (_adjusted(split, config) for split in LOADERS[config.name](options))
+    train, test = LOADERS[config.name](options)
     roles = split_roles(
-        train, test, search_images=config.search_images, calibration_images=config.calibration_images, seed=seed
+        _adjusted(train, config),
+        _adjusted(test, config),
+        search_images=config.search_images,
+        calibration_images=config.calibration_images,
+        seed=seed,
+        advance=advance,
     )
     return roles if (config.task, config.loss, config.metric) == (None, None, None) else _with_task(roles, config)
 
@@ -135,7 +158,7 @@ def _with_task(roles: DataRoles, config: DataConfig) -> DataRoles:
     return replace(roles, task=kind)
 
 
-def _adjusted(images: ImageSet, config: DataConfig) -> ImageSet:
+def _adjusted(images: Split, config: DataConfig) -> Split:
     """Replaces the statistics and the augmentation of a data set where the user set them."""
     mean = images.mean if config.mean is None else tuple(config.mean)
     std = images.std if config.std is None else tuple(config.std)

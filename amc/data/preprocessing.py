@@ -6,6 +6,7 @@ from typing import Any
 
 from amc.data.decoding import CROP_SHARE
 from amc.data.image_set import BatchSource, ImageSet
+from amc.data.streamed_images import StreamedImages
 
 
 def preprocessing_record(split: BatchSource) -> dict[str, Any] | None:
@@ -22,7 +23,8 @@ def preprocessing_record(split: BatchSource) -> dict[str, Any] | None:
     Returns:
         The record; None for the user's own data, whose preparation is unknown.
     """
-    if not isinstance(split, ImageSet) or split.as_given or split.images.dim() != 4:
+    prepared = isinstance(split, ImageSet) and not split.as_given and split.images.dim() == 4
+    if not isinstance(split, ImageSet | StreamedImages) or not (prepared or isinstance(split, StreamedImages)):
         return None
     channels, height, width = split.input_shape
     crop = split.fitted_size

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from amc.data.image_set import BatchSource, ImageSet
 from amc.data.stratified import stratified_order
+from amc.data.streamed_images import StreamedImages
 from amc.data.tasks import CLASSIFICATION, TaskType
 from amc.errors import DataError
 from amc.utils.conversion import check_seed
+from amc.utils.progress import Progress, silent, spanning
+
+_TEST_SHARE = 5
+"""A data set without a test split of its own gives every fifth image to it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,16 +52,17 @@ class DataRoles:
 
 
 def split_roles(
-    train: ImageSet,
+    train: ImageSet | StreamedImages,
     test: BatchSource,
     *,
     search_images: int | None = None,
     calibration_images: int = 1000,
     seed: int = 0,
+    advance: Progress = silent,
 ) -> DataRoles:
     """Holds the search split out from the training images and draws the calibration images from the rest.
 
-    Both are stratified by class and depend on the seed alone.
+    Both are stratified by class, depend on the seed alone, and are kept in memory.
 
     Args:
         train: All images that may be trained on.
@@ -62,6 +70,7 @@ def split_roles(
         search_images: Images held out; a fifth of them and at most 5,000 if not given.
         calibration_images: Images of the training split that also serve as calibration images (all, if fewer).
         seed: Seed of the split.
+        advance: Takes the share that is decoded of the two splits, where images stream from disk.
 
     Raises:
         ConfigurationError: If the seed is out of range.
@@ -76,12 +85,33 @@ def split_roles(
         )
     order = stratified_order(train.targets, seed)
     search, rest = order[:held_out], order[held_out:]
+    kept = rest[:calibration_images]
+    share = len(search) / (len(search) + len(kept))
     return DataRoles(
         train=train.take(rest.sort().values),
-        calibration=train.take(rest[:calibration_images]),
-        search=train.take(search),
+        search=_in_memory(train.take(search), spanning(advance, 0.0, share)),
+        calibration=_in_memory(train.take(kept), spanning(advance, share, 1.0)),
         test=test,
     )
+
+
+def _in_memory(split: ImageSet | StreamedImages, advance: Progress) -> ImageSet:
+    """Returns a split whose images are in memory.
+
+    Raises:
+        DataError: If none can be decoded, or one is broken and that is refused.
+    """
+    held = split if isinstance(split, ImageSet) else split.in_memory(advance)
+    if not len(held) and len(split):
+        raise DataError(f"none of the {len(split)} images of a split can be decoded; check data.root")
+    return held
+
+
+def test_share(targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Splits positions into a stratified fifth, for the test, and the rest, the same in every run whatever its seed."""
+    order = stratified_order(targets, 0)
+    count = max(1, len(targets) // _TEST_SHARE)
+    return order[:count].sort().values, order[count:].sort().values
 
 
 def default_search_images(train_images: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -23,10 +24,10 @@ def stratified_order(targets: Tensor, seed: int) -> Tensor:
     if targets.dim() != 1 or targets.is_floating_point():
         return shuffled
     # The k-th image of a class with m images is due at (k + u) / m of the whole, u a random phase of the class.
-    due: list[tuple[float, int]] = []
-    for label in torch.unique(targets).tolist():
-        members = shuffled[targets.cpu()[shuffled] == label].tolist()
+    classes = targets.cpu()[shuffled]
+    due = torch.empty(len(shuffled), dtype=torch.float64)
+    for label in torch.unique(classes).tolist():
+        members = (classes == label).nonzero()[:, 0]
         phase = float(torch.rand((), generator=generator))
-        due += [((rank + phase) / len(members), index) for rank, index in enumerate(members)]
-    due.sort()
-    return torch.tensor([index for _, index in due], dtype=torch.int64)
+        due[members] = (torch.arange(len(members), dtype=torch.float64) + phase) / len(members)
+    return shuffled[torch.from_numpy(numpy.lexsort((shuffled.numpy(), due.numpy())))]

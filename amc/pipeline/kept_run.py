@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from torch import nn
 
-from amc.data import DataRoles, ImageSet
+from amc.data import DataRoles, ImageSet, StreamedImages
 from amc.errors import RunFolderError
 from amc.pipeline.folder_recorder import FolderRecorder
 from amc.pipeline.recorder import Recorder
@@ -117,7 +117,8 @@ def fingerprint(model: nn.Module, data: DataRoles | None, is_trained: bool, **ar
 
     Args:
         model: The dense network; identified by its weights, or by their shapes if the run trains it first.
-        data: Its data; identified by sizes, and by content where it is held in memory.
+        data: Its data; identified by sizes, by content where it is held in memory, and by the names and sizes of files
+            that stream.
         is_trained: Whether the run starts from the weights of the network, or trains it first.
         **arguments: The other arguments of the call; functions are identified by name.
     """
@@ -128,7 +129,8 @@ def fingerprint(model: nn.Module, data: DataRoles | None, is_trained: bool, **ar
     for role in ("train", "calibration", "search", "test") if data is not None else ():
         split = getattr(data, role)
         content = {"images": split.images, "targets": split.targets} if isinstance(split, ImageSet) else {}
-        found[f"{role} data"] = [len(split), digest_of_tensors(content)]
+        digest = split.digest() if isinstance(split, StreamedImages) else digest_of_tensors(content)
+        found[f"{role} data"] = [len(split), digest]
     return found
 
 

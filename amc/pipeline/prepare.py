@@ -14,7 +14,7 @@ from amc.costs import Budget
 from amc.costs.agreement import check_dense_flops
 from amc.costs.cost_model import CostModel
 from amc.costs.peak_memory import peak_memory_cost
-from amc.data import DataRoles, ImageSet
+from amc.data import DataRoles, ImageSet, StreamedImages
 from amc.errors import ConfigurationError, DataError, ModelError
 from amc.latency.networks import network_with, on_cpu
 from amc.latency.target import LatencyTarget
@@ -191,7 +191,7 @@ def _check_outputs(model: nn.Module, data: DataRoles | None) -> None:
     with inference(model):
         output = main_output(model(data.search.take([0]).inputs().to(place))).float()
     for split in (data.search, data.train):
-        if isinstance(split, ImageSet):
+        if isinstance(split, ImageSet | StreamedImages):
             targets = split.targets[: None if output.dim() == 2 else _FEW].to(place)
             data.task.align(output.expand(len(targets), *output.shape[1:]), targets)
 

@@ -74,6 +74,7 @@ def open_folder(path: Path, config: RunConfig, rules: dict[str, Any]) -> None:
         RunFolderError: If the folder holds another study, the weights have changed, or it cannot be written.
     """
     given = {name: value for name, value in as_mapping(with_absolute_paths(config)).items() if name not in _FREE}
+    given["data"] = {name: value for name, value in given["data"].items() if name != "workers"}
     file = path / CONFIG
     try:
         if config.weights:

@@ -55,6 +55,12 @@ def test_every_round_removes_the_same_share_of_what_is_left():
     assert geometric(0.8**10, 10) == pytest.approx(0.8 ** np.arange(1, 11))
 
 
+def test_the_shares_of_rounds_can_be_given():
+    """AMC's four rounds for the weights of ResNet-50, thirty epochs each (arXiv:1802.03494)."""
+    rounds = create(SCHEDULES, "iterative:shares=[0.5, 0.35, 0.25]").rounds(Goal(0.2, 120, 0))
+    assert [(step.budget, step.epochs) for step in rounds] == [(0.5, 30), (0.35, 30), (0.25, 30), (0.2, 30)]
+
+
 def test_the_cubic_schedule_by_hand():
     """To 80 percent in ten steps (arXiv:1710.01878, Eq. 1)."""
     found = [gradual_share(0.8, step, 10) for step in (0, 1, 2, 5, 10)]
@@ -122,6 +128,9 @@ def test_epochs_are_shared_out_evenly():
         ("gradual:count=5", "'gradual' needs an epoch for each of its 5 rounds, and there are 4"),
         ("gradual:exponent=0.5", "exponent must be at least 1, not 0.5"),
         ("iterative:count=0", "iterative: count must be at least 1 round, not 0"),
+        ("iterative:shares=[0.6, 0.7]", r"iterative: shares must fall, between 1 and 0, not \[0\.6, 0\.7\]"),
+        ("iterative:shares=[1.0]", r"iterative: shares must fall, between 1 and 0, not \[1\.0\]"),
+        ("iterative:shares=[0.6, 0.3]", r"every share must be above the budget, 0\.3 of .*, not 0\.3"),
         ("ticket:rewind=early;epoch=20", "epoch must be before the end of the training of 20 epochs, not 20"),
         ("ticket:rewind=late", "rewind"),
         ("ticket:epoch=0", "epoch must be at least 1, not 0; for the start rewind to init"),
