@@ -52,6 +52,8 @@ class CrossEntropyMethod(BlackBoxAgent):
             raise ConfigurationError(
                 f"cem: elite_fraction and smoothing must be in (0, 1], not {elite_fraction} and {smoothing}"
             )
+        if not 0 <= mean <= 1:
+            raise ConfigurationError(f"cem: mean must be a pruning ratio, 0 to 1, not {mean}")
         if sigma <= 0 or min_sigma < 0:
             raise ConfigurationError(f"cem: deviations must be positive, not sigma={sigma}, min_sigma={min_sigma}")
         self.population, self.elites = population, max(1, round(elite_fraction * population))

@@ -11,6 +11,7 @@ import numpy as np
 import optuna
 
 from agents.black_box import AskTell, BlackBoxAgent, Vector
+from amc.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from agents.protocol import AllocationEnv, OnEpisode, SearchResult
@@ -33,8 +34,11 @@ class Tpe(BlackBoxAgent):
                 an empty list for none.
 
         Raises:
-            ConfigurationError: If `warm_start` names an agent that is not a heuristic.
+            ConfigurationError: If `startup_trials` is not positive, or `warm_start` names an agent that is not a
+                heuristic.
         """
+        if startup_trials < 1:
+            raise ConfigurationError(f"tpe: startup_trials must be at least 1, not {startup_trials}")
         self.start_from(warm_start)
         self.startup_trials, self.multivariate = startup_trials, multivariate
 

@@ -147,6 +147,9 @@ class DDPGConfig:
             raise ConfigurationError(f"ddpg: hidden must name at least one positive width, not {self.hidden}")
         if self.gradient_steps < -1:
             raise ConfigurationError(f"ddpg: gradient_steps must be -1 or at least 0, not {self.gradient_steps}")
+        for name in ("pessimism", "elite_focus"):
+            if getattr(self, name) < 0:
+                raise ConfigurationError(f"ddpg: {name} must not be negative, not {getattr(self, name)}")
         if self.warmup_episodes < 0:
             raise ConfigurationError(f"ddpg: warmup_episodes must not be negative, not {self.warmup_episodes}")
 

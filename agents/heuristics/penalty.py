@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from agents.heuristics.base import OneShot
 from agents.protocol import evaluator_of, problem_of
+from amc.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from agents.protocol import AllocationEnv
@@ -32,7 +33,12 @@ class Penalty(OneShot):
             criterion: What scores the units; auto is gates for channels, and magnitude for weights.
             threshold: Units of this score or less are closed, as a share of the layer's largest score. 0 for those that
                 are zero; slimming, which leaves small scales, needs more, such as 0.01.
+
+        Raises:
+            ConfigurationError: If the threshold is not in [0, 1).
         """
+        if not 0 <= threshold < 1:
+            raise ConfigurationError(f"penalty: threshold must be in [0, 1), not {threshold:g}")
         self.criterion, self.threshold = criterion, threshold
 
     def plan(self, env: AllocationEnv, episodes: int) -> tuple[int, ...]:

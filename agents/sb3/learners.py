@@ -144,6 +144,7 @@ class OffPolicyLearner(Sb3Learner):
             ConfigurationError: If a setting is out of its range.
         """
         _check(self.name, warmup_episodes=warmup_episodes, learning_rate=learning_rate, batch_size=batch_size)
+        _check_discount(self.name, gamma)
         self.warmup_episodes, self.learning_rate = warmup_episodes, learning_rate
         self.batch_size, self.gamma = batch_size, gamma
 
@@ -192,6 +193,8 @@ class Td3(OffPolicyLearner):
             ConfigurationError: If a setting is out of its range.
         """
         super().__init__(warmup_episodes, learning_rate, batch_size, gamma)
+        if noise < 0:
+            raise ConfigurationError(f"{self.name}: noise must not be negative, not {noise}")
         self.noise = noise
 
     def algorithm(self, env: AllocationEnv, decisions: int, seed: int) -> BaseAlgorithm:
@@ -231,6 +234,7 @@ class Ppo(Sb3Learner):
             ConfigurationError: If a setting is out of its range.
         """
         _check(self.name, rollout_episodes=rollout_episodes - 1, learning_rate=learning_rate, epochs=epochs)
+        _check_discount(self.name, gamma)
         self.rollout_episodes, self.learning_rate = rollout_episodes, learning_rate
         self.epochs, self.gamma = epochs, gamma
 
@@ -272,3 +276,9 @@ def _check(agent: str, **settings: float) -> None:
         if value <= 0:
             least = {"rollout_episodes": "at least 2", "learning_rate": "above 0"}.get(name, "at least 1")
             raise ConfigurationError(f"{agent}: {name} must be {least}")
+
+
+def _check_discount(agent: str, gamma: float) -> None:
+    """Rejects a discount factor that is none."""
+    if not 0 <= gamma <= 1:
+        raise ConfigurationError(f"{agent}: gamma must be in [0, 1], not {gamma}")

@@ -36,9 +36,16 @@ class OneCycle:
 
     Attributes:
         end: The last learning rate, as a share of the peak.
+
+    Raises:
+        ConfigurationError: If it is not in [0, 1].
     """
 
     end: float = _END
+
+    def __post_init__(self) -> None:
+        """Checks the option."""
+        _check_end(self.end)
 
     def __call__(self, step: int, steps: int, warmup: float) -> float:
         """Returns the share of the peak; see `Schedule`."""
@@ -54,9 +61,16 @@ class Cosine:
 
     Attributes:
         end: The last learning rate, as a share of the peak.
+
+    Raises:
+        ConfigurationError: If it is not in [0, 1].
     """
 
     end: float = _END
+
+    def __post_init__(self) -> None:
+        """Checks the option."""
+        _check_end(self.end)
 
     def __call__(self, step: int, steps: int, warmup: float) -> float:
         """Returns the share of the peak; see `Schedule`."""
@@ -121,6 +135,16 @@ def learning_rate(schedule: Chosen, step: int, steps: int, *, peak: float, warmu
 @lru_cache(maxsize=32)
 def _created(schedule: str) -> Schedule:
     return create(SCHEDULES, schedule)
+
+
+def _check_end(end: float) -> None:
+    """Rejects a last learning rate that is not a share of the peak.
+
+    Raises:
+        ConfigurationError: If it is not in [0, 1].
+    """
+    if not 0 <= end <= 1:
+        raise ConfigurationError(f"the end of a schedule must be a share of the peak, 0 to 1, not {end:g}")
 
 
 def _fallen(step: int, steps: int, rising: float) -> float:
