@@ -134,12 +134,13 @@ def test_scorer_hands_logits_and_references_to_the_measure(net):
     [
         ("cpu", 3 * 32 * 32, 250),
         ("cpu", 64, 250),
+        ("cpu", 3 * 224 * 224, 8),
         ("cuda", 64, 2000),
         ("cuda", 3 * 32 * 32, 1365),
         ("cuda", 3 * 224 * 224, 250),
     ],
 )
-def test_accelerators_are_given_many_small_images_at_once(device, values, images):
+def test_accelerators_are_given_many_images_at_once_and_processors_what_their_cache_holds(device, values, images):
     assert images_at_once(torch.device(device), values) == images
 
 
