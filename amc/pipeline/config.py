@@ -95,7 +95,7 @@ class RunConfig:
         agent: What looks for the policy.
         episodes: Candidates that the agent may try.
         reward: What the agent maximises.
-        first_images: Images on which a candidate is scored first, rounded up to whole batches (250 images on a CPU); it
+        first_images: Images on which a candidate is scored first; it
             sees the rest only while it can still win. Unset: all.
         allocation_mode: How candidates are kept within the budget: clip (the paper's) or project.
         schedule: In which rounds networks are pruned and trained.
