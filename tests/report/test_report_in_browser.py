@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from amc.report.curves import Curves
 from amc.report.run_page import page_of_run
 from amc.report.run_record import read_run
 
@@ -53,7 +54,15 @@ def browser():
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_report_is_whole(browser, tmp_path, write_run, width, scheme):
     file = tmp_path / "report.html"
-    page_of_run(read_run(write_run(tmp_path / "run"))).write(file)
+    points = [[0.5, 0.6], [0.75, 0.7]]
+    run = write_run(
+        tmp_path / "run", time_budget={"budget": 0.5, "predicted": 0.48, "measured": 0.49, "model_points": points}
+    )
+    curves = Curves(run / "tensorboard" / "learning.jsonl")
+    for number in range(4):
+        ratios = {"stem <one>": number / 4, "layer & two": 0.5}
+        curves.append({"episode": number, "actor_loss": -number / 4, "critic_loss": 0.5, "ratios": ratios})
+    page_of_run(read_run(run)).write(file)
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     said, fetched = [], []
     page.on("console", lambda message: said.append(message.text))

@@ -108,6 +108,7 @@ def ratios_played(episodes: Sequence[EpisodeResult], sizes: Mapping[str, int]) -
         image = axes.imshow(shares, aspect="auto", vmin=0, vmax=1, cmap="viridis", interpolation="nearest")
         axes.grid(visible=False)
         axes.set(xlabel="candidate")
+        whole_numbers(axes.xaxis)
         label_layers(axes.yaxis, names)
         canvas.colorbar(image, ax=axes, label="share kept")
 
