@@ -71,6 +71,10 @@ class RunFolderError(AmcError):
     """An output folder that cannot be used, or a run's folder that is incomplete."""
 
 
+class ProcessLostError(AmcError):
+    """One of several processes that train together has died."""
+
+
 class ExportError(AmcError):
     """An export that failed, or whose outputs differ from PyTorch's."""
 

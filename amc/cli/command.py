@@ -32,6 +32,7 @@ class Command:
         examples: Command lines shown at the end of `--help`, one per line.
         defaults: Takes the words of the command line of a new run, and returns words to parse before them.
         resumes: Whether its runs can be resumed; then `options.resumed` is the run to resume, None for a new one.
+        shares_trainings: Whether several processes may share its trainings, also those that `torchrun` starts.
     """
 
     add_arguments: Callable[[jsonargparse.ArgumentParser], None]
@@ -41,6 +42,7 @@ class Command:
     examples: str = ""
     defaults: Callable[[Sequence[str]], list[str]] = lambda words: []
     resumes: bool = False
+    shares_trainings: bool = False
 
 
 class HelpFormatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):

@@ -15,7 +15,7 @@ from amc.cli.resume import output_of
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Adds the options of a run, and where it is written."""
-    add_run_options(parser)
+    add_run_options(parser, shares_trainings=True)
     add_output_options(parser)
 
 
@@ -36,6 +36,7 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.pipeline.job import Job
     from amc.report.files import write_report
     from amc.report.run_recorder import RunRecorder
+    from amc.training.distributed.processes import processes_for
 
     config = settle_model(run_config(options), options[WORDS])
     path = output_of(options, config)
@@ -49,11 +50,17 @@ def run(options: jsonargparse.Namespace) -> None:
         resumed=options.resumed,
         mix_scores=options.mix_scores,
     )
-    with opened as recorder:
+    with opened as recorder, processes_for(config.devices, config.device) as processes:
         data = load_roles(config.data, config.seed, shown)
         config = with_new_head(config, data, shown)
         task, source = open_task(
-            config, data, shown, budget=budget_of(config), schedule=config.schedule, trust=trusted(options)
+            config,
+            data,
+            shown,
+            budget=budget_of(config),
+            schedule=config.schedule,
+            trust=trusted(options),
+            processes=processes,
         )
         train = config.train if config.trains_first else None
         result = Job(task, config.search, source, train, config.compare).carry_out(recorder)
@@ -68,6 +75,7 @@ COMMAND = Command(
     run,
     defaults=defaults,
     resumes=True,
+    shares_trainings=True,
     description=(
         "Fits a network into a budget: an agent looks for the layer-wise pruning ratios, the network is pruned and\n"
         "fine-tuned, and compared with what simple rules reach under the same budget.\n"
@@ -77,6 +85,7 @@ COMMAND = Command(
         "  amc compress\n"
         "  amc compress --budget.params 0.3 --episodes 300\n"
         "  amc compress --config configs/cifar10_resnet56.yaml --data.root DIR --weights FILE\n"
+        "  amc compress --config configs/cifar10_resnet56.yaml --data.root DIR --weights FILE --devices 2\n"
         "  amc compress --out runs/mine --resume"
     ),
 )

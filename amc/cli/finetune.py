@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from amc.data import DataRoles
     from amc.pipeline.recorder import Recorder
+    from amc.training.work import Processes
 
 _UNUSED = (*WITHOUT_SEARCH, "budget", "pruning")
 
@@ -31,7 +32,7 @@ _UNUSED = (*WITHOUT_SEARCH, "budget", "pruning")
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Adds the options that say which network and how it is trained."""
     parser.add_argument("run", nargs="?", type=str | None, metavar="RUN", help="Folder with the pruned network.")
-    add_run_options(parser, hide=_UNUSED)
+    add_run_options(parser, hide=_UNUSED, shares_trainings=True)
     add_output_options(parser, "Folder for the result; unset: a new one called RUN-finetuned.")
 
 
@@ -58,6 +59,9 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.runtime.call import move
     from amc.storage.load import read_architecture
     from amc.storage.save import save_network
+    from amc.training.defaults import fitted
+    from amc.training.distributed.processes import processes_for
+    from amc.training.work import Work
     from amc.utils.json_files import write_json
 
     file, config, shown = _network_file(options), run_config(options), display(options)
@@ -72,17 +76,18 @@ def run(options: jsonargparse.Namespace) -> None:
     opened = RunRecorder(
         path, config, shown, command="finetune", inputs=inputs, resumed=options.resumed, mix_scores=options.mix_scores
     )
-    with opened as recorder:
+    with opened as recorder, processes_for(config.devices, config.device) as processes:
         data = load_roles(config.data, config.seed, shown)
         check_images(model, data)
         has_teacher = bool(config.weights) or (is_own_code(config.model) and not config.trains_first)
         teacher = build_model(config, data.num_classes)[0] if has_teacher else None
         if teacher is None and (config.finetune.distillation or config.finetune.feature_distillation):
             shown.say("without the trained dense network (--weights FILE) there is no distillation")
+        processes.check(Work(model, data, fitted(config.finetune, model, data), teacher))
         before = _tested(model, data, config, recorder, "before")
         with settled(recorder, model, example_of(data, None), config.device, deterministic=config.deterministic):
             sparse = is_sparse(folder, config)
-            note = _train(model, teacher, data, config, recorder, sparse=sparse)
+            note = _train(model, teacher, data, config, recorder, processes, sparse=sparse)
             after = _tested(model, data, config, recorder, "after")
             move(model, device="cpu")
             save_network(path, model, architecture)
@@ -112,6 +117,7 @@ def _train(
     data: DataRoles,
     config: RunConfig,
     recorder: Recorder,
+    processes: Processes,
     *,
     sparse: bool,
 ) -> str:
@@ -135,6 +141,7 @@ def _train(
             hooks=hooks,
             terms=terms,
             checkpoint=recorder.checkpoint("network"),
+            processes=processes,
         )
     return result.note
 
@@ -179,11 +186,14 @@ COMMAND = Command(
     run,
     defaults=defaults,
     resumes=True,
+    shares_trainings=True,
     usage="[RUN] [options]",
     description="Fine-tunes the pruned network of a run further, with the options of that run unless others are given.",
     examples=(
         "  amc finetune runs/mine-pruned --finetune.epochs 20\n"
         "  amc finetune runs/mine-pruned --finetune.learning_rate 0.01 --out runs/longer\n"
+        "  amc finetune runs/mine-pruned --devices 2\n"
+        "  torchrun --nproc-per-node 8 -m amc finetune runs/mine-pruned\n"
         "  amc finetune --out runs/longer --resume"
     ),
 )

@@ -13,6 +13,7 @@ import amc
 from amc.cli.command import make_parser
 from amc.cli.commands import COMMANDS
 from amc.cli.named_configs import with_named_configs
+from amc.cli.several_processes import check_torchrun, rank_under_torchrun, serve
 from amc.cli.terminal import one_line, open_closed_streams, warn_in_one_line, write_plainly
 from amc.errors import AmcError
 from amc.utils.stopping import exit_status, stop_requested, stopping_safely
@@ -47,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_plainly()
     warn_in_one_line()
     gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
+    if rank_under_torchrun():
+        return serve(words)
     with stopping_safely():
         return _guarded(words)
 
@@ -105,6 +108,7 @@ def _dispatch(words: list[str]) -> int:
         options = make_parser(words[0], command, words[1:]).parse(words[1:], defaults)
     except SystemExit as finished:  # --help and --print_config print and leave
         return int(finished.code or 0)
+    check_torchrun(words[0], command)
     options["resumed"] = resumed
     command.run(options)
     return 0

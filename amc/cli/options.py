@@ -57,6 +57,8 @@ _METAVARS = {
     "finetune.freeze": "NAME",
     "finetune.dropout": "NAME",
     "finetune.dtype": "NAME",
+    "finetune.decay_by_layer": "PATTERN=N",
+    "train.decay_by_layer": "PATTERN=N",
     "train.schedule": "NAME",
     "train.keep": "NAME",
     "train.dtype": "NAME",
@@ -88,13 +90,16 @@ WITHOUT_SEARCH = (
 """Options that a command does not use that neither searches nor trains the dense network."""
 
 
-def add_run_options(parser: jsonargparse.ArgumentParser, hide: Collection[str] = ()) -> None:
+def add_run_options(
+    parser: jsonargparse.ArgumentParser, hide: Collection[str] = (), *, shares_trainings: bool = False
+) -> None:
     """Adds `--config` and every option of `RunConfig`, sections as groups.
 
     Args:
         parser: The subcommand's parser.
         hide: Options, or whole sections, that the subcommand does not use. They are rejected on the command line; in a
             file they are ignored, with a line that says so, so that one file serves all subcommands.
+        shares_trainings: Whether several processes may share the subcommand's trainings.
     """
     parser.add_argument(
         "--config",
@@ -113,7 +118,7 @@ def add_run_options(parser: jsonargparse.ArgumentParser, hide: Collection[str] =
         help="Download the weights of --weights DEFAULT if this machine does not have them.",
     )
     add_progress_option(parser)
-    hide = {*hide, *_WITHOUT_EFFECT}
+    hide = {*hide, *_WITHOUT_EFFECT, *(() if shares_trainings else ("devices",))}
     for action in parser._actions:
         if action.dest in SPELLINGS or action.dest in CHOICES:
             _take_any_form(action)

@@ -18,7 +18,7 @@ from amc.report.origin import Origin
 from amc.report.run_folder import RunFolder, default_path, fresh_path
 from amc.storage.names import CONFIG
 
-_FREE = ("device", "data.download", "data.workers")
+_FREE = ("device", "devices", "data.download", "data.workers")
 """Options that may change when a run is resumed."""
 
 

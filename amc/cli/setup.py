@@ -27,6 +27,7 @@ from amc.runtime.call import failure_of
 from amc.storage.example_input import random_input
 from amc.storage.load import load, read_architecture
 from amc.storage.source import ModelSource
+from amc.training.work import ONE, Processes
 from amc.utils.options import Chosen
 from amc.utils.progress import Progress
 from amc.utils.progress_display import ProgressDisplay
@@ -192,6 +193,7 @@ def open_task(
     budget: Budget | None = None,
     schedule: Chosen = "one_shot",
     trust: bool = False,
+    processes: Processes = ONE,
 ) -> tuple[Task, ModelSource]:
     """Builds and traces the dense network of a configuration, and checks its options.
 
@@ -202,6 +204,7 @@ def open_task(
         budget: The budget; None for no bound.
         schedule: In which rounds networks are pruned and trained.
         trust: Whether code that the files of a run name may be run, if the model is a run.
+        processes: The processes that share the trainings.
 
     Raises:
         AmcError: If an option, the network or its weights cannot be used.
@@ -226,6 +229,7 @@ def open_task(
             device=config.device,
             dtype=config.dtype,
             latency=latency,
+            processes=processes,
         )
         advance(1.0)
     return task, source

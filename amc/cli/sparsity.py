@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ def zeros_kept(model: nn.Module) -> Callable[[nn.Module], None]:
     from amc.pruning.masks import apply_masks, masks_of_zeros
 
     masks = masks_of_zeros(model)
-    return lambda network: apply_masks(network, masks)
+    return partial(apply_masks, masks=masks)
 
 
 def costs_of(model: nn.Module, example_input: Any, *, sparse: bool) -> dict[str, int]:

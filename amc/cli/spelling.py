@@ -69,6 +69,29 @@ def layer_bits(text: str) -> dict[str, int]:
     return found
 
 
+def layer_decays(text: str) -> dict[str, float]:
+    """Reads a weight decay by name pattern.
+
+    Args:
+        text: `"PATTERN=N"`, several with commas between them.
+
+    Raises:
+        ConfigurationError: If it is written differently.
+    """
+    found = {}
+    for part in listed(text):
+        pattern, _, decay = part.rpartition("=")
+        try:
+            found[pattern] = float(decay)
+        except ValueError:
+            pattern = ""
+        if not pattern:
+            raise ConfigurationError(
+                f"decay_by_layer must be PATTERN=N with numbers of at least 0, not {part!r}; for example fc*=0.001"
+            )
+    return found
+
+
 CHOICES: dict[str, tuple[str, ...]] = {
     "agent": ("agents.registry:AGENTS",),
     "agents": ("agents.registry:AGENTS",),
@@ -103,6 +126,8 @@ SPELLINGS: dict[str, Callable[[str], Any]] = {
     "finetune.penalties": listed,
     "train.penalties": listed,
     "train.head": listed,
+    "finetune.decay_by_layer": layer_decays,
+    "train.decay_by_layer": layer_decays,
     "bits": layer_bits,
 }
 """The function that reads an option's text, by the option's dotted name."""

@@ -19,7 +19,7 @@ from torch.utils.data import (
 )
 
 from amc.data.batches import MakeBatch, is_single, pair_of
-from amc.data.image_set import Batch
+from amc.data.image_set import Batch, part_of
 from amc.errors import DataError
 
 _KEPT = ("num_workers", "pin_memory", "worker_init_fn", "multiprocessing_context", "timeout", "prefetch_factor")
@@ -61,6 +61,7 @@ class DatasetSource:
         weights: By item of the data set, `(N,)`: how often training draws it, relative to the others, with replacement;
             None shows each position once an epoch.
         draws: Items that training draws an epoch, with weights.
+        part: Which part of every training batch is read, from 0, and of how many.
     """
 
     dataset: Dataset[Any]
@@ -68,6 +69,7 @@ class DatasetSource:
     settings: LoaderSettings = field(default_factory=LoaderSettings)
     weights: Tensor | None = None
     draws: int = 0
+    part: tuple[int, int] = (0, 1)
 
     def __len__(self) -> int:
         """Returns the number of items of an epoch."""
@@ -93,6 +95,13 @@ class DatasetSource:
         """Returns the items at some positions of this split, each once an epoch."""
         return replace(self, positions=self.positions[indices], weights=None, draws=0)
 
+    def shard(self, rank: int, size: int) -> DatasetSource:
+        """Returns the same items with a part of every training batch, which alone is read.
+
+        Its order is that of the whole; what the data set changes at random differs from part to part.
+        """
+        return replace(self, part=(rank, size))
+
     def batches(
         self,
         size: int,
@@ -110,6 +119,9 @@ class DatasetSource:
             order = self._training_order(generator)
             seeds.manual_seed(int(torch.randint(2**31, (), generator=generator)))
             size = min(size, len(order))
+            if self.part != (0, 1):
+                order, size = self._own(order, size)
+                seeds.manual_seed(seeds.initial_seed() + self.part[0])
         elif self.batch_size is not None:
             size = min(size, self.batch_size)
         loader: Iterable[Any] = DataLoader(
@@ -126,6 +138,12 @@ class DatasetSource:
             if channels_last and inputs.dim() == 4:
                 inputs = inputs.contiguous(memory_format=torch.channels_last)
             yield inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True)
+
+    def _own(self, order: Tensor, size: int) -> tuple[Tensor, int]:
+        """Returns what of the whole order this part reads, and its batch size."""
+        batches = order[: len(order) // size * size].view(-1, size)
+        own = batches[:, part_of(size, *self.part)]
+        return own.reshape(-1), own.shape[1]
 
     def _training_order(self, generator: torch.Generator) -> Tensor:
         """Returns what an epoch of training shows, in order."""

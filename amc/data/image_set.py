@@ -61,6 +61,7 @@ class ImageSet:
         fitted_size: Height and width to which images of other sizes were resized and cropped; None if they are as they
             were.
         batch_size: Items in a batch of the user's own loader; None if there is none.
+        part: Which part of every training batch is returned, from 0, and of how many.
     """
 
     images: Tensor
@@ -72,6 +73,7 @@ class ImageSet:
     as_given: bool = False
     fitted_size: int | None = None
     batch_size: int | None = None
+    part: tuple[int, int] = (0, 1)
 
     def __post_init__(self) -> None:
         """Checks that the parts fit each other.
@@ -110,6 +112,10 @@ class ImageSet:
         index = torch.as_tensor(indices, dtype=torch.int64)
         return replace(self, images=self.images[index], targets=self.targets[index])
 
+    def shard(self, rank: int, size: int) -> ImageSet:
+        """Returns the same images with a part of every training batch; see `amc.training.distributed.shards`."""
+        return replace(self, part=(rank, size))
+
     def subset(self, count: int, *, seed: int = 0) -> ImageSet:
         """Returns `count` images (all, if there are fewer), of the same shares of classes, drawn by the seed."""
         return self.take(stratified_order(self.targets, seed)[:count])
@@ -147,7 +153,8 @@ class ImageSet:
         for start in range(0, len(self) - size + 1, size):
             index = order[start : start + size].to(self.images.device)
             images = change(self.images[index].to(device), generator)
-            yield self._normalised(images, channels_last), self.targets[index].to(device)
+            own = part_of(len(index), *self.part)
+            yield self._normalised(images[own], channels_last), self.targets[index[own]].to(device)
 
     def _normalised(self, images: Tensor, channels_last: bool) -> Tensor:
         """Scales to [0, 1] if uint8, then subtracts the mean and divides by the standard deviation, in float32."""
@@ -155,6 +162,11 @@ class ImageSet:
             plain = not channels_last or images.dim() != 4
             return images if plain else images.contiguous(memory_format=torch.channels_last)
         return normalised(images, self.mean, self.std, channels_last=channels_last)
+
+
+def part_of(count: int, rank: int, size: int) -> slice:
+    """Returns which of the items of a batch belong to one of several equal parts."""
+    return slice(count * rank // size, count * (rank + 1) // size)
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:

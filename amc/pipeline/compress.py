@@ -26,6 +26,8 @@ from amc.pruning import PruningConfig
 from amc.runtime.plain import plain_network
 from amc.storage.source import ModelSource
 from amc.training import FineTuneConfig, TrainConfig
+from amc.training.distributed.processes import processes_for
+from amc.training.work import Processes
 from amc.utils.options import Chosen
 from amc.utils.progress_display import ProgressDisplay
 
@@ -47,6 +49,7 @@ def compress(
     finetune: FineTuneConfig | Callable[[nn.Module], object] | None = None,
     train: TrainConfig | None = None,
     compare_with: Sequence[str] = (),
+    devices: int = 1,
     progress: bool = True,
     out: str | os.PathLike[str] | Recorder | None = None,
 ) -> CompressionResult:
@@ -71,6 +74,8 @@ def compress(
         finetune: Settings of the fine-tuning, or a function that fine-tunes a network in place.
         train: Settings to train the dense network with first; None if it is trained.
         compare_with: Agents that do the same job under the same rules.
+        devices: How many GPUs of this machine, or shares of its CPU, trainings use, with one process each. Every
+            process imports the calling script, which needs `if __name__ == "__main__":` around its work.
         progress: Whether to show on stderr how far the work is, where it takes more than two seconds.
         out: A folder that keeps the run while it works, and holds what `CompressionResult.save` writes at its end. If
             the run ends early, by an error of `evaluate` or by a kill, the same call carries on from what was done. Or
@@ -106,15 +111,32 @@ def compress(
     _check_effect(given, finetune, search.first_images)
     _check_reward(given, search.reward)
     shown = ShowingRecorder(ProgressDisplay(only_slow=True)) if progress else Recorder()
-    task = _traced_task(
-        plain_network(model), given, budget, search, pruning or PruningConfig(), finetune, train, device, shown
-    )
-    job = Job(task, search, ModelSource.of(task.model), train, compare_with)
+    with processes_for(devices, device) as processes:
+        task = _traced_task(
+            plain_network(model),
+            given,
+            budget,
+            search,
+            pruning or PruningConfig(),
+            finetune,
+            train,
+            device,
+            shown,
+            processes,
+        )
+        job = Job(task, search, ModelSource.of(task.model), train, compare_with)
+        return _carry_out(job, out, {"evaluate": given.evaluate, "finetune": finetune}, shown)
+
+
+def _carry_out(
+    job: Job, out: str | os.PathLike[str] | Recorder | None, functions: Mapping[str, Any], shown: Recorder
+) -> CompressionResult:
+    """Carries a job out where its caller wants it kept."""
     if isinstance(out, Recorder):
         return job.carry_out(out)
     if out is None:
         return job.carry_out(shown)
-    return _keep(job, Path(out), {"evaluate": given.evaluate, "finetune": finetune}, shown)
+    return _keep(job, Path(out), functions, shown)
 
 
 def _traced_task(
@@ -127,6 +149,7 @@ def _traced_task(
     train: TrainConfig | None,
     device: str,
     shown: Recorder,
+    processes: Processes,
 ) -> Task:
     """Traces the network, and checks whatever can be checked before work starts."""
     with shown.stage("trace the network", 1) as advance:
@@ -146,6 +169,7 @@ def _traced_task(
             device=device,
             dtype=search.dtype,
             latency=LatencyTarget.of(budget),
+            processes=processes,
         )
         advance(1.0)
     return task

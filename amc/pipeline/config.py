@@ -102,6 +102,8 @@ class RunConfig:
         compare: Agents to compare with under the same budget; none for no comparison.
         seed: Seed of everything random.
         device: auto, cpu or cuda.
+        devices: How many GPUs trainings use, or shares of the CPU: a process each. More than one needs
+            'amc-compress[devices]'; torchrun is for several machines.
         dtype: Number format in which candidates are scored: float32, bfloat16, or auto for what the device does best.
         deterministic: Whether the result must not depend on the number of threads, nor vary between runs on a GPU;
             slower.
@@ -128,6 +130,7 @@ class RunConfig:
     compare: tuple[str, ...] = ("uniform", "erk")
     seed: int = 0
     device: str = "auto"
+    devices: int = 1
     dtype: str = "auto"
     deterministic: bool = False
     features: tuple[str, ...] = ()

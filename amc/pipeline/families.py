@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -128,7 +128,7 @@ class FilterFamily:
 
     def keeper(self, model: nn.Module) -> Callable[[nn.Module], None]:
         """Returns what does nothing: a smaller network stays smaller."""
-        return lambda trained: None
+        return _leave
 
     def _check_costs(self, model: nn.Module, allocation: Allocation) -> None:
         """Compares the predicted costs with those of the network itself, to the integer."""
@@ -198,4 +198,8 @@ class WeightFamily:
     def keeper(self, model: nn.Module) -> Callable[[nn.Module], None]:
         """Returns what sets the pruned weights to zero again."""
         masks = masks_of_zeros(model)
-        return lambda trained: apply_masks(trained, masks)
+        return partial(apply_masks, masks=masks)  # not a lambda, which other processes could not be sent
+
+
+def _leave(model: nn.Module) -> None:
+    """Leaves a network as it is."""

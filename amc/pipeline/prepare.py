@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -36,6 +36,7 @@ from amc.tracing.trace import trace_structure
 from amc.training import FineTuneConfig, TrainConfig, is_chance, train_model
 from amc.training.defaults import fitted, with_epochs
 from amc.training.number_format import training_dtype
+from amc.training.work import ONE, Processes, Work
 from amc.utils.conversion import check_seed
 from amc.utils.options import Chosen, spell
 
@@ -63,6 +64,7 @@ def prepare(
     device: str = "auto",
     dtype: str = "auto",
     latency: LatencyTarget | None = None,
+    processes: Processes = ONE,
 ) -> Task:
     """Traces a network and sets up its pruning problem, checking whatever can be checked before work starts.
 
@@ -79,6 +81,7 @@ def prepare(
     inputs = None if calibration is None else as_inputs(calibration)
     example = _example(model, data, example_input, inputs)
     _check_trainable(model, data if tune is None else None, finetune, device)
+    _check_shared(model, data, (finetune if tune is None and finetune.epochs else None, train), processes)
     pruning = replace(pruning, round_to=settled(pruning.round_to, resolve_device(device)))
     structure = _traced(model, example)
     _check_outputs(model, data if evaluate is None else None)
@@ -102,9 +105,19 @@ def prepare(
         train=train or retrain or TrainConfig(),
         initial=None if train is None else {name: t.detach().clone() for name, t in model.state_dict().items()},
         latency=latency,
+        processes=processes,
     )
     plan_rounds(task, _HALF if problem.limit is None else problem.limit / problem.cost_model.dense)
     return task
+
+
+def _check_shared(
+    model: nn.Module, data: DataRoles | None, trainings: Iterable[FineTuneConfig | None], processes: Processes
+) -> None:
+    """Rejects trainings that several processes cannot share."""
+    for config in trainings:
+        if data is not None and config is not None:
+            processes.check(Work(model, data, fitted(config, model, data)))
 
 
 def _place(model: nn.Module, device: str, dtype: str, *, is_own: bool) -> str:
@@ -268,7 +281,14 @@ def _train(task: Task, config: TrainConfig, recorder: Recorder, name: str) -> No
     with training_hooks(recorder, name, len(task.data.train), config) as hooks:
         checkpoint = recorder.checkpoint(name)
         train_model(
-            task.model, task.data, config, seed=task.seed, device=task.device, hooks=hooks, checkpoint=checkpoint
+            task.model,
+            task.data,
+            config,
+            seed=task.seed,
+            device=task.device,
+            hooks=hooks,
+            checkpoint=checkpoint,
+            processes=task.processes,
         )
 
 

@@ -222,7 +222,10 @@ def _rewound(task: Task, step: Round, pruned: nn.Module, kept: Mapping[int, Tens
         assert task.data is not None
         config = replace(task.train, epochs=step.early, keep="last")
         total = task.train.planned_epochs
-        train_model(network, task.data, config, seed=task.seed, device=task.device, schedule_epochs=total)
+        shared = task.processes
+        train_model(
+            network, task.data, config, seed=task.seed, device=task.device, schedule_epochs=total, processes=shared
+        )
     if kept:
         cut(network, task.structure, kept)
     return network
@@ -275,6 +278,7 @@ def _train(
                 checkpoint=training.checkpoint,
                 first_epoch=step.first,
                 schedule_epochs=step.total,
+                processes=task.processes,
             )
     return TrainingResult((), 0)
 

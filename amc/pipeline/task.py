@@ -23,6 +23,7 @@ from amc.runtime.many_inputs import Inputs
 from amc.structure import ModelStructure
 from amc.training import evaluate
 from amc.training.config import FineTuneConfig, TrainConfig
+from amc.training.work import ONE, Processes
 from amc.utils.progress import Progress, silent
 
 
@@ -49,6 +50,7 @@ class Task:
         train: How the dense network was trained, for schedules that train networks the same way.
         initial: The dense network's weights before its training, by name; None if they are not known.
         latency: The device of a time budget; None without a profile.
+        processes: The processes that share the trainings.
     """
 
     model: nn.Module
@@ -68,6 +70,7 @@ class Task:
     train: TrainConfig = field(default_factory=TrainConfig)
     initial: Mapping[str, Tensor] | None = None
     latency: LatencyTarget | None = None
+    processes: Processes = ONE
 
     def calibration_inputs(self) -> Any | None:
         """Returns the inputs for statistics, refit and batch norms, where the network is; None if there are none."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agents.protocol import EpisodeResult
-from amc.errors import RunFolderError
+from amc.errors import ProcessLostError, RunFolderError
 from amc.pipeline.config import RunConfig
 from amc.pipeline.folder_recorder import FolderRecorder
 from amc.report.curves import Curves
@@ -91,16 +91,20 @@ class RunRecorder(FolderRecorder):
 
         Raises:
             RunInterrupted: After a Ctrl-C, if there is a run to resume.
+            ProcessLostError: If one of several processes has died, with the command that continues.
         """
         if self._writer is not None:
             self._writer.close()
         self.close()
         if self._created and self._folder is not None and kind is not None and issubclass(kind, Exception):
             self._folder.discard_if_empty()
-        if kind is not None and issubclass(kind, KeyboardInterrupt) and self._folder is not None:
-            raise RunInterrupted(
-                f"continue with: {resume_line(self._command, self.path, self._config.model)}"
-            ) from error
+        if kind is None or self._folder is None:
+            return
+        remedy = f"continue with: {resume_line(self._command, self.path, self._config.model)}"
+        if issubclass(kind, KeyboardInterrupt):
+            raise RunInterrupted(remedy) from error
+        if issubclass(kind, ProcessLostError) and self.path.is_dir():
+            raise ProcessLostError(f"{error}; {remedy}") from error
 
     def begun(self, config: RunConfig) -> RunConfig:
         """Returns the options that the run was started with: those in the folder, or `config` for a new run."""

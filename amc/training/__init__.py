@@ -2,8 +2,8 @@
 
 from amc.training.config import FineTuneConfig, TrainConfig
 from amc.training.evaluate import evaluate, is_chance, predict, score_logits
+from amc.training.fine_tuning import fine_tune, train_model
 from amc.training.records import EpochRecord, TrainingHooks, TrainingProgress, TrainingResult
-from amc.training.trainer import fine_tune, train_model
 
 __all__ = [
     "EpochRecord",

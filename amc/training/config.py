@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from amc.errors import ConfigurationError
 from amc.runtime.device import resolve_device, resolve_dtype
@@ -31,6 +32,11 @@ class FineTuneConfig:
         nesterov: Whether the momentum is Nesterov's.
         weight_decay: L2 penalty.
         decay_norms: Whether the penalty also covers batch norms and biases.
+        decay_by_layer: L2 penalty by name pattern of layers or their parameters, in place of the two above; of several
+            that match, the first counts.
+        ema: What an average of the weights keeps of itself in a step, such as 0.999: that average is then the network
+            that is scored, compared and kept. Unset: the weights themselves.
+        compile: Whether torch.compile is tried, which takes a minute first and pays in long trainings.
         label_smoothing: Share of the target that is spread over all classes.
         distillation: Weight of the dense network's outputs in the loss, 0 to 1; the rest is that of the labels.
         temperature: Softens both networks' outputs in the distillation.
@@ -59,6 +65,9 @@ class FineTuneConfig:
     nesterov: bool = True
     weight_decay: float = 5e-4
     decay_norms: bool = True
+    decay_by_layer: Mapping[str, float] = field(default_factory=dict)
+    ema: float | None = None
+    compile: bool = False
     label_smoothing: float = 0.0
     distillation: float = 0.5
     temperature: float = 4.0
@@ -88,6 +97,8 @@ class FineTuneConfig:
             "momentum": (0 <= self.momentum < 1, "in [0, 1)"),
             "nesterov": (not self.nesterov or self.momentum > 0, "false where momentum is 0"),
             "weight_decay": (self.weight_decay >= 0, "at least 0"),
+            "decay_by_layer": (all(decay >= 0 for decay in self.decay_by_layer.values()), "at least 0"),
+            "ema": (self.ema is None or 0 < self.ema < 1, "in (0, 1)"),
             "label_smoothing": (0 <= self.label_smoothing < 1, "in [0, 1)"),
             "distillation": (0 <= self.distillation <= 1, "in [0, 1]"),
             "temperature": (self.temperature > 0, "positive"),
@@ -100,6 +111,12 @@ class FineTuneConfig:
             raise ConfigurationError(
                 "keep must be 'last' where there are penalties, not 'best': they work up to the last step; "
                 "give --finetune.keep last, or keep='last' in Python"
+            )
+
+        if self.penalties and self.ema is not None:
+            raise ConfigurationError(
+                f"ema must be unset where there are penalties, not {self.ema:g}: an average of weights lacks the zeros "
+                "of the last ones"
             )
 
     @property
@@ -125,3 +142,12 @@ class TrainConfig(FineTuneConfig):
     keep: Literal["last", "best"] = "last"
     head: tuple[str, ...] = ()
     head_epochs: int = 3
+
+
+_LATER: dict[str, Any] = {"optimizer": "sgd", "decay_by_layer": {}, "ema": None, "compile": False}
+"""Settings that checkpoints of earlier versions lack, and what those trained with."""
+
+
+def settings_of(config: FineTuneConfig) -> dict[str, Any]:
+    """Returns the settings that a training must have in common with the one that it continues."""
+    return {name: value for name, value in asdict(config).items() if name not in _LATER or value != _LATER[name]}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from amc.runtime.call import inference
+from amc.runtime.collectives import ALONE, Collectives
 from amc.runtime.hooks import hooked
 
 _OF_EACH_SHAPE = 4
@@ -26,6 +27,7 @@ class FeatureDistillation:
 
     Attributes:
         names: The layers whose inputs are compared.
+        collectives: What the processes exchange that have parts of one batch.
     """
 
     def __init__(self, model: nn.Module, teacher: nn.Module, images: Tensor) -> None:
@@ -36,7 +38,8 @@ class FeatureDistillation:
             teacher: The dense network.
             images: A few inputs, `(N, C, H, W)`.
         """
-        self._model = model
+        self._model, self._device = model, images.device
+        self.collectives: Collectives = ALONE
         seen, readers = [], [_readers(network) for network in (model, teacher)]
         for network, layers in zip((model, teacher), readers, strict=True):
             with inference(network), _inputs_of(layers) as inputs:
@@ -72,16 +75,25 @@ class FeatureDistillation:
         features, wanted = ({**seen} for seen in self._seen)
         for seen in self._seen:
             seen.clear()
+        names = [name for name in self.names if name in features and features[name].shape == wanted[name].shape]
+        scales = self._scales({name: wanted[name].detach() for name in names})
         errors = [
-            _relative_error(features[name].float(), wanted[name].detach().float())
-            for name in self.names
-            if name in features and features[name].shape == wanted[name].shape
+            (features[name].float() - wanted[name].detach().float()).square().mean() / scales[name].clamp_min(1e-12)
+            for name in names
         ]
         return torch.stack(errors).mean() if errors else torch.zeros(())
 
-
-def _relative_error(feature: Tensor, wanted: Tensor) -> Tensor:
-    return (feature - wanted).square().mean() / wanted.square().mean().clamp_min(1e-12)
+    def _scales(self, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Returns the mean square of each of the dense network's features over the whole batch."""
+        own = {name: feature.float().square().mean() for name, feature in wanted.items()}
+        if self.collectives.size == 1 or not self.names:
+            return own
+        # Processes may have left different blocks out: each names all features, and which of them it has seen.
+        zero = torch.zeros((), device=self._device)
+        sums = torch.stack([own.get(name, zero) for name in self.names])
+        seen = torch.stack([zero + (name in own) for name in self.names])
+        total, count = self.collectives.total(torch.stack([sums, seen]))
+        return dict(zip(self.names, total / count.clamp_min(1), strict=True))
 
 
 def _readers(network: nn.Module) -> dict[str, nn.Module]:

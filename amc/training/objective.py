@@ -93,6 +93,7 @@ class DistilledFeatures(Term):
 
     def attach(self, training: Training) -> None:
         """Starts to remember the features of both networks while the network trains."""
+        self._features.collectives = training.collectives
         self._watching.enter_context(self._features.watching(only_in_training=True))
 
     def loss(self, batch: Batch) -> Tensor:

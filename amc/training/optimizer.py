@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
 import torch
@@ -43,6 +44,11 @@ class Settings(Protocol):
     @property
     def decay_norms(self) -> bool:
         """Whether it covers vectors, too."""
+        ...
+
+    @property
+    def decay_by_layer(self) -> Mapping[str, float]:
+        """The penalty of some layers, by name pattern."""
         ...
 
 
@@ -132,22 +138,43 @@ OPTIMIZERS.register("torch", TorchOptimizer, "any of torch.optim, as in torch:ki
 
 
 def optimizer_over(model: nn.Module, config: Settings) -> torch.optim.Optimizer:
-    """Returns the optimiser over all trainable parameters, with vectors in a group of their own.
+    """Returns the optimiser over all trainable parameters: matrices, vectors, and what has its own decay, in groups.
 
     Raises:
         ModelError: If no parameter is trainable.
+        UnknownNameError: If a pattern of `decay_by_layer` matches none.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not parameters:
+    named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if not named:
         raise ModelError("a network to train must have parameters that require gradients; this one has none")
-    vectors = [parameter for parameter in parameters if parameter.dim() <= 1]
-    others = [parameter for parameter in parameters if parameter.dim() > 1]
+    decays = _own_decays(named, config.decay_by_layer)
+    vectors = [parameter for name, parameter in named.items() if name not in decays and parameter.dim() <= 1]
+    others = [parameter for name, parameter in named.items() if name not in decays and parameter.dim() > 1]
     decay = config.weight_decay
     groups: list[dict[str, Any]] = [
         {"params": others, "weight_decay": decay},
         {"params": vectors, "weight_decay": decay if config.decay_norms else 0.0},
     ]
+    for own in dict.fromkeys(decays.values()):
+        groups.append({"params": [named[name] for name, value in decays.items() if value == own], "weight_decay": own})
     return create(OPTIMIZERS, config.optimizer).over([group for group in groups if group["params"]], config)
+
+
+def _own_decays(names: Iterable[str], by_pattern: Mapping[str, float]) -> dict[str, float]:
+    """Returns the decay of parameters that a pattern matches, or matches the layer of.
+
+    Raises:
+        UnknownNameError: If a pattern matches none.
+    """
+    names, found = list(names), dict[str, float]()
+    for pattern, decay in by_pattern.items():
+        matched = [
+            name for name in names if any(fnmatchcase(part, pattern) for part in (name, name.rpartition(".")[0]))
+        ]
+        if not matched:
+            raise UnknownNameError("layer to train (decay_by_layer)", pattern, names)
+        found = dict.fromkeys(matched, decay) | found
+    return found
 
 
 def _steppable() -> dict[str, Callable[..., torch.optim.Optimizer]]:

@@ -48,6 +48,8 @@ def check_state(state: Mapping[str, Any], own: Mapping[str, Any], optimizer: tor
             _check_count(state["best"]["epoch"])
             _check_weights(state["best"], own)
         _check_unfinished(state.get("unfinished"), own)
+        if "average" in own:
+            _check_average(state["average"], own["average"])
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
         raise CheckpointError(
             f"a training state must be of the training that it is for, and is not: {type(error).__name__}: {error}; "
@@ -104,6 +106,14 @@ def _check_unfinished(unfinished: Any, own: Mapping[str, Any]) -> None:
         _check_count(unfinished["steps"])
         _check_generators(unfinished["begin"], own)
         _check_like(unfinished["loss_sum"], torch.zeros(()), "the loss")
+
+
+def _check_average(average: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    _check_count(average["steps"])
+    for name, tensor in own["average"].items():
+        _check_form(average["average"][name], tensor, name)
+        if all_finite(tensor):
+            _check_finite(average["average"][name], name)
 
 
 def _check_scalar(value: Any, name: str) -> None:

@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from amc.runtime.collectives import ALONE, Collectives
+
 
 @dataclass(frozen=True)
 class Training:
@@ -21,6 +23,7 @@ class Training:
         epochs: Total number of epochs.
         images: Training images.
         example: A few inputs.
+        collectives: What the processes exchange that share every batch, each of which has a copy of the term.
     """
 
     model: nn.Module
@@ -29,6 +32,7 @@ class Training:
     epochs: int
     images: int
     example: Tensor
+    collectives: Collectives = ALONE
 
     def spare_decay(self, parameters: Iterable[nn.Parameter]) -> None:
         """Exempts parameters from weight decay; call it before the first step."""
@@ -73,6 +77,13 @@ class Term:
     def loss(self, batch: Batch) -> Tensor | None:
         """Returns what is added to the loss of a batch, a scalar in float32; None for nothing."""
         return None
+
+    def learned(self) -> Iterable[Tensor]:
+        """Returns tensors of the term's own that have gradients and are in no group of the optimiser.
+
+        Where several processes share a batch, their gradients are averaged before `after_step`.
+        """
+        return ()
 
     def after_step(self, rate: float) -> None:
         """Acts on the network after an optimiser step at some learning rate."""

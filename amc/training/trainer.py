@@ -1,4 +1,4 @@
-"""Training and fine-tuning: one trainer for both."""
+"""What a process does in a training: one trainer for training and fine-tuning."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from amc.data.image_set import ImageSet, steps_per_epoch
-from amc.data.splits import DataRoles
+from amc.problem.score import Score
 from amc.runtime.call import evaluation_mode, move
-from amc.runtime.device import DeviceLike, autocast, resolve_device
+from amc.runtime.collectives import ALONE, Collectives
+from amc.runtime.device import resolve_device
 from amc.runtime.layout import lay_out
-from amc.runtime.outputs import main_output
+from amc.training.averaging import WeightAverage
 from amc.training.checkpoint import read_checkpoint, save_checkpoint
-from amc.training.config import FineTuneConfig, TrainConfig
-from amc.training.defaults import fitted
+from amc.training.compiling import compiled
+from amc.training.config import TrainConfig, settings_of
+from amc.training.distributed.draws import OwnDraws
+from amc.training.distributed.shards import shard_of
 from amc.training.divergence import DivergedError, finite_loss, warn_if_worse
 from amc.training.evaluate import evaluate
 from amc.training.features import FeatureDistillation
@@ -33,92 +36,35 @@ from amc.training.optimizer import optimizer_over
 from amc.training.records import EpochRecord, TrainingHooks, TrainingProgress, TrainingResult
 from amc.training.schedule import learning_rate
 from amc.training.state_check import check_state
-from amc.training.terms import Batch, Term, Training
+from amc.training.step import Stepper
+from amc.training.terms import Training
+from amc.training.work import Work
 from amc.utils.random_state import isolated_random_state, random_states, set_random_states
 from amc.utils.stopping import StopRequested, deferring_stops, stop_here, stop_requested
 
 _REPORTS = 100  # progress reports per epoch; each waits for the device
 
 
-def fine_tune(
-    model: nn.Module,
-    data: DataRoles,
-    config: FineTuneConfig | None = None,
-    *,
-    teacher: nn.Module | None = None,
-    seed: int = 0,
-    device: DeviceLike = "auto",
+def carry_out(
+    work: Work,
+    collectives: Collectives = ALONE,
     hooks: TrainingHooks | None = None,
-    terms: Sequence[Term] = (),
     checkpoint: Path | None = None,
-    first_epoch: int = 0,
-    schedule_epochs: int | None = None,
 ) -> TrainingResult:
-    """Trains a network further, in place, on `data.train`; `data.test` is never read.
-
-    The same seed, settings and device give the same network, whether or not the training was interrupted, provided that
-    the device is deterministic (CUDA is so only on request). The order of the images, augmentation (also that of the
-    user's data set) and dropout depend only on the seed. The global random state is left as it was.
-
-    Args:
-        model: The network; afterwards it is on the device and in evaluation mode.
-        data: The training split, and the search split that scores the epochs.
-        config: The settings; the defaults of `FineTuneConfig` if not given.
-        teacher: The dense network whose outputs and features are distilled; without it only the labels are used.
-        seed: Seed of all randomness.
-        device: `"auto"`, `"cpu"`, `"cuda"`.
-        hooks: What to call during the training.
-        terms: Terms to add to the objective of the settings.
-        checkpoint: A file that the state is written to after every epoch; the training continues from it if it exists.
-        first_epoch: Where the first epoch is in the learning rate schedule, from 0.
-        schedule_epochs: Epochs of that schedule; those of the settings if None.
-
-    Raises:
-        CheckpointError: If the checkpoint cannot be read or belongs to other settings.
-        ModelError: If nothing is trainable, or a training from scratch diverges in its first epoch. If it diverges
-            later, or a fine-tuning does, it ends with the best epoch and a warning.
-    """
-    config = fitted(config or FineTuneConfig(), model, data)
-    place = resolve_device(device)
+    """Does a training in this process, together with those that `collectives` joins; see `amc.training.fine_tune`."""
+    model, data, config, teacher = work.model, work.data, work.config, work.teacher
+    place = resolve_device(work.device)
     few = data.search.take(range(min(2, len(data.search)))).inputs().to(place)
-    with isolated_random_state(seed), torch.enable_grad(), _ready(model, teacher, few) as channels_last:
+    with isolated_random_state(work.seed), torch.enable_grad(), _ready(model, teacher, few) as channels_last:
         features = None
         if teacher is not None and config.feature_distillation > 0:
             features = FeatureDistillation(model, teacher, few)
         objective = objective_of(
-            config, data.task, has_teacher=teacher is not None, features=features, others=terms, dense=teacher
+            config, data.task, has_teacher=teacher is not None, features=features, others=work.terms, dense=teacher
         )
-        trainer = _Trainer(
-            model, data, config, teacher, objective, seed, place, hooks or TrainingHooks(), channels_last
-        )
-        trainer.place_in_schedule(first_epoch, schedule_epochs)
+        trainer = _Trainer(work, objective, place, hooks or TrainingHooks(), channels_last, collectives)
         with objective.attached(trainer.training(few)):
             return trainer.run(checkpoint)
-
-
-def train_model(
-    model: nn.Module,
-    data: DataRoles,
-    config: TrainConfig | None = None,
-    *,
-    seed: int = 0,
-    device: DeviceLike = "auto",
-    hooks: TrainingHooks | None = None,
-    checkpoint: Path | None = None,
-    schedule_epochs: int | None = None,
-) -> TrainingResult:
-    """Trains a network from its present weights, in place; see `fine_tune`, which differs only in its defaults."""
-    options = config or TrainConfig()
-    return fine_tune(
-        model,
-        data,
-        options,
-        seed=seed,
-        device=device,
-        hooks=hooks,
-        checkpoint=checkpoint,
-        schedule_epochs=schedule_epochs,
-    )
 
 
 class _Trainer:
@@ -126,61 +72,60 @@ class _Trainer:
 
     def __init__(
         self,
-        model: nn.Module,
-        data: DataRoles,
-        config: FineTuneConfig,
-        teacher: nn.Module | None,
+        work: Work,
         objective: Objective,
-        seed: int,
         device: torch.device,
         hooks: TrainingHooks,
         channels_last: bool,
+        collectives: Collectives,
     ) -> None:
         """Assembles the parts; the random state must already be seeded."""
+        model, data, config = work.model, work.data, work.config
         self.model, self.config, self.device, self.hooks = model, config, device, hooks
-        self.channels_last = channels_last
+        self.channels_last, self.collectives = channels_last, collectives
         self.objective = objective
-        self.teacher = teacher if objective.needs_teacher else None
+        teacher = work.teacher if objective.needs_teacher else None
         self.dtype = training_dtype(model, data, config, device)
         # On an accelerator the images are kept there: as uint8 they are small, and gathering them is then free.
         resident = isinstance(data.train, ImageSet) and device.type == "cuda"
-        self.train = data.train.to(device) if resident and isinstance(data.train, ImageSet) else data.train
+        train = data.train.to(device) if resident and isinstance(data.train, ImageSet) else data.train
+        self.train = shard_of(train, collectives.rank, collectives.size)
         self.search, self.task = data.search, data.task
         assert config.batch_size is not None
         assert config.learning_rate is not None
         self.batch_size, self.peak = config.batch_size, config.learning_rate
-        self.steps = steps_per_epoch(len(data.train), self.batch_size)
+        self.images, self.steps = len(data.train), steps_per_epoch(len(data.train), self.batch_size)
         self.optimizer = optimizer_over(model, config)
-        self.generator = torch.Generator().manual_seed(seed)
-        self.first, self.total = 0, config.planned_epochs
+        forward = compiled(model) if config.compile else model
+        self.stepper = Stepper(model, forward, teacher, objective, self.optimizer, self.dtype, device, collectives)
+        self.average = WeightAverage(model, config.ema) if config.ema and collectives.leads else None
+        self.generator = torch.Generator().manual_seed(work.seed)
+        self.draws = OwnDraws(work.seed, collectives)
+        self.first, self.total = work.first_epoch, config.planned_epochs
         self.start: EpochRecord | None = None
         self.history: list[EpochRecord] = []
         self.best: dict[str, Any] | None = None
         self.unfinished: dict[str, Any] | None = None
         self.settings = {
-            **asdict(config),
-            "seed": seed,
-            "images": len(data.train),
+            **settings_of(config),
+            "seed": work.seed,
+            "images": self.images,
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "teacher": self.teacher is not None,
+            "teacher": teacher is not None,
         }
-        if config.optimizer == "sgd":
-            del self.settings["optimizer"]  # as in checkpoints of earlier versions
+        if work.first_epoch or work.schedule_epochs is not None:  # a part of a longer schedule
+            self.total = work.schedule_epochs or self.total
+            self.settings |= {"first_epoch": self.first, "schedule_epochs": self.total}
 
     def training(self, example: Tensor) -> Training:
         """Returns the information for the objective's terms; `example` is a few inputs."""
-        return Training(self.model, self.optimizer, self.steps, self.config.planned_epochs, len(self.train), example)
-
-    def place_in_schedule(self, first: int, total: int | None) -> None:
-        """Makes the epochs part of a longer learning rate schedule; see `fine_tune`."""
-        if first or total is not None:
-            self.first, self.total = first, total or self.config.planned_epochs
-            self.settings |= {"first_epoch": self.first, "schedule_epochs": self.total}
+        epochs = self.config.planned_epochs
+        return Training(self.model, self.optimizer, self.steps, epochs, self.images, example, self.collectives)
 
     def run(self, checkpoint: Path | None) -> TrainingResult:
         """Trains the remaining epochs, and leaves the chosen weights in the network."""
-        if checkpoint is not None:
-            self._restore(read_checkpoint(checkpoint, self.settings))
+        state = None if checkpoint is None else read_checkpoint(checkpoint, self.settings)
+        self._restore(self.collectives.value_of_first(state))
         if self.start is None and self.config.planned_epochs > 0:
             self.start = self._before()
         has_diverged = False
@@ -194,6 +139,8 @@ class _Trainer:
         if self.best is not None and (has_diverged or self.config.keep == "best"):
             self._take(self.best)
             kept = self.best["epoch"]
+        elif self.average is not None:
+            self._take(self._copied())
         if self.start is not None and kept > 0:
             warn_if_worse(self.start, self.history[kept - 1], len(self.search))
         return TrainingResult(tuple(self.history), kept, self.start)
@@ -229,13 +176,27 @@ class _Trainer:
 
     def _before(self) -> EpochRecord:
         """Scores the network before its training: this is epoch 0, which may be the best."""
-        score = evaluate(self.model, self.search, device=self.device, dtype=self.dtype, task=self.task)
+        score = self._scored()
         self.best = {"epoch": 0, **self._copied()}
         return EpochRecord(0, math.nan, score.accuracy, score.cross_entropy, 0.0, 0.0, 0.0)
 
+    def _scored(self) -> Score:
+        """Scores the network, or the average of its weights, on the search split; the first process does."""
+        score = None
+        if self.collectives.leads:
+            with self._averaged():
+                score = evaluate(self.model, self.search, device=self.device, dtype=self.dtype, task=self.task)
+        shared: Score = self.collectives.value_of_first(score)
+        return shared
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        """Returns the context in which the network has the average of its weights, if there is one."""
+        return nullcontext() if self.average is None else self.average.in_place()
+
     def _copied(self) -> dict[str, Any]:
         """Returns copies of the network's weights, on the CPU, and of the state of the objective's terms."""
-        weights = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+        with self._averaged():
+            weights = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
         return {"model": weights, "objective": copy.deepcopy(self.objective.state())}
 
     def _take(self, state: Mapping[str, Any]) -> None:
@@ -246,6 +207,7 @@ class _Trainer:
     def _epoch(self, epoch: int) -> EpochRecord:
         """Trains one epoch and scores the network on the search split."""
         self.model.train()
+        self.draws.begin_epoch(epoch)
         start, images_done, rate = time.perf_counter(), 0, 0.0
         loss_sum, mean_loss, skipped = torch.zeros((), device=self.device), 0.0, 0
         begin = {"generator": self.generator.get_state(), "global_generators": random_states()}
@@ -254,9 +216,11 @@ class _Trainer:
             loss_sum = self.unfinished["loss_sum"].to(self.device)
             self.generator.set_state(begin["generator"])
             set_random_states(begin["global_generators"])
+            self.draws.begin_epoch(epoch)
         batches = self.train.batches(
             self.batch_size, device=self.device, generator=self.generator, channels_last=self.channels_last
         )
+        self.draws.begin_step(epoch, 1)
         step = 0
         for step, (images, targets) in enumerate(batches, start=1):
             done = (epoch - 1) * self.steps + step - 1
@@ -264,9 +228,13 @@ class _Trainer:
             if step <= skipped:
                 if step == skipped:
                     set_random_states(now)
+                self.draws.begin_step(epoch, step + 1)
                 continue
-            loss_sum += self._step(images, targets, rate, done)
-            images_done += len(targets)
+            loss_sum += self.stepper.take(images, targets, rate, done)
+            if self.average is not None:
+                self.average.update()
+            self.draws.begin_step(epoch, step + 1)
+            images_done += len(targets) * self.collectives.size
             if step % max(1, self.steps // _REPORTS) == 0 or step == self.steps:
                 mean_loss = finite_loss(float(loss_sum) / step, epoch, rate)
                 self._report(epoch, step, mean_loss, rate, images_done / (time.perf_counter() - start))
@@ -274,7 +242,7 @@ class _Trainer:
                 self.unfinished = {"begin": begin, "steps": step, "loss_sum": loss_sum.cpu()}
                 raise StopRequested
         seconds = time.perf_counter() - start
-        score = evaluate(self.model, self.search, device=self.device, dtype=self.dtype, task=self.task)
+        score = self._scored()
         finite_loss(score.cross_entropy, epoch, rate)
         mean_loss = finite_loss(float(loss_sum) / max(1, step), epoch, rate)
         speed = images_done / seconds
@@ -285,29 +253,12 @@ class _Trainer:
         config, step, steps = self.config, self.first * self.steps + step, self.total * self.steps
         return learning_rate(config.schedule, step, steps, peak=self.peak, warmup=config.warmup)
 
-    def _step(self, images: Tensor, targets: Tensor, rate: float, done: int) -> Tensor:
-        """Takes one step, after `done` others, and returns the loss, a scalar on the device."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        teacher_output = None
-        with autocast(self.dtype, self.device):
-            if self.teacher is not None:
-                with torch.no_grad():
-                    teacher_output = main_output(self.teacher(images))
-            output = self.model(images)
-        loss = self.objective.loss(Batch(targets, output, teacher_output, done))
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        self.objective.after_step(rate)
-        return loss.detach()
-
     def _report(self, epoch: int, step: int, loss: float, rate: float, images_per_second: float) -> None:
         """Reports the progress."""
         if self.hooks.on_step is None:
             return
         left = (self.config.planned_epochs - epoch + 1) * self.steps - step
-        seconds_left = left * min(self.batch_size, len(self.train)) / images_per_second
+        seconds_left = left * min(self.batch_size, self.images) / images_per_second
         epochs = self.config.planned_epochs
         self.hooks.on_step(
             TrainingProgress(epoch, epochs, step, self.steps, loss, rate, images_per_second, seconds_left)
@@ -318,7 +269,7 @@ class _Trainer:
         earlier = self.history if self.start is None else [self.start, *self.history]
         is_best = all(record.rank() > other.rank() for other in earlier)
         self.history.append(record)
-        if is_best:
+        if is_best and self.collectives.leads:
             self.best = {"epoch": record.epoch, **self._copied()}
 
     def _state(self) -> dict[str, Any]:
@@ -333,6 +284,7 @@ class _Trainer:
             "history": [asdict(record) for record in self.history],
             "best": self.best,
             "unfinished": self.unfinished,
+            **({} if self.average is None else {"average": self.average.state()}),
         }
 
     def _restore(self, state: dict[str, Any] | None) -> None:
@@ -348,6 +300,8 @@ class _Trainer:
         self.start = None if state["start"] is None else EpochRecord(**state["start"])
         self.history = [EpochRecord(**record) for record in state["history"]]
         self.best, self.unfinished = state["best"], state.get("unfinished")
+        if self.average is not None:
+            self.average.restore(state["average"])
 
 
 @contextmanager

@@ -253,7 +253,7 @@ def test_memory_that_does_not_suffice_for_a_training_is_one_line(pruned, tmp_pat
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
     words = ["finetune", str(pruned), "--finetune.epochs", "1", "--device", "cpu", "--out", str(tmp_path / "run")]
-    monkeypatch.setattr("amc.training.trainer._Trainer._step", fail)
+    monkeypatch.setattr("amc.training.step.Stepper.take", fail)
     line = error_of(words)
     assert line.startswith("amc: error: out of memory (CUDA out of memory. Tried to allocate 2 GiB); what was done")
 

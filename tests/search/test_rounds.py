@@ -25,8 +25,8 @@ from amc.storage.architecture import describe
 from amc.storage.save import save_network
 from amc.storage.source import ModelSource
 from amc.training import FineTuneConfig, TrainConfig
+from amc.training.fine_tuning import train_model
 from amc.training.records import TrainingHooks
-from amc.training.trainer import train_model
 
 SCHEDULES = ["gradual:count=2", "ticket:count=2"]
 QUICK = PruningConfig(family="weight", criterion="magnitude", recovery="none")

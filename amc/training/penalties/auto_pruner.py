@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from amc.errors import ConfigurationError
 from amc.runtime.call import inference
+from amc.runtime.collectives import ALONE, Collectives
 from amc.training.penalties.layers import ChannelFactors, Layers, channel_writers
 from amc.training.terms import Batch, Term, Training
 
@@ -36,9 +37,9 @@ def ratio_weight(code: Tensor, keep_ratio: float) -> float:
     return _WEIGHT * abs(float((code > 0.5).float().mean()) - keep_ratio)
 
 
-def pooled_mean(output: Tensor) -> Tensor:
+def pooled_mean(output: Tensor, collectives: Collectives = ALONE) -> Tensor:
     """Returns the input of a coder: the batch's mean of `(N, C, H, W)`, max-pooled by 2x2 and flattened."""
-    mean = output.float().mean(0, keepdim=True)
+    mean = collectives.average_with_gradient(output.float().mean(0, keepdim=True))
     if mean.dim() == 4 and min(mean.shape[-2:]) > 1:
         mean = functional.max_pool2d(mean, 2)
     return mean.flatten(1)
@@ -118,6 +119,10 @@ class AutoPruner(Term):
             self._weights = {name: ratio_weight(code, self.keep_ratio) for name, code in self._codes.items()}
         return torch.stack(parts).sum()
 
+    def learned(self) -> Iterable[Tensor]:
+        """Returns the weights of the coders."""
+        return [coder.weight for coder in self._coders.values()]
+
     def after_step(self, rate: float) -> None:
         """Trains the coders, and sharpens codes that are still undecided."""
         assert self._optimizer is not None
@@ -164,7 +169,7 @@ class AutoPruner(Term):
         assert self._training is not None
         if not self._training.model.training:
             return _settled(self._codes[name])
-        logits = self._coders[name](pooled_mean(output))[0]
+        logits = self._coders[name](pooled_mean(output, self._training.collectives))[0]
         self._codes[name] = code_of(logits, self._scale + self._extra[name])
         return self._codes[name]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from amc.errors import ConfigurationError
+from amc.runtime.collectives import ALONE, Collectives
 from amc.training.penalties.layers import ChannelFactors, channel_writers, channels_of, check_strength
 from amc.training.terms import Batch, Term, Training
 
@@ -67,6 +68,7 @@ class HardConcrete(Term):
     _hooks: ChannelFactors | None = field(default=None, init=False, repr=False)
     _model: nn.Module | None = field(default=None, init=False, repr=False)
     _images: int = field(default=1, init=False, repr=False)
+    _collectives: Collectives = field(default=ALONE, init=False, repr=False)
     _drawn: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -92,7 +94,7 @@ class HardConcrete(Term):
             self._alphas[name] = nn.Parameter(torch.full((channels_of(layer),), start, device=place))
             self._sizes[name] = weights[name] / channels_of(layer)
         self._optimizer = torch.optim.Adam(self._alphas.values(), lr=self.learning_rate)
-        self._model, self._images = training.model, training.images
+        self._model, self._images, self._collectives = training.model, training.images, training.collectives
         self._hooks = ChannelFactors(found, self._gates)
         self._hooks.attach()
 
@@ -101,6 +103,10 @@ class HardConcrete(Term):
         self._drawn.clear()
         parts = [self._sizes[name] * open_probability(alpha).sum() for name, alpha in self._alphas.items()]
         return self.strength / self._images * torch.stack(parts).sum()
+
+    def learned(self) -> Iterable[Tensor]:
+        """Returns the gates."""
+        return self._alphas.values()
 
     def after_step(self, rate: float) -> None:
         """Trains the gates."""
@@ -138,7 +144,8 @@ class HardConcrete(Term):
         if self._model is None or not self._model.training:
             return settled_gates(alpha)
         if name not in self._drawn:
-            self._drawn[name] = sampled_gates(alpha, torch.rand_like(alpha).clamp(1e-6, 1 - 1e-6))
+            uniform = self._collectives.of_first(torch.rand_like(alpha))
+            self._drawn[name] = sampled_gates(alpha, uniform.clamp(1e-6, 1 - 1e-6))
         return self._drawn[name]
 
 

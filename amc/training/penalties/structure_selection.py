@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -65,6 +65,10 @@ class StructureSelection(Term):
             self._velocities[name] = torch.zeros(count, device=device)
         self._hooks = ChannelFactors(found, lambda name, output: self._factors[name].expand(output.shape[1]))
         self._hooks.attach()
+
+    def learned(self) -> Iterable[Tensor]:
+        """Returns the factors."""
+        return self._factors.values()
 
     @torch.no_grad()
     def after_step(self, rate: float) -> None:

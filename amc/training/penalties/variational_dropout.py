@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,6 +113,10 @@ class VariationalDropout(Term):
         share = 1.0 if done >= self.full else max(0.0, (done - self.start) / (self.full - self.start))
         parts = [-negative_divergence(self._log_alpha(name).float()).sum() for name in self._found]
         return self.strength * share / self._training.images * torch.stack(parts).sum()
+
+    def learned(self) -> Iterable[Tensor]:
+        """Returns the variances."""
+        return self._variances.values()
 
     def after_step(self, rate: float) -> None:
         """Trains the variances."""

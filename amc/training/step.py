@@ -1,0 +1,79 @@
+"""One step of a training: forward, backward, and what the optimiser and the terms do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from amc.runtime.collectives import Collectives
+from amc.runtime.device import autocast
+from amc.runtime.outputs import main_output
+from amc.training.distributed.batch_norm import SynchronisedBatchNorms
+from amc.training.distributed.gradients import average_gradients
+from amc.training.objective import Objective
+from amc.training.terms import Batch
+
+
+class Stepper:
+    """Takes the steps of a training, each on one batch, or on this process's part of one."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        forward: Callable[[Tensor], Any],
+        teacher: nn.Module | None,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer,
+        dtype: torch.dtype,
+        device: torch.device,
+        collectives: Collectives,
+    ) -> None:
+        """Takes the parts.
+
+        Args:
+            model: The network that is trained.
+            forward: Computes what the network does: the network itself, or what it was compiled to.
+            teacher: The dense network to distil from, or None.
+            objective: What is minimised.
+            optimizer: Takes the steps.
+            dtype: Number format of the computation.
+            device: Where to compute.
+            collectives: Exchanges tensors with the processes that train with this one.
+        """
+        self._model, self._forward, self._teacher, self._objective = model, forward, teacher, objective
+        self._optimizer, self._dtype, self._device = optimizer, dtype, device
+        self._collectives = collectives
+
+    def take(self, images: Tensor, targets: Tensor, rate: float, done: int) -> Tensor:
+        """Takes one step, after `done` others, and returns the loss of the whole batch, a scalar on the device."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        teacher_output = None
+        with autocast(self._dtype, self._device):
+            if self._teacher is not None:
+                with torch.no_grad():
+                    teacher_output = main_output(self._teacher(images))
+            with self._norms():
+                output = self._forward(images)
+        loss = self._objective.loss(Batch(targets, output, teacher_output, done))
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        mean_loss = average_gradients(self._learning(), loss.detach(), self._collectives)
+        self._optimizer.step()
+        self._objective.after_step(rate)
+        return mean_loss
+
+    def _learning(self) -> list[Tensor]:
+        """Returns all that has gradients: what the optimiser steps, and what the terms do."""
+        if self._collectives.size == 1:
+            return []
+        stepped = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+        return [*stepped, *(tensor for term in self._objective.terms for tensor in term.learned())]
+
+    def _norms(self) -> AbstractContextManager[Any]:
+        """Returns the context in which batch norms see the whole batch."""
+        return nullcontext() if self._collectives.size == 1 else SynchronisedBatchNorms(self._collectives)
