@@ -98,3 +98,31 @@ def test_checkpoints_of_sgd_are_those_of_earlier_versions(data, tmp_path):
 def test_wrong_names_and_options_are_one_line_before_anything_starts(optimizer, error, message):
     with pytest.raises(error, match=message):
         FineTuneConfig(optimizer=optimizer)
+
+
+def decays_of(model, config):
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = optimizer_over(model, config).param_groups
+    return {names[id(parameter)]: group["weight_decay"] for group in groups for parameter in group["params"]}
+
+
+def test_layers_have_decays_of_their_own_and_the_first_pattern_counts():
+    config = replace(QUICK, weight_decay=0.1, decay_norms=False, decay_by_layer={"4.bias": 0.3, "4": 0.2, "[01]*": 0.0})
+    assert decays_of(network(), config) == {
+        "0.weight": 0.0,
+        "0.bias": 0.0,
+        "1.weight": 0.0,
+        "1.bias": 0.0,
+        "4.weight": 0.2,
+        "4.bias": 0.3,
+    }
+
+
+def test_a_pattern_that_matches_no_layer_is_refused():
+    with pytest.raises(UnknownNameError, match=r"decay_by_layer.*'fc'"):
+        optimizer_over(network(), replace(QUICK, decay_by_layer={"fc": 0.0}))
+
+
+def test_a_negative_decay_is_refused():
+    with pytest.raises(ConfigurationError, match="decay_by_layer must be at least 0"):
+        FineTuneConfig(decay_by_layer={"fc": -1.0})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -227,11 +228,12 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _kept_environment() -> Iterator[None]:
-    """Restores the environment variables that Fabric sets."""
-    before = dict(os.environ)
+    """Restores the environment variables that Fabric sets, and how errors are printed, which PyTorch changes."""
+    before, print_error = dict(os.environ), sys.excepthook
     try:
         yield
     finally:
+        sys.excepthook = print_error
         for name in os.environ.keys() - before.keys():
             del os.environ[name]
         os.environ.update(before)

@@ -6,6 +6,7 @@ import multiprocessing
 import multiprocessing.process
 import os
 import pickle
+import shutil
 import signal
 import socket
 import tempfile
@@ -124,7 +125,7 @@ class LocalProcesses(SharedProcesses):
         self._device, self._context = device, multiprocessing.get_context(start_method)
         self._collectives: JoinedCollectives | None = None
         self._others: list[multiprocessing.process.BaseProcess] = []
-        self._logs = tempfile.TemporaryDirectory(prefix="amc-processes-")
+        self._logs: Path | None = None
         self._ends = threading.Event()
 
     def _joined(self) -> JoinedCollectives:
@@ -145,6 +146,7 @@ class LocalProcesses(SharedProcesses):
         Raises:
             ProcessLostError: If one fails.
         """
+        self._logs = Path(tempfile.mkdtemp(prefix="amc-processes-"))
         ready: list[Connection] = []
         for place in places:
             ours, theirs = self._context.Pipe(duplex=False)
@@ -161,7 +163,8 @@ class LocalProcesses(SharedProcesses):
             connection.close()
 
     def _log(self, rank: int) -> Path:
-        return Path(self._logs.name) / f"process-{rank}.txt"
+        assert self._logs is not None
+        return self._logs / f"process-{rank}.txt"
 
     def _why(self, error: ProcessLostError) -> str:
         """Returns why a process is gone, in its own words if it has left some; ends the others."""
@@ -197,6 +200,9 @@ class LocalProcesses(SharedProcesses):
         if self._collectives is not None:
             self._collectives.leave()
             self._collectives = None
+        if self._logs is not None:
+            shutil.rmtree(self._logs, ignore_errors=True)
+            self._logs = None
         self._ends.clear()
 
     def close(self) -> None:
@@ -207,7 +213,6 @@ class LocalProcesses(SharedProcesses):
             for process in self._others:
                 process.join(_NOTICE_S)
         self.abandon()
-        self._logs.cleanup()
 
 
 @contextmanager

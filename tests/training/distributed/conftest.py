@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import pytest
 import torch
 from torch import nn
@@ -46,19 +44,18 @@ def data():
     return load_data(DataConfig(train_images=96, search_images=32, calibration_images=20, test_images=40))
 
 
+@pytest.fixture(scope="session")
 def two_processes():
-    """Returns two processes: forked, as a new Python takes seconds to import PyTorch."""
+    """Returns what makes two processes: forked, as a new Python takes seconds to import PyTorch."""
     from amc.training.distributed.checks import check_installed
     from amc.training.distributed.processes import LocalProcesses
 
     check_installed()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return LocalProcesses(2, "cpu", start_method="fork")
+    return lambda: LocalProcesses(2, "cpu", start_method="fork")
 
 
 @pytest.fixture(scope="module")
-def pair():
+def pair(two_processes):
     processes = two_processes()
     yield processes
     processes.close()

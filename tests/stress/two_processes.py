@@ -1,0 +1,82 @@
+"""Times one process with two threads against two processes with one each, on the CPU, in turn.
+
+    python tests/stress/two_processes.py                      # ResNet-20, batches of 128, ten rounds
+    python tests/stress/two_processes.py --rounds 3 --images 512
+
+Both train the same network on the same batches. The wall time of an epoch says which is faster on a machine that is
+free; on one that is shared with others, processor time says what each costs. The first round is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+
+import torch
+
+from amc.data import DataConfig, load_data
+from amc.models import create_model
+from amc.training import TrainConfig, TrainingHooks, train_model
+from amc.training.distributed.checks import check_installed
+from amc.training.distributed.processes import LocalProcesses
+from amc.training.work import ONE
+
+
+def main() -> None:
+    """Measures and prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="resnet20", help="a built-in network (resnet20)")
+    parser.add_argument("--images", type=int, default=1024, help="training images of an epoch (1024)")
+    parser.add_argument("--batch", type=int, default=128, help="images of a step (128)")
+    parser.add_argument("--rounds", type=int, default=10, help="rounds that count (10)")
+    options = parser.parse_args()
+    check_installed()
+    data = load_data(DataConfig(name="fake", train_images=options.images + 100, test_images=100, search_images=100))
+    config = TrainConfig(epochs=1, batch_size=options.batch, dtype="float32", learning_rate=0.01)
+    pair = LocalProcesses(2, "cpu")
+    found: dict[str, list[tuple[float, float]]] = {"one process, two threads": [], "two processes, one thread": []}
+    for number in range(options.rounds + 1):
+        for (name, measured), processes in zip(found.items(), (ONE, pair), strict=True):
+            torch.set_num_threads(2)
+            workers = [process.pid for process in pair._others if process.pid is not None]
+            seconds: list[float] = []
+            hooks = TrainingHooks(on_epoch=lambda record, seconds=seconds: seconds.append(record.seconds))
+            before = _processor_seconds(workers)
+            train_model(
+                create_model(options.model, seed=0), data, config, device="cpu", hooks=hooks, processes=processes
+            )
+            spent = _processor_seconds(workers) - before
+            if number:
+                measured.append((seconds[0], spent))
+            print(f"round {number}, {name}: {seconds[0]:.2f} s, processor {spent:.2f} s, {_load()}", flush=True)
+    pair.close()
+    ratios = [[two[i] / one[i] for one, two in zip(*found.values(), strict=True)] for i in (0, 1)]
+    for name, measured in found.items():
+        wall, spent = zip(*measured, strict=True)
+        print(
+            f"{name}: wall {statistics.median(wall):.2f} s (least {min(wall):.2f}), processor "
+            f"{statistics.median(spent):.2f} s (least {min(spent):.2f}), of {options.rounds} rounds"
+        )
+    print(f"two processes to one, median of the rounds: wall {statistics.median(ratios[0]):.2f}, processor ", end="")
+    print(f"{statistics.median(ratios[1]):.2f} (which counts the scoring of 100 images too)")
+
+
+def _processor_seconds(workers: list[int]) -> float:
+    """Returns the processor time of this process and of others."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    total = time.process_time()
+    for worker in workers:
+        with open(f"/proc/{worker}/stat", encoding="utf-8") as file:
+            fields = file.read().rpartition(")")[2].split()
+        total += (int(fields[11]) + int(fields[12])) / ticks
+    return total
+
+
+def _load() -> str:
+    return f"load {os.getloadavg()[0]:.1f}"
+
+
+if __name__ == "__main__":
+    main()
