@@ -42,8 +42,8 @@ def test_the_average_follows_its_formula():
         decay = min(0.5, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * step
     with average.in_place():
-        assert float(model.weight) == pytest.approx(expected)
-    assert float(model.weight) == 11.0
+        assert model.weight.item() == pytest.approx(expected)
+    assert model.weight.item() == 11.0
 
 
 def test_what_is_scored_and_delivered_is_the_average(data):
