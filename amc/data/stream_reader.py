@@ -136,15 +136,15 @@ def _cut(
 class Plan(Sampler[Chunk]):
     """The chunks of an epoch, in order; no chunk reaches over the end of a batch."""
 
-    def __init__(self, order: Tensor, size: int, seed: int | None) -> None:
+    def __init__(self, order: Tensor, size: int, seeds: Tensor | None) -> None:
         """Plans an epoch.
 
         Args:
             order: Places of images in the split.
             size: Images in a batch.
-            seed: Seed of the epoch; None if images are not augmented one by one.
+            seeds: A seed for each image; None if images are not augmented one by one.
         """
-        self._order, self._size, self._seed = order, size, seed
+        self._order, self._size, self._seeds = order, size, seeds
         self.per_batch = [math.ceil(min(size, len(order) - start) / CHUNK) for start in range(0, len(order), size)]
         """How many chunks each batch has."""
 
@@ -156,6 +156,5 @@ class Plan(Sampler[Chunk]):
         """Yields the chunks."""
         for start in range(0, len(self._order), self._size):
             for first in range(start, min(start + self._size, len(self._order)), CHUNK):
-                places = self._order[first : min(first + CHUNK, start + self._size)].tolist()
-                seeds = [] if self._seed is None else [self._seed + first + number for number in range(len(places))]
-                yield Chunk(places, seeds)
+                own = slice(first, min(first + CHUNK, start + self._size))
+                yield Chunk(self._order[own].tolist(), [] if self._seeds is None else self._seeds[own].tolist())

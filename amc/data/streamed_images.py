@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from amc.data.augment import AUGMENTATIONS
+from amc.data.augment import AUGMENTATIONS, Augmentation
 from amc.data.broken_images import BrokenImages
 from amc.data.dataset_source import living
-from amc.data.image_set import Batch, ImageSet
+from amc.data.image_set import Batch, ImageSet, part_of
 from amc.data.memory_share import MOST, exceeds
 from amc.data.normalisation import normalised
 from amc.data.pictures import Pictures
@@ -51,6 +51,7 @@ class StreamedImages:
         workers: Processes that decode; 0 decodes in this one.
         broken: What becomes of images that cannot be decoded. In training the next image takes their place; elsewhere
             they are left out.
+        part: Which part of every training batch is read, from 0, and of how many.
     """
 
     pictures: Pictures
@@ -64,6 +65,7 @@ class StreamedImages:
     fitted_size: int | None = None
     workers: int = 0
     broken: BrokenImages = field(default_factory=lambda: BrokenImages(skips=False))
+    part: tuple[int, int] = (0, 1)
 
     def __post_init__(self) -> None:
         """Checks that mean and std fit the channels.
@@ -91,6 +93,13 @@ class StreamedImages:
         index = torch.as_tensor(indices, dtype=torch.int64)
         return replace(self, positions=self.positions[index], targets=self.targets[index])
 
+    def shard(self, rank: int, size: int) -> StreamedImages:
+        """Returns the same images with a part of every training batch, by a part of the processes that decode.
+
+        Every image is changed as it would be in the whole batch; see `amc.training.distributed.shards`.
+        """
+        return replace(self, part=(rank, size), workers=-(-self.workers // size))
+
     def subset(self, count: int, *, seed: int = 0) -> StreamedImages:
         """Returns `count` images (all, if there are fewer), of the same shares of classes, drawn by the seed."""
         return self.take(stratified_order(self.targets, seed)[:count])
@@ -108,21 +117,30 @@ class StreamedImages:
         channels_last: bool = False,
     ) -> Iterator[Batch]:
         """Iterates once over the images; see `BatchSource.batches`."""
-        change, order, seed = None, torch.arange(len(self)), None
         if generator is not None:
-            change, size = create(AUGMENTATIONS, self.augment), min(size, len(self))
-            order = torch.randperm(len(self), generator=generator)[: len(self) // size * size]
-            if isinstance(change, ResizedCrop):
-                seed = int(torch.randint(2**62, (), generator=generator))
-        crop = change if isinstance(change, ResizedCrop) else None
-        for images, places in self._read(Plan(order, size, seed), crop, trains=generator is not None):
-            images = images.to(device)
-            if change is not None and crop is None and generator is not None:
-                images = change(images, generator)
-            yield (
-                normalised(images, self.mean, self.std, channels_last=channels_last),
-                self.targets[places].to(device),
-            )
+            read = self._training_images(size, device, generator)
+        else:
+            read = self._read(Plan(torch.arange(len(self)), size, None), None, trains=False)
+        for images, places in read:
+            images = normalised(images.to(device), self.mean, self.std, channels_last=channels_last)
+            yield images, self.targets[places].to(device)
+
+    def _training_images(
+        self, size: int, device: torch.device | None, generator: torch.Generator
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields the augmented images of this part of each batch, `(B, C, H, W)`, and their places in the split."""
+        change, size = create(AUGMENTATIONS, self.augment), min(size, len(self))
+        order, own = (
+            torch.randperm(len(self), generator=generator)[: len(self) // size * size],
+            part_of(size, *self.part),
+        )
+        crop, seeds = change if isinstance(change, ResizedCrop) else None, None
+        if crop is not None:
+            numbers = int(torch.randint(2**62, (), generator=generator)) + torch.arange(len(order))
+            seeds = numbers.view(-1, size)[:, own].reshape(-1)
+        plan = Plan(order.view(-1, size)[:, own].reshape(-1), own.stop - own.start, seeds)
+        for images, places in self._read(plan, crop, trains=True):
+            yield images if crop is not None else _changed(images.to(device), change, generator, size, own), places
 
     def in_memory(self, advance: Progress = silent) -> ImageSet:
         """Decodes all images of the split, without augmentation, to uint8; broken ones are left out.
@@ -203,3 +221,12 @@ def default_workers() -> int:
 
 def _unchanged(part: Any) -> Any:
     return part
+
+
+def _changed(images: Tensor, change: Augmentation, generator: torch.Generator, size: int, own: slice) -> Tensor:
+    """Augments a part of a batch of some size, with the numbers that are drawn for the whole batch."""
+    if len(images) == size:
+        return change(images, generator)
+    whole = images.new_zeros((size, *images.shape[1:]))
+    whole[own] = images
+    return change(whole, generator)[own]

@@ -321,3 +321,18 @@ def loaded_pictures(root, names):
     from amc.data.pictures import FilePictures
 
     return FilePictures(root, PackedNames.of(names))
+
+
+@pytest.mark.parametrize("augment", ["resized_crop", "crop_flip", "none"])
+def test_parts_of_batches_make_the_whole_batches(folder, augment):
+    split = loaded(folder, augment=augment).train
+    parts = [epoch(split.shard(rank, 3), size=15) for rank in range(3)]
+    joined = [tuple(torch.cat(pieces) for pieces in zip(*batch, strict=True)) for batch in zip(*parts, strict=True)]
+    assert len(parts[0][0][0]) == 5
+    assert same(joined, epoch(split, size=15))
+
+
+def test_parts_share_the_processes_that_decode(folder):
+    split = loaded(folder, workers=5).train
+    assert [split.shard(0, size).workers for size in (2, 8)] == [3, 1]
+    assert loaded(folder).train.shard(0, 2).workers == 0
