@@ -33,7 +33,7 @@ class BrokenImages:
         return tuple(self._found)
 
     def add(self, name: str, message: str, images: int) -> None:
-        """Counts one of a split of so many images.
+        """Counts one of the images of a split.
 
         Raises:
             DataError: If they are not to be left out, or are too many.

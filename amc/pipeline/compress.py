@@ -78,8 +78,8 @@ def compress(
             process imports the calling script, which needs `if __name__ == "__main__":` around its work.
         progress: Whether to show on stderr how far the work is, where it takes more than two seconds.
         out: A folder that keeps the run while it works, and holds what `CompressionResult.save` writes at its end. If
-            the run ends early, by an error of `evaluate` or by a kill, the same call carries on from what was done. Or
-            a recorder of your own (see `amc.pipeline.recorder`), which follows what happens.
+            the run ends early, by an error of `evaluate` or by a kill, the same call continues from what was done. Or a
+            recorder of your own (see `amc.pipeline.recorder`), which follows what happens.
 
     Returns:
         The smaller network, on the CPU; its policy and the figures.

@@ -109,7 +109,7 @@ class Job:
 
 
 _FEW = 250
-"""With fewer images in the search split the user is told how coarse its rewards are."""
+"""With fewer images in the search split, a line says how coarse its rewards are."""
 
 
 def _say_how_sure(task: Task, recorder: Recorder) -> None:

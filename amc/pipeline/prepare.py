@@ -243,7 +243,7 @@ def check_trained(task: Task, figure: float, recorder: Recorder, *, untrained: b
     if not untrained:
         raise ModelError(
             f"{found}: give trained weights (--weights FILE), or train it first (--train_first true; in Python "
-            "train=); continue all the same with --untrained true (in Python "
+            "train=); continue anyway with --untrained true (in Python "
             "search=amc.SearchConfig(untrained=True))"
         )
     recorder.say(f"{found}: is it trained?")

@@ -118,7 +118,7 @@ def build_tables(
         options: How to choose and refit.
         advance: Takes the share that is done, 0 to 1, as it grows.
         labels: The images' targets, each `(N, ...)`, for criteria that look at gradients.
-        task: What the network is trained for; it bears the loss whose gradients are looked at.
+        task: What the network is trained for; its loss is what gradients are taken of.
         only: Indices of the groups that will be cut; all prunable ones if None.
 
     Returns:
@@ -156,7 +156,7 @@ def width_grids(bytes_a_channel: Mapping[int, tuple[int, int]], options: TableOp
 
     Args:
         bytes_a_channel: By group, its channels and what one kept channel takes at one width.
-        options: Bears the bound.
+        options: Has the bound.
 
     Returns:
         By group, rising widths that end with the dense one: all of them up to twice `CHUNK` channels, so many in

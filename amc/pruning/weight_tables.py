@@ -154,7 +154,7 @@ def count_grids(shapes: Mapping[str, tuple[int, ...]], options: WeightTableOptio
 
     Args:
         shapes: Shape of the weight by layer.
-        options: Bears the shrinkage, the smallest share, the bound and the pattern.
+        options: Has the shrinkage, the smallest share, the bound and the pattern.
 
     Returns:
         By layer, rising counts that the pattern allows, near a geometric series, and all weights; the shrinkage is

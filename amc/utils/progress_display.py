@@ -35,7 +35,7 @@ class ProgressDisplay:
         Args:
             stream: Where to write; stderr if None, so that stdout holds results alone.
             live: Whether to draw moving bars; if None, where the stream is a terminal.
-            shows: Whether stages are shown at all; single lines are printed all the same.
+            shows: Whether stages are shown; single lines are always printed.
             only_slow: Whether stages that take less than two seconds are left out; within another stage they always
                 are.
             clock: Returns seconds; for tests.

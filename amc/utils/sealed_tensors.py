@@ -34,7 +34,7 @@ def seal(tensors: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def check_seal(file: object, metadata: Mapping[str, object] | None, tensors: Mapping[str, Tensor]) -> None:
-    """Compares the tensors of a file with its seal, if it bears one.
+    """Compares the tensors of a file with its seal, if it has one.
 
     Args:
         file: For the message.

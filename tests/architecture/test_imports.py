@@ -21,8 +21,7 @@ ORDER = [
     ("amc.training", "amc.latency", "envs", "agents"),
     ("amc.pipeline", "amc.export"),
     ("amc.report", "amc.bench", "amc.zoo"),
-    ("amc.study",),
-    ("amc.policies",),
+    ("amc.study", "amc.policies"),
     ("amc.cli",),
     ("amc.__main__",),
 ]

@@ -77,7 +77,7 @@ class Evidence:
             batches: Normalised calibration images, each `(N, C, H, W)`; none if criteria look at weights alone.
             labels: Their targets, each `(N, ...)`, such as classes `(N,)`; none if no criterion looks at gradients.
             options: How to gather.
-            task: What the network is trained for; it bears the loss whose gradients are gathered.
+            task: What the network is trained for; its loss is what gradients are taken of.
             widths: By the group's name, the widths at which `eliminate` notes refitted weights.
             after_batch: Called after each batch of each pass; see `passes`.
         """

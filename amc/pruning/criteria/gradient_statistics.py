@@ -50,7 +50,7 @@ def gather_gradients(
         groups: The groups whose gates are wanted.
         batches: Normalised images, each `(N, C, H, W)`.
         labels: Their targets, each `(N, ...)`, in the form of the task.
-        task: What the network is trained for; it bears the loss.
+        task: What the network is trained for, with its loss.
         minibatch: Images in a minibatch.
         after_batch: Called after each batch.
     """

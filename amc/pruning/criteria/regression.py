@@ -84,7 +84,7 @@ def contributions(group: ChannelGroup, evidence: Evidence) -> Tensor | None:
 
     Args:
         group: The group.
-        evidence: Bears the normal equations.
+        evidence: Has the normal equations.
 
     Returns:
         `(C, C)`, float64, on the CPU: for channels i and j, the mean over the rows of the sum over all outputs of
