@@ -50,8 +50,12 @@ class Heuristic(OneShot):
         """Returns the rule's keep ratios, one a decision, before they are scaled to the budget."""
 
     def widths(self, problem: PruningProblem) -> tuple[int, ...]:
-        """Returns the rule's keep ratios scaled by one common factor so that the budget is met, as widths."""
-        return problem.project(self.keep_ratios(problem))
+        """Returns the rule's keep ratios scaled by one common factor so that the budget is met, as widths.
+
+        Rules are about widths: residual blocks stay, unless nothing else meets the budget.
+        """
+        requests = zip(problem.decisions, self.keep_ratios(problem), strict=True)
+        return problem.project([1.0 if decision.may_vanish else ratio for decision, ratio in requests])
 
     def plan(self, env: AllocationEnv, episodes: int) -> tuple[int, ...]:
         """Returns the rule's widths; see `OneShot.plan`."""

@@ -49,7 +49,11 @@ class GlobalRanking(OneShot):
             return problem.max_widths
         criterion = MAGNITUDES[problem.kind] if self.criterion == "auto" else self.criterion
         found = evaluator_of(env).saliency(criterion)
-        return ranked_widths(problem, [self.scores(found[decision.name]) for decision in problem.decisions])
+        scores = [  # channels are ranked, and whole blocks stay
+            np.full(1, np.inf) if decision.may_vanish else self.scores(found[decision.name])
+            for decision in problem.decisions
+        ]
+        return ranked_widths(problem, scores)
 
     def scores(self, saliency: Scores) -> Scores:
         """Returns the scores of one decision's units that are comparable across decisions, shape `(units,)`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import jsonargparse
 
@@ -75,7 +75,8 @@ def run(options: jsonargparse.Namespace) -> None:
         _check_guess(model, example)
     large = worthwhile(model)
     with display(options).stage(TRACING, 1) as advance:
-        structure = trace_structure(model, example, verify="shapes" if large else "values")
+        verify: Literal["shapes", "values"] = "shapes" if large else "values"
+        structure = trace_structure(model, example, verify=verify, blocks=config.pruning.blocks)
         advance(1.0)
     try:
         problem, obstacle = build_problem(structure, None, config.pruning), None

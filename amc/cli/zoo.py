@@ -69,10 +69,10 @@ def run(options: jsonargparse.Namespace) -> None:
     examinations, shown = [], display(options)
     for name in chosen:
         examination = known.get(name)
-        if examination is None and options.table_only:
-            continue
         if examination is not None and not examination.is_of(size) and name not in PACKAGED:
             examination = None  # of other images
+        if examination is None and options.table_only:
+            continue
         if examination is None or not (options.table_only or examination.covers(contracts)):
             with shown.stage(name) as advance:
                 found = examine(name, contracts, image_size=size, advance=advance)

@@ -67,6 +67,7 @@ class _ChannelFile(FileSize):
         dims: Axes of every tensor, `(tensors, most axes)`, filled up with the last axis.
         filled: Whether an entry of `dims` was filled up.
         value_bytes: Bytes of one value of every tensor.
+        goes_with: Whether a tensor goes with a decision that keeps nothing, `(tensors, decisions)`.
     """
 
     layout: FileLayout
@@ -75,6 +76,7 @@ class _ChannelFile(FileSize):
     dims: Whole
     filled: Whole
     value_bytes: Whole
+    goes_with: NDArray[np.bool_]
 
     @staticmethod
     def of(structure: ModelStructure, groups: Sequence[int]) -> _ChannelFile:
@@ -94,14 +96,17 @@ class _ChannelFile(FileSize):
         rows = [[axes[a] for a in tensor.axes] + [len(axes)] * (most - len(tensor.axes)) for tensor in tensors]
         dims = np.array(rows, dtype=np.int64).reshape(len(tensors), most)
         values = np.array([value_bytes(tensor.dtype) for tensor in tensors], dtype=np.int64)
-        return _ChannelFile(_layout(tensors), constants, slopes, dims, dims == len(axes), values)
+        goes = np.array([[group in tensor.blocks for group in groups] for tensor in tensors], dtype=bool)
+        goes = goes.reshape(len(tensors), len(groups))
+        return _ChannelFile(_layout(tensors), constants, slopes, dims, dims == len(axes), values, goes)
 
     def size(self, widths: Whole) -> int:
         """Returns the bytes; see `FileSize`."""
         lengths = self.constants + self.slopes @ widths
         shapes = lengths[self.dims]
         written = np.where(self.filled, 0, digits(lengths)[self.dims])
-        return self.layout.size(self.value_bytes * shapes.prod(axis=1), written.sum(axis=1))
+        held: NDArray[np.bool_] = np.logical_not((self.goes_with & (widths == 0)).any(axis=1))
+        return self.layout.size(self.value_bytes * shapes.prod(axis=1), written.sum(axis=1), held)
 
 
 @dataclass(frozen=True)

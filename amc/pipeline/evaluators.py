@@ -27,6 +27,7 @@ from amc.pruning import (
     SamplingOptions,
     WeightPruner,
 )
+from amc.pruning.block_errors import block_gate
 from amc.pruning.criteria.base import channel_scores, weight_scores
 from amc.pruning.plan import Pruner
 from amc.pruning.recovery.recalibration import reestimate_batch_norms
@@ -126,11 +127,15 @@ class FilterEvaluator(CandidateEvaluator):
         self._table = pruner.table
 
     def saliency(self, criterion: str) -> Saliencies:
-        """Scores the channels of every decision; see `Evaluator`."""
+        """Scores the channels of every decision; see `Evaluator`. A block is zero where a penalty has closed it."""
         score, groups = create(CRITERIA["filter"], criterion), self._task.structure.groups
         evidence = evidence_of(self._task, self._images)
         return {
-            decision.name: _numbers(channel_scores(score, groups[decision.group], evidence))
+            decision.name: _numbers(
+                channel_scores(score, groups[decision.group], evidence)
+                if groups[decision.group].block is None
+                else block_gate(groups[decision.group], self._task.structure, evidence.tensors)
+            )
             for decision in self._task.problem.decisions
         }
 

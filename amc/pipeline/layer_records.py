@@ -28,9 +28,9 @@ def layer_records(task: Task, evaluator: Evaluator) -> list[Layer]:
     records = []
     for decision in task.problem.decisions:
         if task.problem.kind == "filter":
-            layers = [layer for layer in task.structure.layers if layer.writes == decision.group]
+            layers = task.structure.layers_of(decision.group)
         else:
-            layers = [task.structure.layers[decision.group]]
+            layers = (task.structure.layers[decision.group],)
         known = errors.get(decision.name)
         at = [] if known is None else [float(f"{known[round(ratio * decision.size)]:.6g}") for ratio in KEEP_RATIOS]
         flops, params = sum(layer.flops for layer in layers), sum(layer.params for layer in layers)

@@ -83,7 +83,7 @@ def prepare(
     _check_trainable(model, data if tune is None else None, finetune, device)
     _check_shared(model, data, (finetune if tune is None and finetune.epochs else None, train), processes)
     pruning = replace(pruning, round_to=settled(pruning.round_to, resolve_device(device)))
-    structure = _traced(model, example)
+    structure = _traced(model, example, blocks=pruning.blocks)
     _check_outputs(model, data if evaluate is None else None)
     problem = build_problem(structure, budget, pruning, latency, partial(_memory_cost, model, on_cpu(example)))
     check_criterion(model, structure, problem, str(pruning.criterion), data, inputs)
@@ -138,9 +138,9 @@ def _example(model: nn.Module, data: DataRoles | None, example_input: Any | None
     return example
 
 
-def _traced(model: nn.Module, example: Any) -> ModelStructure:
+def _traced(model: nn.Module, example: Any, *, blocks: bool) -> ModelStructure:
     """Traces a network, and checks that its structure predicts the FLOPs exactly."""
-    structure = trace_structure(model, example)
+    structure = trace_structure(model, example, blocks=blocks)
     check_dense_flops(model, structure, example)
     return structure
 

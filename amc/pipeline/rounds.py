@@ -72,6 +72,11 @@ def plan_rounds(task: Task, share: float) -> tuple[Round, ...]:
     rounds = schedule.rounds(
         Goal(share, with_epochs(task.finetune, task.data).planned_epochs, task.train.planned_epochs)
     )
+    if task.pruning.blocks and len(rounds) > 1:
+        raise ConfigurationError(
+            f"pruning.blocks drops blocks at once, and the schedule {task.schedule!r} prunes in {len(rounds)} rounds; "
+            "choose the schedule 'one_shot', or leave blocks whole"
+        )
     if task.tune is not None and any(step.retrain or step.total for step in rounds):
         raise ConfigurationError(
             f"the schedule {task.schedule!r} decides how networks are trained, and finetune is a function of your own; "

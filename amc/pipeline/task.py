@@ -163,6 +163,11 @@ def build_problem(
     if pruning.family == "weight":
         step = pruning.round_to if isinstance(pruning.round_to, int) else 1
         return weight_problem(structure, budget, pattern=pruning.pattern, round_to=step, **rules)
+    if pruning.blocks and (latency is not None or bounds_memory):
+        raise BudgetError(
+            "bounds on time and memory do not know yet what a dropped block saves; bound flops, params or size_bytes, "
+            "or leave pruning.blocks out"
+        )
     makers = {LATENCY: None if latency is None else latency.cost_model, MEMORY: memory if bounds_memory else None}
     measured = {name: maker for name, maker in makers.items() if maker is not None}
     problem = filter_problem(

@@ -24,6 +24,7 @@ class Decision:
         max_width: Most units to keep; None for `size`.
         step: Kept units are a multiple of this, unless all are kept.
         group: Index in `ModelStructure.groups` (filter pruning) or `ModelStructure.layers` (weight pruning).
+        may_vanish: Whether none may be kept: a residual block of one unit, which stays or is dropped.
 
     Raises:
         ConfigurationError: If no width is allowed.
@@ -35,6 +36,7 @@ class Decision:
     max_width: int | None = None
     step: int = 1
     group: int = -1
+    may_vanish: bool = False
 
     def __post_init__(self) -> None:
         if self.step < 1:
@@ -47,7 +49,12 @@ class Decision:
 
     @property
     def _lowest(self) -> int:
-        return max(1, self.min_width)
+        return max(self.least, self.min_width)
+
+    @property
+    def least(self) -> int:
+        """The fewest units that can be kept under any bounds."""
+        return 0 if self.may_vanish else 1
 
     @property
     def _highest(self) -> int:

@@ -52,11 +52,12 @@ def checked_policy(policy: StoredPolicy, space: DecisionSpace, *, exactly: bool 
 def _check_width(policy: StoredPolicy, decision: Decision, *, exactly: bool) -> None:
     """Rejects a number of units that may not be kept."""
     width = policy.allocation.widths[decision.name]
-    low, high = (decision.smallest, decision.largest) if exactly else (1, decision.size)
+    low, high = (decision.smallest, decision.largest) if exactly else (decision.least, decision.size)
     steps = f" in steps of {decision.step}" if exactly and decision.step > 1 else ""
     if low <= width <= high and (not steps or decision.nearest(width) == width):
         return
-    bounds = "" if (low, high) == (1, decision.size) and not steps else ", or give the pruning options of its search"
+    is_free = (low, high) == (decision.least, decision.size) and not steps
+    bounds = "" if is_free else ", or give the pruning options of its search"
     raise ConfigurationError(
         f"{policy.file}: {decision.name} must keep {low} to {high} of its {decision.size} units{steps}, "
         f"not {width}; write such a number{bounds}"

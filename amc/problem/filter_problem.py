@@ -44,7 +44,8 @@ def filter_problem(
 ) -> PruningProblem:
     """Builds the problem of pruning channel groups: one decision per group, a unit is a channel.
 
-    Groups that are excluded, or too narrow for `round_to`, stay dense.
+    Groups that are excluded, or too narrow for `round_to`, stay dense. Where the structure has residual blocks, each is
+    a decision of one unit, which may be dropped (0); bounds on what it contains, or excluding some of that, keep it.
 
     Args:
         structure: The traced network.
@@ -89,12 +90,15 @@ def _problem(
     """Builds the problem; see `filter_problem`."""
     _check_bounds(rules.bounds, structure, residual)
     decisions: list[Decision] = []
-    for index in structure.prunable:
+    for index in _in_order(structure):
         group = structure.groups[index]
         if (group.residual and not residual) or rules.excludes(_names(group)):
             continue
-        step = step_of(structure, index, round_to)
-        decision = _decision(group, index, rules.keep_ratios(_names(group)), step, fixed=round_to)
+        if group.block is not None:
+            decision = _block_decision(group, index, rules)
+        else:
+            step = step_of(structure, index, round_to)
+            decision = _decision(group, index, rules.keep_ratios(_names(group)), step, fixed=round_to)
         if decision.smallest < decision.size:
             decisions.append(decision)
     if not decisions:
@@ -108,6 +112,22 @@ def _problem(
         budget=budget,
         kind="filter",
     )
+
+
+def _in_order(structure: ModelStructure) -> list[int]:
+    """Returns the groups that may be cut, each residual block ahead of the first of those that it takes with it."""
+    order = list(structure.prunable)
+    for index in structure.blocks:
+        inside = set(structure.groups[index].writers)
+        places = (at for at, other in enumerate(order) if inside.issuperset(structure.groups[other].writers))
+        order.insert(next(places, len(order)), index)
+    return order
+
+
+def _block_decision(group: ChannelGroup, index: int, rules: KeepRules) -> Decision:
+    """Builds the decision of a block: all or nothing, unless bounds on what it contains keep it."""
+    free = replace(rules, min_keep_ratio=0.0, max_keep_ratio=1.0).keep_ratios(_names(group)) == (0.0, 1.0)
+    return Decision(group.name, 1, 0 if free else 1, group=index, may_vanish=free)
 
 
 def _decision(group: ChannelGroup, index: int, keep: tuple[float, float], step: int, *, fixed: int | str) -> Decision:
@@ -151,8 +171,12 @@ def _nothing_to_prune(structure: ModelStructure) -> str:
 
 
 def _writing_layer(structure: ModelStructure, group: int) -> LayerSpec:
-    """Returns the first layer that writes the group's channels."""
+    """Returns the first layer that writes the group's channels; for a block its last one, with the cost of all."""
     writers = structure.groups[group].writers
+    if structure.groups[group].block is not None:
+        inside = structure.layers_of(group)
+        flops, params = (sum(getattr(layer, cost) for layer in inside) for cost in ("flops", "params"))
+        return replace(inside[-1], name=structure.groups[group].name, kind="block", flops=flops, params=params)
     # A layer names one group that it writes, and it may write several.
     layer = next((layer for layer in structure.layers if layer.writes == group or layer.name in writers), None)
     assert layer is not None, f"no layer writes the group {structure.groups[group].name}"

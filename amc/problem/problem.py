@@ -11,12 +11,15 @@ from amc.costs.cost_model import CostModel
 from amc.costs.tightest_cost import TightestCost
 from amc.errors import InfeasibleBudgetError, ModelError
 from amc.problem import projection
+from amc.problem.decision import Decision
 from amc.problem.space import DecisionSpace
 from amc.problem.walk import Walk
 from amc.structure import LayerSpec
 
 _LEAST_REQUEST = 1e-6
 """Stands in for a request to keep nothing, which needs some proportion to the others."""
+_STAYS, _HALF = 1e6, 0.5
+"""The request for a block that is to stay: a factor that scales it to nothing leaves nothing of the others either."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,8 @@ class PruningProblem(DecisionSpace):
         """Scales requested keep ratios to the budget.
 
         All ratios are multiplied by the largest common factor that meets the limit on rounded widths (it may be
-        above 1), each capped at its decision's bounds; the rest is then spent as in `fill`.
+        above 1), each capped at its decision's bounds; the rest is then spent as in `fill`. A residual block stays if
+        half of it or more is requested, whatever the factor, unless nothing else meets the limit.
 
         Args:
             keep_ratios: The share of its units that each decision would like to keep. Only their proportions count
@@ -141,7 +145,7 @@ class PruningProblem(DecisionSpace):
             Widths within the limit, none of which can rise by a step. Without a budget: the ratios, rounded.
         """
         requests = zip(self.decisions, keep_ratios, strict=True)
-        targets = [decision.size * max(ratio, _LEAST_REQUEST) for decision, ratio in requests]
+        targets = [_target(decision, ratio) for decision, ratio in requests]
         if self.limit is None:
             return tuple(d.nearest(target) for d, target in zip(self.decisions, targets, strict=True))
         return projection.project(self, self.cost_model, self.limit, targets)
@@ -163,3 +167,10 @@ class PruningProblem(DecisionSpace):
         if self.cost(widths) > self.limit:
             raise ValueError(f"widths that cost {self.cost(widths)} are over the limit of {self.limit}; project them")
         return projection.fill(self, self.cost_model, self.limit, widths)
+
+
+def _target(decision: Decision, ratio: float) -> float:
+    """Returns the units to keep, before they are scaled by the factor that all decisions share."""
+    if decision.may_vanish:
+        return _STAYS if ratio >= _HALF else _LEAST_REQUEST
+    return decision.size * max(ratio, _LEAST_REQUEST)

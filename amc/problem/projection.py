@@ -9,6 +9,9 @@ from amc.costs.cost_model import CostModel, CostTracker
 from amc.problem.decision import highest_level
 from amc.problem.space import DecisionSpace
 
+_NOTHING = 1e-6
+"""Stands in for the width of a block that is dropped, which no factor raises before all others are whole."""
+
 
 def project(space: DecisionSpace, cost_model: CostModel, limit: int, targets: Sequence[float]) -> tuple[int, ...]:
     """Scales targets by the largest common factor that meets the limit, then spends what is left.
@@ -38,7 +41,8 @@ def fill(space: DecisionSpace, cost_model: CostModel, limit: int, widths: Sequen
     Returns:
         Allowed widths within the limit, none of which can rise by a step without exceeding it.
     """
-    factor, scaled = _scale(space, cost_model, limit, widths, 1.0, tuple(widths))
+    proportions = [width or _NOTHING for width in widths]
+    factor, scaled = _scale(space, cost_model, limit, proportions, 1.0, tuple(widths))
     return _spend(space, cost_model, limit, scaled, [factor * width for width in widths])
 
 

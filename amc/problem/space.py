@@ -60,15 +60,17 @@ class DecisionSpace:
         """Returns the widths of an allocation in the order of the decisions; unnamed ones stay dense.
 
         Raises:
-            ConfigurationError: If it is of the other kind, or keeps fewer than one or more than all units.
+            ConfigurationError: If it is of the other kind, or keeps fewer than one (of a block: none) or more than all
+                units.
             UnknownNameError: If it names something that is not a decision of this problem.
         """
         if allocation.kind != self.kind:
             raise ConfigurationError(f"the allocation must be of kind {self.kind!r}, not {allocation.kind!r}")
-        sizes = {decision.name: decision.size for decision in self.decisions}
+        known = {decision.name: decision for decision in self.decisions}
         for name, width in allocation.widths.items():
-            if name not in sizes:
-                raise UnknownNameError("decision", name, sizes)
-            if not 1 <= width <= sizes[name]:
-                raise ConfigurationError(f"{name}: kept units must be from 1 to {sizes[name]}, not {width}")
-        return tuple(allocation.widths.get(name, size) for name, size in sizes.items())
+            if name not in known:
+                raise UnknownNameError("decision", name, known)
+            low, high = known[name].least, known[name].size
+            if not low <= width <= high:
+                raise ConfigurationError(f"{name}: kept units must be from {low} to {high}, not {width}")
+        return tuple(allocation.widths.get(name, decision.size) for name, decision in known.items())

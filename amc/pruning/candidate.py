@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from amc.errors import ConfigurationError
 from amc.pruning.batch_norm import BATCH_NORMS, is_batch_norm
-from amc.pruning.folding import find_folds, fold_in_place
+from amc.pruning.folding import Fold, find_folds, fold_in_place
 from amc.pruning.plan import PrunePlan, Pruner
 from amc.pruning.recovery.recalibration import batch_statistics
 from amc.runtime.call import move
 from amc.runtime.memory import BatchesThatFit
 from amc.runtime.outputs import main_output
 from amc.structure import Allocation
+from amc.structure.residual_blocks import drop_modules, is_within, put_back
 from amc.structure.slicing import attribute_values, set_attributes, set_tensors
 
 ScoreT = TypeVar("ScoreT")
@@ -66,6 +67,7 @@ class CandidateNetwork:
             module.float()
         self._has_statistics = bool(self._folds) or any(is_batch_norm(module) for module in norms)
         self._changed: frozenset[str] = frozenset()
+        self._dropped: dict[str, nn.Module] = {}
         self._plan: PrunePlan | None = None
         self.dense = Allocation(pruner.kind, {})
         self.device, self._dtype = torch.device(device), dtype
@@ -86,10 +88,12 @@ class CandidateNetwork:
         """
         plan = self._pruner.plan(allocation)
         changed = frozenset(plan.tensors)
+        put_back(self._network, self._dropped)
         set_tensors(self._network, self._tensors(self._finder(plan.tensors), changed | self._changed))
         self._changed, self._plan = changed, plan
         values = attribute_values(self._pruner.structure, plan.widths)
         set_attributes(self._network, [value for value in values if value[0] not in self._folded_norms])
+        self._dropped = drop_modules(self._network, plan.dropped)
         return self._network
 
     @torch.inference_mode()
@@ -119,10 +123,11 @@ class CandidateNetwork:
         assert self._plan is not None
         if not self._has_statistics:
             return
-        find = self._finder(self._plan.tensors)
-        set_tensors(self._network, self._unfolded(find))
-        found = batch_statistics(self._network, self._folds, find, images)
-        names = {*found, *(fold.weight for fold in self._folds.values())}
+        find, gone = self._finder(self._plan.tensors), self._plan.dropped
+        folds = {layer: fold for layer, fold in self._folds.items() if not is_within(layer, gone)}
+        set_tensors(self._network, self._unfolded(find, folds))
+        found = batch_statistics(self._network, folds, find, images)
+        names = {*found, *(fold.weight for fold in folds.values())}
         set_tensors(self._network, self._tensors(self._finder({**self._plan.tensors, **found}), names))
         self._changed |= names
 
@@ -131,10 +136,10 @@ class CandidateNetwork:
         """Runs the network that was loaded last on images as `prepare` returns them; its main output in float32."""
         return main_output(self._network(batch)).float()
 
-    def _unfolded(self, find: Callable[[str], Tensor | None]) -> dict[str, Tensor]:
+    def _unfolded(self, find: Callable[[str], Tensor | None], folds: Mapping[str, Fold]) -> dict[str, Tensor]:
         """Returns the weights and biases that layers had before batch norms were folded into them."""
         values: dict[str, Tensor] = {}
-        for fold in self._folds.values():
+        for fold in folds.values():
             weight, bias = find(fold.weight), find(f"{fold.layer}.bias")
             assert weight is not None
             bias = weight.new_zeros(len(weight)) if bias is None else bias

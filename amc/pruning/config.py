@@ -35,6 +35,7 @@ class PruningConfig:
             pruned.
         bounds: Smallest and largest pruning ratio by name pattern; of several that match a layer, the first counts.
         residual: Whether the channels of residual streams are pruned too (filter).
+        blocks: Whether whole residual blocks may be dropped too (filter), each by a decision of its own.
         pattern: Which weights stay or go together (weight): unstructured, 2of4, 4of8, 1x4, 4x4 or kernel. Layers that
             it does not fit stay dense.
 
@@ -53,6 +54,7 @@ class PruningConfig:
     exclude: tuple[str, ...] = ()
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     residual: bool = False
+    blocks: bool = False
     pattern: str = "unstructured"
 
     def __post_init__(self) -> None:
@@ -72,6 +74,8 @@ class PruningConfig:
             raise ConfigurationError(
                 f"pruning.pattern is of the weight family: {self.pattern!r} needs pruning.family weight"
             )
+        if self.family != "filter" and self.blocks:
+            raise ConfigurationError("pruning.blocks drops residual blocks, and needs pruning.family filter")
         if self.criterion != "auto":
             create(CRITERIA[self.family], self.criterion)
         create(RECOVERIES, self.recovery)

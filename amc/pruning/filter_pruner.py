@@ -13,6 +13,7 @@ from amc.pruning.regression.regressions import ReadCut, read_cuts
 from amc.pruning.tables import RefitTable
 from amc.runtime.call import named_tensors
 from amc.structure import Allocation, ModelStructure
+from amc.structure.residual_blocks import drop_modules, is_within
 from amc.structure.selection import Selection, Slicer
 from amc.structure.slicing import attribute_values, set_attributes, set_tensors, widths_of
 
@@ -54,7 +55,7 @@ class FilterPruner:
                     self._readers.setdefault(cut.tensor, []).append((index, cut))
 
     def kept(self, allocation: Allocation) -> dict[int, Tensor]:
-        """Returns the kept channels of every group that loses some, by its index in the structure.
+        """Returns the kept channels of every group that loses some (of a dropped block: none), by its index.
 
         Raises:
             ConfigurationError: If the allocation is of another kind, names a group that cannot be cut, or a width that
@@ -68,7 +69,8 @@ class FilterPruner:
             if index is None or index not in self.table.groups:
                 raise ConfigurationError(f"the allocation names {name!r}, which is not a prunable group of the network")
             channels = self.structure.groups[index].channels
-            if not 1 <= width <= channels:
+            least = 1 if self.structure.groups[index].block is None else 0
+            if not least <= width <= channels:
                 raise ConfigurationError(f"group {name!r} has {channels} channels and cannot keep {width}")
             if width < channels:
                 kept[index] = self.table.groups[index].kept(width)
@@ -91,7 +93,9 @@ class FilterPruner:
                 tensors[name] = selection.slice(name, self._state[name])
         for name, value in sinks.items():
             tensors[name] = selection.slice(name, value)
-        return PrunePlan(kept, widths_of(self.structure, kept), tensors)
+        widths = widths_of(self.structure, kept)
+        gone = self.structure.dropped(widths)
+        return PrunePlan(kept, widths, {name: t for name, t in tensors.items() if not is_within(name, gone)}, gone)
 
     def prune(self, allocation: Allocation) -> nn.Module:
         """Returns the smaller network as a new module; the dense one is left as it is.
@@ -103,6 +107,7 @@ class FilterPruner:
         pruned = copy.deepcopy(self.model)
         set_tensors(pruned, {name: tensor.clone() for name, tensor in plan.tensors.items()})
         set_attributes(pruned, attribute_values(self.structure, plan.widths))
+        drop_modules(pruned, plan.dropped)
         return pruned
 
     def _refit(self, name: str, selection: Selection, sinks: dict[str, Tensor]) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -19,11 +19,13 @@ class PrunePlan:
         kept: Kept channels of every group that is cut, by its index in `ModelStructure.groups`.
         widths: Width of every group, prunable or not.
         tensors: Every parameter and buffer that differs from the dense network's, sliced or masked and refit, by name.
+        dropped: The modules of dropped blocks, by name; see `amc.structure.residual_blocks.ResidualBlock.modules`.
     """
 
     kept: Mapping[int, Tensor]
     widths: tuple[int, ...]
     tensors: Mapping[str, Tensor]
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
 
 class Pruner(Protocol):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from amc.data.tasks import CLASSIFICATION, TaskType
+from amc.pruning.block_errors import block_errors
 from amc.pruning.criteria.base import FILTER_CRITERIA, FilterCriterion, removal_order
 from amc.pruning.criteria.evidence import GRAMS, Evidence, EvidenceOptions
 from amc.pruning.regression.elimination import CHUNK, Elimination, Regression
@@ -148,7 +149,20 @@ def build_tables(
         readers = evidence.regressions(group) if found is not None and options.refit else ()
         tables[index] = _tabulate(order, found, readers, grids.get(index, ()))
         step()
+    tables |= _block_tables(model, structure, batches, only)
     return RefitTable(tables, sum(_table_bytes(table) for table in tables.values()))
+
+
+def _block_tables(
+    model: nn.Module, structure: ModelStructure, batches: Sequence[Tensor], only: Collection[int] | None
+) -> dict[int, GroupTable]:
+    """Returns the tables of residual blocks: one channel, and the error without it where there are images."""
+    decided = [index for index in structure.blocks if only is None or index in only]
+    errors = block_errors(model, structure, batches) if decided and batches else {}
+    return {
+        index: GroupTable(torch.zeros(1, dtype=torch.int64), torch.tensor([errors[index], 0.0]) if errors else None)
+        for index in decided
+    }
 
 
 def width_grids(bytes_a_channel: Mapping[int, tuple[int, int]], options: TableOptions) -> dict[int, tuple[int, ...]]:

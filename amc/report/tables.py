@@ -107,7 +107,7 @@ def structure_table(structure: ModelStructure, problem: PruningProblem | None) -
         problem: The decisions under the user's rules; None if nothing can be pruned.
     """
     table = Table(
-        title=f"{len(structure.groups)} channel groups, {_count(structure.dense_flops)} FLOPs, "
+        title=f"{_groups_and_blocks(structure)}, {_count(structure.dense_flops)} FLOPs, "
         f"{_count(structure.dense_params)} parameters",
         caption="FLOPs and params: share of the layers that write the channels",
     )
@@ -117,17 +117,22 @@ def structure_table(structure: ModelStructure, problem: PruningProblem | None) -
     table.add_column("prunable", no_wrap=True)
     letters = {reason: letter for letter, reason in obstacles(structure, problem).items()}
     for index, group in enumerate(structure.groups):
-        layers = [layer for layer in structure.layers if layer.writes == index]
+        layers = structure.layers_of(index)
         obstacle = _obstacle(index, group, problem)
         table.add_row(
             group.name,
             str(len(group.writers)),
-            str(group.channels),
+            str(group.channels) if group.block is None else "block",
             _share(sum(layer.flops for layer in layers), structure.dense_flops),
             _share(sum(layer.params for layer in layers), structure.dense_params),
             "yes" if obstacle is None else f"no ({letters[obstacle]})",
         )
     return table
+
+
+def _groups_and_blocks(structure: ModelStructure) -> str:
+    blocks = len(structure.blocks)
+    return f"{len(structure.groups) - blocks} channel groups" + (f" and {blocks} residual blocks" if blocks else "")
 
 
 def obstacles(structure: ModelStructure, problem: PruningProblem | None) -> dict[str, str]:

@@ -13,7 +13,7 @@ from amc.runtime.call import named_tensors
 from amc.runtime.statistics import keep_statistics
 from amc.storage.composition import composed
 from amc.storage.example_input import describe_input
-from amc.storage.fit import WeightsHeader, check_attributes, check_outline, cut_positions
+from amc.storage.fit import WeightsHeader, check_attributes, check_outline, cut_positions, drop
 from amc.storage.positions import format_positions
 from amc.storage.source import ModelSource
 from amc.structure import ModelStructure
@@ -59,6 +59,7 @@ def describe(
         "groups": {},
         "tensors": {},
         "attributes": [],
+        "dropped": {},
     }
     if structure is not None and kept:
         _describe_cuts(record, model, structure, kept)
@@ -69,12 +70,15 @@ def _describe_cuts(record: dict[str, Any], model: nn.Module, structure: ModelStr
     """Adds what is left of groups, tensors and sizes to a record."""
     state = named_tensors(model)
     stays = kept_positions(structure, kept, {name: tensor.shape for name, tensor in state.items()})
-    record["groups"] = {structure.groups[index].name: format_positions(kept[index]) for index in sorted(kept)}
+    channels = {index: kept[index] for index in sorted(kept) if structure.groups[index].block is None}
+    record["groups"] = {structure.groups[index].name: format_positions(stay) for index, stay in channels.items()}
     record["tensors"] = {
         name: {str(axis): format_positions(positions) for axis, positions in axes.items()}
         for name, axes in stays.items()
     }
-    record["attributes"] = [list(entry) for entry in attribute_values(structure, widths_of(structure, kept))]
+    widths = widths_of(structure, kept)
+    record["attributes"] = [list(entry) for entry in attribute_values(structure, widths)]
+    record["dropped"] = structure.dropped(widths)
 
 
 def rebuild(
@@ -103,11 +107,13 @@ def rebuild(
     if model is None and header is not None and not trust:
         outline = source.outline()
         if outline is not None:
+            drop(outline, plan.dropped)
             check_outline(outline, plan.tensors, header)
     network = source.build(trust=trust) if model is None else model
     keep_statistics(network)
-    if plan.tensors:
+    if plan.tensors or plan.dropped:
         make_sliceable(network)
+    drop(network, plan.dropped)
     cut = cut_positions(network, plan.tensors)
     check_attributes(network, plan.attributes)
     state = named_tensors(network)
@@ -130,6 +136,7 @@ class Plan(msgspec.Struct):
     source: _Source
     tensors: dict[str, dict[Annotated[str, msgspec.Meta(pattern="^[0-9]{1,2}$")], str]]
     attributes: list[tuple[str, str, int]]
+    dropped: dict[str, Annotated[int, msgspec.Meta(ge=0, le=100)]] = {}
 
 
 def _check_format(held: object) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from amc.storage.positions import format_positions, parse_positions
+from amc.structure.residual_blocks import is_within
 
 _ANY_LENGTH = 1 << 40
 """Longer than any axis: positions were checked against the network when it was loaded."""
@@ -30,13 +31,15 @@ def composed(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, 
         known.update({axis: _within(known.get(axis), text) for axis, text in axes.items()})
     groups = dict(earlier.get("groups", {}))
     groups.update({name: _within(groups.get(name), text) for name, text in later["groups"].items()})
+    dropped = {**earlier.get("dropped", {}), **later.get("dropped", {})}
     attributes = {(module, name): value for module, name, value in [*earlier["attributes"], *later["attributes"]]}
     return {
         **later,
         "source": dict(earlier["source"]),
         "groups": groups,
-        "tensors": tensors,
-        "attributes": [[*place, value] for place, value in attributes.items()],
+        "tensors": {name: axes for name, axes in tensors.items() if not is_within(name, dropped)},
+        "attributes": [[*place, value] for place, value in attributes.items() if not is_within(place[0], dropped)],
+        "dropped": dropped,
     }
 
 

@@ -16,6 +16,7 @@ from amc.runtime.call import named_tensors
 from amc.runtime.finite import all_finite
 from amc.storage.positions import parse_positions
 from amc.structure.claimed_width import CLAIMED
+from amc.structure.residual_blocks import drop_modules
 from amc.structure.slicing import attribute_name
 from amc.utils.sparse_tensors import INDEX, index_of, is_part
 
@@ -123,6 +124,21 @@ def _axes(name: str, tensor: Tensor, axes: Mapping[str, str]) -> dict[int, Tenso
                 f"{_REMEDY}"
             ) from error
     return found
+
+
+def drop(network: nn.Module, modules: Mapping[str, int]) -> None:
+    """Takes out of a dense network, in place, what a record says was dropped.
+
+    Raises:
+        CheckpointError: If the network has no such module.
+    """
+    known = dict(network.named_modules())
+    for name in modules:
+        if not name or name not in known:
+            raise CheckpointError(
+                f"architecture.json must drop blocks that the dense network has, not {name[:80]!r}; {_REMEDY}"
+            )
+    drop_modules(network, modules)
 
 
 def check_outline(outline: nn.Module, tensors: Mapping[str, Mapping[str, str]], header: WeightsHeader) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from amc.structure.extents import CostTerm, Extent
+from amc.structure.residual_blocks import ResidualBlock
 from amc.structure.residual_sums import ResidualSum
 
 
@@ -42,6 +44,8 @@ class ChannelGroup:
         normalised: Whether a statistic over all of the channels is taken (layer norm, group norm), so that removing
             some changes what the others contribute.
         reason: Why the group must be left alone; None where it may be cut.
+        block: Where this is no group of channels but a residual block, which stays (1 channel) or is dropped (0): what
+            is dropped. It cuts no tensors, and its writers are the layers in it.
     """
 
     name: str
@@ -52,11 +56,12 @@ class ChannelGroup:
     residual: bool = False
     normalised: bool = False
     reason: str | None = None
+    block: ResidualBlock | None = None
 
     @property
     def prunable(self) -> bool:
         """Whether the group may be cut."""
-        return self.reason is None
+        return self.reason is None and self.block is None
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,8 @@ class LayerSpec:
     Attributes:
         name: Name of the module; the weight is `f"{name}.weight"` unless `weight` says otherwise.
         kind: `"conv"`, `"depthwise"` (one input channel a filter), `"linear"`, `"attention"` (parts of the weight are
-            used on their own), `"embedding"` (a look-up: no FLOPs, and it reads token numbers).
+            used on their own), `"embedding"` (a look-up: no FLOPs, and it reads token numbers); `"block"` stands for
+            a whole residual block, where a decision is about one.
         weight: Name of the weight, as in the `state_dict`.
         weight_shape: Shape of the weight, for example `(n, c / groups, k, k)`.
         in_channels: Channels read.
@@ -126,12 +132,14 @@ class TensorSpec:
         dtype: Its number format, such as `"float32"`.
         axes: Length of every axis as a function of the widths of all groups.
         aliases: The other names of a tensor that is shared.
+        blocks: Indices of the groups that are blocks with which it goes.
     """
 
     name: str
     dtype: str
     axes: tuple[Extent, ...]
     aliases: tuple[str, ...] = ()
+    blocks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,7 +148,8 @@ class ModelStructure:
 
     Attributes:
         layers: The layers with weights, in the order of execution.
-        groups: The channel groups, in the order of execution, prunable or not.
+        groups: The channel groups, in the order of execution, prunable or not; behind them residual blocks, if they
+            were looked for.
         flops_terms: FLOPs as fvcore counts them, as a function of the widths of ALL groups, by index in `groups`.
         params_terms: Number of parameters, as a function of the widths of all groups.
         attributes: Numbers that modules remember and that follow the widths.
@@ -158,8 +167,33 @@ class ModelStructure:
 
     @cached_property
     def prunable(self) -> tuple[int, ...]:
-        """Indices of the groups that may be cut, in the order of execution: one decision each."""
+        """Indices of the groups of channels that may be cut, in the order of execution: one decision each."""
         return tuple(index for index, group in enumerate(self.groups) if group.prunable)
+
+    @cached_property
+    def blocks(self) -> tuple[int, ...]:
+        """Indices of the residual blocks that may be dropped, in the order of execution."""
+        return tuple(index for index, group in enumerate(self.groups) if group.block is not None)
+
+    def layers_of(self, index: int) -> tuple[LayerSpec, ...]:
+        """Returns the layers that write the channels of a group, or that go with a block."""
+        group = self.groups[index]
+        if group.block is not None:
+            return tuple(layer for layer in self.layers if layer.name in group.writers)
+        return tuple(layer for layer in self.layers if layer.writes == index)
+
+    def dropped(self, widths: Sequence[int]) -> dict[str, int]:
+        """Returns the modules that go with dropped blocks, by name; see `ResidualBlock.modules`.
+
+        Args:
+            widths: The width of every group.
+        """
+        found: dict[str, int] = {}
+        for index in self.blocks:
+            block = self.groups[index].block
+            if block is not None and not widths[index]:
+                found.update(block.modules)
+        return found
 
     @cached_property
     def dense_widths(self) -> tuple[int, ...]:

@@ -38,10 +38,19 @@ class OperatorCounter:
 
     def next(self, kind: str) -> OperatorCall:
         """Numbers an operator of a kind (see `kind_of`), or one of the functions that count as one."""
-        found = OperatorCall(kind, self._by_kind[kind])
+        found = self.following(kind)
         self.count += 1
         self._by_kind[kind] += 1
         return found
+
+    def skip(self, kinds: Mapping[str, int]) -> None:
+        """Numbers operators that are left out here, by kind."""
+        self.count += sum(kinds.values())
+        self._by_kind.update(kinds)
+
+    def following(self, kind: str) -> OperatorCall:
+        """Returns what the next operator of a kind will be, without counting it."""
+        return OperatorCall(kind, self._by_kind[kind])
 
 
 def kind_of(func: Any, kwargs: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from amc.errors import StructureError
 from amc.runtime.call import buffer_places, named_tensors
 from amc.structure.claimed_width import CLAIMED, claim_width
 from amc.structure.model_structure import ModelStructure
+from amc.structure.residual_blocks import drop_modules, is_within
 from amc.structure.selection import Slicer
 from amc.structure.substitution import Substitute, forget_computed
 
@@ -35,21 +36,27 @@ def kept_positions(
         shapes: Shape of every tensor in the dense network, by name.
 
     Returns:
-        For every tensor that is cut, by axis, the positions that stay, rising.
+        For every tensor that is cut, by axis, the positions that stay, rising. Tensors of dropped blocks are left out.
 
     Raises:
         StructureError: If a group would be emptied, or a channel does not exist.
     """
     for index, channels in kept.items():
         group = structure.groups[index]
+        if group.block is not None:
+            continue
         if len(channels) == 0 or int(channels.min()) < 0 or int(channels.max()) >= group.channels:
             raise StructureError(
                 f"group {group.name!r} has channels 0 to {group.channels - 1} and must keep one at least; "
                 f"asked to keep {channels.tolist()}"
             )
     slicer = Slicer(structure, shapes, groups=sorted(kept))
-    selection = slicer.selection(kept)
-    return {name: {cut.axis: selection.positions(cut) for cut in cuts} for name, cuts in slicer.axes.items()}
+    selection, gone = slicer.selection(kept), structure.dropped(widths_of(structure, kept))
+    return {
+        name: {cut.axis: selection.positions(cut) for cut in cuts}
+        for name, cuts in slicer.axes.items()
+        if not is_within(name, gone)
+    }
 
 
 def slice_tensor(tensor: Tensor, axes: Mapping[int, Tensor]) -> Tensor:
@@ -60,7 +67,7 @@ def slice_tensor(tensor: Tensor, axes: Mapping[int, Tensor]) -> Tensor:
 
 
 def cut(model: nn.Module, structure: ModelStructure, kept: Kept) -> None:
-    """Cuts a network in place: tensors become smaller, and what modules remember of their sizes follows.
+    """Cuts a network in place: tensors become smaller, what modules remember of their sizes follows, and blocks go.
 
     Args:
         model: The dense network that `structure` describes, made sliceable (see `amc.structure.make_sliceable`).
@@ -71,7 +78,9 @@ def cut(model: nn.Module, structure: ModelStructure, kept: Kept) -> None:
         StructureError: If a group would be emptied, or a channel does not exist.
     """
     set_tensors(model, {name: left.make() for name, left in sliced(model, structure, kept).items()})
-    set_attributes(model, attribute_values(structure, widths_of(structure, kept)))
+    widths = widths_of(structure, kept)
+    set_attributes(model, attribute_values(structure, widths))
+    drop_modules(model, structure.dropped(widths))
 
 
 def sliced(model: nn.Module, structure: ModelStructure, kept: Kept) -> dict[str, Substitute]:
@@ -117,8 +126,16 @@ def set_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def attribute_values(structure: ModelStructure, widths: Sequence[int]) -> list[tuple[str, str, int]]:
-    """Returns `(module, attribute, value)` for every number that follows the widths of all groups."""
-    return [(entry.module, entry.attribute, entry.value.length(widths)) for entry in structure.attributes]
+    """Returns `(module, attribute, value)` for every number that follows the widths of all groups.
+
+    Those of modules that go with a dropped block are left out.
+    """
+    gone = structure.dropped(widths)
+    return [
+        (entry.module, entry.attribute, entry.value.length(widths))
+        for entry in structure.attributes
+        if not is_within(entry.module, gone)
+    ]
 
 
 def set_attributes(model: nn.Module, values: Sequence[tuple[str, str, int]]) -> None:

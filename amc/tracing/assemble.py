@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,6 +21,7 @@ from amc.structure.model_structure import (
     TensorCut,
     TensorSpec,
 )
+from amc.structure.residual_blocks import is_within
 from amc.structure.residual_sums import ResidualSum
 from amc.tracing.entries import Factor, LayerRecord, dense_flops
 from amc.tracing.record import Trace
@@ -110,22 +111,56 @@ class Grouping:
         return Extent(constant, tuple((index, total // self.groups[index].channels) for index, total in counts.items()))
 
 
-def assemble(trace: Trace) -> ModelStructure:
-    """Returns the structure that a trace describes."""
+@dataclass(frozen=True)
+class Dropping:
+    """What goes with which residual block.
+
+    Attributes:
+        blocks: The blocks.
+        first: Index of the first among the groups of the structure.
+    """
+
+    blocks: Sequence[ChannelGroup]
+    first: int
+
+    def blocks_of(self, names: Iterable[str]) -> tuple[int, ...]:
+        """Returns the indices of the blocks that take one of some modules or tensors with them."""
+        names = list(names)
+        return tuple(
+            self.first + place
+            for place, group in enumerate(self.blocks)
+            if group.block is not None and any(is_within(name, dict(group.block.modules)) for name in names)
+        )
+
+    def factors(self, names: Iterable[str]) -> list[Extent]:
+        """Returns by what a cost is multiplied that goes with these blocks: 1 or 0 for each."""
+        return [Extent(0, ((index, 1),)) for index in self.blocks_of(names)]
+
+
+def assemble(trace: Trace, blocks: Sequence[ChannelGroup] = ()) -> ModelStructure:
+    """Returns the structure that a trace describes.
+
+    Args:
+        trace: A finished run.
+        blocks: The residual blocks that may be dropped.
+    """
     _settle_parameters(trace)
     grouping = _grouping(trace)
+    dropping = Dropping(blocks, len(grouping.groups))
+    running = trace.branches.modules_by_cost() if trace.branches is not None and blocks else {}
     flops: dict[tuple[Extent, ...], int] = defaultdict(int)
-    for coefficient, factors in trace.costs:
-        constant, open_factors = _split_constants([grouping.extent(factor, trace) for factor in factors])
+    for place, (coefficient, factors) in enumerate(trace.costs):
+        extents = [grouping.extent(factor, trace) for factor in factors]
+        constant, open_factors = _split_constants([*extents, *dropping.factors(running.get(place, ()))])
         flops[open_factors] += coefficient * constant
     return ModelStructure(
         layers=tuple(_layer(trace, grouping, record) for record in trace.layers.values()),
         sums=tuple(found for record in trace.layers.values() for found in _sums(trace, record)),
-        groups=grouping.groups,
+        groups=(*grouping.groups, *blocks),
         flops_terms=tuple(CostTerm(coefficient, factors) for factors, coefficient in flops.items()),
-        params_terms=_params_terms(trace, grouping),
+        params_terms=_params_terms(trace, grouping, dropping),
         attributes=_attributes(trace, grouping),
-        tensors=_stored_tensors(trace, grouping),
+        tensors=_stored_tensors(trace, grouping, dropping),
     )
 
 
@@ -309,23 +344,25 @@ def _groups_of(trace: Trace, grouping: Grouping, labels: Factor) -> list[int]:
     return [index for index in indices if index >= 0]
 
 
-def _params_terms(trace: Trace, grouping: Grouping) -> tuple[CostTerm, ...]:
+def _params_terms(trace: Trace, grouping: Grouping, dropping: Dropping) -> tuple[CostTerm, ...]:
     terms: dict[tuple[Extent, ...], int] = defaultdict(int)
     for name, parameter in trace.model.named_parameters():
         axes: list[Factor] = [_axis_factor(trace, (name, axis), length) for axis, length in enumerate(parameter.shape)]
-        constant, open_factors = _split_constants([grouping.extent(axis, trace) for axis in axes])
+        extents = [grouping.extent(axis, trace) for axis in axes]
+        constant, open_factors = _split_constants([*extents, *dropping.factors([name])])
         terms[open_factors] += constant
     return tuple(CostTerm(coefficient, factors) for factors, coefficient in terms.items())
 
 
-def _stored_tensors(trace: Trace, grouping: Grouping) -> tuple[TensorSpec, ...]:
+def _stored_tensors(trace: Trace, grouping: Grouping, dropping: Dropping) -> tuple[TensorSpec, ...]:
     """Describes what a file of the network holds."""
     found = []
     for names, tensor in tensors_by_names(trace.model.state_dict()):
         known = next((name for name in names if name in trace.tensors), names[0])  # a trace knows one name of several
         factors = [_axis_factor(trace, (known, axis), length) for axis, length in enumerate(tensor.shape)]
         axes = tuple(grouping.extent(factor, trace) for factor in factors)
-        found.append(TensorSpec(names[0], str(tensor.dtype).removeprefix("torch."), axes, names[1:]))
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        found.append(TensorSpec(names[0], dtype, axes, names[1:], dropping.blocks_of([names[0]])))
     return tuple(found)
 
 

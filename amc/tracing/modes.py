@@ -88,6 +88,8 @@ def module_names(trace: Trace) -> Iterator[None]:
         name = trace.modules.pop()
         if trace.counting:
             trace.sums.returned(name, output)
+            if trace.branches is not None:
+                trace.branches.returned(name, output)
 
     handles = []
     for name, module in trace.model.named_modules():

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from amc.tracing.branches import BranchRecorder
 from amc.tracing.entries import Derived, Factor, LayerRecord, ParameterView, Producer, Step
 from amc.tracing.shadow import Shadow, merged_along
 from amc.tracing.sums import SumRecorder
@@ -65,6 +66,7 @@ class Trace:
         derived: What was computed from parameters alone, by the identity of the tensor.
         users: The modules that were running when a parameter or buffer was used, by its name.
         sums: What the outputs of modules are added to.
+        branches: Which operator reads what; None where no branches are looked for.
     """
 
     model: nn.Module
@@ -82,6 +84,7 @@ class Trace:
     functions: list[str] = field(default_factory=list)
     arguments: list[list[Tensor]] = field(default_factory=list)
     norm_calls: Counter[str] = field(default_factory=Counter)
+    branches: BranchRecorder | None = None
 
     def __post_init__(self) -> None:
         """Indexes the parameters and buffers."""

@@ -18,7 +18,7 @@ from amc.runtime.call import first_line, tensors_in
 from amc.structure.residual_sums import WHOLE_FUNCTIONS, kind_of
 from amc.tracing import rules_compute, rules_convolution, rules_move, rules_norms, rules_position
 from amc.tracing.derived import origin
-from amc.tracing.liveness import step
+from amc.tracing.liveness import memory_of, step
 from amc.tracing.record import Trace
 from amc.tracing.shadow import Shadow
 
@@ -48,12 +48,22 @@ def apply_rule(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str,
     if name.endswith("_"):
         trace.overwritten(args[0])
     if trace.counting:
-        trace.ran(step(func, args, kwargs, outputs, range(costs, len(trace.costs))), tensors_in(outputs))
-        if WHOLE_FUNCTIONS.isdisjoint(trace.functions):
-            trace.sums.ran(kind_of(func, kwargs), args, outputs)
+        _record(trace, func, args, kwargs, outputs, range(costs, len(trace.costs)))
     if source is not None:
         derived = replace(source, costs=(*source.costs, *range(costs, len(trace.costs))))
         trace.derived.update({id(tensor): derived for tensor in tensors_in(outputs) if trace.view_of(tensor) is None})
+
+
+def _record(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any, costs: range) -> None:
+    """Records what an operator depends on, and what it adds."""
+    done, addition = step(func, args, kwargs, outputs, costs), None
+    trace.ran(done, tensors_in(outputs))
+    if WHOLE_FUNCTIONS.isdisjoint(trace.functions):
+        addition = trace.sums.ran(kind_of(func, kwargs), args, outputs)
+    if trace.branches is not None:
+        summands = [key for summand in args[:2] for key in memory_of(summand)] if addition is not None else []
+        changes = func._schema.is_mutable
+        trace.branches.ran(done, trace.modules, changes=changes, addition=addition, summands=summands)
 
 
 def _give_shadows(

@@ -54,15 +54,21 @@ class SumRecorder:
         if isinstance(output, Tensor):
             self._outlets[id(output)] = (*self._outlets.get(id(output), ()), module)
 
-    def ran(self, kind: str, args: Sequence[Any], output: Any) -> None:
-        """Records an operator, or a function that counts as one."""
+    def ran(self, kind: str, args: Sequence[Any], output: Any) -> OperatorCall | None:
+        """Records an operator, or a function that counts as one.
+
+        Returns:
+            The operator, if it adds two tensors of the same shape.
+        """
         number, step = self._counter.count, self._counter.next(kind)
-        if kind in _ADDITIONS and isinstance(args[1], Tensor) and args[0].shape == args[1].shape:
+        adds = kind in _ADDITIONS and isinstance(args[1], Tensor) and args[0].shape == args[1].shape
+        if adds:
             self._note(step, args[0], args[1])
             self._note(step, args[1], args[0])
         if isinstance(output, Tensor):
             self._producer[id(output)] = number, step
             self._outlets.pop(id(output), None)  # changed in place: no longer a module's output as it was
+        return step if adds else None
 
     def _note(self, addition: OperatorCall, one: Tensor, other: Tensor) -> None:
         if id(one) in self._outlets and id(other) in self._producer:

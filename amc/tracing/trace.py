@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from amc.errors import ModelError, StructureError
 from amc.runtime.call import ExampleInput, call, first_line, tensors_in, without_fused_attention
 from amc.runtime.plain import plain_network
-from amc.structure.model_structure import ModelStructure
+from amc.structure.model_structure import ChannelGroup, ModelStructure
 from amc.structure.sliceable import make_sliceable
 from amc.tracing import skipping
 from amc.tracing.assemble import assemble
-from amc.tracing.liveness import without_dead_ends
+from amc.tracing.blocks import offered
+from amc.tracing.branches import BranchRecorder
+from amc.tracing.liveness import memory_of, without_dead_ends
 from amc.tracing.modes import FunctionMode, ShadowMode, module_names
 from amc.tracing.record import Trace
 from amc.tracing.recurrent import couple_states, gate_by_gate
@@ -28,7 +30,11 @@ __all__ = ["ExampleInput", "call", "first_line", "trace_structure"]
 
 
 def trace_structure(
-    model: nn.Module, example_input: ExampleInput, *, verify: Literal["values", "shapes", "nothing"] = "values"
+    model: nn.Module,
+    example_input: ExampleInput,
+    *,
+    verify: Literal["values", "shapes", "nothing"] = "values",
+    blocks: bool = False,
 ) -> ModelStructure:
     """Traces a network's structure.
 
@@ -42,6 +48,7 @@ def trace_structure(
         verify: How groups are tested: half of each group's channels are cut, the network is run, and groups with which
             it fails, or computes something else (`values`), are left alone with the reason. With `shapes`, only
             failures of a large network are noticed, not wrong values; that saves the time of two forward passes.
+        blocks: Whether residual blocks are looked for, which can be dropped as a whole; see `ResidualBlock`.
 
     Returns:
         The structure: layers, groups, and costs as functions of the widths.
@@ -53,8 +60,8 @@ def trace_structure(
     if plain_network(model) is not model:
         raise ModelError(f"the network must be traced without its wrapper {type(model).__name__}; give what it wraps")
     make_sliceable(model)
-    trace = _traced_for_shapes(model, example_input) or _traced(model, example_input, compute)
-    structure = assemble(trace)
+    trace = _traced_for_shapes(model, example_input, blocks) or _traced(model, example_input, compute, blocks)
+    structure = assemble(trace, _blocks(trace, example_input) if blocks else ())
     if verify == "nothing":
         return structure
     with undisturbed(model):
@@ -62,21 +69,29 @@ def trace_structure(
         return without_failing_groups(model, structure, example_input, trace.users, values=verify == "values")
 
 
-def _traced_for_shapes(model: nn.Module, example_input: ExampleInput) -> Trace | None:
+def _blocks(trace: Trace, example_input: ExampleInput) -> tuple[ChannelGroup, ...]:
+    """Returns the residual blocks that a trace has found and that can be dropped."""
+    assert trace.branches is not None
+    with undisturbed(trace.model):
+        trace.model.eval()
+        return offered(trace, example_input)
+
+
+def _traced_for_shapes(model: nn.Module, example_input: ExampleInput, blocks: bool) -> Trace | None:
     """Traces a large network for its shapes; None if that saves nothing, or its values are needed after all."""
     if not skipping.worthwhile(model):
         return None
     try:
         with skipping.for_shapes(model) as run_operator:
-            trace = _traced(model, example_input, run_operator)
+            trace = _traced(model, example_input, run_operator, blocks)
     except (skipping.ValuesNeeded, StructureError):  # the real run gives a better error
         return None
     return None if run_operator.values_needed else trace
 
 
-def _traced(model: nn.Module, example_input: ExampleInput, run_operator: Compute) -> Trace:
+def _traced(model: nn.Module, example_input: ExampleInput, run_operator: Compute, blocks: bool = False) -> Trace:
     """Runs the network, and once more in training mode if the output does not depend on some parameters."""
-    trace = Trace(model)
+    trace = Trace(model, branches=BranchRecorder() if blocks else None)
     with undisturbed(model):
         model.eval()
         outputs = _run(trace, example_input, run_operator)
@@ -86,6 +101,8 @@ def _traced(model: nn.Module, example_input: ExampleInput, run_operator: Compute
                 "none: let its forward method return what it computes"
             )
         _resolve_readers(trace)
+        if trace.branches is not None:
+            trace.branches.close(memory_of(outputs))
         thrown_away = without_dead_ends(trace, [*outputs, *tensors_in(example_input)])
         if thrown_away or any(name not in trace.users for name, _ in model.named_parameters()):
             _run_training(trace, example_input, run_operator)

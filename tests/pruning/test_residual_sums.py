@@ -8,8 +8,9 @@ from torch import nn
 from torch.nn import functional
 
 from amc.pruning import FilterPruner, ReconstructionOptions, TableOptions, build_tables, reconstruct
-from amc.pruning.recovery.residual_sums import OperatorWatch, confirm_residual_sums, traced_sums
+from amc.pruning.recovery.residual_sums import confirm_residual_sums, traced_sums
 from amc.structure import Allocation
+from amc.structure.operator_watch import OperatorWatch
 from amc.tracing.trace import trace_structure
 
 

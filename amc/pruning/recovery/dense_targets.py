@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from amc.pruning.recovery.residual_sums import OperatorWatch
 from amc.pruning.regression.patches import READER_TYPES, output_rows
 from amc.runtime.call import call
 from amc.runtime.hooks import hooked
 from amc.structure import LayerSpec
+from amc.structure.operator_watch import OperatorWatch
 from amc.structure.residual_sums import OperatorCall, ResidualSum
 
 BATCH = 250

@@ -76,6 +76,7 @@ class NeuronMerging:
             group = pruned.structure.groups[index]
             readers = read_cuts(pruned.dense, pruned.structure, group)
             writer = lone_writer(pruned.dense, pruned.structure, group, readers)
+            readers = [cut for cut in readers if cut.tensor in stays]  # those of dropped blocks are gone
             if writer is not None:
                 for merge in find_merges(pruned.dense, writer, kept.cpu(), self.threshold, self.mix):
                     for cut in readers:

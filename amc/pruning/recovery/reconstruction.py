@@ -10,7 +10,7 @@ calibration images suffices: each layer's weights are solved for just before the
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -19,19 +19,17 @@ from torch import Tensor, nn
 
 from amc.pruning.batch_norm import affine_of, is_batch_norm, output_scale
 from amc.pruning.recovery.dense_targets import BATCH, Job, dense_targets
-from amc.pruning.recovery.residual_sums import (
-    OperatorWatch,
-    Summands,
-    confirm_residual_sums,
-    traced_sums,
-)
+from amc.pruning.recovery.dropped_operators import Operators, operators_of, stand_ins
+from amc.pruning.recovery.residual_sums import Summands, confirm_residual_sums, traced_sums
 from amc.pruning.regression.least_squares import Moments, NormalEquations
 from amc.pruning.regression.patches import READER_TYPES, Reader, input_rows, is_reader, output_rows, sample_rows
 from amc.runtime.call import call, evaluation_mode, input_of, named_tensors
 from amc.runtime.hooks import hooked
 from amc.structure import LayerSpec, ModelStructure
+from amc.structure.operator_watch import OperatorWatch
+from amc.structure.residual_blocks import is_within
 from amc.structure.residual_sums import ResidualSum
-from amc.structure.slicing import kept_positions
+from amc.structure.slicing import kept_positions, widths_of
 from amc.utils.progress import Progress, silent, steps_of
 
 _ACTIVATIONS_HELD = 4  # a layer's input and output, its unfolded or reordered copy, and a residual stream
@@ -106,6 +104,7 @@ class Reconstruction:
         images: The calibration images.
         options: How to refit.
         step: Called after each layer.
+        dropped: What modules of dropped blocks ran in the dense network.
     """
 
     dense: nn.Module
@@ -114,6 +113,7 @@ class Reconstruction:
     images: Tensor
     options: ReconstructionOptions
     step: Callable[[], None]
+    dropped: Operators = field(default_factory=dict)
 
     @staticmethod
     def plan(
@@ -134,11 +134,14 @@ class Reconstruction:
             sizes = _output_sizes(dense, layers, images[:3])
             layers = [layer for layer in layers if layer.name in sizes]
             images = images[: _affordable(layers, sizes, options)]
-            sums = _residual_sums(dense, pruned, structure, images[:2])
+            gone = structure.dropped(widths_of(structure, kept))
+            dropped = operators_of(dense, gone, images[:2])
+            sums = _residual_sums(dense, pruned, structure, images[:2], dropped)
             jobs = _plan_jobs(dense, structure, layers, sizes, sums, kept, frozenset(sparse), images, options)
+            jobs = {name: job for name, job in jobs.items() if not is_within(name, gone)}
             step = steps_of(-(-len(images) // BATCH) + len(jobs), advance)
             targets = dense_targets(dense, jobs, images, step)
-        return Reconstruction(dense, jobs, targets, images, options, step)
+        return Reconstruction(dense, jobs, targets, images, options, step, dropped)
 
     def refit(self, pruned: nn.Module, solver: LayerSolver | None = None, *, from_dense: bool = True) -> None:
         """Refits a network in place.
@@ -162,13 +165,12 @@ def _affordable(
 
 
 def _residual_sums(
-    dense: nn.Module, pruned: nn.Module, structure: ModelStructure, images: Tensor
+    dense: nn.Module, pruned: nn.Module, structure: ModelStructure, images: Tensor, dropped: Operators
 ) -> dict[str, ResidualSum]:
     """Returns the sums that hold in both networks; a layer without one is refit to its own output."""
-    sums = traced_sums(structure, dense)
-    for network in (dense, pruned):
-        sums = confirm_residual_sums(sums, network, images)
-    return sums
+    sums = {name: found for name, found in traced_sums(structure, dense).items() if not is_within(name, dropped)}
+    sums = confirm_residual_sums(sums, dense, images)
+    return confirm_residual_sums(sums, pruned, images, dropped)
 
 
 def _plan_jobs(
@@ -185,7 +187,9 @@ def _plan_jobs(
     """Decides which layers are refit, and on which rows."""
     state = named_tensors(dense)
     stays = kept_positions(structure, kept, {name: tuple(tensor.shape) for name, tensor in state.items()})
-    cut = (place for place, layer in enumerate(layers) if layer.weight in stays or layer.name in sparse)
+    gone = structure.dropped(widths_of(structure, kept))
+    changed = {layer.name for layer in layers if layer.weight in stays or is_within(layer.name, gone)}
+    cut = (place for place, layer in enumerate(layers) if layer.name in changed or layer.name in sparse)
     first = next(cut, len(layers))
     layers = layers[first:]  # nothing ahead of the first cut has an error
     channels = sum(layer.weight_shape[0] for layer in layers)
@@ -289,6 +293,7 @@ def _refit(pruned: nn.Module, planned: Reconstruction, solver: LayerSolver | Non
         pruned.get_submodule(name).register_forward_pre_hook(refitter(job), with_kwargs=True)
         for name, job in jobs.items()
     ]
+    hooks += stand_ins(pruned, watch, planned.dropped)
     with hooked(hooks), watch.watching():
         call(pruned, images)
 

@@ -7,21 +7,20 @@ network has found the sums; in each pass they are identified by the numbers of t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from amc.errors import StructureError
 from amc.pruning.batch_norm import is_affine
-from amc.runtime.call import call, without_fused_attention
+from amc.pruning.recovery.dropped_operators import Operators, stand_ins
+from amc.runtime.call import call
 from amc.runtime.hooks import hooked
 from amc.structure import ModelStructure
-from amc.structure.residual_sums import WHOLE_FUNCTIONS, OperatorCall, OperatorCounter, ResidualSum, kind_of
+from amc.structure.operator_watch import OperatorWatch
+from amc.structure.residual_sums import OperatorCall, ResidualSum
 
 
 def check_found(found: ResidualSum, holds: bool) -> None:
@@ -36,66 +35,6 @@ def check_found(found: ResidualSum, holds: bool) -> None:
             f"images is not there on more; prune by the policy with another reconstruction, as in "
             "amc prune RUN --pruning.recovery once"
         )
-
-
-class _FunctionWatch(TorchFunctionMode):
-    """Counts certain functions as one operator."""
-
-    def __init__(self, watch: OperatorWatch) -> None:
-        super().__init__()
-        self._watch = watch
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Runs a function of PyTorch."""
-        name = getattr(func, "__name__", "")
-        if name not in WHOLE_FUNCTIONS:
-            return func(*args, **(kwargs or {}))
-        with self._watch.pause():
-            output = func(*args, **(kwargs or {}))
-        self._watch.ran(name, args, output)
-        return output
-
-
-class OperatorWatch(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignore]
-    """Numbers the operators of a forward pass, as a trace of the network does, and reports them.
-
-    Attributes:
-        paused: While set, operators pass uncounted (for the work of hooks).
-    """
-
-    def __init__(self, report: Callable[[OperatorCall, Sequence[Any], Any], None]) -> None:
-        """Reports every operator as `report(call, arguments, output)`."""
-        super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
-        self._report = report
-        self._counter = OperatorCounter()
-        self.paused = False
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Runs an operator and reports it."""
-        output = func(*args, **(kwargs or {}))
-        self.ran(kind_of(func, kwargs or {}), args, output)
-        return output
-
-    def ran(self, kind: str, args: Sequence[Any], output: Any) -> None:
-        """Reports an operator, or a function that counts as one."""
-        if not self.paused:
-            with self.pause():
-                self._report(self._counter.next(kind), args, output)
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Watches one forward pass."""
-        with without_fused_attention(), _FunctionWatch(self), self:
-            yield
-
-    @contextmanager
-    def pause(self) -> Iterator[None]:
-        """Lets operators pass uncounted."""
-        before, self.paused = self.paused, True
-        try:
-            yield
-        finally:
-            self.paused = before
 
 
 def traced_sums(structure: ModelStructure, model: nn.Module) -> dict[str, ResidualSum]:
@@ -114,7 +53,9 @@ def traced_sums(structure: ModelStructure, model: nn.Module) -> dict[str, Residu
     }
 
 
-def confirm_residual_sums(sums: Mapping[str, ResidualSum], model: nn.Module, images: Tensor) -> dict[str, ResidualSum]:
+def confirm_residual_sums(
+    sums: Mapping[str, ResidualSum], model: nn.Module, images: Tensor, dropped: Operators | None = None
+) -> dict[str, ResidualSum]:
     """Keeps the sums that are found again in another pass: there, the same two tensors are added.
 
     A network need not run the same operators twice, and the pruned one not those of the dense one. A wrong summand
@@ -124,6 +65,7 @@ def confirm_residual_sums(sums: Mapping[str, ResidualSum], model: nn.Module, ima
         sums: The sums, by the layer's name.
         model: The network of the other pass, in evaluation mode.
         images: A small batch.
+        dropped: What modules of dropped blocks ran in the dense network.
 
     Returns:
         Those of the sums that hold.
@@ -150,7 +92,9 @@ def confirm_residual_sums(sums: Mapping[str, ResidualSum], model: nn.Module, ima
 
     names = {found.outlet for found in sums.values()}
     hooks = [model.get_submodule(name).register_forward_hook(noter(name)) for name in names]
-    with hooked(hooks), torch.no_grad(), OperatorWatch(report).watching():
+    watch = OperatorWatch(report)
+    hooks += stand_ins(model, watch, dropped or {})
+    with hooked(hooks), torch.no_grad(), watch.watching():
         call(model, images)
     return confirmed
 
