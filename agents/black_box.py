@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.episodes import EpisodeLog, applied_ratios, play_ratios
+from agents.episodes import EpisodeLog, applied_ratios
 from agents.guides import guides_of, heuristic
 from agents.protocol import OnEpisode, SearchResult, check_episodes, problem_of
+from agents.side_by_side import play_together
 
 if TYPE_CHECKING:
     from agents.protocol import AllocationEnv
+    from amc.problem.evaluator import Evaluator
 
 Vector = NDArray[np.float64]
+
+
+_EACH = 4
+"""Episodes for each place of the evaluator: a slow one then keeps few places waiting."""
 
 
 class AskTell(Protocol):
@@ -29,6 +35,10 @@ class AskTell(Protocol):
             known: Vectors as they were applied, each with its reward; at least one.
         """
         ...
+
+    @property
+    def ahead(self) -> int:
+        """How many vectors may be asked for before the first reward is told, as they depend on none; 1 if missing."""
 
     def ask(self) -> Vector:
         """Returns the next vector of pruning ratios, shape `(decisions,)`."""
@@ -56,6 +66,8 @@ class BlackBoxAgent(ABC):
     warm_start: tuple[str, ...] | None = ()
     """Heuristics whose allocations are played first, those of DDPG if None; they count as episodes. An agent that
     has some needs a strategy with `begin`."""
+    plays_together: ClassVar[bool] = False
+    """Whether its strategies can be asked for several vectors before a reward is told."""
 
     def start_from(self, names: Sequence[str] | None) -> None:
         """Takes the heuristics whose allocations are played first.
@@ -89,16 +101,25 @@ class BlackBoxAgent(ABC):
         log = EpisodeLog(on_episode)
         strategy = self.strategy(len(problem_of(env).decisions), episodes, seed)
         known: list[tuple[Vector, float]] = []
-        for ratios in guides_of(env, self.warm_start, self.name)[:episodes]:
-            result = play_ratios(env, ratios, log)
-            known.append((applied_ratios(env, result), result.reward))
+        most = _most_together(env)
+        guides = guides_of(env, self.warm_start, self.name)[:episodes]
+        for start in range(0, len(guides), most):
+            for result in play_together(env, guides[start : start + most], log):
+                known.append((applied_ratios(env, result), result.reward))
         if known:
             strategy.begin(known)
-        for _ in range(episodes - len(known)):
-            asked = strategy.ask()
-            result = play_ratios(env, asked, log)
-            strategy.tell(asked, applied_ratios(env, result), result.reward)
+        while (left := episodes - len(log.episodes)) > 0:
+            several = [strategy.ask() for _ in range(min(most, left, getattr(strategy, "ahead", 1)))]
+            for asked, result in zip(several, play_together(env, several, log), strict=True):
+                strategy.tell(asked, applied_ratios(env, result), result.reward)
         return log.result()
+
+
+def _most_together(env: AllocationEnv) -> int:
+    """Returns how many episodes to play side by side: some for each that the evaluator scores at the same time."""
+    evaluator: Evaluator | None = getattr(env.unwrapped, "evaluator", None)
+    count = 1 if evaluator is None else evaluator.side_by_side
+    return 1 if count == 1 else _EACH * count
 
 
 def best_of(known: Sequence[tuple[Vector, float]]) -> Vector:

@@ -20,6 +20,7 @@ class CrossEntropyMethod(BlackBoxAgent):
     """
 
     name: ClassVar[str] = "cem"
+    plays_together: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -77,6 +78,11 @@ class _CrossEntropyStrategy:
 
     def begin(self, known: Sequence[tuple[Vector, float]]) -> None:
         self._mean = best_of(known)
+
+    @property
+    def ahead(self) -> int:
+        """What is left of the generation, all of which comes from the same normals."""
+        return self._settings.population - len(self._generation)
 
     def ask(self) -> Vector:
         return np.clip(self._generator.normal(self._mean, self._sigma), 0.0, 1.0)

@@ -20,6 +20,7 @@ class CmaEs(BlackBoxAgent):
     """
 
     name: ClassVar[str] = "cmaes"
+    plays_together: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -72,6 +73,11 @@ class _CmaStrategy:
 
     def begin(self, known: Sequence[tuple[Vector, float]]) -> None:
         self._optimiser = self._from(best_of(known))
+
+    @property
+    def ahead(self) -> int:
+        """What is left of the generation, all of which comes from the same distribution."""
+        return int(self._optimiser.population_size) - len(self._generation)
 
     def ask(self) -> Vector:
         return np.asarray(self._optimiser.ask(), dtype=np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ class RandomSearch(BlackBoxAgent):
     """Draws every pruning ratio uniformly from [0, 1]; the environment's bounds do the rest."""
 
     name: ClassVar[str] = "random"
+    plays_together: ClassVar[bool] = True
 
     def __init__(self, warm_start: tuple[str, ...] | None = ()) -> None:
         """Takes the start.
@@ -34,6 +36,8 @@ class RandomSearch(BlackBoxAgent):
 
 class _UniformStrategy:
     """Proposals that do not learn."""
+
+    ahead = sys.maxsize
 
     def __init__(self, decisions: int, seed: int) -> None:
         self._decisions = decisions

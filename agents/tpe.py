@@ -60,6 +60,8 @@ class Tpe(BlackBoxAgent):
 class _TpeStrategy:
     """One Optuna study."""
 
+    ahead = 1
+
     def __init__(self, study: optuna.Study, decisions: int) -> None:
         self._study = study
         self._names = [f"ratio_{index}" for index in range(decisions)]

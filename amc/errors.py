@@ -79,6 +79,10 @@ class ExportError(AmcError):
     """An export that failed, or whose outputs differ from PyTorch's."""
 
 
+class ClusterError(AmcError):
+    """A cluster that cannot be reached, has workers that are unfit, or has lost them."""
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """Returns the remedy for a misspelt name.
 

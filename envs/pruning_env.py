@@ -153,10 +153,24 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
         info: dict[str, Any] = {"width": width, "pruning_ratio": ratio}
         reward, terminated = 0.0, walk.index == len(self.problem.decisions)
         if terminated:
-            self._final = self._final_widths(walk)
+            self._final = self._final_widths(walk.widths, self._ratios)
             info |= self._outcome_info(self._final)
             reward = info["reward"]
         return self._encoder.encode(walk, ratio), reward, terminated, False, info
+
+    def allocation_after(self, action: Action) -> Allocation | None:
+        """Returns the allocation that the episode ends with if the next action is this one; None if it ends later.
+
+        Nothing is scored, and the episode stays where it is.
+
+        Args:
+            action: As for `step`.
+        """
+        walk = self._walk
+        if walk is None or walk.index != len(self.problem.decisions) - 1:
+            return None
+        width, ratio = self._decide(walk, self._requested(action))
+        return self.problem.allocation(self._final_widths((*walk.widths, width), [*self._ratios, ratio]))
 
     def render(self) -> str | None:
         """Returns a text table of the layers and what they keep so far; None unless the render mode is `"ansi"`."""
@@ -178,12 +192,13 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
         width = min(max(width, low), high)
         return width, 1.0 - width / self.problem.decisions[walk.index].size
 
-    def _final_widths(self, walk: Walk) -> tuple[int, ...]:
+    def _final_widths(self, widths: tuple[int, ...], ratios: Sequence[float]) -> tuple[int, ...]:
+        """Returns the widths of a whole walk, brought to the budget."""
         if self.allocation_mode == "project":
             # A request below a decision's smallest width counts as that width.
             least = self.problem.keep_ratios(self.problem.min_widths)
-            return self.problem.project([max(1.0 - ratio, low) for ratio, low in zip(self._ratios, least, strict=True)])
-        return self.problem.fill(walk.widths)
+            return self.problem.project([max(1.0 - ratio, low) for ratio, low in zip(ratios, least, strict=True)])
+        return self.problem.fill(widths)
 
     def _outcome_info(self, widths: tuple[int, ...]) -> dict[str, Any]:
         """Scores the final widths."""

@@ -61,6 +61,11 @@ class DDPGAgent:
         self.initial = initial
         self.trained: TrainedState | PolicyState | None = None
 
+    @property
+    def plays_together(self) -> bool:
+        """Whether it plays several episodes before it learns again."""
+        return self.config.environments > 1
+
     def search(
         self, env: AllocationEnv, episodes: int, *, seed: int, on_episode: OnEpisode | None = None
     ) -> SearchResult:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import gymnasium
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from stable_baselines3 import DDPG
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.noise import ActionNoise
-from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agents.ddpg.config import DDPGConfig
 from agents.ddpg.episode_learner import EpisodeLearner
@@ -25,6 +21,7 @@ from agents.ddpg.proposals import best_plan
 from agents.ddpg.replay import SharedRewardReplayBuffer
 from agents.learnt_task import LearntTask
 from agents.protocol import Learning, problem_of
+from agents.side_by_side import SideBySide, twin
 
 if TYPE_CHECKING:
     from agents.protocol import AllocationEnv
@@ -176,21 +173,10 @@ class AllocationDDPG(DDPG):
         return float(np.clip((output.item() + 1.0) / 2.0, 0.0, 1.0))
 
 
-def _side_by_side(env: AllocationEnv, count: int) -> DummyVecEnv:
+def _side_by_side(env: AllocationEnv, count: int) -> SideBySide:
     """Returns the environment and copies of it: each walks for itself, over the same problem and evaluator."""
-    environments = [env, *(_twin(env) for _ in range(count - 1))]
-    return DummyVecEnv([partial(_itself, environment) for environment in environments])
-
-
-def _twin(env: AllocationEnv) -> AllocationEnv:
-    """Returns a copy of an environment and its wrappers that shares what they hold."""
-    twin = copy(env)
-    for name, value in vars(env).items():
-        if isinstance(value, (list, dict, set, deque)):  # what a wrapper records about its own episode
-            setattr(twin, name, copy(value))
-    if isinstance(twin, gymnasium.Wrapper):
-        twin.env = _twin(twin.env)
-    return twin
+    environments = [env, *(twin(env) for _ in range(count - 1))]
+    return SideBySide([partial(_itself, environment) for environment in environments])
 
 
 def _itself(env: AllocationEnv) -> AllocationEnv:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import jsonargparse
 
+from amc.cli.cluster import add_cluster_options, cluster_of
 from amc.cli.command import Command
 from amc.cli.consent import WORDS, trusted
 from amc.cli.options import add_output_options, add_run_options, run_config
@@ -17,6 +18,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Adds the options of a run, and where it is written."""
     add_run_options(parser, shares_trainings=True)
     add_output_options(parser)
+    add_cluster_options(parser, "the candidates that are played side by side")
 
 
 def defaults(words: Sequence[str]) -> list[str]:
@@ -50,7 +52,11 @@ def run(options: jsonargparse.Namespace) -> None:
         resumed=options.resumed,
         mix_scores=options.mix_scores,
     )
-    with opened as recorder, processes_for(config.devices, config.device) as processes:
+    with (
+        cluster_of(options, config, races=False) as open_executor,
+        opened as recorder,
+        processes_for(config.devices, config.device) as processes,
+    ):
         data = load_roles(config.data, config.seed, shown)
         config = with_new_head(config, data, shown)
         task, source = open_task(
@@ -63,7 +69,8 @@ def run(options: jsonargparse.Namespace) -> None:
             processes=processes,
         )
         train = config.train if config.trains_first else None
-        result = Job(task, config.search, source, train, config.compare).carry_out(recorder)
+        job = Job(task, config.search, source, train, config.compare)
+        result = job.carry_out(recorder, open_executor)
         table = write_report(path, result)
     words = ", trust=True" if source.needs_trust else ""
     print(table)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import jsonargparse
 
+from amc.cli.cluster import add_cluster_options, cluster_of
 from amc.cli.command import Command
 from amc.cli.consent import WORDS, trusted
 from amc.cli.options import add_output_options, add_run_options, run_config
@@ -31,6 +32,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Adds the options of a search, and where it is written."""
     add_run_options(parser, hide=_UNUSED)
     add_output_options(parser)
+    add_cluster_options(parser, "the candidates that are played side by side")
 
 
 def defaults(words: Sequence[str]) -> list[str]:
@@ -68,7 +70,7 @@ def run(options: jsonargparse.Namespace) -> None:
         resumed=options.resumed,
         mix_scores=options.mix_scores,
     )
-    with opened as recorder:
+    with cluster_of(options, config, races=False) as open_executor, opened as recorder:
         data = load_roles(config.data, config.seed, shown)
         config = with_new_head(config, data, shown)
         task, _ = open_task(config, data, shown, budget=budget_of(config), trust=trusted(options))
@@ -87,7 +89,7 @@ def run(options: jsonargparse.Namespace) -> None:
             check_trained(task, dense, recorder, untrained=config.allows_untrained, images=len(data.search))
             if len(ends) > 1:
                 recorder.remember(_ENDS, {"episodes": [end - search.candidates + search.episodes for end in ends]})
-            workshop = Workshop(task, recorder)
+            workshop = Workshop(task, recorder, open_executor)
             outcome = search_policy(task.problem, workshop.evaluator, search, recorder, ends=ends, network=config.model)
             best = outcome.best.allocation
             recorder.on_policy(policy_record(task.problem, best))

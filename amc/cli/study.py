@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import jsonargparse
 
+from amc.cli.cluster import add_cluster_options, check_cluster_options, cluster_of
 from amc.cli.command import Command
 from amc.cli.options import add_run_options, run_config
 from amc.costs.metrics import METRICS
@@ -23,8 +24,12 @@ from amc.storage.names import (
 )
 
 if TYPE_CHECKING:
+    from amc.cluster import OpenExecutor
     from amc.data import DataRoles
     from amc.pipeline.config import RunConfig
+
+    _Play = Callable[[RunConfig, Path, jsonargparse.Namespace, OpenExecutor | None], str]
+    """Plays a study and returns its table."""
 
 _UNUSED = ("agent", "episodes", "compare", "budget", "untrained", "policy")
 _AGENTS = ["ddpg", "ddpg:warm_start=[]", "random", "cem", "cmaes", "tpe", "greedy", "uniform", "erk", "shallow", "deep"]
@@ -99,6 +104,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         default=None,
         help="With --tabulate: folder for plots of accuracy over budget.",
     )
+    add_cluster_options(parser, "the searches of the study")
 
 
 def run(options: jsonargparse.Namespace) -> None:
@@ -118,8 +124,8 @@ def run(options: jsonargparse.Namespace) -> None:
     config, folder = run_config(options), Path(options.out)
     file, play = _kind(options)
     try:
-        with working_in(folder):
-            table = play(config, folder, options)
+        with working_in(folder), cluster_of(options, config) as spread:
+            table = play(config, folder, options, spread)
             write_text(folder / file, table)
     except KeyboardInterrupt as stop:
         if not (folder / CONFIG).is_file() and not (folder / PROBLEMS).is_file():
@@ -132,7 +138,7 @@ def run(options: jsonargparse.Namespace) -> None:
         display(options).say(f"the report: {folder / REPORT}")
 
 
-def _kind(options: jsonargparse.Namespace) -> tuple[str, Callable[[RunConfig, Path, jsonargparse.Namespace], str]]:
+def _kind(options: jsonargparse.Namespace) -> tuple[str, _Play]:
     """Returns which table the options ask for, and what makes it."""
     from amc.cli.study_agents import play_agents, play_problems
 
@@ -168,11 +174,14 @@ def _check(options: jsonargparse.Namespace) -> None:
     if sum(map(bool, (options.rewards, options.variations, options.problems))) > 1:
         raise ConfigurationError("--rewards, --variations and --problems are studies of their own; give one of them")
     plan_of(options)
+    if options.rewards and options.cluster is not None:
+        raise ConfigurationError("--rewards compares in one process: leave --cluster out")
+    check_cluster_options(options)
     if options.rewards < 0 or options.rewards == 1:
         raise ConfigurationError(f"--rewards must be at least 2 allocations, not {options.rewards}")
 
 
-def _methods(config: RunConfig, folder: Path, options: jsonargparse.Namespace) -> str:
+def _methods(config: RunConfig, folder: Path, options: jsonargparse.Namespace, spread: OpenExecutor | None) -> str:
     """Compares methods: one study for each method and seed."""
     from amc.cli.setup import display
     from amc.cli.study_agents import OpenedStudy, plan_of
@@ -183,13 +192,13 @@ def _methods(config: RunConfig, folder: Path, options: jsonargparse.Namespace) -
 
     def play(own: RunConfig, place: Path, data: DataRoles, agent: str) -> None:
         with working_in(place):
-            OpenedStudy.of(own, place, replace(plan, agents=(agent,)), data, shown).play(shown)
+            OpenedStudy.of(own, place, replace(plan, agents=(agent,)), data, shown, spread).play(shown)
 
     return play_variations(config, folder, options, play)
 
 
-def _rewards(config: RunConfig, folder: Path, options: jsonargparse.Namespace) -> str:
-    """Compares rewards."""
+def _rewards(config: RunConfig, folder: Path, options: jsonargparse.Namespace, spread: OpenExecutor | None) -> str:
+    """Compares rewards, in this process."""
     from amc.cli.setup import display, load_roles, open_task, with_new_head
     from amc.costs import Budget
     from amc.pipeline.recorder import ShowingRecorder
@@ -231,6 +240,7 @@ COMMAND = Command(
         "  amc study --out studies/rewards --rewards 30 --budgets 0.5 --finetune.epochs 2\n"
         "  amc study --out studies/both --problems configs/problems.yaml --agents ddpg uniform\n"
         "  amc study --out studies/methods --variations configs/methods_filter.yaml --budgets 0.5 --finetuned 0.5\n"
+        "  amc study --out studies/digits --cluster local --workers 8\n"
         "  amc study --tabulate studies/methods"
     ),
 )

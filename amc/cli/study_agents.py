@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     import jsonargparse
 
+    from amc.cluster import OpenExecutor
     from amc.data import DataRoles
     from amc.pipeline.config import RunConfig
     from amc.pipeline.task import Task
@@ -65,8 +66,23 @@ class OpenedStudy:
     study: AgentsStudy
 
     @staticmethod
-    def of(config: RunConfig, folder: Path, plan: StudyPlan, data: DataRoles, shown: ProgressDisplay) -> OpenedStudy:
+    def of(
+        config: RunConfig,
+        folder: Path,
+        plan: StudyPlan,
+        data: DataRoles,
+        shown: ProgressDisplay,
+        spread: OpenExecutor | None,
+    ) -> OpenedStudy:
         """Opens a study, so that whatever is wrong with it is known before anything takes time.
+
+        Args:
+            config: The options.
+            folder: Its folder.
+            plan: What is compared.
+            data: The data.
+            shown: Shows the progress.
+            spread: Brings the cells to workers; None to play them in this process.
 
         Raises:
             AmcError: If an option, the network or the folder cannot be used.
@@ -81,7 +97,7 @@ class OpenedStudy:
         rules = StudyRules(plan.metric, search, plan.finetuned, plan.latency)
         config = with_new_head(config, data, shown)
         task, _ = open_task(config, data, shown, schedule=config.schedule)
-        study = AgentsStudy(task, folder, rules, ShowingRecorder(shown))
+        study = AgentsStudy(task, folder, rules, ShowingRecorder(shown), spread)
         study.check(cells)
         open_folder(folder, config, {"metric": plan.metric})
         return OpenedStudy(config, folder, plan, cells, task, study)
@@ -105,24 +121,24 @@ class OpenedStudy:
                     note = f"{record['agent']} at {record['budget']:g}: reward {record['reward']:.4f}"
                     advance(len(done) / total, note)
 
-                self.study.play(self.cells, on_cell)
+                self.study.play(self.cells, on_cell, lambda share: advance((len(done) + share) / total))
         shown.show_above(None)
 
 
-def play_agents(config: RunConfig, folder: Path, options: jsonargparse.Namespace) -> str:
+def play_agents(config: RunConfig, folder: Path, options: jsonargparse.Namespace, spread: OpenExecutor | None) -> str:
     """Compares agents on one network; returns the table."""
     from amc.cli.setup import display, load_roles
     from amc.study import agents_table
 
     shown = display(options)
     data = load_roles(config.data, config.seed, shown)
-    opened = OpenedStudy.of(config, folder, plan_of(options), data, shown)
+    opened = OpenedStudy.of(config, folder, plan_of(options), data, shown, spread)
     opened.play(shown)
     write_files(folder)
     return agents_table(opened.study.lines.records)
 
 
-def play_problems(config: RunConfig, folder: Path, options: jsonargparse.Namespace) -> str:
+def play_problems(config: RunConfig, folder: Path, options: jsonargparse.Namespace, spread: OpenExecutor | None) -> str:
     """Compares agents on several problems; each folder is that of a study of its own. Returns the table of all."""
     from amc.cli.setup import display
     from amc.cli.study_entries import read_problems
@@ -136,7 +152,7 @@ def play_problems(config: RunConfig, folder: Path, options: jsonargparse.Namespa
     with ExitStack() as places:
         for problem in problems:
             places.enter_context(working_in(folder / problem.folder))
-        opened = _open_all(problems, folder, shown)
+        opened = _open_all(problems, folder, shown, spread)
         keep_order(folder, problems)
         for problem, study in zip(problems, opened, strict=True):
             networks.share(study.config, study.folder)
@@ -146,7 +162,9 @@ def play_problems(config: RunConfig, folder: Path, options: jsonargparse.Namespa
     return problems_table(folder)
 
 
-def _open_all(problems: Sequence[Problem], folder: Path, shown: ProgressDisplay) -> list[OpenedStudy]:
+def _open_all(
+    problems: Sequence[Problem], folder: Path, shown: ProgressDisplay, spread: OpenExecutor | None
+) -> list[OpenedStudy]:
     """Opens the studies of problems, all before the first is played; equal data is read once."""
     from amc.cli.setup import load_roles
 
@@ -157,7 +175,8 @@ def _open_all(problems: Sequence[Problem], folder: Path, shown: ProgressDisplay)
         if key not in data:
             data[key] = load_roles(problem.config.data, problem.config.seed, shown)
         shown.say(f"problem {problem.name}")
-        opened.append(OpenedStudy.of(problem.config, folder / problem.folder, problem.plan, data[key], shown))
+        place, roles = folder / problem.folder, data[key]
+        opened.append(OpenedStudy.of(problem.config, place, problem.plan, roles, shown, spread))
     return opened
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from amc.cluster import OpenExecutor
 from amc.costs.metrics import METRICS
 from amc.pipeline.acceptance import Acceptance, AcceptanceRecord, accept, notes_of
 from amc.pipeline.by_class import Tested
@@ -17,6 +18,7 @@ from amc.pipeline.measuring import measure_on_test
 from amc.pipeline.recalled import recalled
 from amc.pipeline.recorder import Recorder
 from amc.pipeline.rounds import Carried, carry_out
+from amc.pipeline.spread_evaluator import CandidateReplica, SpreadEvaluator
 from amc.pipeline.task import Task
 from amc.problem.effective import effective_costs
 from amc.problem.evaluator import Evaluator
@@ -84,21 +86,31 @@ class Workshop:
         family: Prunes, and scores candidates.
     """
 
-    def __init__(self, task: Task, recorder: Recorder | None = None) -> None:
+    def __init__(self, task: Task, recorder: Recorder | None = None, open_executor: OpenExecutor | None = None) -> None:
         """Gathers statistics of the trained dense network; do not change its weights afterwards.
 
         Args:
             task: What is to be pruned.
             recorder: Reports the progress.
+            open_executor: Where candidates are scored that are played side by side; None for this process alone.
         """
-        self.task = task
-        with (recorder or Recorder()).stage("statistics and tables") as advance:
+        self.task, recorder = task, recorder or Recorder()
+        with recorder.stage("statistics and tables") as advance:
             self.family: Family = create_family(task, advance)
+        self._executor = None if open_executor is None else open_executor(self._replica(), recorder)
+        self._spread: SpreadEvaluator | None = None
 
     @property
     def evaluator(self) -> Evaluator:
         """Scores the candidates of a search."""
-        return self.family.evaluator
+        if self._executor is None:
+            return self.family.evaluator
+        if self._spread is None:
+            self._spread = SpreadEvaluator(self.family.evaluator, self._executor)
+        return self._spread
+
+    def _replica(self) -> CandidateReplica:
+        return CandidateReplica(self.family, self.task.data)
 
     def accept(self, name: str, allocation: Allocation, recorder: Recorder) -> Acceptance | None:
         """Times an allocation where the budget bounds time, once a run; see `amc.pipeline.acceptance.accept`."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from agents import AGENTS
+from amc.cluster import OpenExecutor
 from amc.costs import Budget
 from amc.data.preprocessing import preprocessing_record
 from amc.pipeline.compare import check_baselines, compare
@@ -57,16 +58,21 @@ class Job:
         for name in self.compare_with:
             check_search(self.task.problem, replace(self.search, agent=name, policy=None))
 
-    def carry_out(self, recorder: Recorder) -> CompressionResult:
-        """Runs the job: everything from here on takes time and is recorded."""
+    def carry_out(self, recorder: Recorder, open_executor: OpenExecutor | None = None) -> CompressionResult:
+        """Runs the job: everything from here on takes time and is recorded.
+
+        Args:
+            recorder: Reports it.
+            open_executor: Where candidates are scored that are played side by side; None for this process alone.
+        """
         task, fixed = self.task, self.search.deterministic
         with (
             evaluation_mode(task.model),
             settled(recorder, task.model, task.example_input, task.device, deterministic=fixed),
         ):
-            return self._carry_out(recorder)
+            return self._carry_out(recorder, open_executor)
 
-    def _carry_out(self, recorder: Recorder) -> CompressionResult:
+    def _carry_out(self, recorder: Recorder, open_executor: OpenExecutor | None) -> CompressionResult:
         task, search = self.task, self.search
         if self.train is not None:
             train_dense(task, self.train, recorder)
@@ -74,7 +80,7 @@ class Job:
         check_trained(task, dense.figure, recorder, untrained=search.untrained)
         _say_how_sure(task, recorder)
         _say_widths(task, recorder)
-        workshop = Workshop(task, recorder)
+        workshop = Workshop(task, recorder, open_executor)
         outcome = search_policy(task.problem, workshop.evaluator, search, recorder, network=self.source.reference)
         accepted = workshop.accept(str(search.agent), outcome.best.allocation, recorder)
         allocation = outcome.best.allocation if accepted is None else accepted.allocation

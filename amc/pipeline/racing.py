@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from amc.problem import PruningProblem
 from amc.problem.evaluator import Evaluator, EvaluatorProxy
@@ -57,6 +57,14 @@ class RacingEvaluator(EvaluatorProxy):
         self._scores: dict[tuple[int, ...], Score] = {}
         self._best: tuple[float, Allocation | None, ImageScores | None] = (float("-inf"), None, None)
         self._whole = 0
+
+    @property
+    def side_by_side(self) -> int:
+        """One: how far a candidate runs depends on those before it."""
+        return 1
+
+    def expect(self, allocations: Sequence[Allocation]) -> None:
+        """Does nothing: few candidates see the whole split."""
 
     def score(self, allocation: Allocation) -> Score:
         """Scores an allocation, on more images the better it does."""

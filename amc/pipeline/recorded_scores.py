@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from amc.pipeline.racing import RacingEvaluator
 from amc.problem.evaluator import Evaluator, EvaluatorProxy
@@ -42,6 +42,10 @@ class RecordedScores(EvaluatorProxy):
         self._known.setdefault(allocation.key(), score)
         if is_past and self._race is not None:
             self._race.observe(allocation, score)
+
+    def expect(self, allocations: Sequence[Allocation]) -> None:
+        """Announces the allocations that the record does not have; see `Evaluator`."""
+        self.inner.expect([allocation for allocation in allocations if allocation.key() not in self._known])
 
     def score(self, allocation: Allocation) -> Score:
         """Scores an allocation, from the record if possible."""

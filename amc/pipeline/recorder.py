@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from torch import nn
 
@@ -22,7 +22,7 @@ from amc.storage.agent_card import AgentCard
 from amc.training.config import FineTuneConfig
 from amc.training.defaults import default_batch_size
 from amc.training.records import EpochRecord, TrainingHooks, TrainingProgress
-from amc.utils.progress import Progress, silent
+from amc.utils.progress import Progress, Shows, silent
 
 
 class Recorder:
@@ -103,18 +103,10 @@ class Recorder:
         return None
 
 
-class _Shows(Protocol):
-    """Shows stages and lines: a display, or a recorder."""
-
-    def stage(self, title: str, total: int = 100, unit: str = "%") -> AbstractContextManager[Progress]: ...
-
-    def say(self, line: str) -> None: ...
-
-
 class ShowingRecorder(Recorder):
     """Passes stages and lines on to something that shows them, and keeps nothing."""
 
-    def __init__(self, shown: _Shows) -> None:
+    def __init__(self, shown: Shows) -> None:
         """Takes a display, or the recorder of the run that this work belongs to."""
         self._shown = shown
 

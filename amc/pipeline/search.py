@@ -215,6 +215,7 @@ def search_policy(
     replay = _Replay(race or evaluator, recorder.recorded_episodes(), race)
     timed = TimedEvaluator(replay)
     env = make_env(problem, timed, config)
+    _say_if_alone(agent, timed, recorder)
     best, ends = float("-inf"), ends or (config.candidates,)
     count = 1 if isinstance(agent, OneShot) else ends[-1]
     with recorder.stage(title, count, "episodes") as advance:
@@ -233,6 +234,15 @@ def search_policy(
         recorder.on_agent(agent.save, search_card(agent, problem, network, episodes, config.seed))
     known = SearchResult(max(episodes, key=lambda result: result.reward), episodes)
     return known if isinstance(agent, OneShot) else replace(known, best=choose(known, evaluator, value, recorder))
+
+
+def _say_if_alone(agent: Agent, evaluator: Evaluator, recorder: Recorder) -> None:
+    """Says that workers are of no use to an agent that plays one candidate after the other."""
+    if evaluator.side_by_side > 1 and not getattr(agent, "plays_together", isinstance(agent, OneShot)):
+        recorder.say(
+            f"{agent.name} plays one candidate after the other, for which workers are of no use: random, cem and cmaes "
+            "play many side by side, and ddpg does with 'ddpg:environments=N'"
+        )
 
 
 def _play(

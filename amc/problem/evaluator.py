@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -41,6 +41,17 @@ class Evaluator(ABC):
     @abstractmethod
     def score(self, allocation: Allocation) -> Score:
         """Scores the network that an allocation describes, on the whole search split."""
+
+    @property
+    def side_by_side(self) -> int:
+        """How many allocations it scores at the same time, if they are announced together."""
+        return 1
+
+    def expect(self, allocations: Sequence[Allocation]) -> None:  # noqa: B027 (to be overridden where it helps)
+        """Takes allocations that will be asked for next: an evaluator that can may begin with all of them.
+
+        No score depends on what was announced.
+        """
 
     def stages(self, allocation: Allocation, first: int) -> Iterator[Stage]:
         """Scores on the first images of the search split, then on more and more, as far as the iterator is advanced.
@@ -125,6 +136,15 @@ class EvaluatorProxy(Evaluator):
     def tells_images(self) -> bool:
         """Whether its stages tell how a candidate does on each image; see `Evaluator`."""
         return self.inner.tells_images
+
+    @property
+    def side_by_side(self) -> int:
+        """How many the other scores at the same time."""
+        return self.inner.side_by_side
+
+    def expect(self, allocations: Sequence[Allocation]) -> None:
+        """Announces allocations; see `Evaluator`."""
+        self.inner.expect(allocations)
 
     def score(self, allocation: Allocation) -> Score:
         """Scores an allocation; see `Evaluator`."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from agents import Agent, EpisodeResult, SearchResult, create_agent
@@ -24,11 +26,13 @@ class Variant:
         label: Its spelling, as in `"ddpg:warm_start=[];critic=step"`.
         agent: The agent, with its options, or one of `TRANSFERS`.
         file: The trained agent of a transfer.
+        contents: Those of the file, where it may lie on another machine; see `portable`.
     """
 
     label: str
     agent: str
     file: str | None = None
+    contents: bytes | None = field(default=None, repr=False, compare=False)
 
     @staticmethod
     def parse(text: str) -> Variant:
@@ -48,14 +52,27 @@ class Variant:
         """Creates the agent."""
         if self.file is None:
             return create_agent(self.agent)
-        trained = load_agent(self.file)
+        trained = self._trained()
         agent: Any = trained if self.agent == "warm" else _Acting(trained)
         return cast("Agent", agent)
 
     @property
     def features(self) -> tuple[str, ...] | None:
         """The features that a trained agent sees beside the paper's; None for an agent that takes any."""
-        return None if self.file is None else load_agent(self.file).tasks[0].features[len(feature_names()) :]
+        return None if self.file is None else self._trained().tasks[0].features[len(feature_names()) :]
+
+    def portable(self) -> Variant:
+        """Returns the same with the contents of its file, so that it can be created where the file is not."""
+        return self if self.file is None else replace(self, contents=Path(self.file).read_bytes())
+
+    def _trained(self) -> LearningAgent:
+        assert self.file is not None
+        if self.contents is None:
+            return load_agent(self.file)
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / Path(self.file).name
+            copy.write_bytes(self.contents)
+            return load_agent(copy)
 
     @property
     def plays_once(self) -> bool:

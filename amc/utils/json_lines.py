@@ -158,6 +158,21 @@ class Lines:
         write_text(self._path, "".join(map(line_of, self.records)))
         return kept
 
+    def arrange(self, order: Iterable[Iterable[Any]]) -> None:
+        """Puts records in order, behind all others; the file is written only if that changes it.
+
+        Args:
+            order: The values of their identifying fields; those that no record has are passed over.
+        """
+        places = {json.dumps(list(values)): place for place, values in enumerate(order)}
+        identities = [json.dumps([record.get(name) for name in self._identity]) for record in self.records]
+        ranks = [places.get(identity, -1) for identity in identities]
+        if ranks != sorted(ranks):
+            self.records = [
+                record for _, record in sorted(zip(ranks, self.records, strict=True), key=lambda pair: pair[0])
+            ]
+            write_text(self._path, "".join(map(line_of, self.records)))
+
     def add(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Appends a record; returns it as stored."""
         kept: dict[str, Any] = without_nan(record)

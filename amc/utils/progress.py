@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from itertools import count
 from typing import Protocol
 
@@ -12,6 +13,16 @@ class Progress(Protocol):
 
     def __call__(self, share: float, note: str = "", /) -> object:
         """Takes the share, 0 to 1, and a short note such as "loss 0.31"."""
+
+
+class Shows(Protocol):
+    """Shows stages and lines: a display, or what listens to a run."""
+
+    def stage(self, title: str, total: int = 100, unit: str = "%") -> AbstractContextManager[Progress]:
+        """Announces a stage; its context takes the share that is done."""
+
+    def say(self, line: str) -> None:
+        """Shows a line."""
 
 
 def silent(share: float, note: str = "", /) -> None:

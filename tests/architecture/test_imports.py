@@ -15,7 +15,7 @@ ORDER = [
     ("amc.errors",),
     ("amc.utils",),
     ("amc.runtime",),
-    ("amc.structure", "amc.models", "amc.data", "amc.packing"),
+    ("amc.structure", "amc.models", "amc.data", "amc.packing", "amc.cluster"),
     ("amc.storage", "amc.tracing", "amc.costs", "amc.pruning"),
     ("amc.problem",),
     ("amc.training", "amc.latency", "envs", "agents"),

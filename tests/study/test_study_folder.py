@@ -58,7 +58,7 @@ def test_a_search_outlives_a_fine_tuning_that_fails(words, tmp_path, capsys, mon
         assert main([*tuned, "--finetune.learning_rate", "0.1"]) == 2
     assert "out of luck" in capsys.readouterr().err
     (kept,) = lines(tmp_path / "study")
-    monkeypatch.setattr("amc.study.agents_study.search_policy", lambda *arguments, **options: pytest.fail("searched"))
+    monkeypatch.setattr("amc.study.cell_player.search_policy", lambda *arguments, **options: pytest.fail("searched"))
     assert main([*tuned, "--finetune.learning_rate", "0.01"]) == 0
     (line,) = lines(tmp_path / "study")
     assert {**line, "finetuned": None} == kept

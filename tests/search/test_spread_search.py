@@ -1,0 +1,107 @@
+"""A search whose candidates are scored elsewhere is the search of one process, to the bit."""
+
+import contextlib
+import random
+
+import pytest
+
+from amc.cli.main import main
+from amc.cluster.parcel import pack, unpack
+from amc.pipeline.spread_evaluator import SpreadEvaluator
+from amc.problem.evaluator import FunctionEvaluator
+from amc.problem.score import Score
+from amc.structure import Allocation
+from amc.utils.json_lines import read_lines
+
+QUICK = [
+    "--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "32", "--train.epochs", "1",
+    "--untrained", "true", "--device", "cpu", "--episodes", "8",
+]  # fmt: skip
+
+
+class Elsewhere:
+    """A replica that was sent, and finishes jobs in a random order."""
+
+    workers = 2
+
+    def __init__(self, replica):
+        self._replica, self._random = unpack(pack(replica)), random.Random(0)
+        self._waiting, self.jobs = {}, []
+
+    def submit(self, job, *, first=False):
+        self.jobs.append(job)
+        self._waiting[len(self.jobs)] = job
+        return len(self.jobs)
+
+    def results(self, watch=None):
+        while self._waiting:
+            number = self._random.choice(sorted(self._waiting))
+            yield number, self._replica.work(self._waiting.pop(number), None)
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--agent", "random"], ["--agent", "ddpg:environments=4", "--pruning.recovery", "none"]],
+    ids=["random", "ddpg"],
+)
+def test_episodes_are_those_of_one_process(options, tmp_path, monkeypatch, capsys):
+    opened = []
+
+    @contextlib.contextmanager
+    def cluster_of(parsed, config, *, races):
+        assert not races
+        yield lambda replica, shown: opened.append(Elsewhere(replica)) or opened[-1]
+
+    assert main(["search", *QUICK, *options, "--out", str(tmp_path / "alone")]) == 0
+    monkeypatch.setattr("amc.cli.search.cluster_of", cluster_of)
+    words = ["search", *QUICK, *options, "--out", str(tmp_path / "spread")]
+    assert main(words) == 0
+    assert len(opened[0].jobs) >= 7  # all but allocations that were scored before
+    assert episodes(tmp_path / "spread") == episodes(tmp_path / "alone")
+    policies = [(tmp_path / name / "policy.json").read_bytes() for name in ("spread", "alone")]
+    assert policies[0] == policies[1]
+    assert main([*words, "--resume"]) == 0
+    assert not opened[-1].jobs  # every score is in the record
+
+
+def episodes(folder):
+    return [
+        {name: value for name, value in record.items() if name != "seconds"}
+        for record in read_lines(folder / "episodes.jsonl").records
+    ]
+
+
+def test_what_was_not_announced_is_scored_here():
+    def allocation(width):
+        return Allocation("filter", {"conv": width})
+
+    class Replica:
+        def work(self, job, shown):
+            return Score(float(job.widths["conv"]), 0.0)
+
+    executor = Elsewhere(Replica())
+    evaluator = SpreadEvaluator(FunctionEvaluator(lambda each: Score(-1.0, 0.0)), executor)
+    assert evaluator.side_by_side == 2
+    evaluator.expect([allocation(5), allocation(6), allocation(5)])
+    assert len(executor.jobs) == 2
+    assert [evaluator.score(allocation(width)).accuracy for width in (6, 5, 5, 7)] == [6.0, 5.0, 5.0, -1.0]
+
+
+def test_candidates_that_race_are_not_spread(tmp_path, capsys):
+    words = ["search", *QUICK, "--first_images", "20", "--cluster", "local", "--out", str(tmp_path / "run")]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "--first_images 20" in said or "needs Ray" in said
+
+
+def test_agents_that_play_one_candidate_at_a_time_say_so(tmp_path, monkeypatch, capsys):
+    @contextlib.contextmanager
+    def cluster_of(parsed, config, *, races):
+        yield lambda replica, shown: Elsewhere(replica)
+
+    monkeypatch.setattr("amc.cli.search.cluster_of", cluster_of)
+    assert main(["search", *QUICK, "--agent", "tpe", "--out", str(tmp_path / "run")]) == 0
+    assert "tpe plays one candidate after the other, for which workers are of no use" in capsys.readouterr().err
