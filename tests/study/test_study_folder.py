@@ -61,7 +61,7 @@ def test_a_search_outlives_a_fine_tuning_that_fails(words, tmp_path, capsys, mon
     monkeypatch.setattr("amc.study.cell_player.search_policy", lambda *arguments, **options: pytest.fail("searched"))
     assert main([*tuned, "--finetune.learning_rate", "0.01"]) == 0
     (line,) = lines(tmp_path / "study")
-    assert {**line, "finetuned": None} == kept
+    assert {**line, "finetuned": None, "finetuned_top5": None} == kept
     assert line["finetuned"] > 0
     assert main([*tuned, "--finetune.learning_rate", "0.02"]) == 2  # what is fine-tuned holds the rule
     assert "under other rules (finetune; see" in capsys.readouterr().err
