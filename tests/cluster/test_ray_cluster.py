@@ -55,7 +55,7 @@ def wait_for_lines(file, count, process):
 
 def without_times(folder, name="study.jsonl"):
     return [
-        [(field, value) for field, value in record.items() if field not in ("seconds", "prune_seconds")]
+        [(field, value) for field, value in record.items() if not field.endswith("seconds")]
         for record in read_lines(folder / name).records
     ]
 
