@@ -37,9 +37,9 @@ class Assumptions:
     nodes: int = 1
     per_node: int = 8
     start_s: float = 10.0
-    replica_mb: float = 200.0
+    replica_mb: float = 260.0
     link_mb_s: float = 1000.0
-    unpack_mb_s: float = 1000.0
+    unpack_mb_s: float = 900.0
     dispatch_s: float = 0.01
     cell_s: float = 300.0
     spread: float = 0.5
