@@ -87,5 +87,10 @@ def cluster_of(
             f"--first_images {config.first_images} lets each candidate decide how far the next is scored, so that none "
             "can be scored side by side: leave it or --cluster out"
         )
+    if config.devices != 1:
+        raise ConfigurationError(
+            f"--devices {config.devices} trains one network in several processes, and --cluster spreads searches over "
+            "workers: give one of them"
+        )
     with connected(options.cluster, options.workers, needs) as open_executor:
         yield open_executor

@@ -97,6 +97,13 @@ def test_candidates_that_race_are_not_spread(tmp_path, capsys):
     assert "--first_images 20" in said or "needs Ray" in said
 
 
+def test_several_processes_for_one_training_are_refused(tmp_path, capsys):
+    words = ["compress", "--devices", "2", "--device", "cpu", "--cluster", "local", "--out", str(tmp_path / "run")]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "--devices 2 trains one network in several processes" in said or "needs Ray" in said
+
+
 def test_agents_that_play_one_candidate_at_a_time_say_so(tmp_path, monkeypatch, capsys):
     @contextlib.contextmanager
     def cluster_of(parsed, config, *, races):
