@@ -5,7 +5,8 @@
     python tests/stress/stream_many_images.py train FOLDER --steps 10 --rounds 3
     python tests/stress/stream_many_images.py read FOLDER
 
-`make` draws JPEGs of 256 to 500 pixels of ten classes, one in ten for the test. `search` runs `amc search` on MobileNet
+`make` draws JPEGs of 256 to 500 pixels of ten classes, one in ten for the test (`--distinct 2000` draws so many and
+links the others to them). `search` runs `amc search` on MobileNet
 V2 at 224 pixels and prints the largest memory of all its processes together (shared pages once) and the seconds until
 the first candidate was scored. `train` trains the same network on the same images with the same number of workers,
 by turns with the trainer and with a plain loop over torchvision's `ImageFolder`. `read` does so without a network.
@@ -49,16 +50,18 @@ def draw(job: tuple[Path, int]) -> None:
     Image.fromarray(np.clip(fine + grain, 0, 255).astype(np.uint8)).save(file, quality=88)
 
 
-def make(folder: Path, images: int) -> None:
-    """Draws the images."""
-    jobs = []
+def make(folder: Path, images: int, distinct: int) -> None:
+    """Draws the images; those beyond `distinct` are links to earlier ones."""
+    jobs: list[tuple[Path, int]] = []
     for number in range(images):
         split = "val" if number % 10 == 9 else "train"
         place = folder / split / f"class{number // 10 % CLASSES}"
         place.mkdir(parents=True, exist_ok=True)
         jobs.append((place / f"{number:06}.jpg", number))
     with ProcessPoolExecutor() as pool:
-        list(pool.map(draw, jobs, chunksize=200))
+        list(pool.map(draw, jobs[:distinct], chunksize=50))
+    for number, (file, _) in enumerate(jobs[distinct:]):
+        os.link(jobs[number % distinct][0], file)
     size = sum(file.stat().st_size for file, _ in jobs)
     print(f"{images} JPEGs, {size / 2**20:.0f} MiB")
 
@@ -219,6 +222,7 @@ def main() -> None:
     parser.add_argument("what", choices=["make", "search", "train", "read"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, default=20_000)
+    parser.add_argument("--distinct", type=int, default=1_000_000, help="Different images; the others are links.")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch_size", type=int, default=32)
@@ -226,7 +230,7 @@ def main() -> None:
     known, rest = parser.parse_known_args()
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors, {torch.get_num_threads()} threads")
     if known.what == "make":
-        make(known.folder, known.images)
+        make(known.folder, known.images, known.distinct)
     elif known.what == "search":
         search(known.folder, rest)
     else:
