@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from amc.data.mixing import CutMix, Mixing, MixUp
+from amc.data.rand_augment import RandAugment
 from amc.data.resized_crop import ResizedCrop
 from amc.errors import ConfigurationError
+from amc.utils.options import create
 from amc.utils.registry import Registry
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
@@ -100,5 +103,14 @@ AUGMENTATIONS: Registry[Callable[..., Augmentation]] = Registry("augmentation", 
 
 AUGMENTATIONS.register("crop_flip", CropFlip, "random crops and mirror images, for natural images")
 AUGMENTATIONS.register("resized_crop", ResizedCrop, "random parts, resized, and mirror images, for large images")
+AUGMENTATIONS.register("rand_augment", RandAugment, "resized_crop, then random changes of colour and shape")
+AUGMENTATIONS.register("mixup", MixUp, "means of two images and of their labels")
+AUGMENTATIONS.register("cutmix", CutMix, "a rectangle of another image, labels by area")
 AUGMENTATIONS.register("shift", Shift, "small shifts, for characters")
 AUGMENTATIONS.register("none", Unchanged, "images as they are")
+
+
+def augmentation(chosen: str) -> tuple[Augmentation, Mixing | None]:
+    """Returns what changes images, and what mixes them with their labels afterwards, if anything does."""
+    change = create(AUGMENTATIONS, chosen)
+    return (create(AUGMENTATIONS, change.first), change) if isinstance(change, Mixing) else (change, None)

@@ -9,11 +9,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from amc.data.augment import AUGMENTATIONS
+from amc.data.augment import augmentation
 from amc.data.normalisation import normalised
 from amc.data.stratified import stratified_order
 from amc.errors import DataError
-from amc.utils.options import create
 
 Batch = tuple[Tensor, Tensor]
 """Normalised images `(B, C, H, W)` and their classes `(B,)`, int64, or other targets `(B, ...)`."""
@@ -147,14 +146,19 @@ class ImageSet:
         self, size: int, device: torch.device | None, generator: torch.Generator, channels_last: bool
     ) -> Iterator[Batch]:
         """Shuffles and augments; the last batch is left out unless it is full or the only one."""
-        change = create(AUGMENTATIONS, self.augment)
+        change, mixing = augmentation(self.augment)
         size = min(size, len(self))
         order = torch.randperm(len(self), generator=generator)
         for start in range(0, len(self) - size + 1, size):
             index = order[start : start + size].to(self.images.device)
             images = change(self.images[index].to(device), generator)
             own = part_of(len(index), *self.part)
-            yield self._normalised(images[own], channels_last), self.targets[index[own]].to(device)
+            if mixing is None:
+                yield self._normalised(images[own], channels_last), self.targets[index[own]].to(device)
+                continue
+            batch = self._normalised(images, channels_last), self.targets[index].to(device)
+            mixed, shares = mixing.mix(*batch, self.num_classes, generator)
+            yield mixed[own], shares[own]
 
     def _normalised(self, images: Tensor, channels_last: bool) -> Tensor:
         """Scales to [0, 1] if uint8, then subtracts the mean and divides by the standard deviation, in float32."""

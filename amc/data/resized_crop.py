@@ -50,6 +50,10 @@ class ResizedCrop:
         box = self._box(width, height, generator)
         return box, self.mirror and _uniform(0, 1, generator) < 0.5
 
+    def finish(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """Changes one image `(C, H, W)`, uint8, once it is cut and resized: here not at all."""
+        return image
+
     def _box(self, width: int, height: int, generator: torch.Generator) -> Box:
         low, high = (math.log(ratio) for ratio in _RATIOS)
         for _ in range(_TRIES):
@@ -72,7 +76,8 @@ class ResizedCrop:
             resized = functional.interpolate(part, (height, width), mode="bilinear", antialias=True)[0]
             if not images.is_floating_point():
                 resized = resized.round()
-            changed[index] = resized.flip(-1) if mirrored else resized
+            resized = (resized.flip(-1) if mirrored else resized).to(images.dtype)
+            changed[index] = self.finish(resized, generator)
         return changed
 
 

@@ -108,7 +108,8 @@ class StreamReader(Dataset[Part]):
             if self.crop is None:
                 return channels_first(whole(image, name, self.fitted_size, mode))
             generator = torch.Generator().manual_seed(seed)
-            return channels_first(_cut(image, name, self.crop, self.shape, mode, generator))
+            pixels = channels_first(_cut(image, name, self.crop, self.shape, mode, generator))
+        return numpy.asarray(self.crop.finish(torch.from_numpy(pixels), generator))
 
     def _other_size(self, place: int, pixels: Pixels) -> str:
         sizes = ("x".join(map(str, reversed(shape[1:]))) for shape in (pixels.shape, self.shape))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from amc.data.augment import AUGMENTATIONS, Augmentation
+from amc.data.augment import Augmentation, augmentation
 from amc.data.broken_images import BrokenImages
 from amc.data.dataset_source import living
 from amc.data.image_set import Batch, ImageSet, part_of
@@ -23,7 +23,6 @@ from amc.data.resized_crop import ResizedCrop
 from amc.data.stratified import stratified_order
 from amc.data.stream_reader import CHUNK, Part, Plan, StreamReader
 from amc.errors import DataError
-from amc.utils.options import create
 from amc.utils.progress import Progress, silent
 
 _MOST_WORKERS = 16
@@ -117,19 +116,26 @@ class StreamedImages:
         channels_last: bool = False,
     ) -> Iterator[Batch]:
         """Iterates once over the images; see `BatchSource.batches`."""
+        mixing = None
         if generator is not None:
-            read = self._training_images(size, device, generator)
+            change, mixing = augmentation(self.augment)
+            if mixing is not None and self.part != (0, 1):
+                raise DataError(
+                    "streamed images are mixed within one process; choose another data.augment, or train with one"
+                )
+            read = self._training_images(size, device, generator, change)
         else:
             read = self._read(Plan(torch.arange(len(self)), size, None), None, trains=False)
         for images, places in read:
             images = normalised(images.to(device), self.mean, self.std, channels_last=channels_last)
-            yield images, self.targets[places].to(device)
+            batch = images, self.targets[places].to(device)
+            yield batch if mixing is None or generator is None else mixing.mix(*batch, self.num_classes, generator)
 
     def _training_images(
-        self, size: int, device: torch.device | None, generator: torch.Generator
+        self, size: int, device: torch.device | None, generator: torch.Generator, change: Augmentation
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields the augmented images of this part of each batch, `(B, C, H, W)`, and their places in the split."""
-        change, size = create(AUGMENTATIONS, self.augment), min(size, len(self))
+        size = min(size, len(self))
         order, own = (
             torch.randperm(len(self), generator=generator)[: len(self) // size * size],
             part_of(size, *self.part),

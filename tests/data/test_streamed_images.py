@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.functional import resized_crop
 
-from amc.data import DataConfig, StreamedImages, load_data
+from amc.data import DataConfig, ImageSet, StreamedImages, load_data
 from amc.data.pictures import PackedNames
 from amc.data.preprocessing import preprocessing_record
 from amc.data.resized_crop import ResizedCrop
@@ -336,3 +336,47 @@ def test_parts_share_the_processes_that_decode(folder):
     split = loaded(folder, workers=5).train
     assert [split.shard(0, size).workers for size in (2, 8)] == [3, 1]
     assert loaded(folder).train.shard(0, 2).workers == 0
+
+
+class TestMixing:
+    """Batches whose images and labels are mixed."""
+
+    @pytest.mark.parametrize("name", ["mixup", "cutmix"])
+    def test_images_and_labels_are_mixed_alike(self, name):
+        colours = torch.eye(3)[torch.arange(8) % 3]  # of class k, channel k is 1 and the others 0
+        images = ImageSet(
+            colours.view(8, 3, 1, 1).expand(8, 3, 16, 16), torch.arange(8) % 3, augment=f"{name}:first=none;alpha=2"
+        )
+        ((mixed, shares),) = images.batches(8, generator=torch.Generator().manual_seed(0))
+        assert shares.shape == (8, 3)
+        assert torch.allclose(mixed.mean((2, 3)), shares, atol=1e-6)
+        assert ((shares > 0).sum(1) == 2).any()
+
+    def test_streams_mix_as_memory_does(self, folder):
+        options = {"augment": "mixup:first=crop_flip"}
+        held, streamed = loaded(folder, memory=0.25, **options), loaded(folder, **options)
+        before = torch.get_rng_state()
+        assert same(epoch(streamed.train), epoch(held.train))
+        assert torch.equal(torch.get_rng_state(), before)
+
+    def test_a_network_with_more_outputs_than_classes_says_so(self, folder):
+        split = loaded(folder, augment="cutmix:first=none;classes=5").train
+        assert next(split.batches(4, generator=torch.Generator().manual_seed(0)))[1].shape == (4, 5)
+
+    def test_other_targets_than_classes_are_refused(self):
+        images = ImageSet(torch.rand(4, 3, 8, 8), torch.rand(4), augment="mixup:first=none")
+        with pytest.raises(DataError, match=r"one class, \(N,\), not .*another data\.augment"):
+            list(images.batches(2, generator=torch.Generator().manual_seed(0)))
+
+    @pytest.mark.parametrize("chosen", ["mixup:alpha=0", "mixup:first=mixup", "rand_augment:magnitude=31"])
+    def test_unusable_options_are_named(self, chosen):
+        with pytest.raises(ConfigurationError, match=r"alpha|first|magnitude"):
+            DataConfig(augment=chosen)
+
+    def test_rand_augment_depends_on_the_seed_alone(self, folder):
+        one, two = (loaded(folder, image_size=24, augment="rand_augment", workers=w).train for w in (0, 2))
+        crop = loaded(folder, image_size=24, augment="rand_augment:count=0").train
+        before = torch.get_rng_state()
+        assert same(epoch(one, size=20), epoch(two, size=20))
+        assert torch.equal(torch.get_rng_state(), before)
+        assert not same(epoch(one, size=20), epoch(crop, size=20))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 
 import numpy
 import pytest
@@ -73,3 +74,12 @@ def test_a_signal_within_an_epoch_changes_nothing_nor_do_other_workers_after_it(
         fine_tune(stopped, data, QUICK, seed=3, hooks=TrainingHooks(on_step=stop), checkpoint=file)
     fine_tune(resumed, roles(folder, augment="resized_crop", workers=2), QUICK, seed=3, checkpoint=file)
     assert same(resumed, undisturbed)
+
+
+@pytest.mark.parametrize("augment", ["mixup:first=crop_flip", "cutmix:first=resized_crop"])
+def test_it_trains_on_mixed_labels(folder, augment):
+    data, model, before = roles(folder, augment=augment), network(), network()
+    config = replace(QUICK, epochs=1, distillation=0.5, label_smoothing=0.1)
+    result = fine_tune(model, data, config, teacher=network(1))
+    assert 0 < result.epochs[0].loss < 10
+    assert not same(model, before)
