@@ -125,7 +125,7 @@ class ImageSet:
 
     def inputs(self, *, channels_last: bool = False) -> Tensor:
         """Returns all images normalised, `(N, C, H, W)` in float32; as they are if `as_given`."""
-        return self._normalised(self.images, channels_last)
+        return self.normalised(self.images, channels_last)
 
     def batches(
         self,
@@ -140,7 +140,7 @@ class ImageSet:
             yield from self._training_batches(size, device, generator, channels_last)
             return
         for images, targets in zip(torch.split(self.images, size), torch.split(self.targets, size), strict=True):
-            yield self._normalised(images.to(device), channels_last), targets.to(device)
+            yield self.normalised(images.to(device), channels_last), targets.to(device)
 
     def _training_batches(
         self, size: int, device: torch.device | None, generator: torch.Generator, channels_last: bool
@@ -154,13 +154,13 @@ class ImageSet:
             images = change(self.images[index].to(device), generator)
             own = part_of(len(index), *self.part)
             if mixing is None:
-                yield self._normalised(images[own], channels_last), self.targets[index[own]].to(device)
+                yield self.normalised(images[own], channels_last), self.targets[index[own]].to(device)
                 continue
-            batch = self._normalised(images, channels_last), self.targets[index].to(device)
+            batch = self.normalised(images, channels_last), self.targets[index].to(device)
             mixed, shares = mixing.mix(*batch, self.num_classes, generator)
             yield mixed[own], shares[own]
 
-    def _normalised(self, images: Tensor, channels_last: bool) -> Tensor:
+    def normalised(self, images: Tensor, channels_last: bool = False) -> Tensor:
         """Scales to [0, 1] if uint8, then subtracts the mean and divides by the standard deviation, in float32."""
         if self.as_given:
             plain = not channels_last or images.dim() != 4

@@ -33,14 +33,13 @@ from amc.pruning.plan import Pruner
 from amc.pruning.recovery.recalibration import reestimate_batch_norms
 from amc.pruning.sequential_candidates import SequentialCandidates
 from amc.runtime import resolve_device, resolve_dtype
+from amc.runtime.batch_size import batch_size_for
 from amc.runtime.call import first_line
 from amc.runtime.many_inputs import parts_of
 from amc.structure import Allocation
 from amc.training import evaluate, score_logits
 from amc.training.stages import stage_of, stage_sizes
 from amc.utils.options import create
-
-_BATCH = 250
 
 
 class CandidateEvaluator(Evaluator):
@@ -96,7 +95,9 @@ class CandidateEvaluator(Evaluator):
         few = self._few()
         if not kind.assigns_classes:
             return TaskScorer(network, search, kind, few)
-        return CandidateScorer(network, search.inputs(), search.targets, score_logits, calibration=few)
+        return CandidateScorer(
+            network, search.images, search.targets, score_logits, calibration=few, change=search.normalised
+        )
 
     def _candidate_network(self, images: Tensor) -> CandidateNetwork:
         """Returns the working copy in the fastest form that the network's own code can run in.
@@ -238,10 +239,11 @@ def calibration_batches(task: Task, images: Any | None) -> tuple[list[Any], list
     """Returns the calibration images in batches, and their targets; nothing without data."""
     if images is None:
         return [], []
-    batches = parts_of(images, _BATCH)
+    size = batch_size_for(images)
+    batches = parts_of(images, size)
     if task.data is None or task.calibration is not None:
         return batches, []
-    return batches, list(torch.split(task.data.calibration.targets, _BATCH))
+    return batches, list(torch.split(task.data.calibration.targets, size))
 
 
 def lost_shares(magnitudes: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from amc.data.image_set import Batch
 from amc.data.tasks import TaskType
 from amc.problem.score import Score
 from amc.pruning import CandidateNetwork
-from amc.pruning.candidate import images_at_once
+from amc.pruning.candidate import images_at_once, prepared
 from amc.runtime.memory import BatchesThatFit
 from amc.structure import Allocation
 from amc.training.evaluate import score_batches
@@ -34,7 +34,7 @@ class TaskScorer:
         """
         self._network, self._task, self._fitting = network, task, BatchesThatFit()
         count = images_at_once(network.device, search.images[0].numel())
-        self._batches: Sequence[Tensor] = [network.prepare(part) for part in torch.split(search.inputs(), count)]
+        self._batches = prepared(network, search.images, count, search.normalised)
         self._targets = [part.to(network.device) for part in torch.split(search.targets, count)]
         self._calibration = None if calibration is None else network.prepare(calibration)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from amc.pruning.batch_norm import BATCH_NORMS, is_batch_norm
 from amc.pruning.folding import Fold, find_folds, fold_in_place
 from amc.pruning.plan import PrunePlan, Pruner
 from amc.pruning.recovery.recalibration import batch_statistics
+from amc.runtime.batch_size import inputs_at_once
 from amc.runtime.call import move
 from amc.runtime.memory import BatchesThatFit
 from amc.runtime.outputs import main_output
@@ -22,6 +23,9 @@ from amc.structure.residual_blocks import drop_modules, is_within, put_back
 from amc.structure.slicing import attribute_values, set_attributes, set_tensors
 
 ScoreT = TypeVar("ScoreT")
+
+_KEPT_BYTES = 2**28
+"""Images that are kept ready for the network take no more than this."""
 
 
 class CandidateNetwork:
@@ -187,9 +191,49 @@ def images_at_once(device: torch.device, values: int) -> int:
         values: Values of one image, C * H * W.
     """
     few, many = 250, 2000
-    if device.type == "cpu":
-        return min(few, max(8, 2**20 // values))
-    return min(many, max(few, 2**22 // values))
+    return inputs_at_once(values) if device.type == "cpu" else min(many, max(few, 2**22 // values))
+
+
+def prepared(
+    network: CandidateNetwork, images: Tensor, count: int, change: Callable[[Tensor], Tensor] | None
+) -> Sequence[Tensor]:
+    """Splits images into batches in the form in which the forward pass is fastest.
+
+    They are kept in that form where they take little memory; of many large images each batch is made when it is asked
+    for, so that bytes stay bytes.
+
+    Args:
+        network: The working copy.
+        images: `(N, C, H, W)`.
+        count: Images in a batch.
+        change: Normalises images; None where they are.
+    """
+    batches = _LazyBatches(network, torch.split(images, count), change)
+    return batches if images.numel() * 4 > _KEPT_BYTES else list(batches)
+
+
+class _LazyBatches(Sequence[Tensor]):
+    """Batches that are prepared whenever they are asked for."""
+
+    def __init__(
+        self, network: CandidateNetwork, parts: Sequence[Tensor], change: Callable[[Tensor], Tensor] | None
+    ) -> None:
+        self._network, self._parts, self._change = network, parts, change
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Tensor]: ...
+
+    def __getitem__(self, index: int | slice) -> Tensor | Sequence[Tensor]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        part = self._parts[index]
+        return self._network.prepare(part if self._change is None else self._change(part))
 
 
 class CandidateScorer(Generic[ScoreT]):
@@ -204,18 +248,20 @@ class CandidateScorer(Generic[ScoreT]):
         *,
         batch_size: int | None = None,
         calibration: Tensor | None = None,
+        change: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        """Caches the images in the form in which the forward pass is fastest, and the dense network's classes.
+        """Gets the images ready, and the dense network's classes.
 
         Args:
             network: The working copy.
-            images: Normalised images of the search split, `(N, C, H, W)`.
+            images: Images of the search split, `(N, C, H, W)`, normalised unless `change` does it.
             targets: True classes, `(N,)`.
             measure: Turns logits `(n, classes)`, true classes `(n,)` and the dense network's classes `(n,)` into a
                 score, for example `amc.training.evaluate.score_logits`.
             batch_size: Images at once; what suits the device if None (see `images_at_once`).
             calibration: Normalised images `(N, C, H, W)` on which a candidate's batch norms are re-estimated before it
                 is scored; None scores it as it was cut.
+            change: Normalises images; None where they are.
 
         Raises:
             ConfigurationError: If there are no images, or not one class per image.
@@ -226,7 +272,7 @@ class CandidateScorer(Generic[ScoreT]):
             )
         self._network, self._measure, self._fitting = network, measure, BatchesThatFit()
         count = batch_size or images_at_once(network.device, images[0].numel())
-        self._batches: Sequence[Tensor] = [network.prepare(part) for part in torch.split(images, count)]
+        self._batches = prepared(network, images, count, change)
         self._calibration = None if calibration is None else network.prepare(calibration)
         self._network.load(network.dense)
         dense = torch.cat([self._run(batch) for batch in self._batches])

@@ -14,6 +14,7 @@ from amc.data.splits import DataRoles
 from amc.data.tasks import CLASSIFICATION, TaskType
 from amc.errors import DataError, ModelError
 from amc.problem.score import Score
+from amc.runtime.batch_size import batch_size_for
 from amc.runtime.call import inference, move
 from amc.runtime.device import DeviceLike, autocast, device_of, resolve_device, resolve_dtype
 from amc.runtime.layout import AnyLayout
@@ -188,7 +189,8 @@ def run_batches(
     run, fitting, done = AnyLayout(model), BatchesThatFit(), 0
     for images, targets in data.batches(batch_size, device=place, channels_last=True):
         with inference(model), autocast(number_format, place):
-            outputs = fitting(lambda part: main_output(run(part)).float(), images)
+            parts = torch.split(images, batch_size_for(images)) if place.type == "cpu" else [images]
+            outputs = torch.cat([fitting(lambda part: main_output(run(part)).float(), part) for part in parts])
         done += len(targets)
         advance(min(1.0, done / max(1, len(data))))
         yield outputs, targets

@@ -73,7 +73,18 @@ def test_it_runs_on_a_folder_like_imagenets(name, imagenet, tmp_path):
     words = [
         *["compress", "--config", name, "--classes", "3", "--data.root", str(imagenet), "--data.image_size", "64"],
         *["--data.search_images", "6", "--data.calibration_images", "6", "--data.memory", "0", "--data.workers", "0"],
-        *["--train.epochs", "0", "--episodes", "1", "--compare", "none", "--pruning.min_keep_ratio", "0.05"],
+        *[
+            "--train.epochs",
+            "0",
+            "--agent",
+            "uniform",
+            "--episodes",
+            "1",
+            "--compare",
+            "none",
+            "--pruning.min_keep_ratio",
+            "0.05",
+        ],
         *["--finetune.epochs", "4" if name == NAMES[2] else "1", "--finetune.batch_size", "6"],
         *["--pruning.criterion", "magnitude" if name == NAMES[2] else "l1", "--out", str(tmp_path / "run")],
     ]

@@ -144,6 +144,23 @@ def test_accelerators_are_given_many_images_at_once_and_processors_what_their_ca
     assert images_at_once(torch.device(device), values) == images
 
 
+def test_many_large_images_stay_bytes_until_they_are_scored(net, monkeypatch):
+    def measure(logits, targets, reference):
+        return logits.sum(1), reference
+
+    def scorer(images, **options):
+        return CandidateScorer(CandidateNetwork(pruner_of(net)), images, torch.arange(64) % 4, measure, **options)
+
+    images = (net.images * 20 + 128).clamp(0, 255).to(torch.uint8)
+    kept = scorer(images.float() / 255, batch_size=10)
+    monkeypatch.setattr("amc.pruning.candidate._KEPT_BYTES", 0)
+    made = scorer(images, batch_size=10, change=lambda part: part.float() / 255)
+    assert not isinstance(made._batches, list)
+    for one, other in zip(made(middle(net)), kept(middle(net)), strict=True):
+        assert torch.equal(one, other)
+    assert [len(found) for found, *_ in made.stages(middle(net), [7, 30])] == [7, 30]
+
+
 def test_the_number_of_images_at_once_changes_no_score(net):
     def measure(logits, targets, reference):
         return logits.sum(1)

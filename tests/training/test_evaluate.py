@@ -93,3 +93,16 @@ def test_absent_accelerator_is_named(monkeypatch):
     assert resolve_device("auto").type == "cpu"
     with pytest.raises(ConfigurationError, match="'cuda' is not available"):
         resolve_device("cuda")
+
+
+def test_large_images_are_run_a_few_at_a_time():
+    seen = []
+
+    class Network(nn.Module):
+        def forward(self, x):
+            seen.append(len(x))
+            return x.mean((2, 3))
+
+    images = torch.rand(20, 3, 224, 224)
+    evaluate(Network(), ImageSet(images, torch.zeros(20, dtype=torch.int64)))
+    assert seen == [8, 8, 4]

@@ -13,14 +13,12 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from amc.pruning.regression.patches import READER_TYPES, output_rows
+from amc.runtime.batch_size import batch_size_for
 from amc.runtime.call import call
 from amc.runtime.hooks import hooked
 from amc.structure import LayerSpec
 from amc.structure.operator_watch import OperatorWatch
 from amc.structure.residual_sums import OperatorCall, ResidualSum
-
-BATCH = 250
-"""Images that are looked at together."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +61,9 @@ def dense_targets(
     """
     noter = _Noter(dense, jobs, images.device)
     with hooked(noter.hooks()):
-        for first in range(0, len(images), BATCH):
-            part = images[first : first + BATCH]
+        size = batch_size_for(images)
+        for first in range(0, len(images), size):
+            part = images[first : first + size]
             with noter.batch(first, len(part)):  # nothing but the forward pass may run here: operators are counted
                 call(dense, part)
             step()

@@ -18,11 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from amc.pruning.batch_norm import affine_of, is_batch_norm, output_scale
-from amc.pruning.recovery.dense_targets import BATCH, Job, dense_targets
+from amc.pruning.recovery.dense_targets import Job, dense_targets
 from amc.pruning.recovery.dropped_operators import Operators, operators_of, stand_ins
 from amc.pruning.recovery.residual_sums import Summands, confirm_residual_sums, traced_sums
 from amc.pruning.regression.least_squares import Moments, NormalEquations
 from amc.pruning.regression.patches import READER_TYPES, Reader, input_rows, is_reader, output_rows, sample_rows
+from amc.runtime.batch_size import MOST, batch_size_for
 from amc.runtime.call import call, evaluation_mode, input_of, named_tensors
 from amc.runtime.hooks import hooked
 from amc.structure import LayerSpec, ModelStructure
@@ -139,7 +140,7 @@ class Reconstruction:
             sums = _residual_sums(dense, pruned, structure, images[:2], dropped)
             jobs = _plan_jobs(dense, structure, layers, sizes, sums, kept, frozenset(sparse), images, options)
             jobs = {name: job for name, job in jobs.items() if not is_within(name, gone)}
-            step = steps_of(-(-len(images) // BATCH) + len(jobs), advance)
+            step = steps_of(-(-len(images) // batch_size_for(images)) + len(jobs), advance)
             targets = dense_targets(dense, jobs, images, step)
         return Reconstruction(dense, jobs, targets, images, options, step, dropped)
 
@@ -329,8 +330,8 @@ def _solve(
     """Refits one layer and writes its weights and what takes the intercept."""
     intercept = module.bias is not None or is_batch_norm(norm)
     moments = Moments(module)
-    for first in range(0, len(inputs), BATCH):
-        part = inputs[first : first + BATCH]
+    for first in range(0, len(inputs), MOST):
+        part = inputs[first : first + MOST]
         place, rows = job.rows_of(first, len(part))
         if len(rows):
             moments.add(input_rows(part, job.output_size, module, rows), target[place])
