@@ -130,7 +130,8 @@ def _say_how_sure(task: Task, recorder: Recorder) -> None:
 
 def _say_widths(task: Task, recorder: Recorder) -> None:
     """Says what widths are rounded to, where the user left that open."""
-    line = rounding_line([decision.step for decision in task.problem.decisions], task.pruning.round_to)
+    groups = [decision for decision in task.problem.decisions if not decision.may_vanish]
+    line = rounding_line([decision.step for decision in groups], task.pruning.round_to)
     if line is not None and task.problem.kind == "filter":
         recorder.say(line)
 

@@ -72,3 +72,12 @@ def test_a_table_is_not_made_of_nothing(tmp_path, capsys):
     assert main(["zoo", "--table_only", "--results", str(tmp_path / "typo.jsonl"), "--out", str(table)]) == 2
     assert "typo.jsonl holds none" in capsys.readouterr().err
     assert table.read_text() == "of an earlier sweep"
+
+
+def test_a_table_examines_nothing_not_even_at_another_size(tmp_path):
+    file = tmp_path / "zoo.jsonl"
+    assert zoo("costs", file) == 0
+    words = ["zoo", "--table_only", "--results", str(file), "--image_size", "12", "--out", str(tmp_path / "zoo.md")]
+    assert main(words) == 0
+    assert len(file.read_text().splitlines()) == 1
+    assert "digits_resnet" not in (tmp_path / "zoo.md").read_text()
