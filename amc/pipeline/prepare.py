@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -78,13 +78,10 @@ def prepare(
     device = _place(model, device, dtype, is_own=evaluate is not None or tune is not None)
     keep_statistics(model)
     _check_finite(data)
-    inputs = None if calibration is None else as_inputs(calibration)
-    example = _example(model, data, example_input, inputs)
-    _check_trainable(model, data if tune is None else None, finetune, device)
-    _check_shared(model, data, (finetune if tune is None and finetune.epochs else None, train), processes)
+    example, inputs = _inputs(model, data, example_input, calibration)
+    _check_trainings(model, data, finetune if tune is None else None, train, device, processes)
     pruning = replace(pruning, round_to=settled(pruning.round_to, resolve_device(device)))
-    structure = _traced(model, example, blocks=pruning.blocks)
-    _check_outputs(model, data if evaluate is None else None)
+    structure = _traced(model, example, data if evaluate is None else None, blocks=pruning.blocks)
     problem = build_problem(structure, budget, pruning, latency, partial(_memory_cost, model, on_cpu(example)))
     check_criterion(model, structure, problem, str(pruning.criterion), data, inputs)
     task = Task(
@@ -111,12 +108,26 @@ def prepare(
     return task
 
 
-def _check_shared(
-    model: nn.Module, data: DataRoles | None, trainings: Iterable[FineTuneConfig | None], processes: Processes
+def _check_trainings(
+    model: nn.Module,
+    data: DataRoles | None,
+    finetune: FineTuneConfig | None,
+    train: TrainConfig | None,
+    device: str,
+    processes: Processes,
 ) -> None:
-    """Rejects trainings that several processes cannot share."""
-    for config in trainings:
-        if data is not None and config is not None:
+    """Rejects trainings that the network does not allow, or that several processes cannot share.
+
+    Raises:
+        ModelError: If no parameter requires a gradient, or its number format cannot be trained.
+    """
+    if data is None:
+        return
+    tuned = finetune if finetune is not None and finetune.epochs else None
+    if tuned is not None:
+        _check_trainable(model, data, tuned, device)
+    for config in (tuned, train):
+        if config is not None:
             processes.check(Work(model, data, fitted(config, model, data)))
 
 
@@ -130,29 +141,31 @@ def _place(model: nn.Module, device: str, dtype: str, *, is_own: bool) -> str:
     return str(device_of(model)) if device == "auto" and is_own else device
 
 
-def _example(model: nn.Module, data: DataRoles | None, example_input: Any | None, inputs: Any | None) -> Any:
-    """Returns one input of the network, on its device."""
+def _inputs(
+    model: nn.Module, data: DataRoles | None, example_input: Any | None, calibration: Any | None
+) -> tuple[Any, Any | None]:
+    """Returns one input of the network, on its device, and the calibration inputs, if there are some."""
+    inputs = None if calibration is None else as_inputs(calibration)
     example = on_device(example_of(data, example_input, inputs), device_of(model))
     if example_input is None and inputs is None:
         _check_number_format(model, example)
-    return example
+    return example, inputs
 
 
-def _traced(model: nn.Module, example: Any, *, blocks: bool) -> ModelStructure:
-    """Traces a network, and checks that its structure predicts the FLOPs exactly."""
+def _traced(model: nn.Module, example: Any, data: DataRoles | None, *, blocks: bool) -> ModelStructure:
+    """Traces a network, and checks that its structure predicts the FLOPs exactly, and that its outputs fit the data."""
     structure = trace_structure(model, example, blocks=blocks)
     check_dense_flops(model, structure, example)
+    _check_outputs(model, data)
     return structure
 
 
-def _check_trainable(model: nn.Module, data: DataRoles | None, finetune: FineTuneConfig, device: str) -> None:
+def _check_trainable(model: nn.Module, data: DataRoles, finetune: FineTuneConfig, device: str) -> None:
     """Rejects a network that cannot be fine-tuned.
 
     Raises:
         ModelError: If no parameter requires a gradient, or its number format cannot be trained.
     """
-    if data is None or not finetune.epochs:
-        return
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ModelError("fine-tuning needs parameters that require gradients; unfreeze some, or set finetune.epochs 0")
     training_dtype(model, data, finetune, resolve_device(device))
