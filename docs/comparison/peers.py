@@ -1,6 +1,6 @@
 """One network, one budget, no training: Torch-Pruning and ModelOpt FastNAS beside amc, measured by the same function.
 
-    pip install torch-pruning nvidia-modelopt
+    pip install torch-pruning nvidia-modelopt torchprofile==0.0.4
     python docs/comparison/peers.py --data DIR --weights resnet20.th --budget 0.5
 
 DIR holds CIFAR-10 as `train/CLASS/*.png` and `test/CLASS/*.png`. All score on the same search images and take
