@@ -67,7 +67,7 @@ def test_accuracy_over_budgets_is_drawn_with_the_names_of_the_folders(tmp_path, 
     assert (tmp_path / "plots" / "trade-off-finetuned.png").read_bytes().startswith(b"\x89PNG")
     one = study_of(tmp_path / "one")
     assert main(["study", "--tabulate", str(one), "--plot", str(tmp_path / "plots")]) == 2
-    assert "one budget alone" in capsys.readouterr().err
+    assert "only one budget" in capsys.readouterr().err
 
 
 def test_files_that_are_no_studies_are_named(tmp_path):
