@@ -1,10 +1,11 @@
-"""Times one process with two threads against two processes with one each, on the CPU, in turn.
+"""Times one process with one thread, one with two, and two processes with one thread each, on the CPU, in turn.
 
     python tests/stress/two_processes.py                      # ResNet-20, batches of 128, ten rounds
     python tests/stress/two_processes.py --rounds 3 --images 512
 
 Both train the same network on the same batches. The wall time of an epoch says which is faster on a machine that is
-free; on one that is shared with others, processor time says what each costs. The first round is left out.
+free; on one that is shared with others, processor time says what each costs: with OMP_WAIT_POLICY=passive, as threads
+that wait for each other spin otherwise. The first round is left out.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ def main() -> None:
     data = load_data(DataConfig(name="fake", train_images=options.images + 100, test_images=100, search_images=100))
     config = TrainConfig(epochs=1, batch_size=options.batch, dtype="float32", learning_rate=0.01)
     pair = LocalProcesses(2, "cpu")
-    found: dict[str, list[tuple[float, float]]] = {"one process, two threads": [], "two processes, one thread": []}
+    cases = {"one process, one thread": (ONE, 1), "one process, two threads": (ONE, 2), "two processes": (pair, 2)}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
     for number in range(options.rounds + 1):
-        for (name, measured), processes in zip(found.items(), (ONE, pair), strict=True):
-            torch.set_num_threads(2)
+        for name, (processes, threads) in cases.items():
+            torch.set_num_threads(threads)
             workers = [process.pid for process in pair._others if process.pid is not None]
             seconds: list[float] = []
             hooks = TrainingHooks(on_epoch=lambda record, seconds=seconds: seconds.append(record.seconds))
@@ -49,18 +51,22 @@ def main() -> None:
             )
             spent = _processor_seconds(workers) - before
             if number:
-                measured.append((seconds[0], spent))
+                found[name].append((seconds[0], spent))
             print(f"round {number}, {name}: {seconds[0]:.2f} s, processor {spent:.2f} s, {_load()}", flush=True)
     pair.close()
-    ratios = [[two[i] / one[i] for one, two in zip(*found.values(), strict=True)] for i in (0, 1)]
     for name, measured in found.items():
         wall, spent = zip(*measured, strict=True)
         print(
             f"{name}: wall {statistics.median(wall):.2f} s (least {min(wall):.2f}), processor "
             f"{statistics.median(spent):.2f} s (least {min(spent):.2f}), of {options.rounds} rounds"
         )
-    print(f"two processes to one, median of the rounds: wall {statistics.median(ratios[0]):.2f}, processor ", end="")
-    print(f"{statistics.median(ratios[1]):.2f} (which counts the scoring of 100 images too)")
+    two = found.pop("two processes")
+    for name, measured in found.items():
+        wall, spent = ([b[i] / a[i] for a, b in zip(measured, two, strict=True)] for i in (0, 1))
+        print(
+            f"two processes to {name}, median of the rounds: wall {statistics.median(wall):.2f}, "
+            f"processor {statistics.median(spent):.2f}"
+        )
 
 
 def _processor_seconds(workers: list[int]) -> float:
