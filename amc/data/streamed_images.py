@@ -96,7 +96,15 @@ class StreamedImages:
         """Returns the same images with a part of every training batch, by a part of the processes that decode.
 
         Every image is changed as it would be in the whole batch; see `amc.training.distributed.shards`.
+
+        Raises:
+            DataError: If images of a batch are mixed, which takes those that other parts read.
         """
+        if size > 1 and augmentation(self.augment)[1] is not None:
+            raise DataError(
+                f"streamed images are mixed within one process, and data.augment {self.augment} mixes them; choose "
+                "another, or train with devices 1"
+            )
         return replace(self, part=(rank, size), workers=-(-self.workers // size))
 
     def subset(self, count: int, *, seed: int = 0) -> StreamedImages:
@@ -119,10 +127,6 @@ class StreamedImages:
         mixing = None
         if generator is not None:
             change, mixing = augmentation(self.augment)
-            if mixing is not None and self.part != (0, 1):
-                raise DataError(
-                    "streamed images are mixed within one process; choose another data.augment, or train with one"
-                )
             read = self._training_images(size, device, generator, change)
         else:
             read = self._read(Plan(torch.arange(len(self)), size, None), None, trains=False)

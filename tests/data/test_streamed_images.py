@@ -380,3 +380,10 @@ class TestMixing:
         assert same(epoch(one, size=20), epoch(two, size=20))
         assert torch.equal(torch.get_rng_state(), before)
         assert not same(epoch(one, size=20), epoch(crop, size=20))
+
+
+def test_parts_are_not_mixed(folder):
+    split = loaded(folder, augment="mixup").train
+    assert split.shard(0, 1).part == (0, 1)
+    with pytest.raises(DataError, match=r"mixed within one process, and data\.augment mixup.*devices 1"):
+        split.shard(0, 2)
