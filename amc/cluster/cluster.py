@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
-from threading import Thread
 from typing import Any
 
 from amc.cluster.executor import Executor, OpenExecutor, Replica
@@ -95,7 +96,7 @@ def connected(address: str, workers: int | None, needs: Callable[[], Needs]) -> 
     try:
         yield open_executor
     finally:
-        closing = Thread(target=_shutdown, args=(ray,), daemon=True)  # which may wait for a dead head forever
+        closing = threading.Thread(target=_shutdown, args=(ray,), daemon=True)  # which may wait for a dead head forever
         closing.start()
         closing.join(_CLOSING_S)
 
@@ -127,13 +128,28 @@ def _no_cluster(address: str, found: str) -> ClusterError:
     )
 
 
+@contextmanager
+def keeping_signal_handlers() -> Iterator[None]:
+    """Restores the handlers of signals that Ray replaces: a stop must still end this process at a safe point."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _connect(address: str, **options: Any) -> None:
     """Connects Ray; its own words become one line."""
     import ray
 
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
     try:
-        ray.init(address=address, **quiet, **options)
+        with keeping_signal_handlers():
+            ray.init(address=address, **quiet, **options)
     except Exception as error:  # Ray has no class for all of these
         text = " ".join(str(error).split())
         if "ersion mismatch" in text:

@@ -1,5 +1,6 @@
 """What keeps a cluster or a worker from taking part is said in one line with the remedy, before or without any loss."""
 
+import signal
 import socket
 import threading
 
@@ -7,7 +8,7 @@ import pytest
 
 from amc.cli.main import main
 from amc.cluster import cluster as clusters
-from amc.cluster.cluster import Needs, check_answers, check_cluster, check_store, count_workers
+from amc.cluster.cluster import Needs, check_answers, check_cluster, check_store, count_workers, keeping_signal_handlers
 from amc.cluster.fitness import check_data, check_versions
 from amc.cluster.head_watch import PATIENCE_S, HeadWatch
 from amc.cluster.replay import replay
@@ -145,6 +146,13 @@ def test_an_address_at_which_nothing_listens_is_found_at_once():
 def test_an_address_without_host_or_port_is_refused(address):
     with pytest.raises(ClusterError, match="must be local or HOST:PORT, such as head:6379, not"):
         check_answers(address)
+
+
+def test_signals_still_reach_this_process():
+    before = signal.getsignal(signal.SIGTERM)
+    with keeping_signal_handlers():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as Ray's own handler takes its place
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_workers_without_a_cluster_are_refused():
