@@ -20,6 +20,7 @@ from amc.utils.sealed_tensors import SEAL, check_seal, seal
 if TYPE_CHECKING:
     import torch
 
+_REMEDY = "give the agent.safetensors that a search or a training wrote"
 _KEY = "agent"
 
 
@@ -83,7 +84,7 @@ def _opened(path: str | Path) -> Iterator[Any]:
         with opened(Path(path)), safe_open(str(path), framework="pt") as file:
             yield file
     except (OSError, SafetensorError, ValueError) as error:
-        raise CheckpointError(f"cannot read the agent {str(path)!r}: {error}") from error
+        raise CheckpointError(f"cannot read the agent {str(path)!r}: {error}; {_REMEDY}") from error
 
 
 def _record(path: str | Path, file: Any) -> dict[str, Any]:

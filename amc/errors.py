@@ -7,6 +7,8 @@ the message as one line and exits with `AmcError.exit_status`; Python callers ca
 from __future__ import annotations
 
 import difflib
+import errno
+import re
 from collections.abc import Iterable
 
 _NEAR, _LESS_NEAR = 0.6, 0.4
@@ -14,10 +16,42 @@ _NEAR, _LESS_NEAR = 0.6, 0.4
 _SHOWN = 20
 
 
+_SYSTEM = re.compile(r"\[Errno (\d+)\] ([^:;]*?)(?:: (?P<path>'[^']*'|\"[^\"]*\"))?(?=$|[;,)]| ->)")
+"""An error of the operating system as Python writes it."""
+_NUMBER = re.compile(r"\[Errno \d+\] ")
+_WORDS = {
+    errno.ENOENT: "there is no file or folder {}",
+    errno.ENOTDIR: "a part of the path {} is a file, where a folder must be",
+    errno.EISDIR: "{} is a folder, where a file must be",
+    errno.EEXIST: "there is something at {} already",
+    errno.EACCES: "you may not use {}",
+    errno.EPERM: "you may not use {}",
+    errno.ELOOP: "{} is a link that is not followed, or leads in a circle",
+    errno.ENAMETOOLONG: "the name {} is longer than the file system allows",
+    errno.EROFS: "the file system of {} can only be read",
+}
+
+
+def in_plain_words(text: str) -> str:
+    """Rewords what the operating system says of files and folders, wherever it stands in a text."""
+
+    def reworded(found: re.Match[str]) -> str:
+        words, path = _WORDS.get(int(found[1])), found["path"]
+        if words is not None:
+            return words.format("it" if path is None else path)
+        return found[2].lower() + (f": {path}" if path else "")
+
+    return _NUMBER.sub("", _SYSTEM.sub(reworded, text))
+
+
 class AmcError(Exception):
     """Base of everything `amc` raises on purpose."""
 
     exit_status = 2
+
+    def __str__(self) -> str:
+        """Returns the message; what it has from the operating system is reworded."""
+        return in_plain_words(super().__str__())
 
 
 class ConfigurationError(AmcError):

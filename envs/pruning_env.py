@@ -98,10 +98,12 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
                 that the problem lacks.
             UnknownNameError: If no reward or feature has the name.
         """
-        if problem is None or evaluator is None:
+        is_evaluator = callable(evaluator) or hasattr(evaluator, "score")
+        if not isinstance(problem, PruningProblem) or evaluator is None or not is_evaluator:
             raise ConfigurationError(
-                f"{type(self).__name__} needs a problem and an evaluator: problem, evaluator = "
-                "envs.make_problem(model, data, budget); gymnasium.make(..., problem=problem, evaluator=evaluator)"
+                f"{type(self).__name__} needs a problem and an evaluator, not {problem!r:.80} and {evaluator!r:.80}: "
+                "problem, evaluator = envs.make_problem(model, data, budget); "
+                "gymnasium.make(..., problem=problem, evaluator=evaluator)"
             )
         if problem.kind != self.kind:
             raise ConfigurationError(

@@ -102,7 +102,7 @@ def _rules(options: jsonargparse.Namespace) -> BenchConfig:
 def _speed(config: RunConfig, options: jsonargparse.Namespace) -> dict[str, Any]:
     """Measures one network on its data."""
     from amc.bench import measure_speed, speed_table
-    from amc.cli.setup import display, load_roles, open_task, with_new_head
+    from amc.cli.setup import check_network, display, load_roles, open_task, with_new_head
     from amc.pipeline.config import budget_of
     from amc.pipeline.recorder import ShowingRecorder
     from amc.pipeline.search import check_search
@@ -110,10 +110,11 @@ def _speed(config: RunConfig, options: jsonargparse.Namespace) -> dict[str, Any]
     from amc.report.tables import render
 
     shown = display(options)
+    search = replace(config, policy=None).search
+    check_network(config)
     data = load_roles(config.data, config.seed, shown)
     config = with_new_head(config, data, shown, trained=False)
     task, _ = open_task(config, data, shown, budget=budget_of(config))
-    search = replace(config, policy=None).search
     check_search(task.problem, search)
     with fast_threads(task.model, task.example_input, config.device, deterministic=config.deterministic):
         report = measure_speed(task, search, _rules(options), ShowingRecorder(shown))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import re
 import textwrap
@@ -26,12 +27,23 @@ def names_of(dest: str) -> list[str]:
     return list(dict.fromkeys(name for registry in registries_of(dest) for name in registry.names()))
 
 
-def choices_help(command: str, options: Sequence[str], words: Sequence[str]) -> str:
+def offer(parser: argparse.ArgumentParser, dest: str, names: Sequence[str]) -> None:
+    """Lets the help of a command list some of an option's names only: those that the command takes."""
+    action = next(action for action in parser._actions if action.dest == dest)
+    action.offered = tuple(names)  # type: ignore[attr-defined]
+
+
+def offered(action: argparse.Action) -> list[str]:
+    """Returns the names that an option of a command chooses from."""
+    return list(getattr(action, "offered", None) or names_of(action.dest))
+
+
+def choices_help(command: str, options: Mapping[str, Sequence[str]], words: Sequence[str]) -> str:
     """Lists all names that a command's options choose from, and explains those on the command line.
 
     Args:
         command: The subcommand, for the example.
-        options: Dotted names of the options that the command shows.
+        options: The options that the command shows by dotted name, and the names that each chooses from.
         words: The words of the command line: `--agent NAME --help` explains the options of an agent.
 
     Raises:
@@ -41,10 +53,10 @@ def choices_help(command: str, options: Sequence[str], words: Sequence[str]) -> 
     explained: list[str] = []
     choosing = [dest for dest in options if dest in CHOICES]
     for dest in (dest for dest in options if dest in PLAIN_CHOICES):
-        tables |= {registry.kind: _names(registry) for registry in registries_of(dest)}
+        tables |= {registry.kind: _names(registry, options[dest]) for registry in registries_of(dest)}
     for dest in choosing:
         registries = registries_of(dest)
-        tables |= {registry.kind: _names(registry) for registry in registries}
+        tables |= {registry.kind: _names(registry, options[dest]) for registry in registries}
         explained += [_explained(dest, registries, chosen) for chosen in _values(words, f"--{dest}")]
     if not choosing:
         return ""
@@ -61,9 +73,10 @@ def plural(kind: str) -> str:
     return f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
 
 
-def _names(registry: Registry[Any]) -> str:
-    width = max(len(name) for name in registry.names())
-    lines = [f"  {entry.name:<{width}}  {entry.summary}".rstrip() for entry in registry.entries()]
+def _names(registry: Registry[Any], offered: Sequence[str]) -> str:
+    entries = [entry for entry in registry.entries() if entry.name in offered]
+    width = max(len(entry.name) for entry in entries)
+    lines = [f"  {entry.name:<{width}}  {entry.summary}".rstrip() for entry in entries]
     return "\n".join([f"{plural(registry.kind)}:", *lines])
 
 

@@ -12,12 +12,23 @@ from typing import Any
 
 import jsonargparse
 
-from amc.cli.choices_help import choices_help, names_of
+from amc.cli.choices_help import choices_help, offered
 from amc.cli.consent import WORDS
 from amc.errors import ConfigurationError, UnknownNameError
 
 _ALIASES = {"lr": "learning_rate", "bs": "batch_size", "wd": "weight_decay", "dir": "root"}
 """Names of options in other tools, and what they are called here."""
+
+_WANTED = {
+    "int": "a whole number such as 10",
+    "float": "a number such as 0.5",
+    "bool": "true or false",
+    "str": "text",
+    "ints": "a list of whole numbers such as [8, 16]",
+    "floats": "a list of numbers such as [0.5, 0.25]",
+    "strs": "a list such as [a, b]",
+}
+"""What an option takes, by Python's name of its type."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,7 @@ class HelpFormatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHe
     def _get_help_string(self, action: argparse.Action) -> str:
         """Returns the text, with the default if there is one."""
         text = action.help or ""
-        names = names_of(action.dest)
+        names = offered(action)
         if names:
             text = f"{text.rstrip('.')}: {', '.join(names)}."
         if action.default in (None, argparse.SUPPRESS, "", {}, []) or action.nargs == 0:
@@ -134,9 +145,9 @@ def _plain(message: str) -> str:
     """Rewords jsonargparse's messages for people who do not write Python."""
     message = re.sub(r"\s+", " ", message).strip()
     message = re.sub(r'^Parser key "([^"]+)"((?: element \d+)?): ?', r"--\1\2: ", message)
-    message = re.sub(r"Does not validate .* Subtypes: \[(.*)\] Errors: .* Given value: (.*)", _union, message)
-    message = re.sub(r"Expected a typing.Literal\[(.*)\]\. Got value: (.*)", r"expected one of \1, got \2", message)
-    message = re.sub(r"Expected a <class '(\w+)'>\. Got value: (.*)", r"expected \1, got \2", message)
+    message = re.sub(r": Does not validate .* Subtypes: \[(.*)\] Errors: .* Given value: (.*)", _union, message)
+    message = re.sub(r": Expected a typing.Literal\[(.*)\]\. Got value: (.*)", r" must be one of \1, not \2", message)
+    message = re.sub(r": Expected a <class '(\w+)'>\. Got value: (.*)", _single, message)
     message = message.replace("are required: out", "are required: --out")
     return message[:1].lower() + message[1:] if not message.startswith("-") else message
 
@@ -144,9 +155,14 @@ def _plain(message: str) -> str:
 def _union(found: re.Match[str]) -> str:
     """Says that a value fits none of several types, leaving out that the option may be unset."""
     kinds = [kind for kind in re.findall(r"tuple\[.*?\]|(?<=<class ')\w+", found[1]) if kind != "NoneType"]
-    wanted = " or ".join(re.sub(r"tuple\[(\w+), \.\.\.\]", r"a list of \1 such as [a, b]", kind) for kind in kinds)
+    wanted = " or ".join(_WANTED.get(re.sub(r"tuple\[(\w+), \.\.\.\]", r"\1s", kind), kind) for kind in kinds)
     share = re.fullmatch(r"(\d+(?:\.\d+)?)%", found[2])
-    return f"expected {wanted}, got {found[2]}" + (f"; write {float(share[1]) / 100:g}" if share else "")
+    return f" must be {wanted}, not {found[2]}" + (f"; write {float(share[1]) / 100:g}" if share else "")
+
+
+def _single(found: re.Match[str]) -> str:
+    """Says that a value does not have the one type that an option takes."""
+    return f" must be {_WANTED.get(found[1], found[1])}, not {found[2]}"
 
 
 def make_parser(name: str, command: Command, words: Sequence[str] = ()) -> Parser:
@@ -160,8 +176,9 @@ def make_parser(name: str, command: Command, words: Sequence[str] = ()) -> Parse
         exit_on_error=False,
     )
     command.add_arguments(parser)
-    visible = [action.dest for action in parser._actions if action.help != argparse.SUPPRESS]
+    visible = {action.dest: action for action in parser._actions if action.help != argparse.SUPPRESS} if asked else {}
     examples = f"examples:\n{command.examples}" if command.examples else ""
-    choices = choices_help(name, visible, words) if asked else ""
+    names = {dest: offered(action) for dest, action in visible.items()}
+    choices = choices_help(name, names, words) if asked else ""
     parser.epilog = "\n\n".join(filter(None, (examples, choices))) or None
     return parser

@@ -33,7 +33,8 @@ def run(options: jsonargparse.Namespace) -> None:
         AmcError: If an option, the data, the network or the folder cannot be used.
     """
     # Here, so that --help does not wait for them.
-    from amc.cli.setup import display, load_roles, open_task, with_new_head
+    from amc.cli.setup import check_network, display, load_roles, open_task, with_new_head
+    from amc.pipeline.compare import check_choices
     from amc.pipeline.config import budget_of
     from amc.pipeline.job import Job
     from amc.report.files import write_report
@@ -57,6 +58,8 @@ def run(options: jsonargparse.Namespace) -> None:
         opened as recorder,
         processes_for(config.devices, config.device) as processes,
     ):
+        check_network(config)
+        check_choices(config.search, config.compare)
         data = load_roles(config.data, config.seed, shown)
         config = with_new_head(config, data, shown)
         task, source = open_task(

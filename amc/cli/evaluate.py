@@ -44,7 +44,7 @@ def run(options: jsonargparse.Namespace) -> None:
     Raises:
         AmcError: If the folder, an option, the data or the network cannot be used.
     """
-    from amc.cli.setup import build_model, check_images, display, load_roles, load_run
+    from amc.cli.setup import build_model, check_images, check_network, display, load_roles, load_run
     from amc.cli.sparsity import costs_of, is_sparse
     from amc.costs.counting import operators_by_own_rule, uncounted_operators
     from amc.pipeline.task import example_of
@@ -56,6 +56,8 @@ def run(options: jsonargparse.Namespace) -> None:
     if options.run is not None:
         check_started_from(Path(options.run))
         model, name = load_run(Path(options.run), trust=trusted(options)), options.run
+    else:
+        check_network(config)
     data = load_roles(config.data, config.seed, shown)
     if options.run is None:
         (model, _), name = build_model(config, data.num_classes), config.model

@@ -12,19 +12,23 @@ import msgspec
 from amc.cli.command import Command
 from amc.cli.consent import trusted
 from amc.cli.options import WITHOUT_SEARCH, add_output_options, add_run_options, options_of_run, run_config
+from amc.cli.pruned_model import pruned_run
 from amc.cli.resume import check_started_from, input_of, output_of
 from amc.cli.words import find_run
 from amc.errors import ConfigurationError
 from amc.pipeline.config import RunConfig
 from amc.storage.names import PREPROCESSING, SUMMARY, WEIGHTS
-from amc.storage.summary import Summary, accuracies, costs_by_metric, read_summary
+from amc.storage.summary import Epoch, Summary, accuracies, costs_by_metric, read_summary
+from amc.utils.plain_json import as_type
 
 if TYPE_CHECKING:
     from torch import nn
 
     from amc.data import DataRoles
     from amc.pipeline.recorder import Recorder
+    from amc.training.records import TrainingResult
     from amc.training.work import Processes
+    from amc.utils.progress_display import ProgressDisplay
 
 _UNUSED = (*WITHOUT_SEARCH, "budget", "pruning")
 
@@ -48,12 +52,12 @@ def run(options: jsonargparse.Namespace) -> None:
     Raises:
         AmcError: If the folder, an option, the data or the network cannot be used.
     """
-    from amc.cli.setup import build_model, check_images, display, load_roles, load_run
+    from amc.cli.setup import check_images, display, load_roles, load_run
     from amc.cli.sparsity import costs_of, is_sparse
     from amc.data.preprocessing import preprocessing_record
-    from amc.models import is_own_code
     from amc.pipeline.settling import settled
     from amc.pipeline.task import example_of
+    from amc.report.files import write_pages
     from amc.report.run_recorder import RunRecorder
     from amc.report.tables import networks_table, render
     from amc.runtime.call import move
@@ -79,15 +83,12 @@ def run(options: jsonargparse.Namespace) -> None:
     with opened as recorder, processes_for(config.devices, config.device) as processes:
         data = load_roles(config.data, config.seed, shown)
         check_images(model, data)
-        has_teacher = bool(config.weights) or (is_own_code(config.model) and not config.trains_first)
-        teacher = build_model(config, data.num_classes)[0] if has_teacher else None
-        if teacher is None and (config.finetune.distillation or config.finetune.feature_distillation):
-            shown.say("without the trained dense network (--weights FILE) there is no distillation")
+        teacher = _teacher(config, data, shown, trust=trusted(options))
         processes.check(Work(model, data, fitted(config.finetune, model, data), teacher))
         before = _tested(model, data, config, recorder, "before")
         with settled(recorder, model, example_of(data, None), config.device, deterministic=config.deterministic):
             sparse = is_sparse(folder, config)
-            note = _train(model, teacher, data, config, recorder, processes, sparse=sparse)
+            trained = _train(model, teacher, data, config, recorder, processes, sparse=sparse)
             after = _tested(model, data, config, recorder, "after")
             move(model, device="cpu")
             save_network(path, model, architecture)
@@ -95,10 +96,12 @@ def run(options: jsonargparse.Namespace) -> None:
             write_json(path / PREPROCESSING, record)
         costs = costs_of(model, example_of(data, None), sparse=sparse)
         figures = {"pruned": before, "finetuned": after}
-        write_json(path / SUMMARY, _summary(config, folder, costs, figures, (note,) if note else ()))
-    print(render(networks_table({name: (costs, accuracy) for name, accuracy in figures.items()})))
-    if note:
-        print(note)
+        write_json(path / SUMMARY, _summary(config, folder, costs, figures, trained))
+        table = networks_table({name: (costs, accuracy) for name, accuracy in figures.items()})
+        write_pages(path, table, trained.note)
+    print(render(table))
+    if trained.note:
+        print(trained.note)
     print(f"The fine-tuned network: {path}")
 
 
@@ -111,6 +114,19 @@ def _network_file(options: jsonargparse.Namespace) -> Path:
     return file
 
 
+def _teacher(config: RunConfig, data: DataRoles, shown: ProgressDisplay, *, trust: bool) -> nn.Module | None:
+    """Returns the network that was pruned, to teach; None where the configuration does not lead to its weights."""
+    from amc.cli.setup import build_model
+    from amc.models import is_own_code
+
+    is_trained = bool(config.weights) or pruned_run(config.model) is not None
+    if is_trained or (is_own_code(config.model) and not config.trains_first):
+        return build_model(config, data.num_classes, trust=trust)[0]
+    if config.finetune.distillation or config.finetune.feature_distillation:
+        shown.say("without the trained dense network (--weights FILE) there is no distillation")
+    return None
+
+
 def _train(
     model: nn.Module,
     teacher: nn.Module | None,
@@ -120,8 +136,8 @@ def _train(
     processes: Processes,
     *,
     sparse: bool,
-) -> str:
-    """Fine-tunes a network in place, or continues to. Returns a note for the report."""
+) -> TrainingResult:
+    """Fine-tunes a network in place, or continues to."""
     from amc.cli.sparsity import zeros_kept
     from amc.pipeline.recorder import training_hooks
     from amc.training import fine_tune
@@ -131,7 +147,7 @@ def _train(
     terms = [AfterStep(zeros_kept(model))] if sparse else []
     settings = fitted(config.finetune, model, data)
     with training_hooks(recorder, "network", len(data.train), settings) as hooks:
-        result = fine_tune(
+        return fine_tune(
             model,
             data,
             settings,
@@ -143,7 +159,6 @@ def _train(
             checkpoint=recorder.checkpoint("network"),
             processes=processes,
         )
-    return result.note
 
 
 def _tested(model: nn.Module, data: DataRoles, config: RunConfig, recorder: Recorder, when: str) -> float:
@@ -155,7 +170,7 @@ def _tested(model: nn.Module, data: DataRoles, config: RunConfig, recorder: Reco
 
 
 def _summary(
-    config: RunConfig, folder: Path, costs: Mapping[str, int], accuracy: Mapping[str, float], notes: Sequence[str]
+    config: RunConfig, folder: Path, costs: Mapping[str, int], accuracy: Mapping[str, float], trained: TrainingResult
 ) -> dict[str, Any]:
     """Returns the figures of a network that was trained further, with its history from the run's folder."""
     earlier = read_summary(folder)
@@ -167,7 +182,8 @@ def _summary(
         seed=config.seed,
         costs=costs_by_metric(costs, dense),
         accuracy=accuracies(known, **accuracy),
-        notes=list(notes),
+        notes=[trained.note] if trained.note else [],
+        curve=as_type(trained.curve, list[Epoch]),
     )
     if earlier is not None:
         summary = msgspec.structs.replace(

@@ -24,14 +24,20 @@ if TYPE_CHECKING:
 _ALLOCATIONS_BETWEEN_COLLECTIONS = 100_000
 """Objects created before Python collects garbage; its default of 700 means hundreds of passes during imports."""
 
-_DISK_IS_FULL = ("No space left on device", "Disk quota exceeded", "inline_container", "PytorchStreamWriter")
+_DISK_IS_FULL = (
+    "No space left on device",
+    "Disk quota exceeded",
+    "File too large",
+    "inline_container",
+    "PytorchStreamWriter",
+)
 """How the system, safetensors and PyTorch report a full disk."""
 
 _REMEDY_FOR_MEMORY = (
     "what was done before is kept: end other programs, or choose another --device, and resume; or start a run with "
     "smaller batches in another --out"
 )
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,7 +79,7 @@ def _guarded(words: list[str]) -> int:
             return exit_status()
         if isinstance(error, OSError) and error.filename is not None and error.errno not in _FULL:
             print(
-                f"amc: error: cannot use a file or folder: {error}; what was written before is kept",
+                f"amc: error: cannot use a file or folder: {one_line(error)}; what was written before is kept",
                 file=sys.stderr,
             )
             return 2
@@ -127,7 +133,7 @@ def _overview() -> str:
         "usage: amc COMMAND [options]",
         "",
         "Fits a trained PyTorch network into a budget, with as little loss of accuracy as possible.",
-        "Try it: 'amc compress' prunes a small network to half its FLOPs in a minute or two, without any download.",
+        "Try it: 'amc compress' prunes a small network to half its FLOPs in about half a minute, without any download.",
         "",
         "commands:",
         *(f"  {entry.name:<{width}}  {entry.summary}" for entry in COMMANDS.entries()),

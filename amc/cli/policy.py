@@ -64,7 +64,8 @@ def run(options: jsonargparse.Namespace) -> None:
 
 def _try(options: jsonargparse.Namespace) -> None:
     """Lets the agent play the network that the options name."""
-    from amc.cli.setup import display, load_roles, open_task, with_new_head
+    from amc.cli.setup import check_network, display, load_roles, open_task, with_new_head
+    from amc.costs import Budget
     from amc.pipeline.deliver import Workshop
     from amc.pipeline.policies import check_policy, curves_of, play_policy, problems_at
     from amc.pipeline.prepare import train_dense
@@ -80,6 +81,9 @@ def _try(options: jsonargparse.Namespace) -> None:
     if not options.budgets:
         raise ConfigurationError("--budgets must name at least one share, such as 0.5")
     search = replace(replace(config, policy=options.file).search, episodes=0)
+    for budget in options.budgets:
+        Budget(**{options.metric: budget})
+    check_network(config)
     shown = display(options)
     data = load_roles(config.data, config.seed, shown)
     config = with_new_head(config, data, shown)

@@ -62,7 +62,7 @@ def run(options: jsonargparse.Namespace) -> None:
     Raises:
         AmcError: If an option, the policy, the data, the network or the folder cannot be used.
     """
-    from amc.cli.setup import display, load_roles, open_task
+    from amc.cli.setup import check_network, display, load_roles, open_task
     from amc.pipeline.deliver import Workshop
     from amc.pipeline.measuring import measure_on_test
     from amc.pipeline.prepare import train_dense
@@ -86,6 +86,7 @@ def run(options: jsonargparse.Namespace) -> None:
     )
     with opened as recorder:
         untuned = replace(config, finetune=replace(config.finetune, epochs=0))
+        check_network(config)
         task, source = open_task(untuned, load_roles(config.data, config.seed, shown), shown, trust=trusted(options))
         allocation = checked_policy(stored, task.problem)
         policy = policy_record(task.problem, allocation)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,17 +63,32 @@ def run(options: jsonargparse.Namespace) -> None:
             raise UnknownNameError("format", kind, _FORMATS)
     pages = [_page(folder) for folder in folders]
     file = Path(options.out) if options.out else (folders[0] / REPORT if len(folders) == 1 else Path(REPORT))
+    if file.is_dir():
+        raise RunFolderError(f"--out must be a file, and {file} is a folder; give --out {file / REPORT}")
     try:
         joined(pages, [str(folder) for folder in folders]).write(file)
         print(f"The report: {file}  (open it in a browser; it needs no network)")
         if options.figures:
             count = 0
-            for folder, page in zip(folders, pages, strict=True):
-                place = Path(options.figures) / (folder.name if len(folders) > 1 else "")
+            for name, page in zip(_names(folders), pages, strict=True):
+                place = Path(options.figures) / name
                 count += len(write_figures(page.figures, place, options.formats))
             print(f"The figures: {count} files in {options.figures}")
     except OSError as error:
         raise RunFolderError(f"the report must be writable: {error}; choose another --out") from error
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """Returns where the figures of each folder lie: in one of its name, numbered where several have that name."""
+    if len(folders) == 1:
+        return [""]
+    found: list[str] = []
+    for folder in folders:
+        name, number = folder.resolve().name, 1
+        while (numbered := name if number == 1 else f"{name}-{number}") in found:
+            number += 1
+        found.append(numbered)
+    return found
 
 
 def _page(folder: Path) -> Page:
@@ -80,7 +97,7 @@ def _page(folder: Path) -> Page:
         from amc.study.problems_page import page_of_problems
 
         return page_of_problems(folder)
-    if (folder / STUDY).is_file():
+    if os.path.lexists(folder / STUDY):
         from amc.study.page import page_of_study
 
         return page_of_study(folder)

@@ -46,7 +46,8 @@ def run(options: jsonargparse.Namespace) -> None:
     Raises:
         AmcError: If an option, the data, the network or the folder cannot be used.
     """
-    from amc.cli.setup import display, load_roles, open_task, with_new_head
+    from amc.cli.setup import check_network, display, load_roles, open_task, with_new_head
+    from amc.pipeline.compare import check_choices
     from amc.pipeline.config import budget_of
     from amc.pipeline.deliver import Workshop
     from amc.pipeline.prepare import check_trained, train_dense
@@ -71,6 +72,8 @@ def run(options: jsonargparse.Namespace) -> None:
         mix_scores=options.mix_scores,
     )
     with cluster_of(options, config, races=False) as open_executor, opened as recorder:
+        check_network(config)
+        check_choices(config.search)
         data = load_roles(config.data, config.seed, shown)
         config = with_new_head(config, data, shown)
         task, _ = open_task(config, data, shown, budget=budget_of(config), trust=trusted(options))

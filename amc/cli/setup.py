@@ -18,8 +18,10 @@ from amc.data import DataConfig, DataRoles, load_data
 from amc.errors import ConfigurationError, DataError
 from amc.latency.target import LatencyTarget
 from amc.models import create_model, example_input_shape, is_own_code, load_weights
+from amc.models.factory import find_factory
 from amc.models.published import own_weights
 from amc.models.quick_weights import QuickWeights
+from amc.models.weights import check_exists
 from amc.pipeline.config import RunConfig
 from amc.pipeline.prepare import prepare
 from amc.pipeline.task import Task, example_of
@@ -27,6 +29,7 @@ from amc.runtime.call import failure_of
 from amc.storage.example_input import random_input
 from amc.storage.load import load, read_architecture
 from amc.storage.source import ModelSource
+from amc.training.defaults import with_epochs
 from amc.training.work import ONE, Processes
 from amc.utils.options import Chosen
 from amc.utils.progress import Progress
@@ -67,6 +70,20 @@ def load_run(folder: Path, *, trust: bool) -> nn.Module:
     """
     with current_folder_on_path() if trust else nullcontext():
         return load(folder, trust=trust)
+
+
+def check_network(config: RunConfig) -> None:
+    """Rejects a network or a file of weights that does not exist, before the data is read; builds and reads neither.
+
+    Raises:
+        AmcError: If there is none.
+    """
+    if pruned_run(config.model) is not None:
+        return
+    find_factory(config.model)
+    model_source(config, None)
+    if config.weights:
+        check_exists(Path(config.weights).expanduser())
 
 
 def model_source(config: RunConfig, num_classes: int | None) -> ModelSource:
@@ -150,7 +167,7 @@ def with_new_head(config: RunConfig, data: DataRoles, shown: ProgressDisplay, *,
         shown.say(f"{found}, and is not trained here")
         return replace(config, train=train)
     shown.say(
-        f"{found}, trained alone for {train.head_epochs} epochs, then all layers for {train.epochs} "
+        f"{found}, trained alone for {train.head_epochs} epochs, then all layers for {with_epochs(train, data).epochs} "
         "(see --train.head_epochs, --train.epochs)"
     )
     return replace(config, train=train, train_first=True)

@@ -113,6 +113,7 @@ def run(options: jsonargparse.Namespace) -> None:
     Raises:
         AmcError: If an option, the data, the network or the folder cannot be used.
     """
+    from amc.cli.study_agents import check_choices, plan_of
     from amc.report.origin import RunInterrupted
     from amc.study.study_folder import working_in
     from amc.utils.durable_files import write_text
@@ -122,6 +123,12 @@ def run(options: jsonargparse.Namespace) -> None:
         return
     _check(options)
     config, folder = run_config(options), Path(options.out)
+    if not (options.variations or options.problems):
+        check_choices(config, plan_of(options))
+    if options.rewards and config.finetune.epochs == 0:
+        raise ConfigurationError(
+            "rewards are compared with fine-tuned networks: --finetune.epochs must be at least 1, not 0"
+        )
     file, play = _kind(options)
     try:
         with working_in(folder), cluster_of(options, config) as spread:

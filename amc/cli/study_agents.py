@@ -45,6 +45,22 @@ def plan_of(options: jsonargparse.Namespace) -> StudyPlan:
     return plan
 
 
+def check_choices(config: RunConfig, plan: StudyPlan) -> None:
+    """Rejects what is wrong whatever the data are: agents, budgets, counts, seeds, the reward, and the network's name.
+
+    Raises:
+        AmcError: If there is something.
+    """
+    from amc.cli.setup import check_network
+    from amc.pipeline.compare import check_choices as check_search_choices
+    from amc.study import Variant, plan_cells
+    from amc.study.cells import check_cells
+
+    check_cells(plan_cells(list(map(Variant.parse, plan.agents)), plan.budgets, plan.counts, plan.seeds), plan.metric)
+    check_search_choices(replace(config, agent="uniform", policy=None).search)
+    check_network(config)
+
+
 @dataclass(frozen=True)
 class OpenedStudy:
     """A study whose options have been checked.
@@ -149,6 +165,8 @@ def play_problems(config: RunConfig, folder: Path, options: jsonargparse.Namespa
 
     shown, networks = display(options), SharedNetworks()
     problems = read_problems(config, plan_of(options), options)
+    for problem in problems:
+        check_choices(problem.config, problem.plan)
     with ExitStack() as places:
         for problem in problems:
             places.enter_context(working_in(folder / problem.folder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +35,14 @@ def play_variations(config: RunConfig, folder: Path, options: jsonargparse.Names
         AmcError: If the file, an option, the data or a network cannot be used.
     """
     from amc.cli.setup import display, load_roles
+    from amc.cli.study_agents import check_choices, plan_of
     from amc.storage.names import STUDY
     from amc.study.methods_table import methods_table
     from amc.study.shared_network import SharedNetworks
 
     variations = read_variations(config, options)
+    for variation in variations:
+        check_choices(variation.config, replace(plan_of(options), agents=(str(variation.config.agent),)))
     networks, shown = SharedNetworks(), display(options)
     for seed in options.seeds:
         data: dict[Any, DataRoles] = {}

@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 
 import amc
+from amc.errors import in_plain_words
 from amc.utils.printable import printable
 
 _ERRORS = "amc.plain"
@@ -50,7 +51,7 @@ def write_plainly() -> None:
 
 def one_line(error: BaseException) -> str:
     """Returns a message on one line, without control sequences: part of it may come from a file."""
-    text = printable(" ".join(str(error).split()))
+    text = printable(" ".join(in_plain_words(str(error)).split()))
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 
 

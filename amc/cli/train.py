@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import jsonargparse
 
+from amc.cli.choices_help import offer
 from amc.cli.command import Command
 from amc.cli.options import add_run_options, run_config
 from amc.cli.spelling import listed
 from amc.costs.metrics import METRICS
 from amc.errors import ConfigurationError, UnknownNameError
 from amc.storage.names import CONFIG, TENSORBOARD
+from amc.utils.conversion import check_seed
 
 if TYPE_CHECKING:
     from amc.pipeline.config import RunConfig
@@ -23,12 +25,15 @@ if TYPE_CHECKING:
     from amc.utils.progress_display import ProgressDisplay
 
 _UNUSED = ("model", "weights", "reward", "seed", "schedule", "compare", "finetune", "budget", "policy", "untrained")
+_AGENTS = ("ddpg",)
+"""The agents whose policies serve several tasks."""
 _EPISODES, _BUDGETS, _FEATURES = 900, [0.7, 0.5, 0.3], ("budget", "depth", "sensitivity")
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Adds the options that all tasks share, and those that define the tasks."""
     add_run_options(parser, hide=_UNUSED)
+    offer(parser, "agent", _AGENTS)
     parser.set_defaults(episodes=_EPISODES, features=list(_FEATURES))
     add = parser.add_argument
     add("--out", metavar="DIR", type=str, required=True, help="Folder of the training; what is there is continued.")
@@ -78,6 +83,7 @@ def run(options: jsonargparse.Namespace) -> None:
         **{name: getattr(config, name) for name in shared},
         **{name: options[name] for name in own},
     )
+    _check_tasks(config, options)
     try:
         with working_in(folder, "training"):
             _train(config, rules, folder, options, display(options))
@@ -99,8 +105,6 @@ def _train(
     from amc.study.study_folder import ensure_trained
 
     networks, held = _networks(options.models), _networks(options.held_out_models)
-    if not networks:
-        raise ConfigurationError("--models must name at least one network, such as resnet20=FILE")
     configs: dict[str, tuple[RunConfig, Task]] = {}
     for seed in options.seeds:
         suffix = f" seed {seed}" if len(options.seeds) > 1 else ""
@@ -120,6 +124,29 @@ def _train(
         with curves_in(folder / TENSORBOARD) as on_figures, shown.stage("train", rules.episodes, "episodes") as advance:
             training.run(advance, on_figures)
     _show(folder)
+
+
+def _check_tasks(config: RunConfig, options: jsonargparse.Namespace) -> None:
+    """Rejects tasks that cannot be, before the data is read.
+
+    Raises:
+        AmcError: If a network, a file of weights, a budget, a reward or a seed cannot be used.
+    """
+    from amc.cli.setup import check_network
+    from amc.costs import Budget
+    from envs.rewards import as_reward
+
+    networks = _networks(options.models)
+    if not networks:
+        raise ConfigurationError("--models must name at least one network, such as resnet20=FILE")
+    for name, file in (networks | _networks(options.held_out_models)).items():
+        check_network(replace(config, model=name, weights=file))
+    for budget in (*options.budgets, *options.held_out_budgets):
+        Budget(**{options.metric: budget})
+    for reward in options.reward_names:
+        as_reward(reward)
+    for seed in options.seeds:
+        check_seed(seed)
 
 
 def _networks(text: str) -> dict[str, str | None]:

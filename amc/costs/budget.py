@@ -10,7 +10,7 @@ from math import ceil, floor, isfinite
 from numbers import Real
 from typing import Any, cast
 
-from amc.costs.metrics import LATENCY, bounded_names, noun_of
+from amc.costs.metrics import LATENCY, bounded_names, in_words
 from amc.errors import BudgetError, UnknownNameError
 
 
@@ -98,7 +98,7 @@ def _limit(name: str, value: float | int, dense: int) -> int:
         return floor(Fraction(repr(float(value))) * dense)
     if value > dense:
         raise BudgetError(
-            f"the budget {name}={int(value):,} is above the dense network's {dense:,} {noun_of(name)}; "
+            f"the budget {name}={int(value):,} is above the dense network's {in_words(name, dense)}; "
             f"choose less, or a share in (0, 1]"
         )
     return int(value)

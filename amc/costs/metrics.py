@@ -80,6 +80,14 @@ def noun_of(name: str) -> str:
     return " and ".join(_NOUNS.get(part) or METRICS.get(part).noun for part in name.split("+"))
 
 
+def in_words(name: str, cost: int) -> str:
+    """Describes a cost with its unit: `"41,000 FLOPs"`, `"0.25 ms"`, `"1,024 bytes of activation memory"`."""
+    if name == LATENCY:
+        return f"{cost / 1e6:.4g} ms"
+    unit = "bytes of " if name == MEMORY else ""
+    return f"{cost:,} {unit}{noun_of(name)}"
+
+
 def counted(model: nn.Module, example_input: Any) -> dict[str, int]:
     """Counts every metric on a given network."""
     return {name: METRICS.get(name).count(model, example_input) for name in METRICS.names()}

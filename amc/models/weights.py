@@ -52,6 +52,17 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str], *, replace_head
     return head
 
 
+def check_exists(file: Path) -> None:
+    """Checks that there is a weights file.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+    if not file.is_file():
+        held = ", but a folder" if file.is_dir() else ""
+        raise CheckpointError(f"the weights file must exist: no file at {file}{held}")
+
+
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Reads a state dict, without running any code in the file.
 
@@ -63,8 +74,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         CheckpointError: If the file is missing, unreadable, or holds anything other than tensors by name.
     """
     file = Path(path)
-    if not file.is_file():
-        raise CheckpointError(f"the weights file must exist: no file at {file}")
+    check_exists(file)
     loaded = _read_safetensors(file) if file.suffix == ".safetensors" else read_pickle(file)
     return _unwrap(loaded, file)
 

@@ -28,8 +28,10 @@ FORMAT = 1
 _MAGIC = b"amc-pack"
 _LENGTH = struct.Struct("<I")
 _MOST_BYTES = 1 << 32
-_MOST_HEAD = 1 << 26
-"""Largest head in bytes, uncompressed: a small file must not become a large one in memory."""
+_SMALL_HEAD, _MOST_HEAD = 1 << 22, 1 << 24
+"""Largest head in bytes, uncompressed, of a small file and of any: reading takes a second for every 4 MiB or so."""
+_HEAD_SHARE = 4
+"""A head may have this part of the file's bytes: networks with long heads have many more weights."""
 
 
 class _Head(msgspec.Struct):
@@ -94,7 +96,8 @@ def read_archive(path: Path) -> Archive:
     at = start + _LENGTH.size + length
     if at > len(content):
         raise DamagedFileError("its head must lie within it")
-    head = _head(content[start + _LENGTH.size : at])
+    most = min(_MOST_HEAD, max(_SMALL_HEAD, len(content) // _HEAD_SHARE))
+    head = _head(content[start + _LENGTH.size : at], most)
     if sum(entry.bytes for entry in head.tensors) != len(content) - at:
         raise DamagedFileError("it must hold the bytes of its tensors, and no others")
     entries, contents = {entry.name: entry for entry in head.tensors}, {}
@@ -106,13 +109,13 @@ def read_archive(path: Path) -> Archive:
     return Archive(head.record, entries, len(content), contents)
 
 
-def _head(text: bytes) -> _Head:
-    """Reads a head."""
+def _head(text: bytes, most: int) -> _Head:
+    """Reads a head that has at most some bytes, uncompressed."""
     inflating = zlib.decompressobj()
     try:
-        plain = inflating.decompress(text, _MOST_HEAD)
+        plain = inflating.decompress(text, most)
         if not inflating.eof:
-            raise DamagedFileError(f"its head must have at most {_MOST_HEAD:,} bytes")
+            raise DamagedFileError(f"its head must have at most {most:,} bytes")
         record = parse_json(plain.decode("utf-8"))
         if isinstance(record, dict) and record.get("format") != FORMAT:
             held = str(record.get("format"))[:20]

@@ -34,6 +34,20 @@ def check_baselines(names: Sequence[str]) -> None:
         create_agent(name)
 
 
+def check_choices(config: SearchConfig, names: Sequence[str] = ()) -> None:
+    """Checks what a search and those that it is compared with choose, as far as that takes no network and no data.
+
+    A `SearchConfig` has checked itself when it was made.
+
+    Raises:
+        UnknownNameError: If an agent does not exist.
+        ConfigurationError: If an option of one, or the number of episodes, cannot be used.
+    """
+    check_baselines(names)
+    for name in names:
+        replace(config, agent=name, policy=None)
+
+
 class _Found(msgspec.Struct):
     """What is remembered of an agent's search."""
 

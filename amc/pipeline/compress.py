@@ -14,6 +14,7 @@ from amc.costs import Budget
 from amc.data import DataRoles
 from amc.errors import ConfigurationError, ModelError
 from amc.latency.target import LatencyTarget
+from amc.pipeline.compare import check_choices
 from amc.pipeline.job import Job
 from amc.pipeline.kept_run import KeptRun, fingerprint
 from amc.pipeline.own_task import Given, OwnTask, given_by
@@ -107,6 +108,7 @@ def compress(
     _check_options(model, budget, search, pruning, finetune, train)
     chosen: dict[str, Any] = {"agent": agent, "episodes": episodes, "seed": seed}
     search = replace(search or SearchConfig(), **{name: value for name, value in chosen.items() if value is not None})
+    check_choices(search, compare_with)
     given = given_by(data, search.seed)
     _check_effect(given, finetune, search.first_images)
     _check_reward(given, search.reward)

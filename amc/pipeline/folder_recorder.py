@@ -12,8 +12,9 @@ from agents.protocol import EpisodeResult
 from amc.errors import AmcError, RunFolderError
 from amc.pipeline.environment import Environment
 from amc.pipeline.episode_log import EpisodeLog
-from amc.pipeline.recorder import Recorder, ShowingRecorder
+from amc.pipeline.recorder import Recorder
 from amc.pipeline.run_files import read_progress, write_progress
+from amc.pipeline.search_log import SearchRecorder, opened_log
 from amc.storage.agent_card import AgentCard, write_card
 from amc.storage.names import (
     AGENT,
@@ -21,13 +22,14 @@ from amc.storage.names import (
     DENSE,
     ENVIRONMENT,
     EPISODES,
+    FOLDERS,
     LOCK,
     POLICY,
     checkpoint_file,
     compared_file,
 )
 from amc.storage.save import save_weights
-from amc.utils.durable_files import remove_unfinished, sync_folder
+from amc.utils.durable_files import remove_unfinished
 from amc.utils.folder_lock import FolderLock
 from amc.utils.json_files import write_json
 from amc.utils.plain_json import as_type, read_json
@@ -56,7 +58,7 @@ class FolderRecorder(Recorder):
         """
         if self._lock is not None:
             return
-        lock = FolderLock(self.path, LOCK)
+        lock = FolderLock(self.path, LOCK, inner=FOLDERS)
         try:
             lock.acquire()
         except OSError as error:
@@ -134,29 +136,10 @@ class FolderRecorder(Recorder):
 
     def of_compared(self, agent: str) -> Recorder:
         """Returns the recorder of a compared agent's search, with a file of its own."""
-        file = compared_file(self.path, agent)
-        if not file.parent.is_dir():
-            file.parent.mkdir()
-            sync_folder(self.path)
-        log = EpisodeLog(file)
-        log.read()
+        log = opened_log(compared_file(self.path, agent))
         self._compared.append(log)
-        return _SearchRecorder(log, self)
+        return SearchRecorder(log, self)
 
     def checkpoint(self, name: str) -> Path | None:
         """Returns the checkpoint file of a training."""
         return checkpoint_file(self.path, name)
-
-
-class _SearchRecorder(ShowingRecorder):
-    """Keeps the episodes of one search, and shows its stages where those of the run are shown."""
-
-    def __init__(self, log: EpisodeLog, shown: Recorder) -> None:
-        super().__init__(shown)
-        self._log = log
-
-    def recorded_episodes(self) -> Sequence[EpisodeResult]:
-        return tuple(self._log.episodes.values())
-
-    def on_episode(self, result: EpisodeResult) -> None:
-        self._log.add(result)

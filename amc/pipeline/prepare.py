@@ -99,7 +99,7 @@ def prepare(
         device=device,
         dtype=dtype,
         schedule=spell(SCHEDULES, schedule),
-        train=train or retrain or TrainConfig(),
+        train=with_epochs(train or retrain or TrainConfig(), data),
         initial=None if train is None else {name: t.detach().clone() for name, t in model.state_dict().items()},
         latency=latency,
         processes=processes,

@@ -13,7 +13,7 @@ from amc.problem.decision import Decision, bounded_decision
 from amc.problem.keep_rules import KeepRules
 from amc.problem.patterns import matches
 from amc.problem.problem import PruningProblem
-from amc.problem.remedies import with_remedy
+from amc.problem.remedies import EXCLUDING_NONE, with_remedy
 from amc.problem.rounding import step_of
 from amc.structure import ChannelGroup, LayerSpec, ModelStructure
 
@@ -22,10 +22,16 @@ CostOfChannels = Callable[[ModelStructure, Sequence[int]], CostModel]
 
 
 _REMEDIES: dict[str, dict[str, object]] = {
+    EXCLUDING_NONE: {"exclude": ()},
     "residual streams too (pruning.residual true)": {"residual": True},
     "pruning.min_keep_ratio 0.01": {"min_keep_ratio": 0.01},
     "pruning.min_keep_ratio 0.01 with pruning.residual true": {"min_keep_ratio": 0.01, "residual": True},
     "pruning.min_keep_ratio 0 with pruning.residual true": {"min_keep_ratio": 0.0, "residual": True},
+    f"pruning.min_keep_ratio 0 with pruning.residual true, {EXCLUDING_NONE},": {
+        "min_keep_ratio": 0.0,
+        "residual": True,
+        "exclude": (),
+    },
 }
 """What may be changed where a budget cannot be met, by how it is written, the mildest first."""
 
@@ -71,11 +77,12 @@ def filter_problem(
     group_names = [name for group in structure.groups for name in _names(group)]
     rules.check_names([*group_names, *(layer.name for layer in structure.layers)])
 
-    def build(min_keep_ratio: float, residual: bool) -> PruningProblem:
-        changed = replace(rules, min_keep_ratio=min_keep_ratio)
+    def build(min_keep_ratio: float, residual: bool, exclude: Sequence[str]) -> PruningProblem:
+        changed = replace(rules, min_keep_ratio=min_keep_ratio, exclude=exclude)
         return _problem(structure, budget, changed, round_to, residual=residual, measured=measured or {})
 
-    return with_remedy(build, {"min_keep_ratio": min_keep_ratio, "residual": residual}, _REMEDIES)
+    given = {"exclude": tuple(exclude), "min_keep_ratio": min_keep_ratio, "residual": residual}
+    return with_remedy(build, given, _REMEDIES)
 
 
 def _problem(

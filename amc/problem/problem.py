@@ -8,6 +8,7 @@ from functools import cached_property
 
 from amc.costs.budget import Budget, feasible_share
 from amc.costs.cost_model import CostModel
+from amc.costs.metrics import in_words
 from amc.costs.tightest_cost import TightestCost
 from amc.errors import InfeasibleBudgetError, ModelError
 from amc.problem import projection
@@ -59,9 +60,9 @@ class PruningProblem(DecisionSpace):
             if cost > limit:
                 percent = f"did you mean {metric}={limit / 100:g}? " if 1 < limit <= 100 else ""
                 raise InfeasibleBudgetError(
-                    f"{percent}no allocation costs as little as {limit:,} {metric}: the smallest feasible budget is "
-                    f"{metric}={feasible_share(cost, dense):.4f} ({cost:,} of {dense:,}); raise the budget, or "
-                    "exclude fewer layers"
+                    f"{percent}no allocation costs as little as {in_words(metric, limit)}: the smallest feasible "
+                    f"budget is {metric}={feasible_share(cost, dense):.4f} ({in_words(metric, cost)} of "
+                    f"{in_words(metric, dense)}); raise the budget"
                 )
 
     @property

@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping
 from amc.errors import AmcError, InfeasibleBudgetError
 from amc.problem.problem import PruningProblem
 
+EXCLUDING_NONE = "excluding no layer (pruning.exclude)"
+"""How the remedy is written that lets every layer be pruned."""
+
 
 def with_remedy(
     build: Callable[..., PruningProblem], rules: Mapping[str, object], others: Mapping[str, Mapping[str, object]]

@@ -12,7 +12,7 @@ from amc.errors import ModelError
 from amc.problem.decision import Decision, bounded_decision
 from amc.problem.keep_rules import KeepRules
 from amc.problem.problem import PruningProblem
-from amc.problem.remedies import with_remedy
+from amc.problem.remedies import EXCLUDING_NONE, with_remedy
 from amc.pruning.weight_patterns import WEIGHT_PATTERNS, WeightPattern
 from amc.structure import LayerSpec, ModelStructure
 
@@ -61,10 +61,16 @@ def weight_problem(
     rules.check_names([layer.name for layer in structure.layers])
     units = WEIGHT_PATTERNS.get(pattern)
 
-    def build(min_keep_ratio: float) -> PruningProblem:
-        return _problem(structure, budget, replace(rules, min_keep_ratio=min_keep_ratio), round_to, units)
+    def build(min_keep_ratio: float, exclude: Sequence[str]) -> PruningProblem:
+        changed = replace(rules, min_keep_ratio=min_keep_ratio, exclude=exclude)
+        return _problem(structure, budget, changed, round_to, units)
 
-    return with_remedy(build, {"min_keep_ratio": min_keep_ratio}, {"pruning.min_keep_ratio 0": {"min_keep_ratio": 0.0}})
+    given = {"exclude": tuple(exclude), "min_keep_ratio": min_keep_ratio}
+    others: dict[str, dict[str, object]] = {
+        EXCLUDING_NONE: {"exclude": ()},
+        "pruning.min_keep_ratio 0": {"min_keep_ratio": 0.0},
+    }
+    return with_remedy(build, given, others)
 
 
 def _problem(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+
 from amc.data.preprocessing import preprocessing_record
+from amc.errors import RunFolderError
 from amc.pipeline.deliver import Delivered
 from amc.pipeline.result import CompressionResult
 from amc.pipeline.summary import metric_title, not_counted, own_rules
@@ -37,7 +41,7 @@ def write_report(folder: Path, result: CompressionResult) -> str:
     if result.summary["sparsity"]:
         tables.append(sparsity_table(result.summary["sparsity"]))
     write_text(folder / SUMMARY_TEXT, "\n".join(render(table, FILE_WIDTH) for table in (summary, *tables)))
-    page_of_run(read_run(folder)).write(folder / REPORT)
+    _write_page(folder)
     return render(summary)
 
 
@@ -78,7 +82,31 @@ def write_network(folder: Path, task: Task, source: ModelSource, delivered: Deli
     if record is not None:
         write_json(folder / PREPROCESSING, record)
     rows = {"dense": (task.problem.dense_costs, dense), "pruned": (delivered.costs, delivered.pruned)}
-    return render(networks_table(rows, left_out, own_rule))
+    table = networks_table(rows, left_out, own_rule)
+    write_pages(folder, table)
+    return render(table)
+
+
+def write_pages(folder: Path, table: Table, *notes: str) -> None:
+    """Writes the table of a network that is not part of a whole run, and its report, into its folder.
+
+    Args:
+        folder: The folder, which has its `summary.json`.
+        table: What the command prints.
+        notes: Lines below the table; empty ones are left out.
+    """
+    write_text(folder / SUMMARY_TEXT, "".join([render(table, FILE_WIDTH), *(f"{note}\n" for note in notes if note)]))
+    _write_page(folder)
+
+
+def _write_page(folder: Path) -> None:
+    """Writes the report of a run; one of more candidates or classes than a page can show has none."""
+    try:
+        page = page_of_run(read_run(folder))
+    except RunFolderError as error:
+        warnings.warn(f"no report is written: {error}", RuntimeWarning, stacklevel=2)
+        return
+    page.write(folder / REPORT)
 
 
 def _allocations(result: CompressionResult) -> dict[str, Allocation]:

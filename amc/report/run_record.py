@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +15,19 @@ from amc.errors import RunFolderError
 from amc.pipeline.episodes import episode_from_record
 from amc.report.origin import Origin
 from amc.storage.names import CONFIG, ENVIRONMENT, EPISODES, LEARNING, POLICY, RUN, SUMMARY, TENSORBOARD
-from amc.storage.summary import Epoch, Summary
+from amc.storage.summary import MOST_EPOCHS, Epoch, Name, Summary, Text
 from amc.utils.bounded_files import read_text
 from amc.utils.json_lines import read_lines
 from amc.utils.plain_json import as_type, read_json
 from amc.utils.plain_yaml import MOST_BYTES
+
+_MOST_EPISODES = 20_000
+"""Candidates that a page can show."""
+
+
+def _is_there(file: Path) -> bool:
+    """Returns whether there is anything of that name, be it a pipe, which reading then refuses."""
+    return os.path.lexists(file)
 
 
 class Round(msgspec.Struct):
@@ -38,8 +47,8 @@ class Baseline(msgspec.Struct):
     allocation: dict[str, Any] = {}
     reward: float | None = None
     episodes: int | None = None
-    notes: list[str] = []
-    curve: list[Epoch] = []
+    notes: list[Text] = []
+    curve: Annotated[list[Epoch], msgspec.Meta(max_length=MOST_EPOCHS)] = []
 
 
 _Loss = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
@@ -59,8 +68,8 @@ class LearningRecord(msgspec.Struct):
 class Policy(msgspec.Struct):
     """What is read from `policy.json`."""
 
-    widths: dict[str, int]
-    pruning_ratios: dict[str, float] = {}
+    widths: dict[Name, int]
+    pruning_ratios: dict[Name, float] = {}
     kind: str = "filter"
 
 
@@ -114,7 +123,7 @@ def read_run(folder: Path) -> RunRecord:
         RunFolderError: If it does not hold a finished run, or a file is damaged.
     """
     file = folder / SUMMARY
-    if not file.is_file():
+    if not _is_there(file):
         begun = (folder / RUN).is_file() or (folder / CONFIG).is_file()
         remedy = "it has not ended: continue it with --resume" if begun else "give the folder that --out named"
         raise RunFolderError(f"{folder} must hold a finished run, but has no {SUMMARY}; {remedy}")
@@ -122,12 +131,12 @@ def read_run(folder: Path) -> RunRecord:
         summary = as_type(read_json(file), Summary)
         baselines = as_type(summary.baselines, dict[str, Baseline])
         rounds = as_type(summary.rounds, list[Round])
-        policy = as_type(read_json(folder / POLICY), Policy) if (folder / POLICY).is_file() else None
-        lines = read_lines(folder / EPISODES).records if (folder / EPISODES).is_file() else []
-        environment = read_json(folder / ENVIRONMENT) if (folder / ENVIRONMENT).is_file() else {}
-        config = read_text(folder / CONFIG, MOST_BYTES) if (folder / CONFIG).is_file() else ""
+        policy = as_type(read_json(folder / POLICY), Policy) if _is_there(folder / POLICY) else None
+        lines = read_lines(folder / EPISODES, _MOST_EPISODES).records if _is_there(folder / EPISODES) else []
+        environment = read_json(folder / ENVIRONMENT) if _is_there(folder / ENVIRONMENT) else {}
+        config = read_text(folder / CONFIG, MOST_BYTES) if _is_there(folder / CONFIG) else ""
         episodes = tuple(map(episode_from_record, lines))
-        learning = as_type(read_lines(folder / TENSORBOARD / LEARNING).records, list[LearningRecord])
+        learning = as_type(read_lines(folder / TENSORBOARD / LEARNING, _MOST_EPISODES).records, list[LearningRecord])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunFolderError(f"{folder} must hold a complete run, but is damaged: {error}") from error
     origin = Origin.read(folder)

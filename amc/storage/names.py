@@ -78,6 +78,9 @@ EVALUATIONS = "evaluations.jsonl"
 AGENTS = "agents"
 """The folder of a study's trained agents."""
 
+FOLDERS = (TENSORBOARD, CHECKPOINTS, COMPARED, AGENTS)
+"""The folders that a run or a study writes into within its own."""
+
 
 def checkpoint_file(folder: Path, training: str) -> Path:
     """Returns the file that keeps the state of a training in a run's folder."""

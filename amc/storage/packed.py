@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from amc.errors import CheckpointError
 from amc.packing.archive import Archive, read_archive, write_archive
 from amc.packing.codec import DTYPES, Coded, coded
-from amc.runtime.call import named_tensors
 from amc.storage.fit import StoredTensor, WeightsHeader
 from amc.storage.names import WEIGHTS
 from amc.storage.save import distinct_tensors, save_weights
 from amc.storage.source import ModelSource
+from amc.utils.file_layout import file_bytes
 from amc.utils.plain_json import as_type
 from amc.utils.progress import Progress, silent
 
@@ -94,7 +94,7 @@ def header_of(archive: Archive) -> WeightsHeader:
 
 
 def dense_size(architecture: Mapping[str, Any], model: nn.Module) -> int | None:
-    """Returns the bytes of the dense network's tensors; None if it cannot be built again by its name.
+    """Returns the bytes of the dense network's weights file; None if it cannot be built again by its name.
 
     Args:
         architecture: How it was cut.
@@ -103,7 +103,13 @@ def dense_size(architecture: Mapping[str, Any], model: nn.Module) -> int | None:
     dense = ModelSource(**architecture["source"]).outline() if architecture["tensors"] else model
     if dense is None:
         return None
-    return sum(tensor.numel() * tensor.element_size() for tensor in named_tensors(dense).values())
+    places: dict[int, tuple[str, Tensor]] = {}
+    kept = dense.state_dict()
+    every = [*dense.named_parameters(remove_duplicate=False), *dense.named_buffers(remove_duplicate=False)]
+    for name, tensor in sorted(every, key=lambda pair: pair[0]):
+        if name in kept:
+            places.setdefault(id(tensor), (name, tensor))
+    return file_bytes(dict(places.values()))
 
 
 def unpacked_size(model: nn.Module) -> int:

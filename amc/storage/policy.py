@@ -58,7 +58,7 @@ def read_policy(path: str | os.PathLike[str]) -> StoredPolicy:
         as_type(record, AllocationRecord)
         ratios = as_type(record, _Ratios).pruning_ratios
     except OSError as error:
-        raise ConfigurationError(f"the policy must be a readable file: {error}") from error
+        raise ConfigurationError(f"the policy must be a readable file: {error}; {_REMEDY}") from error
     except ConfigurationError as error:
         raise ConfigurationError(f"{path} is not a policy: {error}; {_REMEDY}") from error
     except KeyError as error:

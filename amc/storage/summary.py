@@ -12,6 +12,13 @@ from amc.storage.names import SUMMARY
 from amc.utils.plain_json import as_type, read_json
 from amc.utils.versions import versions
 
+MOST_EPOCHS, _MOST_CLASSES, _MOST_OTHERS = 100_000, 50_000, 1000
+"""Epochs, classes, and agents or rounds of a record: a page shows them all."""
+Name = Annotated[str, msgspec.Meta(max_length=1000)]
+"""The name of a layer, a class or an operator."""
+Text = Annotated[str, msgspec.Meta(max_length=10_000)]
+"""A note, or an agent with its options."""
+
 
 class Cost(msgspec.Struct, frozen=True):
     """What the two networks cost by one metric.
@@ -50,20 +57,23 @@ class Layer(msgspec.Struct, frozen=True):
         errors: Relative error where this one alone keeps 10, 20, ... 100%; empty where that is not known.
     """
 
-    name: str
+    name: Name
     units: Annotated[int, msgspec.Meta(ge=1)]
     flops: Annotated[int, msgspec.Meta(ge=0)]
     params: Annotated[int, msgspec.Meta(ge=0)]
-    errors: list[float | int] = []
+    errors: Annotated[list[float | int], msgspec.Meta(max_length=100)] = []
+
+
+_Counts = Annotated[list[Annotated[int, msgspec.Meta(ge=0)]], msgspec.Meta(max_length=_MOST_CLASSES)]
 
 
 class Classes(msgspec.Struct, frozen=True):
     """Test images by class, and how many of them the dense and the finished network classify correctly."""
 
-    names: list[str]
-    images: list[Annotated[int, msgspec.Meta(ge=0)]]
-    dense: list[Annotated[int, msgspec.Meta(ge=0)]]
-    finetuned: list[Annotated[int, msgspec.Meta(ge=0)]]
+    names: Annotated[list[Name], msgspec.Meta(max_length=_MOST_CLASSES)]
+    images: _Counts
+    dense: _Counts
+    finetuned: _Counts
 
 
 class Summary(msgspec.Struct, kw_only=True, frozen=True):
@@ -98,27 +108,27 @@ class Summary(msgspec.Struct, kw_only=True, frozen=True):
         versions: Versions of what the figures depend on.
     """
 
-    command: str
-    model: str
-    agent: str | None = None
+    command: Name
+    model: Text
+    agent: Text | None = None
     seed: int
     pruning: dict[str, Any] | None = None
     budget: dict[str, float | int | None] | None = {}
-    costs: dict[str, Cost]
-    not_counted: dict[str, int] | None = {}
-    counted_by_own_rule: dict[str, int] | None = {}
+    costs: Annotated[dict[Name, Cost], msgspec.Meta(max_length=_MOST_OTHERS)]
+    not_counted: dict[Name, int] | None = {}
+    counted_by_own_rule: dict[Name, int] | None = {}
     latency_ms: dict[str, Any] | None = None
     time_budget: dict[str, Any] | None = None
-    metric: str | None = None
+    metric: Text | None = None
     accuracy: dict[str, float | int | None]
     search: dict[str, Any] | None = None
-    baselines: dict[str, dict[str, Any]] = {}
-    schedule: str = "one_shot"
-    rounds: list[dict[str, Any]] = []
-    notes: list[str] = []
+    baselines: Annotated[dict[Text, dict[str, Any]], msgspec.Meta(max_length=_MOST_OTHERS)] = {}
+    schedule: Text = "one_shot"
+    rounds: Annotated[list[dict[str, Any]], msgspec.Meta(max_length=_MOST_OTHERS)] = []
+    notes: Annotated[list[Text], msgspec.Meta(max_length=_MOST_OTHERS)] = []
     stability: list[float | int | None] = []
     sparsity: list[dict[str, Any]] = []
-    curve: list[Epoch] = []
+    curve: Annotated[list[Epoch], msgspec.Meta(max_length=MOST_EPOCHS)] = []
     layers: Annotated[list[Layer], msgspec.Meta(max_length=10_000)] = []
     classes: Classes | None = None
     versions: dict[str, Any] = msgspec.field(default_factory=versions)

@@ -22,8 +22,7 @@ from amc.storage.names import AGENTS, STUDY
 from amc.storage.policy import AllocationRecord
 from amc.structure import Allocation
 from amc.study.cell_player import CellPlayer, Played, StudyRules, Tuning
-from amc.study.cells import Cell
-from amc.utils.conversion import check_seed
+from amc.study.cells import Cell, check_cells
 from amc.utils.durable_files import replacing
 from amc.utils.json_lines import Lines
 from amc.utils.options import file_stem
@@ -91,8 +90,8 @@ class AgentsStudy:
 
     def check(self, cells: Sequence[Cell]) -> None:
         """Raises any error about a budget or an option before the first cell takes time."""
+        check_cells(cells, self._rules.metric)
         for cell in cells:
-            check_seed(cell.seed)
             problem, agent = self._rules.problem(self._task, cell.budget), cell.variant.create()
             check_plan(agent, cell.episodes, problem)
             check_fits(problem, self._rules.search_of(cell), agent)

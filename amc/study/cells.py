@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from agents import check_plan
+from amc.costs import Budget
 from amc.study.variants import Variant
+from amc.utils.conversion import check_seed
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,24 @@ class Cell:
     def key(self) -> tuple[str, float, int, int]:
         """The identity of a cell."""
         return self.variant.label, self.budget, self.episodes, self.seed
+
+
+def check_cells(cells: Sequence[Cell], metric: str) -> None:
+    """Checks what the cells choose, as far as that takes no network and no data.
+
+    Args:
+        cells: The cells.
+        metric: What their budgets bound.
+
+    Raises:
+        ConfigurationError: If a seed or a number of episodes cannot be used.
+        BudgetError: If a budget is malformed.
+    """
+    for cell in cells:
+        check_seed(cell.seed)
+        check_plan(cell.variant.create(), cell.episodes)
+        bounds: Any = {metric: cell.budget}
+        Budget(**bounds)
 
 
 def plan_cells(

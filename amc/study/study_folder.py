@@ -17,7 +17,7 @@ from amc.pipeline.prepare import train_dense
 from amc.pipeline.recorder import ShowingRecorder
 from amc.pipeline.task import Task
 from amc.report.origin import digest_of
-from amc.storage.names import CONFIG, DENSE, LOCK, REWARDS, STUDY
+from amc.storage.names import CONFIG, DENSE, FOLDERS, LOCK, REWARDS, STUDY
 from amc.storage.save import save_weights
 from amc.utils.durable_files import remove_unfinished, write_text
 from amc.utils.folder_lock import FolderLock
@@ -44,7 +44,7 @@ def working_in(path: Path, what: str = "study") -> Iterator[None]:
     Raises:
         RunFolderError: If another process works there, or the folder cannot be written.
     """
-    lock = FolderLock(path, LOCK)
+    lock = FolderLock(path, LOCK, inner=FOLDERS)
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock.acquire()

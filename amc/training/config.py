@@ -131,12 +131,14 @@ class TrainConfig(FineTuneConfig):
     """How a network is trained from scratch: the attributes of `FineTuneConfig`, without a teacher, and two more.
 
     Attributes:
+        epochs: Passes over the training images; 0 leaves the network as it is; unset: 20, or from scratch below 1,000
+            images up to 100, to make 600 steps.
         head: New layers of a trained network, which are first trained alone, without penalties; set automatically if
             --weights are for other classes.
         head_epochs: Epochs in which they are trained alone.
     """
 
-    epochs: int = 60
+    epochs: int | None = None
     warmup: float = 0.15
     distillation: float = 0.0
     keep: Literal["last", "best"] = "last"

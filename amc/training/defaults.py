@@ -25,6 +25,8 @@ _STEPS = 8
 _SMALLEST, _LARGEST = 16, 128
 _EPOCHS, _MOST_EPOCHS, _WANTED_STEPS, _FEW = 10, 25, 120, 1000
 """Epochs of fine-tuning; below this number of images there are more, to reach the steps."""
+_TRAINING_EPOCHS, _MOST_TRAINING_EPOCHS, _WANTED_TRAINING_STEPS = 20, 100, 600
+"""The same for training from scratch. Under a new head the epochs do not depend on the images."""
 _ENOUGH = 5000
 """Images from which fine-tuning takes the full learning rate; below, it is scaled by the root of their number."""
 _FROM_SCRATCH, _FURTHER = 0.1, 0.05
@@ -52,7 +54,8 @@ def fitted(config: ConfigT, model: nn.Module, data: DataRoles) -> ConfigT:
 def with_epochs(config: ConfigT, data: DataRoles | None) -> ConfigT:
     """Returns the settings with the epochs filled in; without data they are the default."""
     if data is None:
-        return config if config.epochs is not None else replace(config, epochs=_EPOCHS)
+        usual = _TRAINING_EPOCHS if isinstance(config, TrainConfig) else _EPOCHS
+        return config if config.epochs is not None else replace(config, epochs=usual)
     images = len(data.train)
     return replace(config, epochs=_epochs(config, images, _batch_size(config, data)))
 
@@ -71,9 +74,12 @@ def _epochs(config: FineTuneConfig, images: int, size: int) -> int:
     """Returns the epochs: as given, or by the number of images."""
     if config.epochs is not None:
         return config.epochs
-    if images >= _FEW:
-        return _EPOCHS
-    return min(_MOST_EPOCHS, max(_EPOCHS, math.ceil(_WANTED_STEPS / steps_per_epoch(images, size))))
+    usual, most, steps = _EPOCHS, _MOST_EPOCHS, _WANTED_STEPS
+    if isinstance(config, TrainConfig):
+        usual, most, steps = _TRAINING_EPOCHS, _MOST_TRAINING_EPOCHS, _WANTED_TRAINING_STEPS
+    if images >= _FEW or (isinstance(config, TrainConfig) and config.head):
+        return usual
+    return min(most, max(usual, math.ceil(steps / steps_per_epoch(images, size))))
 
 
 def _rate(config: FineTuneConfig, model: nn.Module, images: int, size: int) -> float:

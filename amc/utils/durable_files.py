@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -32,6 +33,8 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OSError: If the folder cannot be written.
     """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     partial = path.with_name(_partial_name(path.name))
     partial.unlink(missing_ok=True)
     partial.touch()

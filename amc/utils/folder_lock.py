@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import warnings
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,8 +29,9 @@ class FolderLock:
     2.6.12); on a file system without locks, a warning says so.
     """
 
-    def __init__(self, folder: Path, name: str = ".lock") -> None:
-        """Takes a folder that exists, and the name of the file in it that is locked."""
+    def __init__(self, folder: Path, name: str = ".lock", *, inner: Collection[str] = ()) -> None:
+        """Takes a folder that exists, the name of the file in it that is locked, and of folders in it for output."""
+        self._inner = tuple(inner)
         self._folder, self._file = folder, folder / name
         self._holder = folder / f"{name}.json"
         self._lock = FileLock(str(self._file), timeout=0, thread_local=False)
@@ -38,11 +40,16 @@ class FolderLock:
         """Takes the lock.
 
         Raises:
-            RunFolderError: If another process has it; the message names its host and process.
+            RunFolderError: If another process has it; the message names its host and process. Or if the file, or one of
+                the folders for output, is a link.
             OSError: If the folder cannot be written.
         """
-        if self._file.is_symlink():  # a link in someone else's folder may lead to any file, which would be emptied
-            raise RunFolderError(f"{self._file} must be an ordinary file, not a link; delete it")
+        for name in (self._file.name, *self._inner):  # a link in someone else's folder may lead anywhere
+            if (self._folder / name).is_symlink():
+                raise RunFolderError(
+                    f"{self._folder / name} must lie in the folder itself, and is a link, through which nothing is "
+                    "written; delete the link"
+                )
         try:
             self._lock.acquire()
         except Timeout as error:

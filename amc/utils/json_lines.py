@@ -49,16 +49,20 @@ def line_of(record: Mapping[str, Any]) -> str:
     return f'{text[:-1]}, "crc32": "{_checksum(text)}"}}\n'
 
 
-def read_lines(path: Path) -> Reading:
+def read_lines(path: Path, most: int = _MOST_LINES) -> Reading:
     """Reads a file of records without changing it.
 
     Lines of earlier versions have no checksums; where one line has, all must.
 
+    Args:
+        path: The file.
+        most: Lines that it may have.
+
     Raises:
-        RunFolderError: If not a single line is a record: then it is some other file.
+        RunFolderError: If not a single line is a record: then it is some other file. Or if it has more lines.
         OSError: If the file cannot be read.
     """
-    content = _content(path)
+    content = _content(path, most)
     *lines, rest = content.split(b"\n")
     texts = [line.decode("utf-8", errors="replace") for line in lines]
     is_sealed = any(_SEAL.search(text) for text in texts) or not texts
@@ -70,7 +74,7 @@ def read_lines(path: Path) -> Reading:
     return Reading(records, len(lines), damaged, bool(rest), is_sealed)
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path, most: int) -> bytes:
     """Reads a whole file; one that does not exist counts as empty."""
     try:
         content = read_bytes(path, _MOST_BYTES)
@@ -78,8 +82,8 @@ def _content(path: Path) -> bytes:
         return b""
     except ValueError as error:
         raise RunFolderError(f"{error}; repair or move it away") from error
-    if content.count(b"\n") > _MOST_LINES:
-        raise RunFolderError(f"{path} must have at most {_MOST_LINES:,} lines, and has more; repair or move it away")
+    if content.count(b"\n") > most:
+        raise RunFolderError(f"{path} must have at most {most:,} lines, and has more; repair or move it away")
     return content
 
 

@@ -129,6 +129,9 @@ def test_a_pruned_network_is_pruned_further(run_folder, tmp_path, capsys):
     further = tmp_path / "further"
     words = ["compress", "--model", str(run_folder), "--budget.flops", "0.5", "--episodes", "2", "--compare", "none"]
     assert main([*words, "--finetune.epochs", "0", "--out", str(further)]) == 0
+    capsys.readouterr()
+    assert main(["finetune", str(further), "--finetune.epochs", "1", "--out", str(tmp_path / "tuned")]) == 0
+    assert "there is no distillation" not in capsys.readouterr().err, "the network that was pruned further teaches"
     once, twice = (summary(folder)["costs"]["flops"] for folder in (run_folder, further))
     assert twice["dense"] == once["pruned"]
     assert 2 * twice["pruned"] <= once["pruned"]
@@ -158,6 +161,10 @@ def test_search_prune_finetune_evaluate(tmp_path, capsys):
     assert summary(pruned)["accuracy"]["pruned"] == figures["accuracy"]["pruned"]
     predicted = json.loads((searched / "policy.json").read_text())["costs"]
     assert {name: cost["pruned"] for name, cost in summary(pruned)["costs"].items()} == predicted
+    assert [epoch["epoch"] for epoch in figures["curve"]] == [0, 1]
+    for folder in (pruned, tuned):
+        assert f"{summary(folder)['accuracy']['pruned']:.2f}" in (folder / "summary.txt").read_text()
+        assert "<html" in (folder / "report.html").read_text()
     assert set(figures) == set(summary(pruned))  # one schema, whatever command wrote it
     assert figures["costs"] == summary(pruned)["costs"]
 

@@ -6,12 +6,14 @@ import os
 import shlex
 import shutil
 import socket
+import time
 
 import pytest
 import torch
 
 import amc
 from amc.cli.main import main
+from amc.errors import in_plain_words
 from amc.report.run_folder import RunFolder
 from amc.training.checkpoint import save_checkpoint
 from amc.utils.folder_lock import FolderLock
@@ -96,9 +98,36 @@ def test_a_full_disk_is_told_in_one_line_and_the_run_goes_on(error, pruned, tmp_
     with monkeypatch.context() as patch:
         patch.setattr("amc.training.trainer.save_checkpoint", save)
         line = error_of(words)
-    assert line.startswith(f"amc: error: the disk is full ({error}); ")
+    assert line.startswith(f"amc: error: the disk is full ({in_plain_words(str(error))}); ")
     assert "free some space, and continue with --resume" in line
     assert main(["finetune", "--out", str(tmp_path / "run"), "--resume"]) == 0
+
+
+@pytest.mark.parametrize("most", [100, 20_000, 600_000], ids=["options", "curves", "network"])
+def test_a_file_that_cannot_grow_is_told_in_one_line_and_the_run_goes_on(most, searched, tmp_path, error_of):
+    resource = pytest.importorskip("resource")
+    words = ["search", *UNTRAINED, *DATA, "--train.epochs", "1", "--agent", "random", "--episodes", "2"]
+    words += ["--out", str(tmp_path / "run")]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        line = error_of(words)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "too large" in line or "the disk is full" in line
+    assert main([*words, "--resume"] if (tmp_path / "run" / "config.yaml").exists() else words) == 0
+    assert (tmp_path / "run" / "policy.json").read_bytes() == (searched / "policy.json").read_bytes()
+
+
+def test_a_clock_that_jumps_back_changes_no_duration(searched, tmp_path, monkeypatch):
+    now = iter(range(2_000_000_000, 0, -3600))
+    monkeypatch.setattr(time, "time", lambda: float(next(now)))
+    words = ["search", *UNTRAINED, *DATA, "--train.epochs", "1", "--agent", "random", "--episodes", "2"]
+    assert main([*words, "--out", str(tmp_path / "run")]) == 0
+    seconds = [record["seconds"] for record in read_lines(tmp_path / "run" / "episodes.jsonl").records]
+    assert len(seconds) == 2
+    assert min(seconds) >= 0
+    assert (tmp_path / "run" / "policy.json").read_bytes() == (searched / "policy.json").read_bytes()
 
 
 def test_a_network_that_keeps_what_it_makes_on_first_use_is_fine_tuned(tmp_path, monkeypatch):
@@ -219,7 +248,7 @@ def test_a_start_that_came_to_nothing_does_not_stand_in_the_way(tmp_path, monkey
 
     with monkeypatch.context() as patch:
         patch.setattr("amc.report.run_folder.write_text", full)
-        assert "No space left on device" in error_of(words)
+        assert "no space left on device" in error_of(words)
     assert "start it again, without --resume" in error_of([*words, "--resume"])
     assert main(words) == 0
 
@@ -240,12 +269,12 @@ def test_a_folder_that_is_deleted_meanwhile_is_said_in_one_line(searched, tmp_pa
         "--out",
         str(folder),
     ]
-    assert "No such file or directory" in error_of(words)
+    assert "there is no file or folder" in error_of(words)
 
 
 def test_a_name_that_is_too_long_is_said_in_one_line(tmp_path, error_of):
     words = ["search", *UNTRAINED, *DATA, "--agent", "random", "--episodes", "1", "--out"]
-    assert "File name too long" in error_of([*words, str(tmp_path / ("n" * 300))])
+    assert "is longer than the file system allows" in error_of([*words, str(tmp_path / ("n" * 300))])
 
 
 def test_memory_that_does_not_suffice_for_a_training_is_one_line(pruned, tmp_path, monkeypatch, error_of):

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from amc.costs import Budget
+from amc.costs.metrics import in_words
 from amc.errors import BudgetError
 from amc.problem import filter_problem, weight_problem
 from amc.tracing.trace import trace_structure
@@ -52,7 +53,7 @@ def test_the_mildest_rule_that_reaches_it_is_named(structure, between, remedy):
 
 def test_of_streams_that_are_pruned_already_less_is_to_be_kept(structure):
     low, high = (flops(structure, residual=True, min_keep_ratio=ratio) for ratio in (0.01, 0.1))
-    with pytest.raises(BudgetError, match=r"exclude fewer layers; pruning.min_keep_ratio 0.01 would reach it$"):
+    with pytest.raises(BudgetError, match=r"raise the budget; pruning.min_keep_ratio 0.01 would reach it$"):
         filter_problem(structure, Budget(flops=(low + high) / 2), residual=True)
 
 
@@ -64,3 +65,19 @@ def test_what_nothing_reaches_is_said_to_be_so(structure):
 def test_weights_too(structure):
     with pytest.raises(BudgetError, match=r"pruning.min_keep_ratio 0 would reach it"):
         weight_problem(structure, Budget(params=0.02), min_keep_ratio=0.1)
+
+
+def test_excluding_fewer_layers_is_advised_only_where_that_would_reach_it(structure):
+    rules = {"residual": True, "min_keep_ratio": 0.01}
+    low, high = (flops(structure, exclude=exclude, **rules) for exclude in ((), ["inner"]))
+    budget = Budget(flops=(low + high) / 2)
+    with pytest.raises(BudgetError, match=r"excluding no layer \(pruning.exclude\) would reach it$"):
+        filter_problem(structure, budget, exclude=["inner"], **rules)
+    with pytest.raises(BudgetError, match=r"raise the budget; no other rules of pruning would reach it$"):
+        filter_problem(structure, Budget(flops=low / 100), **rules, exclude=["inner"])
+
+
+def test_costs_are_told_with_their_units():
+    assert in_words("memory", 2048) == "2,048 bytes of activation memory"
+    assert in_words("flops", 2048) == "2,048 FLOPs"
+    assert in_words("latency", 2_500_000) == "2.5 ms"

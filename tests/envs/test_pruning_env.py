@@ -29,6 +29,14 @@ def play(env, ratios):
     return [env.step(np.array([ratio], dtype=np.float32)) for ratio in ratios]
 
 
+@pytest.mark.parametrize("options", [{}, {"problem": 3, "evaluator": lambda allocation: 0}, {"problem": "resnet20"}])
+def test_without_a_problem_and_an_evaluator_the_way_to_both_is_told(options, make_problem):
+    with pytest.raises(ConfigurationError, match=r"problem, evaluator = envs.make_problem\(model, data, budget\)"):
+        gymnasium.make(FILTER_PRUNING, **options)
+    with pytest.raises(ConfigurationError, match="needs a problem and an evaluator"):
+        gymnasium.make(FILTER_PRUNING, problem=make_problem(kind="filter"), evaluator=4)
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("name", "kind"), [(FILTER_PRUNING, "filter"), (WEIGHT_PRUNING, "weight")])
 class TestCheckers:

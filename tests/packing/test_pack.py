@@ -12,7 +12,8 @@ import torch
 
 import amc
 from amc.errors import CheckpointError, ConfigurationError, ConsentError, ExportError, UnknownNameError
-from amc.storage.packed import unpacked_size
+from amc.storage.packed import dense_size, unpacked_size
+from amc.storage.save import save_weights
 
 QUICK = amc.PackConfig(conv_bits=5, fc_bits=4, pack_epochs=1)
 
@@ -65,6 +66,12 @@ def test_layers_have_few_values_zeros_stay_and_the_bits_add_up(packed, compresse
     assert sum(sum(layer.bits.values()) for layer in report.layers) < 8 * report.size_bytes
     assert report.size_bytes == file.stat().st_size
     assert report.size_bytes < 0.5 * unpacked_size(compressed.model)
+
+
+def test_the_dense_size_is_that_of_the_dense_networks_file(compressed, tmp_path):
+    source = compressed.architecture["source"]
+    save_weights(tmp_path / "dense.safetensors", amc.create_model(source["reference"], **source["options"]))
+    assert dense_size(compressed.architecture, compressed.model) == (tmp_path / "dense.safetensors").stat().st_size
 
 
 def test_without_training_the_values_are_the_clusters(compressed, digits, tmp_path):
@@ -136,6 +143,7 @@ def test_a_network_of_ones_own_is_given_to_be_loaded(tmp_path):
     loaded = amc.load(tmp_path / "net", model=Mine())
     x = torch.randn(3, 40)
     assert torch.equal(loaded(x), report.model(x))
+    assert dense_size({"source": {}, "tensors": {}}, Mine()) == unpacked_size(Mine())  # a tensor of two names once
 
 
 def resealed(content, head=None, body=None):
@@ -183,13 +191,28 @@ def changed(name, value):
         (changed("bytes", 10**12), "bytes of its tensors"),
         (changed("symbols", -1), "symbols"),
         (changed("coding", "pickle"), "coding"),
-        (lambda old: b" " * 70_000_000 + old, "at most 67,108,864 bytes"),
+        (lambda old: b" " * 5_000_000 + old, "at most 4,194,304 bytes"),
+        (lambda old: b'{"format": 1, "record": {"a": [' + b"0," * 9_000_000 + b"0]}}", "at most 4,194,304 bytes"),
     ],
 )
 def test_a_head_that_lies_is_one_line_even_if_its_checksum_is_right(packed, tmp_path, change, message):
     file = tmp_path / "forged"
     file.write_bytes(resealed(packed[0].read_bytes(), head=change))
     with pytest.raises(CheckpointError, match=message):
+        amc.load(file)
+
+
+def test_a_large_file_may_have_a_longer_head_up_to_a_bound(packed, tmp_path):
+    file, content = tmp_path / "forged", packed[0].read_bytes()
+
+    def padded(old):
+        return b" " * 5_000_000 + old
+
+    file.write_bytes(resealed(content, head=padded, body=lambda old: old + bytes(24_000_000)))
+    with pytest.raises(CheckpointError, match="the bytes of its tensors, and no others"):  # so that the head was read
+        amc.load(file)
+    file.write_bytes(resealed(content, head=lambda old: b" " * (1 << 24) + old, body=lambda old: old + bytes(1 << 27)))
+    with pytest.raises(CheckpointError, match="at most 16,777,216 bytes"):
         amc.load(file)
 
 

@@ -2,7 +2,9 @@
 
 import html.parser
 import json
+import os
 import re
+import shutil
 
 import pytest
 
@@ -12,6 +14,8 @@ from amc.report.curves import Curves
 from amc.report.page import Page, Section, Table, joined
 from amc.report.run_page import page_of_run
 from amc.report.run_record import read_run
+
+CLASSES = ("names", "images", "dense", "finetuned")
 
 
 class Reader(html.parser.HTMLParser):
@@ -136,6 +140,65 @@ def test_what_cannot_be_shown_is_one_line(words, message, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_runs_whose_folders_have_one_name_keep_figures_of_their_own(folder, tmp_path, capsys):
+    same = tmp_path / "elsewhere" / folder.name
+    shutil.copytree(folder, same)
+    out = tmp_path / "figures"
+    words = ["report", str(folder), str(same), "--out", str(tmp_path / "page.html"), "--figures", str(out)]
+    assert main([*words, "--formats", "csv"]) == 0
+    assert {place.name for place in out.iterdir()} == {folder.name, f"{folder.name}-2"}
+    first, second = ({file.name for file in place.iterdir()} for place in sorted(out.iterdir()))
+    assert first == second
+    assert f"{2 * len(first)} files" in capsys.readouterr().out
+
+
+def test_a_page_is_no_folder(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for place in (".", str(tmp_path)):
+        assert main(["report", str(folder), "--out", place]) == 2
+        assert "--out must be a file, and" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["episodes.jsonl", "policy.json", "config.yaml", "summary.json"])
+def test_pipes_and_devices_are_refused_and_not_left_out(folder, name, capsys):
+    for make in (os.mkfifo, lambda file: file.symlink_to("/dev/zero")):
+        (folder / name).unlink(missing_ok=True)
+        make(folder / name)
+        assert main(["report", str(folder)]) == 2
+        assert "is not an ordinary file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"curve": [{"epoch": 1, "accuracy": 1.0}] * 100_001}, "length <= 100000"),
+        (
+            {"classes": {name: ["a"] * 50_001 if name == "names" else [1] * 50_001 for name in CLASSES}},
+            "length <= 50000",
+        ),
+        ({"layers": [{"name": "x" * 1001, "units": 1, "flops": 1, "params": 1}]}, "length <= 1000"),
+        ({"layers": [{"name": "x", "units": 1, "flops": 1, "params": 1}] * 10_001}, "length <= 10000"),
+        ({"model": "x" * 10_001}, "length <= 10000"),
+        ({"baselines": {"x" * 10_001: {}}}, "length <= 10000"),
+        ({"notes": ["x"] * 1001}, "length <= 1000"),
+    ],
+)
+def test_what_no_page_could_show_is_one_line(folder, changes, message, capsys):
+    file = folder / "summary.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    assert main(["report", str(folder)]) == 2
+    line = capsys.readouterr().err.strip()
+    assert message in line
+    assert "\n" not in line
+
+
+def test_a_million_episodes_are_one_line(folder, capsys):
+    line = (folder / "episodes.jsonl").read_text().splitlines(keepends=True)[0]
+    (folder / "episodes.jsonl").write_text(line * 20_001)
+    assert main(["report", str(folder)]) == 2
+    assert "must have at most 20,000 lines" in capsys.readouterr().err
 
 
 def test_tables_can_be_saved():

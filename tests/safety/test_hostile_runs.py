@@ -38,6 +38,6 @@ def test_lines_are_not_added_through_a_link(tmp_path):
 def test_no_file_behind_a_link_is_locked(tmp_path):
     (tmp_path / "precious").write_text("kept")
     (tmp_path / ".lock").symlink_to("precious")
-    with pytest.raises(RunFolderError, match=r"\.lock must be an ordinary file, not a link; delete it"):
+    with pytest.raises(RunFolderError, match=r"\.lock must lie in the folder itself, and is a link"):
         FolderLock(tmp_path).acquire()
     assert (tmp_path / "precious").read_text() == "kept"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import mutations
-from readers import Reader, agent_file
+from readers import Reader, agent_file, zoo_file
 
 import amc.cli.main
 from amc.errors import AmcError
@@ -39,6 +39,7 @@ def run(words: Sequence[str]) -> None:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(error):
         status = amc.cli.main.main(list(words))
     *_, last = ["", *error.getvalue().strip().splitlines()]
+    # A table of networks on which contracts are broken is as it should be.
     if status == 2 and last.startswith("amc: error: ") and "Traceback" not in error.getvalue():
         raise AmcError(last)
     assert status == 0, f"status {status}: {error.getvalue()}"
@@ -95,5 +96,7 @@ COMMAND_READERS = (
     _reader("amc search --resume: run.json", _SEARCH, "run.json", mutations.mutate_json, *_RESUME),
     Reader("amc search --config", _options, mutations.mutate_yaml,
            _command("search", "--config", "{}/options.yaml", "--out", "{}/run")),
+    Reader("amc zoo --results", zoo_file, mutations.mutate_lines,
+           _command("zoo", "--table_only", "--results", "{}/zoo.jsonl", "--out", "{}/zoo.md")),
     Reader("amc study --transfer", agent_file, mutations.mutate_safetensors, _command(*_STUDY, "{}/agent.safetensors")),
 )  # fmt: skip

@@ -7,6 +7,8 @@ runs in a process of its own, so that a crash is counted too. After the readers 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import multiprocessing
 import random
 import resource
@@ -54,7 +56,7 @@ def attack(name: str, mutants: int, seed: int, folder: Path) -> dict[str, Any]:
         reader.mutate(place / changed, draw)
         start = time.perf_counter()
         outcome = "read"
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):  # lines on options that are ignored
             warnings.simplefilter("ignore")
             try:
                 reader.read(place)

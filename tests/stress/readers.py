@@ -222,7 +222,7 @@ def _transfer(folder: Path) -> object:
     return agent.search(small_environment(), 2 * agent.config.environments, seed=0)
 
 
-def _results(folder: Path) -> Path:
+def zoo_file(folder: Path) -> Path:
     record = {
         "model": "resnet18", "image_size": 64, "groups": 20, "prunable": 8, "share": 0.5, "streams": False,
         "contracts": {"costs": "ok", "loading": "uniform: error"}, "left_alone": {"reads the input": 2}, "seconds": 1.5,
@@ -351,7 +351,7 @@ READERS = (
     Reader("progress.json by --resume", _file_of_run("progress.json"), mutations.mutate_json, _resume),
     Reader("episodes.jsonl by --resume", _file_of_run("episodes.jsonl"), mutations.mutate_lines, _resume),
     Reader("agent.safetensors by --transfer", agent_file, mutations.mutate_safetensors, _transfer),
-    Reader("zoo.jsonl by zoo --results", _results, mutations.mutate_lines, _zoo),
+    Reader("zoo.jsonl by zoo --results", zoo_file, mutations.mutate_lines, _zoo),
     Reader("study.jsonl by study", _study, mutations.mutate_lines, _table),
     Reader("weights.pt by --weights", _weights, mutations.mutate_pickle, _weights_file),
     Reader("training state by --resume", _training, mutations.mutate_pickle, _train),

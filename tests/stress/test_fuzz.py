@@ -21,6 +21,9 @@ from amc.errors import AmcError
 
 QUICK = 20
 """Mutants of each reader in the default suite: a minute in all. `fuzz.py` tries ten thousand."""
+MANY = 200
+"""Mutants of readers that take a millisecond."""
+SMALL_FILES = ("agent.json by policy show", "profile.json by --profile", "environment.json by --resume")
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +47,8 @@ def test_the_real_files_are_read(reader, corpora, tmp_path):
     reader.read(tmp_path / "real")
 
 
-@pytest.mark.parametrize("reader", [*READERS, *AGENT_READERS], ids=lambda reader: reader.name)
-@settings(max_examples=QUICK, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-@given(seed=st.integers(0, 2**32))
-def test_mutants_are_read_or_refused(reader, corpora, tmp_path_factory, seed):
+def attack(reader, corpora, tmp_path_factory, seed):
+    """Feeds one mutant to a reader, which must read or refuse it."""
     folder, file = corpora(reader)
     place = tmp_path_factory.mktemp("mutant") / "files"
     fresh(folder, place)
@@ -56,6 +57,21 @@ def test_mutants_are_read_or_refused(reader, corpora, tmp_path_factory, seed):
         reader.mutate(place / file, random.Random(seed))
         with suppress(AmcError):
             reader.read(place)
+
+
+@pytest.mark.parametrize("reader", [*READERS, *AGENT_READERS], ids=lambda reader: reader.name)
+@settings(max_examples=QUICK, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 2**32))
+def test_mutants_are_read_or_refused(reader, corpora, tmp_path_factory, seed):
+    attack(reader, corpora, tmp_path_factory, seed)
+
+
+@pytest.mark.parametrize("name", SMALL_FILES)
+@settings(max_examples=MANY, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 2**32))
+def test_many_mutants_of_small_files_are_read_or_refused(name, corpora, tmp_path_factory, seed):
+    reader = next(reader for reader in READERS if reader.name == name)
+    attack(reader, corpora, tmp_path_factory, seed)
 
 
 @pytest.mark.slow

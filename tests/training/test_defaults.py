@@ -42,8 +42,19 @@ def test_few_images_are_seen_more_often_for_enough_steps(images, epochs):
     assert fitted(FineTuneConfig(), NORMED, data).epochs == epochs
 
 
-def test_training_from_scratch_and_tasks_without_data_keep_their_epochs():
-    assert with_epochs(TrainConfig(), roles(80)).epochs == 60
+@pytest.mark.parametrize(
+    ("images", "epochs"), [(30, 100), (96, 100), (140, 67), (900, 43), (980, 40), (1000, 20), (40_000, 20)]
+)
+def test_a_training_from_scratch_takes_enough_steps_too(images, epochs):
+    data = roles(images)
+    assert with_epochs(TrainConfig(), data).epochs == epochs
+    assert fitted(TrainConfig(), NORMED, data).epochs == epochs
+    assert with_epochs(TrainConfig(epochs=3), data).epochs == 3
+    assert with_epochs(TrainConfig(head=("1",)), data).epochs == 20  # the rest is trained
+
+
+def test_tasks_without_data_have_the_usual_epochs():
+    assert with_epochs(TrainConfig(), None).epochs == 20
     assert with_epochs(FineTuneConfig(), None).epochs == 10
 
 

@@ -51,6 +51,17 @@ def test_a_dead_holders_lock_is_taken_over(holder, tmp_path):
     FolderLock(tmp_path).acquire()
 
 
+@pytest.mark.parametrize("name", [".lock", "checkpoints", "tensorboard"])
+def test_a_folder_whose_parts_are_links_is_refused(tmp_path, name):
+    folder, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.mkdir()
+    (folder / name).symlink_to(elsewhere)
+    with pytest.raises(RunFolderError, match=f"{name} must lie in the folder itself, and is a link"):
+        FolderLock(folder, inner=("checkpoints", "tensorboard")).acquire()
+    assert not list(elsewhere.iterdir())
+
+
 def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
     def refuse(lock):
         raise OSError(37, "No locks available")

@@ -111,8 +111,10 @@ def test_pipes_and_devices_are_not_read(tmp_path, read):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "zero").symlink_to("/dev/zero")
     for name in ("pipe", "zero", "."):
+        before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
         with pytest.raises(OSError, match=r"not an ordinary file|directory"):
             read(tmp_path / name)
+        assert not before or len(os.listdir("/proc/self/fd")) == before, "nothing is left open"
 
 
 class Point(msgspec.Struct):
