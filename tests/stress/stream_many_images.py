@@ -151,6 +151,7 @@ def by_turns(name: str, plain, streamed, images: int, rounds: int) -> None:
             start, used = time.perf_counter(), processor_time()
             run(number)
             figures[kind].append((time.perf_counter() - start, processor_time() - used))
+            print(f"{kind}: {figures[kind][-1][0]:.1f} s, of the processor {figures[kind][-1][1]:.1f} s", flush=True)
     for kind, found in figures.items():
         walls = ", ".join(f"{images / wall:.1f}" for wall, _ in found)
         print(f"{name}, {kind}: {walls} images/s; processor {', '.join(f'{used:.1f}' for _, used in found)} s")
@@ -169,8 +170,9 @@ def train(folder: Path, steps: int, rounds: int, size: int, workers: int) -> Non
             image_size=SIZE,
             memory=0.0,
             workers=workers,
-            search_images=20,
-            calibration_images=20,
+            train_images=steps * size + 2,
+            search_images=2,
+            calibration_images=2,
         )
     )
     config = FineTuneConfig(epochs=1, batch_size=size, learning_rate=0.01, dtype="float32", distillation=0.0)
