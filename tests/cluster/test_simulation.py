@@ -30,9 +30,9 @@ def test_equal_cells_take_the_time_of_their_rounds(simulation):
 def test_the_link_of_the_driver_is_shared(simulation):
     assumed = simulation.Assumptions(
         nodes=3, per_node=1, start_s=5, replica_mb=1000, link_mb_s=100, unpack_mb_s=1000, dispatch_s=0, spread=0,
-        cell_s=1, node_hours=1e9,
+        cell_s=100, node_hours=1e9,
     )  # fmt: skip
-    assert 3600 * simulation.simulate(assumed, 3)["hours"] == pytest.approx(5 + 3 * 10 + 1 + 1)
+    assert 3600 * simulation.simulate(assumed, 3)["hours"] == pytest.approx(5 + 3 * 10 + 1 + 100)
 
 
 def test_cells_outlive_nodes_that_die(simulation):

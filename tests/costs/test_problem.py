@@ -142,7 +142,7 @@ def test_round_width_takes_the_nearest(make_layer):
 
 
 def test_an_infeasible_budget_names_the_smallest_feasible_one(make_layer):
-    with pytest.raises(BudgetError, match=r"as little as 60 flops.* flops=0.3750 \(75 of 200\)"):
+    with pytest.raises(BudgetError, match=r"as little as 60 FLOPs.* flops=0.3750 \(75 FLOPs of 200 FLOPs\)"):
         make(make_layer, Budget(flops=0.3), min_width=5)
     assert make(make_layer, Budget(flops=0.375), min_width=5).project((1.0, 1.0)) == (5, 5)
 

@@ -74,5 +74,5 @@ def test_meeting_the_limit_means_meeting_both():
 
 
 def test_the_bound_that_cannot_be_met_is_named(make_problem_of_two):
-    with pytest.raises(BudgetError, match=r"as little as .* params: the smallest feasible budget is params="):
+    with pytest.raises(BudgetError, match=r"as little as .* parameters: the smallest feasible budget is params="):
         make_problem_of_two(Budget(flops=1.0, params=0.01))
