@@ -34,7 +34,7 @@ class Operator(msgspec.Struct):
     name: _Name
     kind: _Name
     us: tuple[_Time, _Time]
-    shape: list[Annotated[int, msgspec.Meta(ge=0)]]
+    shape: list[Annotated[int, msgspec.Meta(ge=0, lt=2**31)]]
 
 
 class Network(msgspec.Struct):

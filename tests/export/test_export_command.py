@@ -113,7 +113,7 @@ def test_a_network_that_cannot_be_built_again_is_exported_without_its_dense_twin
     )
     assert run(*words) == 0
     out = capsys.readouterr().out
-    assert "cannot be built again" in out
+    assert "cannot be rebuilt" in out
     assert [row[1:3] + row[4:] for row in rows(out)] == [["2", "-", "-"]]
 
 

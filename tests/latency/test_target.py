@@ -122,3 +122,12 @@ def test_damaged_profiles_are_refused(make_profile, tmp_path, change, message):
 def test_a_missing_profile_says_how_one_is_made(tmp_path):
     with pytest.raises(ConfigurationError, match="'amc profile --out FILE' makes one"):
         read_profile(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("length", [2**31, 10**30])
+def test_lengths_beyond_what_a_tensor_may_have_are_refused(make_profile, tmp_path, length):
+    record = msgspec.to_builtins(make_profile())
+    record["networks"][0]["operators"][0]["shape"][0] = length
+    (tmp_path / "p.json").write_text(json.dumps(record))
+    with pytest.raises(ConfigurationError, match="must be a profile as 'amc profile' writes it"):
+        read_profile(tmp_path / "p.json")

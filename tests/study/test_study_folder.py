@@ -87,7 +87,7 @@ def test_the_label_of_an_agent_may_be_long(words, tmp_path):
 def test_rewards_are_refused_before_anything_is_trained(tmp_path, capsys):
     words = ["study", *QUICK, "--out", str(tmp_path / "study"), "--rewards", "2", "--finetune.epochs", "0"]
     assert main(words) == 2
-    assert "give --finetune.epochs of at least 1" in capsys.readouterr().err
+    assert "--finetune.epochs must be at least 1, not 0" in capsys.readouterr().err
     assert not (tmp_path / "study").exists()
 
 
