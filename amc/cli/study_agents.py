@@ -162,11 +162,13 @@ def play_problems(config: RunConfig, folder: Path, options: jsonargparse.Namespa
     from amc.study.problems_page import problems_table
     from amc.study.shared_network import SharedNetworks
     from amc.study.study_folder import working_in
+    from amc.utils.folder_lock import refuse_links
 
     shown, networks = display(options), SharedNetworks()
     problems = read_problems(config, plan_of(options), options)
     for problem in problems:
         check_choices(problem.config, problem.plan)
+    refuse_links(folder, (problem.folder for problem in problems))
     with ExitStack() as places:
         for problem in problems:
             places.enter_context(working_in(folder / problem.folder))

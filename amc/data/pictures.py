@@ -119,7 +119,7 @@ class DatasetPictures:
         except Exception as error:  # whatever Pillow and the data set raise on damaged files
             raise DataError(
                 f"cannot decode the image {self.name(index)}: {first_line(error)}; fetch the data set again, or leave "
-                "such images out with data.broken skip"
+                "such images out with --data.broken skip"
             ) from error
 
     def digest(self, indices: Iterable[int]) -> str:

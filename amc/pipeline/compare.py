@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from agents import create_agent
-from amc.errors import ConfigurationError
+from amc.errors import ConfigurationError, RunFolderError
 from amc.pipeline.deliver import Workshop
 from amc.pipeline.recalled import recalled
 from amc.pipeline.recorder import Recorder
@@ -82,6 +82,11 @@ def compare(
     figures = {}
     for name in names:
         known = recalled(recorder, f"baseline {name}", _Baseline)
+        if known is not None and not set(problem.dense_costs) <= set(known["costs"]):
+            raise RunFolderError(
+                f"the record 'baseline {name}' of the run is damaged: it must have the costs "
+                f"{', '.join(problem.dense_costs)}; delete its progress.json to do the work again"
+            )
         if known is None:
             known = _baseline(workshop, problem, replace(config, agent=name, policy=None), recorder)
             recorder.remember(f"baseline {name}", known)

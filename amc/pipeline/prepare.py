@@ -146,6 +146,8 @@ def _inputs(
 ) -> tuple[Any, Any | None]:
     """Returns one input of the network, on its device, and the calibration inputs, if there are some."""
     inputs = None if calibration is None else as_inputs(calibration)
+    if inputs is not None and not len(inputs):
+        raise DataError("the calibration inputs must hold at least one; there is none")
     example = on_device(example_of(data, example_input, inputs), device_of(model))
     if example_input is None and inputs is None:
         _check_number_format(model, example)

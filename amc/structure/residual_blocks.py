@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from amc.errors import ModelError
 from amc.structure.residual_sums import OperatorCall
 
 
@@ -46,7 +47,14 @@ class Dropped(nn.Module):
 
     def forward(self, *inputs: Tensor, **named: Tensor) -> Any:
         """Returns zeros."""
-        zeros = torch.zeros_like(inputs[0] if inputs else next(iter(named.values())))
+        first = next(iter((*inputs, *named.values())), None)
+        if not isinstance(first, Tensor):
+            raise ModelError(
+                "what stands in place of a dropped block must be given a tensor, and is given "
+                f"{type(first).__name__}: the 'dropped' of its architecture.json names other modules, or another "
+                "number of their outputs, than the blocks that were dropped; save the network again"
+            )
+        zeros = torch.zeros_like(first)
         return zeros if not self.values else (zeros, *[None] * (self.values - 1))
 
 

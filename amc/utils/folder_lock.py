@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +19,20 @@ from amc.utils.plain_json import read_json
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 """Errors of a file system that has no locks."""
+
+
+def refuse_links(folder: Path, names: Iterable[str]) -> None:
+    """Rejects links among the files and folders that are written in a folder: in someone else's they may lead anywhere.
+
+    Raises:
+        RunFolderError: If one is a link.
+    """
+    for name in names:
+        if (folder / name).is_symlink():
+            raise RunFolderError(
+                f"{folder / name} must lie in the folder itself, and is a link, through which nothing is written; "
+                "delete the link"
+            )
 
 
 class FolderLock:
@@ -44,12 +58,7 @@ class FolderLock:
                 the folders for output, is a link.
             OSError: If the folder cannot be written.
         """
-        for name in (self._file.name, *self._inner):  # a link in someone else's folder may lead anywhere
-            if (self._folder / name).is_symlink():
-                raise RunFolderError(
-                    f"{self._folder / name} must lie in the folder itself, and is a link, through which nothing is "
-                    "written; delete the link"
-                )
+        refuse_links(self._folder, (self._file.name, *self._inner))
         try:
             self._lock.acquire()
         except Timeout as error:

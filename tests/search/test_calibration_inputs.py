@@ -70,6 +70,7 @@ def test_calibration_inputs_that_do_not_go_together_are_refused():
         ((torch.zeros(4, 3, 8, 8), torch.zeros(3)), r"found first axes of \[3, 4\]"),
         ({"x": 3}, "found no tensor in a dict"),
         ([], "at least one batch; there is none"),
+        (torch.zeros(0, 3, 8, 8), "must hold at least one; there is none"),
     ):
         with pytest.raises(DataError, match=message):
             amc.compress(Tinted(), amc.OwnTask(lambda network: 1.0, calibration=calibration), device="cpu")

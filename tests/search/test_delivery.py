@@ -11,6 +11,7 @@ import torch
 
 import amc
 from amc.costs.counting import count_flops
+from amc.errors import RunFolderError
 from amc.pipeline.compare import compare
 from amc.pipeline.recorder import Recorder
 from amc.pipeline.rounds import carry_out
@@ -80,6 +81,9 @@ def test_a_compared_agent_does_not_search_again_after_its_fine_tuning_was_stoppe
     fresh = compare(weight_workshop, problem, ["random"], config, Recorder())
     assert found == fresh
     assert found["random"]["episodes"] == 3
+    del recorder.records["baseline random"]["costs"]["flops"]
+    with pytest.raises(RunFolderError, match="'baseline random' of the run is damaged: it must have the costs flops"):
+        compare(weight_workshop, problem, ["random"], config, recorder)
 
 
 RUIN = FineTuneConfig(epochs=1, batch_size=64, learning_rate=3.0, warmup=0.0)

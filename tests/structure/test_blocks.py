@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from amc.errors import ModelError
 from amc.structure.residual_blocks import Dropped, drop_modules, put_back
 from amc.tracing.trace import trace_structure
 
@@ -170,3 +171,8 @@ def test_dropped_modules_can_be_put_back():
     assert torch.equal(model(x), model[2](model[0](x)))
     put_back(model, taken)
     assert torch.equal(model(x), before)
+
+
+def test_a_block_that_a_record_names_wrongly_says_so_when_it_is_run():
+    with pytest.raises(ModelError, match=r"the 'dropped' of its architecture\.json names other modules"):
+        Dropped()((torch.zeros(1), None))

@@ -141,6 +141,17 @@ def test_nothing_is_played_where_the_last_problem_cannot_be(tmp_path, capsys):
     assert not list((tmp_path).rglob("study.jsonl"))
 
 
+def test_nothing_is_written_through_a_link_in_the_place_of_a_problem(tmp_path, capsys):
+    (tmp_path / "p.yaml").write_text("digits: {}\n")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "digits").symlink_to(tmp_path / "mine")
+    words = ["study", *QUICK, "--out", str(tmp_path / "out"), "--problems", str(tmp_path / "p.yaml")]
+    assert main([*words, "--agents", "uniform"]) == 2
+    assert "digits must lie in the folder itself, and is a link" in capsys.readouterr().err
+    assert not list((tmp_path / "mine").iterdir())
+
+
 def test_code_that_a_configuration_of_a_problem_names_needs_consent(tmp_path, capsys):
     (tmp_path / "mine.yaml").write_text("model: 'os:system'\n")
     (tmp_path / "p.yaml").write_text(f"a: {{config: '{tmp_path / 'mine.yaml'}'}}\n")
