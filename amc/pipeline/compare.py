@@ -16,6 +16,7 @@ from amc.pipeline.recorder import Recorder
 from amc.pipeline.search import SearchConfig, search_policy
 from amc.problem import PruningProblem
 from amc.storage.policy import AllocationRecord
+from amc.storage.summary import Epoch
 from amc.structure import Allocation
 
 
@@ -62,6 +63,9 @@ class _Baseline(_Found):
     costs: dict[str, float]
     pruned: float | None
     finetuned: float | None
+    notes: list[str] = []
+    curve: list[Epoch] = []
+    rounds: list[dict[str, Any]] = []
 
 
 def compare(

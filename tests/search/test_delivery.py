@@ -81,7 +81,11 @@ def test_a_compared_agent_does_not_search_again_after_its_fine_tuning_was_stoppe
     fresh = compare(weight_workshop, problem, ["random"], config, Recorder())
     assert found == fresh
     assert found["random"]["episodes"] == 3
-    del recorder.records["baseline random"]["costs"]["flops"]
+    whole = recorder.records["baseline random"]
+    recorder.records["baseline random"] = {**whole, "notes": 7}
+    with pytest.raises(RunFolderError, match="the record 'baseline random' of the run is damaged"):
+        compare(weight_workshop, problem, ["random"], config, recorder)
+    recorder.records["baseline random"] = {**whole, "costs": {}}
     with pytest.raises(RunFolderError, match="'baseline random' of the run is damaged: it must have the costs flops"):
         compare(weight_workshop, problem, ["random"], config, recorder)
 

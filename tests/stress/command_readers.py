@@ -39,7 +39,6 @@ def run(words: Sequence[str]) -> None:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(error):
         status = amc.cli.main.main(list(words))
     *_, last = ["", *error.getvalue().strip().splitlines()]
-    # A table of networks on which contracts are broken is as it should be.
     if status == 2 and last.startswith("amc: error: ") and "Traceback" not in error.getvalue():
         raise AmcError(last)
     assert status == 0, f"status {status}: {error.getvalue()}"

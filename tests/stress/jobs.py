@@ -184,7 +184,7 @@ def quicken() -> None:
     digits = sklearn.datasets.load_digits()
     sklearn.datasets.load_digits = lambda: digits
     commands = amc.cli.commands.COMMANDS
-    names = ("compress", "search", "study", "train", "evaluate", "prune")
+    names = ("compress", "search", "study", "train", "evaluate", "prune", "zoo")
     parsers = {name: amc.cli.main.make_parser(name, commands.get(name)) for name in names}
     amc.cli.main.make_parser = lambda name, command, words=(): parsers[name]  # type: ignore[assignment, misc]
     amc.pipeline.speed._ROUNDS = 1
