@@ -18,6 +18,7 @@ ENGINES = ("onnxruntime", "torch")
 _MOST_BYTES = 64 * MEBIBYTE
 _Positive = Annotated[int, msgspec.Meta(ge=1, le=2**31)]
 _Time = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+_NetworkTime = Annotated[float, msgspec.Meta(ge=1e-9, le=1e9)]
 _Name = Annotated[str, msgspec.Meta(max_length=500)]
 
 
@@ -53,9 +54,9 @@ class Network(msgspec.Struct):
 
     role: Literal["dense", "fit", "check", "probe"]
     widths: dict[_Name, _Positive]
-    dense: tuple[_Time, _Time]
-    network: tuple[_Time, _Time]
-    ratio: Annotated[float, msgspec.Meta(gt=0, le=1e6)]
+    dense: tuple[_NetworkTime, _NetworkTime]
+    network: tuple[_NetworkTime, _NetworkTime]
+    ratio: Annotated[float, msgspec.Meta(ge=1e-6, le=1e6)]
     operators: list[Operator]
     file: str | None = None
 

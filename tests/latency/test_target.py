@@ -124,6 +124,14 @@ def test_a_missing_profile_says_how_one_is_made(tmp_path):
         read_profile(tmp_path / "none.json")
 
 
+def test_networks_that_take_no_time_are_refused(make_profile, tmp_path):
+    record = msgspec.to_builtins(make_profile())
+    record["networks"][0]["dense"] = [0, 0]
+    (tmp_path / "p.json").write_text(json.dumps(record))
+    with pytest.raises(ConfigurationError, match="must be a profile as 'amc profile' writes it"):
+        read_profile(tmp_path / "p.json")
+
+
 @pytest.mark.parametrize("length", [2**31, 10**30])
 def test_lengths_beyond_what_a_tensor_may_have_are_refused(make_profile, tmp_path, length):
     record = msgspec.to_builtins(make_profile())
