@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from amc.costs import Budget
     from amc.problem import PruningProblem
+    from amc.structure import ModelStructure
 
 _UNUSED = (*WITHOUT_SEARCH, "finetune", "device")
 
@@ -56,13 +57,11 @@ def run(options: jsonargparse.Namespace) -> None:
         print("\n".join(model_names()))
         return
     from amc.cli.setup import TRACING, build_model, display, example_for, names_data
-    from amc.costs.agreement import check_dense_flops
-    from amc.costs.counting import operators_by_own_rule, uncounted_operators
     from amc.models.quick_weights import QuickWeights
     from amc.pipeline.config import budget_of
     from amc.pipeline.task import build_problem
     from amc.pruning.neuron_sparsity import neuron_sparsity
-    from amc.report.tables import obstacles, own_rule_note, sparsity_table, structure_table, uncounted_note
+    from amc.report.tables import obstacles, sparsity_table, structure_table
     from amc.tracing.skipping import worthwhile
     from amc.tracing.trace import trace_structure
 
@@ -88,12 +87,7 @@ def run(options: jsonargparse.Namespace) -> None:
     if large:
         print(_LEFT_OUT)
     else:
-        check_dense_flops(model, structure, example)
-        notes = (
-            own_rule_note(operators_by_own_rule(model, example)),
-            uncounted_note(uncounted_operators(model, example)),
-        )
-        print("".join(f"{note}\n" for note in notes if note), end="")
+        _print_notes_on_counts(model, structure, example)
     if config.weights and (sparse := neuron_sparsity(model)):
         Console().print(sparsity_table([asdict(layer) for layer in sparse]))
     if problem is None:
@@ -102,6 +96,21 @@ def run(options: jsonargparse.Namespace) -> None:
     smallest = problem.cost(problem.min_widths, "flops")
     print(f"smallest reachable: {smallest:,} FLOPs ({smallest / structure.dense_flops:.1%} of the dense network)")
     print(f"budget: {_budget_line(problem, budget)}")
+
+
+def _print_notes_on_counts(model: nn.Module, structure: ModelStructure, example: Tensor) -> None:
+    """Compares the FLOPs of the dense network with fvcore's count, and prints what is counted in another way.
+
+    Raises:
+        AmcError: If the two differ.
+    """
+    from amc.costs.agreement import check_dense_flops
+    from amc.costs.counting import operators_by_own_rule, uncounted_operators
+    from amc.report.tables import own_rule_note, uncounted_note
+
+    check_dense_flops(model, structure, example)
+    notes = (own_rule_note(operators_by_own_rule(model, example)), uncounted_note(uncounted_operators(model, example)))
+    print("".join(f"{note}\n" for note in notes if note), end="")
 
 
 def _check_guess(model: nn.Module, example: Tensor) -> None:

@@ -22,6 +22,10 @@ from amc.storage.names import POLICY, REPORT
 _UNUSED = ("schedule", "compare", "finetune")
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agents import SearchResult
+    from amc.pipeline.config import RunConfig
     from amc.pipeline.recorder import Recorder
 
 _ENDS = "episodes in all"
@@ -54,7 +58,6 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.pipeline.search import check_search, search_policy
     from amc.pipeline.settling import settled
     from amc.pipeline.summary import policy_record
-    from amc.report.origin import trust_words
     from amc.report.run_recorder import RunRecorder
     from amc.report.search_page import page_of_search
     from amc.report.tables import allocation_table, render
@@ -99,7 +102,14 @@ def run(options: jsonargparse.Namespace) -> None:
             widths = {str(config.agent): task.problem.widths(best)}
             page = page_of_search(config.model, str(config.agent), task.problem, outcome.episodes, best)
             page.write(path / REPORT)
-    print(render(allocation_table(task.problem, widths)))
+    _print(config, path, render(allocation_table(task.problem, widths)), outcome)
+
+
+def _print(config: RunConfig, path: Path, table: str, outcome: SearchResult) -> None:
+    """Prints the policy, and how to continue with it."""
+    from amc.report.origin import trust_words
+
+    print(table)
     print(f"reward {outcome.best.reward:.4f}, search accuracy {outcome.best.score.accuracy:.2f} percent")
     following = f"amc prune {shlex.quote(str(path))}{trust_words(config.model)}"
     print(f"The policy: {path / POLICY}  (continue with: {following})")

@@ -60,6 +60,13 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         help="Budgets at which networks are also fine-tuned.",
     )
     add("--latency", metavar="true|false", type=bool, default=False, help="Time the networks too, and the dense one.")
+    _add_other_comparisons(parser)
+    add_cluster_options(parser, "the searches of the study")
+
+
+def _add_other_comparisons(parser: jsonargparse.ArgumentParser) -> None:
+    """Adds the options for what is compared in place of agents on one network, and for tables of what was."""
+    add = parser.add_argument
     add(
         "--transfer",
         metavar="FILE",
@@ -104,7 +111,6 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         default=None,
         help="With --tabulate: folder for plots of accuracy over budget.",
     )
-    add_cluster_options(parser, "the searches of the study")
 
 
 def run(options: jsonargparse.Namespace) -> None:

@@ -49,6 +49,6 @@ class HeadWatch:
     def _listen(self) -> None:
         try:
             self._ask()
-        except Exception:  # whatever it is, it is no answer
+        except Exception:  # any failure means that the head has not answered
             return
         self._answered = self._clock()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from amc.data.augment import augmentation
-from amc.data.normalisation import normalised
+from amc.data.normalisation import check_statistics, normalised
 from amc.data.stratified import stratified_order
 from amc.errors import DataError
 
@@ -84,10 +84,7 @@ class ImageSet:
             raise DataError("targets must be one an image, (N, ...), not a single number")
         if len(self.images) != len(self.targets):
             raise DataError(f"every image needs a target: {len(self.images)} images, {len(self.targets)} targets")
-        channels = self.images.shape[1] if self.images.dim() > 1 else 0
-        for name, values in (("mean", self.mean), ("std", self.std)):
-            if values and len(values) not in (1, channels):
-                raise DataError(f"{name} must have one number for each of the {channels} channels, not {len(values)}")
+        check_statistics(self.mean, self.std, self.images.shape[1] if self.images.dim() > 1 else 0)
 
     def __len__(self) -> int:
         """Returns the number of images."""

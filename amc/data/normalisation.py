@@ -7,6 +7,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from amc.errors import DataError
+
+
+def check_statistics(mean: Sequence[float], std: Sequence[float], channels: int) -> None:
+    """Checks that mean and std fit the channels.
+
+    Raises:
+        DataError: If they do not.
+    """
+    for name, values in (("mean", mean), ("std", std)):
+        if values and len(values) not in (1, channels):
+            raise DataError(f"{name} must have one number for each of the {channels} channels, not {len(values)}")
+
 
 def normalised(images: Tensor, mean: Sequence[float], std: Sequence[float], *, channels_last: bool = False) -> Tensor:
     """Scales images to [0, 1] if they are uint8, then subtracts the mean and divides by the standard deviation.

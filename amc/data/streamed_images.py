@@ -17,7 +17,7 @@ from amc.data.broken_images import BrokenImages
 from amc.data.dataset_source import living
 from amc.data.image_set import Batch, ImageSet, part_of
 from amc.data.memory_share import MOST, exceeds
-from amc.data.normalisation import normalised
+from amc.data.normalisation import check_statistics, normalised
 from amc.data.pictures import Pictures
 from amc.data.resized_crop import ResizedCrop
 from amc.data.stratified import stratified_order
@@ -72,11 +72,7 @@ class StreamedImages:
         Raises:
             DataError: If they do not.
         """
-        for name, values in (("mean", self.mean), ("std", self.std)):
-            if values and len(values) not in (1, self.input_shape[0]):
-                raise DataError(
-                    f"{name} must have one number for each of the {self.input_shape[0]} channels, not {len(values)}"
-                )
+        check_statistics(self.mean, self.std, self.input_shape[0])
 
     def __len__(self) -> int:
         """Returns the number of images."""

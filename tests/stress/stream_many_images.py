@@ -5,8 +5,8 @@
     python tests/stress/stream_many_images.py train FOLDER --steps 10 --rounds 3
     python tests/stress/stream_many_images.py read FOLDER
 
-`make` draws JPEGs of 256 to 500 pixels of ten classes, one in ten for the test (`--distinct 2000` draws so many and
-links the others to them). `search` runs `amc search` on MobileNet
+`make` draws JPEGs of 256 to 500 pixels of ten classes, one in ten for the test (with `--distinct 2000` only 2,000 are
+drawn, and the others are links to them). `search` runs `amc search` on MobileNet
 V2 at 224 pixels and prints the largest memory of all its processes together (shared pages once) and the seconds until
 the first candidate was scored. `train` trains the same network on the same images with the same number of workers,
 by turns with the trainer and with a plain loop over torchvision's `ImageFolder`. `read` does so without a network.
@@ -143,7 +143,7 @@ class Stopped(Exception):
 
 
 def by_turns(name: str, plain, streamed, images: int, rounds: int) -> None:
-    """Runs two functions by turns, and prints what they need for so many images."""
+    """Runs two functions in turn, and prints how long each takes for this number of images."""
     figures = {"plain": [], "streamed": []}
     for number in range(rounds):
         order = (("plain", plain), ("streamed", streamed))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from amc.report.figures.figure import Figure
-from amc.report.figures.of_search import height_for, label_layers, whole_numbers
+from amc.report.figures.of_search import height_for, layers_by_candidate, whole_numbers
 from amc.report.figures.palette import Palette
 
 if TYPE_CHECKING:
@@ -28,14 +28,7 @@ def actor_ratios(episodes: Sequence[int], ratios: Sequence[Mapping[str, float]])
     rows = [[found[name] for _, found in known] for name in names]
 
     def draw(canvas: Canvas, palette: Palette) -> None:
-        axes = canvas.subplots()
-        extent = (known[0][0] - 0.5, known[-1][0] + 0.5, len(names) - 0.5, -0.5)
-        image = axes.imshow(rows, aspect="auto", vmin=0, vmax=1, cmap="viridis", interpolation="nearest", extent=extent)
-        axes.grid(visible=False)
-        axes.set(xlabel="candidate")
-        whole_numbers(axes.xaxis)
-        label_layers(axes.yaxis, names)
-        canvas.colorbar(image, ax=axes, label="pruning ratio")
+        layers_by_candidate(canvas, rows, names, "pruning ratio", (known[0][0] - 0.5, known[-1][0] + 0.5))
 
     return Figure(
         name="actor-ratios",

@@ -90,6 +90,32 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
     return front
 
 
+def layers_by_candidate(
+    canvas: Canvas,
+    shares: Sequence[Sequence[float]],
+    names: Sequence[str],
+    label: str,
+    candidates: tuple[float, float] | None = None,
+) -> None:
+    """Draws a heat map: a row for each layer, a column for each candidate, colours from 0 to 1.
+
+    Args:
+        canvas: Where to draw.
+        shares: The values of each row.
+        names: The layers.
+        label: What the colours mean.
+        candidates: Where the first column begins and the last one ends; they are counted from 0 if not given.
+    """
+    axes = canvas.subplots()
+    extent = None if candidates is None else (*candidates, len(names) - 0.5, -0.5)
+    image = axes.imshow(shares, aspect="auto", vmin=0, vmax=1, cmap="viridis", interpolation="nearest", extent=extent)
+    axes.grid(visible=False)
+    axes.set(xlabel="candidate")
+    whole_numbers(axes.xaxis)
+    label_layers(axes.yaxis, names)
+    canvas.colorbar(image, ax=axes, label=label)
+
+
 def ratios_played(episodes: Sequence[EpisodeResult], sizes: Mapping[str, int]) -> Figure | None:
     """Shows how much of each layer the candidates keep, as the agent learns; None if the layers do not fit.
 
@@ -104,13 +130,7 @@ def ratios_played(episodes: Sequence[EpisodeResult], sizes: Mapping[str, int]) -
     shares = [[episode.allocation.widths[name] / sizes[name] for episode in known] for name in names]
 
     def draw(canvas: Canvas, palette: Palette) -> None:
-        axes = canvas.subplots()
-        image = axes.imshow(shares, aspect="auto", vmin=0, vmax=1, cmap="viridis", interpolation="nearest")
-        axes.grid(visible=False)
-        axes.set(xlabel="candidate")
-        whole_numbers(axes.xaxis)
-        label_layers(axes.yaxis, names)
-        canvas.colorbar(image, ax=axes, label="share kept")
+        layers_by_candidate(canvas, shares, names, "share kept")
 
     return Figure(
         name="ratios",

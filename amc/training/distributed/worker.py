@@ -88,7 +88,7 @@ def serve_local(place: Place, ready: Connection, log: Path) -> None:
     Args:
         place: Where this process stands.
         ready: Where it says that it is there.
-        log: A file for whatever it prints; its last line is why it has failed.
+        log: The file that takes all output; after a failure its last line says why.
     """
     with log.open("wb") as file:
         os.dup2(file.fileno(), 1)
