@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from amc.costs.recurrent_flops import recurrent_rules
 from amc.runtime.call import evaluation_mode, tensors_in, without_fused_attention
+from amc.runtime.einsum import sums_over_shared
 
 if TYPE_CHECKING:
     from fvcore.nn import FlopCountAnalysis
@@ -157,23 +158,30 @@ def _analysis(
 
 
 class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the FLOPs of batched matrix products."""
+    """Counts the FLOPs of batched matrix products, and of multiplications where an `einsum` has a sum over one element.
 
-    def __init__(self) -> None:
+    Such a sum runs as a multiplication element by element.
+    """
+
+    def __init__(self, equation: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.flops: int = 0
+        self._sums = sums_over_shared(equation)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
         if func.overloadpacket.__name__ == "bmm":
             self.flops += int(args[0].numel() * args[1].shape[-1])
-        return func(*args, **(kwargs or {}))
+        elif func.overloadpacket.__name__ == "mul" and self._sums:
+            self.flops += int(output.numel())
+        return output
 
 
 def _count_einsum(inputs: list[Any], outputs: list[Any]) -> int:
     """Counts an `einsum` by running it on tensors without values; `inputs` are nodes of a traced graph."""
     equation = inputs[0].toIValue()
     shapes = [operand.type().sizes() for operand in inputs[1].node().inputs()]
-    with _Products() as products:
+    with _Products(equation) as products:
         torch.einsum(equation, [torch.empty(shape, device="meta") for shape in shapes])
     flops: int = products.flops
     return flops

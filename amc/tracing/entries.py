@@ -32,6 +32,11 @@ class ParameterView:
     offsets: tuple[int, ...]
 
 
+Pieces = tuple[tuple[int | None, int], ...]
+"""What lies along one axis of a rearranged parameter: its axes with their lengths, the outermost first. None stands for
+an axis that repeats the parameter; there are none of length one."""
+
+
 @dataclass(frozen=True)
 class Derived:
     """Where a tensor that was computed from parameters alone comes from; see `amc.tracing.derived`.
@@ -39,10 +44,12 @@ class Derived:
     Attributes:
         names: The parameters and buffers.
         costs: Places in `Trace.costs` of what the computation costs.
+        axes: Where its axes come from, if it is one parameter that was only rearranged.
     """
 
     names: frozenset[str]
     costs: tuple[int, ...]
+    axes: tuple[Pieces, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from amc.runtime.call import tensors_in
+from amc.runtime.einsum import sums_over_shared
 from amc.runtime.hooks import hooked
 from amc.structure.residual_sums import WHOLE_FUNCTIONS
 from amc.tracing.liveness import memory_of
 from amc.tracing.record import Trace
 from amc.tracing.rules import apply_rule
+from amc.tracing.rules_compute import SUMMING_EINSUM
 from amc.tracing.skipping import Compute
 
 _SHAPES = (Tensor.shape.__get__, Tensor.size)  # type: ignore[attr-defined]
@@ -62,7 +64,7 @@ class FunctionMode(TorchFunctionMode):
         if func in _SHAPES:
             self.trace.measured |= memory_of(args)
         running = (self.trace.functions, self.trace.arguments)
-        running[0].append(getattr(func, "__name__", ""))
+        running[0].append(_name_of(func, args))
         running[1].append(tensors_in((args, kwargs)))
         try:
             output = func(*args, **(kwargs or {}))
@@ -73,6 +75,13 @@ class FunctionMode(TorchFunctionMode):
         if self.trace.counting and name in WHOLE_FUNCTIONS and WHOLE_FUNCTIONS.isdisjoint(self.trace.functions):
             self.trace.sums.ran(name, args, output)
         return output
+
+
+def _name_of(func: Any, args: Any) -> str:
+    """Returns the name of a function of PyTorch; for `einsum`, whether it is one that sums as matrix products do."""
+    name: str = getattr(func, "__name__", "")
+    sums = name == "einsum" and isinstance(args[0], str) and sums_over_shared(args[0])
+    return SUMMING_EINSUM if sums else name
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from torch import Tensor
 from amc.runtime.call import first_line, tensors_in
 from amc.structure.residual_sums import WHOLE_FUNCTIONS, kind_of
 from amc.tracing import rules_compute, rules_convolution, rules_move, rules_norms, rules_position
-from amc.tracing.derived import origin
+from amc.tracing.derived import origin, rearranged
 from amc.tracing.liveness import memory_of, step
 from amc.tracing.record import Trace
 from amc.tracing.shadow import Shadow
@@ -50,7 +50,8 @@ def apply_rule(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str,
     if trace.counting:
         _record(trace, func, args, kwargs, outputs, range(costs, len(trace.costs)))
     if source is not None:
-        derived = replace(source, costs=(*source.costs, *range(costs, len(trace.costs))))
+        spent = (*source.costs, *range(costs, len(trace.costs)))
+        derived = replace(source, costs=spent, axes=rearranged(trace, func, args, outputs))
         trace.derived.update({id(tensor): derived for tensor in tensors_in(outputs) if trace.view_of(tensor) is None})
 
 

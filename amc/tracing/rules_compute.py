@@ -15,14 +15,19 @@ from torch import Tensor, nn
 
 from amc.runtime.call import tensors_in
 from amc.tracing.derived import settle_weight, weight_view
-from amc.tracing.entries import Factor, LayerRecord, ParameterView, Producer
+from amc.tracing.entries import Factor, LayerRecord, ParameterView
+from amc.tracing.layer_records import pair_of, record_layer
 from amc.tracing.record import Trace
-from amc.tracing.rules_move import combined, reduce, spatial
+from amc.tracing.rules_move import combined, pointwise, reduce, spatial
 from amc.tracing.shadow import Shadow
 from amc.tracing.units import Labels
+from amc.tracing.weighted_products import weighted
 
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
+
+SUMMING_EINSUM = "einsum with a sum"
+"""The name in `Trace.functions` of a running `einsum` that sums over an index which its operands share."""
 
 
 def channels_of(trace: Trace, shadow: Shadow, axis: int, reader: str) -> Factor:
@@ -110,33 +115,17 @@ def _linear(trace: Trace, source: Tensor, weight: Tensor, outputs: Tensor) -> La
     return written
 
 
-def record_layer(trace: Trace, record: LayerRecord, output: Tensor) -> None:
-    """Records a layer, or another call of it."""
-    trace.layer_run = record.weight
-    if not trace.counting:
-        return
-    seen = trace.layers.setdefault(record.weight, record)
-    if seen is not record:
-        seen.calls += 1
-        seen.costs += record.costs
-    else:
-        trace.produced(output, Producer(record))
-
-
-def pair_of(sizes: Any) -> tuple[int, int]:
-    """Returns height and width; sequences are (length, 1)."""
-    numbers = [int(size) for size in sizes]
-    return (numbers[-2], numbers[-1]) if len(numbers) > 1 else (numbers[0] if numbers else 1, 1)
-
-
 def product(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
-    """Matrix products of two activations, `(b, i, k)` by `(b, k, j)` or without `b`."""
+    """Matrix products of two activations, `(b, i, k)` by `(b, k, j)` or without `b`, or of one and a parameter."""
+    repeated = _repeating(trace)
+    if weighted(trace, args[:2], outputs, repeated):
+        return
     left, right = trace.shadow(args[0]), trace.shadow(args[1])
     rank = len(left.shape)
     batch, i, k, j = left.shape[:-2], rank - 2, rank - 1, rank - 1
     read_left, read_right = left.vector(k), right.vector(rank - 2)
     factors: list[Factor] = [*(left.vector(axis) for axis in range(rank)), right.vector(j)]
-    if (repeated := _repeating(trace)) is not None:
+    if repeated is not None:
         one, many = (trace.shadow(tensor) for tensor in repeated)
         factors = [*(one.vector(axis) for axis in range(len(one.shape))), many.vector(len(many.shape) - 1)]
     trace.cost(1, *factors)
@@ -247,6 +236,13 @@ def adaptive_or_mean(rule: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
+def multiplied(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
+    """Element-wise products; an `einsum` that sums over a single element runs as one."""
+    pointwise(trace, func, args, kwargs, outputs)
+    if SUMMING_EINSUM in trace.functions:
+        trace.cost_per_element(1, trace.shadow(outputs))
+
+
 def upsample(factor: int, rule: Callable[..., None]) -> Callable[..., None]:
     """Adds the FLOPs of resizing, `factor` per element of the output."""
 
@@ -276,6 +272,7 @@ RULES: dict[str, Callable[..., None]] = {
     "bmm": product,
     "baddbmm": baddbmm,
     "embedding": embedding,
+    "mul": multiplied,
     "mean": adaptive_or_mean(reduce),
     "_adaptive_avg_pool2d": adaptive_or_mean(spatial),
     "grid_sampler_2d": grid_sample,

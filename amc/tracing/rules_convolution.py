@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from amc.tracing.derived import settle_weight, weight_view
 from amc.tracing.entries import Factor, LayerRecord, ParameterView
+from amc.tracing.layer_records import pair_of, record_layer
 from amc.tracing.record import Trace
-from amc.tracing.rules_compute import channels_of, computed_weight, left_alone, pair_of, record_layer
+from amc.tracing.rules_compute import channels_of, computed_weight, left_alone
 from amc.tracing.shadow import Shadow
 from amc.tracing.units import Labels
 

@@ -67,7 +67,8 @@ def test_shared_parameters_count_once():
 
 
 @pytest.mark.parametrize(
-    ("equation", "flops"), [("bid,bjd->bij", 7 * 7 * 5), ("bid,bjd->bid", 0), ("bid,bid->bi", 7 * 5)]
+    ("equation", "flops"),
+    [("bid,bjd->bij", 7 * 7 * 5), ("bid,bjd->bid", 0), ("bid,bid->bi", 7 * 5), ("abi,abd->id", 7 * 25)],
 )
 def test_einsum_counts_as_the_products_that_it_runs(equation, flops):
     class Product(nn.Module):
