@@ -12,18 +12,22 @@ from torch import nn
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Restores the mode of every module and the values of all buffers."""
+    """Restores the mode of every module, and all buffers: those that a module has replaced meanwhile, too."""
     modes = {module: module.training for module in model.modules()}
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    buffers = [
+        (module._buffers, name, buffer, buffer.clone())
+        for module in modes
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
     try:
         yield
     finally:
         for module, training in modes.items():
             module.training = training
         with torch.no_grad():
-            for name, buffer in model.named_buffers():
-                if name in buffers:
-                    buffer.copy_(buffers[name])
+            for holder, name, buffer, values in buffers:
+                holder[name] = buffer.copy_(values)
 
 
 @contextmanager

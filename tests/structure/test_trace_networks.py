@@ -174,6 +174,29 @@ def test_a_network_that_wants_more_in_training_mode_is_traced_as_it_is_in_evalua
     assert tools.groups_of(structure)["a"].readers == ("b",)
 
 
+def test_a_buffer_that_the_network_replaces_is_restored(tools):
+    class Growing(Net):
+        """Makes a table of positions for every new size of its input, as ConViT does."""
+
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("positions", torch.zeros(1), persistent=False)
+
+        def between(self, x):
+            if len(self.positions) != x.shape[-1]:
+                self.positions = torch.arange(1.0, x.shape[-1] + 1)
+            return x * self.positions
+
+    model = Growing()
+    before = model.positions
+    trace_structure(model, IMAGE)
+    assert model.positions is before
+    assert before.tolist() == [0.0]
+    again = Growing()
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(tools.outputs_of(model, IMAGE)[0], tools.outputs_of(again, IMAGE)[0])
+
+
 def test_tracing_leaves_modes_buffers_and_random_numbers_alone():
     model = nn.Sequential(Auxiliary(), nn.Flatten(), nn.BatchNorm1d(8)).train()
     model[0].b.eval()
