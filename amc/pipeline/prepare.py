@@ -247,14 +247,17 @@ def check_trained(task: Task, figure: float, recorder: Recorder, *, untrained: b
         figure: The dense network's figure.
         recorder: Reports it.
         untrained: Whether to continue anyway.
-        images: How many images were tested; those of the test split if None.
+        images: How many images of the search split were tested; None if it was the whole test split.
 
     Raises:
         ModelError: If it is no better, and `untrained` is false.
     """
     if task.data is None or task.measure is not None or not is_chance(figure, task.data, images):
         return
-    found = f"the dense network must be better than chance, but reaches {figure:.2f} ({task.data.task.title})"
+    title = task.data.task.title
+    if images is not None:
+        title = title.replace("the test images", "the search images")
+    found = f"the dense network must be better than chance, but reaches {figure:.2f} ({title})"
     if not untrained:
         raise ModelError(
             f"{found}: give trained weights (--weights FILE), or train it first (--train_first true; in Python "

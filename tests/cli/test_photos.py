@@ -100,5 +100,8 @@ def test_classes_of_ones_own_number_are_built_and_weights_that_fit_are_not_train
     options = [*words, "--classes", "10"]
     assert main(["evaluate", *[word for word in options if word not in ("--train.epochs", "2")]]) == 0
     assert "resnet20" in capsys.readouterr().out
-    assert main(["compress", *options, "--episodes", "1", "--out", "run"]) == 2
-    assert "must be better than chance, but reaches" in capsys.readouterr().err
+    for command, split in (("compress", "test"), ("search", "search")):
+        assert main([command, *options, "--episodes", "1", "--out", f"run-{command}"]) == 2
+        shown = capsys.readouterr().err
+        assert "must be better than chance, but reaches" in shown
+        assert f"(top-1 on the {split} images, in percent)" in shown
