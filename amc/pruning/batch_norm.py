@@ -46,6 +46,34 @@ def affine_of(norm: BatchNorm) -> tuple[Tensor, Tensor]:
     return scale, shift if norm.bias is None else shift + norm.bias
 
 
+def before_norm(norm: nn.Module | None, values: Tensor) -> Tensor:
+    """Returns what a batch norm turns into these values in evaluation mode, channels last; the values without one.
+
+    A channel that the batch norm nearly silences gives zero: anything else would grow without bound.
+    """
+    if not is_batch_norm(norm):
+        return values
+    scale, shift = affine_of(norm)
+    return (values - shift) / torch.where(_nearly_silent(scale), torch.inf, scale)
+
+
+def sign_of(norm: nn.Module | None, values: Tensor) -> Tensor:
+    """Returns the signs of the gains of a batch norm, `(C,)`, 0 where it nearly silences a channel; ones without one.
+
+    Args:
+        norm: The batch norm, or None.
+        values: Values of the channels, `(..., C)`.
+    """
+    if not is_batch_norm(norm):
+        return values.new_ones(values.shape[-1])
+    scale, _ = affine_of(norm)
+    return torch.where(_nearly_silent(scale), 0, scale.sign())
+
+
+def _nearly_silent(scale: Tensor) -> Tensor:
+    return scale.abs() < 1e-3 * scale.abs().max()
+
+
 def output_scale(norm: nn.Module | None, outputs: int) -> Tensor:
     """Returns the weight of an error in each output of a layer behind its batch norm: the absolute scale, `(outputs,)`.
 

@@ -3,8 +3,9 @@
 The layers are refit by least squares in the order of execution, each on what the pruned network, refit so far,
 feeds it, toward what the dense network computes there. Later layers thus make up for the errors of earlier ones.
 Where a layer's output enters a residual sum, its target is the dense network's sum less the pruned network's other
-summand, so that the layer makes up for the error of the whole stream. One forward pass of the pruned network over all
-calibration images suffices: each layer's weights are solved for just before the layer runs.
+summand, so that the layer makes up for the error of the whole stream. Where only rectifiers read the output, what they
+hide is left free. One forward pass of the pruned network over all calibration images suffices: each layer's weights are
+solved for just before the layer runs.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from amc.pruning.batch_norm import affine_of, is_batch_norm, output_scale
+from amc.pruning.batch_norm import affine_of, before_norm, is_batch_norm, output_scale, sign_of
 from amc.pruning.recovery.dense_targets import Job, dense_targets
 from amc.pruning.recovery.dropped_operators import Operators, operators_of, stand_ins
+from amc.pruning.recovery.layer_refit import Floor, LayerProblem, LayerSolver
+from amc.pruning.recovery.rectified import rectified
 from amc.pruning.recovery.residual_sums import Summands, confirm_residual_sums, traced_sums
-from amc.pruning.regression.least_squares import Moments, NormalEquations
-from amc.pruning.regression.patches import READER_TYPES, Reader, input_rows, is_reader, output_rows, sample_rows
-from amc.runtime.batch_size import MOST, batch_size_for
+from amc.pruning.regression.patches import READER_TYPES, Reader, is_reader, output_rows, sample_rows
+from amc.runtime.batch_size import batch_size_for
 from amc.runtime.call import call, evaluation_mode, input_of, named_tensors
 from amc.runtime.hooks import hooked
 from amc.structure import LayerSpec, ModelStructure
@@ -34,11 +36,6 @@ from amc.structure.slicing import kept_positions, widths_of
 from amc.utils.progress import Progress, silent, steps_of
 
 _ACTIVATIONS_HELD = 4  # a layer's input and output, its unfolded or reordered copy, and a residual stream
-
-
-LayerSolver = Callable[[str, NormalEquations, Tensor], Tensor]
-"""Chooses the weights of a layer, given its name, its normal equations, and what a squared error of each of its outputs
-counts, `(O,)`; returns them as rows, `(groups, O / groups, d)`."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +51,8 @@ class ReconstructionOptions:
             in bytes, estimated from the largest; fewer images are used where it binds.
         max_features: Layers with more inputs than this (channels / groups * kernel positions) are left as they are.
         seed: Seed of the sampling.
+        rectified: How often a layer in front of a rectifier is solved for again, with outputs that the rectifier hides
+            left free; 0 to fit them like the others.
     """
 
     rows: int = 100_000
@@ -62,6 +61,7 @@ class ReconstructionOptions:
     activation_memory: int = 6 << 30
     max_features: int = 4608
     seed: int = 0
+    rectified: int = 5
 
 
 def reconstruct(
@@ -105,6 +105,7 @@ class Reconstruction:
         images: The calibration images.
         options: How to refit.
         step: Called after each layer.
+        rectified: The layers whose outputs only rectifiers read.
         dropped: What modules of dropped blocks ran in the dense network.
     """
 
@@ -114,6 +115,7 @@ class Reconstruction:
     images: Tensor
     options: ReconstructionOptions
     step: Callable[[], None]
+    rectified: frozenset[str] = frozenset()
     dropped: Operators = field(default_factory=dict)
 
     @staticmethod
@@ -142,7 +144,8 @@ class Reconstruction:
             jobs = {name: job for name, job in jobs.items() if not is_within(name, gone)}
             step = steps_of(-(-len(images) // batch_size_for(images)) + len(jobs), advance)
             targets = dense_targets(dense, jobs, images, step)
-        return Reconstruction(dense, jobs, targets, images, options, step, dropped)
+            hidden = rectified(dense, jobs, images[:2]) if options.rectified else frozenset()
+        return Reconstruction(dense, jobs, targets, images, options, step, hidden, dropped)
 
     def refit(self, pruned: nn.Module, solver: LayerSolver | None = None, *, from_dense: bool = True) -> None:
         """Refits a network in place.
@@ -281,11 +284,10 @@ def _refit(pruned: nn.Module, planned: Reconstruction, solver: LayerSolver | Non
                 if name in targets and len(read) == len(images) and summands.holds(job.residual):
                     norm = _reset_mean(pruned, dense, job)
                     other = summands.take(job.residual) if job.residual else None
-                    target = _target(norm, job, targets[name], other, module)
-                    if target is not None:
+                    if other is None or not _is_silent(norm):
                         if solver is not None and from_dense:
                             _reset_weight(module, dense.get_submodule(name))
-                        _solve(norm, job, module, read, target, planned.options, solver)
+                        _solve(norm, job, module, read, other, planned, solver)
             planned.step()
 
         return hook
@@ -299,23 +301,12 @@ def _refit(pruned: nn.Module, planned: Reconstruction, solver: LayerSolver | Non
         call(pruned, images)
 
 
-def _target(norm: nn.Module | None, job: Job, target: Tensor, other: Tensor | None, module: Reader) -> Tensor | None:
-    """Turns a dense sum into the target of the layer's own output, given the pruned network's other summand.
+def _is_silent(norm: nn.Module | None) -> bool:
+    """Returns whether a batch norm silences its layer, as in residual branches that begin with gains of zero.
 
-    None where the batch norm silences the layer altogether, as in residual branches that begin with gains of zero: no
-    output is better than another then.
+    No output is better than another then.
     """
-    if other is None:
-        return target
-    target = target - output_rows(other, module, job.rows)
-    if not is_batch_norm(norm):
-        return target
-    scale, shift = affine_of(norm)
-    if not scale.any():
-        return None
-    # A batch norm that nearly silences a channel would have the weights grow without bound.
-    scale = torch.where(scale.abs() < 1e-3 * scale.abs().max(), torch.inf, scale)
-    return (target - shift) / scale
+    return is_batch_norm(norm) and not affine_of(norm)[0].any()
 
 
 def _solve(
@@ -323,26 +314,26 @@ def _solve(
     job: Job,
     module: Reader,
     inputs: Tensor,
-    target: Tensor,
-    options: ReconstructionOptions,
+    other: Tensor | None,
+    planned: Reconstruction,
     solver: LayerSolver | None,
 ) -> None:
-    """Refits one layer and writes its weights and what takes the intercept."""
-    intercept = module.bias is not None or is_batch_norm(norm)
-    moments = Moments(module)
-    for first in range(0, len(inputs), MOST):
-        part = inputs[first : first + MOST]
-        place, rows = job.rows_of(first, len(part))
-        if len(rows):
-            moments.add(input_rows(part, job.output_size, module, rows), target[place])
-    equations = moments.equations(options.ridge + moments.scarcity, intercept)
-    weight = equations.solution
-    if solver is not None:
-        weight = solver(job.layer.name, equations, output_scale(norm, len(job.outputs)).square().to(weight))
+    """Refits one layer and writes its weights and what takes the intercept.
+
+    Where its output enters a sum, its target is the dense sum less the pruned network's other summand.
+    """
+    target, options, floor = planned.targets[job.layer.name], planned.options, None
+    summand = torch.zeros(target.shape[1]).to(target) if other is None else output_rows(other, module, job.rows)
+    if other is not None:
+        target = before_norm(norm, target - summand)
+    if job.layer.name in planned.rectified:
+        floor = Floor(before_norm(norm, -summand), sign_of(norm, summand))
+    problem = LayerProblem(job, module, inputs, target, module.bias is not None or is_batch_norm(norm), floor)
+    importance = output_scale(norm, len(job.outputs)).square()
+    weight, constant = problem.solve(options.ridge, importance, solver, options.rectified)
     module.weight.copy_(weight.reshape(module.weight.shape))
-    constant = equations.constant(weight).float()
     if module.bias is not None:
         module.bias.copy_(constant)
     elif is_batch_norm(norm):
         assert norm.running_mean is not None
-        norm.running_mean -= constant
+        norm.running_mean -= constant.float()

@@ -20,7 +20,8 @@ from typing import ClassVar, Protocol
 from torch import Tensor, nn
 
 from amc.errors import ConfigurationError
-from amc.pruning.recovery.reconstruction import LayerSolver, ReconstructionOptions, reconstruct
+from amc.pruning.recovery.layer_refit import LayerSolver
+from amc.pruning.recovery.reconstruction import ReconstructionOptions, reconstruct
 from amc.structure import ModelStructure
 from amc.utils.progress import Progress, silent
 from amc.utils.registry import Registry

@@ -34,7 +34,7 @@ class SparseSolver:
     importance: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __call__(self, layer: str, equations: NormalEquations, importance: Tensor) -> Tensor:
-        """Returns the weights of a layer; see `amc.pruning.recovery.reconstruction.LayerSolver`."""
+        """Returns the weights of a layer; see `amc.pruning.recovery.layer_refit.LayerSolver`."""
         mask = self.masks.get(layer)
         if mask is None:
             return equations.solution

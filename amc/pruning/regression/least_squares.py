@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -71,13 +72,28 @@ class Moments:
             features: As `amc.pruning.regression.patches.input_rows` lays them out, `(groups, rows, d)`.
             target: `(rows, O)`.
         """
-        features = features.float()
-        target = target.float().reshape(len(target), self._groups, -1).transpose(0, 1)
+        features, target = features.float(), self._by_group(target)
         if self._shift is None or self._target_shift is None:
             self._shift, self._target_shift = features.mean(1, keepdim=True), target.mean(1, keepdim=True)
-        features, target = features - self._shift, target - self._target_shift
+        features = features - self._shift
         self._own.add(features, features)
-        self._cross.add(features, target)
+        self._cross.add(features, target - self._target_shift)
+
+    def without_targets(self) -> Moments:
+        """Returns a copy that knows the rows, and takes other targets for them by `add_target`."""
+        other = copy.copy(self)
+        other._cross = RowMoments(dtype=torch.float64)
+        return other
+
+    def add_target(self, features: Tensor, target: Tensor) -> None:
+        """Adds targets for rows that were added before; the arguments are those of `add`."""
+        assert self._shift is not None
+        assert self._target_shift is not None
+        self._cross.add(features.float() - self._shift, self._by_group(target) - self._target_shift)
+
+    def _by_group(self, target: Tensor) -> Tensor:
+        """Returns a target as `(groups, rows, O / groups)`."""
+        return target.float().reshape(len(target), self._groups, -1).transpose(0, 1)
 
     @property
     def scarcity(self) -> float:

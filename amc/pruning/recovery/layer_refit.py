@@ -1,0 +1,124 @@
+"""The refit of one layer: the regression of its output on what it reads, blind to what a rectifier hides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from amc.pruning.recovery.dense_targets import Job
+from amc.pruning.regression.least_squares import Moments, NormalEquations
+from amc.pruning.regression.patches import Reader, input_rows
+from amc.pruning.regression.restricted import solve_restricted
+from amc.runtime.batch_size import MOST
+
+LayerSolver = Callable[[str, NormalEquations, Tensor], Tensor]
+"""Chooses the weights of a layer, given its name, its normal equations, and what a squared error of each of its outputs
+counts, `(O,)`; returns them as rows, `(groups, O / groups, d)`."""
+
+_TOWARD_DENSE = 0.05
+"""Share of the way that hidden outputs are still drawn toward the dense network's."""
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What a rectifier behind a layer hides: outputs on the far side of a level all become zero.
+
+    Attributes:
+        level: The level, `(rows, O)` or `(O,)`.
+        sign: 1 where the outputs below it are hidden, -1 where those above are, as behind a batch norm with a negative
+            gain; 0 where none is. `(O,)`.
+    """
+
+    level: Tensor
+    sign: Tensor
+
+    def targets(self, place: slice, dense: Tensor, now: Tensor) -> Tensor:
+        """Returns targets that leave hidden outputs where they are.
+
+        Where the dense network's output is hidden, any hidden output is as good. One that is not hidden yet is to reach
+        the level. (The auxiliary variables of Zhang et al. 2015, arXiv:1505.06798, section 3.2, for a relaxation that
+        goes to infinity.)
+
+        Args:
+            place: Which of the rows these are.
+            dense: What the dense network computes there, `(rows, O)`.
+            now: What the layer computes there as refit so far, `(rows, O)`.
+        """
+        level = self.level if self.level.dim() == 1 else self.level[place]
+        hidden = (dense - level) * self.sign < 0
+        nearest = torch.where(self.sign > 0, torch.minimum(now, level), torch.maximum(now, level))
+        return torch.where(hidden, torch.lerp(nearest, dense, _TOWARD_DENSE), dense)
+
+
+@dataclass(frozen=True)
+class LayerProblem:
+    """The regression of one layer.
+
+    Attributes:
+        job: The layer, and its rows.
+        module: The layer in the pruned network; the ridge draws toward its weights.
+        inputs: What it reads there, of all images.
+        target: What it is to compute at the rows, `(rows, O)`.
+        intercept: Whether a constant may be added to every output.
+        floor: What a rectifier hides; None if no rectifier follows.
+    """
+
+    job: Job
+    module: Reader
+    inputs: Tensor
+    target: Tensor
+    intercept: bool
+    floor: Floor | None = None
+
+    def solve(self, ridge: float, importance: Tensor, solver: LayerSolver | None, passes: int) -> tuple[Tensor, Tensor]:
+        """Returns the weights, `(groups, O / groups, d)`, and the constants, `(O,)`.
+
+        Args:
+            ridge: Relative to the mean of the Gram matrix's diagonal; features per row are added.
+            importance: What a squared error of each output counts, `(O,)`.
+            solver: Chooses the weights; those of least error if None. Which weights stay is decided once.
+            passes: How often hidden outputs are let go, and the weights solved for again.
+        """
+        moments = Moments(self.module)
+        for place, features in self._parts():
+            moments.add(features, self.target[place])
+        ridge += moments.scarcity
+        equations = moments.equations(ridge, self.intercept)
+        weight = equations.solution
+        if solver is not None:
+            weight = solver(self.job.layer.name, equations, importance.to(weight))
+        constant = equations.constant(weight)
+        stays, last = weight != 0, (weight, constant)
+        for number in range(passes if self.floor is not None else 0):
+            # Each pass is a step of the proximal gradient method on a convex problem, of which many would be needed:
+            # Nesterov's momentum (as in FISTA, Beck and Teboulle 2009) does with few.
+            ahead = number / (number + 3)
+            reached = [now + ahead * (now - before) for now, before in zip((weight, constant), last, strict=True)]
+            last = (weight, constant)
+            equations = self._relaxed(moments, *reached).equations(ridge, self.intercept)
+            weight = equations.solution
+            if solver is not None:
+                weight = solve_restricted(equations.gram, weight, stays)
+            constant = equations.constant(weight)
+        return weight, constant
+
+    def _relaxed(self, moments: Moments, weight: Tensor, constant: Tensor) -> Moments:
+        """Returns the moments with the targets that the floor allows these weights."""
+        assert self.floor is not None
+        moments = moments.without_targets()
+        columns = weight.float().transpose(1, 2)
+        for place, features in self._parts():
+            now = (features.float() @ columns).transpose(0, 1).flatten(1) + constant.float()
+            moments.add_target(features, self.floor.targets(place, self.target[place], now))
+        return moments
+
+    def _parts(self) -> Iterator[tuple[slice, Tensor]]:
+        """Yields the rows of some images at a time: their places, and what the layer reads there."""
+        for first in range(0, len(self.inputs), MOST):
+            part = self.inputs[first : first + MOST]
+            place, rows = self.job.rows_of(first, len(part))
+            if len(rows):
+                yield place, input_rows(part, self.job.output_size, self.module, rows)
