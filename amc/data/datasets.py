@@ -7,10 +7,12 @@ from collections.abc import Callable
 import torch
 
 from amc.data.folder_source import load_image_folder
+from amc.data.huggingface_source import load_huggingface
 from amc.data.image_set import ImageSet
 from amc.data.source_options import IMAGENET_STATISTICS, SourceOptions, Splits, Statistics
 from amc.data.splits import test_share
 from amc.data.torchvision_source import TORCHVISION_SOURCES, load_torchvision
+from amc.data.webdataset_source import load_webdataset
 
 DIGITS_STATISTICS: Statistics = ((0.3053,), (0.3760,))
 """Mean and standard deviation of scikit-learn's digits, scaled to [0, 1]."""
@@ -42,9 +44,14 @@ def load_fake(options: SourceOptions) -> Splits:
     return whole.take(torch.arange(count)), whole.take(torch.arange(count, count + test_count))
 
 
+WITH_COLUMNS = ("webdataset", "huggingface")
+"""Data sets whose samples have parts with names of their own."""
+
 LOADERS: dict[str, Callable[[SourceOptions], Splits]] = {
     "digits": load_digits,
     "imagefolder": load_image_folder,
+    "webdataset": load_webdataset,
+    "huggingface": load_huggingface,
     **dict.fromkeys(TORCHVISION_SOURCES, load_torchvision),
     "fake": load_fake,
 }

@@ -6,20 +6,19 @@ import hashlib
 import json
 import math
 import os
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from amc.data.broken_images import BrokenImages
-from amc.data.decoding import decode_image
+from amc.data.decoding import decode_image, quiet_decoding
 from amc.data.image_folder import LabelledFiles
 from amc.data.memory_share import MOST, exceeds
+from amc.data.pictures import first_shape
 from amc.errors import DataError
 from amc.utils.durable_files import remove_abandoned, replacing
 from amc.utils.progress import Progress, silent
@@ -47,7 +46,7 @@ def decode(
     Raises:
         DataError: If a file cannot be decoded, the sizes differ, or the images do not fit into memory.
     """
-    shape = first_shape(files, image_size, broken)
+    shape = first_shape(files.pictures(), range(len(files.paths)), image_size, broken)
     needed = len(files.paths) * math.prod(shape)
     if exceeds(MOST, needed):
         raise DataError(
@@ -56,33 +55,11 @@ def decode(
             "data.memory 0"
         )
     images = torch.empty((len(files.paths), *shape), dtype=torch.uint8)
-    with _quiet():
+    with quiet_decoding():
         whole = _fill(images, files, image_size, broken, advance)
     if len(whole) == len(images):
         return images, whole
     return images[whole], whole
-
-
-def first_shape(files: LabelledFiles, image_size: int | None, broken: BrokenImages) -> tuple[int, ...]:
-    """Returns the shape `(3, H, W)` of the first image that can be decoded.
-
-    Raises:
-        DataError: If there is a broken image before it, and such are refused.
-    """
-    if image_size is not None:
-        return 3, image_size, image_size
-    for path in files.paths:
-        try:
-            with _quiet():
-                return decode_image(files.root / path, None).shape
-        except DataError as error:
-            broken.add(path, str(error), len(files.paths))
-    raise DataError(f"no image of {files.root} can be decoded; check data.root")
-
-
-def _quiet() -> AbstractContextManager[object]:
-    """Silences Pillow's warning of images above half its limit, which does not name them; they are decoded anyway."""
-    return warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning)
 
 
 def _fill(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy
 from numpy.typing import NDArray
@@ -36,29 +38,44 @@ def decode_image(path: Path, image_size: int | None) -> Pixels:
         return channels_first(whole(image, path, image_size))
 
 
-@contextmanager
-def opened_image(path: Path) -> Iterator[Image.Image]:
-    """Opens an image, whose pixels are read when they are first asked for.
+def opened_image(path: Path) -> AbstractContextManager[Image.Image]:
+    """Opens an image file, whose pixels are read when they are first asked for.
 
     Raises:
         DataError: If it cannot be opened or, within the context, decoded; the message names it.
     """
+    return image_in(opened(path), path)
+
+
+@contextmanager
+def image_in(content: AbstractContextManager[BinaryIO], name: Path | str) -> Iterator[Image.Image]:
+    """Opens the image in a file that is not yet opened; see `opened_image`.
+
+    Args:
+        content: Opens the file.
+        name: What messages call it.
+    """
     try:
-        with opened(path) as file, Image.open(file) as image:
-            _check_pixels(path, *image.size)
+        with content as file, Image.open(file) as image:
+            _check_pixels(name, *image.size)
             yield image
     except DataError:
         raise
     except Image.DecompressionBombError as error:
         raise DataError(
-            f"images must have at most {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, and {path} has more; "
+            f"images must have at most {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, and {name} has more; "
             "scale it down or remove it"
         ) from error
     except Exception as error:  # Pillow raises errors of any kind on damaged files, including struct.error
         raise DataError(
-            f"cannot decode the image {path}: {error}; replace or remove it, or leave such images out with data.broken "
+            f"cannot decode the image {name}: {error}; replace or remove it, or leave such images out with data.broken "
             "skip"
         ) from error
+
+
+def quiet_decoding() -> AbstractContextManager[object]:
+    """Silences Pillow's warning of images above half its limit, which does not name them; they are decoded anyway."""
+    return warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning)
 
 
 def whole(image: Image.Image, path: Path | str, size: int | None, mode: str = "RGB") -> Image.Image:

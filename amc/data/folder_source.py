@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import torch
-
-from amc.data.decoded_images import decode_cached, default_cache_folder, first_shape
+from amc.data.decoded_images import decode_cached, default_cache_folder
 from amc.data.image_folder import LabelledFiles, list_images
 from amc.data.image_set import ImageSet
 from amc.data.memory_share import exceeds
-from amc.data.pictures import FilePictures, PackedNames
-from amc.data.source_options import IMAGENET_STATISTICS, SourceOptions, Splits, augmentation_for
+from amc.data.picture_splits import LabelledPictures
+from amc.data.pictures import first_shape
+from amc.data.source_options import IMAGENET_STATISTICS, SourceOptions, Splits
+from amc.data.split_files import data_folder
 from amc.data.splits import test_share
 from amc.data.streamed_images import StreamedImages
 from amc.errors import DataError
@@ -27,9 +27,9 @@ def load_image_folder(options: SourceOptions) -> Splits:
     Raises:
         DataError: If the folder is not given, does not exist, or is not laid out like this.
     """
-    train, test = _files(options.root)
+    train, test = _files(data_folder(options))
     train, test = train.limited(options.train_images), test.limited(options.test_images)
-    shape = first_shape(train, options.image_size, options.broken)
+    shape = first_shape(train.pictures(), range(len(train.paths)), options.image_size, options.broken)
     if exceeds(options.memory, (len(train.paths) + len(test.paths)) * math.prod(shape)):
         return _streamed(train, shape, options), _streamed(test, shape, options)
     share = len(train.paths) / (len(train.paths) + len(test.paths))
@@ -41,16 +41,12 @@ def load_image_folder(options: SourceOptions) -> Splits:
     return splits
 
 
-def _files(root: Path | None) -> tuple[LabelledFiles, LabelledFiles]:
+def _files(root: Path) -> tuple[LabelledFiles, LabelledFiles]:
     """Lists the files for training and for testing.
 
     Raises:
-        DataError: If the folder is not given, does not exist, or is not laid out as it should be.
+        DataError: If the folder is not laid out as it should be.
     """
-    if root is None:
-        raise DataError("data set imagefolder needs a folder; set data.root")
-    if not root.is_dir():
-        raise DataError(f"the data folder must exist: no folder at {root}; check data.root")
     if not (root / "train").is_dir():
         files = list_images(root)
         if set(files.class_names) <= set(_TEST_FOLDERS):
@@ -85,15 +81,5 @@ def _decoded(files: LabelledFiles, options: SourceOptions, advance: Progress) ->
 
 def _streamed(files: LabelledFiles, shape: tuple[int, ...], options: SourceOptions) -> StreamedImages:
     """Leaves files on disk."""
-    return StreamedImages(
-        FilePictures(files.root, PackedNames.of(files.paths)),
-        torch.arange(len(files.paths)),
-        files.targets,
-        shape,
-        *IMAGENET_STATISTICS,
-        files.class_names,
-        augmentation_for(shape, "crop_flip"),
-        fitted_size=options.image_size,
-        workers=options.workers,
-        broken=options.broken,
-    )
+    pictures = LabelledPictures.every(files.pictures(), files.targets, files.class_names)
+    return pictures.stream(shape, IMAGENET_STATISTICS, "crop_flip", options, options.image_size)

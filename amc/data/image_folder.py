@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from amc.data.pictures import FilePictures, PackedNames
 from amc.data.stratified import stratified_order
 from amc.errors import DataError
 
-_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 _NO_FOLDERS = frozenset({"__MACOSX"})
 """Extra entries of archives made on a Mac."""
 
@@ -39,6 +40,10 @@ class LabelledFiles:
         paths = tuple(self.paths[index] for index in indices.tolist())
         return LabelledFiles(self.root, paths, self.targets[indices], self.class_names)
 
+    def pictures(self) -> FilePictures:
+        """Returns the files as pictures that are opened one at a time."""
+        return FilePictures(self.root, PackedNames.of(self.paths))
+
     def limited(self, count: int | None) -> LabelledFiles:
         """Returns `count` files stratified by class; all if `None` or if there are fewer."""
         if count is None or count >= len(self.paths):
@@ -61,7 +66,7 @@ def list_images(root: Path) -> LabelledFiles:
         raise DataError(f"cannot read the data folder {root}: {error.strerror}; check data.root") from error
     paths = tuple(file for _, files in found for file in files)
     if not paths:
-        raise DataError(f"{root} must hold one folder a class with images in it ({', '.join(sorted(_SUFFIXES))})")
+        raise DataError(f"{root} must hold one folder a class with images in it ({', '.join(sorted(IMAGE_SUFFIXES))})")
     empty = [name for name, files in found if not files]
     if empty:
         raise DataError(f"every class needs images: folder {root / empty[0]} holds none; fill it or remove it")
@@ -85,7 +90,7 @@ def _image_files(root: Path, name: str) -> Iterator[str]:
         inner[:] = sorted(entry for entry in inner if not _is_hidden(entry))
         below = Path(folder).relative_to(root)
         for file in sorted(files):
-            if Path(file).suffix.lower() in _SUFFIXES and not _is_hidden(file):
+            if Path(file).suffix.lower() in IMAGE_SUFFIXES and not _is_hidden(file):
                 yield str(below / file)
 
 

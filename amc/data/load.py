@@ -10,7 +10,7 @@ import torch
 
 from amc.data.augment import AUGMENTATIONS
 from amc.data.broken_images import BrokenImages
-from amc.data.datasets import LOADERS
+from amc.data.datasets import LOADERS, WITH_COLUMNS
 from amc.data.memory_share import MOST
 from amc.data.source_options import SourceOptions, Split
 from amc.data.splits import DataRoles, split_roles
@@ -28,8 +28,10 @@ class DataConfig:
     """Which data, and how it is split.
 
     Attributes:
-        name: digits, imagefolder, fake, or a torchvision data set such as cifar10 or mnist.
-        root: Folder of the data. An imagefolder has root/train/CLASS/FILE and root/test/CLASS/FILE (or root/val).
+        name: digits, imagefolder, webdataset (tar shards), huggingface (Arrow or Parquet files), fake, or a torchvision
+            data set such as cifar10 or mnist.
+        root: Folder of the data. An imagefolder has root/train/CLASS/FILE and root/test/CLASS/FILE (or root/val);
+            a webdataset root/train/*.tar and root/test/*.tar; for huggingface it is what save_to_disk wrote.
         image_size: Height and width that images are resized and cropped to; needed where their sizes differ.
         search_images: Training images held out to score candidates; a fifth of them, at most 5000, if not set.
         calibration_images: Training images for statistics and reconstruction.
@@ -40,10 +42,13 @@ class DataConfig:
         augment: Random changes in training, or auto for what fits the data.
         download: Whether a torchvision data set that is not at root may be downloaded.
         cache: Whether images that are decoded into memory are kept in the user's cache folder.
-        memory: Largest share of the machine's memory, 0 to 0.5, that all images of an imagefolder or torchvision set
+        memory: Largest share of the machine's memory, 0 to 0.5, that all images of a folder or torchvision set
             may take when decoded; above it training and test images stream from disk. With 0 they always do.
         workers: Processes that decode images of a stream; 0: only the main one. Unset: one a processor, up to 16.
         broken: What becomes of images that cannot be decoded: refuse, or skip, which leaves them out and names them.
+        image_column: The images: a column of huggingface, by its type if unset; the suffix of files of a webdataset.
+        label_column: The classes: a column of huggingface, by its type if unset; for a webdataset the suffix of files
+            that hold a number, or a field of .json files; unset: cls, else the field label.
         task: What the network is trained to do; unset: inferred from the targets.
         loss: What training minimises; unset: the task's own.
         metric: What search and report measure, higher is better; unset: the task's own.
@@ -69,6 +74,8 @@ class DataConfig:
     memory: float = 0.25
     workers: int | None = None
     broken: Literal["refuse", "skip"] = "refuse"
+    image_column: str | None = None
+    label_column: str | None = None
     task: str | None = None
     loss: str | None = None
     metric: str | None = None
@@ -88,6 +95,11 @@ class DataConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigurationError(f"data.{name} must be at least 1, not {value}")
+        named = next((part for part in ("image_column", "label_column") if getattr(self, part) is not None), None)
+        if named is not None and self.name not in WITH_COLUMNS:
+            raise ConfigurationError(
+                f"data.{named} is for {' and '.join(WITH_COLUMNS)}, and data.name is {self.name}; leave it out"
+            )
         if not 0 <= self.memory <= MOST:
             raise ConfigurationError(f"data.memory must be a share of the memory, 0 to {MOST:g}, not {self.memory:g}")
         if self.workers is not None and self.workers < 0:
@@ -105,7 +117,7 @@ def load_data(config: DataConfig, *, seed: int = 0, advance: Progress = silent) 
         config: Which data.
         seed: Decides which training images are held out for the search, and which calibrate. The test split does not
             depend on it.
-        advance: Takes the share of a folder's images that is decoded, 0 to 1, as it grows.
+        advance: Takes the share of a folder's images that is listed or decoded, 0 to 1, as it grows.
 
     Raises:
         DataError: If the data cannot be found, read or split.
@@ -122,6 +134,8 @@ def load_data(config: DataConfig, *, seed: int = 0, advance: Progress = silent) 
         workers=default_workers() if config.workers is None else config.workers,
         broken=BrokenImages(skips=config.broken == "skip"),
         advance=advance,
+        image_column=config.image_column,
+        label_column=config.label_column,
     )
     train, test = LOADERS[config.name](options)
     roles = split_roles(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,8 @@ import numpy
 from numpy.typing import NDArray
 from PIL import Image
 
-from amc.data.decoding import opened_image
+from amc.data.broken_images import BrokenImages
+from amc.data.decoding import channels_first, opened_image, quiet_decoding, whole
 from amc.errors import DataError
 from amc.runtime.call import first_line
 
@@ -125,3 +126,22 @@ class DatasetPictures:
     def digest(self, indices: Iterable[int]) -> str:
         """Identifies items by the data set's name and their numbers."""
         return hashlib.sha256(f"{self.title} {len(self.dataset)} {list(indices)}".encode()).hexdigest()
+
+
+def first_shape(
+    pictures: Pictures, indices: Sequence[int], image_size: int | None, broken: BrokenImages
+) -> tuple[int, ...]:
+    """Returns the shape `(3, H, W)` of the images: that of the first that can be decoded, if no size is given.
+
+    Raises:
+        DataError: If there is a broken image before it, and such are refused.
+    """
+    if image_size is not None:
+        return 3, image_size, image_size
+    for index in indices:
+        try:
+            with quiet_decoding(), pictures.opened(index) as image:
+                return channels_first(whole(image, pictures.name(index), None)).shape
+        except DataError as error:
+            broken.add(pictures.name(index), str(error), len(indices))
+    raise DataError(f"none of the {len(indices)} images can be decoded; check data.root")

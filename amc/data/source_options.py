@@ -30,10 +30,12 @@ class SourceOptions:
     """The options of a loader; see `DataConfig`.
 
     Attributes:
-        name: As there, and so are `root` to `memory`.
+        name: As there, and so are `root` to `memory`, and the columns.
         workers: Processes that decode images of a stream.
         broken: What becomes of images that cannot be decoded.
-        advance: Takes the share of the images that is decoded.
+        advance: Takes the share of the images that is listed or decoded.
+        image_column: As in `DataConfig`.
+        label_column: As in `DataConfig`.
     """
 
     name: str
@@ -47,6 +49,8 @@ class SourceOptions:
     workers: int = 0
     broken: BrokenImages = field(default_factory=lambda: BrokenImages(skips=False))
     advance: Progress = silent
+    image_column: str | None = None
+    label_column: str | None = None
 
 
 def augmentation_for(shape: tuple[int, ...], natural: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from amc.data.decoding import Pixels, channels_first, eight_bit, whole
+from amc.data.decoding import Pixels, channels_first, eight_bit, quiet_decoding, whole
 from amc.data.pictures import Pictures
 from amc.data.resized_crop import ResizedCrop
 from amc.errors import DataError
@@ -102,9 +101,7 @@ class StreamReader(Dataset[Part]):
         """
         index = int(self.positions[place])
         name, mode = self.pictures.name(index), _MODES[self.shape[0]]
-        # Pillow warns of images above half its limit, without naming them; they are decoded anyway.
-        quiet = warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning)
-        with quiet, self.pictures.opened(index) as image:
+        with quiet_decoding(), self.pictures.opened(index) as image:
             if self.crop is None:
                 return channels_first(whole(image, name, self.fitted_size, mode))
             generator = torch.Generator().manual_seed(seed)

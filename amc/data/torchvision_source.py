@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sized
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy
@@ -12,21 +12,16 @@ from torch import Tensor
 
 from amc.data.decoded_images import default_cache_folder
 from amc.data.image_set import ImageSet
-from amc.data.memory_share import exceeds
+from amc.data.picture_splits import LabelledPictures, placed
 from amc.data.pictures import DatasetPictures
 from amc.data.source_options import (
     GREY_STATISTICS,
     IMAGENET_STATISTICS,
     SourceOptions,
-    Split,
     Splits,
     Statistics,
-    augmentation_for,
 )
-from amc.data.stratified import stratified_order
-from amc.data.streamed_images import StreamedImages
 from amc.errors import DataError
-from amc.utils.progress import Progress, spanning
 
 _SIZE = 224
 """Height and width of images of various sizes where the user gives none."""
@@ -83,19 +78,17 @@ def load_torchvision(options: SourceOptions) -> Splits:
     source = TORCHVISION_SOURCES[options.name]
     train, test = (_opened(source, arguments, options) for arguments in (source.train, source.test))
     targets = _targets(train), _targets(test)
-    kept = _limited(targets[0], options.train_images), _limited(targets[1], options.test_images)
+    kept = [
+        LabelledPictures.every(DatasetPictures(options.name, dataset), found, _class_names(dataset)).limited(limit)
+        for dataset, found, limit in zip(
+            (train, test), targets, (options.train_images, options.test_images), strict=True
+        )
+    ]
     if options.image_size is None and hasattr(train, "data"):
-        return _of_array(train, targets[0], kept[0], source), _of_array(test, targets[1], kept[1], source)
+        return _of_array(train, kept[0], source), _of_array(test, kept[1], source)
     size = options.image_size or _SIZE
-    channels = 1 if train[int(kept[0][0])][0].mode == "L" else 3
-    count = len(kept[0]) + len(kept[1])
-    streams = exceeds(options.memory, count * channels * size * size)
-    share = len(kept[0]) / count
-    splits: list[Split] = []
-    for number, (dataset, span) in enumerate(((train, (0.0, share)), (test, (share, 1.0)))):
-        stream = _stream(dataset, targets[number], kept[number], (channels, size, size), source, options)
-        splits.append(stream if streams else _decoded(stream, source, spanning(options.advance, *span)))
-    return splits[0], splits[1]
+    channels = 1 if train[int(kept[0].positions[0])][0].mode == "L" else 3
+    return placed(kept[0], kept[1], (channels, size, size), _statistics(channels), source.augment, options, size)
 
 
 def _opened(source: TorchvisionSource, arguments: dict[str, Any], options: SourceOptions) -> Any:
@@ -111,46 +104,12 @@ def _opened(source: TorchvisionSource, arguments: dict[str, Any], options: Sourc
         ) from error
 
 
-def _limited(targets: Tensor, limit: int | None) -> Tensor:
-    """Returns the positions of as many images as asked, stratified by class."""
-    if limit is None:
-        return torch.arange(len(targets))
-    return stratified_order(targets, 0)[:limit].sort().values
-
-
-def _of_array(dataset: Any, targets: Tensor, positions: Tensor, source: TorchvisionSource) -> ImageSet:
+def _of_array(dataset: Any, split: LabelledPictures, source: TorchvisionSource) -> ImageSet:
     """Reads a data set that holds its images in one array."""
-    images = _channels_first(torch.as_tensor(numpy.asarray(dataset.data)), len(targets))[positions].contiguous()
-    statistics = _statistics(images.shape[1])
-    return ImageSet(images, targets[positions], *statistics, _class_names(dataset), source.augment)
-
-
-def _stream(
-    dataset: Any,
-    targets: Tensor,
-    positions: Tensor,
-    shape: tuple[int, ...],
-    source: TorchvisionSource,
-    options: SourceOptions,
-) -> StreamedImages:
-    """Leaves the pictures of a data set where they are."""
-    return StreamedImages(
-        DatasetPictures(options.name, dataset),
-        positions,
-        targets[positions],
-        shape,
-        *_statistics(shape[0]),
-        _class_names(dataset),
-        augmentation_for(shape, source.augment),
-        fitted_size=shape[1],
-        workers=options.workers,
-        broken=options.broken,
+    images = _channels_first(torch.as_tensor(numpy.asarray(dataset.data)), len(dataset.data))[split.positions]
+    return ImageSet(
+        images.contiguous(), split.targets, *_statistics(images.shape[1]), split.class_names, source.augment
     )
-
-
-def _decoded(stream: StreamedImages, source: TorchvisionSource, advance: Progress) -> ImageSet:
-    """Decodes all pictures, for the augmentation that suits images in memory."""
-    return replace(stream.in_memory(advance), augment=source.augment)
 
 
 def _statistics(channels: int) -> Statistics:

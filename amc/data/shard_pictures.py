@@ -1,0 +1,75 @@
+"""Pictures inside tar files, read from their places and never extracted."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy
+from numpy.typing import NDArray
+from PIL import Image
+
+from amc.data.decoding import image_in
+from amc.data.pictures import PackedNames
+from amc.errors import DataError
+from amc.utils.bounded_files import opened
+
+_MOST_BYTES = 1 << 28
+
+
+@dataclass(frozen=True)
+class ShardPictures:
+    """Image files inside uncompressed tar files.
+
+    Attributes:
+        shards: The tar files.
+        shard: `(N,)`: which of them holds each image.
+        offsets: `(N,)`: where its content begins there.
+        sizes: `(N,)`: its length in bytes.
+        names: Its name there.
+    """
+
+    shards: tuple[Path, ...]
+    shard: NDArray[numpy.int64]
+    offsets: NDArray[numpy.int64]
+    sizes: NDArray[numpy.int64]
+    names: PackedNames
+
+    def name(self, index: int) -> str:
+        """Returns the name of the shard and that of the file inside it."""
+        return f"{self.shards[self.shard[index]].name}:{self.names[index]}"
+
+    def opened(self, index: int) -> AbstractContextManager[Image.Image]:
+        """Opens an image; see `Pictures.opened`."""
+        return image_in(self._content(index), self.name(index))
+
+    @contextmanager
+    def _content(self, index: int) -> Iterator[BinaryIO]:
+        size = int(self.sizes[index])
+        if size > _MOST_BYTES:
+            raise DataError(
+                f"the file of an image must have at most {_MOST_BYTES:,} bytes, and {self.name(index)} has {size:,}; "
+                "scale it down or remove it"
+            )
+        with opened(self.shards[self.shard[index]]) as file:
+            file.seek(int(self.offsets[index]))
+            yield BytesIO(file.read(size))
+
+    def digest(self, indices: Iterable[int]) -> str:
+        """Identifies images by their names, sizes and places, and by the sizes of the shards; they are not read."""
+        digest = hashlib.sha256()
+        for shard in self.shards:
+            try:
+                digest.update(os.fsencode(f"{shard.name}\0{shard.stat().st_size}\n"))
+            except OSError as error:
+                raise DataError(f"cannot read the shard {shard}: {error}; check data.root") from error
+        for index in indices:
+            place = f"{self.names[index]}\0{self.shard[index]} {self.offsets[index]} {self.sizes[index]}\n"
+            digest.update(os.fsencode(place))
+        return digest.hexdigest()
