@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
@@ -41,3 +42,22 @@ def test_hours_follow_from_the_speeds(recipe):
     # 360 steps of an epoch exchange 2 MB each: three quarters of it out and in again, 3 s a step.
     assert four["fine-tune"] == pytest.approx(2 * 10 * (0.25 + 360 * 3 / 3600 + 0.001))
     assert one["test the networks"] == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("name", ["imagenet_mobilenet_v1", "imagenet_mobilenet_v2", "imagenet_resnet50"])
+def test_hours_in_the_configurations_are_computed_from_the_speeds_beside_them(recipe, name, monkeypatch, capsys):
+    root = Path(__file__).parents[2]
+    head = " ".join(re.findall(r"^# *(.*)$", (root / f"configs/{name}.yaml").read_text(encoding="utf-8"), re.MULTILINE))
+    said = re.search(r"(\d+) images/s of training.*? (\d+) of scoring\)? and (\d+) GB/s", head)
+    wanted = re.search(
+        r"search (\S+) and (\S+), fine-tuning two networks (\S+) and (\S+), in all (\S+) and (\S+)", head
+    )
+    speeds = ["--training", said[1], "--scoring", said[2], "--link", said[3]]
+    monkeypatch.setattr(sys, "argv", ["recipe_times.py", name, *speeds])
+    recipe.main()
+    rows = dict(re.findall(r"^\| (.+?) \| (.+) \|$", capsys.readouterr().out, re.MULTILINE))
+    found = [hours for row in ("search", "fine-tune", "in all") for hours in rows[row].split(" | ")]
+    assert [float(hours) for hours in wanted.groups()] == pytest.approx([float(hours) for hours in found], abs=0.06)
+    page = (root / "docs/large_data.md").read_text(encoding="utf-8")
+    pairs = [", ".join(wanted.groups()[start : start + 2]) for start in (0, 2, 4)]
+    assert f"| `{name}` | {said[1]} | {said[2]} | {' | '.join(pairs)} |" in page
