@@ -12,6 +12,11 @@ from amc.structure import Allocation
 SIZES = {"stem <one>": 16, "layer & two": 32}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _pictures(drawn):
+    """Here they are what is tested."""
+
+
 def allocation(*widths):
     return Allocation("filter", dict(zip(SIZES, widths, strict=True)))
 

@@ -53,6 +53,7 @@ def test_a_row_a_method_with_its_own_recovery_beside_the_refit(tmp_path):
     assert rows["`elimination`"][5:] == ["50.00", "80.00", "-", "-"]
 
 
+@pytest.mark.usefixtures("drawn")
 def test_accuracy_over_budgets_is_drawn_with_the_names_of_the_folders(tmp_path, capsys):
     for name in ("ticket", "control"):
         for seed in (0, 1):
