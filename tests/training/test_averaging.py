@@ -23,11 +23,6 @@ def data():
     return load_data(DataConfig(train_images=160, search_images=40, calibration_images=20, test_images=40))
 
 
-def network():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(1, 6, 3, stride=2), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(54, 10))
-
-
 def same(first, second):
     return all(torch.equal(a, second.state_dict()[name]) for name, a in first.state_dict().items())
 
@@ -46,7 +41,7 @@ def test_the_average_follows_its_formula():
     assert model.weight.item() == 11.0
 
 
-def test_what_is_scored_and_delivered_is_the_average(data):
+def test_what_is_scored_and_delivered_is_the_average(data, network):
     plain, averaged = network(), network()
     fine_tune(plain, data, QUICK)
     result = fine_tune(averaged, data, replace(QUICK, ema=0.9))
@@ -54,7 +49,7 @@ def test_what_is_scored_and_delivered_is_the_average(data):
     assert evaluate(averaged, data.search).accuracy == pytest.approx(result.epochs[-1].accuracy)
 
 
-def test_the_best_epoch_is_the_best_of_the_averages(data):
+def test_the_best_epoch_is_the_best_of_the_averages(data, network):
     model = network()
     result = fine_tune(model, data, replace(QUICK, ema=0.9, keep="best", epochs=4))
     records = [result.start, *result.epochs]
@@ -64,7 +59,7 @@ def test_the_best_epoch_is_the_best_of_the_averages(data):
     assert (score.accuracy, score.cross_entropy) == pytest.approx((best.accuracy, best.cross_entropy))
 
 
-def test_a_killed_training_ends_at_the_same_bits(data, tmp_path):
+def test_a_killed_training_ends_at_the_same_bits(data, tmp_path, network):
     config, whole, part = replace(QUICK, ema=0.99, keep="best"), network(), network()
     fine_tune(whole, data, config)
 
@@ -79,7 +74,7 @@ def test_a_killed_training_ends_at_the_same_bits(data, tmp_path):
     assert same(whole, part)
 
 
-def test_a_damaged_average_is_refused(data, tmp_path):
+def test_a_damaged_average_is_refused(data, tmp_path, network):
     state, config = tmp_path / "state.pt", replace(QUICK, ema=0.99)
     fine_tune(network(), data, config, checkpoint=state)
     content = torch.load(state)
@@ -89,7 +84,7 @@ def test_a_damaged_average_is_refused(data, tmp_path):
         fine_tune(network(), data, config, checkpoint=state)
 
 
-def test_an_average_changes_what_a_state_can_be_continued_with(data, tmp_path):
+def test_an_average_changes_what_a_state_can_be_continued_with(data, tmp_path, network):
     state = tmp_path / "state.pt"
     fine_tune(network(), data, QUICK, checkpoint=state)
     with pytest.raises(CheckpointError, match=r"was written with ema None, not 0\.99"):

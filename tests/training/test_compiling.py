@@ -7,7 +7,6 @@ from functools import partial
 
 import pytest
 import torch
-from torch import nn
 
 from amc.data import DataConfig, load_data
 from amc.training import FineTuneConfig, fine_tune
@@ -21,12 +20,7 @@ def data():
     return load_data(DataConfig(train_images=100, search_images=40, calibration_images=20, test_images=40))
 
 
-def network():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(1, 6, 3, stride=2), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(54, 10))
-
-
-def test_a_compiled_training_ends_where_another_does(data, monkeypatch):
+def test_a_compiled_training_ends_where_another_does(data, monkeypatch, network):
     compilations = []
 
     def compile_(model):
@@ -43,7 +37,7 @@ def test_a_compiled_training_ends_where_another_does(data, monkeypatch):
 
 
 @pytest.mark.slow
-def test_what_the_compiler_makes_trains_the_same(data):
+def test_what_the_compiler_makes_trains_the_same(data, network):
     plain, other = network(), network()
     fine_tune(plain, data, QUICK)
     fine_tune(other, data, replace(QUICK, compile=True))
@@ -51,7 +45,7 @@ def test_what_the_compiler_makes_trains_the_same(data):
         torch.testing.assert_close(tensor, other.state_dict()[name], rtol=1e-3, atol=1e-4)
 
 
-def test_without_a_compiler_the_network_itself_is_trained(data, monkeypatch):
+def test_without_a_compiler_the_network_itself_is_trained(data, monkeypatch, network):
     def fail(images):
         raise RuntimeError("Failed to find C compiler\nmore")
 
@@ -64,7 +58,7 @@ def test_without_a_compiler_the_network_itself_is_trained(data, monkeypatch):
         assert torch.equal(tensor, other.state_dict()[name])
 
 
-def test_want_of_memory_is_no_want_of_a_compiler(monkeypatch):
+def test_want_of_memory_is_no_want_of_a_compiler(monkeypatch, network):
     def fail(images):
         raise torch.OutOfMemoryError("CUDA out of memory")
 

@@ -24,13 +24,8 @@ def data():
     return load_data(DataConfig(train_images=160, search_images=40, calibration_images=20, test_images=40))
 
 
-def network():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(1, 6, 3, stride=2), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(54, 10))
-
-
 @pytest.mark.parametrize("optimizer", EVERY)
-def test_a_killed_training_ends_at_the_same_bits(data, tmp_path, optimizer):
+def test_a_killed_training_ends_at_the_same_bits(data, tmp_path, optimizer, network):
     config = replace(QUICK, optimizer=optimizer)
     whole, part = network(), network()
     result = fine_tune(whole, data, config)
@@ -61,7 +56,7 @@ def test_adamw_takes_the_step_of_its_paper():
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "torch:kind=NAdam"])
-def test_a_state_of_another_shape_never_reaches_the_optimiser(data, tmp_path, optimizer):
+def test_a_state_of_another_shape_never_reaches_the_optimiser(data, tmp_path, optimizer, network):
     config, file = replace(QUICK, optimizer=optimizer), tmp_path / "state.pt"
     fine_tune(network(), data, config, checkpoint=file)
     content = torch.load(file, weights_only=True)
@@ -73,12 +68,12 @@ def test_a_state_of_another_shape_never_reaches_the_optimiser(data, tmp_path, op
         fine_tune(network(), data, config, checkpoint=file)
 
 
-def test_the_learning_rate_that_is_left_open_fits_the_optimiser(data):
+def test_the_learning_rate_that_is_left_open_fits_the_optimiser(data, network):
     assert fitted(replace(QUICK, optimizer="adamw"), network(), data).learning_rate == 1e-3
     assert fitted(QUICK, network(), data).learning_rate != 1e-3
 
 
-def test_checkpoints_of_sgd_are_those_of_earlier_versions(data, tmp_path):
+def test_checkpoints_of_sgd_are_those_of_earlier_versions(data, tmp_path, network):
     fine_tune(network(), data, QUICK, checkpoint=tmp_path / "state.pt")
     assert "optimizer" not in torch.load(tmp_path / "state.pt", weights_only=True)["settings"]
     with pytest.raises(CheckpointError):
@@ -106,7 +101,7 @@ def decays_of(model, config):
     return {names[id(parameter)]: group["weight_decay"] for group in groups for parameter in group["params"]}
 
 
-def test_layers_have_decays_of_their_own_and_the_first_pattern_counts():
+def test_layers_have_decays_of_their_own_and_the_first_pattern_counts(network):
     config = replace(QUICK, weight_decay=0.1, decay_norms=False, decay_by_layer={"4.bias": 0.3, "4": 0.2, "[01]*": 0.0})
     assert decays_of(network(), config) == {
         "0.weight": 0.0,
@@ -118,7 +113,7 @@ def test_layers_have_decays_of_their_own_and_the_first_pattern_counts():
     }
 
 
-def test_a_pattern_that_matches_no_layer_is_refused():
+def test_a_pattern_that_matches_no_layer_is_refused(network):
     with pytest.raises(UnknownNameError, match=r"decay_by_layer.*'fc'"):
         optimizer_over(network(), replace(QUICK, decay_by_layer={"fc": 0.0}))
 
