@@ -15,8 +15,8 @@ from amc.zoo import CONTRACTS, cuts_of, open_case
 from amc.zoo.cases import idle_parameters
 from amc.zoo.packages import PACKAGED, package_of
 
-# One of each family, at an image size that keeps it quick (Inception's auxiliary head would need 299 pixels). Large ones
-# that are built as another here is (VGG as AlexNet, the second versions of EfficientNet and Swin) are left to `-m slow`.
+# One of each family, at an image size that keeps it quick (Inception's auxiliary head would need 299 pixels). Large
+# ones that are built like others (VGG, the second versions of EfficientNet and Swin) are left to `-m slow`.
 REPRESENTATIVES = {
     "alexnet": {"image_size": 64},
     "resnet18": {"image_size": 64},
