@@ -61,7 +61,8 @@ def claims(model: nn.Module, structure: ModelStructure, index: int, example_inpu
     """Returns the claimed widths that may follow the width of a group, by the module without numbers; see `CLAIMED`.
 
     Candidates are the modules that hold the group's layers. The width is that of what the module is given, which has to
-    be a multiple of the group's channels: `B, N, C = x.shape` and `C // self.num_heads`.
+    be a multiple of the group's channels: `B, N, C = x.shape` and `C // self.num_heads`. Where other layers divide the
+    heads of a projection among several groups, as CoaT's convolutions do, it is a multiple of those of all together.
 
     Args:
         model: The dense network, in evaluation mode.
@@ -70,6 +71,7 @@ def claims(model: nn.Module, structure: ModelStructure, index: int, example_inpu
         example_input: One example input.
     """
     group = structure.groups[index]
+    kin = [place for place, other in enumerate(structure.groups) if set(other.writers) == set(group.writers)]
     known = {entry.module for entry in structure.attributes if entry.attribute == CLAIMED}
     known |= {name for name, module in model.named_modules() if claims_width(module)}
     multiples = _multiples(group)
@@ -77,10 +79,12 @@ def claims(model: nn.Module, structure: ModelStructure, index: int, example_inpu
     holders = [name for name in dict.fromkeys(owner.rpartition(".")[0] for owner in owners) if name not in known]
     found: dict[tuple[str, str], list[ModuleAttribute]] = {}
     for name, width in _input_widths(model, holders, example_input).items():
-        times, rest = divmod(width, group.channels)
-        if not rest and times in multiples:
-            entry = ModuleAttribute(name, CLAIMED, Extent(0, ((index, times),)))
-            found.setdefault((_without_numbers(name), CLAIMED), []).append(entry)
+        for places in ([index], kin):
+            times, rest = divmod(width, sum(structure.groups[place].channels for place in places))
+            if not rest and times in multiples:
+                entry = ModuleAttribute(name, CLAIMED, Extent(0, tuple((place, times) for place in places)))
+                found.setdefault((_without_numbers(name), CLAIMED), []).append(entry)
+                break
     return {key: tuple(entries) for key, entries in found.items()}
 
 

@@ -54,6 +54,26 @@ class Folding(Attention):
         return super().forward(x.permute(0, 2, 1).reshape(batch, width, length).permute(0, 2, 1))
 
 
+class Divided(BySize):
+    """Convolves the values of each head, those of the last two with another kernel, as CoaT does."""
+
+    def __init__(self, width=32, heads=5):
+        super().__init__(width, heads)
+        self.sizes = [3 * (width // heads), 2 * (width // heads)]
+        self.kernels = nn.ModuleList(
+            nn.Conv1d(n, n, k, padding=k // 2, groups=n) for n, k in zip(self.sizes, (3, 5), strict=True)
+        )
+
+    def forward(self, x):
+        width = x.size(-1)
+        packed = self.c_attn(x).reshape(len(x), x.shape[1], 3, self.n_head, width // self.n_head)
+        q, k, v = packed.permute(2, 0, 3, 1, 4)
+        parts = v.transpose(-1, -2).reshape(len(x), width, -1).split(self.sizes, dim=1)
+        convolved = torch.cat([kernel(part) for kernel, part in zip(self.kernels, parts, strict=True)], dim=1)
+        x = ((q @ k.transpose(-2, -1)).softmax(-1) @ v).transpose(1, 2).reshape(x.shape)
+        return self.c_proj(x + convolved.transpose(1, 2))
+
+
 class Transformer(nn.Module):
     def __init__(self, attention=Attention, width=32, blocks=2):
         super().__init__()
@@ -77,6 +97,13 @@ def test_heads_and_stream_are_cut(tools, attention):
     assert first.n_head < 4
     assert getattr(first, CLAIMED) == first.c_proj.in_features == 8 * first.n_head
     assert small.words.embedding_dim < 32
+
+
+def test_heads_that_are_divided_among_layers_are_several_groups(tools):
+    structure, small = tools.traced(Transformer(Divided, width=30, blocks=1), TOKENS)
+    assert [group.channels for group in structure.groups if group.prunable] == [30, 3, 2]
+    attention = small.attentions[0]
+    assert getattr(attention, CLAIMED) == 6 * attention.n_head == sum(attention.sizes) == attention.c_proj.in_features
 
 
 @pytest.mark.parametrize("attention", [Attention, BySize])
