@@ -33,7 +33,7 @@ def remember_pieces(trace: Trace, vector: Labels, sizes: Sequence[int]) -> bool:
     for path, name, held in _around(trace):
         if isinstance(held, (tuple, list)) and list(held) == list(sizes) and all(type(size) is int for size in held):
             for place, piece in enumerate(pieces):
-                trace.remember(path, f"{name}[{place}]", piece)
+                _note(trace, path, f"{name}[{place}]", piece)
             return True
     found = 0
     for size in dict.fromkeys(sizes):
@@ -58,8 +58,16 @@ def remember_bound(trace: Trace, vector: Labels, position: int) -> bool:
 def _remember(trace: Trace, size: int, labels: Labels) -> bool:
     found = [(path, name) for path, name, held in _around(trace) if type(held) is int and held == size]
     for path, name in found:
-        trace.remember(path, name, labels)
+        _note(trace, path, name, labels)
     return bool(found)
+
+
+def _note(trace: Trace, path: str, name: str, labels: Labels) -> None:
+    """Notes a length that a module remembers; where it is that of several layers, all lose the same places."""
+    for module, attribute, others in trace.attributes:
+        if (module, attribute) == (path, name) and len(others) == len(labels):
+            trace.units.union(others, labels)
+    trace.remember(path, name, labels)
 
 
 def _around(trace: Trace) -> list[tuple[str, str, object]]:

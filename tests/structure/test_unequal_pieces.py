@@ -54,6 +54,29 @@ def test_pieces_whose_lengths_are_remembered_are_cut(tools, take, part):
     assert small[1].some.in_channels == remembered < part
 
 
+def test_one_length_for_several_layers_is_one_group(tools):
+    class Cascade(nn.Module):
+        """Attention whose heads have layers of their own and share the lengths of their pieces, as in EfficientViT."""
+
+        def __init__(self):
+            super().__init__()
+            self.key_width, self.value_width = 4, 6
+            self.heads = nn.ModuleList(nn.Conv2d(3, 14, 1) for _ in range(2))
+            self.last = nn.Conv2d(12, 5, 1)
+
+        def forward(self, x):
+            found = []
+            for head in self.heads:
+                sizes = [self.key_width, self.key_width, self.value_width]
+                q, k, v = (part.flatten(2) for part in head(x).split(sizes, 1))
+                found.append((v @ (q.transpose(1, 2) @ k).softmax(-1)).view(len(x), self.value_width, 8, 8))
+            return self.last(torch.cat(found, 1))
+
+    structure, small = tools.traced(Cascade(), IMAGE)
+    assert [group.channels for group in structure.groups if group.prunable] == [4, 6]
+    assert all(head.out_channels == 2 * small.key_width + small.value_width for head in small.heads)
+
+
 def test_lengths_in_the_code_stay(tools):
     model = nn.Sequential(nn.Conv2d(3, 16, 1), Partial(by_code, 6), nn.ReLU(), nn.Conv2d(16, 4, 1))
     del model[1].part, model[1].rest, model[1].sizes
