@@ -8,19 +8,18 @@ import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from amc.data.broken_images import BrokenImages
+from amc.data.cache_entries import keep_entry, read_entry
 from amc.data.decoding import decode_image, quiet_decoding
 from amc.data.image_folder import LabelledFiles
 from amc.data.memory_share import MOST, exceeds
 from amc.data.pictures import first_shape
 from amc.errors import DataError
-from amc.utils.durable_files import remove_abandoned, replacing
 from amc.utils.progress import Progress, silent
 
 _BLOCK = 500
@@ -117,9 +116,6 @@ def decode_cached(
     Raises:
         DataError: As for `decode`.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     if cache is None:
         return decode(files, image_size, broken, advance)
     entry = cache / f"images-{_fingerprint(files, image_size, broken.skips)}.safetensors"
@@ -127,25 +123,16 @@ def decode_cached(
     if kept is not None:
         return kept
     images, whole = decode(files, image_size, broken, advance)
-    # A full disk or a read-only home only costs time in the next run.
-    with suppress(SafetensorError, OSError):
-        cache.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(cache)
-        with replacing(entry) as unfinished:
-            save_file({"images": images, "whole": whole}, unfinished)
+    keep_entry(entry, {"images": images, "whole": whole})
     return images, whole
 
 
 def _read_entry(entry: Path, files: LabelledFiles, broken: BrokenImages) -> tuple[Tensor, Tensor] | None:
     """Reads an entry of the cache; None if there is none, or a damaged one, which is replaced then."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        found = load_file(entry) if entry.is_file() else {}
-        images = found["images"]
-    except (SafetensorError, OSError, KeyError):
+    found = read_entry(entry)
+    if "images" not in found:
         return None
+    images = found["images"]
     every = torch.arange(len(files.paths))
     whole = found.get("whole", every)
     fits = images.dtype == torch.uint8 and images.dim() == 4 and images.shape[:2] == (len(whole), 3)
@@ -154,12 +141,6 @@ def _read_entry(entry: Path, files: LabelledFiles, broken: BrokenImages) -> tupl
     for index in every[~torch.isin(every, whole)].tolist():
         broken.add(files.paths[index], f"cannot decode the image {files.paths[index]}", len(every))
     return images, whole
-
-
-def default_cache_folder() -> Path:
-    """Returns the folder `amc` below the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "amc"
 
 
 def _size(shape: Sequence[int]) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from amc.data.decoded_images import decode_cached, default_cache_folder
+from amc.data.cache_entries import default_cache_folder
+from amc.data.decoded_images import decode_cached
 from amc.data.image_folder import LabelledFiles, list_images
 from amc.data.image_set import ImageSet
 from amc.data.memory_share import exceeds

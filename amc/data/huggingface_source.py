@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from amc.data.decoded_images import default_cache_folder
+from amc.data.cache_entries import default_cache_folder
 from amc.data.picture_splits import LabelledPictures, own_splits
 from amc.data.row_pictures import RowPictures
 from amc.data.shard_index import MOST_CLASSES

@@ -41,7 +41,8 @@ class DataConfig:
         std: One number per channel; likewise.
         augment: Random changes in training, or auto for what fits the data.
         download: Whether a torchvision data set that is not at root may be downloaded.
-        cache: Whether images that are decoded into memory are kept in the user's cache folder.
+        cache: Whether images that are decoded into memory, lists of what shards hold and copies of Parquet files are
+            kept in the user's cache folder.
         memory: Largest share of the machine's memory, 0 to 0.5, that all images of a folder or torchvision set
             may take when decoded; above it training and test images stream from disk. With 0 they always do.
         workers: Processes that decode images of a stream; 0: only the main one. Unset: one a processor, up to 16.

@@ -10,7 +10,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from amc.data.decoded_images import default_cache_folder
+from amc.data.cache_entries import default_cache_folder
 from amc.data.image_set import ImageSet
 from amc.data.picture_splits import LabelledPictures, placed
 from amc.data.pictures import DatasetPictures

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from torch import Tensor
 
+from amc.data.cache_entries import default_cache_folder
 from amc.data.picture_splits import LabelledPictures, own_splits
-from amc.data.shard_index import SampleParts, index_shards
+from amc.data.shard_index import SampleParts
+from amc.data.shard_index_cache import index_shards_cached
 from amc.data.source_options import SourceOptions, Splits
 from amc.data.split_files import data_folder, split_files
 from amc.errors import DataError
@@ -32,15 +34,15 @@ def load_webdataset(options: SourceOptions) -> Splits:
     files = split_files(root, (".tar",))
     suffix = None if options.image_column is None else options.image_column.lower().lstrip(".")
     parts = SampleParts(suffix, options.label_column)
-    total = sum(map(len, files))
-    share = len(files[0]) / total
-    pictures, targets = index_shards(files[0], parts, spanning(options.advance, 0.0, share))
+    cache = default_cache_folder() if options.cache else None
+    share = len(files[0]) / sum(map(len, files))
+    pictures, targets = index_shards_cached(files[0], parts, cache, spanning(options.advance, 0.0, share))
     names = _class_names(root, int(targets.max()) + 1)
     _check_classes(targets, names, files[0])
     train = LabelledPictures.every(pictures, targets, names)
     if not files[1]:
         return own_splits(train, None, options)
-    pictures, targets = index_shards(files[1], parts, spanning(options.advance, share, 1.0))
+    pictures, targets = index_shards_cached(files[1], parts, cache, spanning(options.advance, share, 1.0))
     _check_classes(targets, names, files[1])
     return own_splits(train, LabelledPictures.every(pictures, targets, names), options)
 

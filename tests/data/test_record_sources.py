@@ -11,10 +11,12 @@ import numpy
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from amc.data import DataConfig, ImageSet, StreamedImages, load_data
 from amc.data.preprocessing import preprocessing_record
 from amc.data.shard_index import SampleParts, index_shards
+from amc.data.shard_index_cache import index_shards_cached
 from amc.errors import ConfigurationError, DataError
 
 CLASSES = ("cat", "dog")
@@ -443,6 +445,47 @@ def test_every_truncation_is_noticed(tmp_path, images):
         (tmp_path / "a.tar").write_bytes(whole[:length])
         with pytest.raises(DataError, match="it is cut off"):
             loaded("webdataset", tmp_path)
+
+
+def test_the_index_is_kept_until_a_shard_changes(tmp_path, images, own_cache, monkeypatch):
+    root = write_shards(tmp_path, images)
+    first = loaded("webdataset", root)
+    entries = sorted((own_cache / "amc").glob("shards-*.safetensors"))
+    assert len(entries) == 2
+    passes = []
+    monkeypatch.setattr(
+        "amc.data.shard_index_cache.index_shards", lambda *given: passes.append(given) or index_shards(*given)
+    )
+    check_same_roles(loaded("webdataset", root), first)
+    assert not passes
+    loaded("webdataset", root, cache=False)
+    assert len(passes) == 2
+    write_tar(root / "test/000000.tar", sample(0, images["test"][0][0], 1))
+    assert loaded("webdataset", root).test.targets.tolist() == [1]
+    assert len(passes) == 3
+
+
+@pytest.mark.parametrize("name", ["shard", "offsets", "sizes", "ends", "targets", "names"])
+@pytest.mark.parametrize("change", ["high", "low", "short", "gone", "type"])
+def test_a_kept_index_that_does_not_fit_is_made_again(tmp_path, images, own_cache, name, change):
+    root = write_shards(tmp_path, images)
+    wanted = index_shards([root / "test/000000.tar"], SampleParts())
+    index_shards_cached([root / "test/000000.tar"], SampleParts(), own_cache)
+    (entry,) = own_cache.glob("shards-*.safetensors")
+    tensors = load_file(entry)
+    if change in ("high", "low") and name != "names":
+        tensors[name][3] = 2**62 if change == "high" else -1
+    elif change == "type":
+        tensors[name] = tensors[name].to(torch.float32)
+    elif change == "gone":
+        del tensors[name]
+    else:
+        tensors[name] = tensors[name][:-1].clone()
+    save_file(tensors, entry)
+    pictures, targets = index_shards_cached([root / "test/000000.tar"], SampleParts(), own_cache)
+    assert targets.tolist() == wanted[1].tolist()
+    assert pictures.digest(range(20)) == wanted[0].digest(range(20))
+    assert load_file(entry).keys() == {"shard", "offsets", "sizes", "ends", "targets", "names"}
 
 
 # What only Hugging Face folders have.
