@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from amc.errors import CheckpointError, ModelError
 from amc.models.pickle_files import read_pickle
-from amc.runtime.finite import all_finite
+from amc.runtime.finite import holds_numbers
 from amc.utils.sealed_tensors import read_sealed
 from amc.utils.sparse_tensors import unpacked
 
@@ -47,7 +47,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str], *, replace_head
     head = other_head(model, state) if replace_head else ()
     state = {name: tensor for name, tensor in state.items() if name.rpartition(".")[0] not in head}
     _check_fit(model, state, Path(path), head)
-    check_finite(state)
+    check_finite(state, dict(model.named_buffers()))
     model.load_state_dict(state, strict=False)
     return head
 
@@ -105,14 +105,18 @@ def _last_layer(model: nn.Module) -> str:
     return str(weighted[-1])
 
 
-def check_finite(state: Mapping[str, Tensor]) -> None:
+def check_finite(state: Mapping[str, Tensor], buffers: Container[str] = ()) -> None:
     """Rejects weights that are not finite.
+
+    Args:
+        state: The tensors by name.
+        buffers: The names of those that are buffers, which may be infinite.
 
     Raises:
         ModelError: If a tensor holds NaN or infinite values; the message names it.
     """
     for name, tensor in state.items():
-        if tensor.is_floating_point() and not all_finite(tensor):
+        if not holds_numbers(name, tensor, buffers):
             raise ModelError(f"weights must be finite: tensor {name!r} holds NaN or infinite values; train it again")
 
 

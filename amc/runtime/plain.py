@@ -8,7 +8,7 @@ from torch.nn.utils import prune
 
 from amc.errors import ModelError
 from amc.runtime.call import named_tensors
-from amc.runtime.finite import all_finite
+from amc.runtime.finite import holds_numbers
 
 _WRAPPERS = {
     "OptimizedModule": "_orig_mod",  # torch.compile
@@ -66,6 +66,7 @@ def _check_weights(model: nn.Module) -> None:
     Raises:
         ModelError: If a tensor is not, naming it.
     """
+    buffers = dict(model.named_buffers())
     for name, tensor in named_tensors(model).items():
         if nn.parameter.is_lazy(tensor):
             raise ModelError(f"weights must exist before tracing: {name!r} is lazy; run the network once before")
@@ -81,7 +82,7 @@ def _check_weights(model: nn.Module) -> None:
             raise ModelError(
                 f"weights must be plain tensors: {name!r} is {kind}; give the whole network in floating point"
             )
-        if tensor.is_floating_point() and not all_finite(tensor):
+        if not holds_numbers(name, tensor, buffers):
             raise ModelError(f"weights must be finite: {name!r} holds NaN or infinity; check the weights file")
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from amc.errors import ModelError, StructureError
+from amc.models import check_finite
 from amc.tracing.trace import trace_structure
 
 IMAGE = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -25,6 +26,29 @@ def test_weights_that_are_not_finite_are_refused(value):
         model[1].weight[0, 0, 0, 0] = value
     with pytest.raises(ModelError, match=r"'1\.weight' holds NaN or infinity"):
         trace_structure(model, IMAGE)
+
+
+def test_a_mask_or_a_bound_may_be_infinite_and_statistics_may_not():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.norm, self.last = nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Linear(8, 2)
+            self.register_buffer("mask", torch.full((6, 6), -float("inf")).triu(1))
+
+        def forward(self, x):
+            x = self.norm(self.first(x).transpose(1, 2)).transpose(1, 2).relu()
+            return self.last((x @ x.transpose(1, 2) + self.mask).softmax(-1) @ x)
+
+    model, tokens = Masked(), torch.randn(1, 6, 5, generator=torch.Generator().manual_seed(3))
+    assert [group.name for group in trace_structure(model, tokens).groups if group.prunable] == ["first"]
+    check_finite(model.state_dict(), dict(model.named_buffers()))
+    model.mask[0, 0] = float("nan")
+    with pytest.raises(ModelError, match="'mask' holds NaN or infinity"):
+        trace_structure(model, tokens)
+    model.mask[0, 0] = 0.0
+    model.norm.running_var[0] = float("inf")
+    with pytest.raises(ModelError, match=r"'norm\.running_var' holds NaN or infinity"):
+        trace_structure(model, tokens)
 
 
 def test_lazy_networks_are_refused():
