@@ -43,6 +43,8 @@ _METAVARS = {
     "pruning.exclude": "NAME,NAME",
     "pruning.bounds": "PATTERN=MIN:MAX",
     "data.name": "NAME",
+    "data.image_column": "NAME",
+    "data.label_column": "NAME",
     "data.augment": "NAME",
     "data.task": "NAME",
     "data.loss": "NAME",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import shutil
 import tarfile
 
@@ -176,6 +177,14 @@ def test_workers_change_nothing_and_an_epoch_depends_on_its_generator_alone(tmp_
     one, two = (loaded(name, root, augment="resized_crop", workers=workers).train for workers in (0, 2))
     assert same(epoch(one), epoch(two))
     assert not same(epoch(one), epoch(one, seed=4))
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_splits_travel_to_other_processes_without_their_pixels(tmp_path, images, name):
+    split = loaded(name, WRITERS[name](tmp_path / "data", images)).train
+    packed = pickle.dumps(split)
+    assert len(packed) < 20_000
+    assert same(epoch(pickle.loads(packed)), epoch(split))
 
 
 @pytest.mark.parametrize("name", WRITERS)
