@@ -37,7 +37,7 @@ class SequentialCandidates:
             images: Calibration images, `(N, C, H, W)`, where the network is.
         """
         self.model, self.structure, self._pruner = pruner.model, pruner.structure, pruner
-        options = ReconstructionOptions(rows=_ROWS, ridge=_RIDGE, rectified=0)
+        options = ReconstructionOptions(rows=_ROWS, ridge=_RIDGE, rectified=0, weighted=False)
         layers = [layer.name for layer in self.structure.layers]
         self._planned = Reconstruction.plan(
             self.model, self.model, self.structure, {}, images, options, sparse=frozenset(layers)

@@ -24,7 +24,8 @@ from amc.pruning.recovery.dropped_operators import Operators, operators_of, stan
 from amc.pruning.recovery.layer_refit import Floor, LayerProblem, LayerSolver
 from amc.pruning.recovery.rectified import rectified
 from amc.pruning.recovery.residual_sums import Summands, confirm_residual_sums, traced_sums
-from amc.pruning.regression.patches import READER_TYPES, Reader, is_reader, output_rows, sample_rows
+from amc.pruning.recovery.row_sampling import draw_rows, row_weights
+from amc.pruning.regression.patches import READER_TYPES, Reader, is_reader, output_rows
 from amc.runtime.batch_size import batch_size_for
 from amc.runtime.call import call, evaluation_mode, input_of, named_tensors
 from amc.runtime.hooks import hooked
@@ -53,6 +54,7 @@ class ReconstructionOptions:
         seed: Seed of the sampling.
         rectified: How often a layer in front of a rectifier is solved for again, with outputs that the rectifier hides
             left free; 0 to fit them like the others.
+        weighted: Whether positions that sway the network's output more are sampled more often.
     """
 
     rows: int = 100_000
@@ -62,6 +64,7 @@ class ReconstructionOptions:
     max_features: int = 4608
     seed: int = 0
     rectified: int = 5
+    weighted: bool = True
 
 
 def reconstruct(
@@ -198,12 +201,14 @@ def _plan_jobs(
     layers = layers[first:]  # nothing ahead of the first cut has an error
     channels = sum(layer.weight_shape[0] for layer in layers)
     limit = min(options.rows, max(1, options.memory // (4 * max(channels, 1))))
+    totals = {layer.name: prod(sizes[layer.name]) * len(images) for layer in layers}
+    sampled = [name for name, total in totals.items() if total > limit]
+    weights = row_weights(dense, sampled, images, options.seed) if options.weighted and sampled else {}
     jobs = {}
     for place, layer in enumerate(layers):
         outputs = stays.get(layer.weight, {}).get(0, torch.arange(layer.weight_shape[0]))
-        total = prod(sizes[layer.name]) * len(images)
-        rows = sample_rows(total, limit, torch.Generator().manual_seed(options.seed * 100_003 + place))
-        rows = torch.arange(total) if rows is None else rows
+        generator = torch.Generator().manual_seed(options.seed * 100_003 + place)
+        rows = draw_rows(weights.get(layer.name), totals[layer.name], limit, generator)
         jobs[layer.name] = Job(layer, outputs, sizes[layer.name], rows, sums.get(layer.name))
     return jobs
 
