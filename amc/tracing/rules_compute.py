@@ -87,6 +87,9 @@ def _linear(trace: Trace, source: Tensor, weight: Tensor, outputs: Tensor) -> La
         return None
     costs, shadow = len(trace.costs), trace.shadow(source)
     rows = [shadow.vector(axis) for axis in range(source.dim() - 1)]
+    if weight.shape[0] == weight.shape[1] and set(shadow.varying) - {source.dim() - 1}:
+        _mix_positions(trace, view, shadow, outputs)
+        return None
     read = channels_of(trace, shadow, source.dim() - 1, view.name)
     written = trace.written_by(view, 1, weight.shape[1])
     trace.tie(view, 0, read, "read")
@@ -113,6 +116,15 @@ def _linear(trace: Trace, source: Tensor, weight: Tensor, outputs: Tensor) -> La
         trace.attribute(trace.modules[-1], "in_features", read)
         trace.attribute(trace.modules[-1], "out_features", written)
     return written
+
+
+def _mix_positions(trace: Trace, view: ParameterView, source: Shadow, outputs: Tensor) -> None:
+    """A layer from positions to as many positions, with channels on another axis, which stay what they are (gMLP)."""
+    width, costs = source.shape[-1], len(trace.costs)
+    trace.cost(1, *[source.vector(axis) for axis in range(len(source.shape) - 1)], width, width)
+    trace.set_shadow(outputs, source.with_shape(outputs.shape))
+    size, places = pair_of(source.shape[:-1]), [*range(costs, len(trace.costs))]
+    record_layer(trace, LayerRecord(view.name, "linear", width, width, size, width, width, costs=places), outputs)
 
 
 def product(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:

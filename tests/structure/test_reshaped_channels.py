@@ -101,3 +101,22 @@ def test_channels_that_are_interleaved_by_hand_are_cut(tools, operator, width, c
     structure, _ = tools.traced(Between(), IMAGE)
     group = tools.groups_of(structure)["first"]
     assert (group.prunable, group.channels) == (True, channels)
+
+
+def test_channels_whose_positions_are_mixed_are_cut(tools):
+    class SpatialGate(nn.Module):
+        """Half of the channels gate the others, after a layer over the positions, as in gMLP."""
+
+        def __init__(self):
+            super().__init__()
+            self.into, self.norm, self.mix = nn.Linear(5, 16), nn.LayerNorm(8), nn.Linear(6, 6)
+            self.back = nn.Linear(8, 4)
+
+        def forward(self, x):
+            gated, gate = self.into(x).relu().chunk(2, dim=-1)
+            return self.back(gated * self.mix(self.norm(gate).transpose(1, 2)).transpose(1, 2))
+
+    structure, small = tools.traced(SpatialGate(), torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(3)))
+    assert [(group.name, group.channels) for group in structure.groups if group.prunable] == [("into", 8)]
+    assert small.into.out_features == 2 * small.back.in_features < 16
+    assert small.mix.weight.shape == (6, 6)
