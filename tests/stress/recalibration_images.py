@@ -1,0 +1,74 @@
+"""On how many images batch norms must be re-estimated for candidates to rank as they do with a thousand.
+
+    python tests/stress/recalibration_images.py --data DIR --weights FILE  # ResNet-20, half the FLOPs, 40 candidates
+
+Random allocations are scored on 2,000 held-out images, with batch norms from 1,000 calibration images and from fewer,
+in two disjoint draws. Kendall's tau compares the rankings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+
+from amc.costs import Budget
+from amc.data import DataConfig, load_data
+from amc.models import create_model
+from amc.models.weights import load_weights
+from amc.pipeline.families import FilterFamily
+from amc.pipeline.prepare import prepare
+from amc.pruning import CandidateNetwork, CandidateScorer, PruningConfig
+from amc.runtime import resolve_device, resolve_dtype
+from amc.study.rewards import kendall
+from amc.training import FineTuneConfig, score_logits
+
+DRAWS = 2
+
+
+def main() -> None:
+    """Scores the candidates and prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="an image folder of CIFAR-10")
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--model", default="resnet20")
+    parser.add_argument("--candidates", type=int, default=40)
+    parser.add_argument("--images", type=int, nargs="+", default=[10, 25, 50, 100])
+    options = parser.parse_args()
+    model = create_model(options.model, num_classes=10)
+    load_weights(model, options.weights)
+    data = load_data(DataConfig(name="imagefolder", root=options.data, search_images=2000, calibration_images=1000))
+    pruning = PruningConfig(round_to=1)
+    task = prepare(model.eval(), data, Budget(flops=0.5), pruning=pruning, finetune=FineTuneConfig(epochs=0), seed=0)
+    family, problem = FilterFamily(task), task.problem
+    search = data.search
+    random = np.random.default_rng(0)
+    asked = [random.uniform(0.1, 1.0, len(problem.decisions)).tolist() for _ in range(options.candidates)]
+    allocations = [problem.allocation(problem.project(request)) for request in asked]
+    calibration = task.calibration_inputs()
+    assert calibration is not None
+    network = CandidateNetwork(family._pruner, dtype=resolve_dtype("auto", resolve_device("cpu")))
+
+    def accuracies(start: int, count: int) -> tuple[np.ndarray, float]:
+        few = calibration[start : start + count] if count else None
+        scorer = CandidateScorer(
+            network, search.images, search.targets, score_logits, calibration=few, change=search.normalised
+        )
+        began = time.process_time()
+        found = np.array([scorer(allocation).accuracy for allocation in allocations])
+        return found, (time.process_time() - began) / len(allocations)
+
+    most, seconds = accuracies(0, 1000)
+    print(f"{len(allocations)} candidates, accuracy {most.min():.1f} to {most.max():.1f} with 1,000 images\n")
+    print("| images | tau with 1,000 images | accuracy, mean | s a candidate |\n| ---: | --- | ---: | ---: |")
+    print(f"| 1000 | | {most.mean():.2f} | {seconds:.3f} |", flush=True)
+    for count in (*sorted(options.images, reverse=True), 0):
+        draws = [accuracies(draw * count, count) for draw in range(DRAWS if count else 1)]
+        taus = ", ".join(f"{kendall(found, most):.3f}" for found, _ in draws)
+        mean, spent = np.mean([found.mean() for found, _ in draws]), np.mean([seconds for _, seconds in draws])
+        print(f"| {count} | {taus} | {mean:.2f} | {spent:.3f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
