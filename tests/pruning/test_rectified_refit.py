@@ -175,3 +175,22 @@ def test_a_layer_that_has_lost_what_only_the_hidden_outputs_need_is_right_where_
         assert pruned[0].weight[0, 1] == 0
         errors.append(float((pruned[1](pruned[0](images)) - read.clamp(min=0)).square().mean()))
     assert errors[1] < 0.6 * errors[0]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_networks_in_other_number_formats_are_refit_to_what_single_precision_gives(dtype, skip):
+    networks = []
+    for kind in (torch.float32, dtype):
+        dense = fresh(Ending(nn.ReLU(), skip=skip)).to(torch.bfloat16).to(kind)
+        structure = trace_structure(dense, images_of(1).to(kind))
+        pruned = copy.deepcopy(dense)
+        pruned.first.weight[:, 0] = 0.0
+        images = images_of(60).to(torch.bfloat16).to(kind)
+        reconstruct(pruned, dense, structure, {}, images, sparse={"first"})
+        networks.append(pruned)
+    for wanted, found in zip(networks[0].parameters(), networks[1].parameters(), strict=True):
+        assert found.dtype == dtype
+        error = float((found.float() - wanted).square().mean() / wanted.square().mean())
+        assert error < (1e-2 if dtype is torch.bfloat16 else 1e-6)

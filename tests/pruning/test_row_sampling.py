@@ -10,6 +10,7 @@ from torch import nn
 
 from amc.pruning import ReconstructionOptions, reconstruct
 from amc.pruning.recovery.row_sampling import draw_rows, row_weights
+from amc.runtime.many_inputs import Inputs
 from amc.tracing.trace import trace_structure
 
 
@@ -48,7 +49,7 @@ def test_a_weight_is_the_squared_change_of_the_output_that_a_position_makes():
     columns = model[4].weight.data.reshape(2, 3, 16)  # by channel and place
     columns[:, :, 5:] = 0.0  # nobody reads the other places
     images = torch.randn(600, 2, 4, 4, generator=torch.Generator().manual_seed(1))
-    weights = row_weights(model, ["2"], images)["2"].reshape(600, 16).mean(0)
+    weights = row_weights(model, {"2": 16}, images)["2"].reshape(600, 16).mean(0)
     torch.testing.assert_close(weights, columns.square().sum((0, 1)), rtol=0.15, atol=0.0)
     assert not model[0].weight.grad
 
@@ -56,16 +57,88 @@ def test_a_weight_is_the_squared_change_of_the_output_that_a_position_makes():
 def test_images_beyond_those_looked_at_get_the_mean_of_each_place(monkeypatch):
     monkeypatch.setattr("amc.pruning.recovery.row_sampling._VALUES", 10 * 32)
     images = torch.randn(25, 2, 4, 4, generator=torch.Generator().manual_seed(1))
-    weights = row_weights(network(), ["0"], images)["0"].reshape(25, 16)
+    weights = row_weights(network(), {"0": 16}, images)["0"].reshape(25, 16)
     torch.testing.assert_close(weights[10:], weights[:10].mean(0, keepdim=True).expand(15, -1))
 
 
-def test_a_network_without_gradients_has_no_weights():
-    class Rounds(nn.Module):
-        def forward(self, values):
-            return torch.frexp(values).exponent
+class Refuses(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, values):
+        return values.clone()
 
-    assert row_weights(nn.Sequential(network(), Rounds()), ["0.0"], torch.randn(4, 2, 4, 4)) == {}
+    @staticmethod
+    def backward(ctx, gradient):
+        raise ValueError("this operator has no gradient")
+
+
+class Ends(nn.Module):
+    """Makes of the network's output what a function returns."""
+
+    def __init__(self, end):
+        super().__init__()
+        self.network, self.end = network(), end
+
+    def forward(self, values):
+        return self.end(self.network(values))
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda values: torch.frexp(values).exponent,
+        lambda values: values.argmax(1),
+        lambda values: {"boxes": values, "scores": values.sum(1)},
+        lambda values: [{"boxes": row} for row in values],
+        lambda values: torch.from_numpy(values.numpy().copy()),
+        Refuses.apply,
+    ],
+    ids=["exponent", "class", "boxes and scores", "one dict an image", "NumPy", "error of an own operator"],
+)
+def test_a_network_without_gradients_or_a_main_output_has_no_weights(end):
+    assert row_weights(Ends(end), {"network.0": 16}, torch.randn(4, 2, 4, 4)) == {}
+
+
+@pytest.mark.parametrize("inputs", [lambda images: (images,), lambda images: {"values": images}], ids=["tuple", "dict"])
+def test_inputs_of_any_form_have_the_weights_of_images(inputs):
+    model, images = Ends(lambda values: values), torch.randn(40, 2, 4, 4, generator=torch.Generator().manual_seed(1))
+    one, other = (row_weights(model, {"network.2": 16}, form) for form in (images[:25], Inputs(inputs(images[:25]))))
+    torch.testing.assert_close(one, other)
+
+
+def test_a_layer_that_does_not_see_every_image_has_no_weights():
+    class Routed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.expert, self.head = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 2)
+
+        def forward(self, values):
+            values = self.first(values)
+            return self.head(torch.cat([self.expert(values[:3]), values[3:]]))
+
+    weights = row_weights(Routed(), {"first": 1, "expert": 1, "head": 1}, torch.randn(10, 3))
+    assert weights.keys() == {"first", "head"}
+
+
+def test_tensors_that_a_network_keeps_hold_no_graph():
+    class Keeps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.head = nn.Linear(3, 3), nn.Linear(3, 2)
+            self.register_buffer("mean", torch.zeros(3))
+
+        def forward(self, values):
+            self.features = self.first(values)
+            self.mean.copy_(self.features.mean(0))
+            return self.head(self.features)
+
+    model = Keeps().train()
+    assert row_weights(model, {"first": 1}, torch.randn(10, 3)).keys() == {"first"}
+    copy.deepcopy(model)
+    assert model.training
+    assert not model.mean.any()
+    assert not model.mean.requires_grad
+    assert not any(parameter.grad is not None for parameter in model.parameters())
+    assert not any(module._forward_hooks for module in model.modules())
 
 
 @torch.no_grad()

@@ -9,10 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from amc.pruning.criteria.projected_gradients import ProjectedGradients
-from amc.runtime.call import call
+from amc.pruning.criteria.projected_gradients import NoGradientsError, ProjectedGradients
 from amc.runtime.many_inputs import parts_of
-from amc.runtime.outputs import main_output
 
 _IMAGES, _VALUES = 500, 1 << 23
 """Inputs that are looked at, and their values in all: of large images few do, as each shows many places."""
@@ -60,10 +58,11 @@ def gather_sensitivities(
                 break
             seen += len(part)
             try:
-                for name, outputs, squares in gradients.squares(main_output(call(model, part))):
-                    sums.add(name, outputs, squares)
-            except RuntimeError:  # operators without a gradient
+                found = gradients.squares(part)
+            except NoGradientsError:
                 return {}
+            for name, outputs, squares in found:
+                sums.add(name, outputs, squares)
     return sums.result(seen)
 
 

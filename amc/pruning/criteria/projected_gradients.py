@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,8 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from amc.runtime.call import evaluation_mode
+from amc.runtime.call import call
 from amc.runtime.hooks import hooked
+from amc.runtime.outputs import main_output
+
+
+class NoGradientsError(Exception):
+    """A network that cannot be differentiated; never seen outside `amc.pruning`."""
 
 
 class ProjectedGradients:
@@ -25,36 +31,49 @@ class ProjectedGradients:
         """Names what is watched.
 
         Args:
-            model: The network.
+            model: The network. A copy runs: tensors that a network keeps for later would hold on to the graph of their
+                gradients, and then it could not be copied any more.
             layers: Names of the layers. Those that return no tensor, such as whole attention modules, are passed over.
             centred: Whether a change of all outputs of an image by the same amount counts as none, as with logits.
             seed: Seed of the projections.
             draws: Projections of each output.
         """
         wanted = set(layers)
-        self._model, self._centred, self._draws = model, centred, draws
-        self._modules = {name: module for name, module in model.named_modules() if name in wanted}
+        self._model, self._centred, self._draws = copy.deepcopy(model).eval().requires_grad_(False), centred, draws
+        self._modules = {name: module for name, module in self._model.named_modules() if name in wanted}
         self._generator = torch.Generator().manual_seed(seed)
         self._held: list[tuple[str, Tensor]] = []
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Holds the outputs of the layers in forward passes that can be differentiated, in evaluation mode."""
+        """Holds the outputs of the layers in forward passes that can be differentiated."""
         hooks = [module.register_forward_hook(self._holder(name)) for name, module in self._modules.items()]
-        with evaluation_mode(self._model), torch.inference_mode(False), torch.enable_grad(), hooked(hooks):
+        with torch.inference_mode(False), torch.enable_grad(), hooked(hooks):
             yield
 
-    def squares(self, output: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """Yields for every layer its name, its output, and the mean square of the gradients at it, both `(rows, O)`.
+    def squares(self, inputs: Any) -> list[tuple[str, Tensor, Tensor]]:
+        """Returns for every layer its name, its output, and the mean square of the gradients at it, both `(rows, O)`.
 
         Args:
-            output: The network's output of the pass that has just ended.
+            inputs: What to run the network on, while it is watched.
 
         Raises:
-            RuntimeError: If an operator has no gradient.
+            NoGradientsError: If an operator has no gradient, or none of the outputs is the main one.
         """
+        self._held = []
+        try:
+            sums = self._sums(main_output(call(self._model, inputs)))
+        except Exception as error:  # whatever the network's own operators raise where gradients are asked for
+            raise NoGradientsError from error
         held, self._held = self._held, []
-        tensors = [tensor for _, tensor in held]
+        return [
+            (name, self._as_rows(name, tensor.detach()), self._as_rows(name, square.expand(tensor.shape)))
+            for (name, tensor), square in zip(held, sums, strict=True)
+        ]
+
+    def _sums(self, output: Tensor) -> list[Tensor]:
+        """Returns the mean squares of the gradients at what is held."""
+        tensors = [tensor for _, tensor in self._held]
         sums = [torch.zeros((), dtype=torch.float64, device=tensor.device) for tensor in tensors]
         for draw in range(self._draws):
             direction = torch.randn(output.shape, generator=self._generator).to(output)
@@ -65,8 +84,7 @@ class ProjectedGradients:
             for place, gradient in enumerate(found):
                 if gradient is not None:
                     sums[place] = sums[place] + gradient.double().square() / self._draws
-        for (name, tensor), square in zip(held, sums, strict=True):
-            yield name, self._as_rows(name, tensor.detach()), self._as_rows(name, square.expand(tensor.shape))
+        return sums
 
     def _holder(self, name: str) -> Callable[[nn.Module, Any, Any], Tensor | None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> Tensor | None:

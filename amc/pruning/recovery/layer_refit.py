@@ -50,7 +50,7 @@ class Floor:
         level = self.level if self.level.dim() == 1 else self.level[place]
         hidden = (dense - level) * self.sign < 0
         nearest = torch.where(self.sign > 0, torch.minimum(now, level), torch.maximum(now, level))
-        return torch.where(hidden, torch.lerp(nearest, dense, _TOWARD_DENSE), dense)
+        return torch.where(hidden, torch.lerp(nearest.to(dense), dense, _TOWARD_DENSE), dense)
 
 
 @dataclass(frozen=True)

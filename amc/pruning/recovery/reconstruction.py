@@ -202,7 +202,7 @@ def _plan_jobs(
     channels = sum(layer.weight_shape[0] for layer in layers)
     limit = min(options.rows, max(1, options.memory // (4 * max(channels, 1))))
     totals = {layer.name: prod(sizes[layer.name]) * len(images) for layer in layers}
-    sampled = [name for name, total in totals.items() if total > limit]
+    sampled = {name: prod(sizes[name]) for name, total in totals.items() if total > limit}
     weights = row_weights(dense, sampled, images, options.seed) if options.weighted and sampled else {}
     jobs = {}
     for place, layer in enumerate(layers):

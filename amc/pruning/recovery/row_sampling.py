@@ -2,56 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from amc.pruning.criteria.projected_gradients import ProjectedGradients
+from amc.pruning.criteria.projected_gradients import NoGradientsError, ProjectedGradients
 from amc.pruning.regression.patches import sample_rows
-from amc.runtime.call import call
-from amc.runtime.outputs import main_output
+from amc.runtime.many_inputs import Inputs, parts_of
 
 _VALUES, _VALUES_AT_ONCE = 1 << 23, 1 << 19
 """Values of the images that are looked at, and of those that run together."""
+_INPUTS, _INPUTS_AT_ONCE = 500, 25
+"""The same for inputs of several tensors, whose values say little of their activations."""
 _BY_SWAY = 0.7
 """Share of the rows that are drawn by what they do to the output; the others are drawn alike."""
 
 
-def row_weights(model: nn.Module, layers: Collection[str], images: Tensor, seed: int = 0) -> dict[str, Tensor]:
+def row_weights(
+    model: nn.Module, positions: Mapping[str, int], images: Tensor | Inputs, seed: int = 0
+) -> dict[str, Tensor]:
     """Measures how much each output position of each layer sways the network's output.
 
-    At most 8 million values of images are looked at: 2,730 images of CIFAR-10, 56 of 224 x 224 pixels. The positions of
-    the others get what the same positions have in the mean.
+    At most 8 million values of images are looked at: 2,730 images of CIFAR-10, 56 of 224 x 224 pixels; of inputs that
+    are tuples or mappings 500. The positions of the others get what the same positions have in the mean.
 
     Args:
-        model: The dense network, on the device of the images.
-        layers: Names of the layers; each runs once for every image.
-        images: Calibration images, `(N, C, H, W)`.
+        model: The dense network, on the device of the images; it stays as it is.
+        positions: Output positions of one image, by the name of the layer.
+        images: Calibration images, `(N, C, H, W)`, or inputs of another form.
         seed: Seed of the projections.
 
     Returns:
-        By layer, `(N * positions,)`, in the order of `amc.pruning.regression.patches.output_rows`. Empty if the network
-        cannot be differentiated.
+        By layer, `(N * positions,)`, in the order of `amc.pruning.regression.patches.output_rows`, without layers that
+        do not run once for every image, such as experts. Empty if the network cannot be differentiated.
     """
-    values = max(1, images[0].numel())
-    seen, at_once = images[: -(-_VALUES // values)], max(1, min(100, _VALUES_AT_ONCE // values))
-    gradients = ProjectedGradients(model, layers, centred=False, seed=seed)
-    parts: dict[str, list[Tensor]] = {name: [] for name in layers}
+    count, at_once = _amounts(images)
+    gradients = ProjectedGradients(model, positions, centred=False, seed=seed)
+    parts: dict[str, list[Tensor]] = {name: [] for name in positions}
     with gradients.watching():
-        for first in range(0, len(seen), at_once):
+        for part in parts_of(images[:count], at_once):
             try:
-                for name, _, squares in gradients.squares(main_output(call(model, seen[first : first + at_once]))):
-                    parts[name].append(squares.sum(1).float())
-            except RuntimeError:  # operators without a gradient
+                found = gradients.squares(part)
+            except NoGradientsError:
                 return {}
-    found = {name: torch.cat(part).reshape(len(seen), -1) for name, part in parts.items() if part}
-    rest = len(images) - len(seen)
+            for name, _, squares in found:
+                parts[name].append(squares.sum(1).float())
+    weights = {name: torch.cat(part) for name, part in parts.items() if part}
+    count = min(count, len(images))
     return {
-        name: torch.cat([weights, weights.mean(0, keepdim=True).expand(rest, -1)]).flatten()
-        for name, weights in found.items()
-        if weights.isfinite().all()
+        name: _for_all(flat.reshape(count, -1), len(images))
+        for name, flat in weights.items()
+        if len(flat) == count * positions[name] and flat.isfinite().all()
     }
+
+
+def _amounts(images: Tensor | Inputs) -> tuple[int, int]:
+    """Returns how many inputs to look at, and how many together."""
+    if not isinstance(images, Tensor):
+        return _INPUTS, _INPUTS_AT_ONCE
+    values = max(1, images[0].numel())
+    return -(-_VALUES // values), max(1, min(100, _VALUES_AT_ONCE // values))
+
+
+def _for_all(weights: Tensor, images: int) -> Tensor:
+    """Gives the positions of other images the mean weight of each place."""
+    others = weights.mean(0, keepdim=True).expand(images - len(weights), -1)
+    return torch.cat([weights, others]).flatten()
 
 
 def draw_rows(weights: Tensor | None, total: int, limit: int, generator: torch.Generator) -> Tensor:
