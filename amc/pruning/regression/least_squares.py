@@ -64,6 +64,7 @@ class Moments:
         self._cross = RowMoments(dtype=torch.float64)
         self._shift: Tensor | None = None
         self._target_shift: Tensor | None = None
+        self._system: _System | None = None
 
     def add(self, features: Tensor, target: Tensor) -> None:
         """Adds rows.
@@ -78,9 +79,13 @@ class Moments:
         features = features - self._shift
         self._own.add(features, features)
         self._cross.add(features, target - self._target_shift)
+        self._system = None
 
     def without_targets(self) -> Moments:
-        """Returns a copy that knows the rows, and takes other targets for them by `add_target`."""
+        """Returns a copy that knows the rows, and takes other targets for them by `add_target`.
+
+        Equations that were set up before are not factored again for it.
+        """
         other = copy.copy(self)
         other._cross = RowMoments(dtype=torch.float64)
         return other
@@ -109,17 +114,51 @@ class Moments:
         """
         assert self._shift is not None
         assert self._target_shift is not None
-        mean, target_mean = self._own.mean, self._cross.other_mean
-        gram = self._own.products - mean[:, :, None] * mean[:, None]
-        cross = self._cross.products - mean[:, :, None] * target_mean[:, None]
-        mean, target_mean = mean + self._shift[:, 0], target_mean + self._target_shift[:, 0]
+        system = self._system
+        if system is None or (system.ridge, system.intercept) != (ridge, intercept):
+            rows = self._module.weight.detach().double()
+            now = rows.reshape(self._groups, len(rows) // self._groups, -1)
+            system = self._system = _System.of(self._own, self._shift, now, ridge, intercept)
+        shifted, target_mean = self._own.mean, self._cross.other_mean
+        cross = self._cross.products - shifted[:, :, None] * target_mean[:, None]
+        target_mean = target_mean + self._target_shift[:, 0]
+        if not intercept:
+            cross = cross + system.mean[:, :, None] * target_mean[:, None]
+        step = torch.cholesky_solve(cross - system.already, system.factor)
+        return NormalEquations(system.gram, system.now + step.transpose(1, 2), system.mean, target_mean, intercept)
+
+
+@dataclass(frozen=True)
+class _System:
+    """The left side of the normal equations.
+
+    Attributes:
+        ridge: Relative to the mean of the features' second moments.
+        intercept: Whether a constant may be added to every output.
+        mean: Mean features, `(groups, d)`.
+        gram: Second moments of the features with the ridge, `(groups, d, d)`; centred where there is an intercept.
+        factor: Its Cholesky factor.
+        now: The weights that the ridge draws toward, `(groups, O / groups, d)`.
+        already: The part of the right side that these account for, `(groups, d, O / groups)`.
+    """
+
+    ridge: float
+    intercept: bool
+    mean: Tensor
+    gram: Tensor
+    factor: Tensor
+    now: Tensor
+    already: Tensor
+
+    @classmethod
+    def of(cls, rows: RowMoments, shift: Tensor, now: Tensor, ridge: float, intercept: bool) -> _System:
+        """Sets it up from the moments of rows that were shifted, `(groups, 1, d)`."""
+        shifted = rows.mean
+        gram = rows.products - shifted[:, :, None] * shifted[:, None]
+        mean = shifted + shift[:, 0]
         if not intercept:
             gram = gram + mean[:, :, None] * mean[:, None]
-            cross = cross + mean[:, :, None] * target_mean[:, None]
-        rows = self._module.weight.detach().double()
-        now = rows.reshape(self._groups, len(rows) // self._groups, -1)
         damping = ridge * gram.diagonal(dim1=1, dim2=2).mean(1) + torch.finfo(torch.float32).tiny
         regular = gram + damping[:, None, None] * torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
-        factor = torch.linalg.cholesky(regular)
-        step = torch.cholesky_solve(cross - gram @ now.transpose(1, 2), factor)
-        return NormalEquations(regular, now + step.transpose(1, 2), mean, target_mean, intercept)
+        factor, already = torch.linalg.cholesky(regular), gram @ now.transpose(1, 2)
+        return cls(ridge, intercept, mean, regular, factor, now, already)
