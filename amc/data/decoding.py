@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from amc.errors import DataError
 from amc.utils.bounded_files import opened
@@ -21,6 +21,7 @@ Pixels = NDArray[numpy.uint8]
 CROP_SHARE = 224 / 256
 _WHITE = 65535
 _MOST_PIXELS = 1 << 26
+_BROKEN_REMEDY = "replace or remove it, or leave such images out with data.broken skip"
 _REMEDY = "scale it and save it with 8 or 16 bits"
 
 
@@ -66,11 +67,12 @@ def image_in(content: AbstractContextManager[BinaryIO], name: Path | str) -> Ite
             f"images must have at most {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, and {name} has more; "
             "scale it down or remove it"
         ) from error
-    except Exception as error:  # Pillow raises errors of any kind on damaged files, including struct.error
+    except UnidentifiedImageError as error:  # whose message names the file's object
         raise DataError(
-            f"cannot decode the image {name}: {error}; replace or remove it, or leave such images out with data.broken "
-            "skip"
+            f"cannot decode the image {name}: it is damaged, or in no known format; {_BROKEN_REMEDY}"
         ) from error
+    except Exception as error:  # Pillow raises errors of any kind on damaged files, including struct.error
+        raise DataError(f"cannot decode the image {name}: {error}; {_BROKEN_REMEDY}") from error
 
 
 def quiet_decoding() -> AbstractContextManager[object]:

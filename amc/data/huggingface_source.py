@@ -46,21 +46,20 @@ def _split(title: str, files: Sequence[Path], options: SourceOptions) -> Labelle
         DataError: As `load_huggingface` does.
     """
     try:
-        with _no_progress_bars():
+        with _quiet():
             features = _features(files[0])
             image, label = _columns(features, options)
-            rows = _rows(files, [image, label], options).with_format("arrow")
+            rows = _rows(title, files, [image, label], options).with_format("arrow")
             rows.data.validate(full=True)
             labels = rows.select_columns([label])[:].column(0)
             pictures = RowPictures(title, rows.select_columns([image]))
     except DataError:
         raise
     except Exception as error:  # of datasets and pyarrow, which raise many kinds on files that are damaged or differ
+        cause = error.__cause__ or error  # `datasets` says only that an error occurred, and has it from another
         raise DataError(
-            f"cannot read {title} from {files[0].parent}: {first_line(error)}; write or fetch its files again"
+            f"cannot read {title} from {files[0].parent}: {first_line(cause)}; write or fetch its files again"
         ) from error
-    if not len(rows):
-        raise DataError(f"{title} in {files[0].parent} must hold images; it has no rows")
     names = getattr(features[label], "names", None)
     targets = _targets(labels, label, title, None if names is None else len(names))
     names = names or [str(number) for number in range(int(targets.max()) + 1)]
@@ -77,15 +76,19 @@ def _features(file: Path) -> Any:
     return datasets.Features.from_arrow_schema(parquet.read_schema(file))
 
 
-def _rows(files: Sequence[Path], columns: list[str], options: SourceOptions) -> Any:
+def _rows(title: str, files: Sequence[Path], columns: list[str], options: SourceOptions) -> Any:
     """Opens some columns of the files as one `datasets.Dataset`."""
     import datasets
+    from pyarrow import parquet
 
     paths = [str(file) for file in files]
     if files[0].suffix.lower() == ".arrow":
-        return datasets.concatenate_datasets(
+        rows = datasets.concatenate_datasets(
             [datasets.Dataset.from_file(path).select_columns(columns) for path in paths]
         )
+        _check_count(title, len(rows), files)
+        return rows
+    _check_count(title, sum(parquet.read_metadata(file).num_rows for file in files), files)
     if not options.cache:
         raise DataError(
             "Parquet files are read through a copy in the user's cache folder, and data.cache false allows none; leave "
@@ -93,6 +96,22 @@ def _rows(files: Sequence[Path], columns: list[str], options: SourceOptions) -> 
         )
     cache = str(default_cache_folder() / "huggingface")
     return datasets.Dataset.from_parquet(paths, cache_dir=cache, columns=columns)
+
+
+def _check_count(title: str, count: int, files: Sequence[Path]) -> None:
+    """Refuses more rows than bytes: encoded well, billions of empty rows are a small file.
+
+    Raises:
+        DataError: If there are more, or none.
+    """
+    if not count:
+        raise DataError(f"{title} in {files[0].parent} must hold images; it has no rows")
+    size = sum(file.stat().st_size for file in files)
+    if count > size:
+        raise DataError(
+            f"{title} in {files[0].parent} has {count:,} rows in {size:,} bytes of files, which cannot hold as many "
+            "images; write or fetch its files again"
+        )
 
 
 def _columns(features: Any, options: SourceOptions) -> tuple[str, str]:
@@ -159,14 +178,16 @@ def _targets(labels: Any, column: str, title: str, classes: int | None) -> torch
 
 
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Keeps `datasets` from drawing progress bars into those of this project."""
+def _quiet() -> Iterator[None]:
+    """Keeps `datasets` from drawing progress bars into those of this project, and from logging what is raised too."""
     import datasets
 
-    shown = not datasets.are_progress_bars_disabled()
+    shown, verbosity = not datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
     datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:
         yield
     finally:
+        datasets.logging.set_verbosity(verbosity)
         if shown:
             datasets.enable_progress_bars()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import torch
 
 from amc.data.image_folder import IMAGE_SUFFIXES
 from amc.data.pictures import PackedNames
-from amc.data.shard_pictures import ShardPictures
+from amc.data.shard_pictures import ShardPictures, state_of
 from amc.data.tar_headers import Member, members
 from amc.errors import DataError
 from amc.utils.bounded_files import DamagedFileError, opened
@@ -82,9 +83,11 @@ def index_shards(
     """
     found: list[tuple[Member, int]] = []
     counts: list[int] = []
+    states: list[tuple[int, int]] = []
     with ThreadPoolExecutor(_READERS) as pool:
-        for samples in pool.map(lambda shard: _samples(shard, parts), shards):
+        for state, samples in pool.map(lambda shard: _samples(shard, parts), shards):
             found += samples
+            states.append(state)
             counts.append(len(samples))
             advance(len(counts) / len(shards))
     if not found:
@@ -97,18 +100,20 @@ def index_shards(
         numpy.array([member.offset for member, _ in found], dtype=numpy.int64),
         numpy.array([member.size for member, _ in found], dtype=numpy.int64),
         PackedNames.of(member.name for member, _ in found),
+        tuple(states),
     )
     return pictures, torch.tensor([label for _, label in found], dtype=torch.int64)
 
 
-def _samples(shard: Path, parts: SampleParts) -> list[tuple[Member, int]]:
-    """Lists the images of a shard and their classes.
+def _samples(shard: Path, parts: SampleParts) -> tuple[tuple[int, int], list[tuple[Member, int]]]:
+    """Returns the state of a shard, and lists its images and their classes.
 
     Raises:
         DataError: As `index_shards` does.
     """
     try:
         with opened(shard) as file:
+            state = state_of(os.fstat(file.fileno()))
             grouped = _grouped(file, parts)
     except DamagedFileError as error:
         raise DataError(f"the shard {shard} cannot be used: {error}; write or fetch it again, or remove it") from error
@@ -127,7 +132,7 @@ def _samples(shard: Path, parts: SampleParts) -> list[tuple[Member, int]]:
                 "data.image_column and data.label_column"
             )
         found.append((sample.image, label))
-    return found
+    return state, found
 
 
 def _grouped(file: BinaryIO, parts: SampleParts) -> dict[str, _Sample]:

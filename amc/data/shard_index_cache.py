@@ -14,7 +14,7 @@ from torch import Tensor
 from amc.data.cache_entries import keep_entry, read_entry
 from amc.data.pictures import PackedNames
 from amc.data.shard_index import MOST_CLASSES, SampleParts, index_shards
-from amc.data.shard_pictures import ShardPictures
+from amc.data.shard_pictures import ShardPictures, state_of
 from amc.errors import DataError
 from amc.utils.progress import Progress, silent
 
@@ -44,31 +44,33 @@ def index_shards_cached(
     if cache is None:
         return index_shards(shards, parts, advance)
     states = [_state(shard) for shard in shards]
-    named = json.dumps([_INDEXING, parts.image, parts.label, states]).encode()
+    paths = [ascii(str(shard.resolve())) for shard in shards]
+    named = json.dumps([_INDEXING, parts.image, parts.label, list(zip(paths, states, strict=True))]).encode()
     entry = cache / f"shards-{hashlib.sha256(named).hexdigest()[:20]}.safetensors"
-    kept = _checked(read_entry(entry), shards, [size for _, size, _ in states])
+    kept = _checked(read_entry(entry), shards, states)
     if kept is not None:
         advance(1.0)
         return kept
     pictures, targets = index_shards(shards, parts, advance)
     content = numpy.frombuffer(pictures.names.content, dtype=numpy.uint8)
     arrays = pictures.shard, pictures.offsets, pictures.sizes, pictures.names.ends
+    if list(pictures.states) != states:
+        return pictures, targets  # of shards that changed meanwhile
     tensors = dict(zip(_ARRAYS, [*map(torch.from_numpy, arrays), targets], strict=True))
     keep_entry(entry, tensors | {"names": torch.from_numpy(content.copy())})
     return pictures, targets
 
 
-def _state(shard: Path) -> tuple[str, int, int]:
-    """Returns a shard's path, size in bytes and time of change."""
+def _state(shard: Path) -> tuple[int, int]:
+    """Returns the state of a shard; see `state_of`."""
     try:
-        state = shard.stat()
+        return state_of(shard.stat())
     except OSError as error:
         raise DataError(f"cannot read the shard {shard}: {error}; check data.root") from error
-    return ascii(str(shard.resolve())), state.st_size, state.st_mtime_ns
 
 
 def _checked(
-    found: dict[str, Tensor], shards: Sequence[Path], shard_sizes: list[int]
+    found: dict[str, Tensor], shards: Sequence[Path], states: list[tuple[int, int]]
 ) -> tuple[ShardPictures, Tensor] | None:
     """Returns the index in an entry; None if it is not one of these shards."""
     if found.keys() != {*_ARRAYS, "names"} or found["names"].dtype != torch.uint8:
@@ -80,10 +82,10 @@ def _checked(
     shard, offsets, sizes, ends, targets = arrays
     if any(int(array.min()) < 0 for array in arrays) or int(shard.max()) >= len(shards):
         return None
-    beyond = offsets > torch.tensor(shard_sizes)[shard] - sizes
+    beyond = offsets > torch.tensor([size for size, _ in states])[shard] - sizes
     if bool(beyond.any()) or int(targets.max()) >= MOST_CLASSES:
         return None
     if bool((ends.diff() < 0).any()) or found["names"].shape != (int(ends[-1]),):
         return None
     names = PackedNames(found["names"].numpy().tobytes(), ends.numpy())
-    return ShardPictures(tuple(shards), shard.numpy(), offsets.numpy(), sizes.numpy(), names), targets
+    return ShardPictures(tuple(shards), shard.numpy(), offsets.numpy(), sizes.numpy(), names, tuple(states)), targets

@@ -23,6 +23,11 @@ from amc.utils.bounded_files import opened
 _MOST_BYTES = 1 << 28
 
 
+def state_of(status: os.stat_result) -> tuple[int, int]:
+    """Returns the size and the time of change of a file: another content is expected to differ in one of them."""
+    return status.st_size, status.st_mtime_ns
+
+
 @dataclass(frozen=True)
 class ShardPictures:
     """Image files inside uncompressed tar files.
@@ -33,6 +38,7 @@ class ShardPictures:
         offsets: `(N,)`: where its content begins there.
         sizes: `(N,)`: its length in bytes.
         names: Its name there.
+        states: Size and time of change of each tar file, from when its headers were read; see `state_of`.
     """
 
     shards: tuple[Path, ...]
@@ -40,6 +46,7 @@ class ShardPictures:
     offsets: NDArray[numpy.int64]
     sizes: NDArray[numpy.int64]
     names: PackedNames
+    states: tuple[tuple[int, int], ...]
 
     def name(self, index: int) -> str:
         """Returns the name of the shard and that of the file inside it."""
@@ -58,6 +65,11 @@ class ShardPictures:
                 "scale it down or remove it"
             )
         with opened(self.shards[self.shard[index]]) as file:
+            if state_of(os.fstat(file.fileno())) != self.states[self.shard[index]]:
+                raise DataError(
+                    f"shards must stay as they are while they are used, and that of {self.name(index)} has changed; "
+                    "put it back, or start another run"
+                )
             file.seek(int(self.offsets[index]))
             yield BytesIO(file.read(size))
 

@@ -95,8 +95,16 @@ def _chosen(folder: Path, train: list[Path], test: list[Path], validation: list[
 
 
 def _files(folder: Path, suffix: str) -> list[Path]:
-    """Lists the ordinary files of a folder that have a suffix, sorted by name."""
+    """Lists the ordinary files of a folder that have a suffix, sorted by name.
+
+    Raises:
+        DataError: If one is a link that leads nowhere: without it the data set would be smaller than it seems.
+    """
     if not folder.is_dir():
         return []
-    named = (entry for entry in folder.iterdir() if entry.suffix.lower() == suffix)
-    return sorted(entry for entry in named if not entry.name.startswith(_COPIES) and entry.is_file())
+    named = [entry for entry in folder.iterdir() if entry.suffix.lower() == suffix]
+    found = sorted(entry for entry in named if not entry.name.startswith(_COPIES))
+    for entry in found:
+        if entry.is_symlink() and not entry.exists():
+            raise DataError(f"data files must exist, and {entry} is a link that leads nowhere; remove it, or fetch it")
+    return [entry for entry in found if entry.is_file()]

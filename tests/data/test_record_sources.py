@@ -197,7 +197,7 @@ def test_broken_images_are_refused_or_left_out_by_name(tmp_path, images, name):
     broken = {"train": [(b"no image", 0), *images["train"][1:]], "test": images["test"]}
     root = WRITERS[name](tmp_path, broken)
     called = {"webdataset": r"000000\.tar:000\.png", "huggingface": "row 0 of the training split"}[name]
-    with pytest.raises(DataError, match=f"cannot decode the image {called}"):
+    with pytest.raises(DataError, match=f"cannot decode the image {called}: it is damaged, or in no known format; "):
         loaded(name, root, memory=0.25)
     with pytest.warns(RuntimeWarning, match=f"1 broken image is left out: {called}"):
         roles = loaded(name, root, memory=0.25, broken="skip")
@@ -405,12 +405,41 @@ def test_classes_beyond_those_that_are_named_or_trained_are_refused(tmp_path, im
         loaded("webdataset", root)
 
 
-def test_a_shard_that_shrinks_while_it_is_used_gives_broken_images(tmp_path, images):
+@pytest.mark.parametrize("change", ["shrinks", "other order"])
+def test_a_shard_that_changes_while_it_is_used_is_not_read(tmp_path, images, change):
     root = write_shards(tmp_path, images)
-    roles = loaded("webdataset", root)
-    (root / "train/000000.tar").write_bytes(b"")
-    with pytest.raises(DataError, match=r"cannot decode the image 000000\.tar:\d+\.png"):
+    shard = root / "train/000000.tar"
+    roles, size = loaded("webdataset", root), shard.stat().st_size
+    if change == "shrinks":
+        shard.write_bytes(b"")
+    else:
+        write_tar(shard, [m for n, s in reversed(list(enumerate(images["train"][:25]))) for m in sample(n, *s)])
+        assert shard.stat().st_size == size
+    with pytest.raises(DataError, match=r"that of 000000\.tar:\d+\.png has changed; put it back, or start another run"):
         list(roles.train.batches(8))
+
+
+def test_an_index_of_shards_that_changed_meanwhile_is_not_kept(tmp_path, images, own_cache, monkeypatch):
+    root = write_shards(tmp_path, images)
+    shards = [root / "train/000000.tar"]
+
+    def slowly(*given):
+        write_tar(shards[0], sample(0, *images["train"][0]))
+        return index_shards(*given)
+
+    monkeypatch.setattr("amc.data.shard_index_cache.index_shards", slowly)
+    pictures, _ = index_shards_cached(shards, SampleParts(), own_cache)
+    assert pictures.name(0) == "000000.tar:000.png"
+    assert not list(own_cache.glob("shards-*"))
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_links_that_lead_nowhere_are_refused(tmp_path, images, name):
+    root = WRITERS[name](tmp_path, images)
+    suffix = next(file.suffix for file in (root / "train").iterdir() if file.suffix in (".tar", ".arrow"))
+    (root / "train" / f"more{suffix}").symlink_to(root / "gone")
+    with pytest.raises(DataError, match=rf"more\{suffix} is a link that leads nowhere; remove it, or fetch it"):
+        loaded(name, root)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -565,6 +594,44 @@ def test_paths_and_addresses_in_place_of_images_are_not_followed(tmp_path, image
         DataError, match=r"must be in the data set's own files, and row \d of the training split has none"
     ):
         loaded("huggingface", written.parent, search_images=2)
+
+
+@pytest.mark.parametrize("suffix", ["arrow", "parquet"])
+def test_more_rows_than_bytes_are_refused_before_they_are_copied(tmp_path, own_cache, suffix):
+    pytest.importorskip("datasets")
+    import pyarrow
+    from pyarrow import parquet
+
+    rows = pyarrow.table({"picture": pyarrow.nulls(20_000, pyarrow.binary()), "kind": [0] * 20_000})
+    if suffix == "parquet":
+        parquet.write_table(rows, tmp_path / "train.parquet")
+    else:
+        options = pyarrow.ipc.IpcWriteOptions(compression="zstd")
+        with pyarrow.ipc.new_stream(tmp_path / "train.arrow", rows.schema, options=options) as stream:
+            stream.write_table(rows)
+    with pytest.raises(DataError, match=r"has 20,000 rows in [\d,]+ bytes of files, which cannot hold as many images"):
+        loaded("huggingface", tmp_path, image_column="picture", label_column="kind")
+    assert not list(own_cache.rglob("*.arrow"))
+
+
+@pytest.mark.parametrize(
+    ("names", "count", "message"),
+    [
+        (["picture", "picture", "kind"], 2, r"cannot read the training split from .*: .*picture.*; write or fetch"),
+        (["picture", "caption", "kind"], 0, "must hold images; it has no rows"),
+    ],
+)
+def test_what_is_wrong_with_parquet_files_is_said_once_and_nothing_is_logged(tmp_path, capfd, names, count, message):
+    pytest.importorskip("datasets")
+    import pyarrow
+    from pyarrow import parquet
+
+    columns = [pyarrow.array([PIXEL] * count, pyarrow.binary())] * 2 + [pyarrow.array([0] * count, pyarrow.int64())]
+    parquet.write_table(pyarrow.Table.from_arrays(columns, names), tmp_path / "train.parquet")
+    with pytest.raises(DataError, match=message) as error:
+        loaded("huggingface", tmp_path, image_column="picture", label_column="kind")
+    assert "\n" not in str(error.value)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_scripts_and_settings_beside_the_data_are_not_run(tmp_path, images):

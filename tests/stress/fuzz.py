@@ -36,6 +36,7 @@ def attack(name: str, mutants: int, seed: int, folder: Path) -> dict[str, Any]:
     import torch
     from agent_readers import AGENT_READERS
     from command_readers import COMMAND_READERS
+    from data_readers import DATA_READERS
     from jobs import quicken
     from readers import READERS, fresh
 
@@ -43,7 +44,9 @@ def attack(name: str, mutants: int, seed: int, folder: Path) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     quicken()
-    reader = next(reader for reader in (*READERS, *AGENT_READERS, *COMMAND_READERS) if reader.name == name)
+    reader = next(
+        reader for reader in (*READERS, *AGENT_READERS, *DATA_READERS, *COMMAND_READERS) if reader.name == name
+    )
     corpus, place = folder / "corpus", folder / "mutant"
     corpus.mkdir(parents=True)
     changed = reader.prepare(corpus).relative_to(corpus)
@@ -104,6 +107,7 @@ def main() -> int:
     """Attacks the readers, prints a table, and returns how many mutants were neither read nor refused."""
     from agent_readers import AGENT_READERS
     from command_readers import COMMAND_READERS
+    from data_readers import DATA_READERS
     from readers import READERS
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -114,7 +118,7 @@ def main() -> int:
     bad, failures = 0, []
     print("| reader | mutants | read | refused | anything else | longest, s | memory on top, MiB |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for reader in (*READERS, *AGENT_READERS, *COMMAND_READERS):
+    for reader in (*READERS, *AGENT_READERS, *DATA_READERS, *COMMAND_READERS):
         if not any(text in reader.name for text in options.only):
             continue
         found = attack_apart(reader.name, options.mutants, options.seed)

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from agent_readers import AGENT_READERS
 from command_readers import COMMAND_READERS
+from data_readers import DATA_READERS
 from readers import READERS, fresh
 
 from amc.errors import AmcError
@@ -40,7 +41,7 @@ def corpora(tmp_path_factory):
     return corpus
 
 
-@pytest.mark.parametrize("reader", [*READERS, *AGENT_READERS], ids=lambda reader: reader.name)
+@pytest.mark.parametrize("reader", [*READERS, *AGENT_READERS, *DATA_READERS], ids=lambda reader: reader.name)
 def test_the_real_files_are_read(reader, corpora, tmp_path):
     folder, _ = corpora(reader)
     fresh(folder, tmp_path / "real")
@@ -59,7 +60,7 @@ def attack(reader, corpora, tmp_path_factory, seed):
             reader.read(place)
 
 
-@pytest.mark.parametrize("reader", [*READERS, *AGENT_READERS], ids=lambda reader: reader.name)
+@pytest.mark.parametrize("reader", [*READERS, *AGENT_READERS, *DATA_READERS], ids=lambda reader: reader.name)
 @settings(max_examples=QUICK, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32))
 def test_mutants_are_read_or_refused(reader, corpora, tmp_path_factory, seed):
