@@ -53,6 +53,11 @@ def metric_title(task: Task, dense: float) -> str:
     if not task.data.task.assigns_classes:
         return title
     images, share = len(task.data.test), min(max(dense / 100, 0.0), 1.0)
+    if share in (0.0, 1.0):  # where the standard error would be zero, the exact bound says more
+        bound = 100 * (1 - 0.05 ** (1 / images))
+        return (
+            f"{title}; dense: all {images:,} images {'right' if share else 'wrong'}, {bound:.1f} off at most (95% sure)"
+        )
     return f"{title}; standard error {100 * math.sqrt(share * (1 - share) / images):.2f} ({images:,} images)"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -11,6 +13,7 @@ import amc
 from amc.errors import ConfigurationError, RunFolderError
 from amc.pipeline.prepare import prepare
 from amc.pipeline.recorder import Recorder
+from amc.pipeline.summary import metric_title
 from amc.runtime.call import on_device
 from amc.training import train_model
 
@@ -321,3 +324,11 @@ def test_masks_of_pytorch_become_zeros_of_the_weights():
     assert torch.equal(model(x).detach(), before)
     assert int((model.second.weight == 0).sum()) == model.second.weight.numel() // 2
     assert "second" in result.allocation.widths  # it may be cut, which a weight computed at run time may not
+
+
+@pytest.mark.parametrize(("dense", "found"), [(100.0, "right"), (0.0, "wrong")])
+def test_where_all_images_are_right_a_bound_stands_in_place_of_a_standard_error_of_zero(dense, found):
+    data = amc.roles_from_loaders(images(), images(40, seed=1))
+    title = metric_title(SimpleNamespace(measure=None, data=data), dense)
+    assert title.endswith(f"dense: all 40 images {found}, 7.2 off at most (95% sure)")
+    assert pytest.approx(0.05, abs=1e-3) == (1 - 0.072) ** 40  # so rarely are 40 right where 7.2% are wrong
