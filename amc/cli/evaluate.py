@@ -65,7 +65,10 @@ def run(options: jsonargparse.Namespace) -> None:
     with shown.stage("test the network", len(data.test), "images") as advance:
         accuracy = evaluate(model, data.test, device=resolve_device(config.device), advance=advance).accuracy
     if is_chance(accuracy, data):
-        shown.say("the accuracy is no better than chance: give trained weights with --weights")
+        remedy = (
+            "give trained weights with --weights" if options.run is None else f"train it on with amc finetune {name}"
+        )
+        shown.say(f"the accuracy is no better than chance: {remedy}")
     sparse = options.run is not None and is_sparse(Path(options.run), config)
     example = example_of(data, None)
     costs = costs_of(model.cpu(), example, sparse=sparse)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from amc.pruning import CandidateNetwork, CandidateScorer, FilterPruner, TableOptions, build_tables
+from amc.pruning.recovery.recalibration import reestimate_batch_norms
 
 
 def pruner_of(case):
@@ -87,3 +89,13 @@ def test_the_scorer_recalibrates_every_candidate(net):
     torch.testing.assert_close(scored["recalibrated"](allocation), network.run(net.images))
     stages = list(scored["recalibrated"].stages(allocation, [64]))
     torch.testing.assert_close(stages[-1][0], network.run(net.images))
+
+
+def test_statistics_of_a_network_in_double_precision_are_exact_to_it():
+    torch.manual_seed(0)
+    single = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.BatchNorm2d(4)).eval()
+    images, double = torch.randn(20, 3, 6, 6), copy.deepcopy(single).double()
+    reestimate_batch_norms(double, images.double())
+    values = single.double()[0](images.double()).detach()
+    torch.testing.assert_close(double[1].running_mean, values.mean((0, 2, 3)), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(double[1].running_var, values.var((0, 2, 3)), rtol=1e-12, atol=1e-12)

@@ -38,13 +38,14 @@ def batch_statistics(
         images: Normalised calibration images `(N, C, H, W)`, in the network's form.
 
     Returns:
-        Running means and (unbiased) variances by name, in float32.
+        Running means and (unbiased) variances by name, in float32; in float64 where the network is.
     """
     found: dict[str, Tensor] = {}
 
     def normalised(norm: str, values: Tensor, eps: float) -> Tensor:
-        mean, variance = (torch.zeros(values.shape[1], device=values.device) for _ in range(2))
-        gain, shift = (_on(tensor(f"{norm}.{name}"), values.device) for name in ("weight", "bias"))
+        like = torch.zeros((), device=values.device, dtype=torch.promote_types(values.dtype, torch.float32))
+        mean, variance = (like.new_zeros(values.shape[1]) for _ in range(2))
+        gain, shift = (_as(tensor(f"{norm}.{name}"), like) for name in ("weight", "bias"))
         found[f"{norm}.running_mean"], found[f"{norm}.running_var"] = mean, variance
         return functional.batch_norm(values, mean, variance, gain, shift, training=True, momentum=1.0, eps=eps)
 
@@ -107,5 +108,5 @@ def _ahead_of(
     return hook
 
 
-def _on(tensor: Tensor | None, device: torch.device) -> Tensor | None:
-    return None if tensor is None else tensor.to(device=device, dtype=torch.float32)
+def _as(tensor: Tensor | None, like: Tensor) -> Tensor | None:
+    return None if tensor is None else tensor.to(like)
