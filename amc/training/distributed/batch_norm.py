@@ -104,22 +104,16 @@ class _BatchNorm(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         images, weight, mean, variance = ctx.saved_tensors
         # In evaluation mode the kernel sums over this process's images, and leaves the statistics' part out.
-        scaled, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
-            gradients[0], images, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
+        _, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            gradients[0], images, weight, mean, variance, None, None, False, ctx.eps, [False, True, True]
         )
         sums = ctx.collectives.total(torch.stack([of_bias.float(), of_weight.float()])) / ctx.count
         inverse = (variance + ctx.eps).rsqrt()
         factor = inverse if weight is None else inverse * weight.float()
         slope = -factor * inverse * sums[1]
         offset = -factor * sums[0] - slope * mean
-        shape = (1, -1, *(1,) * (images.dim() - 2))
-        of_images = _with_line(scaled, images, slope.view(shape), offset.view(shape))
+        lines = [line.view(1, -1, *(1,) * (images.dim() - 2)) for line in (offset, slope, factor)]
+        of_images = torch.addcmul(lines[0], images.float(), lines[1]).addcmul_(gradients[0].float(), lines[2])
         of_weight = None if weight is None else of_weight.to(weight.dtype)
-        return of_images, of_weight, of_bias if ctx.shifts else None, None, None, None, None, None
-
-
-def _with_line(scaled: Tensor, images: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
-    """Adds a line through the images; in place where nothing is rounded on the way, which writes no other tensor."""
-    if scaled.dtype == images.dtype == slope.dtype:
-        return scaled.addcmul_(images, slope).add_(offset)
-    return scaled.add_(torch.addcmul(offset, images.float(), slope).to(scaled.dtype))
+        shifts = of_bias if ctx.shifts else None
+        return of_images.to(images.dtype), of_weight, shifts, None, None, None, None, None
