@@ -55,6 +55,13 @@ def test_layers_too_large_for_a_float32_action_are_pruned_in_steps(make_layer):
     assert 0 <= problem.limit - width < 25
 
 
+def test_layers_that_share_a_name_stay_dense(structure, make_layer):
+    layers = (*structure.layers, *(make_layer("lstm", kind="linear", weight_shape=(48, 16)) for _ in range(2)))
+    problem = weight_problem(ModelStructure(layers, (), structure.flops_terms, structure.params_terms), None)
+    assert [decision.name for decision in problem.decisions] == ["conv", "head"]
+    assert problem.widths(problem.allocation((100, 7))) == (100, 7)
+
+
 def test_errors(structure):
     with pytest.raises(ModelError, match="no layer whose weights may be pruned"):
         weight_problem(structure, None, exclude=["*"])
