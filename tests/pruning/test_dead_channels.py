@@ -115,3 +115,31 @@ def test_grouped_convolutions_are_left_as_they_read(fixture, request):
     with torch.no_grad():
         case.model.conv1.weight[[1, 5]] = 0.0
     assert smaller(case)[1] == {}
+
+
+@pytest.mark.parametrize(
+    ("end", "spoilt"),
+    [
+        (lambda values: [{"boxes": row} for row in values], False),
+        (lambda values: {"boxes": values, "scores": values.sum(1), "none": values[:, :0]}, False),
+        (torch.fft.fft, False),
+        (lambda values: (values, torch.rand(3)), True),
+    ],
+    ids=["one dict an image", "several tensors", "complex", "another output that differs"],
+)
+def test_all_outputs_are_compared_whatever_their_form(end, spoilt):
+    class Ends(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 2)
+
+        def forward(self, values):
+            return end(self.last(torch.relu(self.first(values))))
+
+    torch.manual_seed(0)
+    model, images = Ends().eval(), torch.randn(5, 3)
+    structure = trace_structure(model, images[:1])
+    model.last.weight.data[:, 1] = 0.0
+    found, kept = without_dead_channels(model, structure, images)
+    assert (found is model) is spoilt
+    assert [len(channels) for channels in kept.values()] == ([] if spoilt else [3])
