@@ -204,3 +204,10 @@ def test_a_torn_configuration_is_refused(searched, tmp_path, error_of):
     (folder / "config.yaml").write_text("".join(lines[: len(lines) // 2]))
     line = error_of(["search", "--out", str(folder), "--resume"])
     assert "config.yaml must be as the run was started with, but is damaged or was edited" in line
+
+
+def test_evaluate_says_what_helps_a_network_that_is_no_better_than_chance(pruned, monkeypatch, capsys):
+    monkeypatch.setattr("amc.training.is_chance", lambda *_: True)
+    assert main(["evaluate", str(pruned), "--device", "cpu"]) == 0
+    shown = "".join(capsys.readouterr().err.split())
+    assert f"nobetterthanchance:trainitonwithamcfinetune{pruned}" in shown
