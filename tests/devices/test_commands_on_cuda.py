@@ -13,7 +13,8 @@ SMALL = [
     "--data.train_images", "400", "--data.test_images", "60", "--data.calibration_images", "60",
     "--train.epochs", "1", "--train.dtype", "float32", "--dtype", "float32",
 ]  # fmt: skip
-SEARCH = ["--agent", "random", "--episodes", "3"]
+# The default criterion is compared in test_on_cuda.py; on a stand-in its many small steps take long.
+SEARCH = ["--agent", "random", "--episodes", "3", "--pruning.criterion", "l2"]
 FINETUNE = ["--finetune.epochs", "1", "--finetune.batch_size", "50", "--finetune.dtype", "float32"]
 
 
