@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from amc.data.cache_entries import default_cache_folder
-from amc.data.picture_splits import LabelledPictures, own_splits
+from amc.data.picture_splits import LabelledPictures, numbered_classes, own_splits
 from amc.data.row_pictures import RowPictures
 from amc.data.shard_index import MOST_CLASSES
 from amc.data.source_options import SourceOptions, Splits
@@ -62,7 +62,8 @@ def _split(title: str, files: Sequence[Path], options: SourceOptions) -> Labelle
         ) from error
     names = getattr(features[label], "names", None)
     targets = _targets(labels, label, title, None if names is None else len(names))
-    names = names or [str(number) for number in range(int(targets.max()) + 1)]
+    if not names:
+        names = numbered_classes(targets, f"make a ClassLabel of the column {label!r}")
     return LabelledPictures.every(pictures, targets, tuple(str(name) for name in names))
 
 

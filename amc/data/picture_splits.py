@@ -134,3 +134,22 @@ def placed(
 def _decoded(stream: StreamedImages, augment: str, advance: Progress) -> ImageSet:
     """Decodes all pictures, for the augmentation that suits images in memory."""
     return replace(stream.in_memory(advance), augment=augment)
+
+
+def numbered_classes(targets: Tensor, remedy: str) -> tuple[str, ...]:
+    """Names classes that have no names by their numbers.
+
+    Args:
+        targets: The class of every training image.
+        remedy: Where the names of classes without images would stand.
+
+    Raises:
+        DataError: If there are more classes than images: one wrong label makes a network of a million outputs.
+    """
+    classes = int(targets.max()) + 1
+    if classes > len(targets):
+        raise DataError(
+            f"classes are numbered from 0, and one of {len(targets):,} training images is of {classes - 1:,}; "
+            f"correct the labels, or {remedy}"
+        )
+    return tuple(str(number) for number in range(classes))

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from amc.data.cache_entries import default_cache_folder
-from amc.data.picture_splits import LabelledPictures, own_splits
+from amc.data.picture_splits import LabelledPictures, numbered_classes, own_splits
 from amc.data.shard_index import SampleParts
 from amc.data.shard_index_cache import index_shards_cached
 from amc.data.source_options import SourceOptions, Splits
@@ -37,7 +37,7 @@ def load_webdataset(options: SourceOptions) -> Splits:
     cache = default_cache_folder() if options.cache else None
     share = len(files[0]) / sum(map(len, files))
     pictures, targets = index_shards_cached(files[0], parts, cache, spanning(options.advance, 0.0, share))
-    names = _class_names(root, int(targets.max()) + 1)
+    names = _class_names(root) or numbered_classes(targets, f"name all classes in {_NAME_FILES[0]}, one a line")
     _check_classes(targets, names, files[0])
     train = LabelledPictures.every(pictures, targets, names)
     if not files[1]:
@@ -47,8 +47,8 @@ def load_webdataset(options: SourceOptions) -> Splits:
     return own_splits(train, LabelledPictures.every(pictures, targets, names), options)
 
 
-def _class_names(root: Path, classes: int) -> tuple[str, ...]:
-    """Reads the names of the classes, one a line; numbers where there are none.
+def _class_names(root: Path) -> tuple[str, ...]:
+    """Reads the names of the classes, one a line; none where there is no such file.
 
     Raises:
         DataError: If there are such files and the first cannot be read.
@@ -59,7 +59,7 @@ def _class_names(root: Path, classes: int) -> tuple[str, ...]:
                 return tuple(line.strip() for line in read_text(file, _MOST_NAME_BYTES).splitlines() if line.strip())
             except (OSError, DamagedFileError) as error:
                 raise DataError(f"the names of the classes cannot be read: {error}; repair or remove {file}") from error
-    return tuple(str(label) for label in range(classes))
+    return ()
 
 
 def _check_classes(targets: Tensor, names: tuple[str, ...], shards: Sequence[Path]) -> None:

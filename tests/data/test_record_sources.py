@@ -405,6 +405,22 @@ def test_classes_beyond_those_that_are_named_or_trained_are_refused(tmp_path, im
         loaded("webdataset", root)
 
 
+@pytest.mark.parametrize("name", ["webdataset", "huggingface"])
+def test_one_wrong_label_makes_no_network_of_a_million_outputs(tmp_path, images, name):
+    wrong = [(images["train"][0][0], 999_999), *images["train"]]
+    if name == "webdataset":
+        root, options = write_shards(tmp_path, {**images, "train": wrong}), {}
+        (root / "classes.txt").unlink()
+    else:
+        options = {"label_column": "kind"}
+        datasets, root = pytest.importorskip("datasets"), tmp_path / "data"
+        rows = {"picture": [{"bytes": content, "path": None} for content, _ in wrong], "kind": [c for _, c in wrong]}
+        features = datasets.Features({"picture": datasets.Image(), "kind": datasets.Value("int64")})
+        datasets.Dataset.from_dict(rows, features=features).save_to_disk(root)
+    with pytest.raises(DataError, match=f"one of {len(wrong)} training images is of 999,999; correct the labels, or"):
+        loaded(name, root, **options)
+
+
 @pytest.mark.parametrize("change", ["shrinks", "other order"])
 def test_a_shard_that_changes_while_it_is_used_is_not_read(tmp_path, images, change):
     root = write_shards(tmp_path, images)
