@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch.overrides import TorchFunctionMode
@@ -43,6 +43,7 @@ class OperatorWatch(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-
         super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
         self._report = report
         self._counter = OperatorCounter()
+        self._functions = _FunctionWatch(self)
         self.paused = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -71,7 +72,16 @@ class OperatorWatch(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Watches one forward pass."""
-        with without_fused_attention(), _FunctionWatch(self), self:
+        with without_fused_attention(), self._functions, self:
+            yield
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Takes the watch off for the work of a hook between two operators, which is not slowed then."""
+        with ExitStack() as back:
+            for mode in (self, self._functions):
+                mode.__exit__(None, None, None)  # type: ignore[no-untyped-call, unused-ignore]
+                back.callback(mode.__enter__)
             yield
 
     @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from amc.pruning.recovery.dense_targets import Job
 from amc.pruning.regression.least_squares import Moments, NormalEquations
-from amc.pruning.regression.patches import Reader, input_rows
+from amc.pruning.regression.patches import Reader, conv_groups, input_rows
 from amc.pruning.regression.restricted import solve_restricted
 from amc.runtime.batch_size import MOST
 
@@ -18,6 +18,10 @@ LayerSolver = Callable[[str, NormalEquations, Tensor], Tensor]
 """Chooses the weights of a layer, given its name, its normal equations, and what a squared error of each of its outputs
 counts, `(O,)`; returns them as rows, `(groups, O / groups, d)`."""
 
+_Part = tuple[slice, Tensor]
+
+_HELD_BYTES = 1 << 28
+"""Rows of a layer that take no more than this are held between passes."""
 _TOWARD_DENSE = 0.05
 """Share of the way that hidden outputs are still drawn toward the dense network's."""
 
@@ -82,8 +86,8 @@ class LayerProblem:
             solver: Chooses the weights; those of least error if None. Which weights stay is decided once.
             passes: How often hidden outputs are let go, and the weights solved for again.
         """
-        moments = Moments(self.module)
-        for place, features in self._parts():
+        moments, parts = Moments(self.module), self._parts()
+        for place, features in parts:
             moments.add(features, self.target[place])
         ridge += moments.scarcity
         equations = moments.equations(ridge, self.intercept)
@@ -98,27 +102,44 @@ class LayerProblem:
             ahead = number / (number + 3)
             reached = [now + ahead * (now - before) for now, before in zip((weight, constant), last, strict=True)]
             last = (weight, constant)
-            equations = self._relaxed(moments, *reached).equations(ridge, self.intercept)
+            equations = self._relaxed(moments, parts, *reached).equations(ridge, self.intercept)
             weight = equations.solution
             if solver is not None:
                 weight = solve_restricted(equations.gram, weight, stays)
             constant = equations.constant(weight)
         return weight, constant
 
-    def _relaxed(self, moments: Moments, weight: Tensor, constant: Tensor) -> Moments:
+    def _relaxed(self, moments: Moments, parts: Iterable[_Part], weight: Tensor, constant: Tensor) -> Moments:
         """Returns the moments with the targets that the floor allows these weights."""
         assert self.floor is not None
         moments = moments.without_targets()
         columns = weight.float().transpose(1, 2)
-        for place, features in self._parts():
+        for place, features in parts:
             now = (features.float() @ columns).transpose(0, 1).flatten(1) + constant.float()
             moments.add_target(features, self.floor.targets(place, self.target[place], now))
         return moments
 
-    def _parts(self) -> Iterator[tuple[slice, Tensor]]:
-        """Yields the rows of some images at a time: their places, and what the layer reads there."""
+    def _parts(self) -> Iterable[_Part]:
+        """Returns the rows of some images at a time: their places, and what the layer reads there.
+
+        They are laid out once where all of them are few, else again in every pass.
+        """
+        values = len(self.job.rows) * self.module.weight[0].numel() * conv_groups(self.module)
+        return list(self._laid_out()) if 4 * values <= _HELD_BYTES else _Again(self._laid_out)
+
+    def _laid_out(self) -> Iterator[_Part]:
         for first in range(0, len(self.inputs), MOST):
             part = self.inputs[first : first + MOST]
             place, rows = self.job.rows_of(first, len(part))
             if len(rows):
                 yield place, input_rows(part, self.job.output_size, self.module, rows)
+
+
+@dataclass(frozen=True)
+class _Again:
+    """Yields the same parts as often as they are asked for."""
+
+    parts: Callable[[], Iterator[_Part]]
+
+    def __iter__(self) -> Iterator[_Part]:
+        return self.parts()

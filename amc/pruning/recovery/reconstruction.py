@@ -285,7 +285,7 @@ def _refit(pruned: nn.Module, planned: Reconstruction, solver: LayerSolver | Non
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
             assert isinstance(module, READER_TYPES)
             read, name = input_of(inputs, named), job.layer.name
-            with watch.pause():
+            with watch.suspended():
                 if name in targets and len(read) == len(images) and summands.holds(job.residual):
                     norm = _reset_mean(pruned, dense, job)
                     other = summands.take(job.residual) if job.residual else None
