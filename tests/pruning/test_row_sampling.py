@@ -55,7 +55,7 @@ def test_a_weight_is_the_squared_change_of_the_output_that_a_position_makes():
 
 
 def test_images_beyond_those_looked_at_get_the_mean_of_each_place(monkeypatch):
-    monkeypatch.setattr("amc.pruning.recovery.row_sampling._VALUES", 10 * 32)
+    monkeypatch.setattr("amc.pruning.criteria.projected_gradients._VALUES", 10 * 32)
     images = torch.randn(25, 2, 4, 4, generator=torch.Generator().manual_seed(1))
     weights = row_weights(network(), {"0": 16}, images)["0"].reshape(25, 16)
     torch.testing.assert_close(weights[10:], weights[:10].mean(0, keepdim=True).expand(15, -1))

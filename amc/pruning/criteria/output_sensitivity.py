@@ -9,13 +9,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from amc.pruning.criteria.projected_gradients import NoGradientsError, ProjectedGradients
+from amc.pruning.criteria.projected_gradients import NoGradientsError, ProjectedGradients, amounts
 from amc.runtime.many_inputs import parts_of
 
-_IMAGES, _VALUES = 500, 1 << 23
-"""Inputs that are looked at, and their values in all: of large images few do, as each shows many places."""
-_AT_ONCE, _VALUES_AT_ONCE = 25, 1 << 19
-"""Inputs that run together, and their values: their activations are held for the backward pass."""
+_IMAGES, _AT_ONCE = 500, 25
+"""Inputs that are looked at, and that run together, at most."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ def gather_sensitivities(
     """
     gradients = ProjectedGradients(model, layers, centred=centred, seed=seed)
     sums = _Sums()
-    seen, (images, at_once) = 0, _amounts(batches)
+    seen, (images, at_once) = 0, amounts(batches[0] if batches else (), _IMAGES, _AT_ONCE)
     with gradients.watching():
         for part in (part for batch in batches for part in parts_of(batch, at_once)):
             if seen >= images:
@@ -64,12 +62,6 @@ def gather_sensitivities(
             for name, outputs, squares in found:
                 sums.add(name, outputs, squares)
     return sums.result(seen)
-
-
-def _amounts(batches: Sequence[Any]) -> tuple[int, int]:
-    """Returns how many inputs to look at, and how many together."""
-    values = max((batch[0].numel() for batch in batches[:1] if isinstance(batch, Tensor) and len(batch)), default=1)
-    return min(_IMAGES, -(-_VALUES // values)), max(1, min(_AT_ONCE, _VALUES_AT_ONCE // values))
 
 
 class _Sums:

@@ -14,6 +14,10 @@ from amc.runtime.call import call
 from amc.runtime.hooks import hooked
 from amc.runtime.outputs import main_output
 
+_VALUES, _VALUES_AT_ONCE = 1 << 23, 1 << 19
+"""Values of the inputs that are looked at, and of those that run together: their activations are held for the backward
+pass, and of large images few do, as each shows many places."""
+
 
 class NoGradientsError(Exception):
     """A network that cannot be differentiated; never seen outside `amc.pruning`."""
@@ -100,3 +104,16 @@ class ProjectedGradients:
         """Lays an output out with one position per row, `(rows, O)`."""
         last = isinstance(self._modules[name], nn.Linear | nn.Embedding) or output.dim() < 3
         return (output if last else output.movedim(1, -1)).reshape(-1, output.shape[-1 if last else 1])
+
+
+def amounts(batch: Any, most: int, at_once: int) -> tuple[int, int]:
+    """Returns how many inputs to look at, and how many together.
+
+    Args:
+        batch: Some of the inputs. Of a tensor the values count too; those of other inputs say little of their
+            activations.
+        most: The most to look at.
+        at_once: The most that run together.
+    """
+    values = batch[0].numel() if isinstance(batch, Tensor) and len(batch) else 1
+    return min(most, -(-_VALUES // max(1, values))), max(1, min(at_once, _VALUES_AT_ONCE // max(1, values)))

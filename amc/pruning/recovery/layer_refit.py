@@ -19,6 +19,7 @@ LayerSolver = Callable[[str, NormalEquations, Tensor], Tensor]
 counts, `(O,)`; returns them as rows, `(groups, O / groups, d)`."""
 
 _Part = tuple[slice, Tensor]
+_Parts = Callable[[], Iterable[_Part]]
 
 _HELD_BYTES = 1 << 28
 """Rows of a layer that take no more than this are held between passes."""
@@ -87,7 +88,7 @@ class LayerProblem:
             passes: How often hidden outputs are let go, and the weights solved for again.
         """
         moments, parts = Moments(self.module), self._parts()
-        for place, features in parts:
+        for place, features in parts():
             moments.add(features, self.target[place])
         ridge += moments.scarcity
         equations = moments.equations(ridge, self.intercept)
@@ -109,23 +110,26 @@ class LayerProblem:
             constant = equations.constant(weight)
         return weight, constant
 
-    def _relaxed(self, moments: Moments, parts: Iterable[_Part], weight: Tensor, constant: Tensor) -> Moments:
+    def _relaxed(self, moments: Moments, parts: _Parts, weight: Tensor, constant: Tensor) -> Moments:
         """Returns the moments with the targets that the floor allows these weights."""
         assert self.floor is not None
         moments = moments.without_targets()
         columns = weight.float().transpose(1, 2)
-        for place, features in parts:
+        for place, features in parts():
             now = (features.float() @ columns).transpose(0, 1).flatten(1) + constant.float()
             moments.add_target(features, self.floor.targets(place, self.target[place], now))
         return moments
 
-    def _parts(self) -> Iterable[_Part]:
-        """Returns the rows of some images at a time: their places, and what the layer reads there.
+    def _parts(self) -> _Parts:
+        """Returns what yields the rows of some images at a time: their places, and what the layer reads there.
 
         They are laid out once where all of them are few, else again in every pass.
         """
         values = len(self.job.rows) * self.module.weight[0].numel() * conv_groups(self.module)
-        return list(self._laid_out()) if 4 * values <= _HELD_BYTES else _Again(self._laid_out)
+        if 4 * values > _HELD_BYTES:
+            return self._laid_out
+        held = list(self._laid_out())
+        return lambda: held
 
     def _laid_out(self) -> Iterator[_Part]:
         for first in range(0, len(self.inputs), MOST):
@@ -133,13 +137,3 @@ class LayerProblem:
             place, rows = self.job.rows_of(first, len(part))
             if len(rows):
                 yield place, input_rows(part, self.job.output_size, self.module, rows)
-
-
-@dataclass(frozen=True)
-class _Again:
-    """Yields the same parts as often as they are asked for."""
-
-    parts: Callable[[], Iterator[_Part]]
-
-    def __iter__(self) -> Iterator[_Part]:
-        return self.parts()

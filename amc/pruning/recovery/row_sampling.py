@@ -7,14 +7,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from amc.pruning.criteria.projected_gradients import NoGradientsError, ProjectedGradients
+from amc.pruning.criteria.projected_gradients import NoGradientsError, ProjectedGradients, amounts
 from amc.pruning.regression.patches import sample_rows
 from amc.runtime.many_inputs import Inputs, parts_of
 
-_VALUES, _VALUES_AT_ONCE = 1 << 23, 1 << 19
-"""Values of the images that are looked at, and of those that run together."""
+_AT_ONCE = 100
+"""Images that run together at most."""
 _INPUTS, _INPUTS_AT_ONCE = 500, 25
-"""The same for inputs of several tensors, whose values say little of their activations."""
+"""Inputs of several tensors that are looked at, and that run together."""
 _BY_SWAY = 0.7
 """Share of the rows that are drawn by what they do to the output; the others are drawn alike."""
 
@@ -37,7 +37,8 @@ def row_weights(
         By layer, `(N * positions,)`, in the order of `amc.pruning.regression.patches.output_rows`, without layers that
         do not run once for every image, such as experts. Empty if the network cannot be differentiated.
     """
-    count, at_once = _amounts(images)
+    most, together = (len(images), _AT_ONCE) if isinstance(images, Tensor) else (_INPUTS, _INPUTS_AT_ONCE)
+    count, at_once = amounts(images, min(most, len(images)), together)
     gradients = ProjectedGradients(model, positions, centred=False, seed=seed)
     parts: dict[str, list[Tensor]] = {name: [] for name in positions}
     with gradients.watching():
@@ -49,20 +50,11 @@ def row_weights(
             for name, _, squares in found:
                 parts[name].append(squares.sum(1).float())
     weights = {name: torch.cat(part) for name, part in parts.items() if part}
-    count = min(count, len(images))
     return {
         name: _for_all(flat.reshape(count, -1), len(images))
         for name, flat in weights.items()
         if len(flat) == count * positions[name] and flat.isfinite().all()
     }
-
-
-def _amounts(images: Tensor | Inputs) -> tuple[int, int]:
-    """Returns how many inputs to look at, and how many together."""
-    if not isinstance(images, Tensor):
-        return _INPUTS, _INPUTS_AT_ONCE
-    values = max(1, images[0].numel())
-    return -(-_VALUES // values), max(1, min(100, _VALUES_AT_ONCE // values))
 
 
 def _for_all(weights: Tensor, images: int) -> Tensor:
