@@ -145,3 +145,18 @@ def first_shape(
         except DataError as error:
             broken.add(pictures.name(index), str(error), len(indices))
     raise DataError(f"none of the {len(indices)} images can be decoded; check data.root")
+
+
+def digest_of_files(files: Iterable[Path], what: str, title: str = "") -> Any:
+    """Returns a SHA-256 of a title and of the names and sizes of files, which are not read; more may be added.
+
+    Raises:
+        DataError: If a file cannot be looked at; `what` says what it is.
+    """
+    digest = hashlib.sha256(title.encode())
+    for file in files:
+        try:
+            digest.update(os.fsencode(f"{file.name}\0{file.stat().st_size}\n"))
+        except OSError as error:
+            raise DataError(f"cannot read the {what} {file}: {error}; check data.root") from error
+    return digest

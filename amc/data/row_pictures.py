@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 from amc.data.decoding import image_in
+from amc.data.pictures import digest_of_files
 from amc.errors import DataError
 
 
@@ -51,11 +50,7 @@ class RowPictures:
 
     def digest(self, indices: Iterable[int]) -> str:
         """Identifies rows by the names and sizes of the Arrow files, and their numbers."""
-        digest = hashlib.sha256(self.title.encode())
-        for file in (Path(entry["filename"]) for entry in self.rows.cache_files):
-            try:
-                digest.update(os.fsencode(f"{file.name}\0{file.stat().st_size}\n"))
-            except OSError as error:
-                raise DataError(f"cannot read the data file {file}: {error}; check data.root") from error
+        files = (Path(entry["filename"]) for entry in self.rows.cache_files)
+        digest = digest_of_files(files, "data file", self.title)
         digest.update(str(list(indices)).encode())
-        return digest.hexdigest()
+        return str(digest.hexdigest())

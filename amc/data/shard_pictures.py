@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from amc.data.decoding import image_in
-from amc.data.pictures import PackedNames
+from amc.data.pictures import PackedNames, digest_of_files
 from amc.errors import DataError
 from amc.utils.bounded_files import opened
 
@@ -75,13 +74,8 @@ class ShardPictures:
 
     def digest(self, indices: Iterable[int]) -> str:
         """Identifies images by their names, sizes and places, and by the sizes of the shards; they are not read."""
-        digest = hashlib.sha256()
-        for shard in self.shards:
-            try:
-                digest.update(os.fsencode(f"{shard.name}\0{shard.stat().st_size}\n"))
-            except OSError as error:
-                raise DataError(f"cannot read the shard {shard}: {error}; check data.root") from error
+        digest = digest_of_files(self.shards, "shard")
         for index in indices:
             place = f"{self.names[index]}\0{self.shard[index]} {self.offsets[index]} {self.sizes[index]}\n"
             digest.update(os.fsencode(place))
-        return digest.hexdigest()
+        return str(digest.hexdigest())
