@@ -8,26 +8,20 @@ outcomes, in many random orders of the images, with candidates compared image by
 
 from __future__ import annotations
 
-import argparse
 import random
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from half_the_flops import parser_of, task_of
 
-from amc.costs import Budget
-from amc.data import DataConfig, load_data
-from amc.models import create_model
-from amc.models.weights import load_weights
 from amc.pipeline.families import create_family
 from amc.pipeline.finalists import FINALISTS
-from amc.pipeline.prepare import prepare
 from amc.pipeline.racing import RacingEvaluator, reward_of
 from amc.pipeline.search import SearchConfig, search_policy
 from amc.problem.evaluator import Evaluator, EvaluatorProxy
 from amc.problem.score import ImageScores, Score, Stage
 from amc.pruning import PruningConfig
 from amc.structure import Allocation
-from amc.training import FineTuneConfig
 from amc.training.stages import optimistic_score, stage_sizes
 
 
@@ -103,21 +97,13 @@ def race(
 
 def main() -> None:
     """Plays the search, replays the races, and prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="an image folder of CIFAR-10")
-    parser.add_argument("--weights", required=True)
-    parser.add_argument("--model", default="resnet20")
+    parser = parser_of(__doc__)
     parser.add_argument("--agent", default="ddpg")
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--races", type=int, default=200)
     parser.add_argument("--first", type=int, nargs="+", default=[50, 100, 250, 500])
     options = parser.parse_args()
-    model = create_model(options.model, num_classes=10)
-    load_weights(model, options.weights)
-    data = load_data(DataConfig(name="imagefolder", root=options.data, search_images=2000, calibration_images=500))
-    task = prepare(
-        model.eval(), data, Budget(flops=0.5), pruning=PruningConfig(), finetune=FineTuneConfig(epochs=0), seed=0
-    )
+    task = task_of(options, 500, PruningConfig())
     recording = Recording(create_family(task).evaluator)
     search_policy(task.problem, recording, SearchConfig(options.agent, episodes=options.episodes))
     candidates = list({allocation.key(): (allocation, images) for allocation, images in recording.candidates}.values())

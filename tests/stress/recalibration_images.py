@@ -8,41 +8,30 @@ in two disjoint draws. Kendall's tau compares the rankings.
 
 from __future__ import annotations
 
-import argparse
 import time
 
 import numpy as np
+from half_the_flops import parser_of, task_of
 
-from amc.costs import Budget
-from amc.data import DataConfig, load_data
-from amc.models import create_model
-from amc.models.weights import load_weights
 from amc.pipeline.families import FilterFamily
-from amc.pipeline.prepare import prepare
 from amc.pruning import CandidateNetwork, CandidateScorer, PruningConfig
 from amc.runtime import resolve_device, resolve_dtype
 from amc.study.rewards import kendall
-from amc.training import FineTuneConfig, score_logits
+from amc.training import score_logits
 
 DRAWS = 2
 
 
 def main() -> None:
     """Scores the candidates and prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="an image folder of CIFAR-10")
-    parser.add_argument("--weights", required=True)
-    parser.add_argument("--model", default="resnet20")
+    parser = parser_of(__doc__)
     parser.add_argument("--candidates", type=int, default=40)
     parser.add_argument("--images", type=int, nargs="+", default=[10, 25, 50, 100])
     options = parser.parse_args()
-    model = create_model(options.model, num_classes=10)
-    load_weights(model, options.weights)
-    data = load_data(DataConfig(name="imagefolder", root=options.data, search_images=2000, calibration_images=1000))
-    pruning = PruningConfig(round_to=1)
-    task = prepare(model.eval(), data, Budget(flops=0.5), pruning=pruning, finetune=FineTuneConfig(epochs=0), seed=0)
+    task = task_of(options, 1000, PruningConfig(round_to=1))
     family, problem = FilterFamily(task), task.problem
-    search = data.search
+    assert task.data is not None
+    search = task.data.search
     random = np.random.default_rng(0)
     asked = [random.uniform(0.1, 1.0, len(problem.decisions)).tolist() for _ in range(options.candidates)]
     allocations = [problem.allocation(problem.project(request)) for request in asked]

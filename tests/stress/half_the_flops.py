@@ -1,0 +1,34 @@
+"""The task of two measurements: a trained network on images that a user has, at half the FLOPs."""
+
+from __future__ import annotations
+
+import argparse
+
+from amc.costs import Budget
+from amc.data import DataConfig, load_data
+from amc.models import create_model
+from amc.models.weights import load_weights
+from amc.pipeline.prepare import prepare
+from amc.pipeline.task import Task
+from amc.pruning import PruningConfig
+from amc.training import FineTuneConfig
+
+
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """Returns a parser with the options that say which network and which images."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="an image folder of CIFAR-10")
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--model", default="resnet20")
+    return parser
+
+
+def task_of(options: argparse.Namespace, calibration_images: int, pruning: PruningConfig) -> Task:
+    """Returns the task, with 2,000 search images and no fine-tuning."""
+    model = create_model(options.model, num_classes=10)
+    load_weights(model, options.weights)
+    config = DataConfig(
+        name="imagefolder", root=options.data, search_images=2000, calibration_images=calibration_images
+    )
+    budget, finetune = Budget(flops=0.5), FineTuneConfig(epochs=0)
+    return prepare(model.eval(), load_data(config), budget, pruning=pruning, finetune=finetune, seed=0)
