@@ -77,7 +77,8 @@ def compress(
         compare_with: Agents that do the same job under the same rules.
         devices: How many GPUs of this machine, or shares of its CPU, trainings use, with one process each. Every
             process imports the calling script, which needs `if __name__ == "__main__":` around its work.
-        progress: Whether to show on stderr how far the work is, where it takes more than two seconds.
+        progress: Whether to show on stderr, in a notebook as an output of the cell, how far the work is, where it takes
+            more than two seconds.
         out: A folder that keeps the run while it works, and holds what `CompressionResult.save` writes at its end. If
             the run ends early, by an error of `evaluate` or by a kill, the same call continues from what was done. Or a
             recorder of your own (see `amc.pipeline.recorder`), which follows what happens.

@@ -1,18 +1,31 @@
-"""One line of a terminal for a running stage."""
+"""The bars of stages: one line for each that runs."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.measure import Measurement
-from rich.progress import ProgressColumn, Task, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress, ProgressColumn, Task, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress_bar import ProgressBar
 from rich.segment import Segment
 from rich.text import Text
 
 _WIDEST, _NARROWEST = 24, 6
+
+
+class Bars(Progress):
+    """Moving bars, with something above them."""
+
+    above: RenderableType | None = None
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Yields what is drawn."""
+        if self.above is not None:
+            yield self.above
+        yield from super().get_renderables()
 
 
 class StageColumn(ProgressColumn):

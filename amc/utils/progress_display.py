@@ -1,18 +1,19 @@
-"""The progress display: live bars in a terminal, plain lines elsewhere, including notebooks."""
+"""The progress display: live bars in a terminal and in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TextIO
 
 from rich import progress as bars
 from rich.console import Console, RenderableType
 
+from amc.utils.notebook import NotebookBars, NotebookOutput, in_notebook
 from amc.utils.progress import Progress, silent
-from amc.utils.progress_bar import StageColumn
+from amc.utils.progress_bar import Bars, StageColumn
 
 _SECONDS_BEFORE_LINES = 2.0
 _SECONDS_BETWEEN_LINES = 5.0
@@ -34,24 +35,30 @@ class ProgressDisplay:
 
         Args:
             stream: Where to write; stderr if None, so that stdout holds results alone.
-            live: Whether to draw moving bars; if None, where the stream is a terminal.
+            live: Whether to draw moving bars; if None, where the stream is a terminal, or this process the kernel of a
+                notebook and the stream its stderr. There bars and lines share one output of the cell.
             shows: Whether stages are shown; single lines are always printed.
             only_slow: Whether stages that take less than two seconds are left out; within another stage they always
                 are.
             clock: Returns seconds; for tests.
         """
         self._stream = sys.stderr if stream is None else stream
-        self._live = self._stream.isatty() if live is None else live
+        notebook = live is None and self._stream is sys.stderr and in_notebook()
+        self._output = NotebookOutput() if notebook else None
+        self._live = notebook or (self._stream.isatty() if live is None else live)
         self._shows, self._only_slow, self._clock = shows, only_slow, clock
         self._console = Console(
             file=self._stream, force_terminal=self._live, force_jupyter=False, highlight=False, soft_wrap=True
         )
-        self._bars: _Bars | None = None
+        self._bars: Bars | None = None
         self._depth = 0
 
     def say(self, line: str) -> None:
         """Prints one line."""
-        self._console.print(line, markup=False)
+        if self._output is None:
+            self._console.print(line, markup=False)
+        else:
+            self._output.say(line)
 
     def show_above(self, shown: RenderableType | None) -> None:
         """Shows something above the bars while there are any, such as a table of what is known; None for nothing.
@@ -73,11 +80,16 @@ class ProgressDisplay:
         if self._bars is not None:  # a terminal has one live display: the stages within a stage share it
             yield from self._task(self._bars, title, total, unit)
             return
-        with _Bars(StageColumn(), console=self._console) as self._bars:
+        with self._new_bars() as self._bars:
             try:
                 yield from self._task(self._bars, title, total, unit)
             finally:
                 self._bars = None
+
+    def _new_bars(self) -> Bars:
+        if self._output is None:
+            return Bars(StageColumn(), console=self._console)
+        return NotebookBars(self._output, _SECONDS_BEFORE_LINES if self._only_slow else 0.0, self._clock)
 
     def _task(self, shown: bars.Progress, title: str, total: int, unit: str) -> Iterator[Progress]:
         task = shown.add_task(title, total=total, note="", unit=unit)
@@ -117,18 +129,6 @@ class ProgressDisplay:
             return
         counts = "done" if total == 1 else f"{done} of {total} {unit}"
         self.say(f"{title}: {counts} in {duration(seconds)}{_after_comma(note)}")
-
-
-class _Bars(bars.Progress):
-    """Moving bars, with something above them."""
-
-    above: RenderableType | None = None
-
-    def get_renderables(self) -> Iterable[RenderableType]:
-        """Yields what is drawn."""
-        if self.above is not None:
-            yield self.above
-        yield from super().get_renderables()
 
 
 def duration(seconds: float) -> str:
