@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import jsonargparse
-
-from amc.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from amc.cluster import OpenExecutor
@@ -51,13 +48,10 @@ def check_cluster_options(options: jsonargparse.Namespace) -> None:
     check_cluster(options.cluster, options.workers)
 
 
-@contextmanager
 def cluster_of(
     options: jsonargparse.Namespace, config: RunConfig, *, races: bool = True
-) -> Iterator[OpenExecutor | None]:
-    """Connects to the cluster that the options name, and yields what brings work to it; None without one.
-
-    A worker computes with as many threads as this process does when the work begins, and has a GPU where this has one.
+) -> AbstractContextManager[OpenExecutor | None]:
+    """Returns the context of the cluster that the options name; see `amc.pipeline.spreading.spread_over`.
 
     Args:
         options: The parsed options.
@@ -68,29 +62,13 @@ def cluster_of(
         ConfigurationError: If the options do not fit each other.
         ClusterError: If it cannot be reached.
     """
-    from amc.cluster.cluster import Needs, connected
+    from amc.pipeline.spreading import spread_over
 
-    def needs() -> Needs:
-        import torch
-
-        from amc.runtime import resolve_device
-
-        gpus = int(resolve_device(config.device).type == "cuda")
-        return Needs(threads=torch.get_num_threads(), gpus=gpus, deterministic=config.deterministic)
-
-    check_cluster_options(options)
-    if options.cluster is None:
-        yield None
-        return
-    if config.first_images is not None and not races:
-        raise ConfigurationError(
-            f"--first_images {config.first_images} lets each candidate decide how far the next is scored, so that none "
-            "can be scored side by side: leave it or --cluster out"
-        )
-    if config.devices != 1:
-        raise ConfigurationError(
-            f"--devices {config.devices} trains one network in several processes, and --cluster spreads searches over "
-            "workers: give one of them"
-        )
-    with connected(options.cluster, options.workers, needs) as open_executor:
-        yield open_executor
+    return spread_over(
+        options.cluster,
+        options.workers,
+        device=config.device,
+        deterministic=config.deterministic,
+        devices=config.devices,
+        first_images=None if races else config.first_images,
+    )

@@ -65,16 +65,16 @@ def check_cluster(address: str | None, workers: int | None) -> None:
         ClusterError: If Ray is not installed.
     """
     if workers is not None and (address is None or workers < 1):
-        raise ConfigurationError(
-            f"--workers must be 1 or more, and needs --cluster, as in --cluster local, not {workers}"
-        )
+        raise ConfigurationError(f"workers must be 1 or more, and need a cluster, such as local, not {workers}")
     if address is not None and find_spec("ray") is None:
-        raise ClusterError("--cluster needs Ray, which is not installed: pip install 'amc-compress[cluster]'")
+        raise ClusterError("a cluster needs Ray, which is not installed: pip install 'amc-compress[cluster]'")
 
 
 @contextmanager
 def connected(address: str, workers: int | None, needs: Callable[[], Needs]) -> Iterator[OpenExecutor]:
     """Connects to a cluster, and yields what brings a replica to its workers.
+
+    Where this process has connected Ray already, that connection serves, and stays.
 
     Args:
         address: `"local"` for this machine, or the address of a cluster's head.
@@ -86,24 +86,36 @@ def connected(address: str, workers: int | None, needs: Callable[[], Needs]) -> 
     """
     import ray
 
-    if address != LOCAL:
+    is_ours = not ray.is_initialized()
+    if address != LOCAL and is_ours:
         check_answers(address)
         _connect(address)
+    opened: list[Executor] = []
 
     def open_executor(replica: Replica, shown: Shows) -> Executor:
-        return _opened(address, workers, needs(), replica, shown)
+        opened.append(_opened(address, workers, needs(), replica, shown))
+        return opened[-1]
 
     try:
         yield open_executor
     finally:
-        closing = threading.Thread(target=_shutdown, args=(ray,), daemon=True)  # which may wait for a dead head forever
-        closing.start()
-        closing.join(_CLOSING_S)
+        if is_ours:
+            _leave(ray)
+        else:
+            for executor in opened:
+                executor.close()
 
 
-def _shutdown(ray: Any) -> None:
-    with suppress(Exception):
-        ray.shutdown()
+def _leave(ray: Any) -> None:
+    """Ends the connection, in a thread, which may wait for a dead head forever."""
+
+    def shutdown() -> None:
+        with suppress(Exception):
+            ray.shutdown()
+
+    closing = threading.Thread(target=shutdown, daemon=True)
+    closing.start()
+    closing.join(_CLOSING_S)
 
 
 def check_answers(address: str) -> None:
@@ -114,7 +126,7 @@ def check_answers(address: str) -> None:
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
-        raise ClusterError(f"--cluster must be local or HOST:PORT, such as head:6379, not {address!r}")
+        raise ClusterError(f"cluster must be local or HOST:PORT, such as head:6379, not {address!r}")
     try:
         socket.create_connection((host, int(port)), _ANSWER_S).close()
     except OSError as error:
@@ -123,8 +135,8 @@ def check_answers(address: str) -> None:
 
 def _no_cluster(address: str, found: str) -> ClusterError:
     return ClusterError(
-        f"a Ray cluster must answer at {address}, and none does ({found}): start one (ray start --head), or give "
-        "--cluster local"
+        f"a Ray cluster must answer at {address}, and none does ({found}): start one (ray start --head), or take "
+        "local, which is this machine"
     )
 
 
@@ -199,7 +211,7 @@ def _packed(replica: Replica) -> Parcel:
         text = " ".join(str(error).split())
         raise ClusterError(
             f"network and data must be such that they can be sent to another process, and are not ({text[:200]}): "
-            "leave --cluster out, or keep open files, locks and connections out of your own classes"
+            "leave the cluster out, or keep open files, locks and connections out of your own classes"
         ) from error
 
 
@@ -219,11 +231,11 @@ def count_workers(nodes: Sequence[dict[str, Any]], needs: Needs, wanted: int | N
     if not room:
         raise ClusterError(
             f"a node must have {what}{needs.threads} processors for a worker, and none has: start one that has, or "
-            "compute with fewer threads (--deterministic true takes one)"
+            "compute with fewer threads (deterministic takes one)"
         )
     if wanted is not None and wanted > room:
         raise ClusterError(
-            f"--workers must be at most {room}, for which the cluster has room at {what}{needs.threads} processors "
+            f"workers must be at most {room}, for which the cluster has room at {what}{needs.threads} processors "
             f"each, not {wanted}"
         )
     return wanted or room

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from amc.cluster import OpenExecutor
 from amc.costs import Budget
 from amc.data import DataRoles
 from amc.errors import ConfigurationError, ModelError
@@ -22,6 +24,7 @@ from amc.pipeline.prepare import prepare
 from amc.pipeline.recorder import Recorder, ShowingRecorder
 from amc.pipeline.result import CompressionResult
 from amc.pipeline.search import SearchConfig, default_budget
+from amc.pipeline.spreading import spread_over
 from amc.pipeline.task import Task
 from amc.pruning import PruningConfig
 from amc.runtime.plain import plain_network
@@ -34,6 +37,9 @@ from amc.utils.progress_display import ProgressDisplay
 
 if TYPE_CHECKING:
     from amc.data.adapters import DataLike
+
+_FREE = ("untrained", "cluster", "workers")
+"""Settings of the search that may change when a run is continued."""
 
 
 def compress(
@@ -70,7 +76,8 @@ def compress(
         seed: Seed of everything random; that of `search` if not given.
         device: `"auto"`, `"cpu"` or `"cuda"`, where `model` ends too. `"auto"` is CUDA where there is one; with an
             `evaluate` or a `finetune` of your own it is where `model` is.
-        search: Other settings of the search, such as the reward, a trained policy, and the schedule.
+        search: Other settings of the search, such as the reward, a trained policy, the schedule, and the cluster over
+            which candidates are spread.
         pruning: What is removed and how the rest makes up for it.
         finetune: Settings of the fine-tuning, or a function that fine-tunes a network in place.
         train: Settings to train the dense network with first; None if it is trained.
@@ -114,7 +121,7 @@ def compress(
     _check_effect(given, finetune, search.first_images)
     _check_reward(given, search.reward)
     shown = ShowingRecorder(ProgressDisplay(only_slow=True)) if progress else Recorder()
-    with processes_for(devices, device) as processes:
+    with _workers_of(search, device, devices) as open_executor, processes_for(devices, device) as processes:
         task = _traced_task(
             plain_network(model),
             given,
@@ -128,18 +135,32 @@ def compress(
             processes,
         )
         job = Job(task, search, ModelSource.of(task.model), train, compare_with)
-        return _carry_out(job, out, {"evaluate": given.evaluate, "finetune": finetune}, shown)
+        return _carry_out(job, out, {"evaluate": given.evaluate, "finetune": finetune}, shown, open_executor)
+
+
+def _workers_of(search: SearchConfig, device: str, devices: int) -> AbstractContextManager[OpenExecutor | None]:
+    """Returns the context of the cluster that a search names."""
+    return spread_over(
+        search.cluster,
+        search.workers,
+        device=device,
+        deterministic=search.deterministic,
+        devices=devices,
+        first_images=search.first_images,
+    )
 
 
 def _carry_out(
-    job: Job, out: str | os.PathLike[str] | Recorder | None, functions: Mapping[str, Any], shown: Recorder
+    job: Job,
+    out: str | os.PathLike[str] | Recorder | None,
+    functions: Mapping[str, Any],
+    shown: Recorder,
+    open_executor: OpenExecutor | None,
 ) -> CompressionResult:
     """Carries a job out where its caller wants it kept."""
-    if isinstance(out, Recorder):
-        return job.carry_out(out)
-    if out is None:
-        return job.carry_out(shown)
-    return _keep(job, Path(out), functions, shown)
+    if out is None or isinstance(out, Recorder):
+        return job.carry_out(shown if out is None else out, open_executor)
+    return _keep(job, Path(out), functions, shown, open_executor)
 
 
 def _traced_task(
@@ -178,20 +199,22 @@ def _traced_task(
     return task
 
 
-def _keep(job: Job, folder: Path, functions: Mapping[str, Any], shown: Recorder) -> CompressionResult:
+def _keep(
+    job: Job, folder: Path, functions: Mapping[str, Any], shown: Recorder, open_executor: OpenExecutor | None
+) -> CompressionResult:
     """Carries a job out while its run is kept in a folder, where the same call finds it again."""
     task = job.task
     rules = {
         "budget": None if task.problem.budget is None else task.problem.budget.bounds,
         "pruning": task.pruning,
         **({} if task.latency is None else {"profile": task.latency.fitted}),
-        **{name: value for name, value in asdict(job.search).items() if name != "untrained"},
+        **{name: value for name, value in asdict(job.search).items() if name not in _FREE},
         **functions,
         "train": job.train,
         "compare_with": job.compare_with,
     }
     with KeptRun(folder, fingerprint(task.model, task.data, job.train is None, **rules), shown) as kept:
-        result = job.carry_out(kept)
+        result = job.carry_out(kept, open_executor)
         result.write(folder)
     return result
 

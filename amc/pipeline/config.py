@@ -157,7 +157,8 @@ class RunConfig:
     @property
     def search(self) -> SearchConfig:
         """How the policy is looked for."""
-        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(SearchConfig)}
+        names = {field.name for field in dataclasses.fields(SearchConfig)} - {"cluster", "workers"}  # of the command
+        given = {name: getattr(self, name) for name in names}
         return SearchConfig(**{**given, "untrained": self.allows_untrained})
 
     @property

@@ -18,6 +18,7 @@ from agents.learning import LearningAgent
 from agents.learnt_task import LearntTask, best_for
 from agents.loading import load_agent
 from agents.protocol import OnEpisode
+from amc.cluster.cluster import check_cluster
 from amc.costs import Budget
 from amc.errors import ConfigurationError
 from amc.pipeline.agent_card import search_card
@@ -63,11 +64,19 @@ class SearchConfig:
         features: What the agent sees in addition to the paper's 11 features; names in `envs.extra_features`.
         policy: File of a trained agent (`agent.safetensors`): it plays one episode without noise, then `episodes`
             candidates from there. It decides agent and features.
+        untrained: Whether to go ahead with a dense network that is no better than chance.
+        cluster: Where candidates are scored that the agent plays side by side: `"local"` for the processors of this
+            machine, or the address of a Ray cluster, such as `"head:6379"`; None for this process alone. The results
+            are the same; an `evaluate` of your own must not remember earlier calls then. Needs
+            `pip install 'amc-compress[cluster]'`.
+        workers: How many workers the cluster has for them, each with the network; None for as many as there are
+            processors, or GPUs.
 
     Raises:
         UnknownNameError: If the agent, the reward, a feature, the mode or the schedule does not exist.
         ConfigurationError: If an option, or one of theirs, has the wrong type or is out of its range.
         CheckpointError: If the policy cannot be read.
+        ClusterError: If a cluster is named and Ray is not installed.
     """
 
     agent: Chosen = "ddpg"
@@ -82,6 +91,8 @@ class SearchConfig:
     features: tuple[str, ...] = ()
     policy: str | Path | None = None
     untrained: bool = False
+    cluster: str | None = None
+    workers: int | None = None
 
     def __post_init__(self) -> None:
         """Checks the options, and writes agent, schedule and policy as text."""
@@ -93,6 +104,7 @@ class SearchConfig:
         as_reward(self.reward)
         conform(self)
         check_seed(self.seed)
+        check_cluster(self.cluster, self.workers)
         for name in self.features:
             EXTRA_FEATURES.get(name)
         if self.policy is not None:

@@ -2,13 +2,23 @@
 
 import signal
 import socket
+import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from amc.cli.main import main
 from amc.cluster import cluster as clusters
-from amc.cluster.cluster import Needs, check_answers, check_cluster, check_store, count_workers, keeping_signal_handlers
+from amc.cluster.cluster import (
+    Needs,
+    check_answers,
+    check_cluster,
+    check_store,
+    connected,
+    count_workers,
+    keeping_signal_handlers,
+)
 from amc.cluster.fitness import check_data, check_versions
 from amc.cluster.head_watch import PATIENCE_S, HeadWatch
 from amc.cluster.replay import replay
@@ -99,7 +109,7 @@ def test_workers_are_as_many_as_nodes_have_room_for():
     assert count_workers(nodes, Needs(), None) == 11
     assert count_workers(nodes, Needs(threads=2), None) == 2 + 3
     assert count_workers(nodes, Needs(threads=2), 4) == 4
-    with pytest.raises(ClusterError, match=r"--workers must be at most 5, .* at 2 processors each, not 6"):
+    with pytest.raises(ClusterError, match=r"workers must be at most 5, .* at 2 processors each, not 6"):
         count_workers(nodes, Needs(threads=2), 6)
     with pytest.raises(ClusterError, match="a node must have 16 processors for a worker, and none has"):
         count_workers(nodes, Needs(threads=16), None)
@@ -128,7 +138,7 @@ def test_what_cannot_be_sent_is_said_in_one_line(shown):
 
     stuck = Stuck()
     stuck.lock = threading.Lock()
-    with pytest.raises(ClusterError, match=r"can be sent to another process, and .*lock.*: leave --cluster out"):
+    with pytest.raises(ClusterError, match=r"can be sent to another process, and .*lock.*: leave the cluster out"):
         clusters._packed(stuck)
 
 
@@ -148,6 +158,17 @@ def test_an_address_without_host_or_port_is_refused(address):
         check_answers(address)
 
 
+@pytest.mark.parametrize("is_theirs", [True, False])
+def test_a_connection_that_was_there_before_stays(monkeypatch, is_theirs):
+    ended, closed = [], []
+    ray = SimpleNamespace(is_initialized=lambda: is_theirs, shutdown=lambda: ended.append(True))
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setattr(clusters, "_opened", lambda *_: SimpleNamespace(close=lambda: closed.append(True)))
+    with connected("local", None, Needs) as open_executor:
+        open_executor(None, None)
+    assert (bool(ended), bool(closed)) == (not is_theirs, is_theirs)
+
+
 def test_signals_still_reach_this_process():
     before = signal.getsignal(signal.SIGTERM)
     with keeping_signal_handlers():
@@ -157,7 +178,7 @@ def test_signals_still_reach_this_process():
 
 def test_workers_without_a_cluster_are_refused():
     for address, workers in ((None, 2), ("local", 0)):
-        with pytest.raises(ConfigurationError, match="--workers must be 1 or more, and needs --cluster"):
+        with pytest.raises(ConfigurationError, match="workers must be 1 or more, and need a cluster"):
             check_cluster(address, workers)
     check_cluster(None, None)
 
@@ -166,7 +187,7 @@ def test_without_ray_the_remedy_is_said_before_anything_takes_time(monkeypatch, 
     monkeypatch.setattr(clusters, "find_spec", lambda name: None)
     assert main(["study", "--out", str(tmp_path / "study"), "--cluster", "local"]) == 2
     said = capsys.readouterr().err
-    assert said == "amc: error: --cluster needs Ray, which is not installed: pip install 'amc-compress[cluster]'\n"
+    assert said == "amc: error: a cluster needs Ray, which is not installed: pip install 'amc-compress[cluster]'\n"
     assert not (tmp_path / "study").exists()
 
 

@@ -4,9 +4,14 @@ import contextlib
 import random
 
 import pytest
+import torch
+from torch import nn
 
+import amc
 from amc.cli.main import main
+from amc.cluster.cluster import Needs
 from amc.cluster.parcel import pack, unpack
+from amc.errors import ConfigurationError
 from amc.pipeline.spread_evaluator import SpreadEvaluator
 from amc.problem.evaluator import FunctionEvaluator
 from amc.problem.score import Score
@@ -94,14 +99,14 @@ def test_candidates_that_race_are_not_spread(tmp_path, capsys):
     words = ["search", *QUICK, "--first_images", "20", "--cluster", "local", "--out", str(tmp_path / "run")]
     assert main(words) == 2
     said = capsys.readouterr().err
-    assert "--first_images 20" in said or "needs Ray" in said
+    assert "first_images 20 lets each candidate" in said or "needs Ray" in said
 
 
 def test_several_processes_for_one_training_are_refused(tmp_path, capsys):
     words = ["compress", "--devices", "2", "--device", "cpu", "--cluster", "local", "--out", str(tmp_path / "run")]
     assert main(words) == 2
     said = capsys.readouterr().err
-    assert "--devices 2 trains one network in several processes" in said or "needs Ray" in said
+    assert "devices 2 trains one network in several processes" in said or "needs Ray" in said
 
 
 def test_agents_that_play_one_candidate_at_a_time_say_so(tmp_path, monkeypatch, capsys):
@@ -112,3 +117,81 @@ def test_agents_that_play_one_candidate_at_a_time_say_so(tmp_path, monkeypatch, 
     monkeypatch.setattr("amc.cli.search.cluster_of", cluster_of)
     assert main(["search", *QUICK, "--agent", "tpe", "--out", str(tmp_path / "run")]) == 0
     assert "tpe plays one candidate after the other, for which workers are of no use" in capsys.readouterr().err
+
+
+class Blobs(nn.Module):
+    """Two convolutions and a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 12, 3), nn.Linear(12, 4)
+
+    def forward(self, x):
+        return self.head(self.second(self.first(x).relu()).relu().mean((2, 3)))
+
+
+def blobs(count, seed):
+    generator = torch.Generator().manual_seed(seed)
+    classes = torch.randint(0, 4, (count,), generator=generator)
+    return torch.rand(count, 3, 8, 8, generator=generator) + classes.view(-1, 1, 1, 1) / 4, classes
+
+
+def compressed(evaluate=None, **settings):
+    torch.manual_seed(0)
+    out = settings.pop("out", None)
+    data = (blobs(80, 0), blobs(40, 1))
+    return amc.compress(
+        Blobs(),
+        data if evaluate is None else amc.OwnTask(evaluate, data),
+        agent="random",
+        episodes=6,
+        search=amc.SearchConfig(untrained=True, **settings),
+        finetune=amc.FineTuneConfig(epochs=1, batch_size=20),
+        device="cpu",
+        progress=False,
+        out=out,
+    )
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Puts a replica in place of Ray's workers; returns those that were opened."""
+    found = []
+
+    @contextlib.contextmanager
+    def connected(address, workers, needs):
+        assert address == "local"
+        assert needs() == Needs(threads=torch.get_num_threads())
+        yield lambda replica, shown: found.append(Elsewhere(replica)) or found[-1]
+
+    monkeypatch.setattr("amc.pipeline.spreading.connected", connected)
+    monkeypatch.setattr("amc.cluster.cluster.find_spec", lambda name: True)
+    return found
+
+
+def norm(model):
+    return -float(model.first.weight.detach().norm())
+
+
+@pytest.mark.parametrize("evaluate", [None, norm])
+def test_a_call_in_python_plays_the_episodes_of_one_process(opened, evaluate):
+    alone, spread = compressed(evaluate), compressed(evaluate, cluster="local", workers=2)
+    assert opened[0].jobs
+    for name in ("allocation", "reward", "score"):
+        assert [getattr(episode, name) for episode in spread.episodes] == [getattr(e, name) for e in alone.episodes]
+    for tensor, other in zip(spread.model.state_dict().values(), alone.model.state_dict().values(), strict=True):
+        assert torch.equal(tensor, other)
+
+
+def test_a_run_is_continued_with_other_workers_or_none(opened, tmp_path):
+    first = compressed(out=tmp_path / "run", cluster="local", workers=2)
+    assert compressed(out=tmp_path / "run", cluster="local").policy == first.policy
+    assert compressed(out=tmp_path / "run").policy == first.policy
+    assert not opened[1].jobs
+
+
+def test_what_does_not_go_with_workers_is_refused(opened):
+    with pytest.raises(ConfigurationError, match="first_images 20 lets each candidate"):
+        compressed(cluster="local", first_images=20)
+    with pytest.raises(ConfigurationError, match="workers must be 1 or more, and need a cluster"):
+        amc.SearchConfig(workers=2)
