@@ -5,7 +5,10 @@ import pytest
 from amc.cli.main import main
 from amc.training.checkpoint import save_checkpoint
 
-DATA = ["--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "64"]
+DATA = [
+    "--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "64",
+    "--pruning.criterion", "l2", "--pruning.recovery", "none",  # quicker than the defaults
+]  # fmt: skip
 UNTRAINED = ["--untrained", "true"]  # they train for a second
 
 

@@ -74,17 +74,17 @@ def _check_file_that_ships(network, capsys):
     script = (Path(amc.__file__).parents[1] / "docs" / "photos.md").read_text().split("```python\n")[1].split("```")[0]
     photos = load_data(DataConfig(**json.loads(Path("data.json").read_text()))).test
     files = list_images(Path(json.loads(Path("data.json").read_text())["root"]) / "test").paths
-    for index in (0, 15, 30):
-        path = Path(json.loads(Path("data.json").read_text())["root"]) / "test" / files[index]
-        words = [sys.executable, "-c", script, "run/export/model.onnx", str(path)]
-        found = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
-        with torch.no_grad():
-            wanted = int(network(photos.take([index]).inputs()).argmax())
-        assert found == record["class_names"][wanted]
+    path = Path(json.loads(Path("data.json").read_text())["root"]) / "test" / files[15]
+    words = [sys.executable, "-c", script, "run/export/model.onnx", str(path)]
+    found = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+    with torch.no_grad():
+        wanted = int(network(photos.take([15]).inputs()).argmax())
+    assert found == record["class_names"][wanted]
 
 
 def test_weights_for_other_classes_get_a_new_head_that_is_trained_first(words, capsys):
     more = ["--agent", "uniform", "--episodes", "1", "--compare", "none", "--out", "run", "--untrained", "true"]
+    more += ["--pruning.criterion", "l2", "--pruning.recovery", "none"]  # quicker than the defaults
     assert main(["compress", *words, "--finetune.epochs", "1", "--train.head_epochs", "1", *more]) == 0
     shown = capsys.readouterr().err
     assert "the weights are for other classes than the data's 3: linear is new, trained alone for 1 epochs" in shown

@@ -16,7 +16,10 @@ from amc.report.origin import Origin
 from amc.report.run_folder import RunFolder
 from amc.training.checkpoint import save_checkpoint
 
-DATA = ["--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "64"]
+DATA = [
+    "--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "64",
+    "--pruning.criterion", "l2", "--pruning.recovery", "none",  # quicker than the defaults
+]  # fmt: skip
 UNTRAINED = ["--untrained", "true"]  # they train for a second
 
 

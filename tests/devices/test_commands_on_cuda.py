@@ -13,8 +13,8 @@ SMALL = [
     "--data.train_images", "400", "--data.test_images", "60", "--data.calibration_images", "60",
     "--train.epochs", "1", "--train.dtype", "float32", "--dtype", "float32",
 ]  # fmt: skip
-# The default criterion is compared in test_on_cuda.py; on a stand-in its many small steps take long.
-SEARCH = ["--agent", "random", "--episodes", "3", "--pruning.criterion", "l2"]
+# The default criterion and recovery are compared in test_on_cuda.py; on a stand-in its many small steps take long.
+SEARCH = ["--agent", "random", "--episodes", "3", "--pruning.criterion", "l2", "--pruning.recovery", "none"]
 FINETUNE = ["--finetune.epochs", "1", "--finetune.batch_size", "50", "--finetune.dtype", "float32"]
 
 

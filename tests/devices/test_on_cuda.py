@@ -46,14 +46,13 @@ def compressed(family, device):
         model,
         load_data(SMALL),
         amc.Budget(flops=0.5) if family == "filter" else amc.Budget(params=0.4),
-        agent="ddpg:warmup_episodes=4;environments=2" if family == "filter" else "ddpg",
+        agent="ddpg:warmup_episodes=4;environments=2;gradient_steps=2" if family == "filter" else "ddpg",
         episodes=8,
         search=amc.SearchConfig(first_images=30, dtype="float32", untrained=True),
         # The optimal brain surgeon takes minutes on the stand-in, where every small operator is slow.
         pruning=amc.PruningConfig(family=family, criterion="auto" if family == "filter" else "magnitude"),
         train=TrainConfig(epochs=2, dtype="float32"),
         finetune=FineTuneConfig(epochs=1, batch_size=50, distillation=0.5, feature_distillation=1.0, dtype="float32"),
-        compare_with=("uniform",),
         device=device,
     )
     return model, result

@@ -150,3 +150,15 @@ def test_iterative_and_direct_solutions_agree(monkeypatch):
     monkeypatch.setattr(restricted, "_DIRECT", 15)
     assert bool(((mask[0].sum(1) > 15) & (mask[0].sum(1) < 35)).any())
     torch.testing.assert_close(solve_restricted(gram, weight, mask), direct, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("held", [1 << 28, 0], ids=["factors held", "factored again"])
+def test_a_restriction_serves_several_right_sides(held, monkeypatch):
+    monkeypatch.setattr(restricted, "_HELD_BYTES", held)
+    _, gram, weight = problem(3, 6, seed=5)
+    mask = torch.tensor([[[1, 1, 0, 1, 0, 0], [0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 0]]], dtype=torch.bool)
+    restriction = restricted.Restriction(gram, mask)
+    for other in (weight, weight.flip(2), weight + 1):
+        assert torch.equal(restriction.solve(other), solve_restricted(gram, other, mask))
+        gradient = (restriction.solve(other) - other) @ gram
+        torch.testing.assert_close(gradient[mask], torch.zeros(8, dtype=torch.float64), rtol=0, atol=1e-8)

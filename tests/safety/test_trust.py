@@ -18,7 +18,10 @@ from amc.storage.architecture import describe
 from amc.storage.save import save_network
 from amc.storage.source import ModelSource
 
-QUICK = ["--data.train_images", "120", "--data.test_images", "30", "--data.calibration_images", "32"]
+QUICK = [
+    "--data.train_images", "120", "--data.test_images", "30", "--data.calibration_images", "32",
+    "--pruning.criterion", "l2", "--pruning.recovery", "none",  # quicker than the defaults
+]  # fmt: skip
 ATTACKS = {
     "os:system": {"command": "touch stolen"},
     "subprocess:Popen": {"args": ["touch", "stolen"]},

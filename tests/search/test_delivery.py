@@ -61,9 +61,9 @@ class Remembering(Recorder):
         self.records[name] = json.loads(json.dumps(record))
 
 
-def test_a_compared_agent_does_not_search_again_after_its_fine_tuning_was_stopped(weight_workshop, monkeypatch):
-    problem, recorder, scored = weight_workshop.task.problem, Remembering(), []
-    evaluator = weight_workshop.evaluator
+def test_a_compared_agent_does_not_search_again_after_its_fine_tuning_was_stopped(workshop, monkeypatch):
+    problem, recorder, scored = workshop.task.problem, Remembering(), []
+    evaluator = workshop.evaluator
     score = evaluator.score
     monkeypatch.setattr(evaluator, "score", lambda allocation: scored.append(allocation) or score(allocation))
 
@@ -72,22 +72,22 @@ def test_a_compared_agent_does_not_search_again_after_its_fine_tuning_was_stoppe
 
     config = SearchConfig("ddpg", episodes=3)
     with monkeypatch.context() as stopped:
-        stopped.setattr(weight_workshop, "deliver", stop)
+        stopped.setattr(workshop, "deliver", stop)
         with pytest.raises(KeyboardInterrupt):
-            compare(weight_workshop, problem, ["random"], config, recorder)
+            compare(workshop, problem, ["random"], config, recorder)
     assert len(scored) == 3
-    found = compare(weight_workshop, problem, ["random"], config, recorder)
+    found = compare(workshop, problem, ["random"], config, recorder)
     assert len(scored) == 3
-    fresh = compare(weight_workshop, problem, ["random"], config, Recorder())
+    fresh = compare(workshop, problem, ["random"], config, Recorder())
     assert found == fresh
     assert found["random"]["episodes"] == 3
     whole = recorder.records["baseline random"]
     recorder.records["baseline random"] = {**whole, "notes": 7}
     with pytest.raises(RunFolderError, match="the record 'baseline random' of the run is damaged"):
-        compare(weight_workshop, problem, ["random"], config, recorder)
+        compare(workshop, problem, ["random"], config, recorder)
     recorder.records["baseline random"] = {**whole, "costs": {}}
     with pytest.raises(RunFolderError, match="'baseline random' of the run is damaged: it must have the costs flops"):
-        compare(weight_workshop, problem, ["random"], config, recorder)
+        compare(workshop, problem, ["random"], config, recorder)
 
 
 RUIN = FineTuneConfig(epochs=1, batch_size=64, learning_rate=3.0, warmup=0.0)

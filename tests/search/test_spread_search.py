@@ -21,6 +21,7 @@ from amc.utils.json_lines import read_lines
 QUICK = [
     "--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "32", "--train.epochs", "1",
     "--untrained", "true", "--device", "cpu", "--episodes", "8",
+    "--pruning.criterion", "l2", "--pruning.recovery", "none",  # quicker than the defaults
 ]  # fmt: skip
 
 
@@ -49,7 +50,7 @@ class Elsewhere:
 
 @pytest.mark.parametrize(
     "options",
-    [["--agent", "random"], ["--agent", "ddpg:environments=4", "--pruning.recovery", "none"]],
+    [["--agent", "random"], ["--agent", "ddpg:environments=4;gradient_steps=2"]],
     ids=["random", "ddpg"],
 )
 def test_episodes_are_those_of_one_process(options, tmp_path, monkeypatch, capsys):

@@ -77,13 +77,25 @@ def test_tensors_made_on_demand_find_the_same_structure(network, tools, monkeypa
     assert trace_structure(model, IMAGE) == all_in_place
 
 
-@pytest.mark.parametrize("name", ["vit_b_16", "swin_t", "googlenet"])
+def small_vit():
+    shape = {"patch_size": 8, "num_layers": 2, "num_heads": 4, "hidden_dim": 32, "mlp_dim": 64}
+    return torchvision.models.VisionTransformer(image_size=32, num_classes=5, **shape)
+
+
+FAMILIES = {
+    "ViT": (small_vit, 32),
+    "Swin": (lambda: torchvision.models.swin_t(num_classes=5), 64),
+    "GoogLeNet": (lambda: torchvision.models.googlenet(num_classes=5, init_weights=False), 96),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_families_have_the_same_structure_with_tensors_on_demand(name, monkeypatch):
+    build, size = FAMILIES[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        options = {"init_weights": False} if name == "googlenet" else {}
-        model = getattr(torchvision.models, name)(num_classes=5, **options)
-        image = torch.randn(1, 3, 224, 224)
+        model, image = build(), torch.randn(1, 3, size, size)
+    monkeypatch.setattr(substitution, "LARGE", 1 << 10)
     on_demand = trace_structure(model, image)
     monkeypatch.setattr(substitution, "LARGE", 1 << 60)
     assert trace_structure(model, image) == on_demand

@@ -12,7 +12,10 @@ from amc.storage.save import save_weights
 from amc.study.rewards import STATES, states_of
 from amc.utils.json_lines import read_lines
 
-QUICK = ["--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "32", "--device", "cpu"]
+QUICK = [
+    "--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "32", "--device", "cpu",
+    "--pruning.criterion", "l2", "--pruning.recovery", "none",  # quicker than the defaults
+]  # fmt: skip
 
 
 @pytest.fixture

@@ -37,8 +37,9 @@ REPRESENTATIVES = {
     "swin_t": {"image_size": 64},
     "maxvit_t": {},
 }
+LONG = {"maxvit_t"}  # takes images of 224 pixels alone
 QUICK = [name for name in CONTRACTS if name != "onnx"]
-# The exporter takes seconds, and is tested elsewhere; this one has operators that simple networks lack.
+# The exporter takes seconds, and is tested on small networks elsewhere; this one has operators that they lack.
 EXPORTED = ("shufflenet_v2_x0_5",)
 ALL = torchvision.models.list_models(module=torchvision.models)
 
@@ -64,7 +65,9 @@ def _quiet():
         yield
 
 
-@pytest.mark.parametrize("name", REPRESENTATIVES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in REPRESENTATIVES]
+)
 def test_a_network_of_each_family(name):
     check(open_case(name, **REPRESENTATIVES[name]), QUICK, ["random"])
 
@@ -73,6 +76,7 @@ def test_the_uniform_allocation():
     check(open_case("resnet18", **REPRESENTATIVES["resnet18"]), QUICK, ["uniform"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPORTED)
 def test_onnx_export(name):
     check(open_case(name, **REPRESENTATIVES[name]), ["onnx"], ["random"])

@@ -11,7 +11,7 @@ from torch import Tensor
 from amc.pruning.recovery.dense_targets import Job
 from amc.pruning.regression.least_squares import Moments, NormalEquations
 from amc.pruning.regression.patches import Reader, conv_groups, input_rows
-from amc.pruning.regression.restricted import solve_restricted
+from amc.pruning.regression.restricted import Restriction
 from amc.runtime.batch_size import MOST
 
 LayerSolver = Callable[[str, NormalEquations, Tensor], Tensor]
@@ -96,8 +96,11 @@ class LayerProblem:
         if solver is not None:
             weight = solver(self.job.layer.name, equations, importance.to(weight))
         constant = equations.constant(weight)
-        stays, last = weight != 0, (weight, constant)
-        for number in range(passes if self.floor is not None else 0):
+        if self.floor is None or not passes:
+            return weight, constant
+        restriction = None if solver is None else Restriction(equations.gram, weight != 0)
+        last = (weight, constant)
+        for number in range(passes):
             # Each pass is a step of the proximal gradient method on a convex problem, of which many would be needed:
             # Nesterov's momentum (as in FISTA, Beck and Teboulle 2009) does with few.
             ahead = number / (number + 3)
@@ -105,8 +108,8 @@ class LayerProblem:
             last = (weight, constant)
             equations = self._relaxed(moments, parts, *reached).equations(ridge, self.intercept)
             weight = equations.solution
-            if solver is not None:
-                weight = solve_restricted(equations.gram, weight, stays)
+            if restriction is not None:
+                weight = restriction.solve(weight)
             constant = equations.constant(weight)
         return weight, constant
 

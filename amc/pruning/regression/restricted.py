@@ -9,69 +9,105 @@ _DIRECT = 768
 """Outputs that keep more weights than this, and lose more, are solved for iteratively: k^3 / 3 multiplications each are
 too many."""
 _ITERATIONS, _TOLERANCE = 200, 1e-5
+_HELD_BYTES = 1 << 28
+"""Factors of a layer's systems that take no more than this are held for the next solution."""
 
 
 def solve_restricted(gram: Tensor, weight: Tensor, mask: Tensor, *, memory: int = 1 << 26) -> Tensor:
-    """Minimises `(w - w_0) G (w - w_0)^T` for every output over the weights that stay.
+    """Minimises `(w - w_0) G (w - w_0)^T` for every output over the weights that stay; see `Restriction`."""
+    return Restriction(gram, mask, memory=memory).solve(weight)
+
+
+class Restriction:
+    """Minimises `(w - w_0) G (w - w_0)^T` for every output over the weights that stay, for any `w_0`.
 
     An output is solved for by Cholesky's method, several together, in as many unknowns as the smaller of what stays and
     what goes: of what goes, it is the multipliers of the conditions `w = 0` (the optimal brain surgeon's joint step).
     Outputs with more than `_DIRECT` of both are solved for by conjugate gradients, all together, to a relative residual
     of 1e-5 or for 200 steps.
-
-    Args:
-        gram: Second moments of the input, `(groups, d, d)`, positive definite (add a ridge).
-        weight: `w_0`, the solution without restriction, `(groups, O / groups, d)`.
-        mask: True where a weight stays, of the weight's shape.
-        memory: Bound on the systems that are held at once, in bytes; outputs take turns, at least one at a time.
-
-    Returns:
-        The weights in the shape and the format of `weight`, zero where the mask is false.
     """
-    gram, found, size = gram.double(), weight.double(), weight.shape[2]
-    rows, stays = found.flatten(0, 1), mask.flatten(0, 1)
-    counts = stays.sum(1)
-    most = counts > size // 2
-    wide = torch.minimum(counts, size - counts) > _DIRECT
-    group_of = torch.arange(len(counts), device=gram.device) // weight.shape[1]
-    solved = torch.where(wide[:, None], _descend(gram, found, mask).flatten(0, 1), rows) if wide.any() else rows.clone()
-    few, many = ~most & ~wide, most & ~wide
-    if few.any():
-        target = (found @ gram).flatten(0, 1)
-        solved[few] = _systems(gram, group_of[few], target[few], stays[few], memory)
-    if many.any():
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
-        multipliers = _systems(inverse, group_of[many], rows[many], ~stays[many], memory)
-        taken = torch.empty_like(multipliers)
-        for group in range(len(gram)):
-            members = group_of[many] == group
-            taken[members] = multipliers[members] @ inverse[group]
-        solved[many] = (rows[many] - taken) * stays[many]
-    return solved.reshape(weight.shape).to(weight.dtype)
+
+    def __init__(self, gram: Tensor, mask: Tensor, *, memory: int = 1 << 26) -> None:
+        """Factors what does not depend on `w_0`.
+
+        Args:
+            gram: Second moments of the input, `(groups, d, d)`, positive definite (add a ridge).
+            mask: True where a weight stays, `(groups, O / groups, d)`.
+            memory: Bound on the systems that are factored at once, in bytes; outputs take turns, at least one at a
+                time.
+        """
+        self._gram, self._mask = gram.double(), mask
+        stays, size = mask.flatten(0, 1), mask.shape[2]
+        counts = stays.sum(1)
+        most = counts > size // 2
+        self._wide = torch.minimum(counts, size - counts) > _DIRECT
+        self._few, self._many = ~most & ~self._wide, most & ~self._wide
+        self._group_of = torch.arange(len(counts), device=gram.device) // mask.shape[1]
+        self._of_few = _Systems(self._gram, self._group_of[self._few], stays[self._few], memory)
+        if self._many.any():
+            self._inverse = torch.cholesky_inverse(torch.linalg.cholesky(self._gram))
+            self._of_many = _Systems(self._inverse, self._group_of[self._many], ~stays[self._many], memory)
+
+    def solve(self, weight: Tensor) -> Tensor:
+        """Returns the weights in the shape and the format of `weight`, zero where the mask is false.
+
+        Args:
+            weight: `w_0`, the solution without restriction, `(groups, O / groups, d)`.
+        """
+        found = weight.double()
+        solved = found.flatten(0, 1).clone()
+        if self._wide.any():
+            solved[self._wide] = _descend(self._gram, found, self._mask).flatten(0, 1)[self._wide]
+        if self._few.any():
+            solved[self._few] = self._of_few.solve((found @ self._gram).flatten(0, 1)[self._few])
+        if self._many.any():
+            solved[self._many] = self._without_most(solved[self._many])
+        return solved.reshape(weight.shape).to(weight.dtype)
+
+    def _without_most(self, rows: Tensor) -> Tensor:
+        """Returns the rows of `_many` outputs, by the multipliers of what goes."""
+        multipliers = self._of_many.solve(rows)
+        taken, group_of = torch.empty_like(multipliers), self._group_of[self._many]
+        for group in range(len(self._inverse)):
+            members = group_of == group
+            taken[members] = multipliers[members] @ self._inverse[group]
+        return (rows - taken) * self._mask.flatten(0, 1)[self._many]
 
 
-def _systems(gram: Tensor, group_of: Tensor, target: Tensor, mask: Tensor, memory: int) -> Tensor:
+class _Systems:
     """Solves `G_mm x_m = t_m` for every output, in turns; x is zero outside the mask."""
-    solved, counts = torch.zeros_like(target), mask.sum(1)
-    left = counts.argsort()  # outputs of like counts together: their systems are padded to the largest
-    while len(left):
-        part = left[: max(1, memory // (3 * 8 * max(int(counts[left[-1]]), 1) ** 2))]
-        left = left[len(part) :]
-        solved[part] = _solve(gram, group_of[part], target[part], mask[part], int(counts[part].max()))
-    return solved
 
+    def __init__(self, gram: Tensor, group_of: Tensor, mask: Tensor, memory: int) -> None:
+        """Factors the systems, if their factors may be held."""
+        self._gram, self._group_of, self._mask = gram, group_of, mask
+        self._parts, held, counts = [], 0, mask.sum(1)
+        left = counts.argsort()  # outputs of like counts together: their systems are padded to the largest
+        while len(left):
+            part = left[: max(1, memory // (3 * 8 * max(int(counts[left[-1]]), 1) ** 2))]
+            left = left[len(part) :]
+            self._parts.append(part)
+            held += 8 * len(part) * int(counts[part].max()) ** 2
+        self._held = [self._factored(part) for part in self._parts] if held <= _HELD_BYTES else None
 
-def _solve(gram: Tensor, group_of: Tensor, target: Tensor, mask: Tensor, size: int) -> Tensor:
-    """Solves the systems of some outputs, padded with the identity to `size`."""
-    places = mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :size]
-    stays = mask.gather(1, places)
-    systems = gram[group_of[:, None, None], places[:, :, None], places[:, None, :]]
-    systems *= stays[:, :, None] & stays[:, None, :]
-    systems.diagonal(dim1=1, dim2=2).add_(~stays)
-    right = target.gather(1, places) * stays
-    factor = torch.linalg.cholesky(systems)
-    values = torch.cholesky_solve(right[:, :, None], factor)[:, :, 0]
-    return torch.zeros_like(target).scatter_(1, places, values * stays)
+    def solve(self, target: Tensor) -> Tensor:
+        """Solves all systems for their right sides, `(outputs, d)`."""
+        solved = torch.zeros_like(target)
+        for number, part in enumerate(self._parts):
+            places, stays, factor = self._held[number] if self._held is not None else self._factored(part)
+            right = target[part].gather(1, places) * stays
+            values = torch.cholesky_solve(right[:, :, None], factor)[:, :, 0]
+            solved[part] = torch.zeros_like(target[part]).scatter_(1, places, values * stays)
+        return solved
+
+    def _factored(self, part: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the unknowns' places, which of them are no padding, and the factors, padded with the identity."""
+        mask = self._mask[part]
+        places = mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, : int(mask.sum(1).max())]
+        stays = mask.gather(1, places)
+        systems = self._gram[self._group_of[part][:, None, None], places[:, :, None], places[:, None, :]]
+        systems *= stays[:, :, None] & stays[:, None, :]
+        systems.diagonal(dim1=1, dim2=2).add_(~stays)
+        return places, stays, torch.linalg.cholesky(systems)
 
 
 def _descend(gram: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
