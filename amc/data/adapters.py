@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from amc.data.batches import READ_SIZE, MakeBatch, collect, plain_targets, whole_classes
 from amc.data.dataset_source import DatasetSource, LoaderSettings, source_of_loader
 from amc.data.image_set import BatchSource, ImageSet
+from amc.data.repeated_items import first_of_same
 from amc.data.splits import DataRoles, default_search_images, split_roles
 from amc.data.streamed_images import StreamedImages
 from amc.data.tasks import task_type
@@ -154,17 +155,20 @@ def _is_map_style(data: Any) -> bool:
 def _hold_out(source: BatchSource, count: int | None, seed: int) -> tuple[BatchSource, ImageSet]:
     """Splits a data set at random, without reading all its items for their classes.
 
-    Items are held out, not draws: an item that a sampler shows several times is in only one of the splits.
+    Items are held out, not draws: one that a sampler, a `Subset` or a `ConcatDataset` shows several times is in only
+    one of the splits.
     """
     if not isinstance(source, DatasetSource):
         raise DataError("this kind of training data cannot be split; give a search split of its own")
-    items = source.items()
+    same = first_of_same(source.dataset)
+    items = torch.unique(same[source.items()])
     held_out = default_search_images(len(items)) if count is None else count
     if not 0 < held_out < len(items):
         raise DataError(f"the search split takes {held_out} of the {len(items)} training items; it must leave some")
     order = items[torch.randperm(len(items), generator=torch.Generator().manual_seed(seed))]
     chosen = replace(source, positions=order[:held_out], weights=None, draws=0)
-    return source.only(order[held_out:]), _in_memory(chosen, None, seed)
+    left = torch.isin(same, order[held_out:]).nonzero().flatten()
+    return source.only(left), _in_memory(chosen, None, seed)
 
 
 def _in_memory(source: BatchSource, count: int | None, seed: int) -> ImageSet:

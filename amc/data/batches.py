@@ -40,8 +40,9 @@ def pair_of(item: Any, make: MakeBatch | None = None) -> Batch:
 
 
 def plain_targets(targets: Tensor) -> Tensor:
-    """Returns whole numbers as int64; others stay."""
-    return targets if targets.is_floating_point() or targets.dtype == torch.bool else targets.long()
+    """Returns whole numbers, and what is true or false once an item, as int64; others stay."""
+    stays = targets.is_floating_point() or (targets.dtype == torch.bool and targets.dim() > 1)
+    return targets if stays else targets.long()
 
 
 def collect(items: Iterable[Any], count: int | None = None, make: MakeBatch | None = None) -> ImageSet:

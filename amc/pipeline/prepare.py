@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from amc.costs import Budget
@@ -233,9 +234,10 @@ def _check_number_format(model: nn.Module, image: Tensor) -> None:
     wanted = next((p.dtype for p in model.parameters() if p.is_floating_point()), image.dtype)
     if image.dtype == wanted or failure_of(model, image) is None or failure_of(model, image.to(wanted)) is not None:
         return
+    or_network = "" if wanted == torch.float32 else ", or the network, as in model.float()"
     raise DataError(
         f"the data must be what the network takes, but is {image.dtype} where the network is {wanted}; convert it, "
-        "as in x.float(), and scale bytes, as in x / 255"
+        f"as in x.to({wanted}), and scale bytes, as in x / 255{or_network}"
     )
 
 

@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch.utils.data import (
     BatchSampler,
+    ConcatDataset,
     DataLoader,
     Dataset,
     IterableDataset,
     RandomSampler,
     SequentialSampler,
+    Subset,
     SubsetRandomSampler,
     TensorDataset,
     WeightedRandomSampler,
@@ -81,6 +83,9 @@ MAKERS = {
         TensorDataset(*tensors(60)), batch_size=8, sampler=WeightedRandomSampler([1.0] * 60, 60)
     ),
     "loader that shows items twice": lambda: DataLoader(Numbers(60), batch_size=8, sampler=[*range(60), *range(60)]),
+    "subset that names items twice": lambda: DataLoader(Subset(Numbers(60), [*range(60), *range(60)]), batch_size=8),
+    "one data set twice": lambda: ConcatDataset([Numbers(60)] * 2),
+    "subsets that share items": lambda: ConcatDataset(list(map(Subset, [Numbers(60)] * 2, (range(60), range(20, 50))))),
     "loader without batches": lambda: DataLoader(Numbers(60), batch_size=None),
     "drawing loader without batches": lambda: DataLoader(
         Numbers(60), batch_size=None, sampler=WeightedRandomSampler([1.0] * 60, 90)
@@ -133,6 +138,20 @@ def shifting(items):
 )
 def test_what_a_data_set_or_a_loader_does_to_its_items_is_kept(data):
     assert sorted(values(as_source(data))) == list(range(100, 120))
+
+
+class Yes(Numbers):
+    """Says of each item whether its number is even."""
+
+    def __getitem__(self, index):
+        return super().__getitem__(index)[0], index % 2 == 0
+
+
+@pytest.mark.parametrize("data", [(tensors(20)[0], tensors(20)[1] > 0), Yes(20), list(Yes(20))])
+def test_true_and_false_are_two_classes(data):
+    roles = roles_from_loaders(data, data, search_images=8)
+    assert (roles.num_classes, roles.task.name) == (2, "classification")
+    assert {targets.dtype for split in (roles.train, roles.search) for _, targets in split.batches(7)} == {torch.int64}
 
 
 SUBSETS = {

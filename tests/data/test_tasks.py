@@ -104,6 +104,8 @@ def test_targets_tell_the_task(targets, task):
     [
         ("classification", LOGITS, torch.tensor([0.5, 1, 1, 2]), "whole numbers, not 0.5; .* the task 'regression'"),
         ("classification", LOGITS, CLASSES + 1, "class 3, but the network has 3 outputs, for the classes 0 to 2"),
+        ("classification", LOGITS[:, :1], CLASSES, "1 output: give the task 'multilabel' .*, or 'regression'"),
+        ("classification", LOGITS, CLASSES - 9, "not -[0-9]+; number them from 0, or give the task 'regression'"),
         ("classification", LOGITS, CLASSES - 1, "numbers from 0, not -1"),
         ("classification", LOGITS, torch.zeros(4, 5), r"a share of every class, \(N, 3\), not \(4, 5\)"),
         ("classification", torch.zeros(4, 3, 2), CLASSES, r"logits \(N, classes\), not \(4, 3, 2\)"),

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 import amc
-from amc.errors import ConfigurationError, RunFolderError
+from amc.errors import ConfigurationError, DataError, RunFolderError
 from amc.pipeline.prepare import prepare
 from amc.pipeline.recorder import Recorder
 from amc.pipeline.summary import metric_title
@@ -162,6 +162,12 @@ def test_networks_of_double_precision_train_in_it(side):
     train, test = ((x.double(), y) for x, y in (images(side=side), images(40, side=side, seed=1)))
     result = amc.compress(ConvNet(side).double(), [train, test], **QUICK)
     assert next(result.model.parameters()).dtype == torch.float64
+
+
+def test_data_in_another_number_format_than_the_network_is_refused_with_both_remedies():
+    words = r"is torch.float32 where the network is torch.float16; .* x.to\(torch.float16\).*model.float\(\)"
+    with pytest.raises(DataError, match=words):
+        amc.compress(ConvNet(8).half(), [images(side=8), images(40, side=8, seed=1)], **QUICK)
 
 
 def test_tokens_are_data_too():

@@ -141,11 +141,16 @@ def _in_range(classes: Tensor, count: int, ignored: int | None = None) -> Tensor
     """Checks that the network has an output for every class."""
     counted = classes if ignored is None else classes[classes != ignored]
     if counted.numel() and int(counted.min()) < 0:
-        raise DataError(f"classes must be numbers from 0, not {int(counted.min())}; number them from 0")
-    if counted.numel() and int(counted.max()) >= count:
         raise DataError(
-            f"the data has a class {int(counted.max())}, but the network has {count} outputs, for the classes 0 to "
-            f"{count - 1}; build the model with the data's number of classes"
+            f"classes must be numbers from 0, not {int(counted.min())}; number them from 0, or "
+            "give the task 'regression' for numbers to be predicted"
+        )
+    if counted.numel() and int(counted.max()) >= count:
+        few = "1 output: give the task 'multilabel' for a label of 0 or 1, or 'regression' for numbers to be predicted"
+        many = f"{count} outputs, for the classes 0 to {count - 1}"
+        raise DataError(
+            f"the data has a class {int(counted.max())}, but the network has {few if count == 1 else many}; "
+            f"{'else ' if count == 1 else ''}build the model with the data's number of classes"
         )
     return classes
 
