@@ -8,6 +8,7 @@ import io
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import jsonargparse
@@ -166,8 +167,19 @@ def _single(found: re.Match[str]) -> str:
 
 
 def make_parser(name: str, command: Command, words: Sequence[str] = ()) -> Parser:
-    """Builds the parser of a subcommand, for the words of a command line."""
-    asked = not {"-h", "--help"}.isdisjoint(words)
+    """Returns the parser of a subcommand, for the words of a command line; one that prints help explains all names."""
+    if {"-h", "--help"}.isdisjoint(words):
+        return _parser(name, command)
+    parser = _parser.__wrapped__(name, command)
+    names = {action.dest: offered(action) for action in parser._actions if action.help != argparse.SUPPRESS}
+    choices = choices_help(name, names, words)
+    parser.epilog = "\n\n".join(filter(None, (parser.epilog, choices))) or None
+    return parser
+
+
+@cache
+def _parser(name: str, command: Command) -> Parser:
+    """Builds the parser of a subcommand, which takes a while: its options are those of many classes."""
     parser = Parser(
         prog=f"amc {name}",
         usage=f"amc {name} {command.usage}".rstrip(),
@@ -176,9 +188,5 @@ def make_parser(name: str, command: Command, words: Sequence[str] = ()) -> Parse
         exit_on_error=False,
     )
     command.add_arguments(parser)
-    visible = {action.dest: action for action in parser._actions if action.help != argparse.SUPPRESS} if asked else {}
-    examples = f"examples:\n{command.examples}" if command.examples else ""
-    names = {dest: offered(action) for dest, action in visible.items()}
-    choices = choices_help(name, names, words) if asked else ""
-    parser.epilog = "\n\n".join(filter(None, (examples, choices))) or None
+    parser.epilog = f"examples:\n{command.examples}" if command.examples else None
     return parser

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
+from torch import Tensor
 
 from amc.data.folder_source import load_image_folder
 from amc.data.huggingface_source import load_huggingface
@@ -20,14 +22,19 @@ DIGITS_STATISTICS: Statistics = ((0.3053,), (0.3760,))
 
 def load_digits(options: SourceOptions) -> Splits:
     """Loads the 1,797 handwritten digits of 8x8 pixels that ship inside scikit-learn; needs no download."""
-    from sklearn.datasets import load_digits as sklearn_digits
-
-    bunch = sklearn_digits()
-    images = torch.from_numpy(bunch.images).float().unsqueeze(1) / 16.0
-    targets = torch.from_numpy(bunch.target).long()
+    images, targets = _digits()
     mean, std = DIGITS_STATISTICS
     names = tuple(str(digit) for digit in range(10))
     return _limited(_own_test_split(ImageSet(images, targets, mean, std, names, "shift")), options)
+
+
+@cache
+def _digits() -> tuple[Tensor, Tensor]:
+    """Reads the digits from their file of text, once in a process: `(1797, 1, 8, 8)` in [0, 1], and their classes."""
+    from sklearn.datasets import load_digits as sklearn_digits
+
+    bunch = sklearn_digits()
+    return torch.from_numpy(bunch.images).float().unsqueeze(1) / 16.0, torch.from_numpy(bunch.target).long()
 
 
 def load_fake(options: SourceOptions) -> Splits:

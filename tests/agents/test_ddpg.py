@@ -22,7 +22,7 @@ from amc.costs import Budget
 from amc.errors import CheckpointError, ConfigurationError, UnknownNameError
 from amc.problem.evaluator import FunctionEvaluator
 
-SHORT = {"warmup_episodes": 3, "hidden": (16, 16)}
+SHORT = {"warmup_episodes": 3, "hidden": (16, 16), "gradient_steps": 2, "ensemble": 2, "ensemble_hidden": 8}
 
 
 def mean_best(toys, name, episodes, **options):
@@ -302,5 +302,5 @@ def test_every_episode_says_what_was_learnt_and_asking_changes_nothing(toys, cri
 
 def test_the_actor_without_noise_is_the_one_that_acts_after_the_search(toys):
     env = toys.wide_env("project", decisions=4)
-    agent = create_agent("ddpg", gradient_steps=0, **SHORT)
+    agent = create_agent("ddpg", **{**SHORT, "gradient_steps": 0})
     assert agent.search(env, 6, seed=0).episodes[-1].learning.actor_loss is None

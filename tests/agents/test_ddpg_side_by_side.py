@@ -13,7 +13,7 @@ from agents.ddpg.algorithm import AllocationDDPG
 from agents.ddpg.exploration import Schedule
 from amc.errors import ConfigurationError
 
-SHORT = {"warmup_episodes": 4, "hidden": (16, 16)}
+SHORT = {"warmup_episodes": 4, "hidden": (16, 16), "gradient_steps": 2, "ensemble": 2, "ensemble_hidden": 8}
 
 
 def played(outcome):

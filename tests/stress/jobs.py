@@ -169,10 +169,11 @@ def _without_times(value: Any) -> Any:
 def quicken() -> None:
     """Spares the processes to be forked what takes long and writes nothing else: digits, parsers, plots, timings."""
     import matplotlib.figure
-    import sklearn.datasets
 
-    import amc.cli.main
     import amc.pipeline.speed
+    from amc.cli.command import make_parser
+    from amc.cli.commands import COMMANDS
+    from amc.data import DataConfig, load_data
 
     def savefig(figure: object, file: Any, **options: object) -> None:
         if hasattr(file, "write"):
@@ -181,12 +182,9 @@ def quicken() -> None:
             Path(file).write_bytes(b"<svg></svg>")
 
     matplotlib.figure.Figure.savefig = savefig  # type: ignore[assignment, method-assign]
-    digits = sklearn.datasets.load_digits()
-    sklearn.datasets.load_digits = lambda: digits
-    commands = amc.cli.commands.COMMANDS
-    names = ("compress", "search", "study", "train", "evaluate", "prune", "zoo")
-    parsers = {name: amc.cli.main.make_parser(name, commands.get(name)) for name in names}
-    amc.cli.main.make_parser = lambda name, command, words=(): parsers[name]  # type: ignore[assignment, misc]
+    load_data(DataConfig())  # of which a process keeps the digits
+    for name in ("compress", "search", "study", "train", "evaluate", "prune", "zoo"):
+        make_parser(name, COMMANDS.get(name))  # which is kept
     amc.pipeline.speed._ROUNDS = 1
 
 
