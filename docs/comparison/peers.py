@@ -1,7 +1,7 @@
 """One network, one budget, no training: Torch-Pruning and ModelOpt FastNAS beside amc, measured by the same function.
 
     pip install torch-pruning nvidia-modelopt torchprofile==0.0.4
-    python docs/comparison/peers.py --data DIR --weights resnet20.th --budget 0.5
+    python docs/comparison/peers.py --data DIR --weights resnet20.th --budget 0.5 --markdown
 
 DIR holds CIFAR-10 as `train/CLASS/*.png` and `test/CLASS/*.png`. All score on the same search images and take
 statistics from the same calibration images; a tool that is not installed is left out, and a line says so.
@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import copy
+import sys
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -23,8 +25,9 @@ from amc.training import evaluate
 
 
 def main() -> None:
-    """Prints one line a method."""
+    """Prints one row a method."""
     options = parse()
+    table = Table(markdown=options.markdown)
     model = amc.create_model("resnet20")
     amc_weights(model, options.weights)
     data = load_data(
@@ -35,7 +38,7 @@ def main() -> None:
     )  # fmt: skip
     example = data.test.take([0]).inputs()
     dense = counted(model, example)["flops"]
-    print(f"dense: {accuracy(model, data):.2f}%, {dense:,} FLOPs", flush=True)
+    table.row("dense", accuracy(model, data), None, dense)
     limit = dense * options.budget
     peers = {
         "Torch-Pruning, L1 norms, every layer alike": lambda: by_norms(model, example, limit),
@@ -48,15 +51,15 @@ def main() -> None:
         try:
             pruned = prune()
         except ImportError as error:
-            print(f"{name}: left out, as it is not installed ({error})")
+            print(f"{name} is left out, as it is not installed ({error})", file=sys.stderr)
         else:
-            report(name, pruned, data, example)
+            report(table, name, pruned, data, example)
     for agent, episodes in (("uniform", None), ("ddpg", options.episodes)):
         result = amc.compress(
             copy.deepcopy(model), data, amc.Budget(flops=options.budget), agent=agent, episodes=episodes,
             pruning=amc.PruningConfig(round_to=1), finetune=amc.FineTuneConfig(epochs=0), seed=0,
         )  # fmt: skip
-        report(f"amc, {agent}", result.model, data, example)
+        report(table, f"amc, {agent}", result.model, data, example)
 
 
 def parse() -> argparse.Namespace:
@@ -70,6 +73,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--test_images", type=int)
     parser.add_argument("--search_images", type=int, default=2000)
     parser.add_argument("--calibration_images", type=int, default=2000)
+    parser.add_argument("--markdown", action="store_true", help="print the table of docs/which_tool.md")
     parser.add_argument("--without", nargs="*", default=[], help="tools to leave out, by the beginning of their names")
     return parser.parse_args()
 
@@ -142,7 +146,27 @@ def by_fastnas(model: nn.Module, example: torch.Tensor, data: DataRoles, budget:
     return network.eval()
 
 
-def report(name: str, model: nn.Module, data: DataRoles, example: torch.Tensor) -> None:
+@dataclass(frozen=True)
+class Table:
+    """Prints rows as they come, as lines or as Markdown."""
+
+    markdown: bool
+
+    def __post_init__(self) -> None:
+        """Prints the heading."""
+        if self.markdown:
+            print("| network | top-1 | batch norms re-estimated | FLOPs |\n| --- | --- | --- | --- |", flush=True)
+
+    def row(self, name: str, plain: float, renewed: float | None, flops: float) -> None:
+        """Prints what a network costs and is worth."""
+        again = "" if renewed is None else f"{renewed:.2f}"
+        if self.markdown:
+            print(f"| {name} | {plain:.2f} | {again} | {flops:,} |", flush=True)
+        else:
+            print(f"{name}: {plain:.2f}%{again and f' ({again}%)'}, {flops:,} FLOPs", flush=True)
+
+
+def report(table: Table, name: str, model: nn.Module, data: DataRoles, example: torch.Tensor) -> None:
     """Prints what a network costs and is worth, and what it is worth with its batch norms re-estimated."""
     plain = accuracy(model, data)
     renewed = copy.deepcopy(model)
@@ -154,8 +178,7 @@ def report(name: str, model: nn.Module, data: DataRoles, example: torch.Tensor) 
     with torch.no_grad():
         for images in data.calibration.inputs().split(250):
             renewed(images)
-    flops = counted(model, example)["flops"]
-    print(f"{name}: {plain:.2f}% ({accuracy(renewed.eval(), data):.2f}%), {flops:,} FLOPs", flush=True)
+    table.row(name, plain, accuracy(renewed.eval(), data), counted(model, example)["flops"])
 
 
 def accuracy(model: nn.Module, data: DataRoles) -> float:
