@@ -15,6 +15,7 @@ from amc.cli.consent import check_consent, check_download
 from amc.cli.spelling import read_spellings
 from amc.errors import ConfigurationError
 from amc.pipeline.config import RunConfig
+from amc.storage.names import WEIGHTS_DIGEST
 from amc.utils import plain_yaml
 from amc.utils.conversion import from_mapping
 
@@ -91,7 +92,7 @@ def _options_of_commands() -> frozenset[str]:
         parser = make_parser(entry.name, COMMANDS.get(entry.name))
         if "config" in (found := {action.dest for action in parser._actions}):
             names |= found
-    return frozenset(names - _NOT_IN_FILES)
+    return frozenset(names - _NOT_IN_FILES) | {WEIGHTS_DIGEST}  # in the rules of a study, which are options otherwise
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -13,11 +13,15 @@ from amc.report.figures.of_studies import differences, reward_against_accuracy, 
 from amc.report.page import Page, Section, Table
 from amc.storage.names import CONFIG, STUDY
 from amc.study.agents_study import StudyRecord
+from amc.study.repetition import repetition
 from amc.study.tables import share_or_count, summary
 from amc.utils.bounded_files import read_text
 from amc.utils.json_lines import read_lines
 from amc.utils.plain_json import as_type
 from amc.utils.plain_yaml import MOST_BYTES, parse_yaml
+
+_START_ALIKE = ("ddpg", "cem", "cmaes", "tpe")
+"""The agents that play the allocations of heuristics first by default."""
 
 
 def page_of_study(folder: Path) -> Page:
@@ -40,17 +44,13 @@ def page_of_study(folder: Path) -> Page:
         f"Budgets: {', '.join(map(share_or_count, budgets))} of the {cost}; "
         f"candidates: {', '.join(map(str, counts))}; seeds: {', '.join(map(str, seeds))}.",
         "All work under the same bounds, data, tables, scores and refit. Agents that play one episode have one seed.",
+        *_starts(agents),
     ]
     sections = [
         Section("What was compared", paragraphs=asked),
         Section("What came out", tables=[study_table(records)]),
         *_figures(records),
-        Section(
-            "How to repeat it",
-            paragraphs=["The folder has every rule in config.yaml; the figures come from study.jsonl."],
-            listing=text,
-            listing_title="The rules of the study (config.yaml)",
-        ),
+        repetition(folder, records, text),
     ]
     best = max(records, key=lambda record: (-record["budget"], record["reward"]))
     lead = (
@@ -90,6 +90,17 @@ def study_table(records: Sequence[dict[str, Any]]) -> Table:
         "test images.",
         name="study",
     )
+
+
+def _starts(agents: Sequence[str]) -> list[str]:
+    """Says which agents start from the allocations of heuristics."""
+    found = [agent for agent in agents if agent.partition(":")[0] in _START_ALIKE and "warm_start=" not in agent]
+    if not found:
+        return []
+    return [
+        f"{', '.join(found)}: the allocations of the same heuristics are played first and count as candidates, so that "
+        "by the reward none of these searches can do worse than they; with warm_start=[] a search starts without them."
+    ]
 
 
 def _moved_first(row: Sequence[str], place: int) -> tuple[str, ...]:

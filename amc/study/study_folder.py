@@ -17,7 +17,7 @@ from amc.pipeline.prepare import train_dense
 from amc.pipeline.recorder import ShowingRecorder
 from amc.pipeline.task import Task
 from amc.report.origin import digest_of
-from amc.storage.names import CONFIG, DENSE, FOLDERS, LOCK, REWARDS, STUDY
+from amc.storage.names import CONFIG, DENSE, FOLDERS, LOCK, REWARDS, STUDY, WEIGHTS_DIGEST
 from amc.storage.save import save_weights
 from amc.utils.durable_files import remove_unfinished, write_text
 from amc.utils.folder_lock import FolderLock
@@ -28,8 +28,7 @@ from amc.utils.progress_display import ProgressDisplay
 
 _FREE = ("agent", "episodes", "compare", "budget")
 """Options that may differ between starts of one study: each cell records its own."""
-_DIGEST = "weights_sha256"
-_OF_TRAINING = ("model", "weights", _DIGEST, "train_first", "data", "train", "seed", "device")
+_OF_TRAINING = ("model", "weights", WEIGHTS_DIGEST, "train_first", "data", "train", "seed", "device")
 """The options that determine the dense network."""
 
 
@@ -78,7 +77,7 @@ def open_folder(path: Path, config: RunConfig, rules: dict[str, Any]) -> None:
     file = path / CONFIG
     try:
         if config.weights:
-            rules = {**rules, _DIGEST: digest_of(Path(config.weights).expanduser())}
+            rules = {**rules, WEIGHTS_DIGEST: digest_of(Path(config.weights).expanduser())}
         record: dict[str, Any] = _plain({**given, **rules})
         if file.is_file() and not _check_rules(path, record):
             return
@@ -96,8 +95,8 @@ def _check_rules(path: Path, new: dict[str, Any]) -> bool:
     """
     old = _rules_of(path / CONFIG)
     differing = {name for name in old | new if old.get(name) != new.get(name)}
-    if _DIGEST not in old:
-        differing.discard(_DIGEST)  # from a study that an earlier version began
+    if WEIGHTS_DIGEST not in old:
+        differing.discard(WEIGHTS_DIGEST)  # from a study that an earlier version began
     figures = _figures(path)
     tuned = any(figure.get("finetuned", True) is not None for figure in figures)
     if figures and differing - (set() if tuned else {"finetune"}):
