@@ -147,7 +147,13 @@ def load_data(config: DataConfig, *, seed: int = 0, advance: Progress = silent) 
         seed=seed,
         advance=advance,
     )
+    roles = replace(roles, name=_called(config.name, options.root))
     return roles if (config.task, config.loss, config.metric) == (None, None, None) else _with_task(roles, config)
+
+
+def _called(name: str, root: Path | None) -> str:
+    """Returns what data are called: by the name of their folder where that of its format says nothing of them."""
+    return root.resolve().name if root is not None and name in ("imagefolder", *WITH_COLUMNS) else name
 
 
 def _with_task(roles: DataRoles, config: DataConfig) -> DataRoles:

@@ -32,6 +32,7 @@ class DataRoles:
         search: Held out from training: the reward, and the choice of an epoch.
         test: Read once, for the report.
         task: What the network is trained to do, with its loss and its metric.
+        name: What the data are called, for reports; empty if it is not known.
     """
 
     train: BatchSource
@@ -39,6 +40,7 @@ class DataRoles:
     search: ImageSet
     test: BatchSource
     task: TaskType = CLASSIFICATION
+    name: str = ""
 
     @property
     def num_classes(self) -> int:

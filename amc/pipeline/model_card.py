@@ -41,7 +41,9 @@ def model_card(summary: Mapping[str, Any], preprocessing: Mapping[str, Any] | No
 def _metadata(summary: Mapping[str, Any], preprocessing: Mapping[str, Any] | None) -> dict[str, Any]:
     accuracy = summary["accuracy"]
     figure = accuracy.get("finetuned") if accuracy.get("finetuned") is not None else accuracy.get("pruned")
+    data = _plain((summary.get("data") or {}).get("name") or "")
     record: dict[str, Any] = {
+        "library_name": "pytorch",
         "tags": ["pruning", "model-compression", "amc"],
         "base_model_name": _plain(summary["model"]),  # one line: three dashes on a line end the metadata
     }
@@ -50,7 +52,7 @@ def _metadata(summary: Mapping[str, Any], preprocessing: Mapping[str, Any] | Non
     if figure is not None and str(summary.get("metric") or "").startswith("top-1"):
         result = {
             "task": {"type": "image-classification"},
-            "dataset": {"name": "the test split of the run", "type": "held-out"},
+            "dataset": {"name": data or "the test split of the run", "type": data or "held-out", "split": "test"},
             "metrics": [{"type": "accuracy", "value": round(figure / 100, 4), "name": "top-1"}],
         }
         record["model-index"] = [{"name": f"{_plain(summary['model'])}, pruned", "results": [result]}]
@@ -62,9 +64,19 @@ def _what(summary: Mapping[str, Any]) -> str:
     removed = "single weights set to zero" if family == "weight" else "whole filters removed"
     who = summary.get("agent")
     agent = f" The allocation over the layers was found by `{_plain(who)}`." if who else ""
+    data = summary.get("data")
+    name = f"`{_plain(data['name'])}`" if data and data["name"] else "data of its maker's own"
+    counts = (
+        ""
+        if data is None
+        else (
+            f" It was pruned on {name}: {data['train']:,} examples to train on, {data['search']:,} to choose by, "
+            f"{data['test']:,} to test."
+        )
+    )
     return (
         f"`{_plain(summary['model'])}` with {removed}, by [AMC](https://arxiv.org/abs/1802.03494)-style layer-wise "
-        f"pruning.{agent}"
+        f"pruning.{agent}{counts}"
     )
 
 

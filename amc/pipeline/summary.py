@@ -9,6 +9,7 @@ from typing import Any
 
 from agents import SearchResult
 from amc.costs.counting import operators_by_own_rule, uncounted_operators
+from amc.data import DataRoles
 from amc.latency.check import points_of
 from amc.pipeline.acceptance import acceptance_record
 from amc.pipeline.by_class import Tested, classes_record
@@ -21,7 +22,7 @@ from amc.problem import PruningProblem
 from amc.pruning.neuron_sparsity import neuron_sparsity
 from amc.runtime.call import on_device
 from amc.storage.source import ModelSource
-from amc.storage.summary import Epoch, Layer, Summary, accuracies, costs_by_metric
+from amc.storage.summary import DataCounts, Epoch, Layer, Summary, accuracies, costs_by_metric
 from amc.structure import Allocation
 from amc.utils.plain_json import as_type
 
@@ -101,6 +102,7 @@ def summarise(
     return Summary(
         command="compress",
         model=source.reference,
+        data=_counts(task.data),
         seed=search.seed,
         costs=costs_by_metric(delivered.costs, task.problem.dense_costs),
         accuracy=accuracies(dense.figure, delivered.pruned, delivered.finetuned),
@@ -127,6 +129,12 @@ def summarise(
         layers=list(layers),
         classes=None if delivered.by_class is None else classes_record(task, dense, delivered.by_class),
     ).as_dict()
+
+
+def _counts(data: DataRoles | None) -> DataCounts | None:
+    if data is None:
+        return None
+    return DataCounts(data.name, *(len(role) for role in (data.train, data.calibration, data.search, data.test)))
 
 
 def _stability(dense: float, delivered: Delivered) -> list[float | int | None]:

@@ -93,6 +93,13 @@ def _asked(run: RunRecord) -> list[str]:
     summary, rules = run.summary, run.summary.pruning or {}
     what = "single weights" if rules.get("family") == "weight" else "whole filters"
     found = [f"Prune {what} of {summary.model} until the network is within the budget: {_budget_words(summary)}."]
+    data = summary.data
+    if data is not None:
+        called = f" ({data.name})" if data.name else ""
+        found.append(
+            f"Data{called}: {data.train:,} examples to train on, of which {data.calibration:,} give statistics; "
+            f"{data.search:,} held out to score candidates; {data.test:,} to test."
+        )
     if summary.agent:
         count = f", with {len(run.episodes)} candidates" if run.episodes else ""
         found.append(f"The allocation was left to the agent {summary.agent}{count}.")

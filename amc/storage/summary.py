@@ -76,12 +76,31 @@ class Classes(msgspec.Struct, frozen=True):
     finetuned: _Counts
 
 
+class DataCounts(msgspec.Struct, frozen=True):
+    """The data that a network was pruned on.
+
+    Attributes:
+        name: What they are called; empty if that is not known.
+        train: Images, or items, that trained it.
+        calibration: Of these, those that statistics were taken from.
+        search: Those that candidates were scored on.
+        test: Those that were read once, for the accuracies.
+    """
+
+    name: Name
+    train: Annotated[int, msgspec.Meta(ge=0)]
+    calibration: Annotated[int, msgspec.Meta(ge=0)]
+    search: Annotated[int, msgspec.Meta(ge=0)]
+    test: Annotated[int, msgspec.Meta(ge=0)]
+
+
 class Summary(msgspec.Struct, kw_only=True, frozen=True):
     """The figures of a network: the same entries whatever command made it.
 
     Attributes:
         command: The command: `"compress"`, `"prune"` or `"finetune"`.
         model: Name of the dense network.
+        data: What it was pruned on; None where a function of the user's own judged it, and in earlier versions.
         agent: Who chose the allocation.
         seed: Seed of everything random.
         pruning: The options of pruning.
@@ -110,6 +129,7 @@ class Summary(msgspec.Struct, kw_only=True, frozen=True):
 
     command: Name
     model: Text
+    data: DataCounts | None = None
     agent: Text | None = None
     seed: int
     pruning: dict[str, Any] | None = None

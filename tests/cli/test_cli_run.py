@@ -41,6 +41,9 @@ def test_summary_has_all_figures(run_folder):
     assert 0 < params["pruned"] < params["dense"]
     assert set(figures["accuracy"]) == {"dense", "pruned", "finetuned"}
     assert figures["search"]["episodes"] == 4
+    sizes = {role: figures["data"][role] for role in ("train", "calibration", "search", "test")}
+    assert sizes == {"train": 320, "calibration": 64, "search": 80, "test": 100}
+    assert figures["data"]["name"] == "digits"
     assert set(figures["baselines"]) == {"uniform", "erk"}
     for baseline in figures["baselines"].values():
         assert 0 <= baseline["pruned"] <= 100

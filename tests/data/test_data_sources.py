@@ -57,6 +57,7 @@ def test_folder_with_train_and_test(tmp_path, test_name):
     write_images(tmp_path / f"data/{test_name}", 3, start=100)
     roles = load_data(folder_config(tmp_path / "data", search_images=4))
     assert (len(roles.train), len(roles.search), len(roles.test)) == (16, 4, 6)
+    assert roles.name == "data"
     assert roles.test.class_names == ("cat", "dog")
     expected = torch.tensor([[100 + index, label, 7] for label in range(2) for index in range(3)])
     assert torch.equal(roles.test.images[:, :, 0, 0], expected.to(torch.uint8))

@@ -36,3 +36,21 @@ def test_names_cannot_break_out_of_the_metadata_or_a_table(summary):
     summary["model"] = "x: [1, 2]\n---\n| `evil` |"
     front = front_of(model_card(summary))
     assert front["base_model_name"] == "x: [1, 2] --- / 'evil' /"
+
+
+def test_the_card_names_the_data(summary):
+    summary["data"] = {"name": "cifar10", "train": 45000, "calibration": 1000, "search": 5000, "test": 10000}
+    card = model_card(summary)
+    assert front_of(card)["model-index"][0]["results"][0]["dataset"] == {
+        "name": "cifar10",
+        "type": "cifar10",
+        "split": "test",
+    }
+    assert "pruned on `cifar10`: 45,000 examples to train on, 5,000 to choose by, 10,000 to test" in card
+
+
+def test_data_without_a_name_are_counted(summary):
+    summary["data"] = {"name": "", "train": 40, "calibration": 40, "search": 10, "test": 20}
+    card = model_card(summary)
+    assert front_of(card)["model-index"][0]["results"][0]["dataset"]["name"] == "the test split of the run"
+    assert "pruned on data of its maker's own: 40 examples" in card

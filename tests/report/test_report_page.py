@@ -59,6 +59,12 @@ def test_the_page_says_what_was_asked_and_what_came_out(folder):
     assert "seed 3" in text
 
 
+def test_the_page_says_which_data_were_used_for_what(tmp_path, write_run):
+    data = {"name": "cifar10", "train": 45000, "calibration": 1000, "search": 5000, "test": 10000}
+    text = reading(page_of_run(read_run(write_run(tmp_path / "run", data=data))).as_html()).text
+    assert "Data (cifar10): 45,000 examples to train on, of which 1,000 give statistics; 5,000 held out" in text
+
+
 def test_the_table_gives_speed_up_and_compression(folder):
     page = page_of_run(read_run(folder))
     table = next(table for section in page.sections for table in section.tables)

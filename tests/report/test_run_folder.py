@@ -4,11 +4,13 @@ import io
 import json
 import math
 import stat
+from dataclasses import replace
 
 import pytest
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from torch import nn
 
-from agents.protocol import EpisodeResult
+from agents.protocol import EpisodeResult, Learning
 from amc.errors import ConfigurationError, RunFolderError, UnknownNameError
 from amc.pipeline.config import BudgetConfig, RunConfig
 from amc.pipeline.episode_log import EpisodeLog
@@ -169,6 +171,39 @@ def test_the_trained_network_may_be_read_by_whoever_reads_the_rest(tmp_path):
     modes = {stat.S_IMODE((folder.path / name).stat().st_mode) for name in ("config.yaml", "dense.safetensors")}
     assert len(modes) == 1
     assert not list(folder.path.glob("*.part"))
+
+
+def test_tensorboard_shows_rewards_costs_ratios_losses_and_where_the_time_goes(tmp_path):
+    folder = RunFolder.create(tmp_path / "run", RunConfig(), Origin("compress"))
+    learning = Learning(actor_loss=-0.5, critic_loss=0.25, ratios=(0.75, 0.5))
+    with resumed(folder.path) as recorder:
+        recorder.begin()
+        for number, reward in enumerate((0.5, 0.75, 0.25)):
+            result = replace(episode(number, reward), learning=learning, scoring_seconds=0.125)
+            recorder.on_new_episode(result)
+        recorder.on_epoch("ddpg", 1, {"epoch": 1, "loss": 0.5})
+    drawn = {}
+    for file in (folder.path / "tensorboard").glob("events.*"):
+        for event in EventFileLoader(str(file)).Load():
+            for value in event.summary.value:
+                drawn.setdefault(value.tag, []).append(round(float(value.tensor.float_val[0]), 6))
+    assert drawn == {
+        "search/reward": [0.5, 0.75, 0.25],
+        "search/best_reward": [0.5, 0.75, 0.75],
+        "search/accuracy": [90.0] * 3,
+        "search/flops": [1000.0] * 3,
+        "search/params": [200.0] * 3,
+        "search/seconds": [0.25] * 3,
+        "kept/conv1": [3.0] * 3,
+        "kept/layer1.0.conv1": [7.0] * 3,
+        "time/scoring_seconds": [0.125] * 3,
+        "time/agent_seconds": [0.125] * 3,
+        "learning/actor_loss": [-0.5] * 3,
+        "learning/critic_loss": [0.25] * 3,
+        "actor_ratio/conv1": [0.75] * 3,
+        "actor_ratio/layer1.0.conv1": [0.5] * 3,
+        "training/ddpg/loss": [0.5],
+    }
 
 
 def test_default_folders_are_named_after_the_run_and_new(tmp_path, monkeypatch):
