@@ -1,10 +1,13 @@
 """The documentation site: every page is in it, and no link leads nowhere."""
 
+import pydoc
 import re
 from pathlib import Path
 
 import pytest
 import yaml
+
+import amc
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -40,3 +43,12 @@ def test_links_lead_somewhere(page):
         assert other.exists(), f"{page.name} links to {target}"
         if anchor and other.suffix == ".md":
             assert anchor in anchors_of(other), f"{page.name} links to {target}#{anchor}"
+
+
+def test_the_reference_has_every_public_name_and_nothing_that_is_not_there():
+    pages = (DOCS / "reference").glob("*.md")
+    listed = {name for page in pages for name in re.findall(r"^::: (\S+)$", page.read_text(), re.MULTILINE)}
+    assert [name for name in listed if pydoc.locate(name) is None] == []
+    public = {name: getattr(amc, name) for name in amc.__all__ if name != "__version__"}
+    places = {name: {each.__module__, f"{each.__module__}.{each.__name__}"} for name, each in public.items()}
+    assert [name for name, place in places.items() if listed.isdisjoint(place)] == []
