@@ -16,14 +16,14 @@ from amc.runtime.call import named_tensors
 from amc.runtime.finite import all_finite
 from amc.storage.positions import parse_positions
 from amc.structure.claimed_width import CLAIMED
+from amc.structure.remembered_numbers import attribute_name, fields_of
 from amc.structure.residual_blocks import drop_modules
-from amc.structure.slicing import attribute_name
 from amc.utils.sparse_tensors import INDEX, index_of, is_part
 
 _FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _OTHERS = {"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8}
 _TYPES = {**_FLOATS, **_OTHERS, "BOOL": torch.bool, "C64": torch.complex64}
-_ATTRIBUTE = re.compile(r"[A-Za-z]\w*(\[[0-9]{1,2}\])?")
+_ATTRIBUTE = re.compile(r"[A-Za-z]\w*(\[[0-9]{1,2}\]|\.[A-Za-z]\w*)?")
 _NEVER_CUT = ("kernel_size", "stride", "padding", "dilation", "output_size")
 _MOST_TIMES, _ALWAYS_BYTES = 64, 1 << 26
 """How many times the bytes of the file a dense network may take that a file asks for, beside a fixed number."""
@@ -252,7 +252,9 @@ def _number(module: nn.Module | None, attribute: str) -> int | None:
     if module is None or not _ATTRIBUTE.fullmatch(attribute) or name in _NEVER_CUT:
         return None
     held: Any = vars(module).get(name)
-    if isinstance(held, tuple | list):
+    if attribute.startswith(f"{name}."):
+        held = fields_of(held).get(attribute[len(name) + 1 :])
+    elif isinstance(held, tuple | list):
         place = int(attribute[len(name) + 1 : -1]) if name != attribute else 0
         alone = name != attribute or (isinstance(held, tuple) and len(held) == 1)
         held = held[place] if alone and place < len(held) else None

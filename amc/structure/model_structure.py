@@ -70,7 +70,8 @@ class ModuleAttribute:
 
     Attributes:
         module: Name of the module.
-        attribute: Name of its attribute; `"name[place]"` for one element of a tuple or list.
+        attribute: Name of its attribute; `"name[place]"` for one element of a tuple or list, `"name.field"` for
+            a number in an object or a dictionary.
         value: The number as a function of the widths of all groups; set as `(value,)` where the module holds a tuple
             of one element.
     """

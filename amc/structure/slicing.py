@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -12,6 +11,7 @@ from amc.errors import StructureError
 from amc.runtime.call import buffer_places, named_tensors
 from amc.structure.claimed_width import CLAIMED, claim_width
 from amc.structure.model_structure import ModelStructure
+from amc.structure.remembered_numbers import set_number
 from amc.structure.residual_blocks import drop_modules, is_within
 from amc.structure.selection import Slicer
 from amc.structure.substitution import Substitute, forget_computed
@@ -139,20 +139,10 @@ def attribute_values(structure: ModelStructure, widths: Sequence[int]) -> list[t
 
 
 def set_attributes(model: nn.Module, values: Sequence[tuple[str, str, int]]) -> None:
-    """Sets the sizes that modules remember; see `ModuleAttribute` for tuples."""
+    """Sets the sizes that modules remember; see `amc.structure.remembered_numbers`."""
     for module_name, attribute, value in values:
-        module, name = model.get_submodule(module_name), attribute_name(attribute)
-        if name == CLAIMED:
+        module = model.get_submodule(module_name)
+        if attribute == CLAIMED:
             claim_width(module, value)
-            continue
-        held: Any = getattr(module, name)
-        if name != attribute:
-            place = int(attribute[len(name) + 1 : -1])
-            setattr(module, name, type(held)([*held[:place], value, *held[place + 1 :]]))
         else:
-            setattr(module, name, (value,) if isinstance(held, tuple) else value)
-
-
-def attribute_name(attribute: str) -> str:
-    """Returns the name of the attribute in which a module holds a number: that of the tuple for `"name[place]"`."""
-    return attribute.partition("[")[0]
+            set_number(module, attribute, value)

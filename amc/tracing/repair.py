@@ -1,6 +1,7 @@
 """Widths that modules remember under any name, found by trying: `self.nf`, `self.dim`, `split((self.c, self.c), 1)`.
 
-When a cut network fails, the cause may be integers in its modules that are a multiple of the group's channels.
+When a cut network fails, the cause may be integers in its modules, or in settings that these hold
+(`self.config.hidden_size`), that are a multiple of the group's channels.
 They are rewritten in the cut network, which is tried again; a change is kept if the network then computes the same as
 the dense one without these channels.
 """
@@ -11,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Any
 
 import torch
@@ -22,17 +23,18 @@ from amc.runtime.hooks import hooked
 from amc.structure.claimed_width import CLAIMED, claims_width
 from amc.structure.extents import Extent
 from amc.structure.model_structure import ChannelGroup, ModelStructure, ModuleAttribute
+from amc.structure.remembered_numbers import numbers_in_settings, numbers_of
 
 Remembered = Mapping[tuple[str, str], tuple[ModuleAttribute, ...]]
 """Attributes that may follow a group's width, by the module's and the attribute's name without numbers: repeated blocks
 have theirs under one key."""
 
-TRIES, TRIES_OF_LARGE, TRIES_WITH_CLAIMS = 24, 10, 8
-"""Most sets of attributes to try for a group, the last ones with claimed widths; in large networks every try takes
-seconds."""
+TRIES, TRIES_OF_LARGE, TRIES_WITH_CLAIMS, TRIES_WITH_SETTINGS = 24, 10, 8, 12
+"""Most sets of attributes to try for a group, the last ones with claimed widths, and with numbers in settings that
+modules hold; in large networks every try takes seconds."""
 
 
-def remembered(model: nn.Module, structure: ModelStructure, index: int) -> Remembered:
+def remembered(model: nn.Module, structure: ModelStructure, index: int, *, in_settings: bool = False) -> Remembered:
     """Returns the attributes that may follow the width of a group.
 
     Candidates are the modules whose tensors it cuts, the modules that contain these, and their siblings without
@@ -42,13 +44,15 @@ def remembered(model: nn.Module, structure: ModelStructure, index: int) -> Remem
         model: The dense network.
         structure: Its structure.
         index: The group.
+        in_settings: Whether to look into objects and dictionaries that modules hold, too.
     """
     group = structure.groups[index]
     known = {(entry.module, entry.attribute) for entry in structure.attributes}
     multiples = _multiples(group)
     found: dict[tuple[str, str], list[ModuleAttribute]] = {}
     for name in _modules_around(model, group):
-        for attribute, size in _sizes(model.get_submodule(name)):
+        module = model.get_submodule(name)
+        for attribute, size in chain(numbers_of(module), numbers_in_settings(module) if in_settings else ()):
             times, rest = divmod(size, group.channels)
             if rest or times not in multiples or (name, attribute) in known:
                 continue
@@ -141,17 +145,6 @@ def _modules_around(model: nn.Module, group: ChannelGroup) -> list[str]:
             if next(module.parameters(), None) is None:
                 around[name] = None
     return list(around)
-
-
-def _sizes(module: nn.Module) -> Iterator[tuple[str, int]]:
-    """Yields the whole numbers that a module holds, those in tuples and lists as `"name[place]"`."""
-    for name, held in vars(module).items():
-        if name.startswith("_"):
-            continue
-        if type(held) is int:
-            yield name, held
-        elif isinstance(held, (tuple, list)) and all(type(number) is int for number in held):
-            yield from ((f"{name}[{place}]", number) for place, number in enumerate(held))
 
 
 def _without_numbers(name: str) -> str:

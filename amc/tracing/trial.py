@@ -16,10 +16,20 @@ from amc.runtime.call import ExampleInput, call, first_line, named_tensors, tens
 from amc.structure.claimed_width import CLAIMED, claim_width, claims_width, release_width
 from amc.structure.extents import CostTerm, Extent
 from amc.structure.model_structure import ModelStructure, ModuleAttribute
-from amc.structure.slicing import Kept, attribute_name, attribute_values, set_attributes, sliced, widths_of
+from amc.structure.remembered_numbers import attribute_name
+from amc.structure.slicing import Kept, attribute_values, set_attributes, sliced, widths_of
 from amc.structure.substitution import Substitute, Users, is_large, substituted
 from amc.tracing.plain_norms import PlainNorms
-from amc.tracing.repair import TRIES, TRIES_OF_LARGE, TRIES_WITH_CLAIMS, choices, claims, following, remembered
+from amc.tracing.repair import (
+    TRIES,
+    TRIES_OF_LARGE,
+    TRIES_WITH_CLAIMS,
+    TRIES_WITH_SETTINGS,
+    choices,
+    claims,
+    following,
+    remembered,
+)
 from amc.tracing.skipping import SkippingMode, ValuesNeeded, for_shapes, reading
 
 Places = Sequence[tuple[int, Tensor]]
@@ -107,6 +117,11 @@ class Trial:
             if self._works_with(following(dense, {**found, **claimed}, chosen), index, accepted):
                 self._repair_alike(index, kind, chosen)
                 return True
+        wider = remembered(self.model, dense, index, in_settings=True)
+        for chosen in islice(choices(wider), TRIES_WITH_SETTINGS if len(wider) > len(found) else 0):
+            if self._works_with(following(dense, wider, chosen), index, accepted):
+                self._repair_alike(index, kind, chosen)
+                return True
         self.structure = dense
         self._beyond_repair.add(kind)
         return False
@@ -130,7 +145,7 @@ class Trial:
     def _repair_alike(self, index: int, kind: tuple[str, ...], chosen: frozenset[tuple[str, str]]) -> None:
         for other in self.structure.prunable:
             if other > index and self._kind(other) == kind:
-                found = remembered(self.model, self.structure, other)
+                found = remembered(self.model, self.structure, other, in_settings=True)
                 if any(attribute == CLAIMED for _, attribute in chosen):
                     found = {**found, **claims(self.model, self.structure, other, self.example_input)}
                 self.structure = following(self.structure, found, chosen)

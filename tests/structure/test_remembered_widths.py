@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
+from amc.errors import CheckpointError
 from amc.storage.architecture import describe, rebuild
+from amc.storage.fit import check_attributes
 from amc.storage.source import ModelSource
+from amc.structure.remembered_numbers import fields_of
 
 IMAGE = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 TOKENS = torch.randint(0, 20, (1, 6), generator=torch.Generator().manual_seed(2))
@@ -38,6 +43,57 @@ def test_a_width_under_any_name_follows(tools, name):
     structure, small = tools.traced(Viewing(name), IMAGE)
     assert getattr(small, name) == small.first.out_channels < 8
     assert tools.groups_of(structure)["first"].prunable
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Numbers that several modules share, and a dictionary would."""
+
+    hidden: int = 8
+    depth: int = 8
+
+
+class Configured(nn.Module):
+    """Two layers whose widths are cut differently, behind settings that they share."""
+
+    def __init__(self, settings):
+        super().__init__()
+        self.one, self.two = Part(3, settings), Part(8, settings)
+        self.settings, self.last = settings, nn.Conv2d(8, 4, 1)
+
+    def forward(self, x):
+        return self.last(self.two(self.one(x)))
+
+
+class Part(nn.Module):
+    def __init__(self, inputs, settings):
+        super().__init__()
+        self.conv, self.settings = nn.Conv2d(inputs, 8, 1), settings
+
+    def forward(self, x):
+        hidden = self.settings["hidden"] if isinstance(self.settings, dict) else self.settings.hidden
+        return self.conv(x).relu().flatten(2).view(len(x), hidden, *x.shape[2:])
+
+
+@pytest.mark.parametrize("settings", [Settings(), SimpleNamespace(hidden=8, other="x"), {"hidden": 8, 3: 8}])
+def test_a_width_in_settings_that_modules_share_follows_in_each_of_them(tools, settings):
+    model = tools.randomise(Configured(settings))
+    structure, small = tools.traced(model, IMAGE)
+    assert [group.prunable for group in structure.groups] == [True, True, False]
+    found = [fields_of(part.settings)["hidden"] for part in (small.one, small.two)]
+    assert found == [part.conv.out_channels for part in (small.one, small.two)]
+    assert len({8, *found}) == 3
+    assert fields_of(settings)["hidden"] == 8
+    kept = tools.cut_half(model, structure)[1]
+    again = rebuild(describe(model, structure, kept, ModelSource.of(model)), Configured(copy.copy(settings)))
+    again.load_state_dict(small.state_dict())
+    torch.testing.assert_close(again.eval()(IMAGE), small.eval()(IMAGE))
+
+
+@pytest.mark.parametrize("attribute", ["settings.hidden", "settings.missing", "settings.__class__", "settings.a.b"])
+def test_a_file_sets_no_other_numbers_in_settings(attribute):
+    with pytest.raises(CheckpointError, match="must set numbers of channels that the network has, none larger"):
+        check_attributes(Configured(Settings()), [("one", attribute, 9)])
 
 
 class Halves(Viewing):
