@@ -44,7 +44,8 @@ def fields_of(held: Any) -> Mapping[Any, Any]:
     """Returns what plain settings hold by name; nothing for modules, and for objects that are made in their own way."""
     if isinstance(held, dict):
         return held
-    is_plain = isinstance(held, SimpleNamespace) or type(held).__new__ is object.__new__
+    is_made_as_usual = all("__new__" not in vars(kind) for kind in type(held).__mro__[:-1])
+    is_plain = isinstance(held, SimpleNamespace) or is_made_as_usual
     return getattr(held, "__dict__", {}) if is_plain and not isinstance(held, nn.Module) else {}
 
 

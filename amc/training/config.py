@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from amc.errors import ConfigurationError
 from amc.runtime.device import resolve_device, resolve_dtype
-from amc.training.optimizer import OPTIMIZERS
+from amc.training.optimizer import OPTIMIZERS, spell_optimizer
 from amc.training.penalties.registry import PENALTIES
 from amc.training.schedule import SCHEDULES
 from amc.utils.conversion import conform
@@ -82,7 +82,7 @@ class FineTuneConfig:
         """Checks the settings."""
         object.__setattr__(self, "schedule", spell(SCHEDULES, self.schedule))
         create(SCHEDULES, self.schedule)
-        object.__setattr__(self, "optimizer", spell(OPTIMIZERS, self.optimizer))
+        object.__setattr__(self, "optimizer", spell_optimizer(self.optimizer))
         create(OPTIMIZERS, self.optimizer)
         conform(self)
         object.__setattr__(self, "penalties", tuple(spell(PENALTIES, penalty) for penalty in self.penalties))

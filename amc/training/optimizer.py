@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from amc.errors import ConfigurationError, ModelError, UnknownNameError
-from amc.utils.options import Chosen, create
+from amc.utils.options import Choice, Chosen, choose, create
 from amc.utils.registry import Registry
 
 Groups = Sequence[dict[str, Any]]
@@ -99,7 +99,10 @@ class AdamW:
 
 
 class TorchOptimizer:
-    """Any optimiser of `torch.optim` that steps without a closure."""
+    """Any optimiser of `torch.optim` that steps without a closure and takes a weight decay and parameters of any shape.
+
+    Not taken are Adafactor, LBFGS, Muon, Rprop and SparseAdam.
+    """
 
     def __init__(self, kind: str, **options: Any) -> None:
         """Takes the class.
@@ -134,7 +137,21 @@ OPTIMIZERS: Registry[Callable[..., OptimizerChoice]] = Registry("optimiser", "am
 
 OPTIMIZERS.register("sgd", Sgd, "SGD with the momentum of the settings")
 OPTIMIZERS.register("adamw", AdamW, "Adam with decoupled weight decay")
-OPTIMIZERS.register("torch", TorchOptimizer, "any of torch.optim, as in torch:kind=NAdam")
+OPTIMIZERS.register("torch", TorchOptimizer, "others of torch.optim, by their own names: NAdam, RMSprop, ...")
+
+
+def spell_optimizer(chosen: Chosen) -> str:
+    """Returns the choice of an optimiser as text; a class of `torch.optim` may be chosen by its own name.
+
+    Raises:
+        ConfigurationError: If it is malformed.
+    """
+    choice = choose(OPTIMIZERS, chosen)
+    if choice.name in OPTIMIZERS or choice.name not in _steppable():
+        return str(choice)
+    if choice.name.lower() in OPTIMIZERS:  # SGD, AdamW
+        return str(Choice(choice.name.lower(), choice.options))
+    return str(Choice("torch", {"kind": choice.name, **choice.options}))
 
 
 def optimizer_over(model: nn.Module, config: Settings) -> torch.optim.Optimizer:

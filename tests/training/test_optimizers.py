@@ -12,7 +12,7 @@ from amc.data import DataConfig, load_data
 from amc.errors import CheckpointError, ConfigurationError, UnknownNameError
 from amc.training import FineTuneConfig, TrainingHooks, fine_tune
 from amc.training.defaults import fitted
-from amc.training.optimizer import OPTIMIZERS, optimizer_over
+from amc.training.optimizer import OPTIMIZERS, TorchOptimizer, _steppable, optimizer_over
 
 QUICK = FineTuneConfig(epochs=2, batch_size=16, dtype="float32", distillation=0.0, keep="last")
 EVERY = [name for name in OPTIMIZERS.names() if name != "torch"]
@@ -93,6 +93,27 @@ def test_checkpoints_of_sgd_are_those_of_earlier_versions(data, tmp_path, networ
 def test_wrong_names_and_options_are_one_line_before_anything_starts(optimizer, error, message):
     with pytest.raises(error, match=message):
         FineTuneConfig(optimizer=optimizer)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "spelled"),
+    [
+        ("NAdam", "torch:kind=NAdam"),
+        ("NAdam:betas=[0.9, 0.99]", "torch:kind=NAdam;betas=[0.9, 0.99]"),
+        ({"name": "RMSprop", "alpha": 0.9}, "torch:kind=RMSprop;alpha=0.9"),
+        ("AdamW:eps=1e-6", "adamw:eps=1e-6"),
+        ("SGD", "sgd"),
+    ],
+)
+def test_classes_of_torch_are_chosen_by_their_own_names(chosen, spelled):
+    assert FineTuneConfig(optimizer=chosen).optimizer == spelled
+
+
+def test_the_documentation_names_the_classes_that_are_not_taken():
+    optimisers = {name for name, kind in vars(torch.optim).items() if isinstance(kind, type) and name != "Optimizer"}
+    left = [name for name in optimisers if name not in _steppable()]
+    assert left
+    assert all(name in TorchOptimizer.__doc__ for name in left)
 
 
 def decays_of(model, config):
