@@ -12,7 +12,7 @@ from torchvision.models import detection
 import amc
 
 PAGE = (Path(__file__).parents[2] / "docs" / "detection.md").read_text(encoding="utf-8")
-SETTING, SSDLITE, FASTER = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+SETTING, SSDLITE, FASTER, YOLO = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 
 def outcome_of(block):
@@ -47,3 +47,20 @@ def test_ssdlite_is_cut_trained_and_loaded(tmp_path):
 def test_faster_r_cnn_is_cut_and_trained():
     result, _ = outcome_of(FASTER)
     check_half(result)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_yolo_is_cut_trained_and_saved(tmp_path):
+    pytest.importorskip("ultralytics")
+    result, held_out = outcome_of(YOLO)
+    check_half(result)
+    result.save(tmp_path / "saved")
+    from ultralytics.nn.tasks import DetectionModel
+
+    dense = DetectionModel("yolo11n.yaml", nc=1, verbose=False)
+    dense.model[-1].dynamic = True
+    loaded = amc.load(tmp_path / "saved", model=dense)
+    images = torch.stack([image for image, _ in held_out])
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.eval()(images)[0], result.model.eval()(images)[0])
