@@ -54,3 +54,13 @@ def test_the_wheel_runs_from_an_empty_folder(installed, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "model: resnet56" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_default_run_of_the_wheel_works_in_an_empty_folder(installed, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    command = [sys.executable, "-m", "amc", "compress", "--out", "mine"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "budget 50.0% of the FLOPs" in done.stdout
+    assert {"model.safetensors", "README.md", "report.html"} <= {file.name for file in (tmp_path / "mine").iterdir()}

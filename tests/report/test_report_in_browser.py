@@ -4,12 +4,14 @@ It needs the Python package playwright and a Chromium on the machine; without on
 """
 
 import shutil
+from pathlib import Path
 
 import pytest
 
 from amc.report.curves import Curves
 from amc.report.run_page import page_of_run
 from amc.report.run_record import read_run
+from amc.study.problems_page import page_of_problems
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -63,6 +65,25 @@ def test_the_report_is_whole(browser, tmp_path, write_run, width, scheme):
         ratios = {"stem <one>": number / 4, "layer & two": 0.5}
         curves.append({"episode": number, "actor_loss": -number / 4, "critic_loss": 0.5, "ratios": ratios})
     page_of_run(read_run(run)).write(file)
+    check_whole(browser, file, width, scheme)
+
+
+@pytest.fixture(scope="module")
+def report_of_studies(tmp_path_factory):
+    """The report of the comparison that is kept with the documentation: 18 agents with long names."""
+    file = tmp_path_factory.mktemp("studies") / "report.html"
+    page_of_problems(Path(__file__).parents[2] / "docs" / "comparison" / "studies").write(file)
+    return file
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_report_of_studies_is_whole(browser, report_of_studies, width, scheme):
+    check_whole(browser, report_of_studies, width, scheme)
+
+
+def check_whole(browser, file, width, scheme):
+    """Opens a page, and checks that nothing overlaps, is cut off, is fetched, or ends in an error."""
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     said, fetched = [], []
     page.on("console", lambda message: said.append(message.text))
