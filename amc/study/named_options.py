@@ -35,8 +35,8 @@ def configs_by_name(what: str, base: RunConfig, record: Mapping[str, Any]) -> di
         raise ConfigurationError(f"a file of {what}s must hold one at least: a name, and the options that differ")
     for name in found:
         folder_of(name)
-    if len({file_stem(name) for name in found}) < len(found):
-        raise ConfigurationError(f"the names of {what}s must differ in letters and digits: each has a folder")
+    if len({file_stem(name).lower() for name in found}) < len(found):  # some file systems do not tell case apart
+        raise ConfigurationError(f"the names of {what}s must differ in letters and digits, not in case alone: each has a folder")
     return found
 
 

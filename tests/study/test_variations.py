@@ -103,6 +103,7 @@ def test_variations_differ_from_the_base_in_what_they_say():
         ({"a": 3}, "the variation 'a' must hold options"),
         ({}, "must hold one at least"),
         ({"a b": {}, "a_b": {}}, "must differ in letters and digits"),
+        ({"A": {}, "a": {}}, "must differ in letters and digits, not in case alone"),
     ],
 )
 def test_variations_that_cannot_be_are_named(record, message):
