@@ -36,7 +36,9 @@ def configs_by_name(what: str, base: RunConfig, record: Mapping[str, Any]) -> di
     for name in found:
         folder_of(name)
     if len({file_stem(name).lower() for name in found}) < len(found):  # some file systems do not tell case apart
-        raise ConfigurationError(f"the names of {what}s must differ in letters and digits, not in case alone: each has a folder")
+        raise ConfigurationError(
+            f"the names of {what}s must differ in letters and digits, not in case alone: each has a folder"
+        )
     return found
 
 

@@ -59,7 +59,7 @@ def network():
         (
             {"data": (images()[0].double(), images()[1])},
             DataError,
-            r"torch.float64 where .* as in x.float",
+            r"torch.float64 where .* as in x.to\(torch.float32\)",
         ),
         ({"data": ((255 * images()[0]).byte(), images()[1])}, DataError, "scale bytes, as in x / 255"),
         ({"data": (images()[0], images()[1] - 1)}, AmcError, "classes must be numbers from 0, not -1"),

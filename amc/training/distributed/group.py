@@ -18,6 +18,7 @@ from torch import Tensor, distributed
 from amc.errors import ConfigurationError, ProcessLostError
 from amc.runtime.call import first_line
 from amc.runtime.collectives import Collectives
+from amc.training.distributed.shared_memory import SharedMemory
 
 _STEP_TIMEOUT, _WAIT_TIMEOUT = timedelta(hours=3), timedelta(days=60)
 """How long a process waits for the others within a training, which is as long as the scoring of an epoch may take; and
@@ -103,6 +104,12 @@ class JoinedCollectives(Collectives):
             self.device: torch.device = _guarded(lambda: (fabric.launch(), fabric.device)[1])
             # Waiting for work may take hours, and must not keep an accelerator busy.
             self._control: Any = distributed.new_group(backend="gloo", timeout=_WAIT_TIMEOUT)
+        self._memory: SharedMemory | None = None
+        if place.device == "cpu" and place.local_size == place.size:
+            folder = self.value_of_first(SharedMemory.create(self.size) if self.leads else None)
+            memory = SharedMemory(folder, self.rank, self.size, _STEP_TIMEOUT.total_seconds())
+            self.total(torch.zeros(1))  # all have opened it
+            self._memory = memory
 
     def average(self, tensor: Tensor) -> Tensor:
         """Returns the mean over the processes; see `Collectives`."""
@@ -115,11 +122,15 @@ class JoinedCollectives(Collectives):
 
     def total(self, tensor: Tensor) -> Tensor:
         """Returns the sum over the processes; see `Collectives`."""
+        if self._memory is not None and self._memory.takes(tensor):
+            return tensor.copy_(self._memory.gathered(tensor).sum(0))
         _guarded(lambda: distributed.all_reduce(tensor))
         return tensor
 
     def gathered(self, tensor: Tensor) -> Tensor:
         """Returns the tensors of all processes; see `Collectives`."""
+        if self._memory is not None and self._memory.takes(tensor):
+            return self._memory.gathered(tensor)
         every = [torch.empty_like(tensor) for _ in range(self.size)]
         _guarded(lambda: distributed.all_gather(every, tensor.contiguous()))
         return torch.stack(every)
@@ -137,6 +148,8 @@ class JoinedCollectives(Collectives):
 
     def leave(self) -> None:
         """Leaves the group."""
+        if self._memory is not None:
+            self._memory.close()
         if distributed.is_initialized():
             distributed.destroy_process_group()
 

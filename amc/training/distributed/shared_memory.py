@@ -1,0 +1,125 @@
+"""Small tensors between the processes of one machine, through memory that they share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from amc.errors import ProcessLostError
+
+_SLOT_BYTES = 1 << 16
+"""The most that a process hands over at once: mean and variance of 8,192 channels."""
+_LINE_BYTES = 64  # a line of the cache for each counter, so that waiting does not slow the others' writing
+_EAGER_S, _LOOK_S, _SLEEP_S = 0.05, 1.0, 0.0005
+"""How long a process looks for the others without sleeping; how often it makes sure that they live; how long it
+sleeps meanwhile."""
+
+
+class SharedMemory:
+    """Hands small tensors to all processes of a machine.
+
+    gloo sends them through sockets and lets a process sleep until the others have come, which takes 2 ms where all are
+    busy: a synchronised batch norm would wait longer than it computes. Here a process looks again and again for a
+    moment. Two sets of slots take turns: who writes into one knows that all have read what was there before, as all
+    have come to the exchange between.
+    """
+
+    def __init__(self, folder: Path, rank: int, size: int, patience_s: float) -> None:
+        """Opens the memory that `create` has made, and lets the others see that this process lives.
+
+        Args:
+            folder: Of all processes.
+            rank: The number of this process, from 0.
+            size: How many there are.
+            patience_s: Seconds after which a process that does not come is lost.
+        """
+        self._folder, self._rank, self._size, self._patience_s = folder, rank, size, patience_s
+        self._lock = FileLock(folder / f"{rank}.lock", timeout=0, thread_local=False)
+        self._lock.acquire()  # until this process ends, however it ends
+        counters = _LINE_BYTES * size
+        length = counters + 2 * size * _SLOT_BYTES
+        memory = numpy.memmap(folder / "memory", dtype=numpy.uint8, mode="r+", shape=(length,))
+        self._arrived = memory[:counters].view(numpy.int64)[:: _LINE_BYTES // 8]
+        self._slots = torch.from_numpy(memory[counters:].reshape(2, size, _SLOT_BYTES))
+        self._fence = threading.Lock()  # what is written before it is given back is there before what is written next
+        self._turn = 0
+
+    @staticmethod
+    def create(size: int) -> Path:
+        """Makes the folder of all processes, for the first one to call."""
+        folder = Path(tempfile.mkdtemp(prefix="amc-exchange-"))
+        (folder / "memory").write_bytes(bytes(_LINE_BYTES * size + 2 * size * _SLOT_BYTES))
+        return folder
+
+    @staticmethod
+    def takes(tensor: Tensor) -> bool:
+        """Returns whether a tensor is small enough."""
+        return tensor.device.type == "cpu" and 0 < tensor.numel() * tensor.element_size() <= _SLOT_BYTES
+
+    def gathered(self, tensor: Tensor) -> Tensor:
+        """Returns the tensors of all processes, `(size, ...)`; all give one of the same shape and format.
+
+        Raises:
+            ProcessLostError: If another process has ended, or does not come.
+        """
+        self._turn += 1
+        given = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+        slots = self._slots[self._turn % 2, :, : len(given)]
+        with self._fence:
+            slots[self._rank].copy_(given)
+        with self._fence:
+            self._arrived[self._rank] = self._turn
+        self._wait()
+        with self._fence:
+            found = slots.clone()
+        return found.view(tensor.dtype).reshape(self._size, *tensor.shape)
+
+    def close(self) -> None:
+        """Gives the lock back; the first process removes the folder."""
+        self._lock.release()
+        if self._rank == 0:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _wait(self) -> None:
+        """Waits until all have come."""
+        start = looked = time.monotonic()
+        while self._arrived.min() < self._turn:
+            now = time.monotonic()
+            if now - start < _EAGER_S:
+                _give_way()
+                continue
+            if now - looked > _LOOK_S:
+                looked = now
+                self._check_others(now - start)
+            time.sleep(_SLEEP_S)
+
+    def _check_others(self, waited_s: float) -> None:
+        """Raises if one of those that have not come never will."""
+        for rank in range(self._size):
+            if self._arrived[rank] >= self._turn:
+                continue
+            lock = FileLock(self._folder / f"{rank}.lock", timeout=0)
+            with suppress(Timeout):
+                lock.acquire()
+                lock.release()
+                raise ProcessLostError(f"another process of the training is gone (number {rank})")
+            if waited_s > self._patience_s:
+                raise ProcessLostError(f"another process of the training does not answer (number {rank})")
+
+
+def _give_way() -> None:
+    """Lets another process have the processor, if one wants it."""
+    if hasattr(os, "sched_yield"):
+        os.sched_yield()
+    else:
+        time.sleep(0)
