@@ -24,7 +24,8 @@ _FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF
 _OTHERS = {"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8}
 _TYPES = {**_FLOATS, **_OTHERS, "BOOL": torch.bool, "C64": torch.complex64}
 _ATTRIBUTE = re.compile(r"[A-Za-z]\w*(\[[0-9]{1,2}\]|\.[A-Za-z]\w*)?")
-_NEVER_CUT = ("kernel_size", "stride", "padding", "dilation", "output_size")
+_NEVER_CUT = ("kernel_size", "stride", "padding", "dilation")
+_OF_PYTORCH = "torch.nn."  # whose own layers hold an `output_size` of height and width
 _MOST_TIMES, _ALWAYS_BYTES = 64, 1 << 26
 """How many times the bytes of the file a dense network may take that a file asks for, beside a fixed number."""
 _REMEDY = "give the network that was compressed: amc.load(folder, model=...)"
@@ -246,10 +247,16 @@ def _largest_claim(module: nn.Module | None) -> int | None:
     return max(sizes, default=None)
 
 
+def _is_layer_of_pytorch(kind: type) -> bool:
+    return kind is not nn.Module and kind.__module__.startswith(_OF_PYTORCH)
+
+
 def _number(module: nn.Module | None, attribute: str) -> int | None:
     """Returns the number that a module holds under the name of an attribute; None if there is none."""
     name = attribute_name(attribute)
     if module is None or not _ATTRIBUTE.fullmatch(attribute) or name in _NEVER_CUT:
+        return None
+    if name == "output_size" and any(_is_layer_of_pytorch(kind) for kind in type(module).__mro__):
         return None
     held: Any = vars(module).get(name)
     if attribute.startswith(f"{name}."):

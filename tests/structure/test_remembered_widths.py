@@ -96,6 +96,16 @@ def test_a_file_sets_no_other_numbers_in_settings(attribute):
         check_attributes(Configured(Settings()), [("one", attribute, 9)])
 
 
+def test_a_file_sets_an_output_size_that_is_a_width_and_none_of_a_pooling_layer(tools):
+    model = tools.randomise(Viewing("output_size"))
+    structure, small = tools.traced(model, IMAGE)
+    kept = tools.cut_half(model, structure)[1]
+    again = rebuild(describe(model, structure, kept, ModelSource.of(model)), Viewing("output_size"))
+    assert again.output_size == small.output_size < 8
+    with pytest.raises(CheckpointError, match="must set numbers of channels"):
+        check_attributes(nn.Sequential(nn.AdaptiveAvgPool2d(4)), [("0", "output_size", 2)])
+
+
 class Halves(Viewing):
     def between(self, x, width):
         return torch.cat([x[:, :width], x[:, width:].tanh()], 1)
