@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -99,17 +100,35 @@ class JoinedCollectives(Collectives):
             ProcessLostError: If they do not come.
         """
         self.rank, self.size = place.rank, place.size
+        self._memory: SharedMemory | None = None
+        try:
+            self._join(place)
+        except BaseException:  # Ctrl-C too: the next training would take what is left of this group for its own
+            self.leave()
+            raise
+
+    def _join(self, place: Place) -> None:
         with _quiet(), _kept_environment():
             fabric = _fabric(place)
             self.device: torch.device = _guarded(lambda: (fabric.launch(), fabric.device)[1])
             # Waiting for work may take hours, and must not keep an accelerator busy.
             self._control: Any = distributed.new_group(backend="gloo", timeout=_WAIT_TIMEOUT)
-        self._memory: SharedMemory | None = None
         if place.device == "cpu" and place.local_size == place.size:
-            folder = self.value_of_first(SharedMemory.create(self.size) if self.leads else None)
-            memory = SharedMemory(folder, self.rank, self.size, _STEP_TIMEOUT.total_seconds())
-            self.total(torch.zeros(1))  # all have opened it
-            self._memory = memory
+            self._memory = self._shared_memory()
+
+    def _shared_memory(self) -> SharedMemory | None:
+        """Returns the memory of all processes; None in all of them if one cannot open it: gloo is slower, and works."""
+        folder = self.value_of_first(SharedMemory.create(self.size) if self.leads else None)
+        if folder is None:
+            return None
+        memory = SharedMemory.opened(folder, self.rank, self.size, _STEP_TIMEOUT.total_seconds())
+        if int(self.total(torch.tensor([float(memory is not None)]))) == self.size:
+            return memory
+        if memory is not None:
+            memory.close()
+        if self.leads:
+            shutil.rmtree(folder, ignore_errors=True)
+        return None
 
     def average(self, tensor: Tensor) -> Tensor:
         """Returns the mean over the processes; see `Collectives`."""
@@ -146,10 +165,14 @@ class JoinedCollectives(Collectives):
         _guarded(lambda: distributed.broadcast_object_list(values, src=0, group=self._control))
         return values[0]
 
-    def leave(self) -> None:
-        """Leaves the group."""
+    def close_memory(self) -> None:
+        """Gives the shared memory back, after which nothing can be exchanged; the first process removes its folder."""
         if self._memory is not None:
             self._memory.close()
+
+    def leave(self) -> None:
+        """Leaves the group."""
+        self.close_memory()
         if distributed.is_initialized():
             distributed.destroy_process_group()
 

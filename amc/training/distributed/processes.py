@@ -104,6 +104,10 @@ class TorchrunProcesses(SharedProcesses):
     def _joined(self) -> JoinedCollectives:
         return self._collectives
 
+    def abandon(self) -> None:
+        """Leaves no files behind; to end the others is torchrun's task."""
+        self._collectives.close_memory()
+
     def close(self) -> None:
         """Lets the other processes end."""
         self._collectives.value_of_first(None)

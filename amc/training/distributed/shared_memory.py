@@ -55,11 +55,25 @@ class SharedMemory:
         self._turn = 0
 
     @staticmethod
-    def create(size: int) -> Path:
-        """Makes the folder of all processes, for the first one to call."""
-        folder = Path(tempfile.mkdtemp(prefix="amc-exchange-"))
-        (folder / "memory").write_bytes(bytes(_LINE_BYTES * size + 2 * size * _SLOT_BYTES))
+    def create(size: int) -> Path | None:
+        """Makes the folder of all processes, for the first one to call; None if the disk is full or takes none."""
+        folder = None
+        try:
+            folder = Path(tempfile.mkdtemp(prefix="amc-exchange-"))
+            (folder / "memory").write_bytes(bytes(_LINE_BYTES * size + 2 * size * _SLOT_BYTES))
+        except OSError:
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+            return None
         return folder
+
+    @classmethod
+    def opened(cls, folder: Path, rank: int, size: int, patience_s: float) -> SharedMemory | None:
+        """Opens the memory as the constructor does; returns None if this system or its disk does not allow it."""
+        try:
+            return cls(folder, rank, size, patience_s)
+        except (OSError, NotImplementedError):  # the latter where the file system has no locks
+            return None
 
     @staticmethod
     def takes(tensor: Tensor) -> bool:
@@ -108,8 +122,11 @@ class SharedMemory:
         for rank in range(self._size):
             if self._arrived[rank] >= self._turn:
                 continue
-            lock = FileLock(self._folder / f"{rank}.lock", timeout=0)
+            path = self._folder / f"{rank}.lock"
+            lock = FileLock(path, timeout=0)
             with suppress(Timeout):
+                if not path.exists():  # what cleans temporary files up has taken it: that says nothing
+                    raise Timeout(str(path))
                 lock.acquire()
                 lock.release()
                 raise ProcessLostError(f"another process of the training is gone (number {rank})")

@@ -5,15 +5,20 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
 from amc.errors import ProcessLostError
+from amc.training import FineTuneConfig, fine_tune
+from amc.training.distributed import processes as shared_processes
 from amc.training.distributed import shared_memory
 from amc.training.distributed.shared_memory import SharedMemory
 
+QUICK = FineTuneConfig(epochs=1, batch_size=48, dtype="float32", distillation=0.0, keep="last")
 FORK = multiprocessing.get_context("fork")
 ROUNDS = 300
 
@@ -79,3 +84,77 @@ def test_a_process_that_lives_and_does_not_come_is_not_waited_for_forever(monkey
     with pytest.raises(ProcessLostError, match=r"does not answer \(number 1\)"):
         memory.gathered(torch.zeros(1))
     memory.close()
+
+
+def test_a_lock_that_was_cleaned_up_is_not_taken_for_a_process_that_is_gone(monkeypatch):
+    monkeypatch.setattr(shared_memory, "_LOOK_S", 0.02)
+    folder = SharedMemory.create(2)
+    memory, _other = SharedMemory(folder, 0, 2, 0.2), SharedMemory(folder, 1, 2, 0.2)
+    (folder / "1.lock").unlink()
+    with pytest.raises(ProcessLostError, match=r"does not answer \(number 1\)"):
+        memory.gathered(torch.zeros(1))
+    assert not (folder / "1.lock").exists()
+    memory.close()
+
+
+@pytest.fixture
+def temporary(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def pair(two_processes):
+    processes = two_processes()
+    yield processes
+    processes.abandon()
+
+
+def no_space(*given, **named):
+    raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_leaves_the_exchange_to_gloo(monkeypatch, temporary, make, data, pair):
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", no_space)
+        assert SharedMemory.create(2) is None
+        fine_tune(make(), data, QUICK, device="cpu", processes=pair)
+    assert pair._joined()._memory is None
+    assert not list(temporary.glob("amc-exchange-*"))
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_one_that_cannot_open_the_memory_keeps_none_from_training(monkeypatch, temporary, make, data, pair, failing):
+    usual = SharedMemory.__init__
+
+    def init(memory, folder, rank, *given):
+        (no_space if rank == failing else usual)(memory, folder, rank, *given)
+
+    monkeypatch.setattr(SharedMemory, "__init__", init)
+    fine_tune(make(), data, QUICK, device="cpu", processes=pair)
+    assert pair._joined()._memory is None
+    assert not list(temporary.glob("amc-exchange-*"))
+
+
+def test_a_group_that_is_interrupted_while_it_forms_leaves_the_next_one_alone(monkeypatch, make, data, pair):
+    def interrupted(size):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SharedMemory, "create", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fine_tune(make(), data, QUICK, device="cpu", processes=pair)
+    assert not torch.distributed.is_initialized()
+    fine_tune(make(), data, QUICK, device="cpu", processes=pair)
+
+
+def test_an_abandoned_training_of_torchrun_leaves_no_folder(monkeypatch):
+    folder = SharedMemory.create(2)
+    group = object.__new__(shared_processes.JoinedCollectives)
+    group._memory = SharedMemory(folder, 0, 2, 60.0)
+    monkeypatch.setattr(shared_processes, "JoinedCollectives", lambda place: group)
+    for name, value in {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    shared_processes.TorchrunProcesses("cpu").abandon()
+    assert not folder.exists()
