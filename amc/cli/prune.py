@@ -77,7 +77,7 @@ def run(options: jsonargparse.Namespace) -> None:
     file = _policy_file(options)
     stored = read_policy(file)
     config = settle_model(replace(run_config(options), policy=None), options[WORDS])
-    check_started_from(file.parent, config)
+    check_started_from(file.parent, config, reads_network=False)
     path = output_of(options, config, Path("runs") / f"{file.resolve().parent.name}-pruned")
     shown = display(options)
     inputs = {"policy": file}

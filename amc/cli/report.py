@@ -11,7 +11,7 @@ import jsonargparse
 
 from amc.cli.command import Command
 from amc.errors import ConfigurationError, RunFolderError, UnknownNameError
-from amc.storage.names import PROBLEMS, REPORT, STUDY
+from amc.storage.names import PROBLEMS, REPORT, STUDY, WEIGHTS
 
 if TYPE_CHECKING:
     from amc.report.page import Page
@@ -103,7 +103,9 @@ def _page(folder: Path) -> Page:
         return page_of_study(folder)
     from amc.report.run_page import page_of_run
     from amc.report.run_record import read_run
+    from amc.storage.written_files import check_written
 
+    check_written(folder, WEIGHTS)  # the figures are those of the network that the run wrote
     return page_of_run(read_run(folder))
 
 

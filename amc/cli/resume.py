@@ -16,7 +16,8 @@ from amc.errors import ConfigurationError, RunFolderError
 from amc.pipeline.config import RunConfig, as_mapping, with_absolute_paths
 from amc.report.origin import Origin
 from amc.report.run_folder import RunFolder, default_path, fresh_path
-from amc.storage.names import CONFIG
+from amc.storage.names import CONFIG, DENSE, WEIGHTS
+from amc.storage.written_files import check_written
 
 _FREE = ("device", "devices", "data.download", "data.workers")
 """Options that may change when a run is resumed."""
@@ -117,16 +118,21 @@ def check_options(folder: RunFolder, config: RunConfig, *, may_change: Collectio
             )
 
 
-def check_started_from(folder: Path, config: RunConfig | None = None) -> None:
-    """Rejects a run whose weights file has been replaced since: policy and network belong to the old weights.
+def check_started_from(folder: Path, config: RunConfig | None = None, *, reads_network: bool = True) -> None:
+    """Rejects a run whose weights have been replaced since: those that it started from, or those that it wrote.
 
     Args:
         folder: The folder of the run that a command reads.
-        config: The options of the command; if it names other weights, nothing is checked.
+        config: The options of the command; if it names other weights, those that the run started from are not checked.
+        reads_network: Whether the command reads the network that the run wrote, rather than its policy.
 
     Raises:
-        RunFolderError: If the weights have changed.
+        RunFolderError: If weights have changed.
     """
+    if reads_network:
+        check_written(folder, WEIGHTS)
+    if config is not None and config.weights is not None and _is_same(config.weights, str(folder / DENSE)):
+        check_written(folder, DENSE)
     origin = Origin.read(folder)
     recorded = None if origin is None else origin.files.get("weights")
     if origin is None or recorded is None:

@@ -101,8 +101,8 @@ def _train(
     from amc.policies import PolicyTraining
     from amc.policies.curves import curves_in
     from amc.policies.folder import open_training
-    from amc.report.origin import digest_of
     from amc.study.study_folder import ensure_trained
+    from amc.utils.digests import digest_of
 
     networks, held = _networks(options.models), _networks(options.held_out_models)
     configs: dict[str, tuple[RunConfig, Task]] = {}

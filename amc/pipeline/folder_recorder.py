@@ -29,6 +29,7 @@ from amc.storage.names import (
     compared_file,
 )
 from amc.storage.save import save_weights
+from amc.storage.written_files import record_written
 from amc.utils.durable_files import remove_unfinished
 from amc.utils.folder_lock import FolderLock
 from amc.utils.json_files import write_json
@@ -114,6 +115,7 @@ class FolderRecorder(Recorder):
     def on_dense(self, model: nn.Module) -> None:
         """Writes the dense network's weights, so that other commands can start from them."""
         save_weights(self.path / DENSE, model)
+        record_written(self.path, DENSE)
 
     def on_policy(self, record: Mapping[str, Any]) -> None:
         """Writes the policy as soon as it is known."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shlex
 from collections.abc import Iterable, Mapping
@@ -12,11 +11,11 @@ from pathlib import Path
 from amc.errors import RunFolderError
 from amc.models import is_own_code
 from amc.storage.names import RUN
-from amc.utils.bounded_files import DamagedFileError, opened
+from amc.utils.bounded_files import DamagedFileError
+from amc.utils.digests import digest_of
 from amc.utils.json_files import write_json
 from amc.utils.plain_json import as_type, read_json
 
-_BLOCK = 1 << 20
 _COMMAND = re.compile(r"[A-Za-z ]{1,40}")
 
 
@@ -109,21 +108,3 @@ def resume_line(command: str, folder: Path, model: str = "") -> str:
 def trust_words(model: str) -> str:
     """Returns the extra words that later commands on a run's folder need if its model is the user's own code."""
     return " --trust" if is_own_code(model) else ""
-
-
-def digest_of_text(text: str) -> str:
-    """Returns the SHA-256 of a text in UTF-8."""
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
-
-
-def digest_of(path: Path) -> str:
-    """Returns the SHA-256 of a file.
-
-    Raises:
-        OSError: If it cannot be read, or is not an ordinary file.
-    """
-    digest = hashlib.sha256()
-    with opened(path) as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -11,10 +11,11 @@ import yaml
 from amc.errors import RunFolderError
 from amc.pipeline.config import RunConfig, as_mapping, budget_of, with_absolute_paths
 from amc.pipeline.run_files import has_results
-from amc.report.origin import Origin, digest_of_text, resume_line
+from amc.report.origin import Origin, resume_line
 from amc.storage.names import CONFIG, ENVIRONMENT, EPISODES, LOCK, RUN, TENSORBOARD
 from amc.utils.bounded_files import read_text
 from amc.utils.conversion import from_mapping
+from amc.utils.digests import digest_of_text
 from amc.utils.durable_files import is_unfinished, write_text
 from amc.utils.options import file_stem
 from amc.utils.plain_yaml import MOST_BYTES, parse_yaml, read_yaml

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from amc.storage.names import ARCHITECTURE, WEIGHTS
+from amc.storage.written_files import record_written
 from amc.utils.durable_files import replacing, write_text
 from amc.utils.file_layout import tensors_by_names
 from amc.utils.sealed_tensors import seal
@@ -17,7 +18,7 @@ from amc.utils.sparse_tensors import packed
 
 
 def save_network(folder: Path, model: nn.Module, architecture: Mapping[str, Any]) -> None:
-    """Writes `architecture.json` and `model.safetensors` into a folder that exists.
+    """Writes `architecture.json` and `model.safetensors` into a folder that exists; see `amc.storage.written_files`.
 
     Args:
         folder: The folder.
@@ -26,6 +27,7 @@ def save_network(folder: Path, model: nn.Module, architecture: Mapping[str, Any]
     """
     write_text(folder / ARCHITECTURE, json.dumps(architecture, indent=1) + "\n")
     save_weights(folder / WEIGHTS, model)
+    record_written(folder, WEIGHTS)
 
 
 def save_weights(file: Path, model: nn.Module) -> None:

@@ -17,12 +17,12 @@ from amc.errors import RunFolderError
 from amc.pipeline.recorder import Recorder
 from amc.pipeline.search import check_fits, check_search
 from amc.pipeline.task import Task
-from amc.report.origin import digest_of
 from amc.storage.names import AGENTS, STUDY
 from amc.storage.policy import AllocationRecord
 from amc.structure import Allocation
 from amc.study.cell_player import CellPlayer, Played, StudyRules, Tuning
 from amc.study.cells import Cell, check_cells
+from amc.utils.digests import digest_of
 from amc.utils.durable_files import replacing
 from amc.utils.json_lines import Lines
 from amc.utils.options import file_stem

@@ -16,9 +16,9 @@ from amc.pipeline.config import RunConfig, as_mapping, with_absolute_paths
 from amc.pipeline.prepare import train_dense
 from amc.pipeline.recorder import ShowingRecorder
 from amc.pipeline.task import Task
-from amc.report.origin import digest_of
 from amc.storage.names import CONFIG, DENSE, FOLDERS, LOCK, REWARDS, STUDY, WEIGHTS_DIGEST
 from amc.storage.save import save_weights
+from amc.utils.digests import digest_of
 from amc.utils.durable_files import remove_unfinished, write_text
 from amc.utils.folder_lock import FolderLock
 from amc.utils.json_lines import Lines

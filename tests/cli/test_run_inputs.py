@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
 import amc
 from amc.cli.main import main
@@ -176,6 +177,55 @@ def test_every_command_that_reads_a_run_notices_replaced_weights(begun, command,
     (begun / "weights.pt").write_bytes(old)
     if command == "prune":
         assert main([command, folder, "--out", "../p2"]) == 0
+
+
+def with_other_weights(run, folder, name):
+    """Copies a run, and puts a valid file with other values in the place of one that the run wrote."""
+    shutil.copytree(run, folder)
+    save_file({key: value + 1 for key, value in load_file(run / name).items()}, folder / name)
+    return folder
+
+
+READERS = {
+    "evaluate": ["evaluate"], "export": ["export"], "pack": ["pack"], "finetune": ["finetune"], "report": ["report"],
+    "compress": ["compress", "--model"], "search": ["search", "--model"], "inspect": ["inspect", "--model"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", READERS.values(), ids=READERS)
+def test_every_command_that_reads_a_run_notices_another_network_in_its_place(pruned, words, tmp_path, error_of):
+    folder = with_other_weights(pruned, tmp_path / "run", "model.safetensors")
+    before = {file.name for file in folder.iterdir()}
+    line = error_of([*words, str(folder)])
+    assert f"{folder / 'model.safetensors'} must be what the run wrote, but has changed since" in line
+    assert "put the old file back, or continue the run to write it again" in line
+    assert {file.name for file in folder.iterdir()} == before
+
+
+def test_prune_notices_another_dense_network_in_the_place_of_the_one_that_the_search_trained(
+    searched, tmp_path, error_of
+):
+    folder = with_other_weights(searched, tmp_path / "run", "dense.safetensors")
+    line = error_of(["prune", str(folder), "--out", str(tmp_path / "pruned")])
+    assert "dense.safetensors must be what the run wrote, but has changed since" in line
+
+
+def test_the_report_on_a_finished_search_names_its_page(searched, error_of):
+    line = error_of(["report", str(searched)])
+    assert f"{searched} holds a search, which delivers no network; its page is {searched / 'report.html'}" in line
+    assert (searched / "report.html").is_file()
+
+
+def test_a_network_is_read_where_no_run_has_recorded_it(pruned, tmp_path):
+    folder = with_other_weights(pruned, tmp_path / "run", "model.safetensors")
+    old, new = (amc.load(path).state_dict() for path in (pruned, folder))  # in Python it may be saved over
+    assert any(not old[name].equal(value) for name, value in new.items())
+    record = json.loads((folder / "run.json").read_text())
+    assert set(record.pop("written")) == {"model.safetensors"}
+    (folder / "run.json").write_text(json.dumps(record))  # as earlier versions wrote it
+    assert main(["report", str(folder)]) == 0
+    (folder / "run.json").unlink()  # as CompressionResult.save leaves a folder
+    assert main(["evaluate", str(folder), "--device", "cpu"]) == 0
 
 
 def test_weights_that_are_named_are_taken(begun):
