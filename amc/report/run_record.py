@@ -14,7 +14,8 @@ from agents.protocol import EpisodeResult
 from amc.errors import RunFolderError
 from amc.pipeline.episodes import episode_from_record
 from amc.report.origin import Origin
-from amc.storage.names import CONFIG, ENVIRONMENT, EPISODES, LEARNING, POLICY, RUN, SUMMARY, TENSORBOARD
+from amc.report.without_figures import without_figures
+from amc.storage.names import CONFIG, ENVIRONMENT, EPISODES, LEARNING, POLICY, SUMMARY, TENSORBOARD
 from amc.storage.summary import MOST_EPOCHS, Epoch, Name, Summary, Text
 from amc.utils.bounded_files import read_text
 from amc.utils.json_lines import read_lines
@@ -124,9 +125,7 @@ def read_run(folder: Path) -> RunRecord:
     """
     file = folder / SUMMARY
     if not _is_there(file):
-        begun = (folder / RUN).is_file() or (folder / CONFIG).is_file()
-        remedy = "it has not ended: continue it with --resume" if begun else "give the folder that --out named"
-        raise RunFolderError(f"{folder} must hold a finished run, but has no {SUMMARY}; {remedy}")
+        raise RunFolderError(without_figures(folder))
     try:
         summary = as_type(read_json(file), Summary)
         baselines = as_type(summary.baselines, dict[str, Baseline])

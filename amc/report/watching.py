@@ -17,6 +17,7 @@ from rich.text import Text
 from amc.errors import RunFolderError
 from amc.report.origin import Origin
 from amc.report.study_standing import standing_table
+from amc.report.without_figures import is_ended_search
 from amc.storage.names import CONFIG, EPISODES, LOCK, PROBLEMS, PROGRESS, RUN, STUDY, SUMMARY
 from amc.utils.json_lines import read_lines
 from amc.utils.plain_json import as_type, read_json
@@ -70,16 +71,18 @@ def read_standing(folder: Path) -> Standing:
         raise RunFolderError(f"{file} must be readable: {error}") from error
     done = _quietly(lambda: as_type(read_json(folder / PROGRESS), dict[str, Any]), {})
     baseline = "baseline "
+    holder = _holder(folder)
     options = {} if is_study else _quietly(lambda: read_yaml(folder / CONFIG), {})
     wanted = options.get("episodes") if isinstance(options, dict) else None
     return Standing(
         folder=folder,
         command=origin.command if origin else "study" if is_study else "run",
-        holder=_holder(folder),
+        holder=holder,
         wanted=wanted if isinstance(wanted, int) else None,
         records=records,
         finished=tuple(printable(name.removeprefix(baseline)) for name in done if name.startswith(baseline)),
-        has_ended=(folder / SUMMARY).is_file(),
+        # A search with a policy may be extended, which is then at work.
+        has_ended=(folder / SUMMARY).is_file() or (is_ended_search(folder, origin) and not holder),
     )
 
 

@@ -112,6 +112,42 @@ def test_a_run_that_has_not_ended_says_how_to_continue(folder):
         read_run(folder)
 
 
+def of_command(folder, command):
+    """Makes a finished run one of a command that leaves no figures."""
+    (folder / "summary.json").unlink()
+    (folder / "run.json").write_text(json.dumps({"command": command}))
+    return folder
+
+
+def test_a_search_that_has_ended_points_to_its_own_page_and_to_what_makes_the_network(folder):
+    of_command(folder, "search")
+    words = f"holds a search, which delivers no network; its page is written by: amc search --out {folder} --resume"
+    with pytest.raises(RunFolderError, match=re.escape(words)):
+        read_run(folder)
+    (folder / "report.html").touch()
+    words = f"its page is {folder / 'report.html'}, and amc prune {folder} makes the network"
+    with pytest.raises(RunFolderError, match=re.escape(words)):
+        read_run(folder)
+    (folder / "policy.json").unlink()
+    with pytest.raises(RunFolderError, match="it has not ended: continue it with --resume"):
+        read_run(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("training.jsonl", "holds the training of a policy, which has no page; show the policy with: amc policy show"),
+        ("rewards.jsonl", "holds a comparison of rewards, which has no page; its table is"),
+        ("checkpoints", "it has not ended: make the same call to continue it"),
+    ],
+)
+def test_other_work_that_leaves_no_figures_is_not_called_unfinished(folder, file, words):
+    of_command(folder, "compress in Python")
+    (folder / file).touch()
+    with pytest.raises(RunFolderError, match=re.escape(words)):
+        read_run(folder)
+
+
 def test_the_command_writes_page_and_figures(folder, tmp_path, capsys):
     assert main(["report", str(folder), "--figures", str(tmp_path / "figures"), "--formats", "csv"]) == 0
     assert "needs no network" in capsys.readouterr().out

@@ -39,6 +39,15 @@ def test_a_run_that_has_ended_says_so(folder):
     assert "has ended" in text_of(shown(read_standing(folder)))
 
 
+def test_a_search_that_has_a_policy_has_ended_unless_it_is_being_extended(folder):
+    (folder / "summary.json").unlink()
+    (folder / "run.json").write_text(json.dumps({"command": "search"}))
+    assert "amc search" in text_of(shown(read_standing(folder)))
+    assert "has ended" in text_of(shown(read_standing(folder)))
+    (folder / ".lock.json").write_text(json.dumps({"host": "desk", "process": 7}))
+    assert "works: process 7 on desk" in text_of(shown(read_standing(folder)))
+
+
 def test_a_run_that_was_killed_is_not_running(folder):
     (folder / "summary.json").unlink()
     assert "is not running" in text_of(shown(read_standing(folder)))
