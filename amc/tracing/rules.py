@@ -22,6 +22,10 @@ from amc.tracing.liveness import memory_of, step
 from amc.tracing.record import Trace
 from amc.tracing.shadow import Shadow
 
+NOT_REACHED = (
+    "the example input gives it nothing to compute, as an expert to which it routes nothing; a larger one may reach it"
+)
+"""Why a layer is left whole that ran on no rows."""
 Rule = Callable[[Trace, Any, tuple[Any, ...], dict[str, Any], Any], None]
 
 _COMPUTING = rules_compute.RULES | rules_convolution.RULES | rules_norms.RULES
@@ -97,8 +101,10 @@ def _apply_or_freeze(
         rule(trace, func, args, kwargs, outputs)
     except Exception as error:
         del trace.costs[costs:]
+        inputs = tensors_in((args, kwargs))
         reason = f"read by the operator {func.overloadpacket.__name__!r} in a way that its coupling rule does not cover"
-        unknown(trace, f"{reason} ({first_line(error)})", tensors_in((args, kwargs)), outputs)
+        is_reached = all(tensor.numel() for tensor in inputs)
+        unknown(trace, f"{reason} ({first_line(error)})" if is_reached else NOT_REACHED, inputs, outputs)
 
 
 def unknown(trace: Trace, reason: str, inputs: list[Tensor], outputs: Any) -> None:

@@ -225,3 +225,30 @@ def test_positions_in_a_buffer_are_no_channels(tools):
 
     structure, _ = tools.traced(Picking(), torch.randint(0, 9, (1, 5)))
     assert [group.name for group in structure.groups] == ["words", "head"]
+
+
+class Routed(nn.Module):
+    """Two experts, each of which sees the rows whose first feature has its sign."""
+
+    def __init__(self):
+        super().__init__()
+        self.experts = nn.ModuleList(nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 12)) for _ in range(2))
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, x):
+        chosen, out = (x[:, 0] > 0).long(), x.new_zeros(len(x), 12)
+        for index, expert in enumerate(self.experts):
+            out[chosen == index] = expert(x[chosen == index])
+        return self.head(out)
+
+
+def test_an_expert_that_the_example_does_not_reach_stays_whole_and_says_why(tools):
+    rows = torch.randn(6, 6, generator=torch.Generator().manual_seed(1))
+    rows[:, 0] = torch.tensor([1.0, 1, 1, -1, -1, -1])
+    structure, _ = tools.traced(Routed(), rows[:1])
+    groups = tools.groups_of(structure)
+    assert groups["experts.1.0"].prunable
+    assert groups["experts.0.0"].reason.startswith("the example input gives it nothing to compute, as an expert")
+    assert not any("out of bounds" in reason for reason in tools.reasons_of(structure).values())
+    structure, _ = tools.traced(Routed(), rows)
+    assert all(tools.groups_of(structure)[f"experts.{index}.0"].prunable for index in range(2)), "a larger one does"
