@@ -25,7 +25,6 @@ _OTHERS = {"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": tor
 _TYPES = {**_FLOATS, **_OTHERS, "BOOL": torch.bool, "C64": torch.complex64}
 _ATTRIBUTE = re.compile(r"[A-Za-z]\w*(\[[0-9]{1,2}\]|\.[A-Za-z]\w*)?")
 _NEVER_CUT = ("kernel_size", "stride", "padding", "dilation")
-_OF_PYTORCH = "torch.nn."  # whose own layers hold an `output_size` of height and width
 _MOST_TIMES, _ALWAYS_BYTES = 64, 1 << 26
 """How many times the bytes of the file a dense network may take that a file asks for, beside a fixed number."""
 _REMEDY = "give the network that was compressed: amc.load(folder, model=...)"
@@ -247,8 +246,13 @@ def _largest_claim(module: nn.Module | None) -> int | None:
     return max(sizes, default=None)
 
 
-def _is_layer_of_pytorch(kind: type) -> bool:
-    return kind is not nn.Module and kind.__module__.startswith(_OF_PYTORCH)
+def _holds_size_of_maps(module: nn.Module) -> bool:
+    """Returns whether `output_size` is height and width, as in PyTorch's own pooling layers and `Fold`."""
+    return any(
+        "output_size" in vars(kind).get("__constants__", ())
+        for kind in type(module).__mro__
+        if kind.__module__.startswith("torch.nn.")
+    )
 
 
 def _number(module: nn.Module | None, attribute: str) -> int | None:
@@ -256,7 +260,7 @@ def _number(module: nn.Module | None, attribute: str) -> int | None:
     name = attribute_name(attribute)
     if module is None or not _ATTRIBUTE.fullmatch(attribute) or name in _NEVER_CUT:
         return None
-    if name == "output_size" and any(_is_layer_of_pytorch(kind) for kind in type(module).__mro__):
+    if name == "output_size" and _holds_size_of_maps(module):
         return None
     held: Any = vars(module).get(name)
     if attribute.startswith(f"{name}."):

@@ -106,6 +106,32 @@ def test_a_file_sets_an_output_size_that_is_a_width_and_none_of_a_pooling_layer(
         check_attributes(nn.Sequential(nn.AdaptiveAvgPool2d(4)), [("0", "output_size", 2)])
 
 
+class ViewingStages(nn.Sequential):
+    """The same, of a class that PyTorch's containers are the base of, as stages often are."""
+
+    def __init__(self):
+        super().__init__(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1))
+        self.output_size = 8
+
+    def forward(self, x):
+        x = self[0](x).relu()
+        return self[1](x.flatten(2).view(len(x), self.output_size, *x.shape[2:]))
+
+
+def test_an_output_size_of_a_sequence_is_a_width_too(tools):
+    model = tools.randomise(ViewingStages())
+    structure, small = tools.traced(model, IMAGE)
+    kept = tools.cut_half(model, structure)[1]
+    again = rebuild(describe(model, structure, kept, ModelSource.of(model)), ViewingStages())
+    assert again.output_size == small.output_size < 8
+
+
+@pytest.mark.parametrize("layer", [nn.AdaptiveMaxPool2d(4), nn.FractionalMaxPool2d(2, 4), nn.Fold(4, 2)])
+def test_a_file_sets_the_output_size_of_no_layer_of_pytorch(layer):
+    with pytest.raises(CheckpointError, match="must set numbers of channels"):
+        check_attributes(nn.Sequential(layer), [("0", "output_size", 2)])
+
+
 class Halves(Viewing):
     def between(self, x, width):
         return torch.cat([x[:, :width], x[:, width:].tanh()], 1)
