@@ -97,7 +97,7 @@ def test_a_lock_that_was_cleaned_up_is_not_taken_for_a_process_that_is_gone(monk
     memory.close()
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def temporary(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
