@@ -15,6 +15,7 @@ from amc.models.pickle_files import read_pickle, tensors_within
 from amc.utils.durable_files import replacing
 
 _FORMAT = {"format": 2}  # one more setting that must match
+_ABSENT = object()
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
@@ -58,12 +59,13 @@ def read_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] |
         # Not a RuntimeWarning: those become notes about the network, and this is about a file.
         warnings.warn(f"{damage}; the training continues from the state before it", UserWarning, stacklevel=2)
     written, wanted = content["settings"], {**_FORMAT, **settings}
-    differing = [name for name in wanted if name not in written or written[name] != wanted[name]]
+    names = dict.fromkeys([*wanted, *written])  # settings of later versions are left out at their defaults
+    differing = [name for name in names if written.get(name, _ABSENT) != wanted.get(name, _ABSENT)]
     if differing:
         name = differing[0]
-        found = reprlib.repr(written.get(name))
+        found, given = (reprlib.repr(each[name]) if name in each else "its default" for each in (written, wanted))
         raise CheckpointError(
-            f"the training state {path} was written with {name} {found}, not {wanted[name]!r}; "
+            f"the training state {path} was written with {name} {found}, not {given}; "
             "use the same settings to continue, or delete it to start again"
         )
     return dict(content["state"])

@@ -27,6 +27,8 @@ class FineTuneConfig:
         schedule: How the learning rate changes.
         warmup: Share of all steps in which the learning rate rises, from a 25th of the peak.
         batch_size: Images per step; unset: that of your own loader, or 16 to 128, depending on the number of images.
+        accumulate: Parts that a batch is run in, one after the other, where it does not fit into memory: their
+            gradients are averaged before the step. Batch norms see the parts.
         optimizer: SGD, AdamW, or any of torch.optim. For all but SGD, an unset learning rate is 0.001.
         momentum: Of SGD.
         nesterov: Whether the momentum is Nesterov's.
@@ -60,6 +62,7 @@ class FineTuneConfig:
     schedule: Chosen = "one_cycle"
     warmup: float = 0.3
     batch_size: int | None = None
+    accumulate: int = 1
     optimizer: Chosen = "sgd"
     momentum: float = 0.9
     nesterov: bool = True
@@ -94,6 +97,10 @@ class FineTuneConfig:
             "learning_rate": (self.learning_rate is None or self.learning_rate > 0, "positive"),
             "warmup": (0 <= self.warmup < 1, "in [0, 1)"),
             "batch_size": (self.batch_size is None or self.batch_size >= 1, "at least 1"),
+            "accumulate": (
+                1 <= self.accumulate <= (self.batch_size or self.accumulate),
+                "at least 1" if self.batch_size is None else f"from 1 to the batch_size of {self.batch_size}",
+            ),
             "momentum": (0 <= self.momentum < 1, "in [0, 1)"),
             "nesterov": (not self.nesterov or self.momentum > 0, "false where momentum is 0"),
             "weight_decay": (self.weight_decay >= 0, "at least 0"),
@@ -146,7 +153,7 @@ class TrainConfig(FineTuneConfig):
     head_epochs: int = 3
 
 
-_LATER: dict[str, Any] = {"optimizer": "sgd", "decay_by_layer": {}, "ema": None, "compile": False}
+_LATER: dict[str, Any] = {"accumulate": 1, "optimizer": "sgd", "decay_by_layer": {}, "ema": None, "compile": False}
 """Settings that checkpoints of earlier versions lack, and what those trained with."""
 
 

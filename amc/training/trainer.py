@@ -97,7 +97,9 @@ class _Trainer:
         self.images, self.steps = len(data.train), steps_per_epoch(len(data.train), self.batch_size)
         self.optimizer = optimizer_over(model, config)
         forward = compiled(model) if config.compile else model
-        self.stepper = Stepper(model, forward, teacher, objective, self.optimizer, self.dtype, device, collectives)
+        self.stepper = Stepper(
+            model, forward, teacher, objective, self.optimizer, self.dtype, device, collectives, config.accumulate
+        )
         self.average = WeightAverage(model, config.ema) if config.ema and collectives.leads else None
         self.generator = torch.Generator().manual_seed(work.seed)
         self.draws = OwnDraws(work.seed, collectives)

@@ -65,6 +65,21 @@ def test_two_processes_end_where_one_does(make, data, pair, name):
     assert [r.loss for r in found.epochs] == pytest.approx([r.loss for r in expected.epochs], rel=1e-3)
 
 
+def test_two_processes_that_run_their_batches_in_parts_end_where_one_does_that_runs_them_whole(make, data, pair):
+    config = replace(QUICK, distillation=0.9, penalties=("l1:strength=0.003",))
+
+    def without_norms(**options):
+        model = make(**options)
+        model.stem_norm, model.body_norm = torch.nn.Identity(), torch.nn.Identity()
+        return model
+
+    teacher = without_norms(seed=5)
+    one, expected = trained(without_norms, data, config, teacher=teacher)
+    two, found = trained(without_norms, data, replace(config, accumulate=2), pair, teacher=teacher)
+    assert_same_to_rounding(one, two)
+    assert [r.loss for r in found.epochs] == pytest.approx([r.loss for r in expected.epochs], rel=1e-3)
+
+
 def test_masks_hold_and_the_best_epoch_is_chosen_by_the_first(make, data, pair):
     networks, results = [], []
     for processes in (None, pair):
