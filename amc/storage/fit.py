@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ from amc.runtime.call import named_tensors
 from amc.runtime.finite import all_finite
 from amc.storage.positions import parse_positions
 from amc.structure.claimed_width import CLAIMED
-from amc.structure.remembered_numbers import attribute_name, fields_of
+from amc.structure.remembered_numbers import attribute_name, number_at
 from amc.structure.residual_blocks import drop_modules
 from amc.utils.sparse_tensors import INDEX, index_of, is_part
 
@@ -256,19 +255,10 @@ def _holds_size_of_maps(module: nn.Module) -> bool:
 
 
 def _number(module: nn.Module | None, attribute: str) -> int | None:
-    """Returns the number that a module holds under the name of an attribute; None if there is none."""
+    """Returns the number that a module holds and that may be a count of channels; None if there is none."""
     name = attribute_name(attribute)
     if module is None or not _ATTRIBUTE.fullmatch(attribute) or name in _NEVER_CUT:
         return None
     if name == "output_size" and _holds_size_of_maps(module):
         return None
-    held: Any = vars(module).get(name)
-    if attribute.startswith(f"{name}."):
-        held = fields_of(held).get(attribute[len(name) + 1 :])
-    elif isinstance(held, tuple | list):
-        place = int(attribute[len(name) + 1 : -1]) if name != attribute else 0
-        alone = name != attribute or (isinstance(held, tuple) and len(held) == 1)
-        held = held[place] if alone and place < len(held) else None
-    elif name != attribute:
-        return None
-    return held if isinstance(held, int) and not isinstance(held, bool) else None
+    return number_at(module, attribute)

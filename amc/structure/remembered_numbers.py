@@ -49,6 +49,20 @@ def fields_of(held: Any) -> Mapping[Any, Any]:
     return getattr(held, "__dict__", {}) if is_plain and not isinstance(held, nn.Module) else {}
 
 
+def number_at(module: nn.Module, attribute: str) -> int | None:
+    """Returns a number that a module remembers, in the place that `set_number` would set; None if there is none."""
+    name = attribute_name(attribute)
+    held, inner = vars(module).get(name), attribute[len(name) + 1 :]
+    if not inner:
+        found = held[0] if isinstance(held, tuple) and len(held) == 1 else held
+    elif attribute[len(name)] == ".":
+        found = fields_of(held).get(inner)
+    else:
+        place = int(inner[:-1])
+        found = held[place] if isinstance(held, tuple | list) and place < len(held) else None
+    return found if isinstance(found, int) and not isinstance(found, bool) else None
+
+
 def set_number(module: nn.Module, attribute: str, value: int) -> None:
     """Sets a number that a module remembers.
 

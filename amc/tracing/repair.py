@@ -1,9 +1,8 @@
 """Widths that modules remember under any name, found by trying: `self.nf`, `self.dim`, `split((self.c, self.c), 1)`.
 
-When a cut network fails, the cause may be integers in its modules, or in settings that these hold
-(`self.config.hidden_size`), that are a multiple of the group's channels.
-They are rewritten in the cut network, which is tried again; a change is kept if the network then computes the same as
-the dense one without these channels.
+When a cut network fails, the cause may be whole numbers in its modules, or in settings that these hold
+(`self.config.hidden_size`): those that are a multiple of the group's channels. They are changed in the cut network,
+which is tried again. A change is kept if the network then computes the same as the dense one without these channels.
 """
 
 from __future__ import annotations
@@ -28,6 +27,8 @@ from amc.structure.remembered_numbers import numbers_in_settings, numbers_of
 Remembered = Mapping[tuple[str, str], tuple[ModuleAttribute, ...]]
 """Attributes that may follow a group's width, by the module's and the attribute's name without numbers: repeated blocks
 have theirs under one key."""
+Chosen = frozenset[tuple[str, str]]
+"""Keys of those that follow."""
 
 TRIES, TRIES_OF_LARGE, TRIES_WITH_CLAIMS, TRIES_WITH_SETTINGS = 24, 10, 8, 12
 """Most sets of attributes to try for a group, the last ones with claimed widths, and with numbers in settings that
@@ -110,7 +111,7 @@ def _input_widths(model: nn.Module, names: Iterable[str], example_input: Example
     return widths
 
 
-def choices(found: Remembered) -> Iterator[frozenset[tuple[str, str]]]:
+def choices(found: Remembered) -> Iterator[Chosen]:
     """Yields sets of attributes to try: all, all but one, one, all but two, two."""
     keys = list(found)
     seen = set()
@@ -122,7 +123,7 @@ def choices(found: Remembered) -> Iterator[frozenset[tuple[str, str]]]:
                     yield chosen
 
 
-def following(structure: ModelStructure, found: Remembered, chosen: Iterable[tuple[str, str]]) -> ModelStructure:
+def following(structure: ModelStructure, found: Remembered, chosen: Chosen) -> ModelStructure:
     """Returns the structure in which the chosen attributes follow the widths."""
     added = [entry for key in chosen for entry in found.get(key, ())]
     return replace(structure, attributes=(*structure.attributes, *added))

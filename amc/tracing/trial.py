@@ -25,6 +25,8 @@ from amc.tracing.repair import (
     TRIES_OF_LARGE,
     TRIES_WITH_CLAIMS,
     TRIES_WITH_SETTINGS,
+    Chosen,
+    Remembered,
     choices,
     claims,
     following,
@@ -69,8 +71,7 @@ class Trial:
         """Returns the accepted groups with those of `groups` that can be cut together with them.
 
         Halves `groups` until each failure is pinned to one group, so that few failures take few runs. Once two groups
-        of a
-        kind and its last one have failed, all of that kind are left alone: networks repeat their blocks.
+        of a kind and its last one have failed, all of that kind are left alone: networks repeat their blocks.
         """
         groups = [index for index in groups if not self._condemned(index)]
         failure = self._failure([*accepted, *groups]) if groups else None
@@ -105,26 +106,26 @@ class Trial:
         kind = self._kind(index)
         if kind in self._beyond_repair:
             return False
-        dense, tries = self.structure, TRIES if self.users is None else TRIES_OF_LARGE
-        found = remembered(self.model, dense, index)
-        for chosen in islice(choices(found), tries):
+        dense = self.structure
+        for found, chosen in self._repairs(dense, index):
             if self._works_with(following(dense, found, chosen), index, accepted):
-                self._repair_alike(index, kind, chosen)
-                return True
-        claimed = claims(self.model, dense, index, self.example_input)
-        for chosen in islice([frozenset[tuple[str, str]](), *choices(found)], TRIES_WITH_CLAIMS if claimed else 0):
-            chosen = chosen | frozenset(claimed)
-            if self._works_with(following(dense, {**found, **claimed}, chosen), index, accepted):
-                self._repair_alike(index, kind, chosen)
-                return True
-        wider = remembered(self.model, dense, index, in_settings=True)
-        for chosen in islice(choices(wider), TRIES_WITH_SETTINGS if len(wider) > len(found) else 0):
-            if self._works_with(following(dense, wider, chosen), index, accepted):
                 self._repair_alike(index, kind, chosen)
                 return True
         self.structure = dense
         self._beyond_repair.add(kind)
         return False
+
+    def _repairs(self, dense: ModelStructure, index: int) -> Iterator[tuple[Remembered, Chosen]]:
+        """Yields what may follow a group's width, and which of it to try, the likeliest first."""
+        found = remembered(self.model, dense, index)
+        for chosen in islice(choices(found), TRIES if self.users is None else TRIES_OF_LARGE):
+            yield found, chosen
+        claimed = claims(self.model, dense, index, self.example_input)
+        for chosen in islice([Chosen(), *choices(found)], TRIES_WITH_CLAIMS if claimed else 0):
+            yield {**found, **claimed}, chosen | frozenset(claimed)
+        wider = remembered(self.model, dense, index, in_settings=True)
+        for chosen in islice(choices(wider), TRIES_WITH_SETTINGS if len(wider) > len(found) else 0):
+            yield wider, chosen
 
     def _works_with(self, structure: ModelStructure, index: int, accepted: Sequence[int]) -> bool:
         """Adopts a structure, and returns whether a group can be cut under it, together with those accepted."""
@@ -142,7 +143,7 @@ class Trial:
                 outputs = self._run(sliced(self.model, self.structure, kept), None)
             return agree(outputs, self._run(gone, None))
 
-    def _repair_alike(self, index: int, kind: tuple[str, ...], chosen: frozenset[tuple[str, str]]) -> None:
+    def _repair_alike(self, index: int, kind: tuple[str, ...], chosen: Chosen) -> None:
         for other in self.structure.prunable:
             if other > index and self._kind(other) == kind:
                 found = remembered(self.model, self.structure, other, in_settings=True)
