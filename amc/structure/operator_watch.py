@@ -35,7 +35,7 @@ class OperatorWatch(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-
     """Numbers the operators of a forward pass, as a trace of the network does, and reports them.
 
     Attributes:
-        paused: While set, operators pass uncounted (for the work of hooks).
+        paused: While set, operators pass uncounted.
     """
 
     def __init__(self, report: Callable[[OperatorCall, Sequence[Any], Any], None]) -> None:
@@ -77,7 +77,7 @@ class OperatorWatch(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
-        """Takes the watch off for the work of a hook between two operators, which is not slowed then."""
+        """Takes the watch off while a hook works between two operators, so that the hook is not slowed."""
         with ExitStack() as back:
             for mode in (self, self._functions):
                 mode.__exit__(None, None, None)  # type: ignore[no-untyped-call, unused-ignore]

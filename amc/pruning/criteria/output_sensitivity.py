@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from amc.pruning.criteria.projected_gradients import NoGradientsError, ProjectedGradients, amounts
+from amc.pruning.criteria.projected_gradients import NoGradientsError, ProjectedGradients, affordable_inputs
 from amc.runtime.many_inputs import parts_of
 
 _IMAGES, _AT_ONCE = 500, 25
@@ -49,7 +49,7 @@ def gather_sensitivities(
     """
     gradients = ProjectedGradients(model, layers, centred=centred, seed=seed)
     sums = _Sums()
-    seen, (images, at_once) = 0, amounts(batches[0] if batches else (), _IMAGES, _AT_ONCE)
+    seen, (images, at_once) = 0, affordable_inputs(batches[0] if batches else (), _IMAGES, _AT_ONCE)
     with gradients.watching():
         for part in (part for batch in batches for part in parts_of(batch, at_once)):
             if seen >= images:

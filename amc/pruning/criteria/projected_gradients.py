@@ -106,14 +106,14 @@ class ProjectedGradients:
         return (output if last else output.movedim(1, -1)).reshape(-1, output.shape[-1 if last else 1])
 
 
-def amounts(batch: Any, most: int, at_once: int) -> tuple[int, int]:
+def affordable_inputs(batch: Any, most: int, at_once: int) -> tuple[int, int]:
     """Returns how many inputs to look at, and how many together.
 
     Args:
-        batch: Some of the inputs. Of a tensor the values count too; those of other inputs say little of their
-            activations.
+        batch: Some of the inputs. The values of a tensor count too; those of other inputs say little about how large
+            their activations are.
         most: The most to look at.
         at_once: The most that run together.
     """
-    values = batch[0].numel() if isinstance(batch, Tensor) and len(batch) else 1
-    return min(most, -(-_VALUES // max(1, values))), max(1, min(at_once, _VALUES_AT_ONCE // max(1, values)))
+    values = max(1, batch[0].numel()) if isinstance(batch, Tensor) and len(batch) else 1
+    return min(most, -(-_VALUES // values)), max(1, min(at_once, _VALUES_AT_ONCE // values))

@@ -108,7 +108,7 @@ class _Noter:
 
     def _takes(self, name: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            with self._watch.pause():
+            with self._watch.suspended():
                 self._note(name, output)
 
         return hook

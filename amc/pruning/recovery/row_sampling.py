@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from amc.pruning.criteria.projected_gradients import NoGradientsError, ProjectedGradients, amounts
+from amc.pruning.criteria.projected_gradients import NoGradientsError, ProjectedGradients, affordable_inputs
 from amc.pruning.regression.patches import sample_rows
 from amc.runtime.many_inputs import Inputs, parts_of
 
@@ -38,7 +38,7 @@ def row_weights(
         do not run once for every image, such as experts. Empty if the network cannot be differentiated.
     """
     most, together = (len(images), _AT_ONCE) if isinstance(images, Tensor) else (_INPUTS, _INPUTS_AT_ONCE)
-    count, at_once = amounts(images, min(most, len(images)), together)
+    count, at_once = affordable_inputs(images, min(most, len(images)), together)
     gradients = ProjectedGradients(model, positions, centred=False, seed=seed)
     parts: dict[str, list[Tensor]] = {name: [] for name in positions}
     with gradients.watching():

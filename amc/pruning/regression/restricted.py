@@ -9,13 +9,15 @@ _DIRECT = 768
 """Outputs that keep more weights than this, and lose more, are solved for iteratively: k^3 / 3 multiplications each are
 too many."""
 _ITERATIONS, _TOLERANCE = 200, 1e-5
+_AT_ONCE_BYTES = 1 << 26
+"""Systems that are factored at once take no more than this; outputs take turns, at least one at a time."""
 _HELD_BYTES = 1 << 28
 """Factors of a layer's systems that take no more than this are held for the next solution."""
 
 
-def solve_restricted(gram: Tensor, weight: Tensor, mask: Tensor, *, memory: int = 1 << 26) -> Tensor:
+def solve_restricted(gram: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
     """Minimises `(w - w_0) G (w - w_0)^T` for every output over the weights that stay; see `Restriction`."""
-    return Restriction(gram, mask, memory=memory).solve(weight)
+    return Restriction(gram, mask).solve(weight)
 
 
 class Restriction:
@@ -27,14 +29,12 @@ class Restriction:
     of 1e-5 or for 200 steps.
     """
 
-    def __init__(self, gram: Tensor, mask: Tensor, *, memory: int = 1 << 26) -> None:
+    def __init__(self, gram: Tensor, mask: Tensor) -> None:
         """Factors what does not depend on `w_0`.
 
         Args:
             gram: Second moments of the input, `(groups, d, d)`, positive definite (add a ridge).
             mask: True where a weight stays, `(groups, O / groups, d)`.
-            memory: Bound on the systems that are factored at once, in bytes; outputs take turns, at least one at a
-                time.
         """
         self._gram, self._mask = gram.double(), mask
         stays, size = mask.flatten(0, 1), mask.shape[2]
@@ -43,10 +43,10 @@ class Restriction:
         self._wide = torch.minimum(counts, size - counts) > _DIRECT
         self._few, self._many = ~most & ~self._wide, most & ~self._wide
         self._group_of = torch.arange(len(counts), device=gram.device) // mask.shape[1]
-        self._of_few = _Systems(self._gram, self._group_of[self._few], stays[self._few], memory)
+        self._of_few = _Systems(self._gram, self._group_of[self._few], stays[self._few])
         if self._many.any():
             self._inverse = torch.cholesky_inverse(torch.linalg.cholesky(self._gram))
-            self._of_many = _Systems(self._inverse, self._group_of[self._many], ~stays[self._many], memory)
+            self._of_many = _Systems(self._inverse, self._group_of[self._many], ~stays[self._many])
 
     def solve(self, weight: Tensor) -> Tensor:
         """Returns the weights in the shape and the format of `weight`, zero where the mask is false.
@@ -77,13 +77,13 @@ class Restriction:
 class _Systems:
     """Solves `G_mm x_m = t_m` for every output, in turns; x is zero outside the mask."""
 
-    def __init__(self, gram: Tensor, group_of: Tensor, mask: Tensor, memory: int) -> None:
+    def __init__(self, gram: Tensor, group_of: Tensor, mask: Tensor) -> None:
         """Factors the systems, if their factors may be held."""
         self._gram, self._group_of, self._mask = gram, group_of, mask
         self._parts, held, counts = [], 0, mask.sum(1)
         left = counts.argsort()  # outputs of like counts together: their systems are padded to the largest
         while len(left):
-            part = left[: max(1, memory // (3 * 8 * max(int(counts[left[-1]]), 1) ** 2))]
+            part = left[: max(1, _AT_ONCE_BYTES // (3 * 8 * max(int(counts[left[-1]]), 1) ** 2))]
             left = left[len(part) :]
             self._parts.append(part)
             held += 8 * len(part) * int(counts[part].max()) ** 2
