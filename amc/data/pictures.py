@@ -18,6 +18,7 @@ from amc.data.broken_images import BrokenImages
 from amc.data.decoding import channels_first, opened_image, quiet_decoding, whole
 from amc.errors import DataError
 from amc.runtime.call import first_line
+from amc.utils.digests import digest_of_text
 
 
 class Pictures(Protocol):
@@ -125,7 +126,7 @@ class DatasetPictures:
 
     def digest(self, indices: Iterable[int]) -> str:
         """Identifies items by the data set's name and their numbers."""
-        return hashlib.sha256(f"{self.title} {len(self.dataset)} {list(indices)}".encode()).hexdigest()
+        return digest_of_text(f"{self.title} {len(self.dataset)} {list(indices)}")
 
 
 def first_shape(
@@ -147,7 +148,7 @@ def first_shape(
     raise DataError(f"none of the {len(indices)} images can be decoded; check data.root")
 
 
-def digest_of_files(files: Iterable[Path], what: str, title: str = "") -> Any:
+def digest_of_files(files: Iterable[Path], what: str, title: str = "") -> hashlib._Hash:
     """Returns a SHA-256 of a title and of the names and sizes of files, which are not read; more may be added.
 
     Raises:

@@ -53,4 +53,4 @@ class RowPictures:
         files = (Path(entry["filename"]) for entry in self.rows.cache_files)
         digest = digest_of_files(files, "data file", self.title)
         digest.update(str(list(indices)).encode())
-        return str(digest.hexdigest())
+        return digest.hexdigest()

@@ -78,4 +78,4 @@ class ShardPictures:
         for index in indices:
             place = f"{self.names[index]}\0{self.shard[index]} {self.offsets[index]} {self.sizes[index]}\n"
             digest.update(os.fsencode(place))
-        return str(digest.hexdigest())
+        return digest.hexdigest()

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from amc.errors import ConfigurationError
+from amc.storage.names import ENVIRONMENT
 from amc.utils.conversion import from_mapping
+from amc.utils.json_files import write_json
+from amc.utils.plain_json import as_type, read_json
 from amc.utils.versions import versions
 
 _MOST_THREADS = 1024
@@ -45,17 +49,19 @@ class Environment:
         return Environment(name, threads, versions())
 
     @staticmethod
-    def from_dict(record: Mapping[str, Any]) -> Environment:
-        """Reads what `as_dict` returned.
+    def read(folder: Path) -> Environment:
+        """Reads the environment that the work in a folder was begun in.
 
         Raises:
-            ConfigurationError: If it is something else.
+            OSError: If the file cannot be read.
+            ValueError: If it holds something else.
+            ConfigurationError: If its values cannot be.
         """
-        return from_mapping(Environment, dict(record))
+        return from_mapping(Environment, as_type(read_json(folder / ENVIRONMENT), dict[str, Any]))
 
-    def as_dict(self) -> dict[str, Any]:
-        """Returns what `environment.json` holds."""
-        return asdict(self)
+    def write(self, folder: Path) -> None:
+        """Writes `environment.json` into a folder."""
+        write_json(folder / ENVIRONMENT, asdict(self))
 
     def differences(self, other: Environment) -> list[str]:
         """Describes how another environment differs, as in `"torch 2.4.0, not 2.5.1"`."""

@@ -20,7 +20,6 @@ from amc.storage.names import (
     AGENT,
     AGENT_CARD,
     DENSE,
-    ENVIRONMENT,
     EPISODES,
     FOLDERS,
     LOCK,
@@ -33,7 +32,6 @@ from amc.storage.written_files import record_written
 from amc.utils.durable_files import remove_unfinished
 from amc.utils.folder_lock import FolderLock
 from amc.utils.json_files import write_json
-from amc.utils.plain_json import as_type, read_json
 
 
 class FolderRecorder(Recorder):
@@ -92,13 +90,13 @@ class FolderRecorder(Recorder):
     def environment(self) -> Environment | None:
         """Returns the environment in which the run was begun; None if the folder, of an earlier version, has none."""
         try:
-            return Environment.from_dict(as_type(read_json(self.path / ENVIRONMENT), dict[str, Any]))
+            return Environment.read(self.path)
         except (OSError, ValueError, AmcError):  # missing or damaged: nothing depends on it
             return None
 
     def on_environment(self, environment: Environment) -> None:
         """Writes the environment of the run."""
-        write_json(self.path / ENVIRONMENT, environment.as_dict())
+        environment.write(self.path)
 
     def recorded_episodes(self) -> Sequence[EpisodeResult]:
         """Returns the episodes that the folder has."""

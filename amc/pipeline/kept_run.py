@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -18,6 +17,7 @@ from amc.errors import RunFolderError
 from amc.pipeline.folder_recorder import FolderRecorder
 from amc.pipeline.recorder import Recorder
 from amc.storage.names import RUN
+from amc.utils.digests import digest_of_text
 from amc.utils.json_files import write_json
 from amc.utils.plain_json import as_type, read_json
 from amc.utils.progress import Progress
@@ -124,7 +124,7 @@ def fingerprint(model: nn.Module, data: DataRoles | None, is_trained: bool, **ar
     """
     tensors = model.state_dict()
     shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
-    network = digest_of_tensors(tensors) if is_trained else hashlib.sha256(json.dumps(shapes).encode()).hexdigest()
+    network = digest_of_tensors(tensors) if is_trained else digest_of_text(json.dumps(shapes))
     found = {**{name: _plain(value) for name, value in arguments.items()}, "network": network}
     for role in ("train", "calibration", "search", "test") if data is not None else ():
         split = getattr(data, role)

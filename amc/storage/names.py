@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
+
+from amc.utils.digests import digest_of_text
 
 _LONGEST_NAME = 150
 """Letters of a training or an agent in the name of its file: file systems take 255 bytes in all."""
@@ -98,5 +99,5 @@ def _stem(text: str) -> str:
     """Returns a text as the name of a file; one that has to change, such as an agent with its options, has a digest."""
     name = re.sub(r"[^A-Za-z0-9_.=-]+", "_", text)
     if name != text or len(name) > _LONGEST_NAME:
-        name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        name = f"{name[:_LONGEST_NAME]}-{digest_of_text(text)[:8]}"
     return name

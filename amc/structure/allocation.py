@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from amc.errors import ConfigurationError
+from amc.utils.digests import digest_of_text
 
 
 @dataclass(frozen=True)
@@ -51,4 +51,4 @@ class Allocation:
 
     def digest(self) -> str:
         """Returns eight hexadecimal digits of the whole allocation: part of names of files that belong to it."""
-        return hashlib.sha256(json.dumps(self.as_dict()).encode()).hexdigest()[:8]
+        return digest_of_text(json.dumps(self.as_dict()))[:8]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -22,7 +21,7 @@ from amc.storage.policy import AllocationRecord
 from amc.structure import Allocation
 from amc.study.cell_player import CellPlayer, Played, StudyRules, Tuning
 from amc.study.cells import Cell, check_cells
-from amc.utils.digests import digest_of
+from amc.utils.digests import digest_of, digest_of_text
 from amc.utils.durable_files import replacing
 from amc.utils.json_lines import Lines
 from amc.utils.options import file_stem
@@ -197,7 +196,7 @@ class AgentsStudy:
         label = cell.variant.label
         name = file_stem(Path(label).name)
         if cell.variant.file is not None or len(name) > _LONGEST_NAME:  # files of one name may lie in several folders
-            name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
+            name = f"{name[:_LONGEST_NAME]}-{digest_of_text(label)[:8]}"
         folder = self._folder / AGENTS
         folder.mkdir(exist_ok=True)
         file = f"{name}-{self._rules.metric}{cell.budget:.15g}-{cell.episodes}-seed{cell.seed}.safetensors"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,8 @@ from amc.pipeline.environment import Environment
 from amc.report.page import Section
 from amc.runtime.device import resolve_device
 from amc.storage.names import CONFIG, ENVIRONMENT, STUDY
-from amc.utils.json_files import write_json
-from amc.utils.plain_json import as_type, read_json
-
-Records = Sequence[Mapping[str, Any]]
+from amc.study.tables import Records
+from amc.utils.json_lines import distinct_values
 
 
 def keep_environment(folder: Path, device: str) -> list[str]:
@@ -32,9 +30,9 @@ def keep_environment(folder: Path, device: str) -> list[str]:
     here, file = Environment.here(resolve_device(device), torch.get_num_threads()), folder / ENVIRONMENT
     try:
         if file.exists():
-            return Environment.from_dict(as_type(read_json(file), dict[str, Any])).differences(here)
+            return Environment.read(folder).differences(here)
         if not (folder / STUDY).exists():  # it was not begun by an earlier version, elsewhere
-            write_json(file, here.as_dict())
+            here.write(folder)
     except (OSError, ValueError, ConfigurationError) as error:
         raise RunFolderError(f"{file} must say what the study was begun on: {error}; remove it to continue") from error
     return []
@@ -65,11 +63,11 @@ def command_of(folder: Path, records: Records) -> str:
     options: dict[str, Sequence[Any]] = {
         "config": [folder / CONFIG],
         "out": ["ANOTHER_FOLDER"],
-        "agents": _distinct(records, "agent"),
-        "metric": _distinct(records, "metric"),
-        "budgets": _distinct(records, "budget"),
+        "agents": distinct_values(records, "agent"),
+        "metric": distinct_values(records, "metric"),
+        "budgets": distinct_values(records, "budget"),
         "counts": counts,
-        "seeds": sorted(_distinct(records, "seed")),
+        "seeds": sorted(distinct_values(records, "seed")),
         "finetuned": sorted(tuned, reverse=True),
         "latency": ["true"] if any(record.get("latency_ms") for record in records) else [],
     }
@@ -84,12 +82,8 @@ def command_of(folder: Path, records: Records) -> str:
 def _begun_on(folder: Path) -> list[str]:
     """Describes the environment that a study was begun in; nothing if it is not known."""
     try:
-        here = Environment.from_dict(as_type(read_json(folder / ENVIRONMENT), dict[str, Any]))
+        begun = Environment.read(folder)
     except (OSError, ValueError, ConfigurationError):
         return []
-    versions = ", ".join(f"{name} {version}" for name, version in here.versions.items())
-    return [f"Begun on: device {here.device}, threads {here.threads}.", f"Versions: {versions}."]
-
-
-def _distinct(records: Records, name: str) -> list[Any]:
-    return list(dict.fromkeys(record[name] for record in records))
+    versions = ", ".join(f"{name} {version}" for name, version in begun.versions.items())
+    return [f"Begun on: device {begun.device}, threads {begun.threads}.", f"Versions: {versions}."]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from amc.utils.digests import digest_of_text
 
 _UNFINISHED = re.compile(r"\.part$|\.pt\.\d+$")
 """Names of files that a killed process has not finished; the second kind is from an earlier version."""
@@ -173,5 +174,5 @@ def _open_no_link(path: str, flags: int) -> int:
 def _partial_name(name: str) -> str:
     """Returns the name of an unfinished file, unique to this process and no longer than file systems allow."""
     if len(name.encode("utf-8")) > _LONGEST_NAME:
-        name = hashlib.sha256(name.encode("utf-8")).hexdigest()
+        name = digest_of_text(name)
     return f"{name}.{os.getpid()}.part"

@@ -114,6 +114,11 @@ def mend(path: Path, reading: Reading, records: Sequence[Mapping[str, Any]], rem
         write_text(path, "".join(map(line_of, records)))
 
 
+def distinct_values(records: Iterable[Mapping[str, Any]], name: str) -> list[Any]:
+    """Returns the values that records have under a name, each once, in the order in which they come."""
+    return list(dict.fromkeys(record[name] for record in records))
+
+
 def distinct(records: Iterable[dict[str, Any]], identity: Callable[[dict[str, Any]], Hashable]) -> list[dict[str, Any]]:
     """Returns the first record of each identity: a repeated line is not a second measurement."""
     first: dict[Hashable, dict[str, Any]] = {}

@@ -1,6 +1,7 @@
 """Threads are chosen by a measurement and given back; one seed gives one result on any number of them, if asked to."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -88,7 +89,7 @@ def test_a_run_keeps_to_the_threads_that_it_was_begun_with(tmp_path, example, mo
 
 
 def begun_elsewhere(path, episodes):
-    record = Environment.here(CPU, 1).as_dict()
+    record = asdict(Environment.here(CPU, 1))
     record["versions"]["torch"] = "1.0"
     (path / "environment.json").write_text(json.dumps(record))
     recorder = Kept(path)

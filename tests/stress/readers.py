@@ -278,8 +278,7 @@ def _profile(folder: Path) -> Path:
 
 
 def _environment_of_run(folder: Path) -> Path:
-    here = Environment.here(torch.device("cpu"), 1)
-    (folder / "environment.json").write_text(json.dumps(here.as_dict()))
+    Environment.here(torch.device("cpu"), 1).write(folder)
     return folder / "environment.json"
 
 
