@@ -21,6 +21,8 @@ PLAYED_FIRST = {
     "weight": ("uniform", "erk", "lamp", "global", "dp"),
 }
 """The heuristics that a search starts from unless others are named, by the kind of pruning."""
+START_FROM_HEURISTICS = ("ddpg", "cem", "cmaes", "tpe")
+"""The agents that start from them; others, such as random search, only where they are named."""
 
 
 def guides_of(env: AllocationEnv, names: Sequence[str] | None, who: str) -> list[NDArray[np.float64]]:

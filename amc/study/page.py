@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from agents.guides import START_FROM_HEURISTICS
 from amc.costs.metrics import noun_of
 from amc.errors import RunFolderError
 from amc.report.figures import Figure
@@ -16,12 +17,9 @@ from amc.study.agents_study import StudyRecord
 from amc.study.repetition import repetition
 from amc.study.tables import share_or_count, summary
 from amc.utils.bounded_files import read_text
-from amc.utils.json_lines import read_lines
+from amc.utils.json_lines import distinct_values, read_lines
 from amc.utils.plain_json import as_type
 from amc.utils.plain_yaml import MOST_BYTES, parse_yaml
-
-_START_ALIKE = ("ddpg", "cem", "cmaes", "tpe")
-"""The agents that play the allocations of heuristics first by default."""
 
 
 def page_of_study(folder: Path) -> Page:
@@ -35,7 +33,7 @@ def page_of_study(folder: Path) -> Page:
     """
     records = study_records(folder)
     config, text = _config(folder)
-    agents, budgets = _distinct(records, "agent"), _distinct(records, "budget")
+    agents, budgets = distinct_values(records, "agent"), distinct_values(records, "budget")
     seeds = sorted({record["seed"] for record in records})
     counts = sorted({record["episodes"] for record in records})
     cost = f"dense {noun_of(records[0]['metric'])}"
@@ -94,7 +92,8 @@ def study_table(records: Sequence[dict[str, Any]]) -> Table:
 
 def _starts(agents: Sequence[str]) -> list[str]:
     """Says which agents start from the allocations of heuristics."""
-    found = [agent for agent in agents if agent.partition(":")[0] in _START_ALIKE and "warm_start=" not in agent]
+    starting = [agent for agent in agents if agent.partition(":")[0] in START_FROM_HEURISTICS]
+    found = [agent for agent in starting if "warm_start=" not in agent]
     if not found:
         return []
     return [
@@ -134,7 +133,3 @@ def _config(folder: Path) -> tuple[dict[str, Any], str]:
     except (OSError, ValueError):
         return {}, ""
     return (config if isinstance(config, dict) else {}), text
-
-
-def _distinct(records: Sequence[dict[str, Any]], name: str) -> list[Any]:
-    return list(dict.fromkeys(record[name] for record in records))

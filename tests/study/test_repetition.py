@@ -7,10 +7,11 @@ import pytest
 import yaml
 
 from agents import AGENTS, create_agent
+from agents.guides import START_FROM_HEURISTICS
 from amc.cli.main import main
 from amc.models import create_model
 from amc.storage.save import save_weights
-from amc.study.page import _START_ALIKE, _starts, page_of_study
+from amc.study.page import _starts, page_of_study
 from amc.study.repetition import command_of
 
 QUICK = ["--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "32", "--device", "cpu"]
@@ -84,7 +85,7 @@ def test_the_agents_that_the_report_says_start_alike_do():
         return getattr(getattr(agent, "config", agent), "warm_start", ()) is None
 
     names = set(AGENTS.names()) - {"policy"}  # needs a file, and searches nothing
-    assert {name for name in names if starts_alike(create_agent(name))} == set(_START_ALIKE)
+    assert {name for name in names if starts_alike(create_agent(name))} == set(START_FROM_HEURISTICS)
 
 
 def test_the_report_names_them():
