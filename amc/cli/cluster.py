@@ -36,18 +36,6 @@ def add_cluster_options(parser: jsonargparse.ArgumentParser, what: str) -> None:
     )
 
 
-def check_cluster_options(options: jsonargparse.Namespace) -> None:
-    """Checks the options, before anything takes time.
-
-    Raises:
-        ConfigurationError: If there are workers without a cluster, or fewer than one.
-        ClusterError: If Ray is not installed.
-    """
-    from amc.cluster.cluster import check_cluster
-
-    check_cluster(options.cluster, options.workers)
-
-
 def cluster_of(
     options: jsonargparse.Namespace, config: RunConfig, *, races: bool = True
 ) -> AbstractContextManager[OpenExecutor | None]:

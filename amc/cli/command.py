@@ -169,8 +169,8 @@ def _single(found: re.Match[str]) -> str:
 def make_parser(name: str, command: Command, words: Sequence[str] = ()) -> Parser:
     """Returns the parser of a subcommand, for the words of a command line; one that prints help explains all names."""
     if {"-h", "--help"}.isdisjoint(words):
-        return _parser(name, command)
-    parser = _parser.__wrapped__(name, command)
+        return _kept_parser(name, command)
+    parser = _new_parser(name, command)
     names = {action.dest: offered(action) for action in parser._actions if action.help != argparse.SUPPRESS}
     choices = choices_help(name, names, words)
     parser.epilog = "\n\n".join(filter(None, (parser.epilog, choices))) or None
@@ -178,7 +178,11 @@ def make_parser(name: str, command: Command, words: Sequence[str] = ()) -> Parse
 
 
 @cache
-def _parser(name: str, command: Command) -> Parser:
+def _kept_parser(name: str, command: Command) -> Parser:
+    return _new_parser(name, command)
+
+
+def _new_parser(name: str, command: Command) -> Parser:
     """Builds the parser of a subcommand, which takes a while: its options are those of many classes."""
     parser = Parser(
         prog=f"amc {name}",

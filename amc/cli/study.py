@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import jsonargparse
 
-from amc.cli.cluster import add_cluster_options, check_cluster_options, cluster_of
+from amc.cli.cluster import add_cluster_options, cluster_of
 from amc.cli.command import Command
 from amc.cli.options import add_run_options, run_config
 from amc.costs.metrics import METRICS
@@ -181,6 +181,7 @@ def _tabulate(options: jsonargparse.Namespace) -> None:
 def _check(options: jsonargparse.Namespace) -> None:
     """Rejects options that make no sense for a study."""
     from amc.cli.study_agents import plan_of
+    from amc.cluster.cluster import check_cluster
 
     if options.out is None:
         raise ConfigurationError("a study needs a folder: give --out DIR")
@@ -189,7 +190,7 @@ def _check(options: jsonargparse.Namespace) -> None:
     plan_of(options)
     if options.rewards and options.cluster is not None:
         raise ConfigurationError("--rewards compares in one process: leave --cluster out")
-    check_cluster_options(options)
+    check_cluster(options.cluster, options.workers)  # before anything takes time
     if options.rewards < 0 or options.rewards == 1:
         raise ConfigurationError(f"--rewards must be at least 2 allocations, not {options.rewards}")
 
