@@ -64,19 +64,20 @@ def _what(summary: Mapping[str, Any]) -> str:
     removed = "single weights set to zero" if family == "weight" else "whole filters removed"
     who = summary.get("agent")
     agent = f" The allocation over the layers was found by `{_plain(who)}`." if who else ""
-    data = summary.get("data")
-    name = f"`{_plain(data['name'])}`" if data and data["name"] else "data of its maker's own"
-    counts = (
-        ""
-        if data is None
-        else (
-            f" It was pruned on {name}: {data['train']:,} examples to train on, {data['search']:,} to choose by, "
-            f"{data['test']:,} to test."
-        )
-    )
     return (
         f"`{_plain(summary['model'])}` with {removed}, by [AMC](https://arxiv.org/abs/1802.03494)-style layer-wise "
-        f"pruning.{agent}{counts}"
+        f"pruning.{agent}{_data(summary.get('data'))}"
+    )
+
+
+def _data(data: Mapping[str, Any] | None) -> str:
+    """Says which data the network was pruned on; nothing where a function of the user's own judged it."""
+    if data is None:
+        return ""
+    name = f"`{_plain(data['name'])}`" if data["name"] else "data of its maker's own"
+    return (
+        f" It was pruned on {name}: {data['train']:,} examples to train on, {data['search']:,} to choose by, "
+        f"{data['test']:,} to test."
     )
 
 

@@ -63,7 +63,8 @@ def read_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] |
     differing = [name for name in names if written.get(name, _ABSENT) != wanted.get(name, _ABSENT)]
     if differing:
         name = differing[0]
-        found, given = (reprlib.repr(each[name]) if name in each else "its default" for each in (written, wanted))
+        found = reprlib.repr(written[name]) if name in written else "at its default"
+        given = reprlib.repr(wanted[name]) if name in wanted else "its default"
         raise CheckpointError(
             f"the training state {path} was written with {name} {found}, not {given}; "
             "use the same settings to continue, or delete it to start again"

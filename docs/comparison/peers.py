@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import copy
 import sys
-from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -27,7 +26,8 @@ from amc.training import evaluate
 def main() -> None:
     """Prints one row a method."""
     options = parse()
-    table = Table(markdown=options.markdown)
+    if options.markdown:
+        print("| network | top-1 | batch norms re-estimated | FLOPs |\n| --- | --- | --- | --- |", flush=True)
     model = amc.create_model("resnet20")
     amc_weights(model, options.weights)
     data = load_data(
@@ -38,7 +38,7 @@ def main() -> None:
     )  # fmt: skip
     example = data.test.take([0]).inputs()
     dense = counted(model, example)["flops"]
-    table.row("dense", accuracy(model, data), None, dense)
+    print_row(options.markdown, "dense", accuracy(model, data), None, dense)
     limit = dense * options.budget
     peers = {
         "Torch-Pruning, L1 norms, every layer alike": lambda: by_norms(model, example, limit),
@@ -53,13 +53,13 @@ def main() -> None:
         except ImportError as error:
             print(f"{name} is left out, as it is not installed ({error})", file=sys.stderr)
         else:
-            report(table, name, pruned, data, example)
+            report(options.markdown, name, pruned, data, example)
     for agent, episodes in (("uniform", None), ("ddpg", options.episodes)):
         result = amc.compress(
             copy.deepcopy(model), data, amc.Budget(flops=options.budget), agent=agent, episodes=episodes,
             pruning=amc.PruningConfig(round_to=1), finetune=amc.FineTuneConfig(epochs=0), seed=0,
         )  # fmt: skip
-        report(table, f"amc, {agent}", result.model, data, example)
+        report(options.markdown, f"amc, {agent}", result.model, data, example)
 
 
 def parse() -> argparse.Namespace:
@@ -146,27 +146,16 @@ def by_fastnas(model: nn.Module, example: torch.Tensor, data: DataRoles, budget:
     return network.eval()
 
 
-@dataclass(frozen=True)
-class Table:
-    """Prints rows as they come, as lines or as Markdown."""
-
-    markdown: bool
-
-    def __post_init__(self) -> None:
-        """Prints the heading."""
-        if self.markdown:
-            print("| network | top-1 | batch norms re-estimated | FLOPs |\n| --- | --- | --- | --- |", flush=True)
-
-    def row(self, name: str, plain: float, renewed: float | None, flops: float) -> None:
-        """Prints what a network costs and is worth."""
-        again = "" if renewed is None else f"{renewed:.2f}"
-        if self.markdown:
-            print(f"| {name} | {plain:.2f} | {again} | {flops:,} |", flush=True)
-        else:
-            print(f"{name}: {plain:.2f}%{again and f' ({again}%)'}, {flops:,} FLOPs", flush=True)
+def print_row(markdown: bool, name: str, plain: float, renewed: float | None, flops: float) -> None:
+    """Prints what a network costs and is worth, as soon as it is known: as a line, or as a row of Markdown."""
+    again = "" if renewed is None else f"{renewed:.2f}"
+    if markdown:
+        print(f"| {name} | {plain:.2f} | {again} | {flops:,} |", flush=True)
+    else:
+        print(f"{name}: {plain:.2f}%{again and f' ({again}%)'}, {flops:,} FLOPs", flush=True)
 
 
-def report(table: Table, name: str, model: nn.Module, data: DataRoles, example: torch.Tensor) -> None:
+def report(markdown: bool, name: str, model: nn.Module, data: DataRoles, example: torch.Tensor) -> None:
     """Prints what a network costs and is worth, and what it is worth with its batch norms re-estimated."""
     plain = accuracy(model, data)
     renewed = copy.deepcopy(model)
@@ -178,7 +167,7 @@ def report(table: Table, name: str, model: nn.Module, data: DataRoles, example: 
     with torch.no_grad():
         for images in data.calibration.inputs().split(250):
             renewed(images)
-    table.row(name, plain, accuracy(renewed.eval(), data), counted(model, example)["flops"])
+    print_row(markdown, name, plain, accuracy(renewed.eval(), data), counted(model, example)["flops"])
 
 
 def accuracy(model: nn.Module, data: DataRoles) -> float:

@@ -87,7 +87,7 @@ def test_a_damaged_average_is_refused(data, tmp_path, network):
 def test_an_average_changes_what_a_state_can_be_continued_with(data, tmp_path, network):
     state = tmp_path / "state.pt"
     fine_tune(network(), data, QUICK, checkpoint=state)
-    with pytest.raises(CheckpointError, match=r"was written with ema its default, not 0\.99"):
+    with pytest.raises(CheckpointError, match=r"was written with ema at its default, not 0\.99"):
         fine_tune(network(), data, replace(QUICK, ema=0.99), checkpoint=state)
 
 

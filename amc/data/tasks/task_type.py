@@ -146,12 +146,14 @@ def _in_range(classes: Tensor, count: int, ignored: int | None = None) -> Tensor
             "give the task 'regression' for numbers to be predicted"
         )
     if counted.numel() and int(counted.max()) >= count:
-        few = "1 output: give the task 'multilabel' for a label of 0 or 1, or 'regression' for numbers to be predicted"
-        many = f"{count} outputs, for the classes 0 to {count - 1}"
-        raise DataError(
-            f"the data has a class {int(counted.max())}, but the network has {few if count == 1 else many}; "
-            f"{'else ' if count == 1 else ''}build the model with the data's number of classes"
-        )
+        found = f"the data has a class {int(counted.max())}"
+        remedy = "build the model with the data's number of classes"
+        if count == 1:
+            raise DataError(
+                f"{found}, but the network has 1 output: give the task 'multilabel' for a label of 0 or 1, or "
+                f"'regression' for numbers to be predicted; else {remedy}"
+            )
+        raise DataError(f"{found}, but the network has {count} outputs, for the classes 0 to {count - 1}; {remedy}")
     return classes
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -126,8 +125,8 @@ class JoinedCollectives(Collectives):
             return memory
         if memory is not None:
             memory.close()
-        if self.leads:
-            shutil.rmtree(folder, ignore_errors=True)
+        elif self.leads:
+            SharedMemory.remove(folder)
         return None
 
     def average(self, tensor: Tensor) -> Tensor:

@@ -63,9 +63,14 @@ class SharedMemory:
             (folder / "memory").write_bytes(bytes(_LINE_BYTES * size + 2 * size * _SLOT_BYTES))
         except OSError:
             if folder is not None:
-                shutil.rmtree(folder, ignore_errors=True)
+                SharedMemory.remove(folder)
             return None
         return folder
+
+    @staticmethod
+    def remove(folder: Path) -> None:
+        """Removes what `create` has made."""
+        shutil.rmtree(folder, ignore_errors=True)
 
     @classmethod
     def opened(cls, folder: Path, rank: int, size: int, patience_s: float) -> SharedMemory | None:
@@ -102,7 +107,7 @@ class SharedMemory:
         """Gives the lock back; the first process removes the folder."""
         self._lock.release()
         if self._rank == 0:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self.remove(self._folder)
 
     def _wait(self) -> None:
         """Waits until all have come."""
