@@ -9,10 +9,10 @@ from typing import Literal
 import torch
 
 from amc.data.augment import AUGMENTATIONS
-from amc.data.broken_images import BrokenImages
-from amc.data.datasets import LOADERS, WITH_COLUMNS
 from amc.data.memory_share import MOST
-from amc.data.source_options import SourceOptions, Split
+from amc.data.reading.broken_images import BrokenImages
+from amc.data.sources.datasets import LOADERS, WITH_COLUMNS
+from amc.data.sources.source_options import SourceOptions, Split
 from amc.data.splits import DataRoles, split_roles
 from amc.data.streamed_images import default_workers
 from amc.data.tasks import LOSSES, METRICS, TASKS, task_type

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from amc.data.decoding import CROP_SHARE
 from amc.data.image_set import BatchSource, ImageSet
+from amc.data.reading.decoding import CROP_SHARE
 from amc.data.streamed_images import StreamedImages
 
 

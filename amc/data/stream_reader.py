@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from amc.data.decoding import Pixels, channels_first, eight_bit, quiet_decoding, whole
-from amc.data.pictures import Pictures
+from amc.data.reading.decoding import Pixels, channels_first, eight_bit, quiet_decoding, whole
+from amc.data.reading.pictures import Pictures
 from amc.data.resized_crop import ResizedCrop
 from amc.errors import DataError
 

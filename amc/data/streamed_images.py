@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from amc.data.augment import Augmentation, augmentation
-from amc.data.broken_images import BrokenImages
 from amc.data.dataset_source import living
 from amc.data.image_set import Batch, ImageSet, part_of
 from amc.data.memory_share import MOST, exceeds
 from amc.data.normalisation import check_statistics, normalised
-from amc.data.pictures import Pictures
+from amc.data.reading.broken_images import BrokenImages
+from amc.data.reading.pictures import Pictures
 from amc.data.resized_crop import ResizedCrop
 from amc.data.stratified import stratified_order
 from amc.data.stream_reader import CHUNK, Part, Plan, StreamReader

@@ -107,6 +107,18 @@ def test_agents_never_import_envs():
             assert not [module for module in modules if module.startswith("envs")], file
 
 
+def test_pictures_are_read_without_the_splits_that_they_fill():
+    known = known_modules()
+    for file in sources():
+        name, others = module_name(file), {module for module in modules_imported(file) if module.startswith("amc.data")}
+        if name.startswith("amc.data.reading."):
+            above = others - {"amc.data.stratified", "amc.data.memory_share"}
+            assert all(module.startswith("amc.data.reading.") for module in above), name
+        elif name != "amc.data.load" and not name.startswith("amc.data.sources."):
+            assert not any(module.startswith("amc.data.sources.") for module in others), name
+    assert {"amc.data.reading.pictures", "amc.data.sources.datasets"} <= known
+
+
 def test_nothing_lies_loose():
     loose = {file.name for file in (ROOT / "amc").glob("*.py")}
     assert loose == {"errors.py", "__init__.py", "__main__.py"}

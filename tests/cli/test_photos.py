@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 import amc
 from amc.cli.main import main
 from amc.data import DataConfig, load_data
-from amc.data.image_folder import list_images
+from amc.data.reading.image_folder import list_images
 from amc.models import create_model
 
 

@@ -14,8 +14,8 @@ from PIL import Image
 from safetensors import SafetensorError
 
 from amc.data import DataConfig, load_data
-from amc.data.decoding import fit_size
-from amc.data.image_folder import list_images
+from amc.data.reading.decoding import fit_size
+from amc.data.reading.image_folder import list_images
 from amc.errors import ConfigurationError, DataError, UnknownNameError
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from amc.data.shard_index import SampleParts, index_shards
-from amc.data.shard_index_cache import index_shards_cached
+from amc.data.reading.shard_index import SampleParts, index_shards
+from amc.data.reading.shard_index_cache import index_shards_cached
 from amc.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -40,7 +40,7 @@ def test_an_index_of_shards_that_changed_meanwhile_is_not_kept(records, tmp_path
         records.write_tar(shards[0], records.sample(0, *images["train"][0]))
         return index_shards(*given)
 
-    monkeypatch.setattr("amc.data.shard_index_cache.index_shards", slowly)
+    monkeypatch.setattr("amc.data.reading.shard_index_cache.index_shards", slowly)
     pictures, _ = index_shards_cached(shards, SampleParts(), own_cache)
     assert pictures.name(0) == "000000.tar:000.png"
     assert not list(own_cache.glob("shards-*"))
@@ -98,7 +98,7 @@ def test_the_index_is_kept_until_a_shard_changes(records, tmp_path, images, own_
     assert len(entries) == 2
     passes = []
     monkeypatch.setattr(
-        "amc.data.shard_index_cache.index_shards", lambda *given: passes.append(given) or index_shards(*given)
+        "amc.data.reading.shard_index_cache.index_shards", lambda *given: passes.append(given) or index_shards(*given)
     )
     records.check_same_roles(records.loaded("webdataset", root), first)
     assert not passes

@@ -13,8 +13,8 @@ from PIL import Image
 from torchvision.transforms.functional import resized_crop
 
 from amc.data import DataConfig, ImageSet, StreamedImages, load_data
-from amc.data.pictures import PackedNames
 from amc.data.preprocessing import preprocessing_record
+from amc.data.reading.pictures import PackedNames
 from amc.data.resized_crop import ResizedCrop
 from amc.data.stream_reader import StreamReader
 from amc.errors import ConfigurationError, DataError
@@ -318,7 +318,7 @@ class TestResizedCrop:
 
 
 def loaded_pictures(root, names):
-    from amc.data.pictures import FilePictures
+    from amc.data.reading.pictures import FilePictures
 
     return FilePictures(root, PackedNames.of(names))
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from amc.data.decoding import decode_image
+from amc.data.reading.decoding import decode_image
 from amc.errors import CheckpointError, DataError
 from amc.models import create_model, load_weights, read_state_dict
 from amc.training import TrainConfig, train_model

@@ -11,7 +11,7 @@ from torch import nn
 import amc
 from amc.cli.consent import _references
 from amc.cli.main import main
-from amc.data.datasets import LOADERS
+from amc.data.sources.datasets import LOADERS
 from amc.errors import CheckpointError, ConfigurationError, ConsentError, ModelError
 from amc.models import create_model
 from amc.storage.architecture import describe

@@ -14,8 +14,8 @@ from PIL import Image
 from readers import Reader
 
 from amc.data import DataConfig, load_data
-from amc.data.shard_index import SampleParts
-from amc.data.shard_index_cache import index_shards_cached
+from amc.data.reading.shard_index import SampleParts
+from amc.data.reading.shard_index_cache import index_shards_cached
 
 _BLOCK = 512
 _TIME = 10**18

@@ -26,7 +26,7 @@ from amc.cli.command import Parser, make_parser
 from amc.cli.commands import COMMANDS
 from amc.cli.options import run_config
 from amc.data import DataConfig, load_data
-from amc.data.decoding import decode_image
+from amc.data.reading.decoding import decode_image
 from amc.latency.target import LatencyTarget
 from amc.models import create_model, load_weights
 from amc.pipeline.config import budget_of

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from amc.data.cache_entries import default_cache_folder
-from amc.data.picture_splits import LabelledPictures, numbered_classes, own_splits
-from amc.data.row_pictures import RowPictures
-from amc.data.shard_index import MOST_CLASSES
-from amc.data.source_options import SourceOptions, Splits
-from amc.data.split_files import data_folder, split_files
+from amc.data.reading.cache_entries import default_cache_folder
+from amc.data.reading.row_pictures import RowPictures
+from amc.data.reading.shard_index import MOST_CLASSES
+from amc.data.sources.picture_splits import LabelledPictures, numbered_classes, own_splits
+from amc.data.sources.source_options import SourceOptions, Splits
+from amc.data.sources.split_files import data_folder, split_files
 from amc.errors import DataError
 from amc.runtime.call import first_line
 

@@ -11,10 +11,10 @@ import numpy
 import torch
 from torch import Tensor
 
-from amc.data.cache_entries import keep_entry, read_entry
-from amc.data.pictures import PackedNames
-from amc.data.shard_index import MOST_CLASSES, SampleParts, index_shards
-from amc.data.shard_pictures import ShardPictures, state_of
+from amc.data.reading.cache_entries import keep_entry, read_entry
+from amc.data.reading.pictures import PackedNames
+from amc.data.reading.shard_index import MOST_CLASSES, SampleParts, index_shards
+from amc.data.reading.shard_pictures import ShardPictures, state_of
 from amc.errors import DataError
 from amc.utils.progress import Progress, silent
 

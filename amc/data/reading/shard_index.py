@@ -13,10 +13,10 @@ from typing import Any, BinaryIO
 import numpy
 import torch
 
-from amc.data.image_folder import IMAGE_SUFFIXES
-from amc.data.pictures import PackedNames
-from amc.data.shard_pictures import ShardPictures, state_of
-from amc.data.tar_headers import Member, members
+from amc.data.reading.image_folder import IMAGE_SUFFIXES
+from amc.data.reading.pictures import PackedNames
+from amc.data.reading.shard_pictures import ShardPictures, state_of
+from amc.data.reading.tar_headers import Member, members
 from amc.errors import DataError
 from amc.utils.bounded_files import DamagedFileError, opened
 from amc.utils.progress import Progress, silent

@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 
 from PIL import Image
 
-from amc.data.decoding import image_in
-from amc.data.pictures import digest_of_files
+from amc.data.reading.decoding import image_in
+from amc.data.reading.pictures import digest_of_files
 from amc.errors import DataError
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from amc.data.broken_images import BrokenImages
 from amc.data.image_set import ImageSet
+from amc.data.reading.broken_images import BrokenImages
 from amc.data.streamed_images import StreamedImages
 from amc.utils.progress import Progress, silent
 

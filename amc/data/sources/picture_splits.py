@@ -10,8 +10,8 @@ from torch import Tensor
 
 from amc.data.image_set import ImageSet
 from amc.data.memory_share import exceeds
-from amc.data.pictures import Pictures, first_shape
-from amc.data.source_options import IMAGENET_STATISTICS, SourceOptions, Splits, Statistics, augmentation_for
+from amc.data.reading.pictures import Pictures, first_shape
+from amc.data.sources.source_options import IMAGENET_STATISTICS, SourceOptions, Splits, Statistics, augmentation_for
 from amc.data.splits import test_share
 from amc.data.stratified import stratified_order
 from amc.data.streamed_images import StreamedImages

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from amc.data.source_options import SourceOptions
+from amc.data.sources.source_options import SourceOptions
 from amc.errors import DataError
 
 _TRAIN = frozenset({"train", "training"})

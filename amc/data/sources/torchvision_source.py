@@ -10,11 +10,11 @@ import numpy
 import torch
 from torch import Tensor
 
-from amc.data.cache_entries import default_cache_folder
 from amc.data.image_set import ImageSet
-from amc.data.picture_splits import LabelledPictures, placed
-from amc.data.pictures import DatasetPictures
-from amc.data.source_options import (
+from amc.data.reading.cache_entries import default_cache_folder
+from amc.data.reading.pictures import DatasetPictures
+from amc.data.sources.picture_splits import LabelledPictures, placed
+from amc.data.sources.source_options import (
     GREY_STATISTICS,
     IMAGENET_STATISTICS,
     SourceOptions,

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from amc.data.cache_entries import default_cache_folder
-from amc.data.decoded_images import decode_cached
-from amc.data.image_folder import LabelledFiles, list_images
 from amc.data.image_set import ImageSet
 from amc.data.memory_share import exceeds
-from amc.data.picture_splits import LabelledPictures
-from amc.data.pictures import first_shape
-from amc.data.source_options import IMAGENET_STATISTICS, SourceOptions, Splits
-from amc.data.split_files import data_folder
+from amc.data.reading.cache_entries import default_cache_folder
+from amc.data.reading.decoded_images import decode_cached
+from amc.data.reading.image_folder import LabelledFiles, list_images
+from amc.data.reading.pictures import first_shape
+from amc.data.sources.picture_splits import LabelledPictures
+from amc.data.sources.source_options import IMAGENET_STATISTICS, SourceOptions, Splits
+from amc.data.sources.split_files import data_folder
 from amc.data.splits import test_share
 from amc.data.streamed_images import StreamedImages
 from amc.errors import DataError

@@ -14,8 +14,8 @@ import numpy
 from numpy.typing import NDArray
 from PIL import Image
 
-from amc.data.broken_images import BrokenImages
-from amc.data.decoding import channels_first, opened_image, quiet_decoding, whole
+from amc.data.reading.broken_images import BrokenImages
+from amc.data.reading.decoding import channels_first, opened_image, quiet_decoding, whole
 from amc.errors import DataError
 from amc.runtime.call import first_line
 from amc.utils.digests import digest_of_text

@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from amc.data.broken_images import BrokenImages
-from amc.data.cache_entries import keep_entry, read_entry
-from amc.data.decoding import decode_image, quiet_decoding
-from amc.data.image_folder import LabelledFiles
 from amc.data.memory_share import MOST, exceeds
-from amc.data.pictures import first_shape
+from amc.data.reading.broken_images import BrokenImages
+from amc.data.reading.cache_entries import keep_entry, read_entry
+from amc.data.reading.decoding import decode_image, quiet_decoding
+from amc.data.reading.image_folder import LabelledFiles
+from amc.data.reading.pictures import first_shape
 from amc.errors import DataError
 from amc.utils.progress import Progress, silent
 

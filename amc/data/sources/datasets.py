@@ -8,13 +8,13 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from amc.data.folder_source import load_image_folder
-from amc.data.huggingface_source import load_huggingface
 from amc.data.image_set import ImageSet
-from amc.data.source_options import IMAGENET_STATISTICS, SourceOptions, Splits, Statistics
+from amc.data.sources.folder_source import load_image_folder
+from amc.data.sources.huggingface_source import load_huggingface
+from amc.data.sources.source_options import IMAGENET_STATISTICS, SourceOptions, Splits, Statistics
+from amc.data.sources.torchvision_source import TORCHVISION_SOURCES, load_torchvision
+from amc.data.sources.webdataset_source import load_webdataset
 from amc.data.splits import test_share
-from amc.data.torchvision_source import TORCHVISION_SOURCES, load_torchvision
-from amc.data.webdataset_source import load_webdataset
 
 DIGITS_STATISTICS: Statistics = ((0.3053,), (0.3760,))
 """Mean and standard deviation of scikit-learn's digits, scaled to [0, 1]."""

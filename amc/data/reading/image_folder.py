@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from amc.data.pictures import FilePictures, PackedNames
+from amc.data.reading.pictures import FilePictures, PackedNames
 from amc.data.stratified import stratified_order
 from amc.errors import DataError
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from amc.data.cache_entries import default_cache_folder
-from amc.data.picture_splits import LabelledPictures, numbered_classes, own_splits
-from amc.data.shard_index import SampleParts
-from amc.data.shard_index_cache import index_shards_cached
-from amc.data.source_options import SourceOptions, Splits
-from amc.data.split_files import data_folder, split_files
+from amc.data.reading.cache_entries import default_cache_folder
+from amc.data.reading.shard_index import SampleParts
+from amc.data.reading.shard_index_cache import index_shards_cached
+from amc.data.sources.picture_splits import LabelledPictures, numbered_classes, own_splits
+from amc.data.sources.source_options import SourceOptions, Splits
+from amc.data.sources.split_files import data_folder, split_files
 from amc.errors import DataError
 from amc.utils.bounded_files import DamagedFileError, read_text
 from amc.utils.progress import spanning

@@ -14,8 +14,8 @@ import numpy
 from numpy.typing import NDArray
 from PIL import Image
 
-from amc.data.decoding import image_in
-from amc.data.pictures import PackedNames, digest_of_files
+from amc.data.reading.decoding import image_in
+from amc.data.reading.pictures import PackedNames, digest_of_files
 from amc.errors import DataError
 from amc.utils.bounded_files import opened
 

@@ -1,0 +1,1 @@
+"""Reading pictures from files: from folders, tar shards and rows of tables; and what the user's cache keeps of them."""
