@@ -5,34 +5,27 @@ import pytest
 from amc.cli.main import main
 from amc.training.checkpoint import save_checkpoint
 
-DATA = [
-    "--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "64",
-    "--pruning.criterion", "l2", "--pruning.recovery", "none",  # quicker than the defaults
-]  # fmt: skip
-UNTRAINED = ["--untrained", "true"]  # they train for a second
+
+@pytest.fixture(scope="session")
+def small_data():
+    """Options of a command that takes seconds."""
+    return [
+        "--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "64",
+        "--pruning.criterion", "l2", "--pruning.recovery", "none",  # quicker than the defaults
+    ]  # fmt: skip
 
 
 @pytest.fixture(scope="session")
-def searched(tmp_path_factory):
+def quick(small_data):
+    """The same for commands that train the network for a second."""
+    return ["--untrained", "true", *small_data]
+
+
+@pytest.fixture(scope="session")
+def searched(quick, tmp_path_factory):
     folder = tmp_path_factory.mktemp("resume") / "searched"
-    assert (
-        main(
-            [
-                "search",
-                *UNTRAINED,
-                *DATA,
-                "--train.epochs",
-                "1",
-                "--agent",
-                "random",
-                "--episodes",
-                "2",
-                "--out",
-                str(folder),
-            ]
-        )
-        == 0
-    )
+    words = ["search", *quick, "--train.epochs", "1", "--agent", "random", "--episodes", "2", "--out", str(folder)]
+    assert main(words) == 0
     return folder
 
 

@@ -19,13 +19,6 @@ from amc.training.checkpoint import save_checkpoint
 from amc.utils.folder_lock import FolderLock
 from amc.utils.json_lines import read_lines
 
-DATA = [
-    "--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "64",
-    "--pruning.criterion", "l2", "--pruning.recovery", "none",  # quicker than the defaults
-]  # fmt: skip
-UNTRAINED = ["--untrained", "true"]  # they train for a second
-
-
 LATE = """
 import torch
 from torch import nn
@@ -107,9 +100,9 @@ def test_a_full_disk_is_told_in_one_line_and_the_run_goes_on(error, pruned, tmp_
 
 
 @pytest.mark.parametrize("most", [100, 20_000, 600_000], ids=["options", "curves", "network"])
-def test_a_file_that_cannot_grow_is_told_in_one_line_and_the_run_goes_on(most, searched, tmp_path, error_of):
+def test_a_file_that_cannot_grow_is_told_in_one_line_and_the_run_goes_on(quick, most, searched, tmp_path, error_of):
     resource = pytest.importorskip("resource")
-    words = ["search", *UNTRAINED, *DATA, "--train.epochs", "1", "--agent", "random", "--episodes", "2"]
+    words = ["search", *quick, "--train.epochs", "1", "--agent", "random", "--episodes", "2"]
     words += ["--out", str(tmp_path / "run")]
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
@@ -122,10 +115,10 @@ def test_a_file_that_cannot_grow_is_told_in_one_line_and_the_run_goes_on(most, s
     assert (tmp_path / "run" / "policy.json").read_bytes() == (searched / "policy.json").read_bytes()
 
 
-def test_a_clock_that_jumps_back_changes_no_duration(searched, tmp_path, monkeypatch):
+def test_a_clock_that_jumps_back_changes_no_duration(quick, searched, tmp_path, monkeypatch):
     now = iter(range(2_000_000_000, 0, -3600))
     monkeypatch.setattr(time, "time", lambda: float(next(now)))
-    words = ["search", *UNTRAINED, *DATA, "--train.epochs", "1", "--agent", "random", "--episodes", "2"]
+    words = ["search", *quick, "--train.epochs", "1", "--agent", "random", "--episodes", "2"]
     assert main([*words, "--out", str(tmp_path / "run")]) == 0
     seconds = [record["seconds"] for record in read_lines(tmp_path / "run" / "episodes.jsonl").records]
     assert len(seconds) == 2
@@ -133,11 +126,11 @@ def test_a_clock_that_jumps_back_changes_no_duration(searched, tmp_path, monkeyp
     assert (tmp_path / "run" / "policy.json").read_bytes() == (searched / "policy.json").read_bytes()
 
 
-def test_a_network_that_keeps_what_it_makes_on_first_use_is_fine_tuned(tmp_path, monkeypatch):
+def test_a_network_that_keeps_what_it_makes_on_first_use_is_fine_tuned(quick, tmp_path, monkeypatch):
     (tmp_path / "late_net.py").write_text(LATE)
     monkeypatch.syspath_prepend(tmp_path)
     policy = ["--agent", "uniform", "--compare", "none", "--finetune.epochs", "0"]
-    words = ["compress", *UNTRAINED, *DATA, "--train.epochs", "1", *policy, "--model", "late_net:build"]
+    words = ["compress", *quick, "--train.epochs", "1", *policy, "--model", "late_net:build"]
     assert main([*words, "--out", str(tmp_path / "run")]) == 0
     assert main(["finetune", str(tmp_path / "run"), "--finetune.epochs", "1", "--trust"]) == 0
 
@@ -190,12 +183,11 @@ def test_resume_asks_for_the_folder(command, error_of):
 
 
 @pytest.mark.parametrize("agent", ["random", "ddpg"])
-def test_a_finished_search_is_extended(tmp_path, monkeypatch, error_of, agent):
+def test_a_finished_search_is_extended(quick, tmp_path, monkeypatch, error_of, agent):
     folder, scored = tmp_path / "run", []
     words = [
         "search",
-        *UNTRAINED,
-        *DATA,
+        *quick,
         "--train.epochs",
         "1",
         "--agent",
@@ -242,8 +234,8 @@ def test_two_processes_on_one_folder(searched, tmp_path, error_of):
     assert main(words) == 0
 
 
-def test_a_start_that_came_to_nothing_does_not_stand_in_the_way(tmp_path, monkeypatch, error_of):
-    words = ["search", *UNTRAINED, *DATA, "--train.epochs", "1", "--agent", "random", "--episodes", "1"]
+def test_a_start_that_came_to_nothing_does_not_stand_in_the_way(quick, tmp_path, monkeypatch, error_of):
+    words = ["search", *quick, "--train.epochs", "1", "--agent", "random", "--episodes", "1"]
     words += ["--out", str(tmp_path / "run")]
 
     def full(*arguments, **options):
@@ -256,13 +248,12 @@ def test_a_start_that_came_to_nothing_does_not_stand_in_the_way(tmp_path, monkey
     assert main(words) == 0
 
 
-def test_a_folder_that_is_deleted_meanwhile_is_said_in_one_line(searched, tmp_path, monkeypatch, error_of):
+def test_a_folder_that_is_deleted_meanwhile_is_said_in_one_line(quick, searched, tmp_path, monkeypatch, error_of):
     folder = tmp_path / "deleted"
     monkeypatch.setattr("amc.report.run_recorder.RunRecorder.on_new_episode", lambda *_: shutil.rmtree(folder))
     words = [
         "search",
-        *UNTRAINED,
-        *DATA,
+        *quick,
         "--agent",
         "random",
         "--episodes",
@@ -275,8 +266,8 @@ def test_a_folder_that_is_deleted_meanwhile_is_said_in_one_line(searched, tmp_pa
     assert "there is no file or folder" in error_of(words)
 
 
-def test_a_name_that_is_too_long_is_said_in_one_line(tmp_path, error_of):
-    words = ["search", *UNTRAINED, *DATA, "--agent", "random", "--episodes", "1", "--out"]
+def test_a_name_that_is_too_long_is_said_in_one_line(quick, tmp_path, error_of):
+    words = ["search", *quick, "--agent", "random", "--episodes", "1", "--out"]
     assert "is longer than the file system allows" in error_of([*words, str(tmp_path / ("n" * 300))])
 
 
@@ -290,11 +281,11 @@ def test_memory_that_does_not_suffice_for_a_training_is_one_line(pruned, tmp_pat
     assert line.startswith("amc: error: out of memory (CUDA out of memory. Tried to allocate 2 GiB); what was done")
 
 
-def test_an_interrupted_study_says_that_the_same_command_goes_on(tmp_path, monkeypatch, capsys):
+def test_an_interrupted_study_says_that_the_same_command_goes_on(small_data, tmp_path, monkeypatch, capsys):
     def stop(*arguments):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("amc.study.AgentsStudy.play", stop)
-    words = ["study", "--out", str(tmp_path / "study"), *DATA, "--train.epochs", "1", "--agents", "uniform"]
+    words = ["study", "--out", str(tmp_path / "study"), *small_data, "--train.epochs", "1", "--agents", "uniform"]
     assert main(words) == 130
     assert capsys.readouterr().err.endswith(f"amc: interrupted; the same command continues {tmp_path / 'study'}\n")

@@ -17,12 +17,6 @@ from amc.report.origin import Origin
 from amc.report.run_folder import RunFolder
 from amc.training.checkpoint import save_checkpoint
 
-DATA = [
-    "--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "64",
-    "--pruning.criterion", "l2", "--pruning.recovery", "none",  # quicker than the defaults
-]  # fmt: skip
-UNTRAINED = ["--untrained", "true"]  # they train for a second
-
 
 def interrupt_training(monkeypatch):
     """Presses Ctrl-C when the first epoch is on disk; returns what undoes that."""
@@ -120,7 +114,7 @@ def test_a_policy_that_contradicts_itself_is_refused(searched, tmp_path, error_o
 
 
 @pytest.fixture
-def begun(tmp_path, monkeypatch):
+def begun(quick, tmp_path, monkeypatch):
     """A search that was started in `tmp_path` with files named from there, and where the shell is now."""
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -129,8 +123,7 @@ def begun(tmp_path, monkeypatch):
         main(
             [
                 "search",
-                *UNTRAINED,
-                *DATA,
+                *quick,
                 "--agent",
                 "random",
                 "--episodes",

@@ -11,13 +11,6 @@ from rich.table import Table
 from amc.utils.progress_display import ProgressDisplay
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
 class Cell:
     """What a cell shows: its outputs by the last content of each, and all contents there were."""
 
@@ -57,11 +50,6 @@ def cell(monkeypatch):
     cell = Cell()
     pretend(monkeypatch, SimpleNamespace(kernel=object()), cell)
     return cell
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 def test_stages_and_lines_share_one_output(cell, clock, capsys):

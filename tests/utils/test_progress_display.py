@@ -10,18 +10,6 @@ from amc.utils.progress_bar import StageLine
 from amc.utils.progress_display import ProgressDisplay, duration
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 def lines_of(stream):
     return stream.getvalue().splitlines()
 
