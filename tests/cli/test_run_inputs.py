@@ -119,23 +119,8 @@ def begun(quick, tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
     torch.save(create_model("digits_resnet", seed=1).state_dict(), "weights.pt")
-    assert (
-        main(
-            [
-                "search",
-                *quick,
-                "--agent",
-                "random",
-                "--episodes",
-                "1",
-                "--weights",
-                "weights.pt",
-                "--out",
-                "s1",
-            ]
-        )
-        == 0
-    )
+    words = ["search", *quick, "--agent", "random", "--episodes", "1", "--weights", "weights.pt", "--out", "s1"]
+    assert main(words) == 0
     monkeypatch.chdir(tmp_path / "elsewhere")
     return tmp_path
 

@@ -102,7 +102,7 @@ class JoinedCollectives(Collectives):
         self._memory: SharedMemory | None = None
         try:
             self._join(place)
-        except BaseException:  # Ctrl-C too: the next training would take what is left of this group for its own
+        except BaseException:  # Ctrl-C too: the next training would find the rest of this group and join it
             self.leave()
             raise
 

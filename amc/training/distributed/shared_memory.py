@@ -29,9 +29,9 @@ class SharedMemory:
     """Hands small tensors to all processes of a machine.
 
     gloo sends them through sockets and lets a process sleep until the others have come, which takes 2 ms where all are
-    busy: a synchronised batch norm would wait longer than it computes. Here a process looks again and again for a
-    moment. Two sets of slots take turns: who writes into one knows that all have read what was there before, as all
-    have come to the exchange between.
+    busy: a synchronised batch norm would wait longer than it computes. Here a process polls for a moment before it
+    sleeps. Two sets of slots take turns: a process that writes into one knows that all have read what it held before,
+    because all have come to the exchange in between.
     """
 
     def __init__(self, folder: Path, rank: int, size: int, patience_s: float) -> None:
@@ -45,13 +45,13 @@ class SharedMemory:
         """
         self._folder, self._rank, self._size, self._patience_s = folder, rank, size, patience_s
         self._lock = FileLock(folder / f"{rank}.lock", timeout=0, thread_local=False)
-        self._lock.acquire()  # until this process ends, however it ends
+        self._lock.acquire()  # held until this process ends, however it ends
         counters = _LINE_BYTES * size
         length = counters + 2 * size * _SLOT_BYTES
         memory = numpy.memmap(folder / "memory", dtype=numpy.uint8, mode="r+", shape=(length,))
         self._arrived = memory[:counters].view(numpy.int64)[:: _LINE_BYTES // 8]
         self._slots = torch.from_numpy(memory[counters:].reshape(2, size, _SLOT_BYTES))
-        self._fence = threading.Lock()  # what is written before it is given back is there before what is written next
+        self._fence = threading.Lock()  # orders the writes: those before its release are seen before those after it
         self._turn = 0
 
     @staticmethod
@@ -130,7 +130,7 @@ class SharedMemory:
             path = self._folder / f"{rank}.lock"
             lock = FileLock(path, timeout=0)
             with suppress(Timeout):
-                if not path.exists():  # what cleans temporary files up has taken it: that says nothing
+                if not path.exists():  # something cleaned up temporary files: that says nothing
                     raise Timeout(str(path))
                 lock.acquire()
                 lock.release()
