@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from agents import Agent
 from amc.costs import Budget
+from amc.errors import ConfigurationError
 from amc.pipeline.data_fingerprint import fingerprint
 from amc.pipeline.deliver import Workshop
 from amc.pipeline.measuring import measure_on_test
@@ -34,15 +35,27 @@ class StudyRules:
 
     Attributes:
         metric: What the budgets bound, such as `"flops"`.
-        search: Reward, mode and first images of every search.
+        search: Reward, mode and first images of every search. It names no cluster: cells are spread, not candidates, by
+            the `open_executor` of `AgentsStudy`.
         finetuned: Budgets at which the chosen networks are fine-tuned too, as the task says.
         latency: Whether the chosen networks are timed too, each in turn with the dense one.
+
+    Raises:
+        ConfigurationError: If the search names a cluster.
     """
 
     metric: str = "flops"
     search: SearchConfig = field(default_factory=SearchConfig)
     finetuned: Sequence[float] = ()
     latency: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks the search."""
+        if self.search.cluster is not None:
+            raise ConfigurationError(
+                f"cluster of a study's search must be None, not {self.search.cluster!r}: a study spreads its cells, so "
+                "give what amc.pipeline.spreading.spread_over yields to AgentsStudy as open_executor"
+            )
 
     def problem(self, task: Task, budget: float) -> PruningProblem:
         """Returns the problem of a task at a budget."""

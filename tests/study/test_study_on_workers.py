@@ -9,7 +9,9 @@ import torch
 from amc.cli.main import main
 from amc.cluster import InProcess
 from amc.cluster.parcel import pack, unpack
-from amc.errors import ClusterError
+from amc.errors import ClusterError, ConfigurationError
+from amc.pipeline.search import SearchConfig
+from amc.study.cell_player import StudyRules
 from amc.utils.json_lines import Lines, read_lines
 
 QUICK = [
@@ -156,3 +158,9 @@ def test_in_one_process_nothing_is_copied():
     executor = InProcess(Replica(), None)
     executor.submit(0)
     assert next(executor.results())[1] is weight
+
+
+def test_the_search_of_a_study_names_no_cluster(monkeypatch):
+    monkeypatch.setattr("amc.cluster.cluster.find_spec", lambda name: object())  # as if Ray were there
+    with pytest.raises(ConfigurationError, match="must be None, not 'local': a study spreads its cells"):
+        StudyRules(search=SearchConfig(cluster="local"))
