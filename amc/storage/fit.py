@@ -15,6 +15,7 @@ from amc.runtime.call import named_tensors
 from amc.runtime.finite import all_finite
 from amc.storage.positions import parse_positions
 from amc.structure.claimed_width import CLAIMED
+from amc.structure.numbers_in_code import is_in_code, numbers_in_code
 from amc.structure.remembered_numbers import attribute_name, number_at
 from amc.structure.residual_blocks import drop_modules
 from amc.utils.sparse_tensors import INDEX, index_of, is_part
@@ -231,12 +232,30 @@ def check_attributes(network: nn.Module, attributes: Sequence[tuple[str, str, in
     """
     modules = dict(network.named_modules())
     for module, attribute, value in attributes:
+        if is_in_code(attribute):
+            _check_code(modules.get(module), module, attribute, value)
+            continue
         held = _largest_claim(modules.get(module)) if attribute == CLAIMED else _number(modules.get(module), attribute)
         if held is None or not 0 <= value <= held:
             raise CheckpointError(
                 f"architecture.json must set numbers of channels that the network has, none larger, and sets "
                 f"{attribute[:80]!r} of {module[:80]!r} to {value}; {_REMEDY}"
             )
+
+
+def _check_code(module: nn.Module | None, name: str, attribute: str, value: int) -> None:
+    """Checks that a number in the code that a file sets is there, and that the new one is no larger.
+
+    Raises:
+        CheckpointError: If it is not.
+    """
+    held = None if module is None else dict(numbers_in_code(module)).get(attribute)
+    if held is None or not 1 <= value <= held:
+        raise CheckpointError(
+            f"architecture.json must set numbers that stand in the code of the network, none larger, and sets "
+            f"{attribute[:80]!r} of {name[:80]!r} to {value}; give the network that was compressed, with its source as "
+            "it was: amc.load(folder, model=...)"
+        )
 
 
 def _largest_claim(module: nn.Module | None) -> int | None:

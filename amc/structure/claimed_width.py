@@ -7,12 +7,14 @@ unchanged, and gets the claimed width where it asks for the length of the last a
 from __future__ import annotations
 
 import functools
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from amc.runtime.call import tensors_in
+from amc.structure.twin_classes import Change, change_class, restore_class
 
 CLAIMED = "claimed_width"
 """Attribute in which a module holds its claimed width."""
@@ -38,47 +40,37 @@ class _Claims(TorchFunctionMode):
         return self._width if axis in (-1, args[0].dim() - 1) else result
 
 
+@dataclass(frozen=True)
+class _Claiming(Change):
+    """A forward method that sees the claimed width."""
+
+    order: ClassVar[int] = 1
+
+    def applied(self, base: type[nn.Module]) -> type[nn.Module]:
+        """Returns the class whose forward method sees the claimed width."""
+        forward = base.forward
+
+        @functools.wraps(forward)
+        def claimed(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            with _Claims((args, kwargs), getattr(self, CLAIMED)):
+                return forward(self, *args, **kwargs)
+
+        return type(base.__name__, (base,), {"forward": claimed})
+
+
 def claim_width(module: nn.Module, width: int) -> None:
     """Gives a module a claimed width, in place; its class becomes a twin that knows it."""
     if not claims_width(module):
-        module.__class__ = _claiming(type(module))
+        change_class(module, _Claiming())
     setattr(module, CLAIMED, width)
 
 
 def release_width(module: nn.Module) -> None:
     """Removes the claimed width from a module that has one, which restores it."""
-    module.__class__ = type(module).__bases__[0]
+    restore_class(module, _Claiming)
     delattr(module, CLAIMED)
 
 
 def claims_width(module: nn.Module) -> bool:
     """Returns whether a module has a claimed width."""
     return CLAIMED in vars(module)
-
-
-_TWINS: dict[type[nn.Module], type[nn.Module]] = {}
-
-
-def _claiming(base: type[nn.Module]) -> type[nn.Module]:
-    """Returns the twin of a class, of the same name, whose forward method sees the claimed width."""
-    if base in _TWINS:
-        return _TWINS[base]
-    forward = base.forward
-
-    @functools.wraps(forward)
-    def claimed(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        with _Claims((args, kwargs), getattr(self, CLAIMED)):
-            return forward(self, *args, **kwargs)
-
-    def reduced(self: nn.Module, protocol: Any) -> Any:
-        return _empty, (base,), vars(self)
-
-    members = {"forward": claimed, "__reduce_ex__": reduced, "__module__": base.__module__}
-    _TWINS[base] = type(base.__name__, (base,), members)
-    return _TWINS[base]
-
-
-def _empty(base: type[nn.Module]) -> nn.Module:
-    """Makes a module of a twin's class without calling its constructor: for copies and pickles."""
-    twin = _claiming(base)
-    return twin.__new__(twin)

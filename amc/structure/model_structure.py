@@ -71,7 +71,7 @@ class ModuleAttribute:
     Attributes:
         module: Name of the module.
         attribute: Name of its attribute; `"name[place]"` for one element of a tuple or list, `"name.field"` for
-            a number in an object or a dictionary.
+            a number in an object or a dictionary, `"forward()[2]=400"` for one in the code.
         value: The number as a function of the widths of all groups; set as `(value,)` where the module holds a tuple
             of one element.
     """
@@ -156,6 +156,7 @@ class ModelStructure:
         attributes: Numbers that modules remember and that follow the widths.
         sums: Sums that layers can set right when they are refit, in the order of the layers.
         tensors: What a file of the network holds, by rising name.
+        candidates: Numbers in the code that may follow the widths; none once a trial has decided which do.
     """
 
     layers: tuple[LayerSpec, ...]
@@ -165,6 +166,7 @@ class ModelStructure:
     attributes: tuple[ModuleAttribute, ...] = ()
     sums: tuple[ResidualSum, ...] = ()
     tensors: tuple[TensorSpec, ...] = ()
+    candidates: tuple[ModuleAttribute, ...] = ()
 
     @cached_property
     def prunable(self) -> tuple[int, ...]:

@@ -1,7 +1,8 @@
 """Whole numbers that modules remember: in attributes, in tuples and lists, and in settings that they hold.
 
 An attribute is written as `"name"`, `"name[place]"` for one element of a tuple or list, or `"name.field"` for a number
-in an object or a dictionary, as in `self.config.hidden_size`.
+in an object or a dictionary, as in `self.config.hidden_size`. Numbers in the code have names of their own, see
+`amc.structure.numbers_in_code`.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from typing import Any
 
 from torch import nn
 
+from amc.structure.numbers_in_code import NUMBERS, is_in_code, set_number_in_code
+
 
 def attribute_name(attribute: str) -> str:
     """Returns the name of the attribute in which a module holds a number."""
-    return attribute.partition("[")[0].partition(".")[0]
+    return NUMBERS if is_in_code(attribute) else attribute.partition("[")[0].partition(".")[0]
 
 
 def numbers_of(module: nn.Module) -> Iterator[tuple[str, int]]:
@@ -69,6 +72,9 @@ def set_number(module: nn.Module, attribute: str, value: int) -> None:
     A tuple, list, object or dictionary is replaced by a changed copy: other modules may hold the same one. Where an
     attribute holds a tuple, `"name"` sets a tuple of one number.
     """
+    if is_in_code(attribute):
+        set_number_in_code(module, attribute, value)
+        return
     name = attribute_name(attribute)
     held, inner = getattr(module, name), attribute[len(name) + 1 :]
     if not inner:

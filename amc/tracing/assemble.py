@@ -34,6 +34,9 @@ AxisKey = tuple[str, int]
 NEVER = np.iinfo(np.int64).max
 """Stands for a class of labels that no layer writes."""
 
+Noted = Sequence[tuple[str, str, Labels]]
+"""Numbers that follow the widths: module, name, labels."""
+
 Positions = tuple[tuple[int, ...], ...]
 """The positions on an axis of every channel of a group."""
 
@@ -159,7 +162,8 @@ def assemble(trace: Trace, blocks: Sequence[ChannelGroup] = ()) -> ModelStructur
         groups=(*grouping.groups, *blocks),
         flops_terms=tuple(CostTerm(coefficient, factors) for factors, coefficient in flops.items()),
         params_terms=_params_terms(trace, grouping, dropping),
-        attributes=_attributes(trace, grouping),
+        attributes=_attributes(trace.attributes, grouping, trace),
+        candidates=_agreed(trace.in_code or [], grouping, trace),
         tensors=_stored_tensors(trace, grouping, dropping),
     )
 
@@ -370,9 +374,22 @@ def _axis_factor(trace: Trace, key: AxisKey, length: int) -> Labels | int:
     return trace.axis_labels.get(key, length)
 
 
-def _attributes(trace: Trace, grouping: Grouping) -> tuple[ModuleAttribute, ...]:
+def _agreed(noted: Noted, grouping: Grouping, trace: Trace) -> tuple[ModuleAttribute, ...]:
+    """Returns the numbers that follow the same widths wherever they were noted."""
+    values: dict[tuple[str, str], set[Extent]] = defaultdict(set)
+    for module, name, labels in noted:
+        values[module, name].add(grouping.extent(labels, trace))
+    return tuple(
+        ModuleAttribute(*place, extent)
+        for place, extents in values.items()
+        for extent in extents
+        if len(extents) == 1 and extent.counts
+    )
+
+
+def _attributes(noted: Noted, grouping: Grouping, trace: Trace) -> tuple[ModuleAttribute, ...]:
     found: dict[tuple[str, str], ModuleAttribute] = {}
-    for module, name, labels in trace.attributes:
+    for module, name, labels in noted:
         extent = grouping.extent(labels, trace)
         if extent.counts:
             found[module, name] = ModuleAttribute(module, name, extent)

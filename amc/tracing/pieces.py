@@ -1,9 +1,10 @@
-"""Splits and slices of channels: which pieces go together, and where modules remember how long they are."""
+"""Splits and slices of channels: which pieces go together, and where modules or their code say how long they are."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from amc.tracing.code_lengths import note_code_length
 from amc.tracing.record import LAYER_SIZES, NO_HEADS, Trace
 from amc.tracing.shadow import Shadow
 from amc.tracing.units import Labels
@@ -18,7 +19,7 @@ def couple_pieces(trace: Trace, shadow: Shadow, axis: int, count: int) -> None:
 
 
 def remember_pieces(trace: Trace, vector: Labels, sizes: Sequence[int]) -> bool:
-    """Notes where modules remember the lengths of unequal pieces; pieces of the same length are coupled.
+    """Notes where modules remember the lengths of unequal pieces, or their code has them; equal ones are coupled.
 
     Args:
         trace: What is known so far.
@@ -26,7 +27,7 @@ def remember_pieces(trace: Trace, vector: Labels, sizes: Sequence[int]) -> bool:
         sizes: Lengths of the pieces.
 
     Returns:
-        Whether they are remembered, all but one at least: the last may be what is left.
+        Whether they are known, all but one at least: the last may be what is left.
     """
     starts = [sum(sizes[:place]) for place in range(len(sizes))]
     pieces = [vector[start : start + size] for start, size in zip(starts, sizes, strict=True)]
@@ -40,19 +41,24 @@ def remember_pieces(trace: Trace, vector: Labels, sizes: Sequence[int]) -> bool:
         alike = [piece for piece in pieces if len(piece) == size]
         for piece in alike[1:]:
             trace.units.union(alike[0], piece)
-        found += len(alike) * _remember(trace, size, alike[0])
+        known = _remember(trace, size, alike[0]) or note_code_length(trace, size, alike[0], couple=True)
+        found += len(alike) * known
     return found >= len(sizes) - 1
 
 
 def remember_bound(trace: Trace, vector: Labels, position: int) -> bool:
-    """Notes where modules remember a place in the channels, as that many from the start or to the end.
+    """Notes where modules remember a place in the channels, or their code has it: counted from the start or the end.
 
     Returns:
         Whether they do, or it is the start or the end itself.
     """
     if position in (0, len(vector)):
         return True
-    return _remember(trace, position, vector[:position]) or _remember(trace, len(vector) - position, vector[position:])
+    parts = [(position, vector[:position]), (len(vector) - position, vector[position:])]
+    if any(_remember(trace, size, part) for size, part in parts):
+        return True
+    noted = [note_code_length(trace, size, part, couple=True) for size, part in parts]  # the trial chooses
+    return any(noted)
 
 
 def _remember(trace: Trace, size: int, labels: Labels) -> bool:

@@ -58,6 +58,7 @@ class Trace:
         steps: The operators that have run, as far as dependencies matter.
         measured: The memory of tensors that were asked for their shapes.
         attributes: Numbers that modules remember, as `(module, attribute, labels)`.
+        in_code: Numbers in their code that may follow, likewise; None where the code is not read.
         counting: Whether layers and FLOPs are recorded (only in the first of several runs).
         modules: The modules that are running, by name, the innermost last.
         functions: The functions of PyTorch that are running, by name, the innermost last.
@@ -79,6 +80,7 @@ class Trace:
     steps: list[Step] = field(default_factory=list)
     measured: set[int] = field(default_factory=set)
     attributes: list[tuple[str, str, Labels]] = field(default_factory=list)
+    in_code: list[tuple[str, str, Labels]] | None = None
     counting: bool = True
     modules: list[str] = field(default_factory=list)
     functions: list[str] = field(default_factory=list)

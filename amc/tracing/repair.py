@@ -3,6 +3,7 @@
 When a cut network fails, the cause may be whole numbers in its modules, or in settings that these hold
 (`self.config.hidden_size`): those that are a multiple of the group's channels. They are changed in the cut network,
 which is tried again. A change is kept if the network then computes the same as the dense one without these channels.
+Numbers in the code (`x.view(-1, 64, 4, 4)`) come last.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from itertools import chain, combinations
+from itertools import chain, combinations, islice
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from amc.runtime.hooks import hooked
 from amc.structure.claimed_width import CLAIMED, claims_width
 from amc.structure.extents import Extent
 from amc.structure.model_structure import ChannelGroup, ModelStructure, ModuleAttribute
+from amc.structure.numbers_in_code import is_in_code, numbers_in_code
 from amc.structure.remembered_numbers import numbers_in_settings, numbers_of
 
 Remembered = Mapping[tuple[str, str], tuple[ModuleAttribute, ...]]
@@ -30,9 +32,39 @@ have theirs under one key."""
 Chosen = frozenset[tuple[str, str]]
 """Keys of those that follow."""
 
-TRIES, TRIES_OF_LARGE, TRIES_WITH_CLAIMS, TRIES_WITH_SETTINGS = 24, 10, 8, 12
-"""Most sets of attributes to try for a group, the last ones with claimed widths, and with numbers in settings that
-modules hold; in large networks every try takes seconds."""
+TRIES, TRIES_OF_LARGE, TRIES_WITH_CLAIMS, TRIES_WITH_SETTINGS, TRIES_WITH_CODE = 24, 10, 8, 12, 12
+"""Most sets of attributes to try for a group, the last ones with claimed widths, with numbers in settings that
+modules hold, and with numbers in their code; in large networks every try takes seconds."""
+
+Attempt = tuple[Remembered, Chosen]
+"""Attributes that may follow a width, and those of them to try."""
+
+
+def attempts(
+    model: nn.Module, structure: ModelStructure, index: int, example_input: ExampleInput, *, is_large: bool
+) -> Iterator[Attempt]:
+    """Yields what to try for a group that cannot be cut as it is.
+
+    Args:
+        model: The dense network, in evaluation mode.
+        structure: Its structure.
+        index: The group.
+        example_input: One example input.
+        is_large: Whether every try takes long.
+    """
+    found = remembered(model, structure, index)
+    for chosen in islice(choices(found), TRIES_OF_LARGE if is_large else TRIES):
+        yield found, chosen
+    claimed = claims(model, structure, index, example_input)
+    for chosen in islice([Chosen(), *choices(found)], TRIES_WITH_CLAIMS if claimed else 0):
+        yield {**found, **claimed}, chosen | frozenset(claimed)
+    wider = remembered(model, structure, index, in_settings=True)
+    for chosen in islice(choices(wider), TRIES_WITH_SETTINGS if len(wider) > len(found) else 0):
+        yield wider, chosen
+    code = written_in_code(model, structure, index)
+    more = [Chosen(), *([frozenset(wider)] if wider else [])]
+    for chosen in islice((some | others for some in choices(code) for others in more), TRIES_WITH_CODE):
+        yield {**wider, **code}, chosen
 
 
 def remembered(model: nn.Module, structure: ModelStructure, index: int, *, in_settings: bool = False) -> Remembered:
@@ -47,19 +79,62 @@ def remembered(model: nn.Module, structure: ModelStructure, index: int, *, in_se
         index: The group.
         in_settings: Whether to look into objects and dictionaries that modules hold, too.
     """
+    known = {(entry.module, entry.attribute) for entry in structure.attributes}
+    group = structure.groups[index]
+    modules = {name: model.get_submodule(name) for name in _modules_around(model, group)}
+    numbers = (
+        (name, attribute, size)
+        for name, module in modules.items()
+        for attribute, size in chain(numbers_of(module), numbers_in_settings(module) if in_settings else ())
+        if (name, attribute) not in known
+    )
+    return _by_place(_multiples_of_width(group, index, numbers))
+
+
+def written_in_code(model: nn.Module, structure: ModelStructure, index: int) -> Remembered:
+    """Returns the numbers in the code that may follow the width of a group.
+
+    Those are numbers that were the length of an axis with its channels, when the network ran, and numbers that happen
+    to equal the width, in the modules of which `remembered` looks at attributes.
+
+    Args:
+        model: The dense network.
+        structure: Its structure.
+        index: The group.
+    """
     group = structure.groups[index]
     known = {(entry.module, entry.attribute) for entry in structure.attributes}
+    lengths = [entry for entry in structure.candidates if (entry.module, entry.attribute) not in known]
+    known |= {(entry.module, entry.attribute) for entry in lengths}
+    numbers = (
+        (name, attribute, size)
+        for name in _modules_around(model, group)
+        for attribute, size in numbers_in_code(model.get_submodule(name))
+        if (name, attribute) not in known
+    )
+    own = [entry for entry in lengths if any(place == index for place, _ in entry.value.counts)]
+    return _by_place([*own, *_multiples_of_width(group, index, numbers)])
+
+
+def _multiples_of_width(
+    group: ChannelGroup, index: int, numbers: Iterable[tuple[str, str, int]]
+) -> Iterator[ModuleAttribute]:
+    """Yields those of some numbers, given as `(module, attribute, size)`, that may follow the width of a group."""
     multiples = _multiples(group)
-    found: dict[tuple[str, str], list[ModuleAttribute]] = {}
-    for name in _modules_around(model, group):
-        module = model.get_submodule(name)
-        for attribute, size in chain(numbers_of(module), numbers_in_settings(module) if in_settings else ()):
-            times, rest = divmod(size, group.channels)
-            if rest or times not in multiples or (name, attribute) in known:
-                continue
-            entry = ModuleAttribute(name, attribute, Extent(0, ((index, times),)))
-            found.setdefault((_without_numbers(name), attribute.partition("[")[0]), []).append(entry)
-    return {key: tuple(entries) for key, entries in found.items()}
+    for name, attribute, size in numbers:
+        times, rest = divmod(size, group.channels)
+        if not rest and times in multiples:
+            yield ModuleAttribute(name, attribute, Extent(0, ((index, times),)))
+
+
+def _by_place(entries: Iterable[ModuleAttribute]) -> Remembered:
+    """Returns attributes by the names of module and attribute; repeated blocks and elements of a list together."""
+    found: dict[tuple[str, str], tuple[ModuleAttribute, ...]] = {}
+    for entry in entries:
+        attribute = entry.attribute if is_in_code(entry.attribute) else entry.attribute.partition("[")[0]
+        key = _without_numbers(entry.module), attribute
+        found[key] = (*found.get(key, ()), entry)
+    return found
 
 
 def claims(model: nn.Module, structure: ModelStructure, index: int, example_input: ExampleInput) -> Remembered:

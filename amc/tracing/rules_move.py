@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from amc.runtime.call import tensors_in
+from amc.tracing.code_lengths import note_code_shape
 from amc.tracing.entries import ParameterView
 from amc.tracing.pieces import couple_pieces
 from amc.tracing.record import Trace
@@ -84,6 +85,7 @@ def reshape(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -
     """Views and reshapes, also of shadows whose repeated axes have no memory of their own."""
     shadow = trace.settled(moved(trace.shadow(args[0]), lambda labels: labels.reshape(outputs.shape), trace.units))
     trace.note_shape(shadow)
+    note_code_shape(trace, shadow)
     trace.set_shadow(outputs, shadow)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -27,6 +28,14 @@ from amc.tracing.trial import without_failing_groups
 from amc.tracing.undisturbed import undisturbed
 
 __all__ = ["ExampleInput", "call", "first_line", "trace_structure"]
+
+
+@dataclass(frozen=True)
+class _May:
+    """What a trace may look for: residual blocks; numbers in the code, which only a trial can prove to follow."""
+
+    blocks: bool
+    reads_code: bool
 
 
 def trace_structure(
@@ -60,7 +69,8 @@ def trace_structure(
     if plain_network(model) is not model:
         raise ModelError(f"the network must be traced without its wrapper {type(model).__name__}; give what it wraps")
     make_sliceable(model)
-    trace = _traced_for_shapes(model, example_input, blocks) or _traced(model, example_input, compute, blocks)
+    may = _May(blocks, reads_code=verify != "nothing")
+    trace = _traced_for_shapes(model, example_input, may) or _traced(model, example_input, compute, may)
     structure = assemble(trace, _blocks(trace, example_input) if blocks else ())
     if verify == "nothing":
         return structure
@@ -77,21 +87,21 @@ def _blocks(trace: Trace, example_input: ExampleInput) -> tuple[ChannelGroup, ..
         return offered(trace, example_input)
 
 
-def _traced_for_shapes(model: nn.Module, example_input: ExampleInput, blocks: bool) -> Trace | None:
+def _traced_for_shapes(model: nn.Module, example_input: ExampleInput, may: _May) -> Trace | None:
     """Traces a large network for its shapes; None if that saves nothing, or its values are needed after all."""
     if not skipping.worthwhile(model):
         return None
     try:
         with skipping.for_shapes(model) as run_operator:
-            trace = _traced(model, example_input, run_operator, blocks)
+            trace = _traced(model, example_input, run_operator, may)
     except (skipping.ValuesNeeded, StructureError):  # the real run gives a better error
         return None
     return None if run_operator.values_needed else trace
 
 
-def _traced(model: nn.Module, example_input: ExampleInput, run_operator: Compute, blocks: bool = False) -> Trace:
+def _traced(model: nn.Module, example_input: ExampleInput, run_operator: Compute, may: _May) -> Trace:
     """Runs the network, and once more in training mode if the output does not depend on some parameters."""
-    trace = Trace(model, branches=BranchRecorder() if blocks else None)
+    trace = Trace(model, branches=BranchRecorder() if may.blocks else None, in_code=[] if may.reads_code else None)
     with undisturbed(model):
         model.eval()
         outputs = _run(trace, example_input, run_operator)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -16,22 +15,12 @@ from amc.runtime.call import ExampleInput, call, first_line, named_tensors, tens
 from amc.structure.claimed_width import CLAIMED, claim_width, claims_width, release_width
 from amc.structure.extents import CostTerm, Extent
 from amc.structure.model_structure import ModelStructure, ModuleAttribute
+from amc.structure.numbers_in_code import is_in_code
 from amc.structure.remembered_numbers import attribute_name
 from amc.structure.slicing import Kept, attribute_values, set_attributes, sliced, widths_of
 from amc.structure.substitution import Substitute, Users, is_large, substituted
 from amc.tracing.plain_norms import PlainNorms
-from amc.tracing.repair import (
-    TRIES,
-    TRIES_OF_LARGE,
-    TRIES_WITH_CLAIMS,
-    TRIES_WITH_SETTINGS,
-    Chosen,
-    Remembered,
-    choices,
-    claims,
-    following,
-    remembered,
-)
+from amc.tracing.repair import Attempt, Chosen, attempts, claims, following, remembered, written_in_code
 from amc.tracing.skipping import SkippingMode, ValuesNeeded, for_shapes, reading
 
 Places = Sequence[tuple[int, Tensor]]
@@ -106,26 +95,27 @@ class Trial:
         kind = self._kind(index)
         if kind in self._beyond_repair:
             return False
-        dense = self.structure
-        for found, chosen in self._repairs(dense, index):
+        dense, is_large = self.structure, self.users is not None
+        for found, chosen in attempts(self.model, dense, index, self.example_input, is_large=is_large):
             if self._works_with(following(dense, found, chosen), index, accepted):
-                self._repair_alike(index, kind, chosen)
+                self._repair_alike(index, kind, self._needed(dense, (found, chosen), index, accepted))
                 return True
         self.structure = dense
         self._beyond_repair.add(kind)
         return False
 
-    def _repairs(self, dense: ModelStructure, index: int) -> Iterator[tuple[Remembered, Chosen]]:
-        """Yields what may follow a group's width, and which of it to try, the likeliest first."""
-        found = remembered(self.model, dense, index)
-        for chosen in islice(choices(found), TRIES if self.users is None else TRIES_OF_LARGE):
-            yield found, chosen
-        claimed = claims(self.model, dense, index, self.example_input)
-        for chosen in islice([Chosen(), *choices(found)], TRIES_WITH_CLAIMS if claimed else 0):
-            yield {**found, **claimed}, chosen | frozenset(claimed)
-        wider = remembered(self.model, dense, index, in_settings=True)
-        for chosen in islice(choices(wider), TRIES_WITH_SETTINGS if len(wider) > len(found) else 0):
-            yield wider, chosen
+    def _needed(self, dense: ModelStructure, attempt: Attempt, index: int, accepted: Sequence[int]) -> Chosen:
+        """Adopts an attempt that works, without numbers in the code that happen to equal the width.
+
+        What such a number is for may not show in one run of the network.
+        """
+        found, chosen = attempt
+        in_code = sorted(key for key in chosen if is_in_code(key[1]))
+        for key in in_code if len(in_code) > 1 else []:
+            if self._works_with(following(dense, found, chosen - {key}), index, accepted):
+                chosen = chosen - {key}
+        self.structure = following(dense, found, chosen)
+        return chosen
 
     def _works_with(self, structure: ModelStructure, index: int, accepted: Sequence[int]) -> bool:
         """Adopts a structure, and returns whether a group can be cut under it, together with those accepted."""
@@ -147,6 +137,8 @@ class Trial:
         for other in self.structure.prunable:
             if other > index and self._kind(other) == kind:
                 found = remembered(self.model, self.structure, other, in_settings=True)
+                if any(is_in_code(attribute) for _, attribute in chosen):
+                    found = {**found, **written_in_code(self.model, self.structure, other)}
                 if any(attribute == CLAIMED for _, attribute in chosen):
                     found = {**found, **claims(self.model, self.structure, other, self.example_input)}
                 self.structure = following(self.structure, found, chosen)
@@ -216,14 +208,18 @@ class Trial:
             if name == CLAIMED and not claims_width(module := self.model.get_submodule(path)):
                 claim_width(module, width)
                 self.claiming[path] = module
-        before = [(self.model.get_submodule(module), attribute_name(name)) for module, name, _ in values]
-        dense = [(module, name, getattr(module, name)) for module, name in before]
+        places = [(self.model.get_submodule(module), attribute_name(name)) for module, name, _ in values]
+        dense = [(module, type(module), name, vars(module).get(name, places)) for module, name in places]
         set_attributes(self.model, values)
         try:
             yield
         finally:
-            for module, name, value in dense:
-                setattr(module, name, value)
+            for module, kind, name, value in dense:
+                module.__class__ = kind
+                if value is places:  # it had none
+                    vars(module).pop(name, None)
+                else:
+                    setattr(module, name, value)
 
 
 def without_failing_groups(
@@ -247,6 +243,7 @@ def without_failing_groups(
     others = [index for index in structure.prunable if not structure.groups[index].normalised]
     trial.accept(trial.accept([], others), normalised)
     found = frozen(trial.structure, trial.failures) if trial.failures else trial.structure
+    found = replace(found, candidates=())
     for path in trial.claiming.keys() - {entry.module for entry in found.attributes if entry.attribute == CLAIMED}:
         release_width(trial.claiming[path])
     return found

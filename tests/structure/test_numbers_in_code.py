@@ -1,0 +1,515 @@
+"""Widths that are written into the code as numbers follow a cut, if the cut network then computes what it should."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from amc.errors import CheckpointError, StructureError
+from amc.export import export_model
+from amc.storage.architecture import describe, rebuild
+from amc.storage.fit import check_attributes
+from amc.storage.source import ModelSource
+from amc.structure.claimed_width import CLAIMED, claim_width, release_width
+from amc.structure.numbers_in_code import numbers_in_code, set_number_in_code
+from amc.tracing.trace import trace_structure
+
+GENERATOR = torch.Generator().manual_seed(1)
+IMAGE = torch.randn(1, 3, 8, 8, generator=GENERATOR)
+PHOTO = torch.randn(1, 3, 32, 32, generator=GENERATOR)
+NOISE = torch.randn(1, 6, generator=GENERATOR)
+
+
+class Tutorial(nn.Module):
+    """The network of PyTorch's tutorial on CIFAR-10."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.pool, self.conv2 = nn.Conv2d(3, 6, 5), nn.MaxPool2d(2, 2), nn.Conv2d(6, 16, 5)
+        self.fc1, self.fc2, self.fc3 = nn.Linear(16 * 5 * 5, 120), nn.Linear(120, 84), nn.Linear(84, 10)
+
+    def forward(self, x):
+        x = self.pool(functional.relu(self.conv1(x)))
+        x = self.pool(functional.relu(self.conv2(x)))
+        x = x.view(-1, 16 * 5 * 5)
+        x = functional.relu(self.fc1(x))
+        x = functional.relu(self.fc2(x))
+        return self.fc3(x)
+
+
+class ByHelper(Tutorial):
+    """Flattens in a method of its own, which names the parts of the product."""
+
+    def forward(self, x):
+        x = self.pool(functional.relu(self.conv2(self.pool(functional.relu(self.conv1(x))))))
+        return self.fc3(self.fc2(self.fc1(self._flat(x)).relu()).relu())
+
+    def _flat(self, x):
+        height, width = x.shape[2:]
+        return x.view(len(x), 16 * height * width)
+
+
+class OfParent(Tutorial):
+    """Takes its code, and the number in it, from a parent."""
+
+    def forward(self, x):
+        return super().forward(x * 16) / 16
+
+
+class Generator(nn.Module):
+    """From noise to a map, as DCGAN does."""
+
+    def __init__(self):
+        super().__init__()
+        self.project, self.norm = nn.Linear(6, 64 * 4 * 4), nn.BatchNorm2d(64)
+        self.up, self.last = nn.ConvTranspose2d(64, 8, 4, 2, 1), nn.ConvTranspose2d(8, 3, 4, 2, 1)
+
+    def forward(self, z):
+        x = self.project(z).view(-1, 64, 4, 4)
+        return self.last(self.up(self.norm(x).relu()).relu()).tanh()
+
+
+class Features(nn.Module):
+    """Eight positions of 32 features each."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 256), nn.Linear(32, 4)
+
+    def forward(self, x):
+        return self.last(self.first(x).reshape(x.shape[0], 8, 32).relu().sum(1))
+
+
+class Partial(nn.Module):
+    """Convolves some of its channels; the lengths of the pieces are numbers in the code."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.some, self.rest = nn.Conv2d(3, 64, 1), nn.Conv2d(24, 8, 3, padding=1), nn.Conv2d(40, 4, 1)
+        self.last = nn.Conv2d(12, 4, 1)
+
+    def forward(self, x):
+        first, second = self.pieces(self.first(x).relu())
+        return self.last(torch.cat([self.some(first), self.rest(second)], 1).relu())
+
+    def pieces(self, x):
+        return x.split((24, 40), 1)
+
+
+class ByList(Partial):
+    def pieces(self, x):
+        sizes = [24, 40]
+        return x.split(sizes, dim=1)
+
+
+class BySlices(Partial):
+    def pieces(self, x):
+        return x[:, :24], x[:, 24:]
+
+
+class FromTheEnd(Partial):
+    def pieces(self, x):
+        return x[:, :-40], x[:, -40:]
+
+
+class Recurrent(nn.Module):
+    """Starts from zeros."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.outer, self.last = nn.Linear(6, 20), nn.Linear(20, 20), nn.Linear(20, 4)
+
+    def forward(self, x):
+        state = torch.zeros(len(x), 20)
+        for _ in range(2):
+            state = torch.tanh(self.inner(x) + self.outer(state))
+        return self.last(state)
+
+
+class Joined(nn.Module):
+    """Views the channels of two layers together."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right, self.last = nn.Conv2d(3, 6, 1), nn.Conv2d(3, 10, 1), nn.Linear(16 * 4, 5)
+
+    def forward(self, x):
+        x = functional.avg_pool2d(torch.cat([self.left(x), self.right(x)], 1).relu(), 4)
+        return self.last(x.view(-1, 64))
+
+
+class ByPosition(nn.Module):
+    """Has the number under the name of a variable of the function around it, and a call of `super()`."""
+
+    def __init__(self, scale=2.0):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1)
+
+        class Inner(nn.Module):
+            def forward(self, x):
+                scaled = x * (scale + len(super().extra_repr()))
+                return scaled.flatten(2).view(len(x), 8, *x.shape[2:])
+
+        self.between = Inner()
+
+    def forward(self, x):
+        return self.second(self.between(self.first(x).relu()))
+
+
+CASES = {
+    "tutorial": (Tutorial, PHOTO, {"conv1": 6, "conv2": 16, "fc1": 120, "fc2": 84}),
+    "helper": (ByHelper, PHOTO, {"conv1": 6, "conv2": 16, "fc1": 120, "fc2": 84}),
+    "parent": (OfParent, PHOTO, {"conv1": 6, "conv2": 16, "fc1": 120, "fc2": 84}),
+    "generator": (Generator, NOISE, {"project": 64, "up": 8}),
+    "features": (Features, NOISE, {"first": 32}),
+    "by_split": (Partial, IMAGE, {"first": 24, "first#2": 40, "some": 8, "rest": 4}),
+    "by_list": (ByList, IMAGE, {"first": 24, "first#2": 40, "some": 8, "rest": 4}),
+    "by_slices": (BySlices, IMAGE, {"first": 24, "first#2": 40, "some": 8, "rest": 4}),
+    "from_the_end": (FromTheEnd, IMAGE, {"first": 24, "first#2": 40, "some": 8, "rest": 4}),
+    "recurrent": (Recurrent, NOISE, {"inner": 20}),
+    "joined": (Joined, IMAGE, {"left": 6, "right": 10}),
+    "closure": (ByPosition, IMAGE, {"first": 8}),
+}
+
+
+def prunable(structure):
+    return {group.name: group.channels for group in structure.groups if group.prunable}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_groups_whose_width_is_in_the_code_are_cut(tools, case):
+    network, example, groups = CASES[case]
+    structure, small = tools.traced(network(), example)
+    assert prunable(structure) == groups
+    assert small(example.repeat(3, *[1] * (example.dim() - 1))).shape[0] == 3
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_gone_may_as_well_have_been_ignored(tools, case):
+    network, example, _ = CASES[case]
+    model = tools.randomise(network())
+    structure = trace_structure(model, example)
+    small, kept = tools.cut_half(model, structure)
+    for index, channels in kept.items():
+        for entry in structure.groups[index].cuts:
+            if entry.role == "read":
+                gone = sorted(set(range(structure.groups[index].channels)) - set(channels.tolist()))
+                places = torch.tensor([p for channel in gone for p in entry.positions[channel]])
+                model.get_parameter(entry.tensor).data.index_fill_(entry.axis, places, 0.0)
+    for found, expected in zip(tools.outputs_of(small, example), tools.outputs_of(model, example), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_tracing_leaves_the_network_what_it_is(tools):
+    model = tools.randomise(OfParent())
+    before = tools.outputs_of(model, PHOTO)
+    trace_structure(model, PHOTO)
+    assert type(model) is OfParent
+    assert "numbers_in_code" not in vars(model)
+    torch.testing.assert_close(tools.outputs_of(model, PHOTO), before, rtol=0, atol=0)
+
+
+def small_of(tools, case):
+    network, example, _ = CASES[case]
+    model = tools.randomise(network())
+    structure = trace_structure(model, example)
+    small, kept = tools.cut_half(model, structure)
+    return model, structure, small.eval(), kept, example
+
+
+def reloaded(module):
+    file = io.BytesIO()
+    torch.save(module, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+WAYS = {
+    "copy": copy.deepcopy,
+    "pickle": lambda module: pickle.loads(pickle.dumps(module)),
+    "torch.save": reloaded,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("case", ["tutorial", "helper", "parent", "by_slices"])
+def test_copies_and_pickles_run_the_changed_code(tools, case, way):
+    small, example = small_of(tools, case)[2::2]
+    again = WAYS[way](small)
+    assert isinstance(again, CASES[case][0])
+    assert type(again).__qualname__ == type(small).__qualname__
+    torch.testing.assert_close(tools.outputs_of(again, example), tools.outputs_of(small, example))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_numbers_are_saved_with_the_architecture(tools, case):
+    model, structure, small, kept, example = small_of(tools, case)
+    record = describe(model, structure, kept, ModelSource.of(model))
+    again = rebuild(record, CASES[case][0]())
+    again.load_state_dict(small.state_dict())
+    torch.testing.assert_close(tools.outputs_of(again, example), tools.outputs_of(small, example))
+
+
+@pytest.mark.parametrize("case", ["tutorial", "parent", "by_split", "joined"])
+def test_a_cut_network_is_cut_further(tools, case):
+    model, structure, small, kept, example = small_of(tools, case)
+    once = describe(model, structure, kept, ModelSource.of(model))
+    further = trace_structure(small, example)
+    assert len(prunable(further)) == len(prunable(structure))
+    smaller, left = tools.cut_half(small, further)
+    source = ModelSource("class", "a:b", earlier=once)
+    again = rebuild(describe(small, further, left, source), CASES[case][0]())
+    again.load_state_dict(smaller.state_dict())
+    torch.testing.assert_close(tools.outputs_of(again, example), tools.outputs_of(smaller, example))
+    tools.check_costs(small, further, example)
+
+
+def test_a_network_is_trained_with_its_numbers(tools):
+    small, example = small_of(tools, "tutorial")[2::2]
+    small.train()
+    optimizer = torch.optim.SGD(small.parameters(), lr=0.1)
+    loss = small(example).square().sum()
+    loss.backward()
+    optimizer.step()
+    assert all(parameter.grad is not None for parameter in small.parameters())
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit")
+def test_a_traced_and_an_exported_network_keep_its_numbers(tools):
+    small, example = small_of(tools, "parent")[2::2]
+    expected = tools.outputs_of(small, example)[0]
+    with torch.no_grad():
+        torch.testing.assert_close(torch.jit.trace(small, example)(example), expected)
+        exported = torch.export.export(small, (example,)).module()
+        torch.testing.assert_close(exported(example), expected)
+
+
+def test_onnx_export_keeps_its_numbers(tools, tmp_path):
+    small, example = small_of(tools, "tutorial")[2::2]
+    export_model(small, tmp_path / "model.onnx", "onnx", example)  # compares the outputs at two batch sizes
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit")
+def test_torchscript_does_not_compile_the_old_numbers(tools):
+    small, example = small_of(tools, "by_slices")[2::2]
+    with pytest.raises(Exception, match=r"forward|by_slices"):
+        torch.jit.script(small)(example)
+
+
+class Fatal(Tutorial):
+    """Fails behind its number, in a line of its own."""
+
+    def forward(self, x):
+        x = self.pool(functional.relu(self.conv2(self.pool(functional.relu(self.conv1(x))))))
+        x = self.fc1(x.view(-1, 16 * 5 * 5))
+        if len(x) > 1:
+            raise ValueError("too many")
+        return self.fc3(self.fc2(x))
+
+
+def test_lines_of_a_traceback_are_those_of_the_source(tools):
+    _, small = tools.traced(Fatal(), PHOTO)
+    with pytest.raises(ValueError, match="too many") as caught:
+        small(PHOTO.repeat(2, 1, 1, 1))
+    last = caught.traceback[-1]
+    assert str(last.path) == __file__
+    assert 'raise ValueError("too many")' in str(last.statement)
+
+
+class Tempered(nn.Module):
+    """Has its width in the code three times; two are none."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.last = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1), nn.Linear(4, 3)
+
+    def forward(self, x):
+        if len(x) > 8:
+            x = x[:8]
+        x = self.second(self.first(x).relu().flatten(2).view(-1, 8, 8, 8))
+        for _ in range(8):
+            x = x * 1.1
+        return self.last(x.mean((2, 3)) / 8)
+
+
+def test_numbers_that_happen_to_equal_the_width_stay(tools):
+    structure, small = tools.traced(Tempered(), IMAGE)
+    assert prunable(structure) == {"first": 8, "second": 4}
+    changed = {name: value for name, value in numbers_in_code(small) if name.endswith("=8") and value != 8}
+    assert list(changed.values()) == [small.first.out_channels]
+    assert small(IMAGE.repeat(9, 1, 1, 1)).shape == (8, 3)
+
+
+class Scaled(nn.Module):
+    """Has one number for its width and for something else."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x):
+        width = 8
+        return self.second(self.first(x).relu().flatten(2).view(-1, width, *x.shape[2:]) * width)
+
+
+class Reused(nn.Module):
+    """One line of code, and one number, for two layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1)])
+        self.last = nn.Conv2d(8, 4, 1)
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x).relu().flatten(2).view(-1, 8, 8, 8)
+        return self.last(x)
+
+
+@pytest.mark.parametrize(("network", "group"), [(Scaled, "first"), (Reused, "layers.0")])
+def test_one_number_with_two_meanings_keeps_the_group_whole(tools, network, group):
+    structure, small = tools.traced(network(), IMAGE)
+    assert tools.reasons_of(structure)[group].startswith("the network's code counts on its width: ")
+    assert type(small) is network
+
+
+class Twice(nn.Module):
+    """Two layers of one width, each with a number of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.last = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x):
+        x = self.first(x).relu().flatten(2).view(-1, 8, *x.shape[2:])
+        x = self.second(x).relu().flatten(2).view(-1, 8, *x.shape[2:])
+        return self.last(x)
+
+
+def test_equal_numbers_follow_their_own_layers(tools):
+    structure, small = tools.traced(Twice(), IMAGE)
+    assert prunable(structure) == {"first": 8, "second": 8}
+    assert [value for name, value in numbers_in_code(small) if name.endswith("=8")] == [
+        small.first.out_channels,
+        small.second.out_channels,
+    ]
+    assert small.first.out_channels != small.second.out_channels
+
+
+class Block(nn.Module):
+    def __init__(self, inputs):
+        super().__init__()
+        self.inner, self.outer = nn.Conv2d(inputs, 8, 1), nn.Conv2d(8, 5, 1)
+
+    def forward(self, x):
+        return self.outer(self.inner(x).relu().flatten(2).view(-1, 8, 8, 8))
+
+
+def test_repeated_blocks_have_numbers_of_their_own(tools):
+    model = nn.Sequential(Block(3), Block(5), Block(5), nn.Conv2d(5, 2, 1))
+    structure, small = tools.traced(model, IMAGE)
+    assert sum(channels == 8 for channels in prunable(structure).values()) == 3
+    widths = [block.inner.out_channels for block in small[:3]]
+    assert [next(v for name, v in numbers_in_code(block) if name.endswith("=8")) for block in small[:3]] == widths
+    assert len(set(widths)) > 1
+
+
+class Bounded(nn.Module):
+    """Takes at most as many channels as there are."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x):
+        return self.second(self.first(x).relu()[:, :8])
+
+
+def test_a_slice_that_takes_everything_stays(tools):
+    structure, small = tools.traced(Bounded(), IMAGE)
+    assert prunable(structure) == {"first": 8}
+    assert type(small) is Bounded
+
+
+def test_code_without_source_keeps_the_group_whole(tools):
+    names = {"nn": nn, "Bounded": Bounded}
+    exec(
+        "class Unseen(Bounded):\n"
+        "    def forward(self, x):\n"
+        "        return self.second(self.first(x).flatten(2).view(-1, 8, 8, 8))\n",
+        names,
+    )
+    structure, _ = tools.traced(names["Unseen"](), IMAGE)
+    assert tools.reasons_of(structure)["first"].startswith("the network's code counts on its width: ")
+
+
+def test_code_that_is_wrapped_is_not_read():
+    class Wrapped(Bounded):
+        @torch.no_grad()
+        def forward(self, x):
+            return self.second(self.first(x)[:, :8])
+
+    assert dict(numbers_in_code(Wrapped())) == {}
+
+
+def test_constant_expressions_count_as_one_number_and_others_in_their_order():
+    class Counting(nn.Module):
+        def forward(self, x, width=77):
+            """Text with 12."""
+            y: list[9] = x.view(-1, 2 * (3 + 4) ** 2, 5 // 0 if x is None else 6)
+            return y[:, -7:, True], 1.5, [x + 8 for _ in range(2**70)], f"{11}"
+
+    values = [int(name.partition("=")[2]) for name, _ in numbers_in_code(Counting())]
+    assert values == [1, 98, 5, 0, 6, 7, 8, 2, 70, 11]
+
+
+EDITS = {
+    "another number": ("", "forward()[1]=401", 3),
+    "another place": ("", "forward()[0]=400", 3),
+    "no place": ("", "forward()[99]=400", 3),
+    "no method": ("", "backward()[1]=400", 3),
+    "not reached": ("", "__init__()[0]=3", 3),
+    "a special method": ("", "__reduce_ex__()[0]=3", 3),
+    "a method of PyTorch": ("", "train()[0]=1", 1),
+    "a call": ("", "super().__init__()[0]=3", 3),
+    "code": ("", "__import__('os')()[0]=3", 3),
+    "no module": ("missing", "forward()[1]=400", 3),
+    "a layer": ("conv1", "forward()[1]=400", 3),
+    "larger": ("", "forward()[1]=400", 401),
+    "huge": ("", "forward()[1]=400", 1 << 60),
+    "nothing": ("", "forward()[1]=400", 0),
+    "negative": ("", "forward()[1]=400", -400),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_file_sets_no_other_numbers_in_code(edit):
+    check_attributes(Tutorial(), [("", "forward()[1]=400", 300)])
+    with pytest.raises(CheckpointError, match="must set numbers that stand in the code of the network, none larger"):
+        check_attributes(Tutorial(), [EDITS[edit]])
+
+
+def test_a_pickle_of_code_that_was_edited_since_is_refused():
+    with pytest.raises(StructureError, match=r"the code of Tutorial has no forward\(\)\[1\]=500"):
+        set_number_in_code(Tutorial(), "forward()[1]=500", 5)
+
+
+def test_a_module_claims_a_width_and_has_numbers_at_once():
+    class Both(nn.Module):
+        def forward(self, x):
+            return x.shape[-1] * 100 + 50
+
+    module = Both()
+    claim_width(module, 3)
+    set_number_in_code(module, "forward()[2]=50", 7)
+    for again in (module, copy.deepcopy(module)):
+        assert again(torch.zeros(2, 5)) == 307
+        assert getattr(again, CLAIMED) == 3
+    release_width(module)
+    assert module(torch.zeros(2, 5)) == 507
