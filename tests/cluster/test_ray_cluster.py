@@ -19,6 +19,7 @@ QUICK = [
 STUDY = [
     "study", *QUICK, "--agents", "random", "cem", "uniform", "--counts", "30", "--seeds", "0", "1", "--budgets", "0.5",
 ]  # fmt: skip
+LONG = [*STUDY, "--counts", "600"]  # a head's death is noticed after 25 s, when there must be work left
 _LONGEST_S = 600
 
 
@@ -75,7 +76,7 @@ def test_a_study_whose_node_dies_has_the_files_of_one_process(cluster, tmp_path)
 
 
 def test_a_head_that_dies_ends_the_run_in_one_line_and_nothing_is_lost(cluster, tmp_path):
-    process = begin(*STUDY, "--out", tmp_path / "study", "--cluster", cluster.address)
+    process = begin(*LONG, "--out", tmp_path / "study", "--cluster", cluster.address)
     wait_for_lines(tmp_path / "study" / "study.jsonl", 1, process)
     cluster.head_node.kill_gcs_server()
     status, said = finish(process)
@@ -84,7 +85,7 @@ def test_a_head_that_dies_ends_the_run_in_one_line_and_nothing_is_lost(cluster, 
     assert "Traceback" not in said
     kept = without_times(tmp_path / "study")
     assert kept
-    assert finish(begin(*STUDY, "--out", tmp_path / "study"))[0] == 0  # in one process
+    assert finish(begin(*LONG, "--out", tmp_path / "study"))[0] == 0  # in one process
     found = without_times(tmp_path / "study")
     assert all(record in found for record in kept)
     assert len(found) == 5
