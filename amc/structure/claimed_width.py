@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from amc.runtime.call import tensors_in
-from amc.structure.twin_classes import Change, change_class, restore_class
+from amc.structure.twin_classes import Change, change_class, derived_class, restore_class
 
 CLAIMED = "claimed_width"
 """Attribute in which a module holds its claimed width."""
@@ -55,7 +55,7 @@ class _Claiming(Change):
             with _Claims((args, kwargs), getattr(self, CLAIMED)):
                 return forward(self, *args, **kwargs)
 
-        return type(base.__name__, (base,), {"forward": claimed})
+        return derived_class(base, (), {"forward": claimed})
 
 
 def claim_width(module: nn.Module, width: int) -> None:

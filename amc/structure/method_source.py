@@ -185,7 +185,8 @@ def _imported(function: FunctionType) -> list[str]:
     for code in codes:
         names |= set(code.co_names)
         codes += [held for held in code.co_consts if isinstance(held, CodeType)]
-    held = {name: function.__globals__[name] for name in sorted(names) if name in function.__globals__}
+    named = sorted(name for name in names if name.isidentifier())  # pytest has names of another kind in `assert`
+    held = {name: function.__globals__[name] for name in named if name in function.__globals__}
     own = function.__module__
     return [name for name, value in held.items() if inspect.ismodule(value) or getattr(value, "__module__", own) != own]
 

@@ -20,7 +20,7 @@ from torch._jit_internal import FunctionModifiers
 
 from amc.errors import StructureError
 from amc.structure.method_source import MethodSource, read_method, with_numbers
-from amc.structure.twin_classes import Change, change_class, original_class
+from amc.structure.twin_classes import Change, change_class, derived_class, original_class
 
 NUMBERS = "numbers_in_code"
 """Attribute in which a module holds the numbers that are not those of its class."""
@@ -67,8 +67,8 @@ class _Numbers(Change):
         if left:
             raise StructureError(f"the code of {base.__name__} has no {min(left)}; {_REMEDY}")
         own = changed.pop(base, {})
-        parents = [type(kind.__name__, (kind,), changed[kind]) for kind in base.__mro__ if kind in changed]
-        return type(base.__name__, (base, *parents), own)
+        parents = [derived_class(kind, (), changed[kind]) for kind in base.__mro__ if kind in changed]
+        return derived_class(base, parents, own)
 
 
 _REMEDY = "use the code from which the network was pruned"

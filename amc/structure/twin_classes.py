@@ -6,7 +6,8 @@ everything else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import abc
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
@@ -30,6 +31,27 @@ class Change:
 
 
 _TWINS: WeakValueDictionary[tuple[type[nn.Module], tuple[Change, ...]], type[nn.Module]] = WeakValueDictionary()
+
+
+def derived_class(base: type[nn.Module], parents: Sequence[type], members: Mapping[str, Any]) -> type[nn.Module]:
+    """Returns a class of the same name that derives from `base`, then `parents`, and is not announced to them.
+
+    They may enter every class in a table of networks by its name, or ask for arguments: with `__init_subclass__`, or in
+    their metaclass.
+
+    Args:
+        base: The class.
+        parents: What comes before the parents of `base` in the order of `super()`.
+        members: The attributes of the new class.
+    """
+    metaclass = type(base)
+    made_by = abc.ABCMeta if issubclass(metaclass, abc.ABCMeta) else type
+    derived = made_by.__new__(metaclass, base.__name__, (nn.Module,), dict(members))
+    try:
+        derived.__bases__ = (base, *parents)
+    except TypeError:  # objects with slots have another layout in memory
+        return made_by.__new__(metaclass, base.__name__, (base, *parents), dict(members))
+    return derived
 
 
 def original_class(module: nn.Module) -> type[nn.Module]:

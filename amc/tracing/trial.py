@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain, combinations, islice
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,9 @@ Places = Sequence[tuple[int, Tensor]]
 TOLERANCE = 1e-3
 """Largest difference, relative to the largest output, between a cut network and the dense one that ignores the same
 channels."""
+
+TRIES_WITHOUT = 24
+"""Most sets of numbers in the code to leave as they are when a network works with all of them changed."""
 
 
 @dataclass
@@ -107,13 +111,16 @@ class Trial:
     def _needed(self, dense: ModelStructure, attempt: Attempt, index: int, accepted: Sequence[int]) -> Chosen:
         """Adopts an attempt that works, without numbers in the code that happen to equal the width.
 
-        What such a number is for may not show in one run of the network.
+        What such a number is for may not show in one run of the network. Two may cancel out, as in `x * 16 / 16`.
         """
         found, chosen = attempt
         in_code = sorted(key for key in chosen if is_in_code(key[1]))
-        for key in in_code if len(in_code) > 1 else []:
-            if self._works_with(following(dense, found, chosen - {key}), index, accepted):
-                chosen = chosen - {key}
+        for some in islice(chain(combinations(in_code, 1), combinations(in_code, 2)), TRIES_WITHOUT):
+            others = chosen.difference(some)
+            if not chosen.issuperset(some) or others.isdisjoint(in_code):
+                continue
+            if self._works_with(following(dense, found, others), index, accepted):
+                chosen = others
         self.structure = following(dense, found, chosen)
         return chosen
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+from typing import ClassVar
 
 import pytest
 import torch
@@ -513,3 +514,75 @@ def test_a_module_claims_a_width_and_has_numbers_at_once():
         assert getattr(again, CLAIMED) == 3
     release_width(module)
     assert module(torch.zeros(2, 5)) == 507
+
+
+class Register(type):
+    """A metaclass that keeps a table of classes."""
+
+    held: ClassVar[dict[str, type]] = {}
+
+    def __new__(cls, name, bases, members, **kwargs):
+        cls.held[name] = super().__new__(cls, name, bases, members, **kwargs)
+        return cls.held[name]
+
+
+class Announced(nn.Module, metaclass=Register):
+    """Networks are entered in a table, under a tag that they must give."""
+
+    tags: ClassVar[dict[str, type]] = {}
+
+    def __init_subclass__(cls, *, tag):
+        Announced.tags[tag] = cls
+
+
+class Tagged(Announced, tag="tagged"):
+    __slots__ = ()
+
+    def forward(self, x):
+        return x * 7
+
+
+class Slotted(nn.Module):
+    __slots__ = ("held",)
+
+    def forward(self, x):
+        return x * 7
+
+
+def test_changed_classes_are_not_entered_in_tables_of_networks():
+    module = Tagged()
+    set_number_in_code(module, "forward()[0]=7", 3)
+    claim_width(module, 3)
+    assert module(1) == 3
+    assert (Register.held["Tagged"], Announced.tags["tagged"]) == (Tagged, Tagged)
+
+
+def test_a_module_with_slots_has_numbers_too():
+    module = Slotted()
+    set_number_in_code(module, "forward()[0]=7", 3)
+    assert module(1) == 3
+
+
+def test_code_with_asserts_that_pytest_rewrote_is_no_error():
+    class Asserting(nn.Module):
+        def forward(self, x):
+            assert x
+            return x * 7
+
+    assert list(numbers_in_code(Asserting())) == []
+
+
+class Cancelling(Tutorial):
+    """Multiplies with a number that equals a width, and divides by it again; between, values are bounded."""
+
+    def forward(self, x):
+        x = self.pool(functional.relu(self.conv2(self.pool(functional.relu(self.conv1(x))))))
+        x = (x.view(-1, 16 * 5 * 5) * 16).clamp(max=1000.0) / 16
+        return self.fc3(self.fc2(self.fc1(x)))
+
+
+def test_numbers_that_cancel_out_stay(tools):
+    structure = trace_structure(tools.randomise(Cancelling()), PHOTO)
+    in_code = [entry.attribute for entry in structure.attributes if "(" in entry.attribute]
+    assert in_code == ["forward()[1]=400"]
+    assert "conv2" in prunable(structure)
