@@ -4,37 +4,28 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from agents.registry import AGENTS
 from amc.errors import RunFolderError
-from amc.pruning.criteria.base import CRITERIA
-from amc.pruning.schedules import SCHEDULES
 from amc.storage.names import CONFIG, STUDY
 from amc.study.agents_study import StudyRecord
+from amc.study.method_description import REFIT, describe_method
 from amc.study.tables import markdown, share_or_count
-from amc.training.penalties.registry import PENALTIES
 from amc.utils.intervals import mean_with_interval
 from amc.utils.json_lines import read_lines
-from amc.utils.options import choose
 from amc.utils.plain_json import as_type
 from amc.utils.plain_yaml import read_yaml
-from amc.utils.registry import Registry
 
-REFIT = "sequential"
-"""The recovery that stands in the columns of the refit; any other is the method's own."""
 _SEED = re.compile(r"-seed\d+$")
-_ARXIV = re.compile(r"\b(\d{4}\.\d{4,5})\b")
 _HEADING = (
     "method", "paper", "needs", "kept", "seeds", "time, s",
     "own recovery: before training", "after", "refit: before training", "after",
 )  # fmt: skip
-_COMMON = {"criterion": "auto", "agent": "uniform", "schedule": "one_shot"}
 
 
 @dataclass
@@ -50,8 +41,6 @@ class _Row:
 def methods_table(files: Iterable[Path]) -> str:
     """Summarises studies: one row per method and budget, in the order of the files.
 
-    A method is described by its difference from uniform one-shot pruning: criterion, allocation, schedule, penalties.
-
     Args:
         files: Files `study.jsonl`, each beside the `config.yaml` of its study.
 
@@ -66,10 +55,9 @@ def methods_table(files: Iterable[Path]) -> str:
         options = _options_of(file)
         pruning = options["pruning"]
         for record in _records_of(file):
-            parts = _parts(options, record["agent"])
-            name = " + ".join(f"`{part}`" for part, _, _ in parts) or f"`{_default(pruning)}`"
-            key = (name, str(record["metric"]), float(record["budget"]))
-            row = rows.setdefault(key, _Row(_papers(parts), _needs(parts)))
+            method = describe_method(options, record["agent"])
+            key = (method.name, str(record["metric"]), float(record["budget"]))
+            row = rows.setdefault(key, _Row(method.papers, method.needs))
             (row.refit if pruning["recovery"].startswith(REFIT) else row.own).append(record)
     body = [_cells(name, metric, budget, row) for (name, metric, budget), row in rows.items()]
     return markdown(_HEADING, body)
@@ -124,6 +112,8 @@ class _Training(msgspec.Struct):
     """What is read of the settings of a training."""
 
     penalties: list[str] = []
+    freeze: str = "none"
+    dropout: str = "same"
 
 
 class _Rules(msgspec.Struct):
@@ -145,52 +135,6 @@ def _options_of(file: Path) -> Mapping[str, Any]:
         raise RunFolderError(
             f"{file} must lie beside the {CONFIG} of its study, which cannot be read: {error}"
         ) from error
-
-
-def _parts(options: Mapping[str, Any], agent: str) -> list[tuple[str, Registry[Any], str]]:
-    """Returns the parts of a method: spelling, registry, and name in the registry."""
-    pruning = options["pruning"]
-    chosen = [
-        (CRITERIA[pruning["family"]], "criterion", str(pruning["criterion"])),
-        (AGENTS, "agent", agent),
-        (SCHEDULES, "schedule", str(options.get("schedule", "one_shot"))),
-    ]
-    found = [(text, registry) for registry, kind, text in chosen if text != _COMMON[kind]]
-    for section in ("train", "finetune"):
-        found += [(str(text), PENALTIES) for text in options.get(section, {}).get("penalties", ())]
-    return [(text, registry, choose(registry, text).name) for text, registry in found]
-
-
-def _default(pruning: Mapping[str, Any]) -> str:
-    return "elimination" if pruning["family"] == "filter" else "obs"
-
-
-def _papers(parts: Sequence[tuple[str, Registry[Any], str]]) -> str:
-    """Returns the first arXiv number in each part's docstring, as a link."""
-    found = []
-    for _, registry, name in parts:
-        number = _ARXIV.search(_documented(registry, name))
-        if number is not None:
-            found.append(f"[{number[1]}](https://arxiv.org/abs/{number[1]})")
-    return ", ".join(dict.fromkeys(found)) or "-"
-
-
-def _documented(registry: Registry[Any], name: str) -> str:
-    if name not in registry.names():  # own code: a file that names it does not have it imported
-        return ""
-    factory: Callable[..., Any] = registry.get(name)
-    return f"{factory.__doc__} {getattr(factory, 'plan', factory).__doc__}"
-
-
-def _needs(parts: Sequence[tuple[str, Registry[Any], str]]) -> str:
-    """Returns the data that a method needs in addition to the weights."""
-    needs: set[str] = set()
-    for _, registry, name in parts:
-        if registry in CRITERIA.values() and name in registry.names():
-            needs |= set(getattr(registry.get(name), "needs", ()))
-        elif registry is PENALTIES:
-            needs.add("training")
-    return ", ".join(sorted(needs)) or "weights"
 
 
 def _cells(name: str, metric: str, budget: float, row: _Row) -> tuple[str, ...]:

@@ -41,10 +41,18 @@ def test_a_row_a_method_with_its_own_recovery_beside_the_refit(tmp_path):
         study_of(tmp_path / "lamp", {"agent": "lamp"}, {"criterion": "auto", "family": "weight"}),
         study_of(tmp_path / "slim", pruning={"criterion": "taylor"}, train={"penalties": ["slimming:strength=0.1"]}),
         study_of(tmp_path / "plain", pruning={"criterion": "auto"}, schedule="one_shot"),
+        study_of(tmp_path / "merged", pruning={"recovery": "merging"}),
+        study_of(tmp_path / "once", pruning={"recovery": "once"}),
+        study_of(tmp_path / "lasso", pruning={"criterion": "lasso", "recovery": "once"}),
+        study_of(tmp_path / "frozen", finetune={"freeze": "convolutions", "dropout": "same"}),
     ]
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in methods_table(files).splitlines()]
     rows = {line[0]: line[1:] for line in lines[2:]}
-    assert list(rows) == ["`l1`", "`lamp`", "`taylor` + `slimming:strength=0.1`", "`elimination`"]
+    assert list(rows) == [
+        "`l1`", "`lamp`", "`taylor` + `slimming:strength=0.1`", "`elimination`", "`l1` + `merging`", "`l1` + `once`",
+        "`lasso`", "`l1` + `freeze=convolutions`",
+    ]  # fmt: skip
+    assert "1506.02626" in rows["`l1` + `freeze=convolutions`"][0]
     paper = "[1608.08710](https://arxiv.org/abs/1608.08710)"
     own = [mean_with_interval([20.0, 30.0], 2), mean_with_interval([80.0, 84.0], 2)]
     assert rows["`l1`"] == [paper, "weights", "50% flops", "2", "3", *own, "70.00", "88.00"]
