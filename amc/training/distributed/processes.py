@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -210,13 +210,16 @@ class LocalProcesses(SharedProcesses):
         self._ends.clear()
 
     def close(self) -> None:
-        """Lets the other processes end."""
-        if self._collectives is not None:
-            self._ends.set()
-            self._collectives.value_of_first(None)
-            for process in self._others:
-                process.join(_NOTICE_S)
-        self.abandon()
+        """Lets the other processes end; one that is dead is no loss any more."""
+        try:
+            if self._collectives is not None:
+                self._ends.set()
+                with suppress(ProcessLostError):
+                    self._collectives.value_of_first(None)
+                for process in self._others:
+                    process.join(_NOTICE_S)
+        finally:
+            self.abandon()
 
 
 @contextmanager

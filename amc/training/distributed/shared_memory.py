@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 import threading
 import time
@@ -23,6 +24,8 @@ _LINE_BYTES = 64  # a line of the cache for each counter, so that waiting does n
 _EAGER_S, _LOOK_S, _SLEEP_S = 0.05, 1.0, 0.0005
 """How long a process looks for the others without sleeping; how often it makes sure that they live; how long it
 sleeps meanwhile."""
+_FOLDER, _LEFT_S = "amc-exchange-", 3600.0
+"""How folders of exchanges begin; the age, in seconds, at which one that nobody has locked is taken for left over."""
 
 
 class SharedMemory:
@@ -59,7 +62,8 @@ class SharedMemory:
         """Makes the folder of all processes, for the first one to call; None if the disk is full or takes none."""
         folder = None
         try:
-            folder = Path(tempfile.mkdtemp(prefix="amc-exchange-"))
+            folder = Path(tempfile.mkdtemp(prefix=_FOLDER))
+            _remove_left(folder.parent)
             (folder / "memory").write_bytes(bytes(_LINE_BYTES * size + 2 * size * _SLOT_BYTES))
         except OSError:
             if folder is not None:
@@ -92,7 +96,7 @@ class SharedMemory:
             ProcessLostError: If another process has ended, or does not come.
         """
         self._turn += 1
-        given = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+        given = tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8)
         slots = self._slots[self._turn % 2, :, : len(given)]
         with self._fence:
             slots[self._rank].copy_(given)
@@ -137,6 +141,22 @@ class SharedMemory:
                 raise ProcessLostError(f"another process of the training is gone (number {rank})")
             if waited_s > self._patience_s:
                 raise ProcessLostError(f"another process of the training does not answer (number {rank})")
+
+
+def _remove_left(temporary: Path) -> None:
+    """Removes what processes have left that were killed: folders that are old, and whose files nobody has locked.
+
+    Those of other users, and links, are left alone: what they hold is not to be trusted.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    for folder in temporary.glob(f"{_FOLDER}*"):
+        with suppress(OSError, Timeout):
+            held = folder.lstat()
+            if stat.S_ISDIR(held.st_mode) and held.st_uid == user and time.time() - held.st_mtime > _LEFT_S:
+                for path in folder.glob("*.lock"):
+                    with FileLock(path, timeout=0):
+                        pass
+                shutil.rmtree(folder)
 
 
 def _give_way() -> None:

@@ -38,6 +38,15 @@ def test_one_that_is_killed_is_named_and_the_training_can_start_again(make, data
     assert [record.epoch for record in result.epochs] == [1, 2, 3]
 
 
+def test_one_that_dies_after_the_last_training_is_no_error(make, data, pair):
+    fine_tune(make(), data, QUICK, device="cpu", processes=pair)
+    logs, other = pair._logs, pair._others[0]
+    os.kill(other.pid, signal.SIGKILL)
+    other.join()
+    pair.close()
+    assert not logs.exists()
+
+
 class Torn(Dataset):
     """Fails in every process but the one that has made it."""
 

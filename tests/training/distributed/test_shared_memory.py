@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from amc.errors import ProcessLostError
 from amc.training import FineTuneConfig, fine_tune
@@ -55,6 +56,26 @@ def test_small_tensors_of_the_cpu_are_taken():
     assert not SharedMemory.takes(torch.zeros(2, 8193))
     assert not SharedMemory.takes(torch.zeros(0))
     assert not SharedMemory.takes(torch.zeros(2, device="meta"))
+
+
+def test_views_that_are_conjugate_or_negative_reach_all_with_their_values():
+    memory = SharedMemory(SharedMemory.create(1), 0, 1, 60.0)
+    tensor = torch.tensor([1 + 2j, 3 - 4j])
+    assert torch.equal(memory.gathered(tensor.conj()), tensor.conj()[None].resolve_conj())
+    assert torch.equal(memory.gathered(tensor.conj().imag), tensor.conj().imag[None])
+    memory.close()
+
+
+def test_what_killed_processes_have_left_is_removed_and_what_others_use_is_not(temporary):
+    left, used, new = (SharedMemory.create(1) for _ in range(3))
+    (left / "0.lock").touch()
+    with FileLock(used / "0.lock"):
+        for folder in (left, used):
+            os.utime(folder, (0, 0))
+        link = temporary / "amc-exchange-link"
+        link.symlink_to(temporary)
+        SharedMemory.remove(SharedMemory.create(1))
+        assert set(temporary.glob("amc-exchange-*")) == {used, new, link}
 
 
 def exchange_once(folder):
