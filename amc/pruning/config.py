@@ -30,7 +30,7 @@ class PruningConfig:
         min_keep_ratio: Smallest share that every layer keeps, 0 to 1; unset: 0.1 of the channels, 0.01 of the weights.
         max_keep_ratio: Largest share that every layer keeps, 0 to 1.
         round_to: Kept channels are a multiple of this (1: any number); auto takes what the device computes at once, 8
-            or 16, less for narrow layers and any number for small ones; auto:16 is auto for blocks of 16.
+            or 16, 4 for narrow layers and any number for small ones; auto:16 is auto for blocks of 16.
         exclude: Layers whose outputs stay whole, as name patterns such as conv1 and layer1.*. What they read may be
             pruned.
         bounds: Smallest and largest pruning ratio by name pattern; of several that match a layer, the first counts.

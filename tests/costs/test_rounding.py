@@ -29,7 +29,7 @@ def steps(structure, round_to):
     return [step_of(structure, index, round_to) for index in structure.prunable]
 
 
-@pytest.mark.parametrize(("round_to", "wanted"), [("auto:16", [16, 8, 1]), ("auto:8", [8, 8, 4]), ("auto", [8, 8, 4])])
+@pytest.mark.parametrize(("round_to", "wanted"), [("auto:16", [16, 8, 4]), ("auto:8", [8, 8, 4]), ("auto", [8, 8, 4])])
 def test_wide_groups_take_the_block_and_narrow_ones_less(round_to, wanted):
     assert steps(chain(128, 64, 32), round_to) == wanted
 
@@ -45,7 +45,12 @@ def test_small_layers_are_free():
 def test_depthwise_and_1x1_convolutions_keep_to_blocks():
     assert steps(chain(24, groups=True, size=64), "auto:16") == [16]
     assert steps(chain(32, 24, size=128, kernel=1), "auto:16") == [16, 16]
-    assert steps(chain(24, size=64), "auto:16") == [1]
+    assert steps(chain(24, size=64), "auto:16") == [4]
+
+
+def test_narrow_groups_stay_aligned_to_four_channels_and_the_narrowest_are_free():
+    assert steps(chain(24, 16, 12, size=128), "auto:16") == [4, 4, 1]
+    assert steps(chain(24, 16, 12, size=128), "auto:2") == [2, 2, 1]
 
 
 def test_a_chosen_step_gives_way_to_bounds_and_a_given_one_does_not():
