@@ -325,3 +325,31 @@ def test_attention_that_keeps_its_biases_loses_heads(tools):
     assert small[1].norm.normalized_shape == (small[0].out_features,)
     assert small[1].resolution == (2, 2)
     assert not model[1].training
+
+
+class ClassAttention(nn.Module):
+    """A class token joins the tokens of patches late, and a query of its own asks them, as in CaiT."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.token = nn.Conv2d(3, 12, 4, stride=4), nn.Parameter(torch.randn(1, 1, 12))
+        self.query, self.key, self.value = (nn.Linear(12, 12) for _ in range(3))
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, x):
+        x = torch.cat([self.token, self.patches(x).flatten(2).transpose(1, 2)], 1)
+        query = self.query(x[:, :1])
+        mixed = (query @ self.key(x).transpose(1, 2)).softmax(-1) @ self.value(x)
+        return self.head(x[:, 0] + mixed[:, 0])
+
+
+@pytest.mark.parametrize("side", [12, 16])
+def test_tokens_may_be_more_than_channels_beside_a_class_token(tools, side):
+    """9 or 16 patches and a class token of 12 channels: along the tokens there are two sorts of channels only."""
+    image = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(2))
+    structure, small = tools.traced(ClassAttention(), image)
+    channels = {group.name: group.channels for group in structure.groups if group.prunable}
+    assert channels == {"patches": 12, "query": 12}
+    assert small.patches.out_channels == small.token.shape[-1] == small.head.in_features < 12
+    assert small.value.weight.shape == (small.patches.out_channels, small.patches.out_channels)
+    assert small.query.out_features == small.key.out_features < 12
