@@ -206,7 +206,8 @@ def _methods(config: RunConfig, folder: Path, options: jsonargparse.Namespace, s
 
     def play(own: RunConfig, place: Path, data: DataRoles, agent: str) -> None:
         with working_in(place):
-            OpenedStudy.of(own, place, replace(plan, agents=(agent,)), data, shown, spread).play(shown)
+            one = replace(plan, agents=(agent,), seeds=(own.seed,))
+            OpenedStudy.of(own, place, one, data, shown, spread).play(shown)
 
     return play_variations(config, folder, options, play)
 

@@ -55,12 +55,10 @@ def check_cells(cells: Sequence[Cell], metric: str) -> None:
 def plan_cells(
     variants: Sequence[Variant], budgets: Sequence[float], episodes: Sequence[int], seeds: Sequence[int]
 ) -> list[Cell]:
-    """Lists the cells of a study; agents that play one episode have one cell per budget."""
+    """Lists the cells of a study: one per budget for agents that play one episode, and one seed for those without."""
     cells = []
     for budget in budgets:
         for variant in variants:
-            if variant.plays_once:
-                cells.append(Cell(variant, budget, 1, 0))
-            else:
-                cells += [Cell(variant, budget, count, seed) for count in episodes for seed in seeds]
+            counts, own_seeds = (1,) if variant.plays_once else episodes, (0,) if variant.has_no_seed else seeds
+            cells += [Cell(variant, budget, count, seed) for count in counts for seed in own_seeds]
     return list({cell.key: cell for cell in cells}.values())

@@ -76,10 +76,20 @@ class Variant:
 
     @property
     def plays_once(self) -> bool:
-        """Whether the agent plays one episode, the same for every seed: heuristics, and trained agents as they are."""
-        from agents.heuristics import Heuristic
+        """Whether the agent plays one episode, whatever it may try: rules, and trained agents as they are."""
+        agent = self.create()
+        return self._has_no_seed(agent) and not getattr(agent, "measures", False)
 
-        return isinstance(self.create(), Heuristic | _Acting)
+    @property
+    def has_no_seed(self) -> bool:
+        """Whether the agent does the same for every seed."""
+        return self._has_no_seed(self.create())
+
+    @staticmethod
+    def _has_no_seed(agent: object) -> bool:
+        from agents.heuristics.base import OneShot
+
+        return isinstance(agent, OneShot | _Acting)
 
 
 class _Acting:

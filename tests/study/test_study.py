@@ -193,6 +193,15 @@ def test_agents_that_play_once_have_one_cell_a_budget():
     assert len({cell.key for cell in cells}) == len(cells)
 
 
+def test_rules_have_no_seed_and_play_once_unless_they_measure():
+    names = ["uniform", "global", "lamp", "dp", "snip", "sensitivity", "random"]
+    cells = plan_cells(list(map(Variant.parse, names)), [0.5], [100, 300], [0, 1])
+    played = {name: [(cell.episodes, cell.seed) for cell in cells if cell.key[0] == name] for name in names}
+    assert all(played[name] == [(1, 0)] for name in names[:5])
+    assert played["sensitivity"] == [(100, 0), (300, 0)]
+    assert played["random"] == [(100, 0), (100, 1), (300, 0), (300, 1)]
+
+
 def test_intervals_are_student_s():
     # t(0.975, 2 degrees of freedom) = 4.3027; the deviation of 1, 2, 3 is 1.
     assert half_width([1.0, 2.0, 3.0]) == pytest.approx(4.3027 / math.sqrt(3), abs=1e-4)

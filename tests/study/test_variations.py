@@ -128,6 +128,7 @@ def test_one_command_plays_every_variation_with_every_seed_and_another_prints_th
     assert sorted(path.parent.name for path in out.rglob("study.jsonl")) == [
         "erk-seed0", "erk-seed1", "l1-seed0", "l1-seed1",
     ]  # fmt: skip
+    assert all(len(path.read_text().splitlines()) == 1 for path in out.rglob("study.jsonl"))
     for seed in (0, 1):  # the same network is trained once
         nets = [(out / f"{name}-seed{seed}" / "dense.safetensors").read_bytes() for name in ("l1", "erk")]
         assert nets[0] == nets[1]
