@@ -61,7 +61,7 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.pipeline.config import budget_of
     from amc.pipeline.task import build_problem
     from amc.pruning.neuron_sparsity import neuron_sparsity
-    from amc.report.tables import obstacles, sparsity_table, structure_table
+    from amc.report.tables import not_run_note, obstacles, sparsity_table, structure_table
     from amc.tracing.skipping import worthwhile
     from amc.tracing.trace import trace_structure
 
@@ -84,6 +84,8 @@ def run(options: jsonargparse.Namespace) -> None:
     Console().print(structure_table(structure, problem))
     for letter, reason in obstacles(structure, problem).items():
         print(f"({letter}) {reason}")
+    if structure.not_run:
+        print(not_run_note(structure.not_run))
     if large:
         print(_LEFT_OUT)
     else:

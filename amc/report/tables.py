@@ -18,6 +18,8 @@ from amc.utils.printable import printable
 
 FILE_WIDTH = 100
 """Width in columns of tables that are not for a terminal."""
+_NAMED = 8
+"""Most layers of a kind that a note names."""
 _TOP_1 = "top-1 on the test images, in percent"
 
 
@@ -140,6 +142,18 @@ def obstacles(structure: ModelStructure, problem: PruningProblem | None) -> dict
     found = (_obstacle(index, group, problem) for index, group in enumerate(structure.groups))
     reasons = dict.fromkeys(reason for reason in found if reason is not None)
     return {_letter(place): reason for place, reason in enumerate(reasons)}
+
+
+def not_run_note(layers: Sequence[str]) -> str:
+    """Names layers that an example did not run, the first few of many; empty if it ran all.
+
+    Args:
+        layers: As `ModelStructure.not_run` has them.
+    """
+    if not layers:
+        return ""
+    more = f" and {len(layers) - _NAMED} more" if len(layers) > _NAMED else ""
+    return f"not run by this example, and so left whole: {', '.join(layers[:_NAMED])}{more}"
 
 
 def allocation_table(problem: PruningProblem, allocations: Mapping[str, Sequence[int]]) -> Table:

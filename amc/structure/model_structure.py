@@ -157,6 +157,8 @@ class ModelStructure:
         sums: Sums that layers can set right when they are refit, in the order of the layers.
         tensors: What a file of the network holds, by rising name.
         candidates: Numbers in the code that may follow the widths; none once a trial has decided which do.
+        not_run: Names of layers that the example did not run, neither in evaluation nor in training mode: nothing is
+            known of them, and they stay whole.
     """
 
     layers: tuple[LayerSpec, ...]
@@ -167,6 +169,7 @@ class ModelStructure:
     sums: tuple[ResidualSum, ...] = ()
     tensors: tuple[TensorSpec, ...] = ()
     candidates: tuple[ModuleAttribute, ...] = ()
+    not_run: tuple[str, ...] = ()
 
     @cached_property
     def prunable(self) -> tuple[int, ...]:

@@ -24,6 +24,7 @@ from amc.structure.model_structure import (
 from amc.structure.residual_blocks import is_within
 from amc.structure.residual_sums import ResidualSum
 from amc.tracing.entries import Factor, LayerRecord, dense_flops
+from amc.tracing.not_run import layers_not_run
 from amc.tracing.record import Trace
 from amc.tracing.shadow import Shadow
 from amc.tracing.units import NEUTRAL, ChannelUnits, Labels
@@ -165,6 +166,7 @@ def assemble(trace: Trace, blocks: Sequence[ChannelGroup] = ()) -> ModelStructur
         attributes=_attributes(trace.attributes, grouping, trace),
         candidates=_agreed(trace.in_code or [], grouping, trace),
         tensors=_stored_tensors(trace, grouping, dropping),
+        not_run=layers_not_run(trace),
     )
 
 
