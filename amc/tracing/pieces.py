@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from amc.tracing.code_lengths import note_code_length
-from amc.tracing.record import LAYER_SIZES, NO_HEADS, Trace
+from amc.tracing.record import Trace
+from amc.tracing.remembered_shapes import LAYER_SIZES, NO_HEADS
 from amc.tracing.shadow import Shadow
 from amc.tracing.units import Labels
 

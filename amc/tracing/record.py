@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,29 +12,9 @@ from torch import Tensor, nn
 
 from amc.tracing.branches import BranchRecorder
 from amc.tracing.entries import Derived, Factor, LayerRecord, ParameterView, Producer, Step
-from amc.tracing.shadow import Shadow, merged_along
+from amc.tracing.shadow import Shadow
 from amc.tracing.sums import SumRecorder
 from amc.tracing.units import ChannelUnits, Labels
-
-_HEADS = "num_heads n_heads nhead n_head num_attention_heads heads"
-_SHARED_HEADS = "num_key_value_heads num_kv_heads n_kv_heads n_kv_head kv_heads"
-HEAD_ATTRIBUTES = (*_HEADS.split(), *_SHARED_HEADS.split())
-"""Names under which modules remember the number of attention heads, or of those that share keys and values."""
-
-_HEAD_WIDTHS = "head_dim dim_head d_head head_size attention_head_size dim_per_head head_width d_k"
-HEAD_WIDTHS = tuple(_HEAD_WIDTHS.split())
-"""Names under which modules remember the width of one head."""
-
-_NO_HEADS = "groups num_groups group g r scale upscale_factor kernel_size stride patch_size"
-NO_HEADS = frozenset(_NO_HEADS.split())
-"""Names under which modules remember numbers by which they split channels into something other than heads."""
-
-_WIDTHS = "attn_dim inner_dim out_dim dh key_attn_dim val_attn_dim all_head_size hidden_dim"
-WIDTH_ATTRIBUTES = tuple(_WIDTHS.split())
-"""Names of widths that modules pass to `reshape`: that of all heads together, or of the tokens."""
-
-LAYER_SIZES = ("normalized_shape", "kernel_size", "stride", "padding", "dilation", "output_size")
-"""Names under which layers remember sizes that they do not pass to `reshape`."""
 
 _POWERS = ("linalg_matrix_power", "matrix_power")
 _PRODUCTS = ("tensordot", "inner", "linalg_multi_dot", "chain_matmul", "scaled_dot_product_attention")
@@ -247,70 +226,10 @@ class Trace:
         if isinstance(size, int) and not isinstance(labels, int) and len(labels) >= size:
             self.attributes.append((module, name, labels[:size]))
 
-    def settled(self, shadow: Shadow) -> Shadow:
-        """Couples labels until they vary along only one axis, so that the result of a cut is still a box.
-
-        Of several axes the one that counts attention heads is kept (a module's own number of heads tells), else the
-        one with the most labels: that of the channels, not of the pieces, pixels or groups beside them. Of several
-        with as many that is the last of two (groups come first), and the first of more (a map's height and width come
-        last).
-        """
-        varying = shadow.varying
-        if len(varying) < 2:
-            return shadow
-        heads = self._heads_axis(shadow)
-        keep = _with_most_labels(shadow) if heads is None else heads
-        shadow = merged_along(shadow, [axis for axis in varying if axis != keep], self.units)
-        if heads is not None:
-            vector = shadow.vector(heads)
-            self.units.mark(shadow.labels(), "heads")
-            for attribute in self._head_attributes(shadow.shape[heads]):
-                self.attribute(self.modules[-1], attribute, vector)
-        return shadow
-
-    def note_shape(self, shadow: Shadow) -> None:
-        """Notes what the running module remembers of the shape that it has just given to a tensor.
-
-        That is a width under one of the usual names, or a tuple with the shape itself.
-        """
-        for axis in shadow.varying:
-            for name in WIDTH_ATTRIBUTES:
-                if _is(getattr(self.module, name, None), shadow.shape[axis]):
-                    self.attribute(self.modules[-1], name, shadow.vector(axis))
-            # A module may call its child's method for this.
-            for child, module in (("", self.module), *self.module.named_children()):
-                for name, held in vars(module).items():
-                    place = axis - len(shadow.shape) + len(held) if _are_sizes(held) else -1
-                    if place >= 0 and name not in LAYER_SIZES and tuple(held) == shadow.shape[axis - place :]:
-                        path = ".".join(filter(None, (self.modules[-1], child)))
-                        self.remember(path, f"{name}[{place}]", shadow.vector(axis))
-
     def remember(self, module: str, name: str, labels: Factor) -> None:
         """Notes that a module remembers how long an axis is; `name` may be `"name[place]"`."""
         if not isinstance(labels, int):
             self.attributes.append((module, name, labels))
-
-    def _head_attributes(self, heads: int) -> list[str]:
-        module = self.module
-        return [name for name in HEAD_ATTRIBUTES if _is(getattr(module, name, None), heads)]
-
-    def _heads_axis(self, shadow: Shadow) -> int | None:
-        """Returns the axis that counts heads; where the width of a head is the same number, it comes last.
-
-        Under a name of their own heads are the last axis but one of features split in two, if the module
-        remembers how many there are, or how wide one is.
-        """
-        rank = len(shadow.shape)
-        axes = [axis for axis in shadow.varying if self._head_attributes(shadow.shape[axis])]
-        if len(axes) > 1 and axes[-1] == shadow.varying[-1]:
-            axes.pop()
-        if axes or rank <= 2:
-            return axes[-1] if axes and rank > 2 else None
-        heads, width = shadow.shape[-2:]
-        own = [name for name, held in vars(self.module).items() if type(held) is int and held == heads]
-        named = any(_is(getattr(self.module, name, None), width) for name in HEAD_WIDTHS)
-        split = shadow.varying[-2:] == (rank - 2, rank - 1) and shadow.varying[0] > 1
-        return rank - 2 if split and (named or not NO_HEADS.issuperset(own)) else None
 
     def freeze_input(self, tensor: Tensor, reason: str) -> None:
         """Freezes the channels of an operator's input, and a parameter along all its axes."""
@@ -378,30 +297,3 @@ class Trace:
     def producer(self, tensor: Tensor) -> Producer | None:
         """Returns which layer an activation comes from, if it comes straight from one."""
         return self._producers.get(id(tensor))
-
-
-def _with_most_labels(shadow: Shadow) -> int:
-    """Returns which of the axes along which labels vary has the most labels; see `Trace.settled`.
-
-    Of a map `(N, C, H, W)` or `(N, H, W, C)` that is as high as wide, that is the axis of another length.
-    """
-    axes, shape = shadow.varying, shadow.shape
-    if axes == (1, 2, 3) and len(shape) == 4 and len(set(shape[1:])) == 2:
-        return next(axis for axis in axes if shape[1:].count(shape[axis]) == 1)
-    return max(axes[::-1] if len(axes) == 2 else axes, key=lambda axis: _labels_along(shadow, axis))
-
-
-def _labels_along(shadow: Shadow, axis: int) -> int:
-    """Returns how many labels meet along an axis: of a class token beside the tokens of patches two, however many."""
-    rising = shadow.core.sort(axis).values
-    return 1 + int(rising.diff(dim=axis).ne(0).sum(axis).max())
-
-
-def _is(held: Any, size: int) -> bool:
-    """Returns whether an attribute's value is a size; modules may hold anything under a name."""
-    return type(held) is int and held == size
-
-
-def _are_sizes(held: Any) -> bool:
-    """Returns whether a value holds sizes: lists of tensors, such as anchors, do not."""
-    return isinstance(held, (tuple, list)) and all(type(number) is int for number in held)

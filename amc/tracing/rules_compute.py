@@ -19,6 +19,7 @@ from amc.tracing.entries import Factor, LayerRecord, ParameterView
 from amc.tracing.layer_records import pair_of, record_layer
 from amc.tracing.record import Trace
 from amc.tracing.rules_move import combined, pointwise, reduce, spatial
+from amc.tracing.settling import settled
 from amc.tracing.shadow import Shadow
 from amc.tracing.units import Labels
 from amc.tracing.weighted_products import weighted
@@ -61,7 +62,7 @@ def addmm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) 
         trace.follow(bias, written)
     else:
         result = combined(trace, [trace.shadow(outputs), trace.shadow(bias)], tuple(outputs.shape))
-        trace.set_shadow(outputs, trace.settled(result))
+        trace.set_shadow(outputs, settled(trace, result))
 
 
 def mm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
@@ -161,7 +162,7 @@ def product(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor
             core = (result.core == 0) * kept.core + result.core
             result = Shadow(core, tuple(outputs.shape)).resolved(trace.units)
     assert len(batch) == rank - 2
-    trace.set_shadow(outputs, trace.settled(result))
+    trace.set_shadow(outputs, settled(trace, result))
 
 
 def _meeting(left: Shadow, right: Shadow) -> list[Shadow]:
@@ -198,7 +199,7 @@ def baddbmm(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor
     product(trace, func, args[1:3], {}, outputs)
     trace.counting = counting
     result = combined(trace, [trace.shadow(outputs), trace.shadow(args[0])], tuple(outputs.shape))
-    trace.set_shadow(outputs, trace.settled(result))
+    trace.set_shadow(outputs, settled(trace, result))
 
 
 def attention(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:

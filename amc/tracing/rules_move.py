@@ -15,6 +15,8 @@ from amc.tracing.code_lengths import note_code_shape
 from amc.tracing.entries import ParameterView
 from amc.tracing.pieces import couple_pieces
 from amc.tracing.record import Trace
+from amc.tracing.remembered_shapes import note_shape
+from amc.tracing.settling import settled
 from amc.tracing.shadow import Shadow, moved, of_full
 from amc.tracing.units import NEUTRAL
 
@@ -37,7 +39,7 @@ def move(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> N
 def moved_together(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
     """Applies an operator to shadows in place of its operands."""
     for tensor, label in zip(tensors_in(outputs), tensors_in(func(*args, **kwargs)), strict=True):
-        trace.set_shadow(tensor, trace.settled(of_full(label, trace.units)))
+        trace.set_shadow(tensor, settled(trace, of_full(label, trace.units)))
 
 
 def concatenate(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
@@ -83,8 +85,8 @@ def _slice_view(trace: Trace, name: str, view: ParameterView, args: Args, output
 
 def reshape(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
     """Views and reshapes, also of shadows whose repeated axes have no memory of their own."""
-    shadow = trace.settled(moved(trace.shadow(args[0]), lambda labels: labels.reshape(outputs.shape), trace.units))
-    trace.note_shape(shadow)
+    shadow = settled(trace, moved(trace.shadow(args[0]), lambda labels: labels.reshape(outputs.shape), trace.units))
+    note_shape(trace, shadow)
     note_code_shape(trace, shadow)
     trace.set_shadow(outputs, shadow)
 
@@ -139,7 +141,7 @@ def pointwise(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any)
     if func.overloadpacket.__name__.removesuffix("_") in SUMS:
         _mark_sum(trace, tensors_in(args))
     for tensor in tensors_in(outputs):
-        trace.set_shadow(tensor, trace.settled(result.with_shape(tensor.shape)))
+        trace.set_shadow(tensor, settled(trace, result.with_shape(tensor.shape)))
 
 
 def combined(trace: Trace, operands: Sequence[Shadow], shape: tuple[int, ...]) -> Shadow:
@@ -211,7 +213,7 @@ def gated(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) 
     if axis in trace.shadow(args[0]).varying:
         couple_pieces(trace, trace.shadow(args[0]), axis, 2)
     halves = [Shadow(half, tuple(outputs.shape)) for half in trace.shadow(args[0]).full().chunk(2, axis)]
-    trace.set_shadow(outputs, trace.settled(combined(trace, [half.compacted() for half in halves], halves[0].shape)))
+    trace.set_shadow(outputs, settled(trace, combined(trace, [half.compacted() for half in halves], halves[0].shape)))
 
 
 def spatial(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:

@@ -17,6 +17,7 @@ from amc.tracing.derived import pieces_of
 from amc.tracing.entries import Factor, LayerRecord, ParameterView, Pieces
 from amc.tracing.layer_records import pair_of, record_layer
 from amc.tracing.record import Trace
+from amc.tracing.settling import settled
 from amc.tracing.shadow import Shadow
 from amc.tracing.units import Labels
 
@@ -119,14 +120,14 @@ def _written(trace: Trace, weight: Weight, source: Shadow, summed: int) -> Facto
 
 def _along_one_axis(trace: Trace, weight: Weight, pieces: Pieces, grid: Shadow, role: str) -> Labels:
     """Couples labels until they vary along one piece, which takes them over; returns them for the whole axis."""
-    settled = trace.settled(grid.compacted())
-    for place in settled.varying:
-        axis, labels = pieces[place - 2][0], settled.vector(place)
+    shadow = settled(trace, grid.compacted())
+    for place in shadow.varying:
+        axis, labels = pieces[place - 2][0], shadow.vector(place)
         if axis is not None:
             shape = trace.tensors[weight.name].shape
             view = ParameterView(weight.name, tuple(range(len(shape))), (0,) * len(shape))
             trace.tie(view, axis, labels, role)
-    return trace.units.find(settled.full().reshape(-1).numpy())
+    return trace.units.find(shadow.full().reshape(-1).numpy())
 
 
 def _repetitions(trace: Trace, weight: Weight, shadow: Shadow, repeated: tuple[Tensor, Tensor] | None) -> list[Factor]:
