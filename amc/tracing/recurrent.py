@@ -41,3 +41,6 @@ def couple_states(trace: Trace) -> None:
         states = [trace.axis_labels[key] for key in keys if key in trace.axis_labels]
         for state in states[1:]:
             trace.units.union(states[0], state)
+        read = trace.axis_labels.get((f"{path}.weight_ih_l0" if path else "weight_ih_l0", 1))
+        if read is not None:  # of packed sequences an LSTM does not check it
+            trace.attribute(path, "input_size", read)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from amc.runtime.call import first_line, tensors_in
 from amc.structure.residual_sums import WHOLE_FUNCTIONS, kind_of
-from amc.tracing import rules_compute, rules_convolution, rules_move, rules_norms, rules_position
+from amc.tracing import rules_compute, rules_convolution, rules_move, rules_norms, rules_position, rules_writing
 from amc.tracing.derived import origin, rearranged
 from amc.tracing.liveness import memory_of, step
 from amc.tracing.record import Trace
@@ -30,7 +30,7 @@ Rule = Callable[[Trace, Any, tuple[Any, ...], dict[str, Any], Any], None]
 
 _COMPUTING = rules_compute.RULES | rules_convolution.RULES | rules_norms.RULES
 
-RULES: dict[str, Rule] = rules_move.RULES | rules_position.RULES | _COMPUTING
+RULES: dict[str, Rule] = rules_move.RULES | rules_position.RULES | rules_writing.RULES | _COMPUTING
 
 
 def apply_rule(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any) -> None:

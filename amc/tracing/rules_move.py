@@ -181,12 +181,6 @@ def _mark_sum(trace: Trace, tensors: Sequence[Tensor]) -> None:
         trace.units.mark(written[0].labels(), "residual")
 
 
-def written_in_place(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
-    """Writing into a part of another tensor: its positions are fixed by the code."""
-    trace.units.freeze(trace.shadow(args[1]).labels(), "written into a tensor of fixed size")
-    trace.set_shadow(args[0], Shadow.neutral(args[0].shape))
-
-
 def created(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
     """Operators that make a new tensor with the shape of another (`zeros_like`): it belongs to no channel."""
     trace.set_shadow(outputs, Shadow.neutral(outputs.shape))
@@ -329,7 +323,6 @@ RULES: dict[str, Rule] = {
     "as_strided": restrided,
     "cat": concatenate,
     "constant_pad_nd": pad,
-    "copy": written_in_place,
     "glu": gated,
     "pixel_shuffle": pixel_shuffle,
 }

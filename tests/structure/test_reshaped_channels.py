@@ -120,3 +120,93 @@ def test_channels_whose_positions_are_mixed_are_cut(tools):
     assert [(group.name, group.channels) for group in structure.groups if group.prunable] == [("into", 8)]
     assert small.into.out_features == 2 * small.back.in_features < 16
     assert small.mix.weight.shape == (6, 6)
+
+
+class Joined(nn.Module):
+    """Two layers whose outputs are stacked, and laid side by side or apart again."""
+
+    def __init__(self, join, width):
+        super().__init__()
+        self.join = join
+        self.first, self.second, self.last = nn.Conv2d(3, 12, 1), nn.Conv2d(3, 12, 1), nn.Conv2d(width, 4, 1)
+
+    def forward(self, x):
+        return self.last(self.join(self.first(x), self.second(x)))
+
+
+def summed_apart(left, right):
+    left, right = torch.stack((left, right)).unbind(0)
+    return left.sigmoid() * right
+
+
+@pytest.mark.parametrize(
+    ("join", "width"),
+    [
+        (lambda left, right: torch.stack((left, right), 2).flatten(1, 2), 24),
+        (lambda left, right: torch.stack((left, right), 1).flatten(1, 2), 24),
+        (lambda left, right: torch.stack((left, right), 2).reshape(len(left), -1, *left.shape[2:]), 24),
+        (lambda left, right: torch.stack((left, right, left), -3).flatten(1, 2), 36),
+        (summed_apart, 12),
+    ],
+    ids=["interleaved", "one after the other", "reshaped", "three", "apart again"],
+)
+def test_layers_that_are_stacked_lose_the_same_channels(tools, join, width):
+    structure, small = tools.traced(Joined(join, width), IMAGE)
+    group = tools.groups_of(structure)["first"]
+    assert (group.prunable, group.channels, group.writers) == (True, 12, ("first", "second"))
+    assert small.last.in_channels == width // 12 * small.first.out_channels < width
+
+
+class Tokens(nn.Module):
+    """Features of tokens that are taken apart with `unbind`, their number in the code or in their shape."""
+
+    def __init__(self):
+        super().__init__()
+        self.into, self.last = nn.Linear(5, 32), nn.Linear(16, 4)
+
+
+class Halves(Tokens):
+    def forward(self, x):
+        left, right = self.into(x).unflatten(-1, (2, 16)).unbind(-2)
+        return self.last(left * right)
+
+
+class Pairs(Tokens):
+    def forward(self, x):
+        y = self.into(x)
+        left, right = y.view(*y.shape[:-1], y.shape[-1] // 2, 2).unbind(-1)
+        return self.last(left.tanh() - right)
+
+
+class Steps(Tokens):
+    def forward(self, x):
+        state = 0
+        for step in self.into(x).unbind(1):
+            state = (state + step).relu()
+        left, right = state.chunk(2, -1)
+        return self.last(left * right)
+
+
+@pytest.mark.parametrize("kind", [Halves, Pairs, Steps])
+def test_what_unbind_takes_apart_is_cut(tools, kind):
+    structure, small = tools.traced(kind(), torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(3)))
+    assert [(group.name, group.channels) for group in structure.groups if group.prunable] == [("into", 16)]
+    assert small.into.out_features == 2 * small.last.in_features < 32
+
+
+def test_patches_of_tokens_that_become_pixels_are_cut(tools):
+    class Decoder(nn.Module):
+        """Every token draws a square of four pixels, the channels last."""
+
+        def __init__(self):
+            super().__init__()
+            self.into, self.last = nn.Linear(5, 32), nn.Conv2d(8, 4, 1)
+
+        def forward(self, x):
+            y = self.into(x)
+            squares = y.view(len(y), 3, 2, 2, 2, y.shape[-1] // 4)
+            return self.last(squares.permute(0, 1, 3, 2, 4, 5).reshape(len(y), 6, 4, -1).permute(0, 3, 1, 2))
+
+    structure, small = tools.traced(Decoder(), torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(3)))
+    assert [(group.name, group.channels) for group in structure.groups if group.prunable] == [("into", 8)]
+    assert small.into.out_features == 4 * small.last.in_channels < 32
