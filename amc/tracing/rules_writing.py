@@ -10,6 +10,9 @@ from torch import Tensor
 from amc.tracing.record import Trace
 from amc.tracing.shadow import Shadow
 
+WRITTEN = "written into a part of the channels of a tensor of fixed size; torch.cat in its place would let it be cut"
+"""Why channels stay whole that are written beside others."""
+
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
 
@@ -22,9 +25,10 @@ def written_in_place(trace: Trace, func: Any, args: Args, kwargs: Kwargs, output
     """
     target, source = args[:2]
     base = target if target._base is None else target._base
-    written = _in_whole(trace.shadow(source), source, target, base)
-    if written is None or trace.view_of(base) is not None or not _agrees(trace, trace.shadow(base), written):
-        trace.units.freeze(trace.shadow(source).labels(), "written into a part of a tensor of fixed size")
+    written, own = _in_whole(trace.shadow(source), source, target, base), trace.view_of(base)
+    if written is None or own is not None or not _agrees(trace, trace.shadow(base), written):
+        reason = WRITTEN if own is None else f"written into {own.name!r}, which the network keeps"
+        trace.units.freeze(trace.shadow(source).labels(), reason)
         trace.set_shadow(target, Shadow.neutral(target.shape))
         return
     trace.pass_writers([source, base], [base])
