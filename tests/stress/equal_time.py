@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -38,19 +39,21 @@ from amc.pruning import PruningConfig
 from amc.structure import Allocation
 from amc.training import FineTuneConfig
 
-_TRIES = 6
+_TRIES = 4
 """How many bounds are tried for a network of the time asked for."""
-_NEAR = 0.015
+_NEAR = 0.025
 """A network is taken if it needs at most this share less than the time asked for."""
 _ROUNDS, _AGAIN = 20, 3
 _METHODS = (
-    ("latency", "ddpg", "auto"),
-    ("flops", "ddpg", "auto"),
-    ("latency", "dp", "auto"),
     ("latency", "uniform", "auto"),
+    ("latency", "erk", "auto"),
+    ("latency", "dp", "auto"),
     ("flops", "uniform", "auto"),
     ("flops", "uniform", 8),
-    ("latency", "erk", "auto"),
+    ("latency", "ddpg", "auto"),
+    ("flops", "ddpg", "auto"),
+    ("latency", "dp", 8),
+    ("latency", "ddpg", 8),
 )
 
 
@@ -67,11 +70,12 @@ class Found:
 class Player:
     """Runs a method under some bound, and measures what it chooses."""
 
-    def __init__(self, task: Task, metric: str, agent: str, options: argparse.Namespace, seed: int) -> None:
+    def __init__(
+        self, task: Task, workshop: Workshop, metric: str, agent: str, options: argparse.Namespace, seed: int
+    ) -> None:
         """Takes the method; see `_METHODS`."""
-        self.task, self._metric = task, metric
-        self._workshop = Workshop(task, Recorder())
-        self._search = SearchConfig(agent, episodes=options.episodes, seed=seed)
+        self.task, self._metric, self._workshop = task, metric, workshop
+        self._search = SearchConfig(agent, episodes=options.episodes, seed=seed, first_images=100)
         self._measure = partial(measured, task)
 
     def play(self, bound: float) -> Found:
@@ -79,7 +83,9 @@ class Player:
         task = self.task
         problem = build_problem(task.structure, Budget.of({self._metric: bound}), task.pruning, task.latency)
         best = search_policy(problem, self._workshop.evaluator, self._search, Recorder()).best
-        return Found(bound, best.allocation, self._measure(best.allocation), best.score.accuracy)
+        found = Found(bound, best.allocation, self._measure(best.allocation), best.score.accuracy)
+        print(f"{self._metric} {bound:.3f}, {self._search.agent}: time {found.time:.3f}", file=sys.stderr, flush=True)
+        return found
 
     def tested(self, found: Found) -> float:
         """Returns the test accuracy before fine-tuning."""
@@ -95,13 +101,15 @@ def main() -> None:
     print(f"dense {target.profile.dense_ms:.1f} ms; {check_line(dict(target.check))}; test {base.test(base.model):.2f}")
     print("\n| bound on | agent | widths | seed | bound | time | FLOPs | search | test |")
     print("| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
+    shops: dict[int | str, Workshop] = {}
     for metric, agent, round_to in _METHODS:
-        if options.agents and agent not in options.agents:
+        if options.only and f"{metric}:{agent}:{round_to}" not in options.only:
             continue
         task = base if round_to == "auto" else replace(base, pruning=replace(base.pruning, round_to=round_to))
+        shop = shops.setdefault(round_to, shops.get(round_to) or Workshop(task, Recorder()))
         for seed in options.seeds if agent == "ddpg" else [0]:
-            player = Player(task, metric, agent, options, seed)
-            found = at_time(player.play, options.share)
+            player = Player(task, shop, metric, agent, options, seed)
+            found = at_time(player.play, options.share, options.start or options.share)
             if found is None:
                 print(f"| {metric} | {agent} | {round_to} | {seed} | none meets it | | | | |", flush=True)
                 continue
@@ -113,26 +121,32 @@ def main() -> None:
             print(f"| {metric} | {agent} | {round_to} | {seed} | {figures} |", flush=True)
 
 
-def at_time(play: Callable[[float], Found], share: float) -> Found | None:
-    """Returns the network whose measured time comes nearest to a share of the dense one's from below."""
+def at_time(play: Callable[[float], Found], share: float, bound: float) -> Found | None:
+    """Returns the network whose measured time comes nearest to a share of the dense one's from below.
+
+    Args:
+        play: Returns the network under a bound.
+        share: The time asked for.
+        bound: The first one that is tried.
+    """
     best: Found | None = None
-    low, high, bound = 0.0, 1.0, share
+    low, high = 0.0, 1.0
     for _ in range(_TRIES):
         try:
             found = play(bound)
         except AmcError:  # no allocation is as small
-            low = bound
+            low, bound = bound, (bound + high) / 2
+            continue
+        if found.time > share:
+            high = bound
         else:
-            if found.time > share:
-                high = bound
-            else:
-                low = bound
-                if best is None or found.time > best.time:
-                    best = found
-                if found.time > share * (1 - _NEAR):
-                    break
-        # Time is about linear in the bound: between the two bounds that enclose it the middle is never far off.
-        bound = (low + high) / 2 if low else bound * 0.85
+            low = bound
+            best = found if best is None or found.time > best.time else best
+            if found.time > share * (1 - _NEAR):
+                break
+        # Time is about linear in the bound; in the middle where that leaves what is known of it.
+        aimed = bound * share * (1 - _NEAR / 2) / found.time
+        bound = aimed if low < aimed < high else (low + high) / 2
     return best
 
 
@@ -164,9 +178,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--profile", required=True)
     parser.add_argument("--share", type=float, default=0.6, help="of the dense network's time (0.6)")
     parser.add_argument("--residual", action="store_true", help="cut residual streams too, as the profile does")
+    parser.add_argument("--start", type=float, help="the first bound that is tried; unset: the share")
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--agents", nargs="*", help="only these")
+    parser.add_argument("--only", nargs="*", help="methods, such as latency:ddpg:auto; unset: all")
     return parser.parse_args()
 
 
