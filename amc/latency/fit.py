@@ -32,7 +32,7 @@ _CLEARLY = 0.98
 _MOST_AXES = 3
 """Most varying axes of an operator that count singly; of more, as in a long concatenation, only the longest does."""
 _DENSE_WEIGHT = 5.0
-"""The dense network counts as several networks, since shares refer to it."""
+"""Weight of the dense network's equation: its squared error counts 25-fold, since shares refer to it."""
 _STEPS = (1, 4, 8, 16)
 
 

@@ -22,6 +22,7 @@ from amc.pipeline.task import Task, build_problem
 from amc.problem import PruningProblem
 from amc.problem.evaluator import Evaluator, EvaluatorProxy
 from amc.problem.score import Score
+from amc.runtime.freed_memory import give_back_freed_memory
 from amc.structure import Allocation
 from amc.study.cells import Cell
 from amc.utils.progress import Shows
@@ -122,9 +123,9 @@ class CellPlayer:
     def work(self, job: Cell | Tuning, shown: Shows) -> Any:
         """Plays a cell, which gives a `Played`, or fine-tunes an allocation, which gives its accuracies."""
         recorder = ShowingRecorder(shown)
-        if isinstance(job, Tuning):
-            return self._tuned(job.allocation, recorder)
-        return self._play(job, recorder)
+        found = self._tuned(job.allocation, recorder) if isinstance(job, Tuning) else self._play(job, recorder)
+        give_back_freed_memory()
+        return found
 
     def fingerprint(self) -> str:
         """Returns a digest of the data; see `Replica`."""

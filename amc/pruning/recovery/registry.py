@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from amc.errors import ConfigurationError
 from amc.pruning.recovery.layer_refit import LayerSolver
 from amc.pruning.recovery.reconstruction import ReconstructionOptions, reconstruct
+from amc.runtime.freed_memory import give_back_freed_memory
 from amc.structure import ModelStructure
 from amc.utils.progress import Progress, silent
 from amc.utils.registry import Registry
@@ -107,6 +108,7 @@ class SequentialRefit:
             sparse=pruned.masks,
             solver=pruned.solver,
         )
+        give_back_freed_memory()
 
 
 @dataclass(frozen=True)
