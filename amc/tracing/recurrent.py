@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from amc.tracing.entries import ParameterView
 from amc.tracing.record import Trace
 
 
@@ -35,12 +36,30 @@ def couple_states(trace: Trace) -> None:
         trace: A finished run.
     """
     for path, module in trace.model.named_modules():
-        if not isinstance(module, nn.RNNBase) or module.proj_size:
+        if not isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
             continue
-        keys = [(f"{path}.{name}" if path else name, 1) for name, _ in module.named_parameters() if "weight_hh" in name]
-        states = [trace.axis_labels[key] for key in keys if key in trace.axis_labels]
+        prefix = f"{path}." if path else ""
+        names = [prefix + name for name, _ in module.named_parameters() if name.startswith("weight_hh")]
+        for name in names:
+            _couple_with_next_step(trace, name)
+        if isinstance(module, nn.RNNCellBase) or module.proj_size:
+            continue
+        states = [trace.axis_labels[name, 1] for name in names if (name, 1) in trace.axis_labels]
         for state in states[1:]:
             trace.units.union(states[0], state)
-        read = trace.axis_labels.get((f"{path}.weight_ih_l0" if path else "weight_ih_l0", 1))
+        read = trace.axis_labels.get((f"{prefix}weight_ih_l0", 1))
         if read is not None:  # of packed sequences an LSTM does not check it
             trace.attribute(path, "input_size", read)
+
+
+def _couple_with_next_step(trace: Trace, name: str) -> None:
+    """Couples the state that a step writes with what the next one reads: an example of one step runs no next one.
+
+    Args:
+        trace: A finished run.
+        name: The weight that reads the state.
+    """
+    written = trace.axis_labels.get((name.replace("weight_hh", "weight_hr"), 0), trace.axis_labels.get((name, 0)))
+    if written is not None and name in trace.tensors:
+        width = trace.tensors[name].shape[1]
+        trace.tie(ParameterView(name, (0, 1), (0, 0)), 1, written[:width], "read")

@@ -69,3 +69,31 @@ def test_an_encoder_ahead_of_a_recurrent_layer_is_cut(tools):
     structure, small = tools.traced(Reader(), torch.randn(1, 3, 8, 8))
     assert [group.channels for group in structure.groups if group.prunable] == [8, 8]
     assert small.read.input_size == 8 * small.look.out_channels
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        *[(kind, {}) for kind in (nn.LSTM, nn.GRU, nn.RNN)],
+        *[(kind, {"num_layers": 2, "bidirectional": True}) for kind in (nn.LSTM, nn.GRU, nn.RNN)],
+        (nn.LSTM, {"proj_size": 3}),
+    ],
+)
+def test_an_example_of_one_step_couples_the_state_with_what_the_next_step_reads(tools, kind, options):
+    """Otherwise the weights of the state stay wide, which oneDNN's LSTM reads as if they were narrow."""
+    network = Layers(kind, **options)
+    network.head = nn.Linear(options.get("proj_size", network.head.in_features), 3)
+    _, small = tools.traced(network, SEQUENCE[:, :1])
+    layers = small.layers
+    state = layers.proj_size or layers.hidden_size
+    assert layers.weight_hh_l0.shape == (GATES[kind] * layers.hidden_size, state)
+    assert layers.hidden_size < 8
+    assert small(SEQUENCE).shape == (1, 3)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTMCell, nn.GRUCell, nn.RNNCell])
+def test_cells_that_run_for_one_step_are_cut(tools, kind):
+    _, small = tools.traced(Cells(kind), SEQUENCE[:, :1])
+    assert small.cell.weight_hh.shape == (GATES[kind] * small.cell.hidden_size, small.cell.hidden_size)
+    assert small.cell.hidden_size < 8
+    assert small(SEQUENCE).shape == (1, 3)
