@@ -11,6 +11,9 @@ from torch import nn
 from amc.tracing.entries import ParameterView
 from amc.tracing.record import Trace
 
+AS_WIDE = "PyTorch leaves the projection of an LSTM out, without a word, where its cells are as wide"
+"""Why the cells of an LSTM with a projection stay whole: they must never become as wide as what they project to."""
+
 
 @contextmanager
 def gate_by_gate(model: nn.Module) -> Iterator[None]:
@@ -42,6 +45,9 @@ def couple_states(trace: Trace) -> None:
         names = [prefix + name for name, _ in module.named_parameters() if name.startswith("weight_hh")]
         for name in names:
             _couple_with_next_step(trace, name)
+            cells = trace.axis_labels.get((name.replace("weight_hh", "weight_hr"), 1))
+            if cells is not None:
+                trace.units.freeze(cells, AS_WIDE)
         if isinstance(module, nn.RNNCellBase) or module.proj_size:
             continue
         states = [trace.axis_labels[name, 1] for name in names if (name, 1) in trace.axis_labels]

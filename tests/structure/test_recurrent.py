@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from amc.tracing.recurrent import AS_WIDE
+
 SEQUENCE = torch.randn(1, 5, 4, generator=torch.Generator().manual_seed(1))
 GATES = {nn.LSTM: 4, nn.GRU: 3, nn.RNN: 1, nn.LSTMCell: 4, nn.GRUCell: 3, nn.RNNCell: 1}
 
@@ -77,6 +79,7 @@ def test_an_encoder_ahead_of_a_recurrent_layer_is_cut(tools):
         *[(kind, {}) for kind in (nn.LSTM, nn.GRU, nn.RNN)],
         *[(kind, {"num_layers": 2, "bidirectional": True}) for kind in (nn.LSTM, nn.GRU, nn.RNN)],
         (nn.LSTM, {"proj_size": 3}),
+        (nn.LSTM, {"proj_size": 3, "num_layers": 2}),
     ],
 )
 def test_an_example_of_one_step_couples_the_state_with_what_the_next_step_reads(tools, kind, options):
@@ -87,7 +90,7 @@ def test_an_example_of_one_step_couples_the_state_with_what_the_next_step_reads(
     layers = small.layers
     state = layers.proj_size or layers.hidden_size
     assert layers.weight_hh_l0.shape == (GATES[kind] * layers.hidden_size, state)
-    assert layers.hidden_size < 8
+    assert state < options.get("proj_size", 8)
     assert small(SEQUENCE).shape == (1, 3)
 
 
@@ -97,3 +100,13 @@ def test_cells_that_run_for_one_step_are_cut(tools, kind):
     assert small.cell.weight_hh.shape == (GATES[kind] * small.cell.hidden_size, small.cell.hidden_size)
     assert small.cell.hidden_size < 8
     assert small(SEQUENCE).shape == (1, 3)
+
+
+def test_the_cells_of_a_projecting_lstm_stay_wider_than_its_state(tools):
+    """PyTorch tells that an LSTM projects by two widths that differ; as wide, it takes one weight for another."""
+    network = Layers(nn.LSTM, proj_size=5)
+    network.head = nn.Linear(5, 3)
+    structure, small = tools.traced(network, SEQUENCE)
+    assert tools.reasons_of(structure)["layers"] == AS_WIDE
+    assert small.layers.hidden_size == 8
+    assert small.layers.proj_size == small.head.in_features < 5
