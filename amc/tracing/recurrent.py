@@ -66,6 +66,6 @@ def _couple_with_next_step(trace: Trace, name: str) -> None:
         name: The weight that reads the state.
     """
     written = trace.axis_labels.get((name.replace("weight_hh", "weight_hr"), 0), trace.axis_labels.get((name, 0)))
-    if written is not None and name in trace.tensors:
-        width = trace.tensors[name].shape[1]
+    width = trace.tensors[name].shape[1] if name in trace.tensors else 0
+    if written is not None and width > 1:  # the norms of weight normalisation are one column
         trace.tie(ParameterView(name, (0, 1), (0, 0)), 1, written[:width], "read")
