@@ -56,9 +56,12 @@ def plan_cells(
     variants: Sequence[Variant], budgets: Sequence[float], episodes: Sequence[int], seeds: Sequence[int]
 ) -> list[Cell]:
     """Lists the cells of a study: one per budget for agents that play one episode, and one seed for those without."""
-    cells = []
-    for budget in budgets:
-        for variant in variants:
-            counts, own_seeds = (1,) if variant.plays_once else episodes, (0,) if variant.has_no_seed else seeds
-            cells += [Cell(variant, budget, count, seed) for count in counts for seed in own_seeds]
+    played = [(variant, *variant.counts_and_seeds(episodes, seeds)) for variant in variants]
+    cells = [
+        Cell(variant, budget, count, seed)
+        for budget in budgets
+        for variant, counts, own_seeds in played
+        for count in counts
+        for seed in own_seeds
+    ]
     return list({cell.key: cell for cell in cells}.values())

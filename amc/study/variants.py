@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -74,28 +75,24 @@ class Variant:
             copy.write_bytes(self.contents)
             return load_agent(copy)
 
-    @property
-    def plays_once(self) -> bool:
-        """Whether the agent plays one episode, whatever it may try: rules, and trained agents as they are."""
-        agent = self.create()
-        return self._has_no_seed(agent) and not getattr(agent, "measures", False)
+    def counts_and_seeds(self, counts: Sequence[int], seeds: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+        """Returns which numbers of candidates and which seeds make a difference to the agent.
 
-    @property
-    def has_no_seed(self) -> bool:
-        """Whether the agent does the same for every seed."""
-        return self._has_no_seed(self.create())
-
-    @staticmethod
-    def _has_no_seed(agent: object) -> bool:
+        Rules, and trained agents that only act, have no seed. They play one episode, unless they score others first.
+        """
         from agents.heuristics.base import OneShot
 
-        return isinstance(agent, OneShot | _Acting)
+        agent: object = self.create()
+        if not isinstance(agent, OneShot | _Acting):
+            return counts, seeds
+        return (counts if agent.measures else (1,)), (0,)
 
 
 class _Acting:
     """A trained agent that does not learn further."""
 
     name = "act"
+    measures = False
 
     def __init__(self, agent: LearningAgent) -> None:
         self._agent = agent

@@ -106,15 +106,18 @@ def main() -> None:
         if options.only and f"{metric}:{agent}:{round_to}" not in options.only:
             continue
         task = base if round_to == "auto" else replace(base, pruning=replace(base.pruning, round_to=round_to))
-        shop = shops.setdefault(round_to, shops.get(round_to) or Workshop(task, Recorder()))
+        if round_to not in shops:
+            shops[round_to] = Workshop(task, Recorder())
         for seed in options.seeds if agent == "ddpg" else [0]:
-            player = Player(task, shop, metric, agent, options, seed)
+            player = Player(task, shops[round_to], metric, agent, options, seed)
             found = at_time(player.play, options.share, options.start or options.share)
             if found is None:
                 print(f"| {metric} | {agent} | {round_to} | {seed} | none meets it | | | | |", flush=True)
                 continue
             again = statistics.median(measured(task, found.allocation) for _ in range(_AGAIN))
-            flops = task.problem.cost(widths_of(task, found.allocation), "flops") / task.problem.costs["flops"].dense
+            flops = (
+                task.problem.cost(task.problem.widths(found.allocation), "flops") / task.problem.costs["flops"].dense
+            )
             figures = (
                 f"{found.bound:.3f} | {again:.3f} | {flops:.3f} | {found.accuracy:.2f} | {player.tested(found):.2f}"
             )
@@ -154,11 +157,6 @@ def measured(task: Task, allocation: Allocation) -> float:
     """Returns the time of a network as a share of the dense one's."""
     network = network_with(task.model, task.structure, allocation.widths)
     return float(timer_of(task).compare(network, _ROUNDS)["ratio"])
-
-
-def widths_of(task: Task, allocation: Allocation) -> tuple[int, ...]:
-    """Returns the widths of all decisions."""
-    return tuple(allocation.widths.get(decision.name, decision.size) for decision in task.problem.decisions)
 
 
 def task_of(options: argparse.Namespace, target: LatencyTarget) -> Task:

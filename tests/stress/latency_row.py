@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from agents.heuristics import Uniform
 from amc.costs import Budget
 from amc.latency.check import check_line
 from amc.latency.networks import network_with
@@ -82,7 +83,7 @@ def profile(model: nn.Module, example: torch.Tensor, path: Path, options: argpar
 def met(task: Task, timer: Timer, share: float) -> str:
     """Returns what the network that a bound on time accepts takes, and takes again."""
     problem = task.problem
-    found = accept(task, problem.allocation(problem.project([1.0] * len(problem.decisions))), timer)
+    found = accept(task, problem.allocation(Uniform().widths(problem)), timer)
     assert found is not None
     assert found.measured is not None
     network = network_with(task.model, task.structure, found.allocation.widths)
@@ -98,7 +99,7 @@ def half_the_flops(task: Task, timer: Timer, share: float) -> str:
     words = []
     for title, round_to in (("free", 1), ("8", 8), ("auto", task.pruning.round_to)):
         problem = build_problem(task.structure, Budget(flops=share), PruningConfig(round_to=round_to))
-        widths = problem.allocation(problem.project([1.0] * len(problem.decisions))).widths
+        widths = problem.allocation(Uniform().widths(problem)).widths
         ratio = timer.compare(network_with(task.model, task.structure, widths), _ROUNDS)["ratio"]
         words.append(f"{title} {ratio:.3f}")
     return f"FLOPs {share:g}: {', '.join(words)}"
