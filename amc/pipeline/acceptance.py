@@ -1,4 +1,4 @@
-"""Meeting a time budget on the device: the chosen network is measured, and shrunk until it is fast enough."""
+"""Meeting a time budget on the device: the chosen network is measured, and shrunk or grown until it takes the time."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from amc.structure import Allocation
 
 _ROUNDS = 40
 _MARGIN = 0.98
-"""A network is shrunk to this share of the time allowed, since the next measurement may differ by a percent or two."""
+"""A network is brought to this share of the time allowed, since the next measurement may differ by a percent or two."""
+_NEAR = 0.94
+"""A network that needs less than this share of the time allowed is grown: what it may keep is worth more than time."""
 _MOST_STEPS = 8
-"""How often a network that misses its budget is shrunk."""
+"""How often a network that misses its budget is shrunk, or grown."""
 
 
 class AcceptanceRecord(msgspec.Struct):
@@ -42,11 +44,11 @@ class Acceptance:
     """Whether a network meets its time budget.
 
     Attributes:
-        allocation: What is kept: the one chosen, or a smaller one.
+        allocation: What is kept: the one chosen, or one that comes nearer to the time allowed.
         budget: The largest share of the dense network's time (milliseconds where the budget is absolute).
         predicted: What the profile predicts of the allocation, in the same unit.
         measured: What was measured last; None where the profile is of another device.
-        steps: How often the network was shrunk.
+        steps: How often the network was shrunk or grown.
         note: The message for the user where the budget was not met, or could not be checked.
     """
 
@@ -68,9 +70,10 @@ class Acceptance:
 
 
 def accept(task: Task, allocation: Allocation, timer: Timer | None = None) -> Acceptance | None:
-    """Measures the network of an allocation beside the dense one, and shrinks it until the budget holds.
+    """Measures the network of an allocation beside the dense one, and changes it until it takes the time allowed.
 
-    Speed does not depend on the weights, so this is done before anything is trained.
+    A network that is too slow is shrunk by what it missed; one that is faster than asked for, since the profile
+    predicted more, is grown. Speed does not depend on the weights, so this is done before anything is trained.
 
     Args:
         task: The dense network, its problem and the profile.
@@ -92,13 +95,7 @@ def accept(task: Task, allocation: Allocation, timer: Timer | None = None) -> Ac
         return Acceptance(allocation, bound, _predicted(problem, allocation, unit), None, 0, note)
     timer = timer or timer_of(task)
     measure = _measure_with(timer, task, is_share=unit is None)
-    steps, measured = 0, measure(allocation.widths)
-    while measured > _MARGIN * bound and steps < _MOST_STEPS:
-        smaller = _shrunk(problem, allocation, measured / (_MARGIN * bound))
-        if smaller is None:
-            break
-        allocation, steps = smaller, steps + 1
-        measured = measure(allocation.widths)
+    allocation, measured, steps = _settled(problem, allocation, measure, bound)
     words = f"{measured:.3f} of the dense network's" if unit is None else f"{measured:.3g} ms"
     missed = f"the time budget is not met: the network takes {words}, more than {bound:g}; raise the budget"
     predicted = _predicted(problem, allocation, unit)
@@ -126,31 +123,56 @@ def _measure_with(timer: Timer, task: Task, *, is_share: bool) -> Callable[[Mapp
     return measure
 
 
-def _shrunk(problem: PruningProblem, allocation: Allocation, excess: float) -> Allocation | None:
-    """Returns the largest smaller allocation whose predicted time makes up for what the budget was missed by.
-
-    Args:
-        problem: The problem.
-        allocation: What is kept now.
-        excess: Time of the network over the time allowed.
+def _settled(
+    problem: PruningProblem, allocation: Allocation, measure: Callable[[Mapping[str, int]], float], bound: float
+) -> tuple[Allocation, float, int]:
+    """Shrinks or grows a network until its measured time is near the bound, and below it.
 
     Returns:
-        A smaller allocation; None if there is none.
+        The largest network that was measured within the margin, else the last one; its time; how often it changed.
+    """
+    aim, held, was_slow = _MARGIN * bound, None, False
+    measured = measure(allocation.widths)
+    for step in range(_MOST_STEPS + 1):
+        is_slow = measured > aim
+        if not is_slow and (held is None or measured >= held[1]):
+            held = (allocation, measured)
+        if step == _MOST_STEPS or (not is_slow and (was_slow or measured >= _NEAR * bound)):
+            break
+        other = _scaled(problem, allocation, aim / measured)
+        if other is None:
+            break
+        allocation, measured, was_slow = other, measure(other.widths), was_slow or is_slow
+    return (*(held or (allocation, measured)), step)
+
+
+def _scaled(problem: PruningProblem, allocation: Allocation, factor: float) -> Allocation | None:
+    """Returns the largest allocation whose predicted time is that of a given one, times a factor.
+
+    Args:
+        problem: The problem; its other bounds hold.
+        allocation: What is kept now. All widths fall, or all rise.
+        factor: The time allowed over the one measured.
+
+    Returns:
+        A smaller allocation where the factor is below 1, else a larger one; None if there is none.
     """
     widths = problem.widths(allocation)
-    now = problem.cost(widths, LATENCY)
-    limit = min(now - 1, int(now / excess))
-    smallest = problem.cost(problem.min_widths, LATENCY)
-    if limit < smallest:
-        limit = smallest
-    bounds = {**dict(problem.limits), LATENCY: limit}
+    now, model = problem.cost(widths, LATENCY), problem.costs[LATENCY]
+    limit = min(now - 1, int(now * factor)) if factor < 1 else min(int(now * factor), model.dense)
+    bounds = {**dict(problem.limits), LATENCY: max(limit, problem.cost(problem.min_widths, LATENCY))}
     try:
-        tighter = replace(problem, budget=Budget.of({name: max(2, value) for name, value in bounds.items()}))
-        lower = tighter.project(problem.keep_ratios(widths))
+        bounded = replace(problem, budget=Budget.of({name: max(2, value) for name, value in bounds.items()}))
+        found = _lowered(bounded, widths) if factor < 1 else bounded.fill(widths)
     except AmcError:
         return None
-    found = tuple(min(old, new) for old, new in zip(widths, lower, strict=True))
     return None if found == tuple(widths) else problem.allocation(found)
+
+
+def _lowered(problem: PruningProblem, widths: Sequence[int]) -> tuple[int, ...]:
+    """Returns widths within a budget in the proportions of others, none above them."""
+    lower = problem.project(problem.keep_ratios(widths))
+    return tuple(min(old, new) for old, new in zip(widths, lower, strict=True))
 
 
 def acceptance_record(
@@ -173,6 +195,6 @@ def notes_of(found: Acceptance) -> Sequence[str]:
         return (found.note,)
     assert found.measured is not None
     unit = "of the dense network's time" if found.budget <= 1 else "ms"
-    shrunk = f", after {found.steps} steps down" if found.steps else ""
+    changed = f", after {found.steps} {'step' if found.steps == 1 else 'steps'} toward it" if found.steps else ""
     figures = f"{found.measured:.3g} {unit} measured, {found.predicted:.3g} predicted, {found.budget:g} allowed"
-    return (f"time: {figures}{shrunk}",)
+    return (f"time: {figures}{changed}",)

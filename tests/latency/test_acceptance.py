@@ -90,9 +90,10 @@ def chosen(task):
 def test_a_network_that_holds_is_kept(make_task):
     task = make_task(Budget(latency=0.5))
     allocation = chosen(task)
-    found = accept(task, allocation, FakeTimer(0.9, shares(task)))
+    found = accept(task, allocation, FakeTimer(1.0, lambda widths: 0.48))
     assert (found.allocation, found.steps, found.note) == (allocation, 0, None)
-    assert found.measured == pytest.approx(0.9 * found.predicted)
+    assert found.measured == 0.48
+    assert found.predicted == pytest.approx(shares(task)(dict(allocation.widths)))
 
 
 def test_a_network_that_misses_is_shrunk_by_as_much(make_task):
@@ -104,6 +105,37 @@ def test_a_network_that_misses_is_shrunk_by_as_much(make_task):
     assert found.measured > 0.4  # by no more than that
     widths = zip(task.problem.widths(found.allocation), task.problem.widths(allocation), strict=True)
     assert all(after <= before for after, before in widths)
+
+
+def test_a_network_that_is_faster_than_asked_for_is_grown(make_task):
+    task = make_task(Budget(latency=0.5))
+    allocation, timer = chosen(task), FakeTimer(0.7, shares(task))
+    found = accept(task, allocation, timer)
+    assert 0.94 * 0.5 <= found.measured <= 0.98 * 0.5
+    assert found.steps == len(timer.seen) - 1 >= 1
+    widths = zip(task.problem.widths(found.allocation), task.problem.widths(allocation), strict=True)
+    assert all(after >= before for after, before in widths)
+
+
+def test_a_network_grows_no_further_than_the_other_bounds(make_task):
+    task = make_task(Budget(latency=0.5, params=0.5))
+    found = accept(task, chosen(task), FakeTimer(0.5, shares(task)))
+    assert found.note is None
+    params = task.problem.cost(task.problem.widths(found.allocation), "params")
+    assert params <= task.problem.limits["params"]
+
+
+def test_what_held_is_kept_where_growing_ends_too_slow(make_task):
+    task = make_task(Budget(latency=0.5))
+    allocation, before = chosen(task), []
+
+    def leaping(widths):
+        before.append(widths)
+        return 0.4 if len(before) == 1 else 0.6
+
+    found = accept(task, allocation, FakeTimer(1.0, leaping))
+    assert (found.allocation, found.measured, found.note) == (allocation, 0.4, None)
+    assert len(before) <= 9
 
 
 def test_milliseconds_are_held_as_measured(make_task):

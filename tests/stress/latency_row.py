@@ -88,7 +88,7 @@ def met(task: Task, timer: Timer, share: float) -> str:
     assert found.measured is not None
     network = network_with(task.model, task.structure, found.allocation.widths)
     again = ", ".join(f"{timer.compare(network, _ROUNDS)['ratio']:.3f}" for _ in range(_AGAIN))
-    steps = f"after {found.steps} steps down, {found.predicted:.3f} predicted"
+    steps = f"after {found.steps} steps, {found.predicted:.3f} predicted"
     return f"time {share:g}: {found.measured:.3f} accepted ({steps}), again {again}" + (
         f"; {found.note}" * bool(found.note)
     )
