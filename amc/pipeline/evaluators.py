@@ -95,8 +95,16 @@ class CandidateEvaluator(Evaluator):
         few = self._few()
         if not kind.assigns_classes:
             return TaskScorer(network, search, kind, few)
+        # Search images do for batch norms where there are as many: the pass that re-estimates them scores them, too.
+        shared = 0 if few is None or len(few) > len(search) else len(few)
         return CandidateScorer(
-            network, search.images, search.targets, score_logits, calibration=few, change=search.normalised
+            network,
+            search.images,
+            search.targets,
+            score_logits,
+            calibration=None if shared else few,
+            recalibrated=shared,
+            change=search.normalised,
         )
 
     def _candidate_network(self, images: Tensor) -> CandidateNetwork:

@@ -32,6 +32,7 @@ from amc.problem.evaluator import Evaluator, as_evaluator
 from amc.problem.score import Score
 from amc.pruning.schedules import SCHEDULES
 from amc.runtime import resolve_device, resolve_dtype
+from amc.runtime.freed_memory import freed_memory_kept
 from amc.structure import Allocation
 from amc.utils.conversion import check_seed, conform
 from amc.utils.options import Chosen, create, spell
@@ -239,7 +240,7 @@ def search_policy(
             stop_here()
             advance((result.episode + 1) / count, f"reward {result.reward:.4f}, best {best:.4f}")
 
-        with deferring_stops():
+        with deferring_stops(), freed_memory_kept():
             agent, played = _play(agent, env, config.seed, ends, on_episode)
     episodes = [replay.as_recorded(result) for result in played]
     if isinstance(agent, LearningAgent):

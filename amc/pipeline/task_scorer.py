@@ -12,7 +12,7 @@ from amc.data.image_set import Batch
 from amc.data.tasks import TaskType
 from amc.problem.score import Score
 from amc.pruning import CandidateNetwork
-from amc.pruning.candidate import images_at_once, prepared
+from amc.pruning.candidate_scorer import images_at_once, prepared
 from amc.runtime.memory import BatchesThatFit
 from amc.structure import Allocation
 from amc.training.evaluate import score_batches

@@ -1,6 +1,7 @@
 """Pruning: importance criteria, elimination and refit, surgery, sequential reconstruction, masks."""
 
-from amc.pruning.candidate import CandidateNetwork, CandidateScorer
+from amc.pruning.candidate import CandidateNetwork
+from amc.pruning.candidate_scorer import CandidateScorer
 from amc.pruning.config import PruningConfig
 from amc.pruning.criteria.base import CRITERIA, FILTER_CRITERIA, WEIGHT_CRITERIA, FilterCriterion, WeightCriterion
 from amc.pruning.criteria.evidence import Evidence, EvidenceOptions

@@ -1,31 +1,22 @@
-"""Scoring candidates during the search: one working copy of the network, its tensors replaced for each allocation."""
+"""The candidates of a search: one working copy of the network, its tensors replaced for each allocation."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Generic, TypeVar, overload
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from amc.errors import ConfigurationError
 from amc.pruning.batch_norm import BATCH_NORMS, is_batch_norm
 from amc.pruning.folding import Fold, find_folds, fold_in_place
 from amc.pruning.plan import PrunePlan, Pruner
 from amc.pruning.recovery.recalibration import batch_statistics
-from amc.runtime.batch_size import inputs_at_once
 from amc.runtime.call import move
-from amc.runtime.memory import BatchesThatFit
 from amc.runtime.outputs import main_output
 from amc.structure import Allocation
 from amc.structure.residual_blocks import drop_modules, is_within, put_back
 from amc.structure.slicing import attribute_values, set_attributes, set_tensors
-
-ScoreT = TypeVar("ScoreT")
-
-_KEPT_BYTES = 2**28
-"""Images that are kept ready for the network take no more than this."""
 
 
 class CandidateNetwork:
@@ -118,22 +109,26 @@ class CandidateNetwork:
         return torch.cat([self.run(batch) for batch in batches])
 
     @torch.inference_mode()
-    def recalibrate(self, images: Tensor) -> None:
+    def recalibrate(self, images: Tensor) -> Tensor:
         """Re-estimates the batch norms of the network that was loaded last; see `amc.pruning.recovery.recalibration`.
 
         Args:
-            images: Calibration images as `prepare` returns them.
+            images: As `prepare` returns them, all of them in one pass.
+
+        Returns:
+            Logits of these images with the new statistics, as `run` would return them.
         """
         assert self._plan is not None
         if not self._has_statistics:
-            return
+            return self.run(images)
         find, gone = self._finder(self._plan.tensors), self._plan.dropped
         folds = {layer: fold for layer, fold in self._folds.items() if not is_within(layer, gone)}
         set_tensors(self._network, self._unfolded(find, folds))
-        found = batch_statistics(self._network, folds, find, images)
+        found, outputs = batch_statistics(self._network, folds, find, images)
         names = {*found, *(fold.weight for fold in folds.values())}
         set_tensors(self._network, self._tensors(self._finder({**self._plan.tensors, **found}), names))
         self._changed |= names
+        return main_output(outputs).float()
 
     @torch.inference_mode()
     def run(self, batch: Tensor) -> Tensor:
@@ -177,170 +172,3 @@ class CandidateNetwork:
         # Not contiguous(): that leaves the strides of an axis of length one as they are, and with other strides than
         # those of the untouched copy another kernel may run, so that a score would depend on what was scored before.
         return value.clone(memory_format=self._layout) if value.dim() == 4 else value
-
-
-def images_at_once(device: torch.device, values: int) -> int:
-    """Returns how many images to run at once.
-
-    On a CPU so few that activations stay in its cache (eight of 224 x 224 pixels: MobileNet V1 then takes half of the
-    time that it takes in batches of 100); on an accelerator, up to four million values: an operator on few
-    small images takes it less time than being started.
-
-    Args:
-        device: Where the network runs.
-        values: Values of one image, C * H * W.
-    """
-    few, many = 250, 2000
-    return inputs_at_once(values) if device.type == "cpu" else min(many, max(few, 2**22 // values))
-
-
-def prepared(
-    network: CandidateNetwork, images: Tensor, count: int, change: Callable[[Tensor], Tensor] | None
-) -> Sequence[Tensor]:
-    """Splits images into batches in the form in which the forward pass is fastest.
-
-    They are kept in that form where they take little memory; of many large images each batch is made when it is asked
-    for, so that bytes stay bytes.
-
-    Args:
-        network: The working copy.
-        images: `(N, C, H, W)`.
-        count: Images in a batch.
-        change: Normalises images; None where they are.
-    """
-    batches = _LazyBatches(network, torch.split(images, count), change)
-    return batches if images.numel() * 4 > _KEPT_BYTES else list(batches)
-
-
-class _LazyBatches(Sequence[Tensor]):
-    """Batches that are prepared whenever they are asked for."""
-
-    def __init__(
-        self, network: CandidateNetwork, parts: Sequence[Tensor], change: Callable[[Tensor], Tensor] | None
-    ) -> None:
-        self._network, self._parts, self._change = network, parts, change
-
-    def __len__(self) -> int:
-        return len(self._parts)
-
-    @overload
-    def __getitem__(self, index: int) -> Tensor: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Tensor]: ...
-
-    def __getitem__(self, index: int | slice) -> Tensor | Sequence[Tensor]:
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        part = self._parts[index]
-        return self._network.prepare(part if self._change is None else self._change(part))
-
-
-class CandidateScorer(Generic[ScoreT]):
-    """Scores allocations on cached images: the evaluator of the search."""
-
-    def __init__(
-        self,
-        network: CandidateNetwork,
-        images: Tensor,
-        targets: Tensor,
-        measure: Callable[[Tensor, Tensor, Tensor], ScoreT],
-        *,
-        batch_size: int | None = None,
-        calibration: Tensor | None = None,
-        change: Callable[[Tensor], Tensor] | None = None,
-    ) -> None:
-        """Gets the images ready, and the dense network's classes.
-
-        Args:
-            network: The working copy.
-            images: Images of the search split, `(N, C, H, W)`, normalised unless `change` does it.
-            targets: True classes, `(N,)`.
-            measure: Turns logits `(n, classes)`, true classes `(n,)` and the dense network's classes `(n,)` into a
-                score, for example `amc.training.evaluate.score_logits`.
-            batch_size: Images at once; what suits the device if None (see `images_at_once`).
-            calibration: Normalised images `(N, C, H, W)` on which a candidate's batch norms are re-estimated before it
-                is scored; None scores it as it was cut.
-            change: Normalises images; None where they are.
-
-        Raises:
-            ConfigurationError: If there are no images, or not one class per image.
-        """
-        if not len(images) or len(images) != len(targets):
-            raise ConfigurationError(
-                f"a score needs images and one class for each; got {len(images)} images, {len(targets)} classes"
-            )
-        self._network, self._measure, self._fitting = network, measure, BatchesThatFit()
-        count = batch_size or images_at_once(network.device, images[0].numel())
-        self._batches = prepared(network, images, count, change)
-        self._calibration = None if calibration is None else network.prepare(calibration)
-        self._network.load(network.dense)
-        dense = torch.cat([self._run(batch) for batch in self._batches])
-        self._targets, self._reference = targets.to(dense.device), dense.argmax(1)
-
-    @property
-    def reference(self) -> Tensor:
-        """The dense network's classes, `(N,)`."""
-        return self._reference
-
-    def __call__(self, allocation: Allocation) -> ScoreT:
-        """Scores an allocation on all images."""
-        return self.score(allocation)
-
-    def score(self, allocation: Allocation, images: int | None = None) -> ScoreT:
-        """Scores an allocation.
-
-        Args:
-            allocation: The widths.
-            images: Score only this many images, the first; all by default.
-
-        Raises:
-            ConfigurationError: If the allocation does not fit the network.
-        """
-        self._load(allocation)
-        logits = torch.cat([self._run(batch) for batch in self._first(images)])
-        return self._measure(logits, self._targets[: len(logits)], self._reference[: len(logits)])
-
-    def stages(self, allocation: Allocation, sizes: Sequence[int]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Runs an allocation on more and more images, only as far as the iterator is advanced.
-
-        Score no other allocation before the iterator is done with.
-
-        Args:
-            allocation: The widths.
-            sizes: After how many images to stop, rising.
-
-        Yields:
-            Logits `(n, classes)`, true classes and the dense network's classes `(n,)` of the images so far.
-
-        Raises:
-            ConfigurationError: If the allocation does not fit the network.
-        """
-        self._load(allocation)
-        outputs, seen = [], 0
-        for batch in self._batches:
-            inside = [size - seen for size in sizes if seen < size <= seen + len(batch)]
-            for part in torch.tensor_split(batch, [cut for cut in inside if cut < len(batch)]):
-                outputs.append(self._run(part))
-                seen += len(part)
-                if seen in sizes:
-                    yield torch.cat(outputs), self._targets[:seen], self._reference[:seen]
-
-    def _run(self, batch: Tensor) -> Tensor:
-        """Runs the loaded network, in parts if memory runs out."""
-        return self._fitting(self._network.run, batch)
-
-    def _load(self, allocation: Allocation) -> None:
-        """Prepares the network of an allocation for scoring."""
-        self._network.load(allocation)
-        if self._calibration is not None:
-            self._network.recalibrate(self._calibration)
-
-    def _first(self, images: int | None) -> Iterable[Tensor]:
-        """Yields the batches with the first images."""
-        left = len(self._targets) if images is None else images
-        for batch in self._batches:
-            if left <= 0:
-                return
-            yield batch[:left]
-            left -= len(batch)

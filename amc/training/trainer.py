@@ -20,6 +20,7 @@ from amc.problem.score import Score
 from amc.runtime.call import evaluation_mode, move
 from amc.runtime.collectives import ALONE, Collectives
 from amc.runtime.device import resolve_device
+from amc.runtime.freed_memory import freed_memory_kept
 from amc.runtime.layout import lay_out
 from amc.training.averaging import WeightAverage
 from amc.training.checkpoint import read_checkpoint, save_checkpoint
@@ -55,7 +56,8 @@ def carry_out(
     model, data, config, teacher = work.model, work.data, work.config, work.teacher
     place = resolve_device(work.device)
     few = data.search.take(range(min(2, len(data.search)))).inputs().to(place)
-    with isolated_random_state(work.seed), torch.enable_grad(), _ready(model, teacher, few) as channels_last:
+    settled = _ready(model, teacher, few)
+    with freed_memory_kept(), isolated_random_state(work.seed), torch.enable_grad(), settled as channels_last:
         features = None
         if teacher is not None and config.feature_distillation > 0:
             features = FeatureDistillation(model, teacher, few)

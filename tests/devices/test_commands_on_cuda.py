@@ -32,7 +32,9 @@ def by_commands(folder, device):
 
 
 def test_the_commands_on_cuda_end_as_those_on_the_cpu(cuda, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("amc.pruning.candidate.images_at_once", lambda *_: 50)  # else batches depend on the device
+    monkeypatch.setattr(
+        "amc.pruning.candidate_scorer.images_at_once", lambda *_: 50
+    )  # else batches depend on the device
     there, here = by_commands(tmp_path / "there", "cuda"), by_commands(tmp_path / "here", "cpu")
     figures = [json.loads((folder / "summary.json").read_text())["accuracy"] for folder in (there, here)]
     assert figures[0] == pytest.approx(figures[1], abs=1e-3)

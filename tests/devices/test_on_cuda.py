@@ -61,7 +61,9 @@ def compressed(family, device):
 # Tables of weights are minutes of small operators, each of them slow on the stand-in.
 @pytest.mark.parametrize("family", ["filter", pytest.param("weight", marks=pytest.mark.slow)])
 def test_a_run_on_cuda_is_that_on_the_cpu(family, cuda, monkeypatch):
-    monkeypatch.setattr("amc.pruning.candidate.images_at_once", lambda *_: 30)  # else batches depend on the device
+    monkeypatch.setattr(
+        "amc.pruning.candidate_scorer.images_at_once", lambda *_: 30
+    )  # else batches depend on the device
     dense, there = compressed(family, "cuda")
     _, here = compressed(family, "cpu")
     assert all(parameter.is_cuda for parameter in dense.parameters())

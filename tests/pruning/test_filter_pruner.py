@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from amc.errors import ConfigurationError
 from amc.pruning import CandidateNetwork, CandidateScorer, FilterPruner, TableOptions, build_tables
-from amc.pruning.candidate import images_at_once
+from amc.pruning.candidate_scorer import images_at_once
 from amc.structure import Allocation
 
 
@@ -153,7 +153,7 @@ def test_many_large_images_stay_bytes_until_they_are_scored(net, monkeypatch):
 
     images = (net.images * 20 + 128).clamp(0, 255).to(torch.uint8)
     kept = scorer(images.float() / 255, batch_size=10)
-    monkeypatch.setattr("amc.pruning.candidate._KEPT_BYTES", 0)
+    monkeypatch.setattr("amc.pruning.candidate_scorer._KEPT_BYTES", 0)
     made = scorer(images, batch_size=10, change=lambda part: part.float() / 255)
     assert not isinstance(made._batches, list)
     for one, other in zip(made(middle(net)), kept(middle(net)), strict=True):

@@ -91,6 +91,32 @@ def test_the_scorer_recalibrates_every_candidate(net):
     torch.testing.assert_close(stages[-1][0], network.run(net.images))
 
 
+@pytest.mark.parametrize("batch_size", [7, 64])
+def test_the_pass_over_images_that_are_scored_anyway_scores_them(net, batch_size):
+    pruner, targets, allocation = pruner_of(net), torch.zeros(64), net.allocation(3, 4, 2)
+
+    def scorer(**options):
+        measure = lambda logits, *_: logits  # noqa: E731
+        return CandidateScorer(CandidateNetwork(pruner), net.images, targets, measure, batch_size=batch_size, **options)
+
+    elsewhere, here = scorer(calibration=net.images[:32]), scorer(recalibrated=32)
+    torch.testing.assert_close(here.reference, elsewhere.reference)
+    torch.testing.assert_close(here(allocation), elsewhere(allocation), rtol=1e-3, atol=1e-3)  # biased variances
+    sizes = [10, 32, 40, 64]
+    stages = [stage[0] for stage in here.stages(allocation, sizes)]
+    assert [len(stage) for stage in stages] == sizes
+    for stage in stages:
+        torch.testing.assert_close(stage, here(allocation)[: len(stage)])
+    assert len(here.score(allocation, 20)) == 20
+
+
+def test_all_images_may_be_those_of_the_batch_norms(net):
+    scorer = CandidateScorer(
+        CandidateNetwork(pruner_of(net)), net.images, torch.zeros(64), lambda logits, *_: logits, recalibrated=100
+    )
+    assert len(scorer(net.allocation(3, 4, 2))) == 64
+
+
 def test_statistics_of_a_network_in_double_precision_are_exact_to_it():
     torch.manual_seed(0)
     single = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.BatchNorm2d(4)).eval()

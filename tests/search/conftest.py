@@ -28,7 +28,9 @@ def make_workshop(family):
     )
     train_dense(task, TrainConfig(epochs=4), Recorder())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("amc.pruning.candidate.images_at_once", lambda *_: 30)  # a few batches, so that there are stages
+        patch.setattr(
+            "amc.pruning.candidate_scorer.images_at_once", lambda *_: 30
+        )  # a few batches, so that there are stages
         made = Workshop(task)
         assert made.evaluator is not None  # it is made, and its images are split, when it is first asked for
         return made

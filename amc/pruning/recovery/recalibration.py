@@ -27,18 +27,19 @@ _Take = Callable[[str, Tensor, float], Tensor]
 
 def batch_statistics(
     network: nn.Module, folds: Mapping[str, Fold], tensor: Lookup, images: Tensor
-) -> dict[str, Tensor]:
-    """Runs a candidate once, every batch norm with the statistics of these images, and returns them.
+) -> tuple[dict[str, Tensor], Any]:
+    """Runs a candidate once, every batch norm with the statistics of these images.
 
     Args:
         network: The candidate. Where a batch norm was folded into the layer ahead of it, that layer has its own weights
             again, but the batch norm is still missing.
         folds: The folded batch norms, by layer.
         tensor: Looks up the gains and shifts of batch norms.
-        images: Normalised calibration images `(N, C, H, W)`, in the network's form.
+        images: Normalised images `(N, C, H, W)`, in the network's form.
 
     Returns:
-        Running means and (unbiased) variances by name, in float32; in float64 where the network is.
+        Running means and (unbiased) variances by name, in float32 (in float64 where the network is), and what the
+        network returned: what it returns with these statistics, but for the variances, which are biased in this pass.
     """
     found: dict[str, Tensor] = {}
 
@@ -60,8 +61,8 @@ def batch_statistics(
         else:
             hooks.append(module.register_forward_pre_hook(_ahead_of(name, normalised, found), with_kwargs=True))
     with hooked(hooks):
-        call(network, images)
-    return found
+        outputs = call(network, images)
+    return found, outputs
 
 
 def reestimate_batch_norms(network: nn.Module, images: Any) -> None:
@@ -73,7 +74,7 @@ def reestimate_batch_norms(network: nn.Module, images: Any) -> None:
     """
     tensors = {name: tensor.detach() for name, tensor in [*network.named_parameters(), *network.named_buffers()]}
     with inference(network):
-        found = batch_statistics(network, {}, tensors.get, images)
+        found, _ = batch_statistics(network, {}, tensors.get, images)
     for name, values in found.items():
         tensors[name].copy_(values)
 
