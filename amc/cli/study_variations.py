@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -44,11 +45,12 @@ def play_variations(config: RunConfig, folder: Path, options: jsonargparse.Names
     for variation in variations:
         check_choices(variation.config, replace(plan_of(options), agents=(str(variation.config.agent),)))
     networks, shown = SharedNetworks(), display(options)
+    count, studies = len(variations) * len(options.seeds), itertools.count(1)
     for seed in options.seeds:
         data: dict[Any, DataRoles] = {}
-        for number, variation in enumerate(variations):
+        for variation in variations:
             own, place = variation.seeded(seed), folder / variation.folder(seed)
-            shown.say(f"{variation.name}, seed {seed} ({number + 1} of {len(variations)})")
+            shown.say(f"{variation.name}, seed {seed} ({next(studies)} of {count})")
             if own.data not in data:
                 data = {own.data: load_roles(own.data, seed, shown)}
             networks.share(own, place)

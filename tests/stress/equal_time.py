@@ -39,8 +39,6 @@ from amc.pruning import PruningConfig
 from amc.structure import Allocation
 from amc.training import FineTuneConfig
 
-_TRIES = 4
-"""How many bounds are tried for a network of the time asked for."""
 _NEAR = 0.025
 """A network is taken if it needs at most this share less than the time asked for."""
 _ROUNDS, _AGAIN = 20, 3
@@ -54,6 +52,8 @@ _METHODS = (
     ("flops", "ddpg", "auto"),
     ("latency", "dp", 8),
     ("latency", "ddpg", 8),
+    ("flops", "dp", 8),
+    ("flops", "ddpg", 8),
 )
 
 
@@ -110,7 +110,7 @@ def main() -> None:
             shops[round_to] = Workshop(task, Recorder())
         for seed in options.seeds if agent == "ddpg" else [0]:
             player = Player(task, shops[round_to], metric, agent, options, seed)
-            found = at_time(player.play, options.share, options.start or options.share)
+            found = at_time(player.play, options.share, options.start or options.share, options.tries)
             if found is None:
                 print(f"| {metric} | {agent} | {round_to} | {seed} | none meets it | | | | |", flush=True)
                 continue
@@ -124,17 +124,18 @@ def main() -> None:
             print(f"| {metric} | {agent} | {round_to} | {seed} | {figures} |", flush=True)
 
 
-def at_time(play: Callable[[float], Found], share: float, bound: float) -> Found | None:
+def at_time(play: Callable[[float], Found], share: float, bound: float, tries: int) -> Found | None:
     """Returns the network whose measured time comes nearest to a share of the dense one's from below.
 
     Args:
         play: Returns the network under a bound.
         share: The time asked for.
         bound: The first one that is tried.
+        tries: How many bounds are tried.
     """
     best: Found | None = None
     low, high = 0.0, 1.0
-    for _ in range(_TRIES):
+    for _ in range(tries):
         try:
             found = play(bound)
         except AmcError:  # no allocation is as small
@@ -177,6 +178,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--share", type=float, default=0.6, help="of the dense network's time (0.6)")
     parser.add_argument("--residual", action="store_true", help="cut residual streams too, as the profile does")
     parser.add_argument("--start", type=float, help="the first bound that is tried; unset: the share")
+    parser.add_argument("--tries", type=int, default=4, help="bounds tried for a network of the time asked for (4)")
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--only", nargs="*", help="methods, such as latency:ddpg:auto; unset: all")
