@@ -25,8 +25,10 @@ class PruningConfig:
         criterion: What ranks channels or weights; auto takes elimination (l2 without data) for channels and obs
             (magnitude without data) for weights.
         recovery: What makes up for the cut before fine-tuning.
-        recalibration_images: Calibration images on which the batch norms of a candidate are re-estimated before it is
-            scored, or, where weights are pruned and refit, its layers are refit in sequence; 0 scores it as it is.
+        recalibration_images: Images on which the batch norms of a candidate are re-estimated before it is scored: the
+            first of the search split, without their classes, or calibration images where the split has fewer. Where
+            weights are pruned and refit, calibration images on which its layers are refit in sequence. 0 scores it as
+            it is.
         min_keep_ratio: Smallest share that every layer keeps, 0 to 1; unset: 0.1 of the channels, 0.01 of the weights.
         max_keep_ratio: Largest share that every layer keeps, 0 to 1.
         round_to: Kept channels are a multiple of this (1: any number); auto takes what the device computes at once, 8

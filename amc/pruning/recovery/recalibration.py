@@ -1,4 +1,4 @@
-"""Batch norms of a candidate, re-estimated on a few calibration images before it is scored.
+"""Batch norms of a candidate, re-estimated on a few images before it is scored.
 
 An early cut shifts the inputs of all later layers, and the statistics of the dense network's batch norms no longer fit.
 The sequential reconstruction of the chosen policy makes up for that; a candidate that is scored without it looks worse
