@@ -20,15 +20,22 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--data", required=True, help="an image folder of CIFAR-10")
     parser.add_argument("--weights", required=True)
     parser.add_argument("--model", default="resnet20")
+    parser.add_argument("--search_images", type=int, default=2000)
+    parser.add_argument("--image_size", type=int, help="to which images are resized; unset: as they are")
     return parser
 
 
 def task_of(options: argparse.Namespace, calibration_images: int, pruning: PruningConfig) -> Task:
-    """Returns the task, with 2,000 search images and no fine-tuning."""
+    """Returns the task, without fine-tuning; of resized images, which are large, no more are read than it needs."""
     model = create_model(options.model, num_classes=10)
     load_weights(model, options.weights)
     config = DataConfig(
-        name="imagefolder", root=options.data, search_images=2000, calibration_images=calibration_images
+        name="imagefolder",
+        root=options.data,
+        search_images=options.search_images,
+        calibration_images=calibration_images,
+        image_size=options.image_size,
+        train_images=options.image_size and options.search_images + calibration_images + 100,
     )
     budget, finetune = Budget(flops=0.5), FineTuneConfig(epochs=0)
     return prepare(model.eval(), load_data(config), budget, pruning=pruning, finetune=finetune, seed=0)

@@ -2,7 +2,7 @@
 
     python tests/stress/recalibration_images.py --data DIR --weights FILE  # ResNet-20, half the FLOPs, 40 candidates
 
-Random allocations are scored on 2,000 held-out images, with batch norms from 1,000 calibration images and from fewer,
+Random allocations are scored on held-out images, with batch norms from many calibration images and from fewer,
 in two disjoint draws, and from the first of the images that are scored. Kendall's tau compares the rankings.
 """
 
@@ -27,8 +27,9 @@ def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--candidates", type=int, default=40)
     parser.add_argument("--images", type=int, nargs="+", default=[10, 25, 50, 100])
+    parser.add_argument("--most", type=int, default=1000, help="calibration images with which the others are compared")
     options = parser.parse_args()
-    task = task_of(options, 1000, PruningConfig(round_to=1))
+    task = task_of(options, options.most, PruningConfig(round_to=1))
     family, problem = FilterFamily(task), task.problem
     assert task.data is not None
     search = task.data.search
@@ -49,10 +50,10 @@ def main() -> None:
         found = np.array([scorer(allocation).accuracy for allocation in allocations])
         return found, (time.process_time() - began) / len(allocations)
 
-    most, seconds = accuracies(0, 1000)
-    print(f"{len(allocations)} candidates, accuracy {most.min():.1f} to {most.max():.1f} with 1,000 images\n")
-    print("| images | tau with 1,000 images | accuracy, mean | s a candidate |\n| ---: | --- | ---: | ---: |")
-    print(f"| 1000 | | {most.mean():.2f} | {seconds:.3f} |", flush=True)
+    most, seconds = accuracies(0, options.most)
+    print(f"{len(allocations)} candidates, accuracy {most.min():.1f} to {most.max():.1f} with {options.most} images\n")
+    print(f"| images | tau with {options.most} images | accuracy, mean | s a candidate |\n| ---: | --- | ---: | ---: |")
+    print(f"| {options.most} | | {most.mean():.2f} | {seconds:.3f} |", flush=True)
     for count in (*sorted(options.images, reverse=True), 0):
         draws = [accuracies(draw * count, count) for draw in range(DRAWS if count else 1)]
         taus = ", ".join(f"{kendall(found, most):.3f}" for found, _ in draws)
