@@ -8,12 +8,27 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
+Clock = Callable[[], float]
+"""Returns seconds since some moment."""
+
+
+def clock_for(device: torch.device) -> Clock:
+    """Returns what measures work: processor time where one CPU thread does it, which other programs hardly affect."""
+    return time.process_time if is_one_thread(device) else time.perf_counter
+
+
+def is_one_thread(device: torch.device) -> bool:
+    """Returns whether one thread of the CPU does the work."""
+    return device.type == "cpu" and torch.get_num_threads() == 1
+
 
 class SectionClock:
     """Adds up the time of named sections, which may be nested."""
 
     def __init__(
-        self, outermost: str, clock: Callable[[], float] = time.perf_counter, settle: Callable[[], object] | None = None
+        self, outermost: str, clock: Clock = time.perf_counter, settle: Callable[[], object] | None = None
     ) -> None:
         """Starts at zero.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 
 from agents import Agent, EpisodeResult, create_agent
-from amc.bench.clock import SectionClock
+from amc.bench.clock import Clock, SectionClock, clock_for, is_one_thread
 from amc.bench.memory import peak_device_memory, peak_memory
 from amc.bench.reference import ROWS, ReferenceProcedure
 from amc.errors import ConfigurationError
@@ -116,6 +115,7 @@ class BenchReport:
         device: The device that computed.
         dtype: Number format of the candidates.
         threads: PyTorch's threads on the CPU.
+        clock: `"processor"` where seconds are those of the processor, `"wall"` where they are of the clock on the wall.
     """
 
     search: SearchSpeed
@@ -123,6 +123,7 @@ class BenchReport:
     device: str
     dtype: str
     threads: int
+    clock: str
 
     @property
     def ratio(self) -> float | None:
@@ -159,29 +160,31 @@ def measure_speed(
         ConfigurationError: If single weights are to be pruned.
     """
     device = resolve_device(task.device)
+    clock = clock_for(device)
     recorder = recorder or Recorder()
     watch = SearchWatch(task, search, recorder)
     watch.play(0)
     peak = peak_memory()
     reference, setup = None, 0.0
     if config.reference_episodes:
-        start = time.perf_counter()
+        start = clock()
         with recorder.stage("sample activations for the reference", 1) as advance:
             reference = ReferenceProcedure(task, config.reference_rows)
             advance(1.0)
-        setup = time.perf_counter() - start
+        setup = clock() - start
     reference_seconds = []
     for turn in range(config.rounds):
         if turn:
             watch.play(turn)
         if reference is not None:
-            reference_seconds.append(_time_scores(reference, watch.spread(config.reference_episodes), recorder))
+            reference_seconds.append(_time_scores(reference, watch.spread(config.reference_episodes), recorder, clock))
     return BenchReport(
         search=replace(watch.result(), peak_memory=peak, peak_device_memory=peak_device_memory(device)),
         reference=None if reference is None else ReferenceSpeed(setup, tuple(reference_seconds), reference.memory),
         device=device.type,
         dtype=str(resolve_dtype(task.dtype, device)).removeprefix("torch."),
         threads=torch.get_num_threads(),
+        clock="processor" if is_one_thread(device) else "wall",
     )
 
 
@@ -204,10 +207,11 @@ class SearchWatch:
         self._task, self._search, self._recorder = task, search, recorder or Recorder()
         self._device = resolve_device(task.device)
         settle = torch.cuda.synchronize if self._device.type == "cuda" else None
-        self._clock = SectionClock("rest", settle=settle)
-        start = time.perf_counter()
+        clock = clock_for(self._device)
+        self._clock = SectionClock("rest", clock, settle)
+        start = clock()
         self._workshop = Workshop(task, self._recorder)
-        self._setup = time.perf_counter() - start
+        self._setup = clock() - start
         self._workshop.evaluator.score(
             task.problem.allocation(task.problem.project([1.0] * len(task.problem.decisions)))
         )
@@ -271,11 +275,13 @@ class _TimedAgent:
             return self._agent.search(*args, **keywords)
 
 
-def _time_scores(score: Callable[[Allocation], object], allocations: Sequence[Allocation], recorder: Recorder) -> float:
+def _time_scores(
+    score: Callable[[Allocation], object], allocations: Sequence[Allocation], recorder: Recorder, clock: Clock
+) -> float:
     """Returns the mean seconds of a score."""
     with recorder.stage("the reference procedure", len(allocations), "episodes") as advance:
-        start, step = time.perf_counter(), steps_of(len(allocations), advance)
+        start, step = clock(), steps_of(len(allocations), advance)
         for allocation in allocations:
             score(allocation)
             step()
-        return (time.perf_counter() - start) / len(allocations)
+        return (clock() - start) / len(allocations)

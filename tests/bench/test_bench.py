@@ -1,12 +1,13 @@
 """The bench counts what it says, and its reference does what the reference procedure does."""
 
 import json
+import time
 
 import numpy as np
 import pytest
 import torch
 
-from amc.bench.clock import SectionClock
+from amc.bench.clock import SectionClock, clock_for
 from amc.bench.reference import ReferenceProcedure
 from amc.bench.speed import BenchConfig
 from amc.cli.main import main
@@ -43,6 +44,17 @@ class Worker:
 
     def inner(self):
         self.clock.now += 10
+
+
+@pytest.mark.parametrize(("threads", "clock"), [(1, time.process_time), (2, time.perf_counter)])
+def test_one_thread_is_timed_by_the_processor(threads, clock):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        assert clock_for(torch.device("cpu")) is clock
+        assert clock_for(torch.device("cuda")) is time.perf_counter
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_time_goes_to_the_innermost_section():
