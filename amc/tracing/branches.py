@@ -52,7 +52,7 @@ class _Operator:
 class BranchRecorder:
     """Follows which operator reads what which other has written, and in which modules.
 
-    Memory is known by keys (see `amc.tracing.liveness.memory_of`): the caller keeps it alive, so that no key is reused.
+    Memory is known by keys (see `amc.tracing.views.memory_of`): the caller keeps it alive, so that no key is reused.
 
     Attributes:
         values: How modules return what they compute (see `ResidualBlock.modules`), by name; -1 for another form.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from amc.structure.numbers_in_code import running_numbers
 from amc.tracing.record import Trace
 from amc.tracing.shadow import Shadow
@@ -34,6 +36,17 @@ def note_code_length(trace: Trace, size: int, labels: Labels, *, couple: bool = 
             if names:
                 return True
     return False
+
+
+def numbers_of_length(trace: Trace, size: int) -> list[tuple[str, str]]:
+    """Returns the numbers that equal a length in the statement that a module is running, as module and name."""
+    if trace.in_code is None:
+        return []
+    running, found = trace.modules[-1], []
+    for path in dict.fromkeys([running, running.rpartition(".")[0]]):
+        for numbers in islice(running_numbers(trace.model.get_submodule(path)), 0, None, 2):
+            found += [(path, name) for name, value in numbers.items() if value == size]
+    return found
 
 
 def note_code_shape(trace: Trace, shadow: Shadow) -> None:

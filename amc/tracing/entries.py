@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
 
+import numpy as np
+import numpy.typing as npt
+
 from amc.tracing.units import Labels
 
 Factor = Labels | int
@@ -65,6 +68,25 @@ class Step:
     reads: frozenset[int]
     writes: frozenset[int]
     costs: range
+
+
+@dataclass
+class Canvas:
+    """A tensor that gets its channels by being written into; see `amc.tracing.canvas`.
+
+    Attributes:
+        lengths: Where modules or their code had its sizes when it was made, by size: module and name.
+        bounds: Where they had the bounds of its slices.
+        axis: The axis of its channels.
+        written: Which of them have been written; None where nothing was written so far.
+        borders: Where the parts begin and end that were written.
+    """
+
+    lengths: dict[int, list[tuple[str, str]]]
+    bounds: dict[int, list[tuple[str, str]]] = field(default_factory=dict)
+    axis: int = 0
+    written: npt.NDArray[np.bool_] | None = None
+    borders: set[int] = field(default_factory=set)
 
 
 @dataclass

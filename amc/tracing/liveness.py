@@ -14,6 +14,7 @@ from torch import Tensor
 from amc.runtime.call import tensors_in
 from amc.tracing.entries import Step
 from amc.tracing.record import Trace
+from amc.tracing.views import memory_of
 
 
 def step(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any, costs: range) -> Step:
@@ -26,23 +27,15 @@ def step(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any,
         outputs: What it returned.
         costs: Places in `Trace.costs` of what it cost.
     """
-    changed: list[Any] = []
-    if func._schema.is_mutable:
-        given = {**dict(zip((each.name for each in func._schema.arguments), args, strict=False)), **kwargs}
-        changed = [given.get(each.name) for each in func._schema.arguments if each.is_write]
-    return Step(memory_of((args, kwargs)), memory_of((outputs, changed)), costs)
+    return Step(memory_of((args, kwargs)), memory_of((outputs, changed_by(func, args, kwargs))), costs)
 
 
-def memory_of(value: Any) -> frozenset[int]:
-    """Returns keys that identify the memory of tensors; views of each other share a key."""
-    return frozenset(_memory(tensor) for tensor in tensors_in(value))
-
-
-def _memory(tensor: Tensor) -> int:
-    try:
-        return int(tensor.untyped_storage()._cdata)
-    except (NotImplementedError, RuntimeError):  # sparse tensors have no storage
-        return id(tensor)
+def changed_by(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """Returns the tensors that an operator changes in place."""
+    if not func._schema.is_mutable:
+        return []
+    given = {**dict(zip((each.name for each in func._schema.arguments), args, strict=False)), **kwargs}
+    return tensors_in([given.get(each.name) for each in func._schema.arguments if each.is_write])
 
 
 def without_dead_ends(trace: Trace, kept: Sequence[Tensor]) -> bool:

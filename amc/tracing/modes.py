@@ -14,11 +14,11 @@ from amc.runtime.call import tensors_in
 from amc.runtime.einsum import sums_over_shared
 from amc.runtime.hooks import hooked
 from amc.structure.residual_sums import WHOLE_FUNCTIONS
-from amc.tracing.liveness import memory_of
 from amc.tracing.record import Trace
 from amc.tracing.rules import apply_rule
 from amc.tracing.rules_compute import SUMMING_EINSUM
 from amc.tracing.skipping import Compute
+from amc.tracing.views import memory_of
 
 _SHAPES = (Tensor.shape.__get__, Tensor.size)  # type: ignore[attr-defined]
 
@@ -63,6 +63,7 @@ class FunctionMode(TorchFunctionMode):
         """Runs a function of PyTorch."""
         if func in _SHAPES:
             self.trace.measured |= memory_of(args)
+            self.trace.ask(args[0])
         running = (self.trace.functions, self.trace.arguments)
         running[0].append(_name_of(func, args))
         running[1].append(tensors_in((args, kwargs)))

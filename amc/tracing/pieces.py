@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import gcd
 
-from amc.tracing.code_lengths import note_code_length
+from amc.tracing.code_lengths import note_code_length, numbers_of_length
 from amc.tracing.record import Trace
 from amc.tracing.remembered_shapes import LAYER_SIZES, NO_HEADS
 from amc.tracing.shadow import Shadow
@@ -47,6 +48,13 @@ def remember_pieces(trace: Trace, vector: Labels, sizes: Sequence[int]) -> bool:
     return found >= len(sizes) - 1
 
 
+def is_periodic(trace: Trace, vector: Labels, start: int, stop: int) -> bool:
+    """Returns whether channels have been coupled piece by piece before, and a part of them consists of such pieces."""
+    period = gcd(start, stop, len(vector))
+    pieces = trace.units.find(vector).reshape(-1, period)
+    return bool((pieces == pieces[:1]).all())
+
+
 def remember_bound(trace: Trace, vector: Labels, position: int) -> bool:
     """Notes where modules remember a place in the channels, or their code has it: counted from the start or the end.
 
@@ -60,6 +68,49 @@ def remember_bound(trace: Trace, vector: Labels, position: int) -> bool:
         return True
     noted = [note_code_length(trace, size, part, couple=True) for size, part in parts]  # the trial chooses
     return any(noted)
+
+
+Places = Sequence[tuple[str, str]]
+"""Where numbers stand: module and name."""
+
+
+def places_of_length(trace: Trace, size: int) -> list[tuple[str, str]]:
+    """Returns where the running module, or the one around it, remembers a length, or its statement has it."""
+    held = [(path, name) for path, name, value in _around(trace) if type(value) is int and value == size]
+    return held + numbers_of_length(trace, size)
+
+
+def note_lengths(trace: Trace, places: Places, labels: Labels) -> None:
+    """Notes numbers that may be how many channels there are, of which the trial keeps what it can prove.
+
+    A number that is that of several layers' channels makes all lose the same places.
+    """
+    if trace.in_code is None:
+        return
+    for path, name in places:
+        alike = [held for *place, held in trace.in_code if place == [path, name] and len(held) == len(labels)]
+        if alike:
+            trace.units.union(alike[0], labels)
+        trace.in_code.append((path, name, labels))
+
+
+def note_bounds(trace: Trace, places: Mapping[int, Places] | None, vector: Labels, start: int, stop: int) -> None:
+    """Notes numbers that may be the bounds of a part of the channels; see `note_lengths`.
+
+    Args:
+        trace: What is known so far.
+        places: Where numbers stand, by their value; None for those of the running module and statement.
+        vector: The labels.
+        start: Where the part starts.
+        stop: Where it ends.
+    """
+    known: set[tuple[str, str]] = set()
+    for part in (vector[:start], vector[:stop], vector[start:stop], vector[start:], vector[stop:]):
+        if 0 < len(part) < len(vector):
+            found = places_of_length(trace, len(part)) if places is None else places.get(len(part), [])
+            is_half = 2 * len(part) == len(vector)  # which of the two is meant cannot be told
+            note_lengths(trace, [place for place in found if is_half or place not in known], part)
+            known.update(found)
 
 
 def _remember(trace: Trace, size: int, labels: Labels) -> bool:

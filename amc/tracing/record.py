@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from amc.tracing.branches import BranchRecorder
-from amc.tracing.entries import Derived, Factor, LayerRecord, ParameterView, Producer, Step
+from amc.tracing.entries import Canvas, Derived, Factor, LayerRecord, ParameterView, Producer, Step
 from amc.tracing.shadow import Shadow
 from amc.tracing.sums import SumRecorder
 from amc.tracing.units import ChannelUnits, Labels
+from amc.tracing.views import Views
 
 _POWERS = ("linalg_matrix_power", "matrix_power")
 _PRODUCTS = ("tensordot", "inner", "linalg_multi_dot", "chain_matmul", "scaled_dot_product_attention")
@@ -45,6 +46,9 @@ class Trace:
         norm_calls: How often each batch norm has run, by name.
         derived: What was computed from parameters alone, by the identity of the tensor.
         users: The modules that were running when a parameter or buffer was used, by its name.
+        views: Which tensors share memory.
+        asked: Tensors that were asked for their shape, by the running module, the last length and the size.
+        canvases: Tensors that were made from sizes, or written into, by their memory.
         sums: What the outputs of modules are added to.
         branches: Which operator reads what; None where no branches are looked for.
     """
@@ -80,6 +84,9 @@ class Trace:
         self._alive: list[Tensor] = []
         self.layer_run: str | None = None
         self.derived: dict[int, Derived] = {}
+        self.views = Views(self.tensors)
+        self.canvases: dict[int, Canvas] = {}
+        self.asked: dict[tuple[str, int, int], Tensor] = {}
         self.all_producers: list[Producer] = []
         self.users: dict[str, set[str]] = {}
         self.sums = SumRecorder()
@@ -108,6 +115,9 @@ class Trace:
         self._writers.clear()
         self.derived.clear()
         self._alive.clear()
+        self.views.forget()
+        self.canvases.clear()
+        self.asked.clear()
 
     def view_of(self, tensor: Tensor) -> ParameterView | None:
         """Returns the view that a tensor is of a parameter or buffer, or None if it is an activation."""
@@ -249,6 +259,10 @@ class Trace:
         """Records an operator that has run, and keeps its outputs alive, so that their memory is not reused."""
         self.steps.append(step)
         self._alive += outputs
+
+    def ask(self, tensor: Tensor) -> None:
+        """Records that a tensor was asked for its shape."""
+        self.asked[self.modules[-1], tensor.shape[-1:].numel(), tensor.numel()] = tensor
 
     def freeze_if_read(self, positions: Tensor, labels: Labels, reason: str) -> None:
         """Freezes channels once an operator reads a tensor that reveals their positions, or the network returns it.

@@ -63,7 +63,9 @@ def attempts(
         yield wider, chosen
     code = written_in_code(model, structure, index)
     more = [Chosen(), *([frozenset(wider)] if wider else [])]
-    for chosen in islice((some | others for some in choices(code) for others in more), TRIES_WITH_CODE):
+    noted = frozenset(_by_place(structure.candidates)) & frozenset(code)
+    first = dict.fromkeys([*([noted] if noted else []), *choices(code)])
+    for chosen in islice((some | others for some in first for others in more), TRIES_WITH_CODE):
         yield {**wider, **code}, chosen
 
 

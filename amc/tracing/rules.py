@@ -16,11 +16,20 @@ from torch import Tensor
 
 from amc.runtime.call import first_line, tensors_in
 from amc.structure.residual_sums import WHOLE_FUNCTIONS, kind_of
-from amc.tracing import rules_compute, rules_convolution, rules_move, rules_norms, rules_position, rules_writing
+from amc.tracing import (
+    canvas,
+    rules_compute,
+    rules_convolution,
+    rules_move,
+    rules_norms,
+    rules_position,
+    rules_writing,
+)
 from amc.tracing.derived import origin, rearranged
-from amc.tracing.liveness import memory_of, step
+from amc.tracing.liveness import changed_by, step
 from amc.tracing.record import Trace
 from amc.tracing.shadow import Shadow
+from amc.tracing.views import memory_of
 
 NOT_REACHED = (
     "the example input gives it nothing to compute, as an expert to which it routes nothing; a larger one may reach it"
@@ -47,16 +56,29 @@ def apply_rule(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str,
     inputs = tensors_in((args, kwargs))
     trace.note_uses(inputs)
     source, costs = origin(trace, inputs), len(trace.costs)
+    trace.views.meet([*inputs, *tensors_in(outputs)])
+    changed = changed_by(func, args, kwargs)
+    blank = [tensor for tensor in changed if trace.view_of(tensor) is None and trace.shadow(tensor).is_neutral]
     _give_shadows(trace, func, args, kwargs, outputs, of_parameters=source is not None)
-    trace.pass_writers(inputs, tensors_in(outputs))
-    if name.endswith("_"):
-        trace.overwritten(args[0])
+    trace.pass_writers([] if name in rules_move.CREATORS else inputs, tensors_in(outputs))
+    for tensor in changed:
+        _was_changed(trace, tensor, is_blank=any(tensor is other for other in blank))
     if trace.counting:
         _record(trace, func, args, kwargs, outputs, range(costs, len(trace.costs)))
     if source is not None:
         spent = (*source.costs, *range(costs, len(trace.costs)))
         derived = replace(source, costs=spent, axes=rearranged(trace, func, args, outputs))
         trace.derived.update({id(tensor): derived for tensor in tensors_in(outputs) if trace.view_of(tensor) is None})
+
+
+def _was_changed(trace: Trace, tensor: Tensor, *, is_blank: bool) -> None:
+    """Records that an operator has written into a tensor, and so into what it is a view of."""
+    trace.overwritten(tensor)
+    whole = trace.views.of(tensor)[0]
+    trace.pass_writers([tensor, whole], [whole])
+    canvas.note_written(trace, tensor)
+    if is_blank:
+        canvas.spread(trace, tensor)
 
 
 def _record(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any, costs: range) -> None:
@@ -84,6 +106,7 @@ def _give_shadows(
         unknown(trace, f"read by the operator {name!r}, which has no coupling rule", inputs, outputs)
     else:
         _apply_or_freeze(trace, rule, func, args, kwargs, outputs)
+    canvas.note(trace, name, args, outputs)
 
 
 def _rule_of(func: Any) -> Rule | None:

@@ -17,7 +17,7 @@ from amc.tracing.pieces import couple_pieces
 from amc.tracing.record import Trace
 from amc.tracing.remembered_shapes import note_shape
 from amc.tracing.settling import settled
-from amc.tracing.shadow import Shadow, moved, of_full
+from amc.tracing.shadow import Shadow, merged_along, moved, of_full
 from amc.tracing.units import NEUTRAL
 
 Args = tuple[Any, ...]
@@ -139,7 +139,7 @@ def pointwise(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any)
     output: Tensor = tensors_in(outputs)[0]
     result = combined(trace, [trace.shadow(tensor) for tensor in tensors_in((args, kwargs))], tuple(output.shape))
     if func.overloadpacket.__name__.removesuffix("_") in SUMS:
-        _mark_sum(trace, tensors_in(args))
+        mark_sum(trace, tensors_in(args))
     for tensor in tensors_in(outputs):
         trace.set_shadow(tensor, settled(trace, result.with_shape(tensor.shape)))
 
@@ -170,7 +170,7 @@ def _broadcast(shadow: Shadow, shape: tuple[int, ...]) -> tuple[Shadow, set[int]
 SUMS = ("add", "sub", "rsub", "lerp", "addcmul", "addcdiv")
 
 
-def _mark_sum(trace: Trace, tensors: Sequence[Tensor]) -> None:
+def mark_sum(trace: Trace, tensors: Sequence[Tensor]) -> None:
     """Marks channels that are summed from different layers as a residual stream.
 
     A bias is not one, even a bias per attention head, and neither is a layer that is summed with itself.
@@ -182,8 +182,10 @@ def _mark_sum(trace: Trace, tensors: Sequence[Tensor]) -> None:
 
 
 def created(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Any) -> None:
-    """Operators that make a new tensor with the shape of another (`zeros_like`): it belongs to no channel."""
-    trace.set_shadow(outputs, Shadow.neutral(outputs.shape))
+    """Operators that make a new tensor: one with the shape of another (`zeros_like`) is as wide as that."""
+    source = trace.shadow(args[0]) if trace.view_of(args[0]) is None else Shadow.neutral(args[0].shape)
+    alike = source.shape == tuple(outputs.shape) and not trace.units.any_fixed(source.labels())
+    trace.set_shadow(outputs, source if alike else Shadow.neutral(outputs.shape))
 
 
 def restrided(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
@@ -193,6 +195,17 @@ def restrided(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tens
         trace.units.freeze(shadow.labels(), "addressed by position (as_strided)")
         shadow = Shadow.neutral(outputs.shape)
     trace.set_shadow(outputs, shadow)
+
+
+def joined(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
+    """`view_as_complex`: the two numbers of a pair go together."""
+    shadow = merged_along(trace.shadow(args[0]), [args[0].dim() - 1], trace.units)
+    trace.set_shadow(outputs, Shadow(shadow.core.squeeze(-1), tuple(outputs.shape)))
+
+
+def parted(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
+    """`view_as_real`: both numbers of a pair belong to its channel."""
+    trace.set_shadow(outputs, Shadow(trace.shadow(args[0]).core.unsqueeze(-1), tuple(outputs.shape)))
 
 
 def shuffle(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:
@@ -306,15 +319,19 @@ POOLS = """max_pool2d_with_indices avg_pool2d _adaptive_avg_pool2d adaptive_max_
     _upsample_nearest_exact1d _upsample_nearest_exact3d _upsample_bilinear2d_aa _upsample_bicubic2d_aa
     fractional_max_pool2d reflection_pad3d replication_pad3d"""
 REDUCTIONS = "mean sum amax amin var std var_mean linalg_vector_norm norm argmax argmin max min"
-POINTWISE = "hardswish hardsigmoid leaky_relu elu rrelu_with_noise _prelu_kernel rsub fill zero native_dropout"
-CREATORS = "empty_like zeros_like ones_like rand_like randn_like full_like new_zeros new_empty new_ones new_full"
+POINTWISE = (
+    "hardswish hardsigmoid leaky_relu elu rrelu_with_noise _prelu_kernel rsub fill zero native_dropout complex polar"
+)
+_LIKE = ["empty_like", "zeros_like", "ones_like", "rand_like", "randn_like", "full_like"]
+CREATORS = frozenset([*_LIKE, "new_zeros", "new_empty", "new_ones", "new_full"])
+"""Operators that make a new tensor, given another."""
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(MOVES.split(), move),
     **dict.fromkeys(POOLS.split(), spatial),
     **dict.fromkeys(REDUCTIONS.split(), reduce),
     **dict.fromkeys(POINTWISE.split(), pointwise),
-    **dict.fromkeys(CREATORS.split(), created),
+    **dict.fromkeys(CREATORS, created),
     **dict.fromkeys(("view", "_unsafe_view", "reshape", "_reshape_alias"), reshape),
     **dict.fromkeys(("_softmax", "_log_softmax", "_safe_softmax", "cumsum"), softmax),
     **dict.fromkeys(("channel_shuffle", "native_channel_shuffle"), shuffle),
@@ -325,4 +342,6 @@ RULES: dict[str, Rule] = {
     "constant_pad_nd": pad,
     "glu": gated,
     "pixel_shuffle": pixel_shuffle,
+    "view_as_complex": joined,
+    **dict.fromkeys(("view_as_real", "view_as_real_copy"), parted),
 }

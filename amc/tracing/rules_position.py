@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import gcd
 from typing import Any
 
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from amc.runtime.call import tensors_in
-from amc.tracing.pieces import couple_pieces, remember_bound, remember_pieces
+from amc.tracing.canvas import leaves_apart
+from amc.tracing.pieces import couple_pieces, is_periodic, note_bounds, remember_bound, remember_pieces
 from amc.tracing.record import Trace
 from amc.tracing.rules_move import move, move_view, moved_together, start_of
 from amc.tracing.shadow import Shadow, merged_along
 
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
+
+UNEQUAL = "addressed by position (slice); parts of equal lengths, or lengths held by attributes, would let it be cut"
+"""Why channels stay whole of which a part is taken that has nothing in common with the rest."""
 
 PIECE_ATTRIBUTES = ("width", "split_size", "chunk_size")
 """Names under which modules remember the size of the pieces into which they split their channels (Res2Net)."""
@@ -63,15 +68,26 @@ def _slice_channels(trace: Trace, shadow: Shadow, axis: int, args: Args, outputs
     """Slices of the channels: one of several equal pieces loses the same places as the others."""
     length, piece = shadow.shape[axis], outputs.shape[axis]
     start = start_of(args, length)
-    if piece == length:
-        return
     step = args[4] if len(args) > 4 else 1
+    if piece == length or not piece:
+        return
     vector = shadow.vector(axis)
     assert not isinstance(vector, int)
-    if step == 1 and piece and length % piece == 0 and start % piece == 0:
+    bounds = (start, start + piece)
+    if step == 1 and leaves_apart(trace, args[0], axis, bounds):
+        note_bounds(trace, None, vector, *bounds)
+    elif step == 1 and length % piece == 0 and start % piece == 0:
         couple_pieces(trace, shadow, axis, length // piece)
-    elif step != 1 or not all(remember_bound(trace, vector, bound) for bound in (start, start + piece)):
-        trace.units.freeze(shadow.labels(), "addressed by position (slice)")
+    elif step == 1 and is_periodic(trace, vector, *bounds):
+        note_bounds(trace, None, vector, *bounds)
+    elif step == 1 and all(remember_bound(trace, vector, bound) for bound in bounds):
+        pass
+    elif step != 1 and length == step * piece:
+        trace.units.union(rows := vector.reshape(-1, step), rows[:, :1])
+    elif step == 1 and gcd(*bounds, length) > 1:
+        couple_pieces(trace, shadow, axis, length // gcd(*bounds, length))
+    else:
+        trace.units.freeze(shadow.labels(), UNEQUAL)
 
 
 def _on_cpu(values: Any) -> Any:

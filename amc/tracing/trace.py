@@ -18,7 +18,7 @@ from amc.tracing import skipping
 from amc.tracing.assemble import assemble
 from amc.tracing.blocks import offered
 from amc.tracing.branches import BranchRecorder
-from amc.tracing.liveness import memory_of, without_dead_ends
+from amc.tracing.liveness import without_dead_ends
 from amc.tracing.modes import FunctionMode, ShadowMode, module_names
 from amc.tracing.record import Trace
 from amc.tracing.recurrent import couple_states, gate_by_gate
@@ -26,6 +26,7 @@ from amc.tracing.shadow import Shadow
 from amc.tracing.skipping import Compute, compute
 from amc.tracing.trial import without_failing_groups
 from amc.tracing.undisturbed import undisturbed
+from amc.tracing.views import memory_of
 
 __all__ = ["ExampleInput", "call", "first_line", "trace_structure"]
 

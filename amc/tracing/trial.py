@@ -31,6 +31,9 @@ TOLERANCE = 1e-3
 """Largest difference, relative to the largest output, between a cut network and the dense one that ignores the same
 channels."""
 
+_REMEDY = "let it ask for the size (x.shape[1])"
+_FOLLOW = "let places and scales in its code follow its width (x.shape[1])"
+
 TRIES_WITHOUT = 24
 """Most sets of numbers in the code to leave as they are when a network works with all of them changed."""
 
@@ -47,6 +50,7 @@ class Trial:
         values: Whether the outputs are compared, or the network only has to run.
         failures: Why groups cannot be cut, by index; filled in by `accept`.
         claiming: Modules that were given a claimed width on the way, by name.
+        more: How many more channels than half are kept.
     """
 
     model: nn.Module
@@ -56,6 +60,7 @@ class Trial:
     values: bool = True
     failures: dict[int, str] = field(default_factory=dict)
     claiming: dict[str, nn.Module] = field(default_factory=dict)
+    more: int = 0
     _last_fails: dict[tuple[str, ...], bool] = field(default_factory=dict)
     _beyond_repair: set[tuple[str, ...]] = field(default_factory=set)
     _dense_outputs: list[Tensor] | None = None
@@ -133,7 +138,7 @@ class Trial:
         """Returns whether normalised channels compute the same in a cut network, if norms take no notice of zeros."""
         if not (self.values and self.structure.groups[index].normalised):
             return True
-        kept = {index: half_of(self.structure.groups[index].channels, index)}
+        kept = self._kept([index])
         gone = ignoring(self.model, self.structure, kept, ("read", "write", "follow"), buffers=True)
         with PlainNorms():  # type: ignore[no-untyped-call]
             with self._attributes(kept):
@@ -164,7 +169,7 @@ class Trial:
         return self._failure_with(groups, None)
 
     def _failure_with(self, groups: Sequence[int], users: Users | None) -> str | None:
-        kept = {index: half_of(self.structure.groups[index].channels, index) for index in groups}
+        kept = self._kept(groups)
         # After a cut, normalised channels are scaled by other statistics, so there is nothing to compare with.
         normalised = [index for index in groups if self.structure.groups[index].normalised]
         comparable = self.values and not normalised
@@ -173,13 +178,16 @@ class Trial:
             try:
                 outputs = self._run(narrow, users) if comparable else self._run_for_shapes(narrow, users)
             except Exception as error:
-                return f"the network's code counts on its width: {first_line(error)}"
+                return f"the network's code counts on its width: {first_line(error)}; {_REMEDY}"
         if not comparable:
             return self._failure_reordered(normalised, users) if self.values else None
         for roles in (("read",), ("read", "write", "follow")):
             if agree(outputs, self._run(ignoring(self.model, self.structure, kept, roles), users)):
                 return None
-        return "the network computes something else when it is narrower"
+        return f"the network computes something else when it is narrower: {_FOLLOW}"
+
+    def _kept(self, groups: Sequence[int]) -> dict[int, Tensor]:
+        return {index: half_of(self.structure.groups[index].channels, index, self.more) for index in groups}
 
     def _failure_reordered(self, groups: Sequence[int], users: Users | None) -> str | None:
         """Returns why the order of channels matters to the network, or None if it does not."""
@@ -248,7 +256,11 @@ def without_failing_groups(
     trial = Trial(model, structure, example_input, users if large else None, values)
     normalised = [index for index in structure.prunable if structure.groups[index].normalised]
     others = [index for index in structure.prunable if not structure.groups[index].normalised]
-    trial.accept(trial.accept([], others), normalised)
+    accepted = trial.accept(trial.accept([], others), normalised)
+    in_pieces = [index for index in accepted if any(len(cut.positions[0]) > 1 for cut in structure.groups[index].cuts)]
+    if values and not large:  # a share of the channels may be right for every second width: 2 * (channels // 8)
+        trial.more = 1
+        trial.accept([], in_pieces)
     found = frozen(trial.structure, trial.failures) if trial.failures else trial.structure
     found = replace(found, candidates=())
     for path in trial.claiming.keys() - {entry.module for entry in found.attributes if entry.attribute == CLAIMED}:
@@ -256,13 +268,18 @@ def without_failing_groups(
     return found
 
 
-def half_of(channels: int, group: int) -> Tensor:
+def half_of(channels: int, group: int, more: int = 0) -> Tensor:
     """Returns an irregular half of the channels, at least one and not all.
 
     Groups of the same width keep shares of their own, from 4 to 7 of 11: code that confuses two widths would pass if
     both were cut alike.
+
+    Args:
+        channels: How many there are.
+        group: The group's index.
+        more: How many more are kept, if there are as many.
     """
-    count = max(1, min(channels - 1, (channels * (4 + group % 4) + 5) // 11))
+    count = max(1, min(channels - 1, (channels * (4 + group % 4) + 5) // 11 + more))
     mixed = sorted(range(channels), key=lambda channel: ((channel * 7919 + 3) % 11, channel))
     return torch.tensor(sorted(mixed[:count]), dtype=torch.int64)
 

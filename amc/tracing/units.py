@@ -52,6 +52,10 @@ class ChannelUnits:
         self._fixed[label], self._is_fixed[label] = reason, True
         return label
 
+    def any_fixed(self, labels: Any) -> bool:
+        """Returns whether any of some labels is fixed from birth."""
+        return bool(self._is_fixed[self.find(labels)].any())
+
     def find(self, labels: Any) -> Labels:
         """Returns the representative of each label's class, in the same shape."""
         roots = np.asarray(labels, dtype=np.int64)

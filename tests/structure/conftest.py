@@ -11,8 +11,9 @@ import torch
 from amc.costs.counting import count_flops, count_params
 from amc.runtime.call import call, tensors_in
 from amc.structure.slicing import cut, widths_of
+from amc.structure.substitution import substituted
 from amc.tracing.trace import trace_structure
-from amc.tracing.trial import half_of
+from amc.tracing.trial import agree, half_of, ignoring
 
 
 def groups_of(structure):
@@ -52,6 +53,32 @@ def outputs_of(model, example):
         return tensors_in(call(model, example))
 
 
+def kept_sets(structure):
+    """Returns what may be kept of all prunable groups: half, one channel, all but one, and an irregular number."""
+    sizes = {index: structure.groups[index].channels for index in structure.prunable}
+    generator = torch.Generator().manual_seed(1)
+    sets = [{index: half_of(size, index) for index, size in sizes.items()}]
+    for count in (lambda _: 1, lambda size: size - 1, lambda size: max(1, 2 * size // 3)):
+        order = {index: torch.randperm(size, generator=generator) for index, size in sizes.items()}
+        sets.append({index: order[index][: max(1, count(size))].sort().values for index, size in sizes.items()})
+    return sets
+
+
+def check_values(model, structure, *examples):
+    """Compares networks cut to several widths with the dense one that ignores the same channels, on several inputs."""
+    assert structure.prunable
+    for kept in kept_sets(structure):
+        small = copy.deepcopy(model)
+        cut(small, structure, kept)
+        for example in examples:
+            found = outputs_of(small, example)
+            fits = []
+            for roles in (("read",), ("read", "write", "follow")):
+                with substituted(model, ignoring(model, structure, kept, roles), None):
+                    fits.append(agree(found, outputs_of(model, example)))
+            assert any(fits), (kept, example.shape)
+
+
 def randomise(model, seed=0):
     """Gives every parameter and statistic values that matter, zero-initialised ones too."""
     generator = torch.Generator().manual_seed(seed)
@@ -76,6 +103,7 @@ def tools():
         reasons_of=reasons_of,
         cut_half=cut_half,
         check_costs=check_costs,
+        check_values=check_values,
         outputs_of=outputs_of,
         randomise=randomise,
         traced=traced,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
+from amc.structure.slicing import cut
 from amc.tracing.recurrent import AS_WIDE
 
 SEQUENCE = torch.randn(1, 5, 4, generator=torch.Generator().manual_seed(1))
+ARGUMENTS = ("input_size", "hidden_size", "num_layers", "batch_first", "bidirectional", "proj_size")
 GATES = {nn.LSTM: 4, nn.GRU: 3, nn.RNN: 1, nn.LSTMCell: 4, nn.GRUCell: 3, nn.RNNCell: 1}
 
 
@@ -110,3 +114,21 @@ def test_the_cells_of_a_projecting_lstm_stay_wider_than_its_state(tools):
     assert tools.reasons_of(structure)["layers"] == AS_WIDE
     assert small.layers.hidden_size == 8
     assert small.layers.proj_size == small.head.in_features < 5
+
+
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2}, {"bidirectional": True}], ids=str)
+def test_a_projection_is_valid_at_every_width(tools, options):
+    """PyTorch wants 0 < proj_size < hidden_size; what is left of the projection decides what the dense one does."""
+    network = Layers(nn.LSTM, proj_size=7, **options)
+    network.head = nn.Linear(14 if options.get("bidirectional") else 7, 3)
+    structure, _ = tools.traced(network, SEQUENCE)
+    (index,) = (index for index in structure.prunable if structure.groups[index].channels == 7)
+    for width in range(1, 8):
+        small = copy.deepcopy(network)
+        cut(small, structure, {index: torch.arange(width)})
+        fresh = nn.LSTM(**{name: getattr(small.layers, name) for name in ARGUMENTS})
+        fresh.load_state_dict(small.layers.state_dict())
+        read = small.embed(SEQUENCE.repeat(2, 1, 1))
+        torch.testing.assert_close(fresh(read)[0], small.layers(read)[0])
+        assert (fresh.proj_size, fresh.hidden_size) == (width, 8)
+    tools.check_values(network, structure, SEQUENCE, SEQUENCE.repeat(2, 2, 1))

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from amc.tracing.rules_position import UNEQUAL
+
 IMAGE = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
@@ -81,7 +83,14 @@ def test_lengths_in_the_code_stay(tools):
     model = nn.Sequential(nn.Conv2d(3, 16, 1), Partial(by_code, 6), nn.ReLU(), nn.Conv2d(16, 4, 1))
     del model[1].part, model[1].rest, model[1].sizes
     structure, _ = tools.traced(model, IMAGE)
-    assert tools.reasons_of(structure)["0"] == "addressed by position (slice)"
+    assert tools.reasons_of(structure)["0"].endswith("let it ask for the size (x.shape[1])")
+
+
+def test_pieces_with_nothing_in_common_stay_with_the_remedy(tools):
+    model = nn.Sequential(nn.Conv2d(3, 16, 1), Partial(lambda _, x: (x[:, :5], x[:, 5:]), 5), nn.Conv2d(16, 4, 1))
+    del model[1].part, model[1].rest, model[1].sizes
+    structure, _ = tools.traced(model, IMAGE)
+    assert tools.reasons_of(structure)["0"] == UNEQUAL
 
 
 def test_a_list_of_lengths_that_overlap_other_groups_is_followed(tools):

@@ -7,8 +7,6 @@ import torch
 from torch import nn
 from torch.nn.utils import rnn
 
-from amc.tracing.rules_writing import WRITTEN
-
 SEQUENCE = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(1))
 
 
@@ -86,27 +84,9 @@ def test_a_width_that_the_code_gives_to_the_tensor_follows(tools):
     assert small.embed.out_features == small.head.in_features < 8
 
 
-def side_by_side(model, x):
-    out = torch.zeros(len(x), 5, 16)
-    out[..., :8], out[..., 8:] = model.embed(x), model.other(x)
-    return out
-
-
 def into_a_buffer(model, x):
     model.cache[:] = model.embed(x)
     return model.cache + 0
-
-
-def every_second(model, x):
-    out = torch.zeros(len(x), 5, 16)
-    out[..., ::2] = model.embed(x)
-    return out
-
-
-@pytest.mark.parametrize(("operator", "width"), [(side_by_side, 16), (every_second, 16)])
-def test_parts_of_the_channels_stay_whole_with_the_reason(tools, operator, width):
-    structure, _ = tools.traced(Written(operator, width), SEQUENCE)
-    assert tools.reasons_of(structure)["embed"] == WRITTEN
 
 
 def test_what_a_network_keeps_in_a_buffer_stays_whole_with_the_reason(tools):
