@@ -7,6 +7,7 @@ they stay, or become those of what is written there later.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,12 @@ WRITTEN = "written into a part of the channels of a tensor of fixed size; torch.
 
 MAKERS = frozenset(["zeros", "empty", "ones", "full", "new_zeros", "new_empty", "new_ones", "new_full"])
 """Operators that make a tensor from sizes."""
+
+
+def is_blank(trace: Trace, tensor: Tensor) -> bool:
+    """Returns whether a tensor holds nothing that a layer has computed, though it may be as wide as what one has."""
+    canvas = trace.canvases.get(memory_key(tensor))
+    return trace.shadow(tensor).is_neutral if canvas is None else canvas.is_blank
 
 
 def leaves_apart(trace: Trace, tensor: Tensor, axis: int, bounds: tuple[int, int]) -> bool:
@@ -152,9 +159,11 @@ def _couple_steps(trace: Trace, place: Place, labels: Labels) -> None:
             trace.units.union(rows, rows[:, :1])
 
 
-def note_written(trace: Trace, target: Tensor) -> None:
-    """Notes which channels of a tensor have been written."""
+def note_written(trace: Trace, target: Tensor, sources: Sequence[Tensor]) -> None:
+    """Notes which channels of a tensor have been written, and whether a layer has computed what is written."""
     canvas = trace.canvases.get(memory_key(target))
+    if canvas is not None:
+        canvas.is_blank = canvas.is_blank and all(is_blank(trace, source) for source in sources)
     if canvas is not None and canvas.written is not None:
         place = place_in(trace.views.of(target)[0], canvas.axis, target)
         if place is not None:

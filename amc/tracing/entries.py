@@ -80,6 +80,7 @@ class Canvas:
         axis: The axis of its channels.
         written: Which of them have been written; None where nothing was written so far.
         borders: Where the parts begin and end that were written.
+        is_blank: Whether nothing was written that a layer has computed.
     """
 
     lengths: dict[int, list[tuple[str, str]]]
@@ -87,6 +88,7 @@ class Canvas:
     axis: int = 0
     written: npt.NDArray[np.bool_] | None = None
     borders: set[int] = field(default_factory=set)
+    is_blank: bool = True
 
 
 @dataclass

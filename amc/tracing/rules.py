@@ -62,7 +62,7 @@ def apply_rule(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str,
     _give_shadows(trace, func, args, kwargs, outputs, of_parameters=source is not None)
     trace.pass_writers([] if name in rules_move.CREATORS else inputs, tensors_in(outputs))
     for tensor in changed:
-        _was_changed(trace, tensor, is_blank=any(tensor is other for other in blank))
+        _was_changed(trace, tensor, inputs, is_blank=any(tensor is other for other in blank))
     if trace.counting:
         _record(trace, func, args, kwargs, outputs, range(costs, len(trace.costs)))
     if source is not None:
@@ -71,12 +71,12 @@ def apply_rule(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str,
         trace.derived.update({id(tensor): derived for tensor in tensors_in(outputs) if trace.view_of(tensor) is None})
 
 
-def _was_changed(trace: Trace, tensor: Tensor, *, is_blank: bool) -> None:
+def _was_changed(trace: Trace, tensor: Tensor, inputs: list[Tensor], *, is_blank: bool) -> None:
     """Records that an operator has written into a tensor, and so into what it is a view of."""
     trace.overwritten(tensor)
     whole = trace.views.of(tensor)[0]
     trace.pass_writers([tensor, whole], [whole])
-    canvas.note_written(trace, tensor)
+    canvas.note_written(trace, tensor, [other for other in inputs if other is not tensor])
     if is_blank:
         canvas.spread(trace, tensor)
 
@@ -99,7 +99,8 @@ def _give_shadows(
     """Applies the rule; an operator without one freezes its inputs, unless these are only constants or parameters."""
     name, inputs, rule = func.overloadpacket.__name__, tensors_in((args, kwargs)), _rule_of(func)
     known = any(trace.view_of(tensor) is not None or not trace.shadow(tensor).is_neutral for tensor in inputs)
-    if (not known and name not in _COMPUTING) or (rule is None and of_parameters):
+    is_constant = of_parameters or all(canvas.is_blank(trace, tensor) for tensor in inputs)
+    if (not known and name not in _COMPUTING) or (rule is None and is_constant):
         for tensor in tensors_in(outputs):
             trace.set_shadow(tensor, Shadow.neutral(tensor.shape))
     elif rule is None:

@@ -319,9 +319,8 @@ POOLS = """max_pool2d_with_indices avg_pool2d _adaptive_avg_pool2d adaptive_max_
     _upsample_nearest_exact1d _upsample_nearest_exact3d _upsample_bilinear2d_aa _upsample_bicubic2d_aa
     fractional_max_pool2d reflection_pad3d replication_pad3d"""
 REDUCTIONS = "mean sum amax amin var std var_mean linalg_vector_norm norm argmax argmin max min"
-POINTWISE = (
-    "hardswish hardsigmoid leaky_relu elu rrelu_with_noise _prelu_kernel rsub fill zero native_dropout complex polar"
-)
+POINTWISE = """hardswish hardsigmoid leaky_relu elu rrelu_with_noise _prelu_kernel rsub fill zero native_dropout complex
+    polar bernoulli normal uniform exponential random geometric cauchy log_normal"""
 _LIKE = ["empty_like", "zeros_like", "ones_like", "rand_like", "randn_like", "full_like"]
 CREATORS = frozenset([*_LIKE, "new_zeros", "new_empty", "new_ones", "new_full"])
 """Operators that make a new tensor, given another."""

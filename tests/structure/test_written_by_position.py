@@ -213,6 +213,20 @@ def test_a_tensor_that_is_like_the_input_belongs_to_no_channel(tools):
     assert tools.groups_of(structure)["0"].prunable
 
 
+def noise(net, y, x):
+    return y + torch.empty_like(y).uniform_(0.1, 0.2).sign()
+
+
+def triangle(net, y, x):
+    return y * torch.ones_like(y).tril(9)
+
+
+@pytest.mark.parametrize("operator", [noise, triangle])
+def test_what_is_only_as_wide_as_an_activation_freezes_nothing(tools, operator):
+    structure, _ = tools.traced(Written(operator), SEQUENCE)
+    assert tools.groups_of(structure)["embed"].prunable
+
+
 def numbered_channels(net, y, x):
     out = y.clone()
     out[..., net.steps] = net.other(x)[..., :1]
