@@ -47,6 +47,9 @@ class Trace:
         derived: What was computed from parameters alone, by the identity of the tensor.
         users: The modules that were running when a parameter or buffer was used, by its name.
         views: Which tensors share memory.
+        rows: How many rows were picked by values that layers have computed, and the memory of these, by the identity of
+            what holds them.
+        telling: How many operators had run when one costs something on such rows, and the memory of the values.
         asked: Tensors that were asked for their shape, by the running module, the last length and the size.
         canvases: Tensors that were made from sizes, or written into, by their memory.
         sums: What the outputs of modules are added to.
@@ -87,6 +90,8 @@ class Trace:
         self.views = Views(self.tensors)
         self.canvases: dict[int, Canvas] = {}
         self.asked: dict[tuple[str, int, int], Tensor] = {}
+        self.rows: dict[int, dict[int, frozenset[int]]] = {}
+        self.telling: list[tuple[int, frozenset[int]]] = []
         self.all_producers: list[Producer] = []
         self.users: dict[str, set[str]] = {}
         self.sums = SumRecorder()
@@ -118,6 +123,7 @@ class Trace:
         self.views.forget()
         self.canvases.clear()
         self.asked.clear()
+        self.rows.clear()
 
     def view_of(self, tensor: Tensor) -> ParameterView | None:
         """Returns the view that a tensor is of a parameter or buffer, or None if it is an activation."""

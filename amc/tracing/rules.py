@@ -27,6 +27,7 @@ from amc.tracing import (
 )
 from amc.tracing.derived import origin, rearranged
 from amc.tracing.liveness import changed_by, step
+from amc.tracing.picked_rows import note_cost_of_rows, note_rows
 from amc.tracing.record import Trace
 from amc.tracing.shadow import Shadow
 from amc.tracing.views import memory_of
@@ -63,6 +64,9 @@ def apply_rule(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str,
     trace.pass_writers([] if name in rules_move.CREATORS else inputs, tensors_in(outputs))
     for tensor in changed:
         _was_changed(trace, tensor, inputs, is_blank=any(tensor is other for other in blank))
+    reads_rows = note_rows(trace, func, args, inputs, outputs)
+    if reads_rows and len(trace.costs) > costs:
+        note_cost_of_rows(trace, inputs)
     if trace.counting:
         _record(trace, func, args, kwargs, outputs, range(costs, len(trace.costs)))
     if source is not None:

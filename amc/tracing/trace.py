@@ -20,6 +20,7 @@ from amc.tracing.blocks import offered
 from amc.tracing.branches import BranchRecorder
 from amc.tracing.liveness import without_dead_ends
 from amc.tracing.modes import FunctionMode, ShadowMode, module_names
+from amc.tracing.picked_rows import freeze_what_tells_rows
 from amc.tracing.record import Trace
 from amc.tracing.recurrent import couple_states, gate_by_gate
 from amc.tracing.shadow import Shadow
@@ -111,6 +112,7 @@ def _traced(model: nn.Module, example_input: ExampleInput, run_operator: Compute
                 f"the network must return a tensor, or some in a tuple or a mapping; {type(model).__name__} returns "
                 "none: let its forward method return what it computes"
             )
+        freeze_what_tells_rows(trace)
         _resolve_readers(trace)
         if trace.branches is not None:
             trace.branches.close(memory_of(outputs))
