@@ -32,7 +32,9 @@ MAKERS = frozenset(["zeros", "empty", "ones", "full", "new_zeros", "new_empty", 
 def is_blank(trace: Trace, tensor: Tensor) -> bool:
     """Returns whether a tensor holds nothing that a layer has computed, though it may be as wide as what one has."""
     canvas = trace.canvases.get(memory_key(tensor))
-    return trace.shadow(tensor).is_neutral if canvas is None else canvas.is_blank
+    if canvas is not None:
+        return canvas.is_blank
+    return trace.view_of(tensor) is None and trace.shadow(tensor).is_neutral
 
 
 def leaves_apart(trace: Trace, tensor: Tensor, axis: int, bounds: tuple[int, int]) -> bool:

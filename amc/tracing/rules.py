@@ -60,7 +60,7 @@ def apply_rule(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str,
     trace.views.meet([*inputs, *tensors_in(outputs)])
     changed = changed_by(func, args, kwargs)
     blank = [tensor for tensor in changed if trace.view_of(tensor) is None and trace.shadow(tensor).is_neutral]
-    _give_shadows(trace, func, args, kwargs, outputs, of_parameters=source is not None)
+    _give_shadows(trace, func, args, kwargs, outputs, is_constant=source is not None)
     trace.pass_writers([] if name in rules_move.CREATORS else inputs, tensors_in(outputs))
     for tensor in changed:
         _was_changed(trace, tensor, inputs, is_blank=any(tensor is other for other in blank))
@@ -98,12 +98,13 @@ def _record(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str, An
 
 
 def _give_shadows(
-    trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any, *, of_parameters: bool
+    trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any, *, is_constant: bool
 ) -> None:
     """Applies the rule; an operator without one freezes its inputs, unless these are only constants or parameters."""
     name, inputs, rule = func.overloadpacket.__name__, tensors_in((args, kwargs)), _rule_of(func)
     known = any(trace.view_of(tensor) is not None or not trace.shadow(tensor).is_neutral for tensor in inputs)
-    is_constant = of_parameters or all(canvas.is_blank(trace, tensor) for tensor in inputs)
+    if rule is None and not is_constant:
+        is_constant = all(canvas.is_blank(trace, tensor) for tensor in inputs)
     if (not known and name not in _COMPUTING) or (rule is None and is_constant):
         for tensor in tensors_in(outputs):
             trace.set_shadow(tensor, Shadow.neutral(tensor.shape))
