@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from amc.tracing.entries import Canvas
-from amc.tracing.pieces import note_bounds, note_lengths, places_of_length
+from amc.tracing.pieces import note_bounds, note_whole, places_of_length
 from amc.tracing.record import Trace
 from amc.tracing.rules_move import CREATORS, start_of
 from amc.tracing.shadow import Shadow
@@ -148,7 +148,7 @@ def _labels_of_whole(trace: Trace, whole: Tensor, axis: int, place: Place, vecto
     if not written.all():
         _couple_steps(trace, place, labels)
         note_bounds(trace, canvas.bounds, labels, *place.bounds)
-    note_lengths(trace, canvas.lengths.get(length, []), labels)
+    note_whole(trace, canvas.lengths.get(length, []), labels)
     return labels
 
 

@@ -94,6 +94,15 @@ def note_lengths(trace: Trace, places: Places, labels: Labels) -> None:
         trace.in_code.append((path, name, labels))
 
 
+def note_whole(trace: Trace, places: Places, labels: Labels) -> None:
+    """Notes numbers that a tensor was made with, along its channels: they are no bounds of parts of another."""
+    if trace.in_code is not None:
+        wrong = set(places) - trace.lengths
+        trace.in_code[:] = [entry for entry in trace.in_code if entry[:2] not in wrong]
+    trace.lengths.update(places)
+    note_lengths(trace, places, labels)
+
+
 def note_bounds(trace: Trace, places: Mapping[int, Places] | None, vector: Labels, start: int, stop: int) -> None:
     """Notes numbers that may be the bounds of a part of the channels; see `note_lengths`.
 
@@ -104,12 +113,16 @@ def note_bounds(trace: Trace, places: Mapping[int, Places] | None, vector: Label
         start: Where the part starts.
         stop: Where it ends.
     """
-    known: set[tuple[str, str]] = set()
+    known = set(trace.lengths)
     for part in (vector[:start], vector[:stop], vector[start:stop], vector[start:], vector[stop:]):
         if 0 < len(part) < len(vector):
             found = places_of_length(trace, len(part)) if places is None else places.get(len(part), [])
             is_half = 2 * len(part) == len(vector)  # which of the two is meant cannot be told
-            note_lengths(trace, [place for place in found if is_half or place not in known], part)
+            note_lengths(
+                trace,
+                [place for place in found if place not in known or (is_half and place not in trace.lengths)],
+                part,
+            )
             known.update(found)
 
 

@@ -49,6 +49,7 @@ class Trace:
         views: Which tensors share memory.
         rows: How many rows were picked by values that layers have computed, and the memory of these, by the identity of
             what holds them.
+        lengths: Numbers that tensors were made with along their channels: module and name.
         telling: How many operators had run when one costs something on such rows, and the memory of the values.
         asked: Tensors that were asked for their shape, by the running module, the last length and the size.
         canvases: Tensors that were made from sizes, or written into, by their memory.
@@ -91,6 +92,7 @@ class Trace:
         self.canvases: dict[int, Canvas] = {}
         self.asked: dict[tuple[str, int, int], Tensor] = {}
         self.rows: dict[int, dict[int, frozenset[int]]] = {}
+        self.lengths: set[tuple[str, str]] = set()
         self.telling: list[tuple[int, frozenset[int]]] = []
         self.all_producers: list[Producer] = []
         self.users: dict[str, set[str]] = {}

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from amc.storage.architecture import describe, rebuild
+from amc.storage.source import ModelSource
 from amc.tracing.canvas import WRITTEN
 from amc.tracing.rules_position import UNEQUAL
 
@@ -73,6 +75,42 @@ def test_channels_that_are_written_beside_others_are_groups_of_their_own(tools, 
     ]
     assert small.head.in_channels == small.wide.out_channels + small.narrow.out_channels < 24
     tools.check_values(model, structure, IMAGE, *OTHERS[:1])
+
+
+class AsLongAsAnother(Beside):
+    """Takes a part of other channels that is as long as the tensor that two layers are written into."""
+
+    def __init__(self):
+        super().__init__()
+        self.all, self.mix = 24, nn.Conv2d(24, 32, 1)
+        self.head = nn.Conv2d(32, 4, 1)
+
+    def forward(self, x):
+        first = self.wide(x)
+        out = torch.zeros(len(x), self.all, 5, 5)
+        out[:, : first.shape[1]] = first
+        out[:, first.shape[1] :] = self.narrow(x)
+        y = self.mix(out.relu())
+        share = y.shape[1] // 4
+        return self.head(torch.cat([y[:, :share].relu(), y[:, share:].tanh()], 1))
+
+
+def test_parts_that_happen_to_be_as_long_as_another_tensor_are_not_coupled_with_it(tools):
+    model = AsLongAsAnother()
+    structure, small = tools.traced(model, IMAGE)
+    assert [group.channels for group in structure.groups if group.prunable] == [16, 8, 8]
+    assert small.all == small.mix.in_channels < 24
+    tools.check_values(model, structure, IMAGE, *OTHERS)
+
+
+@pytest.mark.parametrize("kind", [ByNumber, ByAttribute])
+def test_networks_that_write_into_parts_are_rebuilt_from_a_file(tools, kind):
+    model = kind()
+    structure, _ = tools.traced(model, IMAGE)
+    small, kept = tools.cut_half(model, structure)
+    rebuilt = rebuild(describe(model, structure, kept, ModelSource.of(model)), kind())
+    rebuilt.load_state_dict(small.state_dict())
+    assert torch.equal(rebuilt.eval()(OTHERS[0]), small.eval()(OTHERS[0]))
 
 
 class Padded(Beside):
