@@ -16,6 +16,7 @@ from amc.costs.agreement import check_dense_flops
 from amc.costs.cost_model import CostModel
 from amc.costs.peak_memory import peak_memory_cost
 from amc.data import DataRoles, ImageSet, StreamedImages
+from amc.data.dataset_source import DatasetSource
 from amc.errors import ConfigurationError, DataError, ModelError
 from amc.latency.networks import network_with, on_cpu
 from amc.latency.target import LatencyTarget
@@ -45,6 +46,7 @@ _HALF = 0.5  # of the cost: to check a schedule with where there is no budget
 _HEAD_RATE, _HEAD_FACTOR = 0.1, 10.0
 """New layers are trained alone at ten times the learning rate of the whole network, up to this one."""
 _FEW = 8  # masks that are compared with the network's output
+_MANY = 256  # items of a data set that are read at once
 
 
 def prepare(
@@ -223,6 +225,17 @@ def _check_outputs(model: nn.Module, data: DataRoles | None) -> None:
         if isinstance(split, ImageSet | StreamedImages):
             targets = split.targets[: None if output.dim() == 2 else _FEW].to(place)
             data.task.align(output.expand(len(targets), *output.shape[1:]), targets)
+        elif data.task.assigns_classes and isinstance(split, DatasetSource):
+            _check_numbers(split, data, output)
+
+
+def _check_numbers(split: DatasetSource, data: DataRoles, output: Tensor) -> None:
+    """Looks at all items of a data set whose targets are floating-point numbers: those seen so far were whole."""
+    for batch in (split.take(torch.tensor([0])), split):
+        for _, targets in batch.batches(_MANY):
+            if not targets.is_floating_point():
+                return
+            data.task.align(output.expand(len(targets), *output.shape[1:]), targets.to(output.device))
 
 
 def _check_number_format(model: nn.Module, image: Tensor) -> None:

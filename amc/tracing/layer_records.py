@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from amc.tracing.entries import LayerRecord, Producer
 from amc.tracing.record import Trace
 
 
 def record_layer(trace: Trace, record: LayerRecord, output: Tensor) -> None:
-    """Records a layer, or another call of it."""
-    trace.layer_run = record.weight
+    """Records a layer, or another call of it. The products of a recurrent module are one layer's."""
+    owner, _, _ = record.weight.rpartition(".")
+    is_recurrent = isinstance(trace.model.get_submodule(owner), (nn.RNNBase, nn.RNNCellBase))
+    trace.layer_run = owner if is_recurrent else record.weight
     if not trace.counting:
         return
     seen = trace.layers.setdefault(record.weight, record)

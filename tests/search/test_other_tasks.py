@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import Dataset
 
 import amc
 from amc.data.tasks.task_type import infer_task
@@ -139,6 +140,28 @@ def test_what_does_not_fit_is_told_before_the_search(network, targets, options, 
     monkeypatch.setattr("amc.pipeline.job.search_policy", lambda *_, **__: pytest.fail("searched first"))
     with pytest.raises(error, match=message):
         compressed(network, targets, **options)
+
+
+class Numbers(Dataset):
+    """Numbers as targets of which all but one are whole."""
+
+    def __init__(self, odd):
+        self.targets = torch.arange(96.0) % 2
+        self.targets[odd] = 0.5
+
+    def __len__(self):
+        return len(self.targets)
+
+    def __getitem__(self, index):
+        return images()[index], self.targets[index]
+
+
+@pytest.mark.parametrize("odd", [40, 90])
+def test_a_number_among_the_classes_of_a_data_set_is_found_before_the_search(odd, monkeypatch):
+    monkeypatch.setattr("amc.pipeline.job.search_policy", lambda *_, **__: pytest.fail("searched first"))
+    data = (images(), torch.arange(96) % 2)
+    with pytest.raises(DataError, match=r"classes must be whole numbers, not 0\.5; for real numbers give the task"):
+        amc.compress(Net(2), (Numbers(odd), data), **QUICK)
 
 
 def test_an_output_without_a_tensor_of_a_known_name_is_refused():

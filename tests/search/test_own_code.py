@@ -338,3 +338,29 @@ def test_where_all_images_are_right_a_bound_stands_in_place_of_a_standard_error_
     title = metric_title(SimpleNamespace(measure=None, data=data), dense)
     assert title.endswith(f"dense: all 40 images {found}, 7.2 off at most (95% sure)")
     assert pytest.approx(0.05, abs=1e-3) == (1 - 0.072) ** 40  # so rarely are 40 right where 7.2% are wrong
+
+
+class Sequences(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.embed, self.layers, self.head = nn.Linear(4, 12), kind(12, 24, batch_first=True), nn.Linear(24, 3)
+
+    def forward(self, x):
+        return self.head(self.layers(self.embed(x))[0][:, -1])
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_what_reads_a_recurrent_layer_is_refit(kind):
+    torch.manual_seed(0)
+    net, x = Sequences(kind), torch.randn(300, 5, 4)
+    with torch.no_grad():
+        data = (x, net(x).argmax(1))
+
+    def error(recovery):
+        options = {"agent": "uniform", "finetune": amc.FineTuneConfig(epochs=0), "device": "cpu"}
+        pruned = amc.compress(net, (data, data), pruning=amc.PruningConfig(recovery=recovery), **options).model
+        assert pruned.layers.hidden_size < 24  # by default: its state is no residual stream
+        with torch.no_grad():
+            return float((pruned(x) - net(x)).square().mean())
+
+    assert error("sequential") < error("none") / 4

@@ -47,6 +47,7 @@ class Cells(nn.Module):
 def test_states_of_all_layers_and_directions_are_one_group(tools, kind, options):
     structure, small = tools.traced(Layers(kind, **options), SEQUENCE)
     assert [group.channels for group in structure.groups if group.prunable] == [6, 8]
+    assert not any(group.residual for group in structure.groups)  # no sum of what different layers write
     layers = small.layers
     assert layers.weight_hh_l0.shape == (GATES[kind] * layers.hidden_size, layers.hidden_size)
     assert small.head.in_features == layers.hidden_size * (1 + layers.bidirectional) < 16
@@ -57,6 +58,7 @@ def test_states_of_all_layers_and_directions_are_one_group(tools, kind, options)
 def test_states_of_cells_are_cut_from_the_first_step_on(tools, kind):
     structure, small = tools.traced(Cells(kind), SEQUENCE)
     assert [group.channels for group in structure.groups if group.prunable] == [6, 8]
+    assert not any(group.residual for group in structure.groups)
     assert small.cell.weight_hh.shape == (GATES[kind] * small.cell.hidden_size, small.cell.hidden_size)
 
 
@@ -132,3 +134,18 @@ def test_a_projection_is_valid_at_every_width(tools, options):
         torch.testing.assert_close(fresh(read)[0], small.layers(read)[0])
         assert (fresh.proj_size, fresh.hidden_size) == (width, 8)
     tools.check_values(network, structure, SEQUENCE, SEQUENCE.repeat(2, 2, 1))
+
+
+class Skipping(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.layers, self.head = nn.Linear(4, 8), nn.GRU(8, 8, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.embed(x)
+        return self.head(x + self.layers(x)[0])
+
+
+def test_a_recurrent_layer_that_is_added_to_its_input_writes_to_a_stream(tools):
+    structure, _ = tools.traced(Skipping(), SEQUENCE)
+    assert [group.residual for group in structure.groups if group.channels == 8] == [True]
