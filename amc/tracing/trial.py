@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -38,6 +39,10 @@ TRIES_WITHOUT = 24
 """Most sets of numbers in the code to leave as they are when a network works with all of them changed."""
 
 
+OTHER_WIDTHS = (1, -sys.maxsize, sys.maxsize)
+"""How many more channels than half are kept where shares of channels are tried again: one, all but one or none."""
+
+
 @dataclass
 class Trial:
     """Cuts half of the channels of several groups at once and runs the network, whose own tensors stay as they are.
@@ -50,7 +55,7 @@ class Trial:
         values: Whether the outputs are compared, or the network only has to run.
         failures: Why groups cannot be cut, by index; filled in by `accept`.
         claiming: Modules that were given a claimed width on the way, by name.
-        more: How many more channels than half are kept.
+        more: How many more channels than half are kept, if there are as many; never none, nor all.
     """
 
     model: nn.Module
@@ -258,9 +263,10 @@ def without_failing_groups(
     others = [index for index in structure.prunable if not structure.groups[index].normalised]
     accepted = trial.accept(trial.accept([], others), normalised)
     in_pieces = [index for index in accepted if any(len(cut.positions[0]) > 1 for cut in structure.groups[index].cuts)]
-    if values and not large:  # a share of the channels may be right for every second width: 2 * (channels // 8)
-        trial.more = 1
-        trial.accept([], in_pieces)
+    # A share of the channels may be right for some widths only: 2 * (channels // 8), or max(2, channels // 8).
+    for more in OTHER_WIDTHS if values and not large else ():
+        trial.more = more
+        trial.accept([], [index for index in in_pieces if index not in trial.failures])
     found = frozen(trial.structure, trial.failures) if trial.failures else trial.structure
     found = replace(found, candidates=())
     for path in trial.claiming.keys() - {entry.module for entry in found.attributes if entry.attribute == CLAIMED}:

@@ -322,6 +322,38 @@ def test_a_share_that_is_right_for_every_second_width_stays_whole_with_the_remed
     assert "let places and scales in its code follow its width" in tools.reasons_of(structure)["first"]
 
 
+class Limited(Shifted):
+    """Shifts a share of the channels that has limits, behind a layer or two."""
+
+    def __init__(self, part, width, is_second):
+        super().__init__(share=1, width=width)
+        self.part = part
+        if is_second:
+            self.first = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, width, 1))
+
+    def shift(self, x):
+        part, out = self.part(x.shape[2]), x.clone()
+        out[:, :-1, :part] = x[:, 1:, :part]
+        return out
+
+
+def at_least_two(width):
+    return max(2, width // 8)
+
+
+def at_most_eight(width):
+    return min(8, width // 8)
+
+
+@pytest.mark.parametrize(("part", "width", "is_second"), [(at_least_two, 32, True), (at_most_eight, 76, False)])
+def test_a_share_that_is_wrong_for_the_narrowest_or_widest_cut_stays_whole_with_the_remedy(
+    tools, part, width, is_second
+):
+    structure, _ = tools.traced(Limited(part, width, is_second), FRAMES)
+    name = "first.1" if is_second else "first"
+    assert "let places and scales in its code follow its width" in tools.reasons_of(structure)[name]
+
+
 def test_a_share_that_does_not_divide_the_channels_stays_whole_with_the_remedy(tools):
     structure, _ = tools.traced(ByZeros(share=3), FRAMES)
     assert tools.reasons_of(structure)["first"] == UNEQUAL
