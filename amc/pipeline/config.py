@@ -95,8 +95,9 @@ class RunConfig:
         agent: What looks for the policy.
         episodes: Candidates that the agent may try.
         reward: What the agent maximises.
-        first_images: Images on which a candidate is scored first; it
-            sees the rest only while it can still win. Unset: all.
+        first_images: Images on which a candidate is scored first, those for
+            its batch norms at least; it sees the rest only while it can
+            still win. Unset: all.
         allocation_mode: How candidates are kept within the budget: clip (the paper's) or project.
         schedule: In which rounds networks are pruned and trained.
         compare: Agents to compare with under the same budget; none for no comparison.

@@ -78,7 +78,7 @@ class CandidateEvaluator(Evaluator):
             yield from super().stages(allocation, first)
             return
         images = len(self._task.data.search)
-        for seen in self._scorer.stages(allocation, stage_sizes(first, images)):
+        for seen in self._scorer.stages(allocation, stage_sizes(max(first, self._scorer.at_least), images)):
             yield stage_of(*seen, images)
 
     def _few(self) -> Any | None:

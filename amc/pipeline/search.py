@@ -54,8 +54,9 @@ class SearchConfig:
         reward: Name of the reward, or a function of an `envs.rewards.Outcome`.
         allocation_mode: `"clip"` or `"project"`; see `envs.pruning_env`.
         seed: Seed of the agent.
-        first_images: Images of the search split on which a candidate is scored first; it sees the rest only while it
-            can still be the best (see `amc.pipeline.racing`). None scores every candidate on all.
+        first_images: Images of the search split on which a candidate is scored first, those on which its batch norms
+            are re-estimated at least; it sees the rest only while it can still be the best (see
+            `amc.pipeline.racing`). None scores every candidate on all.
         dtype: Number format in which candidates are scored: `"auto"` (bfloat16 where the device gains from it),
             `"float32"` or `"bfloat16"`.
         schedule: In which rounds the network is pruned and trained: a name in `amc.pruning.schedules`, with options as

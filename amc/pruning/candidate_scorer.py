@@ -126,6 +126,11 @@ class CandidateScorer(Generic[ScoreT]):
         self._targets, self._reference = targets.to(dense.device), dense.argmax(1)
 
     @property
+    def at_least(self) -> int:
+        """How many images every candidate is scored on: those of the pass that re-estimates its batch norms."""
+        return 0 if self._first is None else len(self._first)
+
+    @property
     def reference(self) -> Tensor:
         """The dense network's classes, `(N,)`."""
         return self._reference
