@@ -96,7 +96,8 @@ class CandidateEvaluator(Evaluator):
         if not kind.assigns_classes:
             return TaskScorer(network, search, kind, few)
         # Search images do for batch norms where there are as many: the pass that re-estimates them scores them, too.
-        shared = 0 if few is None or len(few) > len(search) else len(few)
+        count = self._task.pruning.recalibration_images
+        shared = count if few is not None and count <= len(search) else 0
         return CandidateScorer(
             network,
             search.images,

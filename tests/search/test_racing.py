@@ -10,6 +10,7 @@ import torch
 
 from agents.protocol import EpisodeResult
 from amc.errors import ConfigurationError
+from amc.pipeline.deliver import Workshop
 from amc.pipeline.racing import RacingEvaluator, reward_of
 from amc.pipeline.recorder import Recorder
 from amc.pipeline.search import SearchConfig, search_policy
@@ -57,6 +58,16 @@ def test_the_last_stage_is_the_score_on_all_images(fixture, sizes, request):
     assert stages[-1].score.accuracy == score.accuracy
     assert stages[-1].score.cross_entropy == pytest.approx(score.cross_entropy, abs=1e-5)
     assert stages[-1].optimistic == stages[-1].score
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(0, [30, 60, 120, 240]), (200, [200, 240]), (300, [30, 60, 120, 240])])
+def test_the_first_stage_has_the_images_of_the_batch_norms_where_there_are_as_many(workshop, count, sizes):
+    task = workshop.task
+    assert len(task.data.calibration) < 200 < len(task.data.search) < 300
+    changed = replace(task, pruning=replace(task.pruning, recalibration_images=count))
+    allocation = task.problem.allocation(task.problem.project([0.5] * len(task.problem.decisions)))
+    stages = Workshop(changed, Recorder()).evaluator.stages(allocation, 30)
+    assert [stage.score.images for stage in stages] == sizes
 
 
 def test_the_optimistic_score_covers_the_whole_split_nearly_always():
