@@ -111,11 +111,10 @@ def sparkline(values: Sequence[float], width: int = _WIDTH) -> str:
     """Draws values as a line of bars; with more than `width` values each bar is the best of several."""
     step = max(1, -(-len(values) // width))
     best = [max(values[start : start + step]) for start in range(0, len(values), step)]
-    low, high = min(best), max(best)
-    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
-    if not math.isfinite(scale) or not math.isfinite(high - low):  # of values that are not rewards
-        scale = 0.0
-    return "".join(_BARS[round((value - low) * scale)] for value in best)
+    low, span = min(best), max(best) - min(best)
+    if not 0 < span < math.inf:  # all alike, or no rewards at all
+        return _BARS[0] * len(best)
+    return "".join(_BARS[round((value - low) / span * (len(_BARS) - 1))] for value in best)
 
 
 def watch(

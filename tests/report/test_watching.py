@@ -4,7 +4,7 @@ import io
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -71,6 +71,7 @@ def test_watching_ends_with_the_run(folder):
 
 
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=300))
+@example([0.0, 2.225073858507e-311])
 def test_a_sparkline_fits_and_shows_the_best_highest(values):
     line = sparkline(values)
     assert 1 <= len(line) <= 60
