@@ -16,6 +16,7 @@ from amc.costs.polynomial_cost import PolynomialCost
 from amc.costs.solved_extents import ExtentSolver
 from amc.errors import StructureError
 from amc.runtime.call import call, inference, named_tensors, tensors_in
+from amc.runtime.memory_key import memory_key
 from amc.structure import CostTerm, Extent
 
 NetworkOf = Callable[[Sequence[int]], nn.Module]
@@ -59,13 +60,13 @@ class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.run = _Run()
         self._places: dict[int, int] = {}
-        self._weights = {_place(tensor) for tensor in weights}
+        self._weights = {memory_key(tensor) for tensor in weights}
         self._held: list[Tensor] = []  # so that no memory is reused
 
     def use(self, value: Any, operator: int) -> None:
         """Notes the tensors in a value as used by an operator."""
         for tensor in tensors_in(value):
-            place = _place(tensor)
+            place = memory_key(tensor)
             if place in self._weights:
                 continue
             if place not in self._places:
@@ -180,13 +181,6 @@ def _run_of(model: nn.Module, example: Any) -> _Run:
         output = call(model, example)
         memory.use(output, max(0, len(memory.run.operators) - 1))
     return memory.run
-
-
-def _place(tensor: Tensor) -> int:
-    try:
-        return int(tensor.untyped_storage()._cdata)
-    except (NotImplementedError, RuntimeError):  # sparse tensors have no storage
-        return id(tensor)
 
 
 def _term(itemsize: int, axes: Sequence[Extent]) -> CostTerm:

@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from amc.runtime.memory_key import memory_key
 from amc.tracing.entries import Canvas
 from amc.tracing.pieces import note_bounds, note_whole, places_of_length
 from amc.tracing.record import Trace
 from amc.tracing.rules_move import CREATORS, start_of
 from amc.tracing.shadow import Shadow
 from amc.tracing.units import Labels
-from amc.tracing.views import Place, memory_key, place_in
+from amc.tracing.views import Place, place_in
 
 WRITTEN = "written into a part of the channels of a tensor of fixed size; torch.cat in its place would let it be cut"
 """Why channels stay whole that are written beside others."""

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from amc.runtime.call import tensors_in
+from amc.runtime.memory_key import memory_key
 from amc.tracing.record import Trace
 from amc.tracing.rules_writing import RULES
-from amc.tracing.views import memory_key, memory_of
+from amc.tracing.views import memory_of
 from amc.tracing.writings import is_mask
 
 TELLS_ROWS = "its values tell how many rows other layers compute; picking a fixed number (topk) would let it be cut"

@@ -10,20 +10,13 @@ import numpy as np
 from torch import Tensor
 
 from amc.runtime.call import tensors_in
+from amc.runtime.memory_key import memory_key
 from amc.tracing.units import Labels
 
 
 def memory_of(value: Any) -> frozenset[int]:
     """Returns keys that identify the memory of tensors; views of each other share a key."""
     return frozenset(memory_key(tensor) for tensor in tensors_in(value))
-
-
-def memory_key(tensor: Tensor) -> int:
-    """Returns what identifies the memory of a tensor while it lives."""
-    try:
-        return int(tensor.untyped_storage()._cdata)
-    except (NotImplementedError, RuntimeError):  # sparse tensors have no storage
-        return id(tensor)
 
 
 class Views:
