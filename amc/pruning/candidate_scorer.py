@@ -103,8 +103,8 @@ class CandidateScorer(Generic[ScoreT]):
             batch_size: Images at once; what suits the device if None (see `images_at_once`).
             calibration: Normalised images `(N, C, H, W)` on which a candidate's batch norms are re-estimated before it
                 is scored; None scores it as it was cut.
-            recalibrated: Re-estimate them on so many of `images` in their place, the first. The pass that does it
-                scores these images, too, so that it costs little.
+            recalibrated: How many of `images`, from the first on, take the place of `calibration`. The pass that
+                re-estimates the batch norms scores these images as well, so it costs little.
             change: Normalises images; None where they are.
 
         Raises:
