@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 
 from amc.data.batches import READ_SIZE, MakeBatch, collect, plain_targets, whole_classes
-from amc.data.dataset_source import DatasetSource, LoaderSettings, source_of_loader
+from amc.data.dataset_source import DatasetSource, LoaderSettings, living, source_of_loader
 from amc.data.image_set import BatchSource, ImageSet
 from amc.data.repeated_items import first_of_same
 from amc.data.splits import DataRoles, default_search_images, split_roles
@@ -138,7 +138,7 @@ def _of_loader(loader: DataLoader[Any], batch: MakeBatch | None) -> BatchSource:
     plain = type(loader.dataset) is TensorDataset and loader.collate_fn is default_collate and batch is None
     source = source_of_loader(loader, batch)
     if source is None:
-        return collect(loader, None, batch)
+        return collect(living(loader), None, batch)
     if plain and source.weights is None and len(source) == len(source.items()) == len(source.dataset):  # type: ignore[arg-type]
         kept = as_source(loader.dataset)
         return replace(kept, batch_size=source.batch_size) if isinstance(kept, ImageSet) else kept
@@ -164,7 +164,10 @@ def _hold_out(source: BatchSource, count: int | None, seed: int) -> tuple[BatchS
     items = torch.unique(same[source.items()])
     held_out = default_search_images(len(items)) if count is None else count
     if not 0 < held_out < len(items):
-        raise DataError(f"the search split takes {held_out} of the {len(items)} training items; it must leave some")
+        raise DataError(
+            f"the search split takes {held_out} of the {len(items)} training items; it must take one and leave some: "
+            f"give more items{' or a smaller search_images' if held_out else ''}"
+        )
     order = items[torch.randperm(len(items), generator=torch.Generator().manual_seed(seed))]
     chosen = replace(source, positions=order[:held_out], weights=None, draws=0)
     left = torch.isin(same, order[held_out:]).nonzero().flatten()

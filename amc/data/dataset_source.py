@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -156,11 +157,16 @@ class DatasetSource:
 def living(loader: Iterable[Any]) -> Iterator[Any]:
     """Iterates over a loader, and reports the death of its worker processes.
 
+    A loader that pins memory does so where there is an accelerator, and is silent about it elsewhere.
+
     Raises:
         DataError: If one has died.
     """
     try:
-        yield from loader
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "'pin_memory' argument is set as true but no accelerator is found")
+            items = iter(loader)
+        yield from items
     except (RuntimeError, ConnectionError, EOFError) as error:  # as the death may surface in different places
         said = any(words in str(error) for words in ("exited unexpectedly", "killed by signal"))
         is_death = said or not isinstance(error, RuntimeError)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from amc.data.image_set import BatchSource, ImageSet
@@ -52,6 +53,16 @@ class DataRoles:
         """The shape `(C, H, W)` of one image."""
         return self.calibration.input_shape
 
+    def untrained_classes(self) -> list[int]:
+        """Returns the classes of the search split of which nothing is trained, as where a class has a single image.
+
+        There are none where one would have to read all training images to know.
+        """
+        if not isinstance(self.train, ImageSet | StreamedImages) or self.search.targets.dim() != 1:
+            return []
+        scored, trained = (set(torch.unique(split.targets).tolist()) for split in (self.search, self.train))
+        return sorted(scored - trained)
+
 
 def split_roles(
     train: ImageSet | StreamedImages,
@@ -82,8 +93,8 @@ def split_roles(
     held_out = default_search_images(len(train)) if search_images is None else search_images
     if not 0 < held_out < len(train):
         raise DataError(
-            f"the search split takes {held_out} of the {len(train)} training images; "
-            "it must leave some: give more images or a smaller data.search_images"
+            f"the search split takes {held_out} of the {len(train)} training images; it must take one and leave some: "
+            f"give more images{' or a smaller data.search_images' if held_out else ''}"
         )
     order = stratified_order(train.targets, seed)
     search, rest = order[:held_out], order[held_out:]

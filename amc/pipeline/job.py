@@ -74,6 +74,7 @@ class Job:
 
     def _carry_out(self, recorder: Recorder, open_executor: OpenExecutor | None) -> CompressionResult:
         task, search = self.task, self.search
+        _say_what_is_not_trained(task, recorder)
         if self.train is not None:
             train_dense(task, self.train, recorder)
         (dense,) = measure_on_test(task, recorder, "the dense network", task.model)
@@ -126,6 +127,19 @@ def _say_how_sure(task: Task, recorder: Recorder) -> None:
     if images < _FEW:
         count = "1 image" if images == 1 else f"{images} images"
         recorder.say(f"the search split has {count}: a reward moves in steps of {1 / images:.3f}")
+
+
+def _say_what_is_not_trained(task: Task, recorder: Recorder) -> None:
+    """Warns where candidates are scored on classes that no training image shows, as where each has one image."""
+    if task.data is None or task.measure is not None or not task.data.task.assigns_classes:
+        return
+    classes = task.data.untrained_classes()
+    if classes:
+        scored = len(set(task.data.search.targets.tolist()))
+        recorder.say(
+            f"{len(classes)} of the {scored} classes in the search split have no image to train on, such as class "
+            f"{classes[0]}: give at least two images of each"
+        )
 
 
 def _say_widths(task: Task, recorder: Recorder) -> None:

@@ -218,6 +218,23 @@ def test_what_a_loader_says_of_its_workers_and_batches_holds(tmp_path):
     assert (tmp_path / "worker0").exists()
 
 
+@pytest.mark.parametrize(
+    "data", [Numbers(60), TensorDataset(*tensors(60)), Stream()], ids=["items", "tensors", "stream"]
+)
+def test_a_loader_that_pins_memory_is_silent_where_nothing_can_be_pinned(data, recwarn):
+    source = as_source(DataLoader(data, batch_size=6, pin_memory=True))
+    assert sorted(values(source)) == list(range(60))
+    assert not recwarn.list
+
+
+def test_memory_stays_pinned_where_there_is_an_accelerator(monkeypatch):
+    asked = []
+    source = as_source(DataLoader(Numbers(60), batch_size=6, pin_memory=True))
+    monkeypatch.setattr("amc.data.dataset_source.DataLoader", lambda *args, **options: asked.append(options) or [])
+    values(source)
+    assert [options["pin_memory"] for options in asked] == [True]
+
+
 def test_batches_of_any_form_are_taken_apart_by_a_function():
     loader = [{"image": images, "label": classes, "id": 3} for images, classes in [tensors(20), tensors(20, 20)]]
     roles = roles_from_loaders(loader, loader, batch=lambda item: (item["image"], item["label"]), search_images=8)
@@ -307,6 +324,11 @@ def test_what_is_no_data_is_named(data, message):
         as_source(data)
 
 
-def test_too_large_a_search_split_is_refused():
-    with pytest.raises(DataError, match="takes 60 of the 60"):
-        roles_from_loaders(Numbers(60), Numbers(5), search_images=60)
+@pytest.mark.parametrize("data", [Numbers, tensors])
+def test_too_large_or_too_small_a_search_split_is_refused(data):
+    with pytest.raises(DataError, match=r"takes 60 of the 60.*or a smaller"):
+        roles_from_loaders(data(60), Numbers(5), search_images=60)
+    with pytest.raises(
+        DataError, match=r"takes 0 of the 4 training \w+; it must take one and leave some: give more \w+$"
+    ):
+        roles_from_loaders(data(4), Numbers(5))

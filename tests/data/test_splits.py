@@ -68,3 +68,10 @@ def test_by_default_a_fifth_and_at_most_5000_are_held_out():
 def test_a_search_split_that_leaves_nothing_is_refused(held_out):
     with pytest.raises(DataError, match=f"takes {held_out} of the 20 training images"):
         split_roles(numbered(20), numbered(5), search_images=held_out)
+
+
+def test_classes_of_a_single_image_are_scored_and_never_trained():
+    one_each, two_each = (split_roles(numbered(40, classes), numbered(4)) for classes in (40, 4))
+    assert one_each.untrained_classes() == sorted(one_each.search.targets.tolist())
+    assert len(one_each.untrained_classes()) == 8
+    assert two_each.untrained_classes() == []

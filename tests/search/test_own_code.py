@@ -170,6 +170,18 @@ def test_data_in_another_number_format_than_the_network_is_refused_with_both_rem
         amc.compress(ConvNet(8).half(), [images(side=8), images(40, side=8, seed=1)], **QUICK)
 
 
+def test_networks_of_half_precision_train_and_load_in_it(tmp_path):
+    train, test = ((x.half(), y) for x, y in (images(side=8), images(40, side=8, seed=1)))
+    torch.manual_seed(0)
+    tuned = {**QUICK, "finetune": amc.FineTuneConfig(epochs=30, batch_size=20, learning_rate=0.1)}
+    result = amc.compress(ConvNet(8).half(), (train, test), **tuned)
+    assert result.summary["accuracy"]["finetuned"] > 50  # of four classes
+    result.save(tmp_path / "saved")
+    loaded = amc.load(tmp_path / "saved", model=ConvNet(8).half())
+    assert {tensor.dtype for tensor in loaded.state_dict().values()} == {torch.float16}
+    assert torch.equal(loaded(train[0][:4]), result.model.eval()(train[0][:4]))
+
+
 def test_tokens_are_data_too():
     generator = torch.Generator().manual_seed(0)
     classes = torch.randint(0, 4, (160,), generator=generator)

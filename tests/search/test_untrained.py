@@ -6,6 +6,7 @@ import re
 from functools import partial
 
 import pytest
+import torch
 
 import amc
 from amc.data import DataConfig, load_data
@@ -62,3 +63,20 @@ def test_a_quick_run_from_python_shows_little(digits, capsys, monkeypatch):
     network = amc.create_model("digits_resnet", seed=0)
     amc.compress(network, digits, search=amc.SearchConfig(untrained=True), **QUICK)
     assert re.findall(r".* in \d+\.\d s.*", capsys.readouterr().err) == []
+
+
+@pytest.mark.parametrize("classes", [40, 8])
+def test_one_image_a_class_is_pointed_out_in_one_line(classes, capsys):
+    data = torch.rand(40, 1, 8, 8), torch.arange(40) % classes
+    network = amc.create_model("digits_resnet", num_classes=classes, seed=0)
+    amc.compress(network, (data, data), search=amc.SearchConfig(untrained=True), **QUICK)
+    said = [line for line in capsys.readouterr().err.splitlines() if "no image to train on" in line]
+    if classes == 8:
+        assert said == []
+        return
+    (line,) = said
+    assert re.fullmatch(
+        r"8 of the 8 classes in the search split have no image to train on, such as class \d+: give at least two "
+        "images of each",
+        line,
+    )

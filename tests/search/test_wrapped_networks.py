@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
 
 import amc
 from amc.errors import ModelError
@@ -70,6 +70,28 @@ def test_networks_are_taken_out_of_their_wrappers(network, tmp_path):
     few = images(4)[0]
     with torch.no_grad():
         torch.testing.assert_close(amc.load(tmp_path, model=network())(few), result.model.eval()(few))
+
+
+@pytest.fixture
+def one_process(tmp_path):
+    """A group of one process, as a distributed program on one machine has."""
+    if not (distributed.is_available() and distributed.is_gloo_available()):
+        pytest.skip("this PyTorch has no gloo")
+    store = (tmp_path / "store").as_uri()
+    distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+def test_a_distributed_network_is_taken_out_of_its_wrapper(one_process, tmp_path):
+    wrapped = nn.parallel.DistributedDataParallel(torch.compile(ConvNet()))
+    result = amc.compress(wrapped, DATA, **QUICK)
+    assert type(result.model) is ConvNet
+    result.save(tmp_path / "saved")
+    few = images(4)[0]
+    loaded = amc.load(tmp_path / "saved", model=nn.parallel.DistributedDataParallel(ConvNet()))
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(few), result.model.eval()(few))
 
 
 def scripted():
