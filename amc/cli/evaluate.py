@@ -35,6 +35,8 @@ def defaults(words: Sequence[str]) -> list[str]:
     for name in ("--model", "--weights"):
         if option_value(words, name) is not None:
             raise ConfigurationError(f"amc evaluate measures the network in {folder} or that of {name}; leave one out")
+    if option_value(words, "--classes") is not None:
+        raise ConfigurationError(f"the network in {folder} has its number of classes; leave --classes out")
     return options_of_run(folder)
 
 
@@ -60,7 +62,7 @@ def run(options: jsonargparse.Namespace) -> None:
         check_network(config)
     data = load_roles(config.data, config.seed, shown)
     if options.run is None:
-        (model, _), name = build_model(config, data.num_classes), config.model
+        (model, _), name = build_model(config, data.num_classes, shown), config.model
     check_images(model, data)
     with shown.stage("test the network", len(data.test), "images") as advance:
         accuracy = evaluate(model, data.test, device=resolve_device(config.device), advance=advance).accuracy

@@ -121,7 +121,7 @@ def _teacher(config: RunConfig, data: DataRoles, shown: ProgressDisplay, *, trus
 
     is_trained = bool(config.weights) or pruned_run(config.model) is not None
     if is_trained or (is_own_code(config.model) and not config.trains_first):
-        return build_model(config, data.num_classes, trust=trust)[0]
+        return build_model(config, data.num_classes, shown, trust=trust)[0]
     if config.finetune.distillation or config.finetune.feature_distillation:
         shown.say("without the trained dense network (--weights FILE) there is no distillation")
     return None

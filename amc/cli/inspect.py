@@ -69,7 +69,7 @@ def run(options: jsonargparse.Namespace) -> None:
     budget = budget_of(config)
     example, classes = example_for(config, options.shape)
     with QuickWeights():
-        model, _ = build_model(config, classes, trust=trusted(options))
+        model, _ = build_model(config, classes, display(options), trust=trusted(options))
     if options.shape is None and is_own_code(config.model) and not names_data(config):
         _check_guess(model, example)
     large = worthwhile(model)

@@ -96,9 +96,10 @@ def run(options: jsonargparse.Namespace) -> None:
     _check(options, ENGINES)
     config = run_config(options)
     example, classes = example_for(config, options.shape)
-    model, _ = build_model(config, classes)
+    shown = display(options)
+    model, _ = build_model(config, classes, shown)
     structure = trace_structure(model.eval(), example)
-    problem, shown = build_problem(structure, None, config.pruning), display(options)
+    problem = build_problem(structure, None, config.pruning)
     plan = plan_networks(problem, fitted=options.networks, checks=options.checks, seed=config.seed)
     if options.prepare is not None:
         with shown.stage("write networks", len(plan), "networks") as advance:

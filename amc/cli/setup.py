@@ -103,12 +103,15 @@ def model_source(config: RunConfig, num_classes: int | None) -> ModelSource:
     return ModelSource("name", config.model, options)
 
 
-def build_model(config: RunConfig, num_classes: int | None, *, trust: bool = False) -> tuple[nn.Module, ModelSource]:
+def build_model(
+    config: RunConfig, num_classes: int | None, shown: ProgressDisplay, *, trust: bool = False
+) -> tuple[nn.Module, ModelSource]:
     """Builds the dense network and loads its weights, or loads the pruned network if the model is a run.
 
     Args:
         config: The configuration.
         num_classes: Classes of the data.
+        shown: Says for how many classes the network is built, where `--classes` asks for them.
         trust: Whether code that a run's files name may be run.
 
     Raises:
@@ -122,6 +125,8 @@ def build_model(config: RunConfig, num_classes: int | None, *, trust: bool = Fal
         return network, ModelSource.of(network)
     source = model_source(config, num_classes)
     model = create_model(source.reference, seed=config.seed, **source.options)
+    if config.classes is not None:
+        shown.say(f"{config.model} is built for {config.classes} class{'es' if config.classes > 1 else ''} (--classes)")
     if config.weights:
         load_weights(model, Path(config.weights).expanduser(), replace_head=bool(config.train.head))
     return model, source
@@ -226,7 +231,7 @@ def open_task(
     Raises:
         AmcError: If an option, the network or its weights cannot be used.
     """
-    model, source = build_model(config, data.num_classes, trust=trust)
+    model, source = build_model(config, data.num_classes, shown, trust=trust)
     if not names_data(config):
         _check_default_data(config, model, data)
     latency = None
