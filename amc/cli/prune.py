@@ -68,7 +68,7 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.pipeline.prepare import train_dense
     from amc.pipeline.settling import settled
     from amc.pipeline.summary import policy_record
-    from amc.problem.edited_policy import checked_policy
+    from amc.problem.edited_policy import check_costs, checked_policy
     from amc.report.files import write_network
     from amc.report.origin import trust_words
     from amc.report.run_recorder import RunRecorder
@@ -92,6 +92,7 @@ def run(options: jsonargparse.Namespace) -> None:
         policy = policy_record(task.problem, allocation)
         if _has_budget(options, config, file):
             _check_budget(budget_of(config), task.problem, allocation, file)
+        check_costs(stored, task.problem)
         with settled(recorder, task.model, task.example_input, config.device, deterministic=config.deterministic):
             if config.trains_first:
                 train_dense(task, config.train, recorder)
@@ -151,9 +152,9 @@ COMMAND = Command(
     usage="[RUN] [options]",
     description=(
         "Prunes a network as a policy.json says, and refits the layers that read the pruned ones; no fine-tuning. An\n"
-        "edited policy must name every decision, agree with its pruning ratios and meet the budget of its run. A\n"
-        "policy in a run's folder is carried out with the options of that run, on the dense network that it has\n"
-        "trained, unless --model or --config name another."
+        "edited policy must name every decision, agree with its pruning ratios and costs, and meet the budget of its\n"
+        "run. A policy in a run's folder is carried out with the options of that run, on the dense network that it\n"
+        "has trained, unless --model or --config name another."
     ),
     examples=(
         "  amc prune runs/mine\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from amc.errors import ConfigurationError, UnknownNameError
 from amc.problem.decision import Decision
+from amc.problem.problem import PruningProblem
 from amc.problem.space import DecisionSpace
 from amc.storage.policy import StoredPolicy
 from amc.structure import Allocation
@@ -24,7 +25,7 @@ def checked_policy(policy: StoredPolicy, space: DecisionSpace, *, exactly: bool 
     Raises:
         UnknownNameError: If it names something that is not a decision.
         ConfigurationError: If it is of the other kind, leaves a decision out, keeps a number of units that is not
-            allowed, or its pruning ratios contradict its widths.
+            allowed, or its pruning ratios contradict its widths or leave a decision out.
     """
     file, widths, ratios = policy.file, policy.allocation.widths, policy.pruning_ratios
     if policy.allocation.kind != space.kind:
@@ -44,9 +45,28 @@ def checked_policy(policy: StoredPolicy, space: DecisionSpace, *, exactly: bool 
                 f"{file} must say how many units {name} keeps, and leaves it out; write its {decision.size} under "
                 "widths to keep it dense, or give the pruning options of its search"
             )
-        if name in ratios:
+        if ratios and name in widths:
             _check_ratio(policy, decision)
     return policy.allocation
+
+
+def check_costs(policy: StoredPolicy, problem: PruningProblem) -> None:
+    """Checks that the costs that a policy states are those of its widths.
+
+    Args:
+        policy: The policy, which fits the network.
+        problem: The network's problem; costs in metrics that it does not have are not checked.
+
+    Raises:
+        ConfigurationError: If one is not.
+    """
+    costs = problem.costs_of(problem.widths(policy.allocation))
+    for metric, said in policy.costs.items():
+        if said != costs.get(metric, said):
+            raise ConfigurationError(
+                f"{policy.file}: its widths cost {costs[metric]:,} {metric}, and costs says {said:,.12g}; "
+                "correct costs, or delete it, as it holds for the network and the images of the policy's search alone"
+            )
 
 
 def _check_width(policy: StoredPolicy, decision: Decision, *, exactly: bool) -> None:
@@ -65,9 +85,14 @@ def _check_width(policy: StoredPolicy, decision: Decision, *, exactly: bool) -> 
 
 
 def _check_ratio(policy: StoredPolicy, decision: Decision) -> None:
-    """Rejects a ratio that does not match the width."""
-    width, said = policy.allocation.widths[decision.name], policy.pruning_ratios[decision.name]
+    """Rejects a ratio that does not match the width, or that is left out."""
+    width, said = policy.allocation.widths[decision.name], policy.pruning_ratios.get(decision.name)
     comes_to = 1 - width / decision.size
+    if said is None:
+        raise ConfigurationError(
+            f"{policy.file}: widths keeps {width} of {decision.size} units of {decision.name}, a pruning ratio of "
+            f"{comes_to:.6g}, and pruning_ratios leaves it out; write it there, or delete pruning_ratios"
+        )
     if abs(said - comes_to) > _ROUNDED:
         raise ConfigurationError(
             f"{policy.file}: widths keeps {width} of {decision.size} units of {decision.name}, a pruning ratio of "

@@ -24,10 +24,11 @@ class AllocationRecord(msgspec.Struct):
     widths: dict[str, Annotated[int, msgspec.Meta(ge=0)]]
 
 
-class _Ratios(msgspec.Struct):
+class _Redundant(msgspec.Struct):
     """What a policy.json states redundantly."""
 
     pruning_ratios: dict[str, float] = {}
+    costs: dict[str, float] = {}
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,13 @@ class StoredPolicy:
         file: The file.
         allocation: What each decision keeps.
         pruning_ratios: The fraction removed by decision, if the file has it beside the widths.
+        costs: What the widths cost by metric, if the file has it.
     """
 
     file: Path
     allocation: Allocation
     pruning_ratios: Mapping[str, float]
+    costs: Mapping[str, float]
 
 
 def read_policy(path: str | os.PathLike[str]) -> StoredPolicy:
@@ -56,7 +59,7 @@ def read_policy(path: str | os.PathLike[str]) -> StoredPolicy:
         record = as_type(read_json(file), dict[str, object])
         allocation = Allocation.from_dict(record)
         as_type(record, AllocationRecord)
-        ratios = as_type(record, _Ratios).pruning_ratios
+        more = as_type(record, _Redundant)
     except OSError as error:
         raise ConfigurationError(f"the policy must be a readable file: {error}; {_REMEDY}") from error
     except ConfigurationError as error:
@@ -65,4 +68,4 @@ def read_policy(path: str | os.PathLike[str]) -> StoredPolicy:
         raise ConfigurationError(f"{path} is not a policy; {_REMEDY}") from error
     except ValueError as error:
         raise ConfigurationError(f"{path} is not a policy: {error}; {_REMEDY}") from error
-    return StoredPolicy(file, allocation, ratios)
+    return StoredPolicy(file, allocation, more.pruning_ratios, more.costs)

@@ -9,7 +9,7 @@ import pytest
 import agents
 from amc.errors import ConfigurationError, UnknownNameError
 from amc.problem.decision import Decision
-from amc.problem.edited_policy import checked_policy
+from amc.problem.edited_policy import check_costs, checked_policy
 from amc.problem.space import DecisionSpace
 from amc.storage.policy import read_policy
 
@@ -67,6 +67,37 @@ def test_a_decision_that_is_left_out_is_refused(kind, tmp_path):
     assert checked_policy(policy, SPACES[kind], exactly=False).widths == widths  # it stays dense
     with pytest.raises(ConfigurationError, match="leaves it out"):
         checked_policy(write(tmp_path, kind, widths=widths), SPACES[kind], exactly=False)
+
+
+@pytest.mark.parametrize("exactly", [True, False])
+def test_a_ratio_that_is_left_out_is_refused_unless_all_are(kind, exactly, tmp_path):
+    policy = write(tmp_path, kind, pruning_ratios={"a.conv": 0.75})
+    with pytest.raises(
+        ConfigurationError,
+        match=r"of b\.conv, a pruning ratio of 0\.25, and pruning_ratios leaves it out; write it there, or delete",
+    ):
+        checked_policy(policy, SPACES[kind], exactly=exactly)
+    checked_policy(write(tmp_path, kind, pruning_ratios={}), SPACES[kind], exactly=exactly)
+
+
+@pytest.mark.parametrize("metric", ["flops", "params"])
+def test_costs_that_disagree_with_the_widths_are_refused(metric, toys, tmp_path):
+    problem = toys.small_env().problem
+    widths = dict(zip([decision.name for decision in problem.decisions], problem.min_widths, strict=True))
+    costs = problem.costs_of(problem.min_widths)
+    assert metric in costs
+    for fits in (costs, {}, {**costs, "latency_ns": 3}):  # one that is not known here cannot be checked
+        check_costs(write(tmp_path, "filter", widths=widths, costs=fits), problem)
+    policy = write(tmp_path, "filter", widths=widths, costs={**costs, metric: costs[metric] - 1})
+    said = f"{costs[metric]:,} {metric}, and costs says {costs[metric] - 1:,}; correct costs, or delete it"
+    with pytest.raises(ConfigurationError, match=said):
+        check_costs(policy, problem)
+
+
+@pytest.mark.parametrize("costs", [{"flops": "few"}, [1], "none"])
+def test_costs_that_are_no_numbers_are_refused(costs, kind, tmp_path):
+    with pytest.raises(ConfigurationError, match="is not a policy"):
+        write(tmp_path, kind, costs=costs)
 
 
 @pytest.mark.parametrize("place", ["widths", "pruning_ratios"])

@@ -1,7 +1,9 @@
 """What a run starts from: its options, its policy and its weights, which stay what they were."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -111,6 +113,25 @@ def test_a_policy_that_contradicts_itself_is_refused(searched, tmp_path, error_o
     policy = edited_policy(searched, tmp_path / "edited", **{"layer1.0.conv1": 1})
     line = error_of(["prune", "--policy", policy, "--out", str(tmp_path / "pruned")])
     assert "layer1.0.conv1" in line
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("costs", r"its widths cost [\d,]+ flops, and costs says 1; correct costs, or delete it"),
+        ("pruning_ratios", "leaves it out"),
+    ],
+)
+def test_an_edit_beside_the_widths_is_refused_before_anything_is_pruned(searched, tmp_path, place, expected, error_of):
+    policy = json.loads((searched / "policy.json").read_text())
+    edited = edited_policy(searched, tmp_path / "edited")
+    if place == "costs":
+        policy["costs"]["flops"] = 1
+    else:
+        del policy["pruning_ratios"]["layer2.0.conv1"]
+    Path(edited).write_text(json.dumps(policy))
+    assert re.search(expected, error_of(["prune", "--policy", edited, "--out", str(tmp_path / "pruned")]))
+    assert not (tmp_path / "pruned" / "model.safetensors").exists()
 
 
 @pytest.fixture
