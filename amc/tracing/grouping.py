@@ -18,6 +18,8 @@ from amc.tracing.entries import Factor
 from amc.tracing.record import Trace
 from amc.tracing.units import NEUTRAL, Labels
 
+IN_PARTS = "a layer computes some of these channels at a time; computing all at once would let them be cut"
+"""Why channels stay whole whose costs are those of parts."""
 NEVER = np.iinfo(np.int64).max
 """Stands for a class of labels that no layer writes."""
 
@@ -44,14 +46,34 @@ class Grouping:
         """Returns the length of an axis as a function of the widths of the groups."""
         if isinstance(factor, int):
             return Extent(factor)
-        found, totals = np.unique(self._open_group_of[trace.units.find(factor)], return_counts=True)
-        counts = dict(zip(found.tolist(), totals.tolist(), strict=True))
+        counts = self._counts(factor, trace)
         constant = counts.pop(-1, 0)
         return Extent(constant, tuple((index, total // self.groups[index].channels) for index, total in counts.items()))
 
+    def parts(self, factor: Factor, trace: Trace) -> list[int]:
+        """Returns the groups of which an axis holds some channels only: its length does not follow their widths."""
+        counts = {} if isinstance(factor, int) else self._counts(factor, trace)
+        return [index for index, total in counts.items() if index >= 0 and total % self.groups[index].channels]
+
+    def _counts(self, labels: Labels, trace: Trace) -> dict[int, int]:
+        """Returns how many labels are in each group; -1 stands for those that must stay."""
+        found, totals = np.unique(self._open_group_of[trace.units.find(labels)], return_counts=True)
+        return dict(zip(found.tolist(), totals.tolist(), strict=True))
+
 
 def grouping_of(trace: Trace) -> Grouping:
-    """Joins the classes that cut the same axes at as many positions into groups, in the order of execution."""
+    """Joins the classes that cut the same axes at as many positions into groups, in the order of execution.
+
+    Those of which some layer computes a part at a time stay whole: what that costs is no multiple of their widths.
+    """
+    grouping = _grouping_of(trace)
+    parts = {index for _, factors in trace.costs for factor in factors for index in grouping.parts(factor, trace)}
+    for index in parts:
+        trace.units.freeze(np.flatnonzero(grouping.group_of == index), IN_PARTS)
+    return _grouping_of(trace) if parts else grouping
+
+
+def _grouping_of(trace: Trace) -> Grouping:
     axes = [Axis.of(key, labels, trace.units) for key, labels in trace.axis_labels.items()]
     written = _first_writes(trace)
     alike: dict[tuple[int, str | None], list[int]] = defaultdict(list)

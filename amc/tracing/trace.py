@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -18,6 +19,8 @@ from amc.tracing import skipping
 from amc.tracing.assemble import assemble
 from amc.tracing.blocks import offered
 from amc.tracing.branches import BranchRecorder
+from amc.tracing.cost_trial import without_wrong_costs
+from amc.tracing.entries import dense_flops
 from amc.tracing.liveness import without_dead_ends
 from amc.tracing.modes import FunctionMode, ShadowMode, module_names
 from amc.tracing.picked_rows import freeze_what_tells_rows
@@ -78,7 +81,18 @@ def trace_structure(
         return structure
     with undisturbed(model):
         model.eval()
-        return without_failing_groups(model, structure, example_input, trace.users, values=verify == "values")
+        found = without_failing_groups(model, structure, example_input, trace.users, values=verify == "values")
+        if verify == "shapes" and skipping.worthwhile(model):
+            return found
+        return without_wrong_costs(model, found, example_input, partial(_flops_of, model, example_input))
+
+
+def _flops_of(model: nn.Module, example_input: ExampleInput) -> int:
+    """Counts the FLOPs of one run of a network in evaluation mode, by the same rules."""
+    trace = Trace(model)
+    outputs = _run(trace, example_input, compute)
+    without_dead_ends(trace, [*outputs, *tensors_in(example_input)])
+    return sum(dense_flops(coefficient, factors) for coefficient, factors in trace.costs)
 
 
 def _blocks(trace: Trace, example_input: ExampleInput) -> tuple[ChannelGroup, ...]:

@@ -104,6 +104,7 @@ def tools():
         cut_half=cut_half,
         check_costs=check_costs,
         check_values=check_values,
+        kept_sets=kept_sets,
         outputs_of=outputs_of,
         randomise=randomise,
         traced=traced,
