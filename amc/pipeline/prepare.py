@@ -27,13 +27,15 @@ from amc.pipeline.task import Task, build_problem, example_of
 from amc.pruning import PruningConfig
 from amc.pruning.schedules import SCHEDULES
 from amc.runtime import device_of, resolve_device, resolve_dtype
+from amc.runtime.batch_size import batch_size_for
 from amc.runtime.blocks import settled
 from amc.runtime.call import failure_of, inference, on_device
 from amc.runtime.finite import all_finite
-from amc.runtime.many_inputs import as_inputs
+from amc.runtime.many_inputs import Inputs, as_inputs
 from amc.runtime.outputs import main_output
 from amc.runtime.statistics import keep_statistics
 from amc.structure import ModelStructure
+from amc.tracing.other_inputs import without_failing_on
 from amc.tracing.trace import trace_structure
 from amc.training import FineTuneConfig, TrainConfig, is_chance, train_model
 from amc.training.defaults import fitted, with_epochs
@@ -46,7 +48,8 @@ _HALF = 0.5  # of the cost: to check a schedule with where there is no budget
 _HEAD_RATE, _HEAD_FACTOR = 0.1, 10.0
 """New layers are trained alone at ten times the learning rate of the whole network, up to this one."""
 _FEW = 8  # masks that are compared with the network's output
-_MANY = 256  # items of a data set that are read at once
+_MANY = 256  # items of a data set that are read at once, and on which a network with layers that have not run is run
+_BATCH = 32  # inputs on which a cut network is run before a search
 
 
 def prepare(
@@ -85,6 +88,7 @@ def prepare(
     _check_trainings(model, data, finetune if tune is None else None, train, device, processes)
     pruning = replace(pruning, round_to=settled(pruning.round_to, resolve_device(device)))
     structure = _traced(model, example, data if evaluate is None else None, blocks=pruning.blocks)
+    structure = _without_failing_on_more(model, structure, data, inputs)
     problem = build_problem(structure, budget, pruning, latency, partial(_memory_cost, model, on_cpu(example)))
     check_criterion(model, structure, problem, str(pruning.criterion), data, inputs)
     task = Task(
@@ -155,6 +159,26 @@ def _inputs(
     if example_input is None and inputs is None:
         _check_number_format(model, example)
     return example, inputs
+
+
+def _without_failing_on_more(
+    model: nn.Module, structure: ModelStructure, data: DataRoles | None, calibration: Any | None
+) -> ModelStructure:
+    """Returns the structure in which groups stay whole with which the cut network fails on more than the example.
+
+    That is a batch of the calibration inputs, or of the data's, and more of them where the example has left layers out.
+    """
+    count = _MANY if structure.not_run else _BATCH
+    if calibration is None:
+        if data is None:
+            return structure
+        calibration = data.calibration.take(range(min(count, len(data.calibration)))).inputs()
+    size = min(_BATCH, batch_size_for(calibration))
+    for start in range(0, min(len(calibration), count if structure.not_run else size), size):
+        part = calibration[start : start + size]
+        batch = on_device(part.value if isinstance(part, Inputs) else part, device_of(model))
+        structure = without_failing_on(model, structure, batch)
+    return structure
 
 
 def _traced(model: nn.Module, example: Any, data: DataRoles | None, *, blocks: bool) -> ModelStructure:
