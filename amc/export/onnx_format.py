@@ -47,7 +47,7 @@ class OnnxFormat:
         large = _weight_bytes(network.model) > _ONE_FILE_BYTES
         try:
             with quiet():
-                torch.onnx.export(program, (), path, dynamo=True, verbose=False, external_data=large)
+                _export(program, path, large)
             if network.metadata:
                 _add_metadata(path, network.metadata)
         except Exception as error:  # the exporter has no exception of its own for what it cannot do
@@ -56,6 +56,20 @@ class OnnxFormat:
     def read(self, network: Exportable, path: Path) -> Runner:
         """Opens the file in onnxruntime, on the CPU."""
         return open_session(path)
+
+
+def _export(program: torch.export.ExportedProgram, path: Path, large: bool) -> None:
+    """Writes a graph, without the exporter's own simplifications where these break it.
+
+    One of them merges clamps that follow each other, and then names tensors that nothing makes (onnxscript 0.7.2).
+    """
+    import onnx
+
+    torch.onnx.export(program, (), path, dynamo=True, verbose=False, external_data=large)
+    try:
+        onnx.checker.check_model(str(path))
+    except onnx.checker.ValidationError:
+        torch.onnx.export(program, (), path, dynamo=True, verbose=False, external_data=large, optimize=False)
 
 
 def _add_metadata(path: Path, metadata: Mapping[str, str]) -> None:

@@ -71,6 +71,28 @@ def test_a_graph_computes_the_same_at_any_batch_size_and_is_as_small_as_its_weig
     assert 0 <= report.difference < 1e-4
 
 
+class TwoClamps(nn.Module):
+    """One tensor within two pairs of bounds, as quantisation-aware projections have it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 5), nn.Linear(5, 4)
+        for name, bound in zip("abcd", (-1.0, 1.0, -0.5, 0.5), strict=True):
+            self.register_buffer(name, torch.tensor(bound))
+
+    def forward(self, x):
+        x = self.first(x)
+        return self.last(torch.clamp(x, self.a, self.b) + torch.clamp(x, self.c, self.d))
+
+
+def test_a_graph_that_the_exporters_own_simplifications_break_is_written_without_them(tmp_path):
+    torch.manual_seed(0)
+    model, inputs = TwoClamps().eval(), 3 * torch.randn(7, 6)
+    export_model(model, tmp_path / "clamps.onnx", "onnx", torch.zeros(2, 6))
+    (output,) = read_onnx(tmp_path / "clamps.onnx")(inputs)
+    torch.testing.assert_close(output, model(inputs).detach())
+
+
 def test_an_export_leaves_the_network_as_it_is(residual, tmp_path):
     model, example = residual
     model.train()
