@@ -81,6 +81,8 @@ def _note_made(trace: Trace, tensor: Tensor) -> None:
         trace.set_shadow(tensor, shadow)
         trace.canvases[memory_key(tensor)] = Canvas({})
         return
+    if tensor.dim() > 1:
+        trace.made.add(tensor.shape[1 if tensor.dim() > 3 else -1])
     lengths = {length: places_of_length(trace, length) for length in set(tensor.shape) if length > 1}
     trace.canvases[memory_key(tensor)] = Canvas(lengths)
 

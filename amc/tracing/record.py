@@ -53,6 +53,7 @@ class Trace:
         telling: How many operators had run when one costs something on such rows, and the memory of the values.
         asked: Tensors that were asked for their shape, by the running module, the last length and the size.
         canvases: Tensors that were made from sizes, or written into, by their memory.
+        made: The widths of tensors that were made from sizes, (N, C), (L, N, C) or (N, C, H, W).
         sums: What the outputs of modules are added to.
         branches: Which operator reads what; None where no branches are looked for.
     """
@@ -90,6 +91,7 @@ class Trace:
         self.derived: dict[int, Derived] = {}
         self.views = Views(self.tensors)
         self.canvases: dict[int, Canvas] = {}
+        self.made: set[int] = set()
         self.asked: dict[tuple[str, int, int], Tensor] = {}
         self.rows: dict[int, dict[int, frozenset[int]]] = {}
         self.lengths: set[tuple[str, str]] = set()

@@ -36,6 +36,9 @@ TRIES, TRIES_OF_LARGE, TRIES_WITH_CLAIMS, TRIES_WITH_SETTINGS, TRIES_WITH_CODE =
 """Most sets of attributes to try for a group, the last ones with claimed widths, with numbers in settings that
 modules hold, and with numbers in their code; in large networks every try takes seconds."""
 
+MOST_SINGLE = 6
+"""Most attributes to try one by one where repeated modules have several under one name: of cells above each other."""
+
 Attempt = tuple[Remembered, Chosen]
 """Attributes that may follow a width, and those of them to try."""
 
@@ -55,6 +58,9 @@ def attempts(
     found = remembered(model, structure, index)
     for chosen in islice(choices(found), TRIES_OF_LARGE if is_large else TRIES):
         yield found, chosen
+    single = {(entry.module, entry.attribute): (entry,) for entries in found.values() for entry in entries}
+    for chosen in islice(choices(single), TRIES if len(found) < len(single) <= MOST_SINGLE and not is_large else 0):
+        yield single, chosen
     claimed = claims(model, structure, index, example_input)
     for chosen in islice([Chosen(), *choices(found)], TRIES_WITH_CLAIMS if claimed else 0):
         yield {**found, **claimed}, chosen | frozenset(claimed)

@@ -27,6 +27,7 @@ from amc.tracing.picked_rows import freeze_what_tells_rows
 from amc.tracing.record import Trace
 from amc.tracing.recurrent import couple_states, gate_by_gate
 from amc.tracing.shadow import Shadow
+from amc.tracing.shared_numbers import with_shared_numbers
 from amc.tracing.skipping import Compute, compute
 from amc.tracing.trial import without_failing_groups
 from amc.tracing.undisturbed import undisturbed
@@ -76,12 +77,16 @@ def trace_structure(
     make_sliceable(model)
     may = _May(blocks, reads_code=verify != "nothing")
     trace = _traced_for_shapes(model, example_input, may) or _traced(model, example_input, compute, may)
-    structure = assemble(trace, _blocks(trace, example_input) if blocks else ())
+    dropped = _blocks(trace, example_input) if blocks else ()
+    structure = assemble(trace, dropped)
     if verify == "nothing":
         return structure
+    tried = partial(
+        without_failing_groups, model, example_input=example_input, users=trace.users, values=verify == "values"
+    )
     with undisturbed(model):
         model.eval()
-        found = without_failing_groups(model, structure, example_input, trace.users, values=verify == "values")
+        found = with_shared_numbers(trace, tried(structure), partial(assemble, trace, dropped), tried)
         if verify == "shapes" and skipping.worthwhile(model):
             return found
         return without_wrong_costs(model, found, example_input, partial(_flops_of, model, example_input))

@@ -32,6 +32,8 @@ TOLERANCE = 1e-3
 """Largest difference, relative to the largest output, between a cut network and the dense one that ignores the same
 channels."""
 
+COUNTS_ON_WIDTH = "the network's code counts on its width"
+"""Why a group stays whole with which the cut network fails."""
 _REMEDY = "let it ask for the size (x.shape[1])"
 _FOLLOW = "let places and scales in its code follow its width (x.shape[1])"
 
@@ -183,7 +185,7 @@ class Trial:
             try:
                 outputs = self._run(narrow, users) if comparable else self._run_for_shapes(narrow, users)
             except Exception as error:
-                return f"the network's code counts on its width: {first_line(error)}; {_REMEDY}"
+                return f"{COUNTS_ON_WIDTH}: {first_line(error)}; {_REMEDY}"
         if not comparable:
             return self._failure_reordered(normalised, users) if self.values else None
         for roles in (("read",), ("read", "write", "follow")):
