@@ -71,7 +71,9 @@ def dynamic_batch(example: Any) -> Any:
 
 
 def export_failure(format_name: str, error: Exception) -> ExportError:
-    """Describes the failure of an exporter."""
+    """Describes the failure of an exporter by its first cause: what exporters make of it is general advice."""
+    while error.__cause__ is not None and isinstance(error.__cause__, Exception):
+        error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return ExportError(
         f"the network cannot be exported to {format_name}: {type(error).__name__}: {' '.join(lines[:2])[:300]}; "

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from amc.errors import ExportError
+from amc.export.attention import with_attention_over_four_axes
 from amc.export.formats import Exportable, Runner
 from amc.export.graph import export_failure, trace_graph
 from amc.runtime.inputs import tensors_in
@@ -47,7 +48,7 @@ class OnnxFormat:
         large = _weight_bytes(network.model) > _ONE_FILE_BYTES
         try:
             with quiet():
-                _export(program, path, large)
+                _export(with_attention_over_four_axes(program), path, large)
             if network.metadata:
                 _add_metadata(path, network.metadata)
         except Exception as error:  # the exporter has no exception of its own for what it cannot do

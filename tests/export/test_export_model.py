@@ -93,6 +93,38 @@ def test_a_graph_that_the_exporters_own_simplifications_break_is_written_without
     torch.testing.assert_close(output, model(inputs).detach())
 
 
+class Attention(nn.Module):
+    """Fused attention over the axes that networks have for it."""
+
+    def __init__(self, axes, masked):
+        super().__init__()
+        self.axes, self.masked, self.project = axes, masked, nn.Linear(8, 24)
+
+    def forward(self, x):
+        parts = [self.on_axes(part) for part in self.project(x).chunk(3, -1)]
+        mask = x[:, :, 0].mean(1).reshape(-1, *[1] * (self.axes - 1)) if self.masked else None
+        mask = None if mask is None else mask.expand(*parts[0].shape[:-1], parts[0].shape[-2])
+        return nn.functional.scaled_dot_product_attention(*parts, attn_mask=mask)
+
+    def on_axes(self, part):
+        if self.axes == 3:  # the heads are a part of the batch
+            return part.unflatten(-1, (2, 4)).transpose(1, 2).flatten(0, 1)
+        if self.axes == 4:
+            return part.unflatten(-1, (2, 4)).transpose(1, 2)
+        return part.unflatten(-1, (2, 4)).unflatten(1, (2, 3)).permute(0, 3, 1, 2, 4)  # windows of three tokens
+
+
+@pytest.mark.parametrize(("axes", "masked"), [(3, False), (4, False), (5, False), (4, True), (5, True)])
+def test_attention_over_any_number_of_axes_is_written(axes, masked, tmp_path):
+    torch.manual_seed(0)
+    model, inputs = Attention(axes, masked).eval(), torch.randn(5, 6, 8)
+    if axes == 3:
+        model = nn.Sequential(model, nn.Unflatten(0, (-1, 2)))
+    export_model(model, tmp_path / "attention.onnx", "onnx", torch.randn(2, 6, 8))
+    (output,) = read_onnx(tmp_path / "attention.onnx")(inputs)
+    torch.testing.assert_close(output, model(inputs).detach())
+
+
 def test_an_export_leaves_the_network_as_it_is(residual, tmp_path):
     model, example = residual
     model.train()
