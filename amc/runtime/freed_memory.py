@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -41,12 +42,16 @@ def freed_memory_kept() -> Iterator[None]:
 
 
 def give_back_freed_memory() -> None:
-    """Gives memory that is no longer used back to the system; does nothing where the C library is not glibc.
+    """Gives memory that is no longer used back to the system; without glibc only what Python has not collected yet.
+
+    Networks and agents that are done hold each other in circles, which Python looks for rarely: see `amc.cli.main`. A
+    search of ResNet-20 leaves 100 MB in them, and a study of forty cells came to 7 GB.
 
     glibc keeps what tensors of up to 32 MB have left between others, and its heap grows with every refit of other
     sizes: one of ResNet-20's weights leaves 750 MB behind, and a study of some thirty came to 5 GB, none of it in use.
     It takes a few milliseconds to a tenth of a second, so it is for the ends of stages and not for candidates.
     """
+    gc.collect()
     trim = _function("malloc_trim")
     if trim is not None:
         trim(0)

@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import resource
+import weakref
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,17 @@ def test_other_c_libraries_are_left_alone(monkeypatch):
     with freed_memory_kept():
         give_back_freed_memory()
     freed_memory._function.cache_clear()
+
+
+class Network:
+    """Something that refers to itself, as networks with hooks of their own do."""
+
+    def __init__(self):
+        self.hook = self
+
+
+def test_what_refers_to_itself_is_collected_first():
+    gone = weakref.ref(Network())
+    assert gone() is not None
+    give_back_freed_memory()
+    assert gone() is None
