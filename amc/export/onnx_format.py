@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -66,11 +67,12 @@ def _export(program: torch.export.ExportedProgram, path: Path, large: bool) -> N
     """
     import onnx
 
-    torch.onnx.export(program, (), path, dynamo=True, verbose=False, external_data=large)
+    write = partial(torch.onnx.export, program, (), path, dynamo=True, verbose=False, external_data=large)
+    write()
     try:
         onnx.checker.check_model(str(path))
     except onnx.checker.ValidationError:
-        torch.onnx.export(program, (), path, dynamo=True, verbose=False, external_data=large, optimize=False)
+        write(optimize=False)
 
 
 def _add_metadata(path: Path, metadata: Mapping[str, str]) -> None:

@@ -65,4 +65,4 @@ def without_wrong_costs(
     """
     trial = CostTrial(model, structure, example_input, None, count=count)
     trial.accept([], structure.prunable)
-    return frozen(structure, trial.failures) if trial.failures else structure
+    return frozen(structure, trial.failures)

@@ -63,4 +63,4 @@ def without_failing_on(model: nn.Module, structure: ModelStructure, inputs: Exam
     trial = OtherInputsTrial(model, structure, inputs, None, values=False)
     with undisturbed(model), remembering_nothing(model):
         trial.accept([], structure.prunable)
-    return frozen(structure, trial.failures) if trial.failures else structure
+    return frozen(structure, trial.failures)

@@ -269,7 +269,7 @@ def without_failing_groups(
     for more in OTHER_WIDTHS if values and not large else ():
         trial.more = more
         trial.accept([], [index for index in in_pieces if index not in trial.failures])
-    found = frozen(trial.structure, trial.failures) if trial.failures else trial.structure
+    found = frozen(trial.structure, trial.failures)
     found = replace(found, candidates=())
     for path in trial.claiming.keys() - {entry.module for entry in found.attributes if entry.attribute == CLAIMED}:
         release_width(trial.claiming[path])
@@ -372,6 +372,8 @@ def _zeroed(tensor: Tensor, places: Places) -> Tensor:
 
 def frozen(structure: ModelStructure, reasons: dict[int, str]) -> ModelStructure:
     """Returns the structure with some groups marked as not to be cut, their widths substituted in all costs."""
+    if not reasons:
+        return structure
     groups = tuple(
         replace(group, reason=reasons.get(index, group.reason)) for index, group in enumerate(structure.groups)
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
-from half_the_flops import parser_of, task_of
+from half_the_flops import parser_of, random_allocations, task_of
 from torch.nn.functional import interpolate
 
 from amc.pipeline.families import FilterFamily
@@ -32,12 +32,10 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[224, 160, 112], help="in pixels")
     options = parser.parse_args()
     task = task_of(options, 100, PruningConfig(round_to=1))
-    family, problem = FilterFamily(task), task.problem
+    family = FilterFamily(task)
     assert task.data is not None
     search = task.data.search
-    random = np.random.default_rng(0)
-    asked = [random.uniform(0.1, 1.0, len(problem.decisions)).tolist() for _ in range(options.candidates)]
-    allocations = [problem.allocation(problem.project(request)) for request in asked]
+    allocations = random_allocations(task.problem, options.candidates)
     network = CandidateNetwork(family._pruner, dtype=resolve_dtype("auto", resolve_device("cpu")))
 
     def accuracies(size: int, count: int) -> tuple[np.ndarray, float]:

@@ -1,8 +1,10 @@
-"""The task of two measurements: a trained network on images that a user has, at half the FLOPs."""
+"""What measurements share: a trained network on images that a user has at half the FLOPs, and allocations for it."""
 
 from __future__ import annotations
 
 import argparse
+
+import numpy as np
 
 from amc.costs import Budget
 from amc.data import DataConfig, load_data
@@ -10,7 +12,9 @@ from amc.models import create_model
 from amc.models.weights import load_weights
 from amc.pipeline.prepare import prepare
 from amc.pipeline.task import Task
+from amc.problem import PruningProblem
 from amc.pruning import PruningConfig
+from amc.structure import Allocation
 from amc.training import FineTuneConfig
 
 
@@ -39,3 +43,10 @@ def task_of(options: argparse.Namespace, calibration_images: int, pruning: Pruni
     )
     budget, finetune = Budget(flops=0.5), FineTuneConfig(epochs=0)
     return prepare(model.eval(), load_data(config), budget, pruning=pruning, finetune=finetune, seed=0)
+
+
+def random_allocations(problem: PruningProblem, count: int) -> list[Allocation]:
+    """Returns allocations on the budget, drawn at random with a fixed seed."""
+    random = np.random.default_rng(0)
+    asked = [random.uniform(0.1, 1.0, len(problem.decisions)).tolist() for _ in range(count)]
+    return [problem.allocation(problem.project(request)) for request in asked]

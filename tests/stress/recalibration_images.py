@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
-from half_the_flops import parser_of, task_of
+from half_the_flops import parser_of, random_allocations, task_of
 
 from amc.pipeline.families import FilterFamily
 from amc.pruning import CandidateNetwork, CandidateScorer, PruningConfig
@@ -30,12 +30,10 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=1000, help="calibration images with which the others are compared")
     options = parser.parse_args()
     task = task_of(options, options.most, PruningConfig(round_to=1))
-    family, problem = FilterFamily(task), task.problem
+    family = FilterFamily(task)
     assert task.data is not None
     search = task.data.search
-    random = np.random.default_rng(0)
-    asked = [random.uniform(0.1, 1.0, len(problem.decisions)).tolist() for _ in range(options.candidates)]
-    allocations = [problem.allocation(problem.project(request)) for request in asked]
+    allocations = random_allocations(task.problem, options.candidates)
     calibration = task.calibration_inputs()
     assert calibration is not None
     network = CandidateNetwork(family._pruner, dtype=resolve_dtype("auto", resolve_device("cpu")))
