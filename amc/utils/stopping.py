@@ -1,15 +1,24 @@
-"""Signals that ask a process to stop: it stops where nothing is lost, or at once when asked a second time."""
+"""Signals that ask a process to stop: it stops where nothing is lost, or at once when asked a second time.
+
+An exception in the middle of an import may pass through the native code of the library that is loaded, and abort the
+process. So a first signal that comes there waits for the import's end.
+"""
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_PATIENCE_S = 10.0  # with an import: a module of the user's may run for ever
+_LOOK_AGAIN_S = 0.02
 
 
 class StopRequested(KeyboardInterrupt):
@@ -17,12 +26,13 @@ class StopRequested(KeyboardInterrupt):
 
 
 class _Stops:
-    """The signal that this process has received, and whether it waits for a safe point."""
+    """The signal that this process has received, and what it waits for."""
 
     def __init__(self) -> None:
         self.process = 0
         self.deferring = 0
         self.received: int | None = None
+        self.importing = False
 
 
 _STOPS = _Stops()
@@ -43,7 +53,7 @@ def stopping_safely() -> Iterator[None]:
     try:
         yield
     finally:
-        _STOPS.process = 0
+        _STOPS.process, _STOPS.importing = 0, False
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -71,6 +81,7 @@ def stop_here() -> None:
         StopRequested: If a signal has waited for it.
     """
     if stop_requested():
+        _STOPS.importing = False
         raise StopRequested
 
 
@@ -86,7 +97,32 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
             return
         raise StopRequested
     is_first, _STOPS.received = _STOPS.received is None, number
-    if not (waits and is_first):
-        raise StopRequested
-    # Printing is not safe here: the signal may have come in the middle of another line.
-    os.write(2, b"amc: stopping at the next safe point; once more stops at once\n")
+    if is_first and waits:
+        # Printing is not safe here: the signal may have come in the middle of another line.
+        os.write(2, b"amc: stopping at the next safe point; once more stops at once\n")
+        return
+    if is_first and _imports(frame):
+        _STOPS.importing = True
+        # Not a Thread: the main thread may hold the lock that starting one takes.
+        _thread.start_new_thread(_send_after_import, (number, threading.get_ident()))
+        return
+    _STOPS.importing = False
+    raise StopRequested
+
+
+def _send_after_import(number: int, thread: int) -> None:
+    """Sends the main thread a signal once more, as soon as it is not within an import."""
+    until_s = time.monotonic() + _PATIENCE_S
+    while _STOPS.importing and time.monotonic() < until_s and _imports(sys._current_frames().get(thread)):
+        time.sleep(_LOOK_AGAIN_S)
+    if _STOPS.importing:
+        signal.pthread_kill(thread, number)
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Returns whether a module is being imported somewhere up the stack."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False

@@ -1,13 +1,16 @@
 """Signals end the work where nothing is lost, and at once when they come again."""
 
+import importlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 
+from amc.utils import stopping
 from amc.utils.stopping import StopRequested, deferring_stops, exit_status, stop_here, stop_requested, stopping_safely
 
 
@@ -70,3 +73,47 @@ import amc.__main__
 print("begun", flush=True)
 sys.exit(amc.__main__.main())
 """
+
+
+@pytest.fixture
+def imported(tmp_path, monkeypatch):
+    """Imports a module of some lines, and waits a while; returns what the module has put into a list."""
+    reached = []
+    monkeypatch.setattr(signal, "reached_by_test", reached, raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def run(*lines, wait_s):
+        (tmp_path / "module_of_test.py").write_text("\n".join(["import os, signal, time", *lines]))
+        try:
+            importlib.import_module("module_of_test")
+            time.sleep(wait_s)
+        finally:
+            sys.modules.pop("module_of_test", None)
+
+    run.reached = reached
+    return run
+
+
+INTERRUPT = "os.kill(os.getpid(), signal.SIGINT); time.sleep(0.1)"
+REACH = "signal.reached_by_test.append('end')"
+
+
+@pytest.mark.parametrize(("signals", "expected"), [(1, ["end"]), (2, [])])
+def test_a_first_signal_waits_for_an_import_that_runs_and_a_second_does_not(signals, expected, imported):
+    with stopping_safely(), pytest.raises(StopRequested):
+        imported(*[INTERRUPT] * signals, REACH, wait_s=30)
+    assert imported.reached == expected
+
+
+def test_an_import_that_does_not_end_is_left(imported, monkeypatch):
+    monkeypatch.setattr(stopping, "_PATIENCE_S", 0.1)
+    with stopping_safely(), pytest.raises(StopRequested):
+        imported(INTERRUPT, "time.sleep(30)", REACH, wait_s=30)
+    assert imported.reached == []
+
+
+def test_a_signal_that_came_in_an_import_does_not_outlive_the_context(imported):
+    with suppress(StopRequested), stopping_safely():
+        imported("os.kill(os.getpid(), signal.SIGINT)", REACH, wait_s=0)
+    time.sleep(0.2)  # an interruption of the tests otherwise
+    assert imported.reached == ["end"]
