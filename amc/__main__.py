@@ -11,11 +11,14 @@ from types import FrameType
 def main() -> int:
     """Runs the command line of this process and returns the exit status.
 
-    A Ctrl-C while the command line itself is imported ends with a line, as one does later.
+    A Ctrl-C or SIGTERM while the command and its libraries are imported, which takes seconds, ends at once with a line.
     """
-    signal.signal(signal.SIGINT, _leave)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
+    from amc.cli.main import load
     from amc.cli.main import main as run
 
+    load(sys.argv[1:])
     return run()
 
 

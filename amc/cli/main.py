@@ -40,6 +40,13 @@ _REMEDY_FOR_MEMORY = (
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def load(words: Sequence[str]) -> None:
+    """Imports the subcommand that the first word names, and with it PyTorch; nothing if there is no such command."""
+    gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
+    if words and words[0] in COMMANDS:
+        COMMANDS.get(words[0])
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line and returns the exit status.
 

@@ -54,15 +54,16 @@ def test_a_signal_waits_for_the_safe_point_or_the_end_and_a_second_does_not(sign
     assert capfd.readouterr().err == "amc: stopping at the next safe point; once more stops at once\n"
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("wait_s", [0.03, 0.1, 0.3, 0.6])
-def test_an_interruption_while_the_command_starts_is_one_line(wait_s, tmp_path):
+def test_an_interruption_while_the_command_starts_is_one_line(wait_s, number, tmp_path):
     words = [sys.executable, "-c", START, "compress", "--out", str(tmp_path / "run")]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path)
     assert process.stdout.readline() == "begun\n"
     time.sleep(wait_s)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert error.splitlines()[-1].startswith("amc: interrupted")
     assert "Traceback" not in error
 
