@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.export import ExportedProgram
 from torch.utils._pytree import tree_leaves, tree_map
 
 from amc.errors import ExportError
+from amc.export.causal_hints import masks_as_they_are
 from amc.export.formats import Exportable
 from amc.runtime.call import call, tensors_in
 from amc.runtime.hooks import hooked
@@ -37,7 +39,8 @@ def trace_graph(network: Exportable, format_name: str) -> ExportedProgram:
     positional, named = arguments(network.example)
     shapes = dynamic_batch(network.example)
     try:
-        with quiet(), _tensors_alone(network):
+        # Where a trace fails, PyTorch prints the graph so far on stderr: hundreds of lines.
+        with quiet(), redirect_stderr(io.StringIO()), masks_as_they_are(network.model), _tensors_alone(network):
             return torch.export.export(network.model, positional, named or None, dynamic_shapes=shapes)
     except Exception as error:  # torch.export has no exception of its own for its limitations
         raise export_failure(format_name, error) from error

@@ -2,7 +2,8 @@
 
 PyTorch's and torchvision's attention modules assume that their width is that of the residual stream. The twins here
 hold the same parameters under the same names and compute the same result, but derive every size from `num_heads` and
-the width of one head, so that a cut is a matter of smaller tensors and a smaller `num_heads`.
+the width of one head, so that a cut is a matter of smaller tensors and a smaller `num_heads`. Encoders of PyTorch keep
+padding instead of making nested tensors.
 """
 
 from __future__ import annotations
@@ -112,6 +113,47 @@ def _sliceable_multihead(module: nn.MultiheadAttention) -> None:
         module._qkv_same_embed_dim = False
 
 
+class PaddedTransformerEncoder(nn.TransformerEncoder):
+    """`nn.TransformerEncoder` that computes on padded sequences where the original makes nested tensors of them.
+
+    Nested tensors have no shapes to look at, and the twins of attention cannot take them.
+    """
+
+    def forward(
+        self,
+        src: Tensor,
+        mask: Tensor | None = None,
+        src_key_padding_mask: Tensor | None = None,
+        is_causal: bool | None = None,
+    ) -> Tensor:
+        """Encodes; arguments and results are those of `nn.TransformerEncoder.forward`."""
+        output = src
+        for layer in self.layers:
+            output = layer(output, mask, src_key_padding_mask, bool(is_causal))
+        if src_key_padding_mask is not None and mask is None and self._would_be_nested(src):
+            output = _zero_where_padded(output, src_key_padding_mask)
+        return output if self.norm is None else self.norm(output)
+
+    def _would_be_nested(self, src: Tensor) -> bool:
+        first = self.layers[0]
+        if first.training or src.dim() != 3 or torch.is_autocast_enabled(src.device.type):
+            return False
+        return not (torch.is_grad_enabled() and any(weight.requires_grad for weight in first.parameters()))
+
+
+def _zero_where_padded(output: Tensor, padding: Tensor) -> Tensor:
+    """Sets padded places to zero, as a nested tensor leaves them, if all padding is at the end; else nothing."""
+    valid = padding.logical_not()
+    at_end = (valid[:, :-1] | ~valid[:, 1:]).all()
+    return output.masked_fill((~valid & at_end)[..., None], 0.0)
+
+
+def _padded_encoder(module: nn.TransformerEncoder) -> None:
+    if module.use_nested_tensor and type(module) is nn.TransformerEncoder:
+        module.__class__ = PaddedTransformerEncoder
+    module.use_nested_tensor = False
+
+
 def make_sliceable(model: nn.Module) -> None:
     """Replaces, in place, attention modules by twins that compute the same and can lose heads.
 
@@ -121,6 +163,8 @@ def make_sliceable(model: nn.Module) -> None:
     for module in model.modules():
         if type(module) is nn.MultiheadAttention:
             _sliceable_multihead(module)
+        elif isinstance(module, nn.TransformerEncoder):
+            _padded_encoder(module)
         elif type(module).__module__.startswith("torchvision."):
             from amc.structure.sliceable_vision import make_sliceable_vision
 

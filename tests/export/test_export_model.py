@@ -125,6 +125,38 @@ def test_attention_over_any_number_of_axes_is_written(axes, masked, tmp_path):
     torch.testing.assert_close(output, model(inputs).detach())
 
 
+class Translator(nn.Module):
+    """PyTorch's own transformer with the causal mask that its documentation recommends."""
+
+    def __init__(self):
+        super().__init__()
+        self.transformer = nn.Transformer(8, 2, 1, 1, 12, batch_first=True)
+
+    def forward(self, source, target):
+        mask = nn.Transformer.generate_square_subsequent_mask(target.shape[1])
+        return self.transformer(source, target, tgt_mask=mask)
+
+
+@pytest.mark.parametrize("format_name", READERS)
+def test_a_causal_mask_stops_no_export(format_name, tmp_path):
+    torch.manual_seed(0)
+    model, inputs = Translator().eval(), {"source": torch.randn(5, 4, 8), "target": torch.randn(5, 6, 8)}
+    export_model(model, tmp_path / "t.pt2", format_name, {name: tensor[:1] for name, tensor in inputs.items()})
+    (output,) = READERS[format_name](tmp_path / "t.pt2")(inputs)
+    torch.testing.assert_close(output, model(**inputs).detach())
+
+
+class Doubting(nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else 2 * x
+
+
+def test_a_failed_trace_prints_nothing(tmp_path, capfd):
+    with pytest.raises(ExportError, match="must not depend on values"):
+        export_model(Doubting(), tmp_path / "m.onnx", "onnx", torch.randn(1, 3))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_an_export_leaves_the_network_as_it_is(residual, tmp_path):
     model, example = residual
     model.train()

@@ -353,3 +353,40 @@ def test_tokens_may_be_more_than_channels_beside_a_class_token(tools, side):
     assert small.patches.out_channels == small.token.shape[-1] == small.head.in_features < 12
     assert small.value.weight.shape == (small.patches.out_channels, small.patches.out_channels)
     assert small.query.out_features == small.key.out_features < 12
+
+
+class PaddedText(nn.Module):
+    """A text classifier over padded sequences, with PyTorch's defaults; it reads the padded places too."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(20, 12)
+        layer = nn.TransformerEncoderLayer(12, 2, 20, dropout=0.0, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, nn.LayerNorm(12))
+        self.head = nn.Linear(12, 3)
+
+    def forward(self, tokens, padding):
+        return self.head(self.encoder(self.words(tokens), src_key_padding_mask=padding).mean(1))
+
+
+PADDING = {"at the end": torch.arange(6) >= torch.tensor([[3], [4], [6]]), "first": torch.arange(6) < 2}
+
+
+@pytest.mark.parametrize("where", PADDING)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_an_encoder_that_would_make_nested_tensors_computes_the_same_without(where):
+    torch.manual_seed(0)
+    model = PaddedText()
+    nn.init.normal_(model.encoder.norm.bias)
+    twin = copy.deepcopy(model)
+    make_sliceable(twin)
+    inputs = torch.randint(0, 20, (3, 6)), PADDING[where].expand(3, 6)
+    for training in (False, True):  # in training PyTorch makes none, and padded places hold other values
+        for with_gradients in (False, True):
+            with torch.set_grad_enabled(with_gradients):
+                torch.testing.assert_close(twin.train(training)(*inputs), model.train(training)(*inputs))
+
+
+def test_padded_sequences_are_cut_with_pytorchs_defaults(tools):
+    structure, _ = tools.traced(PaddedText(), (torch.randint(0, 20, (3, 6)), PADDING["at the end"]))
+    assert {"encoder.layers.0.self_attn", "encoder.layers.0.linear1"} <= set(tools.groups_of(structure))
