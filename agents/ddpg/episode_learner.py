@@ -118,8 +118,9 @@ class EpisodeLearner:
         """
         episodes = Episodes.of(replay)
         best = episodes.best(_ACTOR_EPISODES)
-        rows = best[torch.from_numpy(ranks)]
-        return self._keep(episodes.observations[rows]), episodes.keep[rows], self._budget(episodes, best)
+        drawn = torch.from_numpy(ranks)
+        asked = self._keep(episodes.observations[best])  # each once: many more are drawn than there are
+        return asked[drawn], episodes.keep[best][drawn], self._budget(episodes, best)
 
     def fit_critic(self, replay: SharedRewardReplayBuffer, steps: int) -> None:
         """Takes gradient steps of the critic."""

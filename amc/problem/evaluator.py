@@ -60,7 +60,7 @@ class Evaluator(ABC):
 
         Args:
             allocation: What is kept.
-            first: Images of the first stage; each further stage has twice as many, the last one all.
+            first: Images of the first stage; each further stage has half as many more, the last one all.
         """
         score = self.score(allocation)
         yield Stage(score, score)

@@ -24,11 +24,11 @@ PAIRED_STANDARD_ERRORS = 1.0
 
 
 def stage_sizes(first: int, images: int) -> list[int]:
-    """Returns the numbers of images after which a candidate is judged: `first`, doubled each time, and finally all."""
+    """Returns after how many images a candidate is judged: `first`, half as many more each time, finally all."""
     sizes, size = [], first
     while size < images:
         sizes.append(size)
-        size *= 2
+        size += -(-size // 2)
     return [*sizes, images]
 
 

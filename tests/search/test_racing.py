@@ -35,18 +35,23 @@ class Remembering(Recorder):
         self.heard.append(result)
 
 
+STAGES_FROM_30 = [30, 45, 68, 102, 153, 230, 240]
+
+
 def search(workshop, config, recorder=None):
     return search_policy(workshop.task.problem, workshop.evaluator, config, recorder)
 
 
-@pytest.mark.parametrize(("first", "images", "sizes"), [(10, 50, [10, 20, 40, 50]), (50, 50, [50]), (99, 50, [50])])
-def test_stages_double(first, images, sizes):
+@pytest.mark.parametrize(
+    ("first", "images", "sizes"), [(10, 50, [10, 15, 23, 35, 50]), (1, 4, [1, 2, 3, 4]), (50, 50, [50]), (99, 50, [50])]
+)
+def test_stages_have_half_as_many_images_more_each(first, images, sizes):
     assert stage_sizes(first, images) == sizes
 
 
 @pytest.mark.parametrize(
     ("fixture", "sizes"),
-    [("workshop", [100, 200, 240]), ("weight_workshop", [30, 60, 120, 240])],  # the pass for batch norms scores 100
+    [("workshop", [100, 150, 225, 240]), ("weight_workshop", STAGES_FROM_30)],  # the pass for batch norms scores 100
 )
 def test_the_last_stage_is_the_score_on_all_images(fixture, sizes, request):
     workshop = request.getfixturevalue(fixture)
@@ -60,7 +65,7 @@ def test_the_last_stage_is_the_score_on_all_images(fixture, sizes, request):
     assert stages[-1].optimistic == stages[-1].score
 
 
-@pytest.mark.parametrize(("count", "sizes"), [(0, [30, 60, 120, 240]), (200, [200, 240]), (300, [30, 60, 120, 240])])
+@pytest.mark.parametrize(("count", "sizes"), [(0, STAGES_FROM_30), (200, [200, 240]), (300, STAGES_FROM_30)])
 def test_the_first_stage_has_the_images_of_the_batch_norms_where_there_are_as_many(workshop, count, sizes):
     task = workshop.task
     assert len(task.data.calibration) < 200 < len(task.data.search) < 300
