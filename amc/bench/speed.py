@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from agents import Agent, EpisodeResult, create_agent
-from amc.bench.clock import Clock, SectionClock, clock_for, is_one_thread
+from amc.bench.clock import SectionClock
 from amc.bench.memory import peak_device_memory, peak_memory
 from amc.bench.reference import ROWS, ReferenceProcedure
 from amc.errors import ConfigurationError
@@ -23,6 +23,7 @@ from amc.pipeline.search import SearchConfig, search_policy
 from amc.pipeline.task import Task
 from amc.pruning import CandidateNetwork
 from amc.runtime import resolve_device, resolve_dtype
+from amc.runtime.clock import Clock, clock_for, is_one_thread
 from amc.structure import Allocation
 from amc.utils.conversion import SEEDS
 from amc.utils.progress import steps_of

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,9 +21,12 @@ from amc.pipeline.task import Task, build_problem
 from amc.problem import PruningProblem
 from amc.problem.evaluator import Evaluator, EvaluatorProxy
 from amc.problem.score import Score
+from amc.runtime import resolve_device
+from amc.runtime.clock import clock_for
 from amc.runtime.freed_memory import give_back_freed_memory
 from amc.structure import Allocation
 from amc.study.cells import Cell
+from amc.study.last_pruned import LastPruned
 from amc.utils.progress import Shows
 
 _Widths: TypeAlias = tuple[tuple[str, int], ...]
@@ -105,10 +107,12 @@ class CellPlayer:
             recorder: Shows the progress.
             known: The records of cells that were played already.
         """
-        start = time.perf_counter()
+        self._clock = clock_for(resolve_device(task.device))
+        start = self._clock()
         self._task, self._rules = task, rules
         self._workshop = Workshop(task, recorder)
-        self._tables_seconds = time.perf_counter() - start
+        self._tables_seconds = self._clock() - start
+        self._workshop.family = self._family = LastPruned(self._workshop.family)
         records = list(known)
         dense = next((record for record in records if record.get("dense") is not None), None)
         if dense is None:
@@ -153,9 +157,9 @@ class CellPlayer:
         """Measures the network of an allocation on the test split."""
         known = self._measured.setdefault(_key(allocation.widths), {})
         if "pruned" not in known:
-            start = time.perf_counter()
-            pruned = self._workshop.family.prune(allocation)
-            seconds = self._tables_seconds + time.perf_counter() - start
+            start = self._clock()
+            pruned = self._family.pruned_for_now(allocation)
+            seconds = self._tables_seconds + self._clock() - start
             (tested,) = measure_on_test(self._task, recorder, "the pruned network", pruned)
             known |= {"pruned": tested.figure, "pruned_top5": tested.top5, "prune_seconds": round(seconds, 1)}
         seconds_known = {name: known[name] for name in ("prune_seconds",) if name in known}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from amc.bench.clock import SectionClock, clock_for
+from amc.bench.clock import SectionClock
 from amc.bench.reference import ReferenceProcedure
 from amc.bench.speed import BenchConfig
 from amc.cli.main import main
@@ -17,6 +17,7 @@ from amc.errors import ConfigurationError
 from amc.models import create_model
 from amc.pipeline.prepare import prepare
 from amc.pruning import PruningConfig
+from amc.runtime.clock import clock_for
 from amc.training import FineTuneConfig, evaluate
 
 QUICK = ["--data.train_images", "300", "--data.calibration_images", "40", "--device", "cpu", "--episodes", "2"]

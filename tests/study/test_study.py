@@ -11,6 +11,7 @@ from amc.cli.main import main
 from amc.data import DataConfig
 from amc.errors import ConfigurationError, RunFolderError, UnknownNameError
 from amc.pipeline.config import RunConfig
+from amc.pipeline.families import FilterFamily
 from amc.study.cells import plan_cells
 from amc.study.rewards import correlations, diverse_allocations, kendall
 from amc.study.study_folder import open_folder
@@ -260,3 +261,22 @@ def test_a_file_that_is_no_study_is_refused(tmp_path):
     (tmp_path / "study.jsonl").write_text("hello\n")
     with pytest.raises(RunFolderError, match="one JSON record per line"):
         Lines(Path(tmp_path / "study.jsonl"), ("agent",))
+
+
+def test_a_network_that_is_fine_tuned_at_once_is_pruned_once_and_ends_as_later(tmp_path, monkeypatch):
+    pruned = []
+    prune = FilterFamily.prune
+    monkeypatch.setattr(
+        FilterFamily,
+        "prune",
+        lambda family, allocation, *rest: pruned.append(allocation) or prune(family, allocation, *rest),
+    )
+    words = ["study", *QUICK[:-2], "--agents", "uniform", "--budgets", "0.5"]  # with a refit
+    assert main([*words, "--out", str(tmp_path / "at_once"), "--finetuned", "0.5"]) == 0
+    assert len(pruned) == 1
+    for finetuned in ([], ["--finetuned", "0.5"]):
+        assert main([*words, "--out", str(tmp_path / "later"), *finetuned]) == 0
+    assert len(pruned) == 3
+    (at_once,), (later,) = lines(tmp_path / "at_once"), lines(tmp_path / "later")
+    times = ("seconds", "prune_seconds")
+    assert {**at_once, **dict.fromkeys(times)} == {**later, **dict.fromkeys(times)}
