@@ -148,8 +148,8 @@ class DDPGConfig:
         if self.gradient_steps < -1:
             raise ConfigurationError(f"ddpg: gradient_steps must be -1 or at least 0, not {self.gradient_steps}")
         for name in ("pessimism", "elite_focus"):
-            if getattr(self, name) < 0:
-                raise ConfigurationError(f"ddpg: {name} must not be negative, not {getattr(self, name)}")
+            if not 0 <= getattr(self, name) <= _LARGEST_WEIGHT:
+                raise ConfigurationError(f"ddpg: {name} must be in [0, {_LARGEST_WEIGHT}], not {getattr(self, name)}")
         if self.warmup_episodes < 0:
             raise ConfigurationError(f"ddpg: warmup_episodes must not be negative, not {self.warmup_episodes}")
 
@@ -167,6 +167,8 @@ class DDPGConfig:
 
 _LARGEST_SIGMA = 10
 """On [0, 1] the truncated normal is practically uniform well before, and ever fewer draws would fall inside."""
+_LARGEST_WEIGHT = 1000
+"""Of pessimism and of elite_focus: nothing changes beyond it, and larger ones leave the range of numbers."""
 _POSITIVE = (
     "actor_lr",
     "critic_lr",

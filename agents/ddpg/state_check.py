@@ -22,6 +22,8 @@ _LARGEST = {
     "proposals": 1 << 16,
 }
 """Options that decide how much memory and time an agent takes, with the largest values that a file may set."""
+_MOST_DRAWN = 1 << 23
+"""Transitions, or episodes, that the gradient steps after one episode may see: the default takes 640."""
 
 
 def check_options(config: DDPGConfig, task: LearntTask, tensors: Tensors) -> None:
@@ -33,6 +35,12 @@ def check_options(config: DDPGConfig, task: LearntTask, tensors: Tensors) -> Non
     for name, largest in _LARGEST.items():
         if getattr(config, name) > largest:
             raise CheckpointError(f"an agent's {name} must be at most {largest}, not {getattr(config, name)}")
+    steps = len(task.decisions) if config.gradient_steps < 0 else config.gradient_steps
+    if steps * config.environments * config.batch_size > _MOST_DRAWN:
+        raise CheckpointError(
+            "an agent's gradient_steps, environments and batch_size must come to at most "
+            f"{_MOST_DRAWN} examples for each episode, not {steps * config.environments * config.batch_size}"
+        )
     for name in config.warm_start or ():
         if ":" in name:
             raise CheckpointError(f"an agent's file must not name code, and its warm_start names {name!r}")

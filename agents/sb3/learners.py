@@ -254,6 +254,12 @@ class Ppo(Sb3Learner):
         )
 
 
+_LARGEST_RATE = 1e6
+"""Of learning: larger ones leave the range of numbers."""
+_LARGEST_OF_FILES = {"batch_size": 1 << 16, "rollout_episodes": 1 << 12, "epochs": 1 << 10}
+"""Options that decide how much memory and time a learner takes, with the largest values that a file may set."""
+
+
 def load(path: str | Path) -> Sb3Learner:
     """Reads a trained learner; searches start from what it has learnt.
 
@@ -265,17 +271,25 @@ def load(path: str | Path) -> Sb3Learner:
         learners: dict[str, type[Sb3Learner]] = {"td3": Td3, "sac": Sac, "ppo": Ppo}
         learner = learners[state.agent]
         hints = get_type_hints(learner.__init__)
-        agent = learner(**{name: convert(hints[name], value, name) for name, value in state.options.items()})
+        options = {name: convert(hints[name], value, name) for name, value in state.options.items()}
+        agent = learner(**options)
+        for name, largest in _LARGEST_OF_FILES.items():
+            if options.get(name, 0) > largest:
+                raise ConfigurationError(f"{state.agent}: {name} of a file must be at most {largest}")
     agent.initial = state
     return agent
 
 
 def _check(agent: str, **settings: float) -> None:
-    """Rejects settings that are not above 0."""
+    """Rejects settings that are not above 0, and learning rates that no number can be multiplied by."""
     for name, value in settings.items():
         if value <= 0:
             least = {"rollout_episodes": "at least 2", "learning_rate": "above 0"}.get(name, "at least 1")
             raise ConfigurationError(f"{agent}: {name} must be {least}")
+    if settings["learning_rate"] > _LARGEST_RATE:
+        raise ConfigurationError(
+            f"{agent}: learning_rate must be at most {_LARGEST_RATE:g}, not {settings['learning_rate']:g}"
+        )
 
 
 def _check_discount(agent: str, gamma: float) -> None:

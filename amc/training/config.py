@@ -15,6 +15,10 @@ from amc.utils.conversion import conform
 from amc.utils.options import Chosen, create, spell
 
 
+_LARGEST = 1e6
+"""Of learning rates and penalties: far beyond what trains, and within what a tensor can be multiplied by."""
+
+
 @dataclass(frozen=True)
 class FineTuneConfig:
     """How a pruned network is fine-tuned.
@@ -94,7 +98,10 @@ class FineTuneConfig:
         resolve_dtype(self.dtype, resolve_device("cpu"))
         rules = {
             "epochs": (self.epochs is None or self.epochs >= 0, "at least 0"),
-            "learning_rate": (self.learning_rate is None or self.learning_rate > 0, "positive"),
+            "learning_rate": (
+                self.learning_rate is None or 0 < self.learning_rate <= _LARGEST,
+                f"positive, and at most {_LARGEST:g}",
+            ),
             "warmup": (0 <= self.warmup < 1, "in [0, 1)"),
             "batch_size": (self.batch_size is None or self.batch_size >= 1, "at least 1"),
             "accumulate": (
@@ -103,8 +110,11 @@ class FineTuneConfig:
             ),
             "momentum": (0 <= self.momentum < 1, "in [0, 1)"),
             "nesterov": (not self.nesterov or self.momentum > 0, "false where momentum is 0"),
-            "weight_decay": (self.weight_decay >= 0, "at least 0"),
-            "decay_by_layer": (all(decay >= 0 for decay in self.decay_by_layer.values()), "at least 0"),
+            "weight_decay": (0 <= self.weight_decay <= _LARGEST, f"from 0 to {_LARGEST:g}"),
+            "decay_by_layer": (
+                all(0 <= decay <= _LARGEST for decay in self.decay_by_layer.values()),
+                f"from 0 to {_LARGEST:g}",
+            ),
             "ema": (self.ema is None or 0 < self.ema < 1, "in (0, 1)"),
             "label_smoothing": (0 <= self.label_smoothing < 1, "in [0, 1)"),
             "distillation": (0 <= self.distillation <= 1, "in [0, 1]"),

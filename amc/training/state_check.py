@@ -131,6 +131,18 @@ def _check_like(tensor: Any, own: Tensor, name: str) -> None:
 def _check_form(tensor: Any, own: Tensor, name: str) -> None:
     if not isinstance(tensor, Tensor) or tensor.shape != own.shape or tensor.dtype != own.dtype:
         raise ValueError(f"{name!r} must have shape {tuple(own.shape)} and type {own.dtype}")
+    if _shares_memory_within(tensor):
+        raise ValueError(f"{name!r} must have a place in memory for each of its elements, to be written to")
+
+
+def _shares_memory_within(tensor: Tensor) -> bool:
+    """Returns whether elements of a tensor lie in the same place, as `expand` leaves them."""
+    reach = 0
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1 and stride <= reach:
+            return True
+        reach += stride * (size - 1)
+    return False
 
 
 def _check_finite(tensor: Tensor, name: str) -> None:

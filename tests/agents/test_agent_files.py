@@ -134,6 +134,8 @@ def test_part_of_an_episode_is_refused(learnt, reuse):
         ({"replay_episodes": 1 << 40}, "replay_episodes must be at most"),
         ({"environments": 1 << 30}, "environments must be at most"),
         ({"gradient_steps": 1 << 40}, "gradient_steps must be at most"),
+        ({"gradient_steps": 1 << 16, "batch_size": 1 << 16}, "must come to at most 8388608 examples"),
+        ({"elite_focus": 1e308}, "elite_focus must be in"),
         ({"batch_size": 1.5}, "batch_size must be a whole number"),
         ({"warm_start": ["evil_module:agent"]}, "must not name code"),
         ({"updates": -3}, "updates must be a count"),

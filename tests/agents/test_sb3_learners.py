@@ -83,7 +83,7 @@ def test_nothing_can_be_kept_before_it_has_learnt(tmp_path):
         create_agent("sac").save(tmp_path / "agent.safetensors")
 
 
-@pytest.mark.parametrize("spoil", ["shape", "nan", "missing", "options", "agent"])
+@pytest.mark.parametrize("spoil", ["shape", "nan", "missing", "options", "many", "agent"])
 def test_every_tensor_and_option_is_checked(learnt, toys, tmp_path, spoil):
     with safe_open(str(learnt[1]), framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
@@ -98,6 +98,8 @@ def test_every_tensor_and_option_is_checked(learnt, toys, tmp_path, spoil):
         del tensors[name]
     elif spoil == "options":
         record["options"]["gamma"] = "much"
+    elif spoil == "many":
+        record["options"]["rollout_episodes" if record["agent"] == "ppo" else "batch_size"] = 10**9
     else:
         record["agent"] = "os"
     save_file(tensors, str(tmp_path / "a.safetensors"), metadata={"agent": json.dumps(record)})

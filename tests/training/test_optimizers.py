@@ -140,5 +140,5 @@ def test_a_pattern_that_matches_no_layer_is_refused(network):
 
 
 def test_a_negative_decay_is_refused():
-    with pytest.raises(ConfigurationError, match="decay_by_layer must be at least 0"):
+    with pytest.raises(ConfigurationError, match="decay_by_layer must be from 0 to"):
         FineTuneConfig(decay_by_layer={"fc": -1.0})
