@@ -51,7 +51,12 @@ def write_plainly() -> None:
 
 def one_line(error: BaseException) -> str:
     """Returns a message on one line, without control sequences: part of it may come from a file."""
-    text = printable(" ".join(in_plain_words(str(error)).split()))
+    return _on_one_line(in_plain_words(str(error)))
+
+
+def _on_one_line(words: str) -> str:
+    """Returns words on one line, without control sequences; of long ones the beginning and the end."""
+    text = printable(" ".join(words.split()))
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 
 
@@ -65,7 +70,7 @@ def _formatted(
 ) -> str:
     own = filename.startswith(str(Path(amc.__file__).parent))
     if own:
-        return f"amc: warning: {message}\n"
+        return f"amc: warning: {_on_one_line(str(message))}\n"
     return _USUAL_FORMAT(printable(str(message)), category, filename, lineno, line)
 
 

@@ -15,6 +15,7 @@ from amc.storage.composition import composed
 from amc.storage.example_input import describe_input
 from amc.storage.fit import WeightsHeader, check_attributes, check_outline, cut_positions, drop
 from amc.storage.positions import format_positions
+from amc.storage.recurrent_fit import check_recurrent
 from amc.storage.source import ModelSource
 from amc.structure import ModelStructure
 from amc.structure.sliceable import make_sliceable
@@ -119,6 +120,8 @@ def rebuild(
     state = named_tensors(network)
     set_tensors(network, {name: slice_tensor(state[name].detach(), axes) for name, axes in cut.items()})
     set_attributes(network, plan.attributes)
+    if plan.tensors or plan.attributes:
+        check_recurrent(network)
     return network
 
 

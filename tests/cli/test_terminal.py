@@ -31,6 +31,9 @@ def test_own_warnings_are_one_line_and_others_as_ever(monkeypatch):
     warn_in_one_line()
     own = warnings.formatwarning("look out", RuntimeWarning, str(Path(amc.__file__).parent / "search.py"), 3)
     assert own == "amc: warning: look out\n"
+    sent = warnings.formatwarning("a\x1b]0;b\nc" + "x" * 9999, RuntimeWarning, str(Path(amc.__file__)), 3)
+    assert sent.startswith("amc: warning: a ]0;b cxx")
+    assert len(sent) < 3000
     assert "other.py:3: RuntimeWarning: look out" in warnings.formatwarning("look out", RuntimeWarning, "other.py", 3)
 
 

@@ -247,3 +247,51 @@ def test_a_command_that_a_file_names_is_not_repeated(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({"command": "; rm -rf /", "files": {}, "digests": {}}))
     with pytest.raises(RunFolderError, match="the command must be a name"):
         Origin.read(tmp_path)
+
+
+class Recurrent(torch.nn.Module):
+    def __init__(self, **options):
+        super().__init__()
+        self.layers, self.head = torch.nn.LSTM(4, 6, batch_first=True, **options), torch.nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.head(self.layers(x)[0][..., :6].mean(1))
+
+
+@pytest.fixture(params=[{}, {"num_layers": 2, "bidirectional": True}], ids=str)
+def recurrent(request, tmp_path):
+    """Half a recurrent network; returns its folder and what makes the dense one."""
+
+    def dense():
+        return Recurrent(**request.param)
+
+    network = dense().eval()
+    structure = trace_structure(network, torch.zeros(1, 5, 4))
+    kept = {i: torch.arange(0, structure.groups[i].channels, 2) for i in structure.prunable}
+    record = describe(network, structure, kept, ModelSource.of(network))
+    cut(network, structure, kept)
+    save_network(tmp_path, network, record)
+    return tmp_path, dense
+
+
+def test_a_recurrent_network_loads(recurrent):
+    folder, dense = recurrent
+    assert amc.load(folder, model=dense())(torch.zeros(1, 5, 4)).shape == (1, 3)
+
+
+@pytest.mark.parametrize(
+    "change", [("hidden_size", 0), ("hidden_size", 1), ("input_size", 2), ("num_layers", 0)], ids=str
+)
+def test_recurrent_layers_that_are_not_as_wide_as_their_weights_are_refused(recurrent, change):
+    """oneDNN's LSTM ends the process where it divides by a width of zero, and reads beyond a narrow state."""
+    folder, dense = recurrent
+    edit(folder, lambda record: record["attributes"].append(["layers", *change]))
+    with pytest.raises(CheckpointError, match="must leave recurrent layers as wide as their weights"):
+        amc.load(folder, model=dense())
+
+
+def test_recurrent_layers_that_stay_wide_where_their_weights_are_cut_are_refused(recurrent):
+    folder, dense = recurrent
+    edit(folder, lambda record: record.update(attributes=[]))
+    with pytest.raises(CheckpointError, match="must leave recurrent layers as wide as their weights"):
+        amc.load(folder, model=dense())
