@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,7 +197,7 @@ def _check_shape(name: str, shape: tuple[int, ...], found: StoredTensor) -> None
     if shape != found.shape:
         raise CheckpointError(
             f"the weights do not fit their architecture.json: size mismatch of {name}, which must have shape {shape} "
-            f"and has {found.shape}; {_REMEDY}"
+            f"and has {reprlib.repr(found.shape)}; {_REMEDY}"
         )
 
 

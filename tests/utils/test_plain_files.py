@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import tracemalloc
 
 import msgspec
 import pytest
@@ -104,6 +105,16 @@ def test_no_more_is_read_than_allowed(tmp_path):
     (tmp_path / "latin").write_bytes(b"\xff")
     with pytest.raises(DamagedFileError, match="text in UTF-8"):
         read_text(tmp_path / "latin", 10)
+
+
+def test_no_more_memory_is_taken_than_a_file_has(tmp_path):
+    (tmp_path / "small").write_bytes(b"x" * 10)
+    tracemalloc.start()
+    try:
+        assert read_bytes(tmp_path / "small", 1 << 28) == b"x" * 10
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("read", [read_json, read_yaml])
