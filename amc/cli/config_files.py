@@ -110,4 +110,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         held = "and is empty" if record is None else f"not a {type(record).__name__}"
         raise ConfigurationError(f"{path} must hold options by name ('episodes: 300'), {held}")
-    return {str(name): value for name, value in record.items()}
+    named = {str(name): value for name, value in record.items()}
+    if len(named) < len(record):  # 1 and "1"
+        raise ConfigurationError(f"{path} must give each name once, and gives one twice, as a number and as text")
+    return named

@@ -14,6 +14,7 @@ from amc.cli.words import option_value
 from amc.costs.metrics import METRICS
 from amc.errors import ConfigurationError, UnknownNameError
 from amc.storage.names import AGENT_CARD
+from amc.utils.printable import printable
 
 _UNUSED = (
     "agent", "episodes", "schedule", "compare", "finetune", "first_images", "features", "policy", "budget", "untrained",
@@ -52,10 +53,11 @@ def run(options: jsonargparse.Namespace) -> None:
     agent, card = load_agent(options.file), read_card(Path(options.file).with_name(AGENT_CARD))
     if card is None:
         task = agent.tasks[0]
-        print(f"{agent.name}, {task.kind} pruning, {len(task.features)} features: {', '.join(task.features)}; no card")
+        features = printable(", ".join(task.features))
+        print(f"{agent.name}, {printable(task.kind)} pruning, {len(task.features)} features: {features}; no card")
     else:
         print(render(card_table(card)))
-        print(f"features: {', '.join(card.features)}")
+        print(f"features: {printable(', '.join(card.features))}")
         if card.curve:
             print(render(curve_table(card.curve)))
     if any(option_value(options[WORDS], name) is not None for name in ("--model", "--config")):

@@ -10,6 +10,7 @@ import jsonargparse
 from amc.cli.command import Command
 from amc.cli.options import WITHOUT_SEARCH, add_run_options, run_config
 from amc.errors import ConfigurationError, UnknownNameError
+from amc.utils.printable import printable
 
 _UNUSED = (
     *WITHOUT_SEARCH,
@@ -114,7 +115,8 @@ def run(options: jsonargparse.Namespace) -> None:
         with shown.stage("profile", len(plan), "networks") as advance:
             network_of = partial(network_with, model, structure)
             profile = measure_profile(profile, plan, network_of, timer, Path(options.out), advance)
-    print(f"{options.out}: {config.model} in {profile.engine}, dense {profile.dense_ms:.3g} ms ({profile.processor})")
+    where = printable(f"{profile.engine}, dense {profile.dense_ms:.3g} ms ({profile.processor})")
+    print(f"{options.out}: {config.model} in {where}")
     print(check_line(profile.check))
     if (note := slowed(profile)) is not None:
         print(note)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from amc.utils.intervals import mean_with_interval
+from amc.utils.printable import no_formula, printable
 
 HEADING = (
     "budget",
@@ -40,6 +41,17 @@ _NESTED = (
 )
 """Columns of the CSV, and where a record has them."""
 _REFERENCE = "uniform"
+_LATEX = str.maketrans(
+    {
+        **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+        "\\": r"\textbackslash{}",
+        "^": r"\textasciicircum{}",
+        "~": r"\textasciitilde{}",
+        "±": r"$\pm$",
+        "`": "",
+    }
+)
+"""What LaTeX's special characters become."""
 Records = Sequence[Mapping[str, Any]]
 
 
@@ -76,7 +88,7 @@ def agents_csv(records: Iterable[Mapping[str, Any]]) -> str:
     writer.writerow((*names, *(column for column, _, _ in _NESTED), *top5))
     for record in records:
         nested = ((record.get(kind) or {}).get(name) for _, kind, name in _NESTED)
-        writer.writerow((*map(record.get, names), *nested, *map(record.get, top5)))
+        writer.writerow(map(no_formula, (*map(record.get, names), *nested, *map(record.get, top5))))
     return out.getvalue()
 
 
@@ -129,7 +141,9 @@ def share_or_count(budget: float) -> str:
 def markdown(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Returns a Markdown table."""
     lines = [heading, ["---"] * len(heading), *rows]
-    return "".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+    return "".join(
+        "| " + " | ".join(printable(str(cell)).replace("|", "\\|") for cell in line) + " |\n" for line in lines
+    )
 
 
 def _dense_row(records: Records) -> list[tuple[str, ...]]:
@@ -201,7 +215,5 @@ def _ahead(cells: Sequence[Mapping[str, Any]], everyone: Sequence[Mapping[str, A
 
 
 def _latex(text: str) -> str:
-    """Escapes LaTeX's special characters."""
-    for sign in "\\&%$#_{}":
-        text = text.replace(sign, {"\\": r"\textbackslash "}.get(sign, f"\\{sign}"))
-    return text.replace("±", r"$\pm$").replace("`", "")
+    """Escapes LaTeX's special characters; `^^5c` is a backslash to it."""
+    return printable(text).translate(_LATEX)

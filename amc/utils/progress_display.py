@@ -12,6 +12,7 @@ from rich import progress as bars
 from rich.console import Console, RenderableType
 
 from amc.utils.notebook import NotebookBars, NotebookOutput, in_notebook
+from amc.utils.printable import printable
 from amc.utils.progress import Progress, silent
 from amc.utils.progress_bar import Bars, StageColumn
 
@@ -56,7 +57,7 @@ class ProgressDisplay:
     def say(self, line: str) -> None:
         """Prints one line."""
         if self._output is None:
-            self._console.print(line, markup=False)
+            self._console.print("\n".join(map(printable, line.splitlines())), markup=False)
         else:
             self._output.say(line)
 

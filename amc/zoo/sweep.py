@@ -13,6 +13,7 @@ from amc.runtime.call import first_line
 from amc.utils.durable_files import Appender
 from amc.utils.json_lines import Lines, line_of
 from amc.utils.plain_json import as_type
+from amc.utils.printable import printable
 from amc.utils.progress import Progress, silent, spanning, steps_of
 from amc.zoo.cases import RULES, Case, Cut, cuts_of, open_case
 from amc.zoo.contracts import CONTRACTS
@@ -72,7 +73,7 @@ class Examination:
         broken = "; ".join(f"{name}: {result}" for name, result in self.contracts.items() if result != OK)
         found = f"{self.prunable} of {self.groups} groups prunable, {self.share:.1%} of the FLOPs can go"
         held = "all contracts hold" if set(CONTRACTS) <= set(self.contracts) else f"held: {', '.join(self.contracts)}"
-        return f"{self.model}: {found}; {broken or held}"
+        return printable(f"{self.model}: {found}; {broken or held}")
 
 
 def examine(

@@ -10,6 +10,7 @@ from pathlib import Path
 from amc.errors import RunFolderError
 from amc.utils.bounded_files import MEBIBYTE, read_text
 from amc.utils.durable_files import write_text
+from amc.utils.printable import printable
 from amc.zoo.contracts import CONTRACTS
 from amc.zoo.sweep import OK, Examination
 
@@ -55,7 +56,7 @@ def write_table(file: Path, examinations: Sequence[Examination]) -> None:
 
 def _table(examinations: Sequence[Examination]) -> str:
     rows = [HEADINGS, ("---", "---:", "---:", *[":---:"] * len(CONTRACTS)), *map(_row, examinations)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return "\n".join("| " + " | ".join(printable(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)
 
 
 def _row(examination: Examination) -> tuple[str, ...]:
@@ -67,7 +68,7 @@ def _row(examination: Examination) -> tuple[str, ...]:
 
 def _failures(examinations: Sequence[Examination]) -> list[str]:
     return [
-        f"- {examination.model}, {contract}: {result}"
+        printable(f"- {examination.model}, {contract}: {result}")
         for examination in examinations
         for contract, result in examination.contracts.items()
         if result != OK
@@ -82,7 +83,7 @@ def _left_alone(examinations: Sequence[Examination]) -> list[str]:
         for reason, count in examination.left_alone.items():
             counts[_ALIKE.sub("", reason).partition(": ")[0]] += count
         lines += [
-            f"- {examination.model}: {count} {'group' if count == 1 else 'groups'}, {reason}"
+            printable(f"- {examination.model}: {count} {'group' if count == 1 else 'groups'}, {reason}")
             for reason, count in counts.items()
             if reason != OUTPUT
         ]

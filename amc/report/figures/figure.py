@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from amc.errors import UnknownNameError
 from amc.report.figures.palette import Palette, with_variables
 from amc.utils.durable_files import replacing, write_text
+from amc.utils.printable import no_formula
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -65,8 +66,8 @@ class Figure:
         """Returns the numbers behind the figure, with a line of headings."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(map(_no_formula, self.columns))
-        writer.writerows(map(_no_formula, row) for row in self.rows)
+        writer.writerow(map(no_formula, self.columns))
+        writer.writerows(map(no_formula, row) for row in self.rows)
         return out.getvalue()
 
     def write(self, folder: Path, kind: str) -> Path:
@@ -117,11 +118,6 @@ def write_figures(figures: Iterable[Figure], folder: Path, kinds: Sequence[str])
     """
     folder.mkdir(parents=True, exist_ok=True)
     return [figure.write(folder, kind) for figure in figures for kind in kinds]
-
-
-def _no_formula(cell: Any) -> Any:
-    """Returns a cell that a spreadsheet takes as text: names may look like formulas."""
-    return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "@", "+", "-", "\t") else cell
 
 
 def _style(palette: Palette, name: str) -> Any:
