@@ -14,7 +14,7 @@ from amc.training.schedule import SCHEDULES
 from amc.utils.conversion import conform
 from amc.utils.options import Chosen, create, spell
 
-_LARGEST = 1e6
+_LARGEST = 1e30
 """Of learning rates and penalties: far beyond what trains, and within what a tensor can be multiplied by."""
 
 
