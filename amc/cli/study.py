@@ -135,9 +135,9 @@ def run(options: jsonargparse.Namespace) -> None:
         raise ConfigurationError(
             "rewards are compared with fine-tuned networks: --finetune.epochs must be at least 1, not 0"
         )
-    file, play = _kind(options)
+    file, kind, play = _kind(options)
     try:
-        with working_in(folder), cluster_of(options, config) as spread:
+        with working_in(folder, kind), cluster_of(options, config) as spread:
             table = play(config, folder, options, spread)
             write_text(folder / file, table)
     except KeyboardInterrupt as stop:
@@ -151,15 +151,18 @@ def run(options: jsonargparse.Namespace) -> None:
         display(options).say(f"the report: {folder / REPORT}")
 
 
-def _kind(options: jsonargparse.Namespace) -> tuple[str, _Play]:
-    """Returns which table the options ask for, and what makes it."""
+def _kind(options: jsonargparse.Namespace) -> tuple[str, str, _Play]:
+    """Returns which table the options ask for, what the folder is for then, and what makes both."""
     from amc.cli.study_agents import play_agents, play_problems
+    from amc.storage.folder_kinds import A_STUDY, A_STUDY_OF_PROBLEMS, A_STUDY_OF_VARIATIONS
 
     if options.rewards:
-        return REWARDS_TABLE, _rewards
+        return REWARDS_TABLE, A_STUDY, _rewards
     if options.variations:
-        return METHODS_TABLE, _methods
-    return STUDY_TABLE, play_problems if options.problems else play_agents
+        return METHODS_TABLE, A_STUDY_OF_VARIATIONS, _methods
+    if options.problems:
+        return STUDY_TABLE, A_STUDY_OF_PROBLEMS, play_problems
+    return STUDY_TABLE, A_STUDY, play_agents
 
 
 def _tabulate(options: jsonargparse.Namespace) -> None:

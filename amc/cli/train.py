@@ -69,6 +69,7 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.cli.setup import display
     from amc.policies import TrainingRules
     from amc.report.origin import RunInterrupted
+    from amc.storage.folder_kinds import A_TRAINING
     from amc.study.study_folder import working_in
 
     if options.metric not in METRICS:
@@ -85,7 +86,7 @@ def run(options: jsonargparse.Namespace) -> None:
     )
     _check_tasks(config, options)
     try:
-        with working_in(folder, "training"):
+        with working_in(folder, A_TRAINING):
             _train(config, rules, folder, options, display(options))
     except KeyboardInterrupt as stop:
         if not (folder / CONFIG).is_file():

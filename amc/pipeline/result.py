@@ -15,6 +15,7 @@ from amc.pipeline.episodes import episode_line
 from amc.pipeline.model_card import model_card
 from amc.pipeline.summary import policy_record
 from amc.problem import PruningProblem
+from amc.storage.folder_kinds import A_RUN, check_kind
 from amc.storage.names import EPISODES, MODEL_CARD, POLICY, PREPROCESSING, RUN, SUMMARY
 from amc.storage.save import save_network
 from amc.structure import Allocation
@@ -56,8 +57,9 @@ class CompressionResult:
         """Writes network, policy, episodes and figures into a folder; `amc.load` reads the network.
 
         Raises:
-            RunFolderError: If the folder cannot be written, or holds a run of the command line.
+            RunFolderError: If the folder cannot be written, or holds a run of the command line, a study or a training.
         """
+        check_kind(Path(path), A_RUN)
         if (Path(path) / RUN).exists():
             raise RunFolderError(f"{path} holds a run of the command line, to be resumed; save in another folder")
         self.write(Path(path))

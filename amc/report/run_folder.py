@@ -12,6 +12,7 @@ from amc.errors import RunFolderError
 from amc.pipeline.config import RunConfig, as_mapping, budget_of, with_absolute_paths
 from amc.pipeline.run_files import has_results
 from amc.report.origin import Origin, resume_line
+from amc.storage.folder_kinds import A_RUN, kind_of
 from amc.storage.names import CONFIG, ENVIRONMENT, EPISODES, LOCK, RUN, TENSORBOARD
 from amc.utils.bounded_files import read_text
 from amc.utils.conversion import from_mapping
@@ -110,6 +111,8 @@ def check_free(path: Path) -> None:
     names = _names(path)
     if names <= _BEGINNING and (RUN in names or CONFIG not in names):
         return
+    if (kind := kind_of(path)) not in (None, A_RUN):
+        raise RunFolderError(f"{path} holds {kind}; give another folder with --out")
     if CONFIG in names or RUN in names:
         origin = Origin.read(path)
         remedy = "continue it with --resume"

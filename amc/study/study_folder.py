@@ -16,6 +16,7 @@ from amc.pipeline.config import RunConfig, as_mapping, with_absolute_paths
 from amc.pipeline.prepare import train_dense
 from amc.pipeline.recorder import ShowingRecorder
 from amc.pipeline.task import Task
+from amc.storage.folder_kinds import A_STUDY, check_kind
 from amc.storage.names import CONFIG, DENSE, FOLDERS, LOCK, REWARDS, STUDY, WEIGHTS_DIGEST
 from amc.storage.save import save_weights
 from amc.utils.digests import digest_of
@@ -33,23 +34,24 @@ _OF_TRAINING = ("model", "weights", WEIGHTS_DIGEST, "train_first", "data", "trai
 
 
 @contextmanager
-def working_in(path: Path, what: str = "study") -> Iterator[None]:
+def working_in(path: Path, kind: str = A_STUDY) -> Iterator[None]:
     """Keeps other processes out of the folder of a study; makes it, and removes it again if it stays empty.
 
     Args:
         path: The folder.
-        what: What the folder belongs to, for messages.
+        kind: What the folder is for; see `amc.storage.folder_kinds`.
 
     Raises:
-        RunFolderError: If another process works there, or the folder cannot be written.
+        RunFolderError: If another process works there, or the folder holds something else or cannot be written.
     """
+    check_kind(path, kind)
     lock = FolderLock(path, LOCK, inner=FOLDERS)
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock.acquire()
         remove_unfinished(path)
     except OSError as error:
-        raise RunFolderError(f"the folder of the {what} must be writable: {error}; choose another --out") from error
+        raise RunFolderError(f"the folder for {kind} must be writable: {error}; choose another --out") from error
     try:
         yield
     finally:
