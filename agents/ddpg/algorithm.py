@@ -162,8 +162,22 @@ class AllocationDDPG(DDPG):
                 self.config.elite_share,
                 self.schedule.sigma_of(episode),
                 self.generator,
+                partial(self._is_new, index),
             )
         return float(self._plans[index][step])
+
+    def _is_new(self, index: int, ratios: NDArray[np.float64]) -> bool:
+        """Returns whether pruning ratios lead to an allocation of which the replay has no episode."""
+        assert self.env is not None
+        env = twin(self.env.envs[index])  # type: ignore[attr-defined]
+        if not hasattr(env.unwrapped, "allocation_after"):
+            return True
+        env.reset()
+        *first, last = ratios.astype(np.float32).reshape(-1, 1)
+        for action in first:
+            env.step(action)
+        widths = env.unwrapped.allocation_after(last).key()
+        return not self.replay_buffer.has_played(widths)
 
     @_in_float32()
     def ratio(self, observation: NDArray[np.float32]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,8 +26,9 @@ def best_plan(
     elite_share: float,
     sigma: float,
     generator: np.random.Generator,
+    is_new: Callable[[NDArray[np.float64]], bool] = lambda ratios: True,
 ) -> NDArray[np.float64]:
-    """Draws plans around the actor's answers and returns the one that the critic values highest.
+    """Draws plans around the actor's answers and returns the one, of the new ones, that the critic values highest.
 
     A candidate costs a forward pass over thousands of images and a plan next to nothing, so noise that the critic knows
     to be bad is not played. The actor answers to the observations of good episodes, which are close to those that it
@@ -40,6 +42,8 @@ def best_plan(
         elite_share: Share of them around the allocations of good episodes, 0 to 1.
         sigma: Standard deviation of the truncated normal noise, in units of the pruning ratio.
         generator: The source of randomness.
+        is_new: Whether pruning ratios lead to an allocation that has not been played, of which nothing would be learnt.
+            Where none does, the plan with the highest value is played again.
 
     Returns:
         Pruning ratios that meet the budget, shape `(decisions,)`.
@@ -51,6 +55,6 @@ def best_plan(
         keep[:elites] = kept[:elites]
         noisy = 1.0 - _draw(1.0 - keep.double().numpy(), sigma=sigma, generator=generator)
         plans = budget(torch.from_numpy(noisy).float())
-        best = int(learner.critic(plans).mean(0).argmax())
-    ratios: NDArray[np.float64] = 1.0 - plans[best].double().numpy()
-    return ratios
+        order = learner.critic(plans).mean(0).argsort(descending=True, stable=True)
+    ratios: NDArray[np.float64] = 1.0 - plans[order].double().numpy()
+    return next(filter(is_new, ratios), ratios[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,12 @@ class SharedRewardReplayBuffer(ReplayBuffer):
         """Returns the reward of every episode held, oldest first."""
         rewards = np.roll(self.rewards[: self.size()], -self.pos if self.full else 0, axis=0)
         return rewards[:: len(self.sizes), 0]
+
+    def has_played(self, widths: Sequence[int]) -> bool:
+        """Returns whether an episode is held that ended with these widths, where applied actions are stored."""
+        actions = self.actions[: self.size()].reshape(-1, len(self.sizes)).astype(np.float64)
+        found = np.rint((1.0 - actions) / 2.0 * self.sizes)
+        return bool((found == np.array(widths)).all(axis=1).any())
 
     def _store(self, episode: list[Transition], reward: NDArray[Any]) -> None:
         applied = self._applied(episode[-1][-1][0]) if self.store_applied else [step[2] for step in episode]

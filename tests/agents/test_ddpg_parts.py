@@ -240,3 +240,26 @@ def test_without_noise_a_plan_is_what_the_actor_answers(learnt):
     for seed in range(20):
         distances = np.abs(answers - plan(algorithm, 1, 1e-6, seed)).max(axis=1)
         assert distances.min() < 1e-4
+
+
+def test_of_several_plans_the_best_new_one_is_chosen(learnt):
+    _, algorithm = learnt
+    best = plan(algorithm, 16, 0.3)
+    asked = []
+
+    def is_new(ratios):
+        asked.append(ratios)
+        return len(asked) == 3
+
+    generator = np.random.default_rng(0)
+    third = best_plan(algorithm.episode_learner, algorithm.replay_buffer, 16, 0.25, 0.3, generator, is_new)
+    assert np.array_equal(asked[0], best)
+    assert np.array_equal(asked[2], third)
+    with torch.no_grad():
+        values = algorithm.episode_learner.critic(torch.from_numpy(1.0 - np.stack(asked)).float()).mean(0)
+    assert values[0] > values[1] > values[2]
+    generator = np.random.default_rng(0)
+    known = best_plan(
+        algorithm.episode_learner, algorithm.replay_buffer, 16, 0.25, 0.3, generator, lambda ratios: False
+    )
+    assert np.array_equal(known, best)
