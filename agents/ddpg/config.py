@@ -25,7 +25,8 @@ class DDPGConfig:
       of 0.5 on [0, 1] is close to uniform. In a longer search, what is left refines the best allocations.
     - a replay of 1,000 episodes in place of 100: nothing is forgotten in a short search, and nothing in the reward of
       an old episode is out of date.
-    - `proposals=64`: what the critic expects little of is not played; scoring a candidate costs far more.
+    - `proposals=64`: what the critic expects little of is not played, nor what was played before; scoring a candidate
+      costs far more.
     - higher learning rates and `gradient_steps` that do not grow with the depth: fitted to short searches.
 
     Common to both, against the paper: the actor ends in a tanh that is rescaled to [0, 1] (Stable-Baselines3's way;
@@ -61,8 +62,9 @@ class DDPGConfig:
             paper does; `"return"` fits the critic to the episode's reward itself, which is known (step critic).
         stored_action: `"chosen"` keeps the action as the actor chose it in the replay, `"applied"` what the
             environment made of it under the budget.
-        proposals: Noisy plans of an episode past the warm-up, of which the critic chooses the one to be played; 1 adds
-            noise step by step, as the paper does (episode critic).
+        proposals: Noisy plans of an episode past the warm-up, of which the critic chooses the one to be played, among
+            those that lead to a new allocation if any does; 1 adds noise step by step, as the paper does (episode
+            critic).
         elite_share: Share of the proposals that are drawn around the best allocations so far; the others are drawn
             around what the actor does in their place.
         warm_start: Names of heuristics whose allocations are played first; they count as episodes. Unset: uniform, erk,
