@@ -61,10 +61,9 @@ def run(options: jsonargparse.Namespace) -> None:
     for kind in options.formats:
         if kind not in _FORMATS:
             raise UnknownNameError("format", kind, _FORMATS)
-    pages = [_page(folder) for folder in folders]
     file = Path(options.out) if options.out else (folders[0] / REPORT if len(folders) == 1 else Path(REPORT))
-    if file.is_dir():
-        raise RunFolderError(f"--out must be a file, and {file} is a folder; give --out {file / REPORT}")
+    _check_target(file)
+    pages = [_page(folder) for folder in folders]
     try:
         joined(pages, [str(folder) for folder in folders]).write(file)
         print(f"The report: {file}  (open it in a browser; it needs no network)")
@@ -76,6 +75,25 @@ def run(options: jsonargparse.Namespace) -> None:
             print(f"The figures: {count} files in {options.figures}")
     except OSError as error:
         raise RunFolderError(f"the report must be writable: {error}; choose another --out") from error
+
+
+def _check_target(file: Path) -> None:
+    """Checks that a page may be written: nothing but an earlier page is replaced.
+
+    Raises:
+        RunFolderError: If it may not.
+    """
+    if file.is_dir():
+        raise RunFolderError(f"--out must be a file, and {file} is a folder; give --out {file / REPORT}")
+    if not file.is_file():
+        return
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(100).lstrip().lower()
+    except OSError as error:
+        raise RunFolderError(f"the report must be writable: {error}; choose another --out") from error
+    if start and not start.startswith(b"<!doctype html"):
+        raise RunFolderError(f"only an HTML page is replaced by a report, and {file} is none; choose another --out")
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

@@ -56,7 +56,7 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.cli.setup import display
     from amc.zoo.packages import PACKAGED
     from amc.zoo.sweep import append_examination, examine, read_examinations
-    from amc.zoo.table import write_table
+    from amc.zoo.table import around_table, write_table
 
     if options.table_only and options.results is None:
         raise ConfigurationError("--table_only needs --results FILE, to make the table from")
@@ -64,6 +64,8 @@ def run(options: jsonargparse.Namespace) -> None:
     known = {} if results is None else read_examinations(results)
     if options.table_only and not known:
         raise ConfigurationError(f"--results must hold examinations to make a table of, and {results} holds none")
+    if options.out is not None:
+        around_table(Path(options.out))  # before hours of work
     contracts, size = _contracts(options.contracts), options.image_size
     chosen = sorted(known) if options.table_only and not options.models else _models(options.models)
     examinations, shown = [], display(options)

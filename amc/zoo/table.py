@@ -41,17 +41,30 @@ def write_table(file: Path, examinations: Sequence[Examination]) -> None:
     """Writes the table to a file; between the two marks if the file has them, so that other text stays.
 
     Raises:
-        RunFolderError: If the file is there and cannot be read.
+        RunFolderError: If the file is there, and cannot be read or has no marks.
     """
-    before, after = "", ""
+    before, after = around_table(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, f"{before}{START}\n\n{markdown(examinations)}\n{END}{after or chr(10)}")
+
+
+def around_table(file: Path) -> tuple[str, str]:
+    """Returns what a file holds before and after the table; nothing where there is no file.
+
+    Raises:
+        RunFolderError: If the file cannot be read, or holds something without the marks.
+    """
     try:
         text = read_text(file, MEBIBYTE) if file.exists() else ""
     except (OSError, ValueError) as error:
         raise RunFolderError(f"the file of the table must be Markdown: {error}; give another --out") from error
     if START in text and END in text:
-        before, after = text[: text.index(START)], text[text.index(END) + len(END) :]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_text(file, f"{before}{START}\n\n{markdown(examinations)}\n{END}{after or chr(10)}")
+        return text[: text.index(START)], text[text.index(END) + len(END) :]
+    if text.strip():
+        raise RunFolderError(
+            f"{file} must be new, or say by two lines, {START} and {END}, where the table goes; give another --out"
+        )
+    return "", ""
 
 
 def _table(examinations: Sequence[Examination]) -> str:

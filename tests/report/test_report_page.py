@@ -203,6 +203,18 @@ def test_a_page_is_no_folder(folder, tmp_path, monkeypatch, capsys):
         assert "--out must be a file, and" in capsys.readouterr().err
 
 
+def test_a_page_replaces_nothing_but_a_page(folder, tmp_path, capsys):
+    notes, page = tmp_path / "notes.txt", tmp_path / "page.html"
+    notes.write_text("my notes\n")
+    assert main(["report", str(folder), "--out", str(notes)]) == 2
+    assert f"only an HTML page is replaced by a report, and {notes} is none" in capsys.readouterr().err
+    assert notes.read_text() == "my notes\n"
+    for start in ("", "<!doctype html>\n<p>an earlier one"):
+        page.write_text(start)
+        assert main(["report", str(folder), "--out", str(page)]) == 0
+        assert page.read_text().startswith("<!DOCTYPE html>")
+
+
 @pytest.mark.parametrize("name", ["episodes.jsonl", "policy.json", "config.yaml", "summary.json"])
 def test_pipes_and_devices_are_refused_and_not_left_out(folder, name, capsys):
     for make in (os.mkfifo, lambda file: file.symlink_to("/dev/zero")):

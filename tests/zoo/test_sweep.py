@@ -74,6 +74,23 @@ def test_a_table_is_not_made_of_nothing(tmp_path, capsys):
     assert table.read_text() == "of an earlier sweep"
 
 
+def test_a_table_replaces_no_other_text(tmp_path, capsys):
+    file, table = tmp_path / "zoo.jsonl", tmp_path / "zoo.md"
+    words = ["zoo", "--models", "digits_resnet", "--contracts", "costs", "--results", str(file), "--out", str(table)]
+    table.write_text("my notes\n")
+    assert main(words) == 2
+    assert "zoo.md must be new, or say by two lines, <!-- table: amc zoo --> and" in capsys.readouterr().err
+    assert table.read_text() == "my notes\n"
+    assert not file.exists()  # found before any work
+    table.write_text("before <!-- table: amc zoo -->stale<!-- end of table --> after\n")
+    for _ in range(2):
+        assert main(words) == 0
+        text = table.read_text()
+        assert text.startswith("before <!-- table: amc zoo -->")
+        assert text.endswith("<!-- end of table --> after\n")
+        assert "stale" not in text
+
+
 def test_a_table_examines_nothing_not_even_at_another_size(tmp_path):
     file = tmp_path / "zoo.jsonl"
     assert zoo("costs", file) == 0
