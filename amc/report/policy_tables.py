@@ -29,13 +29,14 @@ def card_table(card: AgentCard) -> Table:
 
 def curve_table(curve: Sequence[CurvePoint]) -> Table:
     """Shows an agent's progress: at most a dozen points, evenly spaced."""
-    names = list(dict.fromkeys(name for point in curve for name in point.rewards))
+    places = sorted({round(part * (len(curve) - 1) / (_MOST_ROWS - 1)) for part in range(_MOST_ROWS)})
+    shown = [curve[place] for place in places]
+    names = list(dict.fromkeys(name for point in shown for name in point.rewards))
     table = Table(title="rewards as it learnt")
     table.add_column("episodes", justify="right")
     for name in names:
         table.add_column(name, justify="right")
-    for index in sorted({round(place * (len(curve) - 1) / (_MOST_ROWS - 1)) for place in range(_MOST_ROWS)}):
-        point = curve[index]
+    for point in shown:
         table.add_row(f"{point.episode:,}", *(_number(point.rewards.get(name)) for name in names))
     return table
 

@@ -12,6 +12,8 @@ from amc.utils.json_files import write_json
 from amc.utils.plain_json import as_type, read_json
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
+_MOST_TASKS = 1000
+"""Tasks of a card, and rewards at a point of its curve: a table shows them all."""
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -47,7 +49,7 @@ class CurvePoint(msgspec.Struct, frozen=True):
     """
 
     episode: _Count
-    rewards: dict[str, float]
+    rewards: Annotated[dict[str, float], msgspec.Meta(max_length=_MOST_TASKS)]
 
 
 class AgentCard(msgspec.Struct, frozen=True):
@@ -70,11 +72,11 @@ class AgentCard(msgspec.Struct, frozen=True):
     kind: Literal["filter", "weight"]
     features: list[str]
     feature_count: _Count
-    tasks: list[Task]
+    tasks: Annotated[list[Task], msgspec.Meta(max_length=_MOST_TASKS)]
     episodes: _Count
     versions: dict[str, str]
     curve: list[CurvePoint]
-    held_out: list[Task] = []
+    held_out: Annotated[list[Task], msgspec.Meta(max_length=_MOST_TASKS)] = []
     seed: _Count = 0
     format: Literal["amc-agent-card-1"] = "amc-agent-card-1"
 

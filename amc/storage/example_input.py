@@ -14,6 +14,7 @@ from amc.errors import ConfigurationError
 from amc.utils.plain_json import as_type
 
 _MOST_ELEMENTS = 1 << 24
+"""Of all tensors of an input together."""
 
 
 def describe_input(example: Any) -> dict[str, Any] | None:
@@ -53,11 +54,23 @@ def random_input(record: Mapping[str, Any], *, seed: int = 0) -> Any:
         ConfigurationError: If the record is malformed.
     """
     try:
-        return _random(as_type(record, dict[str, Any]), torch.Generator().manual_seed(seed))
+        described = as_type(record, dict[str, Any])
+        if _elements(described) > _MOST_ELEMENTS:
+            raise ValueError(f"an input must have at most {_MOST_ELEMENTS:,} elements")
+        return _random(described, torch.Generator().manual_seed(seed))
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ConfigurationError(
             f"the description of an input must have a shape and a dtype, not {reprlib.repr(record)}"
         ) from error
+
+
+def _elements(record: Mapping[str, Any]) -> int:
+    """Returns how many elements the tensors of an input have together."""
+    if "mapping" in record:
+        return sum(map(_elements, record["mapping"].values()))
+    if "tuple" in record:
+        return sum(map(_elements, record["tuple"]))
+    return 0 if "value" in record else abs(prod(as_type(record["shape"], list[int])))
 
 
 def _random(record: Mapping[str, Any], generator: torch.Generator) -> Any:
@@ -68,8 +81,8 @@ def _random(record: Mapping[str, Any], generator: torch.Generator) -> Any:
     if "value" in record:
         return record["value"]
     shape, dtype = as_type(record["shape"], list[int]), getattr(torch, record["dtype"])
-    if not isinstance(dtype, torch.dtype) or not 0 < prod(shape) <= _MOST_ELEMENTS:
-        raise ValueError(f"an input must be of a type of PyTorch, and have 1 to {_MOST_ELEMENTS:,} elements")
+    if not isinstance(dtype, torch.dtype) or prod(shape) < 1:
+        raise ValueError("an input must be of a type of PyTorch, and have an element")
     if "range" not in record:
         return torch.randn(shape, generator=generator).to(dtype)
     low, high = record["range"]

@@ -227,6 +227,13 @@ def test_parts_of_sparse_tensors_without_their_index_are_refused(folder):
         {"shape": [1], "dtype": "load"},
         {"shape": "18", "dtype": "float32"},
         {"mapping": 3},
+        {"tuple": [{"shape": [1 << 22], "dtype": "float32"}] * 5},
+        {
+            "mapping": {
+                "x": {"tuple": [{"shape": [1 << 24], "dtype": "float32"}]},
+                "y": {"shape": [1], "dtype": "int64"},
+            }
+        },
         [3],
     ],
 )

@@ -7,7 +7,8 @@ import pytest
 
 from amc.cli.config_files import read_yaml
 from amc.cli.main import main
-from amc.errors import ConfigurationError
+from amc.errors import CheckpointError, ConfigurationError
+from amc.storage.agent_card import read_card
 from amc.study.tables import agents_csv, agents_latex, agents_table
 from amc.utils.json_lines import line_of
 from amc.utils.progress_display import ProgressDisplay
@@ -78,3 +79,19 @@ def test_the_card_of_an_agent_is_shown_as_text(tmp_path, capsys, monkeypatch):
     (tmp_path / "agent.json").write_text(json.dumps(card))
     main(["policy", "show", str(tmp_path / "agent.safetensors")])
     assert "features: a b ]0;c |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("part", ["tasks", "held_out", "curve"])
+def test_a_card_of_more_than_a_table_shows_is_refused(tmp_path, part):
+    task = {
+        "network": "a", "metric": "flops", "limit": 1, "share": 0.5, "reward": "accuracy", "decisions": 1,
+        "episodes": 1,
+    }  # fmt: skip
+    card = {
+        "agent": "ddpg", "kind": "filter", "features": [], "feature_count": 0, "tasks": [], "episodes": 1,
+        "versions": {}, "curve": [],
+    }  # fmt: skip
+    card[part] = [task] * 1001 if part != "curve" else [{"episode": 1, "rewards": {str(i): 0.0 for i in range(1001)}}]
+    (tmp_path / "agent.json").write_text(json.dumps(card))
+    with pytest.raises(CheckpointError, match="length <= 1000"):
+        read_card(tmp_path / "agent.json")
