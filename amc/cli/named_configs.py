@@ -10,6 +10,7 @@ from amc.errors import UnknownNameError
 
 _FOLDER = Path(amc.__file__).parents[1] / "configs"
 """Beside the package, both in a checkout and in an installation; folders of that name elsewhere are ignored."""
+_OPTIONS = ("--config", "--variations")
 
 
 def config_names() -> list[str]:
@@ -24,15 +25,15 @@ def with_named_configs(words: Sequence[str]) -> list[str]:
         words: A command line.
 
     Raises:
-        UnknownNameError: If a word after `--config` is neither a path nor a name.
+        UnknownNameError: If a word after `--config` or `--variations` is neither a path nor a name.
     """
     found, before = [], ""
     for word in words:
         option, separator, value = word.partition("=")
-        if before == "--config":
+        if before in _OPTIONS:
             word = config_path(word)
-        elif option == "--config" and separator:
-            word = f"--config={config_path(value)}"
+        elif option in _OPTIONS and separator:
+            word = f"{option}={config_path(value)}"
         found.append(word)
         before = word
     return found
@@ -41,12 +42,18 @@ def with_named_configs(words: Sequence[str]) -> list[str]:
 def config_path(value: str) -> str:
     """Returns the path of a configuration given by name; other words stay as they are.
 
+    `configs/NAME.yaml`, its path in a checkout, is a name too where there is no such file.
+
     Raises:
         UnknownNameError: If it is neither a path nor a name.
     """
-    if not value or Path(value).name != value or Path(value).suffix or Path(value).exists():
+    path, names = Path(value), config_names()
+    if not value or path.exists():
         return value
-    names = config_names()
+    if path.parent == Path("configs") and path.suffix == ".yaml" and path.stem in names:
+        return str(_FOLDER / path.name)
+    if path.name != value or path.suffix:
+        return value
     if value not in names:
         raise UnknownNameError("configuration", value, names)
     return str(_FOLDER / f"{value}.yaml")

@@ -86,7 +86,8 @@ def _add_other_comparisons(parser: jsonargparse.ArgumentParser) -> None:
         metavar="FILE",
         type=str | None,
         default=None,
-        help="Compare methods instead: YAML with the options of each, by name; --seeds are those of whole runs.",
+        help="Compare methods instead: YAML with the options of each, by name, or the name of one that comes with amc; "
+        "--seeds are those of whole runs.",
     )
     add(
         "--problems",

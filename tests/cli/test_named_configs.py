@@ -27,6 +27,20 @@ def test_paths_and_other_words_stay(monkeypatch, tmp_path):
     assert with_named_configs(words) == words
 
 
+@pytest.mark.parametrize("option", ["--config", "--variations"])
+def test_the_path_in_a_checkout_is_a_name_elsewhere(option, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    words = [option, "configs/methods_filter.yaml"]
+    (file,) = with_named_configs(words)[1:]
+    assert file != words[1]
+    assert file.endswith("/configs/methods_filter.yaml")
+    assert with_named_configs([option, "methods_filter"]) == [option, file]
+    assert with_named_configs([option, "configs/mine.yaml"]) == [option, "configs/mine.yaml"]
+    (tmp_path / "configs").mkdir()
+    (tmp_path / words[1]).write_text("{}\n")
+    assert with_named_configs(words) == words, "a file of one's own goes first"
+
+
 def test_an_unknown_name_tells_the_nearest():
     with pytest.raises(UnknownNameError, match="did you mean 'cifar10_resnet56'"):
         with_named_configs(["--config", "cifar10_resnet65"])
