@@ -33,6 +33,8 @@ IDENTITY = ("agent", "budget", "episodes", "seed")
 
 _Figure = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
 """A figure that can be averaged and drawn."""
+_Cost = Annotated[float, msgspec.Meta(ge=0, le=1e30)]
+"""A cost that can be averaged."""
 
 
 class StudyRecord(msgspec.Struct):
@@ -48,8 +50,8 @@ class StudyRecord(msgspec.Struct):
     finetuned: _Figure | None
     allocation: AllocationRecord
     digest: str = ""
-    costs: dict[str, float] = {}
-    dense_costs: dict[str, float] = {}
+    costs: dict[str, _Cost] = {}
+    dense_costs: dict[str, _Cost] = {}
     dense: _Figure | None = None
     dense_top5: _Figure | None = None
     pruned_top5: _Figure | None = None

@@ -7,8 +7,9 @@ import pytest
 
 from amc.cli.config_files import read_yaml
 from amc.cli.main import main
-from amc.errors import CheckpointError, ConfigurationError
+from amc.errors import CheckpointError, ConfigurationError, RunFolderError
 from amc.storage.agent_card import read_card
+from amc.study.page import study_records
 from amc.study.tables import agents_csv, agents_latex, agents_table
 from amc.utils.json_lines import line_of
 from amc.utils.progress_display import ProgressDisplay
@@ -95,3 +96,10 @@ def test_a_card_of_more_than_a_table_shows_is_refused(tmp_path, part):
     (tmp_path / "agent.json").write_text(json.dumps(card))
     with pytest.raises(CheckpointError, match="length <= 1000"):
         read_card(tmp_path / "agent.json")
+
+
+def test_costs_that_cannot_be_averaged_are_refused(tmp_path):
+    cell = record(allocation={"kind": "filter", "widths": {}}, costs={"flops": 1e308, "params": 1.0})
+    (tmp_path / "study.jsonl").write_text(line_of(cell) + line_of({**cell, "seed": 1}))
+    with pytest.raises(RunFolderError, match=r"<= 1e30"):
+        study_records(tmp_path)
