@@ -101,5 +101,5 @@ def test_a_card_of_more_than_a_table_shows_is_refused(tmp_path, part):
 def test_costs_that_cannot_be_averaged_are_refused(tmp_path):
     cell = record(allocation={"kind": "filter", "widths": {}}, costs={"flops": 1e308, "params": 1.0})
     (tmp_path / "study.jsonl").write_text(line_of(cell) + line_of({**cell, "seed": 1}))
-    with pytest.raises(RunFolderError, match=r"<= 1e30"):
+    with pytest.raises(RunFolderError, match=r"must hold the cells of a study.*costs"):
         study_records(tmp_path)
