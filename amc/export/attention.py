@@ -42,7 +42,8 @@ def _over_four_axes(
     leading = query.shape[:-2]
     if attn_mask is not None and attn_mask.dim() > 2:
         attn_mask = _on_four_axes(attn_mask.expand(*leading, -1, -1))
-    inputs = [_on_four_axes(tensor) for tensor in (query, key, value)]
+    outer = torch.broadcast_shapes(*(tensor.shape[:-3] for tensor in (query, key, value)))  # type: ignore[no-untyped-call]
+    inputs = [_on_four_axes(tensor.expand(*outer, *tensor.shape[-3:])) for tensor in (query, key, value)]
     output = _ATTENTION(*inputs, attn_mask, dropout_p, is_causal, **options)
     return output.reshape(*leading, *output.shape[-2:])
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -37,7 +38,7 @@ def trace_graph(network: Exportable, format_name: str) -> ExportedProgram:
         ExportError: If PyTorch cannot trace it, or its graph holds for some batch sizes only.
     """
     positional, named = arguments(network.example)
-    shapes = dynamic_batch(network.example)
+    shapes = dynamic_batch(network.model, network.example)
     try:
         # Where a trace fails, PyTorch prints the graph so far on stderr: hundreds of lines.
         with quiet(), redirect_stderr(io.StringIO()), masks_as_they_are(network.model), _tensors_alone(network):
@@ -62,15 +63,19 @@ def _tensors_alone(network: Exportable) -> Iterator[None]:
         yield
 
 
-def dynamic_batch(example: Any) -> Any:
-    """Returns `dynamic_shapes` for `torch.export`: the batch axis of every tensor that has it may have any length."""
+def dynamic_batch(model: nn.Module, example: Any) -> dict[str, Any]:
+    """Returns `dynamic_shapes` for `torch.export`: the batch axis of every tensor that has it may have any length.
+
+    They stand by the names of the arguments, where `*args` are one and `**kwargs` are one.
+    """
     length, batch = batch_length(example), torch.export.Dim("batch")
 
     def axes(item: Any) -> dict[int, Any] | None:
         return {0: batch} if isinstance(item, Tensor) and is_batched(item, length) else None
 
     positional, named = arguments(example)
-    return tree_map(axes, named or positional)
+    bound = inspect.signature(model.forward).bind(*positional, **named).arguments
+    return {name: tree_map(axes, value) for name, value in bound.items()}
 
 
 def export_failure(format_name: str, error: Exception) -> ExportError:

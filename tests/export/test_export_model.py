@@ -125,6 +125,46 @@ def test_attention_over_any_number_of_axes_is_written(axes, masked, tmp_path):
     torch.testing.assert_close(output, model(inputs).detach())
 
 
+class KeysOfAll(nn.Module):
+    """Attention over five axes in which all windows of an image share their keys."""
+
+    def __init__(self):
+        super().__init__()
+        self.query, self.key = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x):
+        key = self.key(x)[:, None, None]
+        return nn.functional.scaled_dot_product_attention(self.query(x).unflatten(1, (3, 1, 2)), key, key)
+
+
+def test_attention_over_five_axes_with_shared_keys_is_written(tmp_path):
+    torch.manual_seed(0)
+    model, inputs = KeysOfAll().eval(), torch.randn(5, 6, 8)
+    export_model(model, tmp_path / "attention.onnx", "onnx", torch.randn(2, 6, 8))
+    (output,) = read_onnx(tmp_path / "attention.onnx")(inputs)
+    torch.testing.assert_close(output, model(inputs).detach())
+
+
+class Passing(nn.Module):
+    """A network that hands its arguments on, as wrappers do."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(6, 4)
+
+    def forward(self, *args, **kwargs):
+        return self.inner(*args) * kwargs.get("scale", torch.ones(()))
+
+
+@pytest.mark.parametrize("example", [(torch.randn(1, 6),), torch.randn(1, 6)], ids=["tuple", "tensor"])
+@pytest.mark.parametrize("format_name", READERS)
+def test_a_network_that_takes_any_arguments_is_written(format_name, example, tmp_path):
+    model, inputs = Passing().eval(), torch.randn(5, 6)
+    export_model(model, tmp_path / "m.pt2", format_name, example)
+    (output,) = READERS[format_name](tmp_path / "m.pt2")(inputs)
+    torch.testing.assert_close(output, model(inputs).detach())
+
+
 class Translator(nn.Module):
     """PyTorch's own transformer with the causal mask that its documentation recommends."""
 
