@@ -18,6 +18,7 @@ from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PATIENCE_S = 10.0  # with an import: a module of the user's may run for ever
+_SILENCE_S = 1.0
 _LOOK_AGAIN_S = 0.02
 
 
@@ -112,8 +113,14 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
 
 def _send_after_import(number: int, thread: int) -> None:
     """Sends the main thread a signal once more, as soon as it is not within an import."""
-    until_s = time.monotonic() + _PATIENCE_S
-    while _STOPS.importing and time.monotonic() < until_s and _imports(sys._current_frames().get(thread)):
+    start_s, told = time.monotonic(), False
+    while _STOPS.importing and _imports(sys._current_frames().get(thread)):
+        waited_s = time.monotonic() - start_s
+        if waited_s > _PATIENCE_S:
+            break
+        if waited_s > _SILENCE_S and not told:
+            os.write(2, b"amc: stopping when a library is loaded; once more stops at once\n")
+            told = True
         time.sleep(_LOOK_AGAIN_S)
     if _STOPS.importing:
         signal.pthread_kill(thread, number)

@@ -106,11 +106,13 @@ def test_a_first_signal_waits_for_an_import_that_runs_and_a_second_does_not(sign
     assert imported.reached == expected
 
 
-def test_an_import_that_does_not_end_is_left(imported, monkeypatch):
-    monkeypatch.setattr(stopping, "_PATIENCE_S", 0.1)
+def test_an_import_that_does_not_end_is_left_after_a_line(imported, monkeypatch, capfd):
+    monkeypatch.setattr(stopping, "_PATIENCE_S", 0.3)
+    monkeypatch.setattr(stopping, "_SILENCE_S", 0.1)
     with stopping_safely(), pytest.raises(StopRequested):
         imported(INTERRUPT, "time.sleep(30)", REACH, wait_s=30)
     assert imported.reached == []
+    assert capfd.readouterr().err == "amc: stopping when a library is loaded; once more stops at once\n"
 
 
 def test_a_signal_that_came_in_an_import_does_not_outlive_the_context(imported):
