@@ -92,7 +92,7 @@ def slower_note(latency: Mapping[str, Any], kind: str) -> str | None:
         "zeros do not make the dense kernels of PyTorch faster"
         if kind == "weight"
         else "small networks are bound by overhead, and most hardware likes widths that are multiples of 8 "
-        "(--pruning.round_to auto); --budget.latency bounds the time itself"
+        "or 16, as --pruning.round_to auto gives; --budget.latency bounds the time itself"
     )
     return (
         f"the smaller network is not faster: it takes {latency['ratio']:.2f} times as long ({latency['engine']} on "

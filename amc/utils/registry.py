@@ -13,7 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Generic, TypeVar, cast
 
-from amc.errors import ConfigurationError, UnknownNameError
+from amc.errors import ConfigurationError, UnknownNameError, suggest
 
 T = TypeVar("T")
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
@@ -151,7 +151,8 @@ def import_object(reference: str) -> T:  # type: ignore[type-var]
     except ModuleNotFoundError as error:
         raise ConfigurationError(f"cannot import {module_name!r} of {reference!r}: {error}") from error
     if not hasattr(module, attribute):
-        raise ConfigurationError(f"module {module_name!r} has no attribute {attribute!r}")
+        known = [name for name in vars(module) if not name.startswith("_")]
+        raise ConfigurationError(f"module {module_name!r} has no attribute {attribute!r}; {suggest(attribute, known)}")
     return cast(T, getattr(module, attribute))
 
 

@@ -80,8 +80,8 @@ def test_code_in_the_current_folder_is_chosen_by_reference(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "mine", raising=False)
     assert registry.get("mine:Lazy")().depth == 3
-    with pytest.raises(ConfigurationError, match="module 'mine' has no attribute 'Diligent'"):
-        registry.get("mine:Diligent")
+    with pytest.raises(ConfigurationError, match="module 'mine' has no attribute 'Lasy'; did you mean 'Lazy'"):
+        registry.get("mine:Lasy")
     assert str(tmp_path) not in sys.path
 
 
