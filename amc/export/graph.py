@@ -31,8 +31,13 @@ def arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return tuple(example), {}
 
 
-def trace_graph(network: Exportable, format_name: str) -> ExportedProgram:
+def trace_graph(network: Exportable, format_name: str, *, numbers: bool = True) -> ExportedProgram:
     """Traces a network with a batch axis of any length.
+
+    Args:
+        network: What is traced.
+        format_name: The format, for messages.
+        numbers: Whether the format holds outputs that are plain numbers; they are left out otherwise.
 
     Raises:
         ExportError: If PyTorch cannot trace it, or its graph holds for some batch sizes only.
@@ -41,25 +46,37 @@ def trace_graph(network: Exportable, format_name: str) -> ExportedProgram:
     shapes = dynamic_batch(network.model, network.example)
     try:
         # Where a trace fails, PyTorch prints the graph so far on stderr: hundreds of lines.
-        with quiet(), redirect_stderr(io.StringIO()), masks_as_they_are(network.model), _tensors_alone(network):
+        with (
+            quiet(),
+            redirect_stderr(io.StringIO()),
+            masks_as_they_are(network.model),
+            _without_others(network, numbers),
+        ):
             return torch.export.export(network.model, positional, named or None, dynamic_shapes=shapes)
     except Exception as error:  # torch.export has no exception of its own for its limitations
         raise export_failure(format_name, error) from error
 
 
 @contextmanager
-def _tensors_alone(network: Exportable) -> Iterator[None]:
+def _without_others(network: Exportable, numbers: bool) -> Iterator[None]:
     """Makes a network return only its tensors where it also returns things that graphs cannot hold.
 
     Language models return their caches of keys and values, which an exported graph does not need; see
-    `amc.runtime.call.tensors_in`.
+    `amc.runtime.call.tensors_in`. Texts become None, and so do plain numbers where a format has none.
     """
     with torch.no_grad():
         leaves = tree_leaves(call(network.model, network.example))
-    if all(leaf is None or isinstance(leaf, (Tensor, bool, int, float, str)) for leaf in leaves):
+    held = (Tensor, bool, int, float) if numbers else (Tensor,)
+
+    def reduced(module: nn.Module, inputs: Any, output: Any) -> Any:
+        if all(leaf is None or isinstance(leaf, (*held, bool, int, float, str)) for leaf in leaves):
+            return tree_map(lambda leaf: leaf if isinstance(leaf, held) else None, output)
+        return tuple(tensors_in(output))
+
+    if all(leaf is None or isinstance(leaf, held) for leaf in leaves):
         yield
         return
-    with hooked([network.model.register_forward_hook(lambda module, inputs, output: tuple(tensors_in(output)))]):
+    with hooked([network.model.register_forward_hook(reduced)]):
         yield
 
 

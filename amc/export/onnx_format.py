@@ -45,7 +45,7 @@ class OnnxFormat:
             ExportError: If PyTorch cannot export the network.
         """
         # Traced here: given the module, PyTorch's exporter may silently fix the batch size.
-        program = trace_graph(network, "onnx")
+        program = trace_graph(network, "onnx", numbers=False)
         large = _weight_bytes(network.model) > _ONE_FILE_BYTES
         try:
             with quiet():

@@ -363,3 +363,25 @@ def test_caches_beside_the_output_are_left_out(format_name, tmp_path):
     (found,) = READERS[format_name](tmp_path / "network")(inputs)
     torch.testing.assert_close(found, model(**inputs)["logits"])
     assert "past_key_values" in model(**inputs)  # the network itself is as it was
+
+
+class WithNumber(nn.Module):
+    """Returns numbers and texts beside its outputs."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.layer, self.kind = nn.Linear(6, 3), kind
+
+    def forward(self, x):
+        outputs = self.layer(x)
+        return {"dict": {"logits": outputs, "steps": 3, "mode": "fast"}, "tuple": (outputs, 3, 0.5)}[self.kind]
+
+
+@pytest.mark.parametrize("kind", ["dict", "tuple"])
+@pytest.mark.parametrize("format_name", READERS)
+def test_numbers_beside_the_outputs_stop_no_export(format_name, kind, tmp_path):
+    model, inputs = WithNumber(kind).eval(), torch.randn(5, 6)
+    export_model(model, tmp_path / "network", format_name, torch.randn(2, 6))
+    (found,) = READERS[format_name](tmp_path / "network")(inputs)
+    torch.testing.assert_close(found, model.layer(inputs).detach())
+    assert len(model(inputs)) == 3  # the network itself is as it was
