@@ -42,7 +42,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def load(words: Sequence[str]) -> None:
     """Imports the subcommand that the first word names, and with it PyTorch; nothing if there is no such command."""
-    gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
+    _collect_rarely()
     if words and words[0] in COMMANDS:
         COMMANDS.get(words[0])
 
@@ -60,11 +60,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     open_closed_streams()
     write_plainly()
     warn_in_one_line()
-    gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
+    _collect_rarely()
     if rank_under_torchrun():
         return serve(words)
     with stopping_safely():
         return _guarded(words)
+
+
+def _collect_rarely() -> None:
+    gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
 
 
 def _guarded(words: list[str]) -> int:

@@ -47,9 +47,10 @@ def config_path(value: str) -> str:
     Raises:
         UnknownNameError: If it is neither a path nor a name.
     """
-    path, names = Path(value), config_names()
+    path = Path(value)
     if not value or path.exists():
         return value
+    names = config_names()
     if path.parent == Path("configs") and path.suffix == ".yaml" and path.stem in names:
         return str(_FOLDER / path.name)
     if path.name != value or path.suffix:

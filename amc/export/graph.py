@@ -66,16 +66,18 @@ def _without_others(network: Exportable, numbers: bool) -> Iterator[None]:
     """
     with torch.no_grad():
         leaves = tree_leaves(call(network.model, network.example))
-    held = (Tensor, bool, int, float) if numbers else (Tensor,)
+    others = [leaf for leaf in leaves if leaf is not None and not isinstance(leaf, Tensor)]
+    held = (Tensor, bool, int, float) if numbers else Tensor
+    if all(isinstance(other, held) for other in others):
+        yield
+        return
+    plain = all(isinstance(other, (bool, int, float, str)) for other in others)
 
     def reduced(module: nn.Module, inputs: Any, output: Any) -> Any:
-        if all(leaf is None or isinstance(leaf, (*held, bool, int, float, str)) for leaf in leaves):
+        if plain:
             return tree_map(lambda leaf: leaf if isinstance(leaf, held) else None, output)
         return tuple(tensors_in(output))
 
-    if all(leaf is None or isinstance(leaf, held) for leaf in leaves):
-        yield
-        return
     with hooked([network.model.register_forward_hook(reduced)]):
         yield
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from amc.utils.intervals import mean_with_interval
-from amc.utils.printable import no_formula, printable
+from amc.utils.printable import markdown_line, no_formula, printable
 
 HEADING = (
     "budget",
@@ -141,9 +141,7 @@ def share_or_count(budget: float) -> str:
 def markdown(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Returns a Markdown table."""
     lines = [heading, ["---"] * len(heading), *rows]
-    return "".join(
-        "| " + " | ".join(printable(str(cell)).replace("|", "\\|") for cell in line) + " |\n" for line in lines
-    )
+    return "".join(f"{markdown_line(line)}\n" for line in lines)
 
 
 def _dense_row(records: Records) -> list[tuple[str, ...]]:

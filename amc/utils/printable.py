@@ -1,7 +1,8 @@
-"""Text that a terminal shows and does not obey, nor a spreadsheet compute: part of it may come from a file."""
+"""Text that may come from a file, made harmless: terminals, Markdown tables and spreadsheets only show it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 _FORMULAS = ("=", "@", "+", "-", "\t")
@@ -10,6 +11,11 @@ _FORMULAS = ("=", "@", "+", "-", "\t")
 def printable(text: str) -> str:
     """Returns a line with blanks in place of control characters: part of it may come from a file."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def markdown_line(cells: Iterable[object]) -> str:
+    """Returns a line of a Markdown table, without the line break."""
+    return "| " + " | ".join(printable(str(cell)).replace("|", "\\|") for cell in cells) + " |"
 
 
 def no_formula(cell: Any) -> Any:

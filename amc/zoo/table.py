@@ -10,7 +10,7 @@ from pathlib import Path
 from amc.errors import RunFolderError
 from amc.utils.bounded_files import MEBIBYTE, read_text
 from amc.utils.durable_files import write_text
-from amc.utils.printable import printable
+from amc.utils.printable import markdown_line, printable
 from amc.zoo.contracts import CONTRACTS
 from amc.zoo.sweep import OK, Examination
 
@@ -69,7 +69,7 @@ def around_table(file: Path) -> tuple[str, str]:
 
 def _table(examinations: Sequence[Examination]) -> str:
     rows = [HEADINGS, ("---", "---:", "---:", *[":---:"] * len(CONTRACTS)), *map(_row, examinations)]
-    return "\n".join("| " + " | ".join(printable(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)
+    return "\n".join(map(markdown_line, rows))
 
 
 def _row(examination: Examination) -> tuple[str, ...]:
