@@ -170,7 +170,7 @@ class DDPGConfig:
 _LARGEST_SIGMA = 10
 """On [0, 1] the truncated normal is practically uniform well before, and ever fewer draws would fall inside."""
 _LARGEST_WEIGHT = 1000
-"""Of pessimism and of elite_focus: nothing changes beyond it, and larger ones leave the range of numbers."""
+"""The largest pessimism and elite_focus: more than this changes nothing, and far more overflows."""
 _POSITIVE = (
     "actor_lr",
     "critic_lr",

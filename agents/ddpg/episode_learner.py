@@ -119,7 +119,7 @@ class EpisodeLearner:
         episodes = Episodes.of(replay)
         best = episodes.best(_ACTOR_EPISODES)
         drawn = torch.from_numpy(ranks)
-        asked = self._keep(episodes.observations[best])  # each once: many more are drawn than there are
+        asked = self._keep(episodes.observations[best])  # each only once, though it may be drawn often
         return asked[drawn], episodes.keep[best][drawn], self._budget(episodes, best)
 
     def fit_critic(self, replay: SharedRewardReplayBuffer, steps: int) -> None:

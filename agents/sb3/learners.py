@@ -255,7 +255,7 @@ class Ppo(Sb3Learner):
 
 
 _LARGEST_RATE = 1e6
-"""Of learning: larger ones leave the range of numbers."""
+"""The largest learning rate: with a larger one the weights overflow."""
 _LARGEST_OF_FILES = {"batch_size": 1 << 16, "rollout_episodes": 1 << 12, "epochs": 1 << 10}
 """Options that decide how much memory and time a learner takes, with the largest values that a file may set."""
 
@@ -281,7 +281,7 @@ def load(path: str | Path) -> Sb3Learner:
 
 
 def _check(agent: str, **settings: float) -> None:
-    """Rejects settings that are not above 0, and learning rates that no number can be multiplied by."""
+    """Rejects settings that are not above 0, and learning rates with which weights overflow."""
     for name, value in settings.items():
         if value <= 0:
             least = {"rollout_episodes": "at least 2", "learning_rate": "above 0"}.get(name, "at least 1")

@@ -83,7 +83,7 @@ def _check_instructions(file: Path) -> None:
                     f"{file} must unpack to no more than its {held:,} bytes, as what torch.save writes, but unpacks to "
                     f"{unpacked:,}"
                 )
-            for entry in entries:  # PyTorch finds its record whatever the case of its letters
+            for entry in entries:  # PyTorch ignores case when it looks for this record
                 if entry.filename.lower().endswith("data.pkl"):
                     with archive.open(entry) as record:
                         check_pickle(io.BytesIO(record.read()), held)

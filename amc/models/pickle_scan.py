@@ -1,4 +1,4 @@
-"""What a pickle would do, found without doing it: calls that take memory by a number, and names that take ages to hash.
+"""Predicts what reading a pickle would cost: calls that allocate whatever a number says, keys that take ages to hash.
 
 PyTorch's reader runs no code of others, but it calls a few functions and classes with what the file gives them: a file
 of a hundred bytes makes a `bytearray` of any size, or takes as a key a tuple that holds another one twice, which holds
@@ -22,7 +22,7 @@ _MODULES = {"torch", "builtins", "__builtin__", "collections", "_codecs"}
 """The packages whose calls are checked; those of others PyTorch refuses, unless the user has allowed them."""
 _LATIN = {"latin1", "latin-1"}
 _MOST_HASHED, _TIMES = 10_000_000, 64
-"""Elements that may be hashed, beside so many times the bytes of the pickle."""
+"""How many elements may be hashed: the first number for any file, and the second for each of its bytes."""
 _LARGEST = 1 << 62
 _NUMBERS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "NONE", "NEWTRUE", "NEWFALSE"}
 _EMPTY = {"EMPTY_TUPLE", "EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET"}
@@ -34,7 +34,7 @@ class _Value:
     """What an instruction leaves on the stack.
 
     Attributes:
-        size: Elements that are visited where it is hashed, or written out.
+        size: How many elements are visited when it is hashed or written out.
         text: A text, or the name of a function or class.
         module: Where that function or class is from; None for anything else.
         items: What a tuple holds.

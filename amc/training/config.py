@@ -15,7 +15,7 @@ from amc.utils.conversion import conform
 from amc.utils.options import Chosen, create, spell
 
 _LARGEST = 1e30
-"""Of learning rates and penalties: far beyond what trains, and within what a tensor can be multiplied by."""
+"""The largest learning rate and weight decay: far more than any training can use, and still no overflow."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_PATIENCE_S = 10.0  # with an import: a module of the user's may run for ever
+_PATIENCE_S = 10.0  # how long an import may take to end: a module of the user's may never do so
 _SILENCE_S = 1.0
 _LOOK_AGAIN_S = 0.02
 
