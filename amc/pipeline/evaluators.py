@@ -16,7 +16,7 @@ from amc.errors import ConfigurationError
 from amc.pipeline.task import Task
 from amc.pipeline.task_scorer import TaskScorer
 from amc.problem.evaluator import Errors, Evaluator, Saliencies
-from amc.problem.score import Score, Stage
+from amc.problem.score import ImageScores, Score, Stage
 from amc.pruning import (
     CRITERIA,
     CandidateNetwork,
@@ -38,7 +38,8 @@ from amc.runtime.call import first_line
 from amc.runtime.many_inputs import parts_of
 from amc.structure import Allocation
 from amc.training import evaluate, score_logits
-from amc.training.stages import stage_of, stage_sizes
+from amc.training.stages import paired_stage, stage_of, stage_sizes
+from amc.training.strata import strata_of
 from amc.utils.options import create
 
 
@@ -72,14 +73,20 @@ class CandidateEvaluator(Evaluator):
             reestimate_batch_norms(model, few)
         return Score(self._task.measured(model), cross_entropy=math.nan)
 
-    def stages(self, allocation: Allocation, first: int) -> Iterator[Stage]:
-        """Scores in stages; see `Evaluator`. Metrics other than the accuracy have one stage."""
+    def stages(self, allocation: Allocation, first: int, rival: ImageScores | None = None) -> Iterator[Stage]:
+        """Scores in stages; see `Evaluator`. Metrics other than the accuracy have one stage.
+
+        Beside a rival the images of which the rival is in doubt are seen first; see `amc.training.strata`.
+        """
         if not isinstance(self._scorer, CandidateScorer) or self._task.data is None:
             yield from super().stages(allocation, first)
             return
-        images = len(self._task.data.search)
-        for seen in self._scorer.stages(allocation, stage_sizes(max(first, self._scorer.at_least), images)):
-            yield stage_of(*seen, images)
+        images, at_least = len(self._task.data.search), self._scorer.at_least
+        strata = None if rival is None else strata_of(rival.losses, at_least)
+        order = None if strata is None else torch.from_numpy(strata.order)
+        for seen in self._scorer.stages(allocation, stage_sizes(max(first, at_least), images), order):
+            stage = stage_of(*seen, images)
+            yield stage if rival is None or strata is None else paired_stage(stage, rival, strata)
 
     def _few(self) -> Any | None:
         """Returns the inputs on which batch norms are re-estimated; None for none."""

@@ -8,7 +8,6 @@ from amc.problem import PruningProblem
 from amc.problem.evaluator import Evaluator, EvaluatorProxy
 from amc.problem.score import ImageScores, Score, Stage
 from amc.structure import Allocation
-from amc.training.stages import paired_stage
 from amc.utils.options import Chosen
 from envs.rewards import Outcome, Reward, paid, resolve_reward
 
@@ -36,11 +35,10 @@ class RacingEvaluator(EvaluatorProxy):
 
     After every stage a candidate continues only if its optimistic reward reaches the highest reward that the run has
     measured on the whole split. Where the evaluator tells how candidates do on each image, a candidate is compared with
-    the best one on the same images, which takes fewer of them (see `amc.training.stages.paired_stage`). The agent gets
-    the reward that the images seen suggest. All candidates see the same images in the same order, and these are
-    stratified by class, so the reward on any number of images is an estimate of the same value without bias. A
-    candidate that was dropped is likely to be worse than the best, not certain: docs/bench.md has the odds. An
-    allocation keeps its score for the whole run.
+    the best one on the same images, and sees those first of which the best is in doubt, which takes fewer of them (see
+    `amc.training.stages.paired_stage` and `amc.training.strata`). The agent gets the reward that the images seen
+    suggest; it estimates that of the whole split. A candidate that was dropped is likely to be worse than the best, not
+    certain: docs/bench.md has the odds. An allocation keeps its score for the whole run.
     """
 
     def __init__(self, evaluator: Evaluator, problem: PruningProblem, value: Value, first: int) -> None:
@@ -98,11 +96,10 @@ class RacingEvaluator(EvaluatorProxy):
 
     def _race(self, allocation: Allocation) -> Stage:
         rival = self._images_of_best()
-        for stage in self.stages(allocation, self._first):
-            known = stage if rival is None or stage.images is None else paired_stage(stage, rival)
-            if self._value(allocation, known.optimistic) < self._best[0]:
+        for stage in self.stages(allocation, self._first, rival):
+            if self._value(allocation, stage.optimistic) < self._best[0]:
                 break
-        return known
+        return stage
 
     def _images_of_best(self) -> ImageScores | None:
         """Returns how the best does on each image; scores it again where an earlier start of the run has scored it."""

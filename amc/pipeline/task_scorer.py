@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 
 from amc.data import ImageSet
@@ -12,7 +11,7 @@ from amc.data.image_set import Batch
 from amc.data.tasks import TaskType
 from amc.problem.score import Score
 from amc.pruning import CandidateNetwork
-from amc.pruning.candidate_scorer import images_at_once, prepared
+from amc.pruning.prepared_images import PreparedImages, images_at_once
 from amc.runtime.memory import BatchesThatFit
 from amc.structure import Allocation
 from amc.training.evaluate import score_batches
@@ -34,8 +33,8 @@ class TaskScorer:
         """
         self._network, self._task, self._fitting = network, task, BatchesThatFit()
         count = images_at_once(network.device, search.images[0].numel())
-        self._batches = prepared(network, search.images, count, search.normalised)
-        self._targets = [part.to(network.device) for part in torch.split(search.targets, count)]
+        self._images = PreparedImages(network, search.images, count, search.normalised)
+        self._targets = search.targets.to(network.device)
         self._calibration = None if calibration is None else network.prepare(calibration)
 
     def __call__(self, allocation: Allocation) -> Score:
@@ -46,5 +45,7 @@ class TaskScorer:
         return score_batches(self._outputs(), self._task)
 
     def _outputs(self) -> Iterator[Batch]:
-        for batch, targets in zip(self._batches, self._targets, strict=True):
-            yield self._fitting(self._network.run, batch), targets
+        seen = 0
+        for batch in self._images.batches():
+            yield self._fitting(self._network.run, batch), self._targets[seen : seen + len(batch)]
+            seen += len(batch)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amc.errors import ConfigurationError
-from amc.problem.score import Score, Stage
+from amc.problem.score import ImageScores, Score, Stage
 from amc.structure.allocation import Allocation
 
 Saliencies: TypeAlias = Mapping[str, NDArray[np.float64]]
@@ -53,14 +53,16 @@ class Evaluator(ABC):
         No score depends on what was announced.
         """
 
-    def stages(self, allocation: Allocation, first: int) -> Iterator[Stage]:
-        """Scores on the first images of the search split, then on more and more, as far as the iterator is advanced.
+    def stages(self, allocation: Allocation, first: int, rival: ImageScores | None = None) -> Iterator[Stage]:
+        """Scores on some images of the search split, then on more and more, as far as the iterator is advanced.
 
         Score no other allocation before the iterator is done with.
 
         Args:
             allocation: What is kept.
             first: Images of the first stage; each further stage has half as many more, the last one all.
+            rival: How another candidate does on all images, to be compared with on those that this one sees; only for
+                evaluators that tell (`tells_images`).
         """
         score = self.score(allocation)
         yield Stage(score, score)
@@ -150,9 +152,9 @@ class EvaluatorProxy(Evaluator):
         """Scores an allocation; see `Evaluator`."""
         return self.inner.score(allocation)
 
-    def stages(self, allocation: Allocation, first: int) -> Iterator[Stage]:
+    def stages(self, allocation: Allocation, first: int, rival: ImageScores | None = None) -> Iterator[Stage]:
         """Scores in stages; see `Evaluator`."""
-        return self.inner.stages(allocation, first)
+        return self.inner.stages(allocation, first, rival)
 
     @property
     def delivers(self) -> bool:

@@ -50,11 +50,12 @@ class Stage:
     """A candidate after some of the images.
 
     Attributes:
-        score: Measured on the images seen. They are stratified, so it estimates the score of the whole split without
-            bias.
+        score: Estimates the score of the whole split: measured on the images seen, which are stratified by class, or
+            corrected by how a rival does on them and on all.
         optimistic: An upper estimate of the whole split's score, as if the images so far were unlucky; equals `score`
             when all images were seen.
-        images: How it does on each image seen; None where the evaluator does not tell.
+        images: How it does on each image seen; in the order of the split where all were, None where the evaluator does
+            not tell.
     """
 
     score: Score

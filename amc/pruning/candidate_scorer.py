@@ -3,78 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, TypeVar, overload
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from amc.errors import ConfigurationError
 from amc.pruning.candidate import CandidateNetwork
-from amc.runtime.batch_size import inputs_at_once
+from amc.pruning.prepared_images import PreparedImages, images_at_once
 from amc.runtime.memory import BatchesThatFit
 from amc.structure import Allocation
 
 ScoreT = TypeVar("ScoreT")
-
-_KEPT_BYTES = 2**28
-"""Images that are kept ready for the network take no more than this."""
-
-
-def images_at_once(device: torch.device, values: int) -> int:
-    """Returns how many images to run at once.
-
-    On a CPU so few that activations stay in its cache (eight of 224 x 224 pixels: MobileNet V1 then takes half of the
-    time that it takes in batches of 100); on an accelerator, up to four million values: an operator on few
-    small images takes it less time than being started.
-
-    Args:
-        device: Where the network runs.
-        values: Values of one image, C * H * W.
-    """
-    few, many = 250, 2000
-    return inputs_at_once(values) if device.type == "cpu" else min(many, max(few, 2**22 // values))
-
-
-def prepared(
-    network: CandidateNetwork, images: Tensor, count: int, change: Callable[[Tensor], Tensor] | None
-) -> Sequence[Tensor]:
-    """Splits images into batches in the form in which the forward pass is fastest.
-
-    They are kept in that form where they take little memory; of many large images each batch is made when it is asked
-    for, so that bytes stay bytes.
-
-    Args:
-        network: The working copy.
-        images: `(N, C, H, W)`.
-        count: Images in a batch.
-        change: Normalises images; None where they are.
-    """
-    batches = _LazyBatches(network, torch.split(images, count), change)
-    return batches if images.numel() * 4 > _KEPT_BYTES else list(batches)
-
-
-class _LazyBatches(Sequence[Tensor]):
-    """Batches that are prepared whenever they are asked for."""
-
-    def __init__(
-        self, network: CandidateNetwork, parts: Sequence[Tensor], change: Callable[[Tensor], Tensor] | None
-    ) -> None:
-        self._network, self._parts, self._change = network, parts, change
-
-    def __len__(self) -> int:
-        return len(self._parts)
-
-    @overload
-    def __getitem__(self, index: int) -> Tensor: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Tensor]: ...
-
-    def __getitem__(self, index: int | slice) -> Tensor | Sequence[Tensor]:
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        part = self._parts[index]
-        return self._network.prepare(part if self._change is None else self._change(part))
 
 
 class CandidateScorer(Generic[ScoreT]):
@@ -119,10 +59,10 @@ class CandidateScorer(Generic[ScoreT]):
         self._calibration = None if calibration is None else network.prepare(calibration)
         first, rest = images[:recalibrated], images[recalibrated:]
         self._first = network.prepare(first if change is None else change(first)) if len(first) else None
-        self._batches = prepared(network, rest, count, change) if len(rest) else ()
+        self._rest = PreparedImages(network, rest, count, change)
         self._network.load(network.dense)
         shared = () if self._first is None else torch.split(self._first, count)
-        dense = torch.cat([self._run(batch) for batch in (*shared, *self._batches)])
+        dense = torch.cat([self._run(batch) for batch in (*shared, *self._rest.batches())])
         self._targets, self._reference = targets.to(dense.device), dense.argmax(1)
 
     @property
@@ -151,7 +91,9 @@ class CandidateScorer(Generic[ScoreT]):
         """
         return self._measure(*next(self.stages(allocation, [images or len(self._targets)])))
 
-    def stages(self, allocation: Allocation, sizes: Sequence[int]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def stages(
+        self, allocation: Allocation, sizes: Sequence[int], order: Tensor | None = None
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Runs an allocation on more and more images, only as far as the iterator is advanced.
 
         Score no other allocation before the iterator is done with.
@@ -159,33 +101,42 @@ class CandidateScorer(Generic[ScoreT]):
         Args:
             allocation: The widths.
             sizes: After how many images to stop, rising.
+            order: Numbers of all images `(N,)` as they are to be seen; the first `at_least` must be those numbers
+                themselves. As they are by default.
 
         Yields:
-            Logits `(n, classes)`, true classes and the dense network's classes `(n,)` of the images so far.
+            Logits `(n, classes)`, true classes and the dense network's classes `(n,)` of the images so far, in the
+            order asked for; of all images as they are.
 
         Raises:
             ConfigurationError: If the allocation does not fit the network.
         """
-        outputs, seen = [], 0
-        for part in self._parts(allocation, sizes):
-            outputs.append(part)
+        outputs, seen = torch.empty(0), 0
+        for part in self._parts(allocation, sizes, order):
+            outputs = torch.cat([outputs, part]) if seen else part
             seen += len(part)
-            if seen in sizes:
-                yield torch.cat(outputs), self._targets[:seen], self._reference[:seen]
+            if order is None:
+                yield outputs, self._targets[:seen], self._reference[:seen]
+            elif seen < len(order):
+                numbers = order[:seen].to(self._targets.device)
+                yield outputs, self._targets[numbers], self._reference[numbers]
+            else:
+                yield outputs[order.argsort().to(outputs.device)], self._targets, self._reference
 
-    def _parts(self, allocation: Allocation, ends: Sequence[int]) -> Iterator[Tensor]:
-        """Yields the logits of consecutive images; a part ends wherever `ends` says, counted from the first image."""
+    def _parts(self, allocation: Allocation, ends: Sequence[int], order: Tensor | None) -> Iterator[Tensor]:
+        """Yields the logits of consecutive images, from one of the ends to the next."""
         self._network.load(allocation)
-        seen = 0
+        seen, first = 0, self.at_least
         if self._calibration is not None:
             self._network.recalibrate(self._calibration)
-        if self._first is not None:
-            logits, seen = self._network.recalibrate(self._first), len(self._first)
-            yield from torch.tensor_split(logits, [end for end in ends if end < seen])
-        for batch in self._batches:
-            inside = [end - seen for end in ends if seen < end < seen + len(batch)]
-            yield from map(self._run, torch.tensor_split(batch, inside))
-            seen += len(batch)
+        early = self._network.recalibrate(self._first) if self._first is not None else torch.empty(0)
+        rest = None if order is None else order[first:] - first
+        for end in ends:
+            parts = [] if seen >= first else [early[seen:end]]
+            if end > first:
+                parts += map(self._run, self._rest.batches(max(seen, first) - first, end - first, rest))
+            yield torch.cat(parts)
+            seen = end
 
     def _run(self, batch: Tensor) -> Tensor:
         """Runs the loaded network, in parts if memory runs out."""

@@ -16,6 +16,7 @@ from torch.nn import functional
 from amc.data.tasks import CLASSIFICATION
 from amc.problem.score import ImageScores, Score, Stage
 from amc.training.evaluate import score_logits
+from amc.training.strata import Strata
 
 STANDARD_ERRORS = 2.0
 """How many standard errors above the measured value a candidate's score on the whole split may lie."""
@@ -79,16 +80,18 @@ def image_scores(logits: Tensor, targets: Tensor, reference: Tensor | None) -> I
     return ImageScores(_numbers(predicted == classes), _numbers(losses), _numbers(agreements))
 
 
-def paired_stage(stage: Stage, best: ImageScores) -> Stage:
+def paired_stage(stage: Stage, best: ImageScores, strata: Strata) -> Stage:
     """Compares a candidate with the best one, image by image.
 
-    The best one serves as a control variate: what it does on the images seen, against the whole split, tells how hard
-    these images are, and the candidate's score is corrected by that. The standard errors are those of what is left.
-    Hits get half of a hit and of a miss more, so that no sample is taken for certain.
+    The best one serves as a control variate: what it does on the images seen, against its whole stratum, tells how hard
+    these images are, and the candidate's score is corrected by that. Strata count by their shares of the split. The
+    standard errors are those of what is left. Hits get half of a hit and of a miss more, so that no sample is taken for
+    certain.
 
     Args:
-        stage: The candidate's, with a value for each image seen.
-        best: The best candidate's images, the whole split in the same order.
+        stage: The candidate's, with a value for each image seen, in the order of the strata.
+        best: The best candidate's images, the whole split.
+        strata: The order, and how the split is divided.
 
     Returns:
         The stage with both scores so estimated; as it is when all images were seen.
@@ -98,10 +101,9 @@ def paired_stage(stage: Stage, best: ImageScores) -> Stage:
     seen, images = len(each.hits), len(best.hits)
     if seen >= images:
         return stage
-    left = _share_left(seen, images)
-    hits = _estimates(100 * each.hits, 100 * best.hits, left, pseudo=50)
-    gains = _estimates(-each.losses, -best.losses, left)
-    agreements = _estimates(100 * each.agreements, 100 * best.agreements, left, pseudo=50)
+    hits = _estimates(100 * each.hits, 100 * best.hits, strata, pseudo=50)
+    gains = _estimates(-each.losses, -best.losses, strata)
+    agreements = _estimates(100 * each.agreements, 100 * best.agreements, strata, pseudo=50)
     score, optimistic = (
         Score(_percent(hit), max(0.0, -gain), _percent(agreement), seen)
         for hit, gain, agreement in zip(hits, gains, agreements, strict=True)
@@ -110,25 +112,41 @@ def paired_stage(stage: Stage, best: ImageScores) -> Stage:
 
 
 def _estimates(
-    candidate: NDArray[np.float64], best: NDArray[np.float64], share_left: float, pseudo: float = 0.0
+    candidate: NDArray[np.float64], best: NDArray[np.float64], strata: Strata, pseudo: float = 0.0
 ) -> tuple[float, float]:
     """Estimates a candidate's mean over the whole split, and how high it may be.
+
+    A stratum of which nothing was seen is taken to be like the others.
 
     Args:
         candidate: Its values on the images seen, higher is better, `(n,)`.
         best: The best one's on the whole split, `(N,)`.
-        share_left: Of the standard error, what sampling without replacement leaves.
+        strata: The order in which images are seen, and how the split is divided.
         pseudo: Size of a residual up and one down that are added.
     """
-    seen = best[: len(candidate)]
-    spread = seen - seen.mean()
-    variance = float(spread @ spread)
-    slope = min(1.0, max(0.0, float(spread @ candidate) / variance)) if variance else 0.0
-    residuals = candidate - slope * (seen - best.mean())
-    estimate, count = float(residuals.mean()), len(residuals) + 2
-    squares = float(np.square(residuals - estimate).sum()) + 2 * pseudo**2
-    error = math.sqrt(squares / count / count) if len(residuals) > 1 or pseudo else math.inf
-    return estimate, estimate + PAIRED_STANDARD_ERRORS * share_left * error
+    numbers = strata.order[: len(candidate)]
+    labels, sizes = strata.labels[numbers], strata.sizes()
+    seen = strata.sizes(numbers)
+    counts, shares = np.maximum(seen, 1), sizes * (seen > 0) / sizes[seen > 0].sum()
+
+    def sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.bincount(labels, values, minlength=len(sizes)).astype(np.float64)
+
+    def deviations(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return values - (sums(values) / counts)[labels]
+
+    weights, spread = (shares / counts)[labels], deviations(best[numbers])
+    variance = float(weights @ spread**2)
+    slope = min(1.0, max(0.0, float(weights @ (spread * deviations(candidate))) / variance)) if variance else 0.0
+    whole = np.bincount(strata.labels, best, minlength=len(sizes)) / np.maximum(sizes, 1)
+    residuals = candidate - slope * (best[numbers] - whole[labels])
+    estimate = float(shares @ (sums(residuals) / counts))
+    squares, freedom = sums(deviations(residuals) ** 2), len(numbers) - np.count_nonzero(seen)
+    if not freedom and not pseudo:
+        return estimate, math.inf
+    pooled = (squares.sum() + 2 * pseudo**2) / (freedom + 2)  # counts as one more image in every stratum
+    errors = (squares + pooled) / counts**2 * (1 - seen / np.maximum(sizes, 1))
+    return estimate, estimate + PAIRED_STANDARD_ERRORS * math.sqrt(float(shares**2 @ errors))
 
 
 def _percent(estimate: float) -> float:

@@ -153,12 +153,16 @@ def test_many_large_images_stay_bytes_until_they_are_scored(net, monkeypatch):
 
     images = (net.images * 20 + 128).clamp(0, 255).to(torch.uint8)
     kept = scorer(images.float() / 255, batch_size=10)
-    monkeypatch.setattr("amc.pruning.candidate_scorer._KEPT_BYTES", 0)
+    monkeypatch.setattr("amc.pruning.prepared_images._KEPT_BYTES", 0)
     made = scorer(images, batch_size=10, change=lambda part: part.float() / 255)
-    assert not isinstance(made._batches, list)
+    assert kept._rest.are_ready
+    assert not made._rest.are_ready
     for one, other in zip(made(middle(net)), kept(middle(net)), strict=True):
         assert torch.equal(one, other)
     assert [len(found) for found, *_ in made.stages(middle(net), [7, 30])] == [7, 30]
+    order = torch.arange(63, -1, -1)
+    for one, other in zip(*(scorer.stages(middle(net), [7, 30], order) for scorer in (kept, made)), strict=True):
+        assert torch.equal(one[0], other[0])
 
 
 def test_the_number_of_images_at_once_changes_no_score(net):

@@ -110,6 +110,20 @@ def test_the_pass_over_images_that_are_scored_anyway_scores_them(net, batch_size
     assert len(here.score(allocation, 20)) == 20
 
 
+@pytest.mark.parametrize("recalibrated", [0, 20])
+def test_a_scorer_shows_images_in_the_order_asked_for_and_all_of_them_as_they_are(net, recalibrated):
+    network, targets, measure = CandidateNetwork(pruner_of(net)), torch.arange(64), lambda logits, *_: logits
+    scorer = CandidateScorer(network, net.images, targets, measure, batch_size=7, recalibrated=recalibrated)
+    allocation = net.allocation(3, 4, 2)
+    later = recalibrated + torch.randperm(64 - recalibrated, generator=torch.Generator().manual_seed(0))
+    order = torch.cat([torch.arange(recalibrated), later])
+    whole = scorer(allocation)
+    for logits, classes, _ in scorer.stages(allocation, [5, 30, 45, 64], order):
+        numbers = torch.arange(64) if len(logits) == 64 else order[: len(logits)]
+        assert torch.equal(classes, targets[numbers])
+        torch.testing.assert_close(logits, whole[numbers])
+
+
 def test_all_images_may_be_those_of_the_batch_norms(net):
     scorer = CandidateScorer(
         CandidateNetwork(pruner_of(net)), net.images, torch.zeros(64), lambda logits, *_: logits, recalibrated=100

@@ -18,6 +18,7 @@ from amc.problem.evaluator import Evaluator, EvaluatorProxy, as_evaluator
 from amc.problem.score import Score, Stage
 from amc.structure import Allocation
 from amc.training.stages import paired_stage, stage_of, stage_sizes
+from amc.training.strata import strata_of
 
 AGENTS = ["cem", "ddpg:gradient_steps=2"]
 
@@ -65,6 +66,22 @@ def test_the_last_stage_is_the_score_on_all_images(fixture, sizes, request):
     assert stages[-1].optimistic == stages[-1].score
 
 
+def test_an_evaluator_compares_with_a_rival_on_the_images_of_which_that_is_in_doubt(workshop):
+    problem, evaluator = workshop.task.problem, workshop.evaluator
+    good, other = (problem.allocation(problem.project([share] * len(problem.decisions))) for share in (0.7, 0.5))
+    *_, last = evaluator.stages(good, 10**9)
+    stages = list(evaluator.stages(other, 30, last.images))
+    strata = strata_of(last.images.losses, 100)
+    *_, alone = evaluator.stages(other, 10**9)
+    for stage in stages[:-1]:
+        numbers = strata.order[: stage.score.images]
+        np.testing.assert_array_equal(stage.images.hits, alone.images.hits[numbers])
+        assert stage.score.accuracy == pytest.approx(alone.score.accuracy, abs=12)
+        assert stage.optimistic.accuracy > stage.score.accuracy
+    assert stages[-1].score == alone.score
+    np.testing.assert_array_equal(stages[-1].images.hits, alone.images.hits)
+
+
 @pytest.mark.parametrize(("count", "sizes"), [(0, STAGES_FROM_30), (200, [200, 240]), (300, STAGES_FROM_30)])
 def test_the_first_stage_has_the_images_of_the_batch_norms_where_there_are_as_many(workshop, count, sizes):
     task = workshop.task
@@ -102,6 +119,11 @@ def scored(logits, targets, images):
     return stage_of(logits, targets, None, images)
 
 
+def compared(stage, best, kept=10**9):
+    """Compares image by image; the images were seen in the order in which they lie."""
+    return paired_stage(stage, best.images, strata_of(best.images.losses, min(kept, len(best.images.losses))))
+
+
 def rivals(generator, better=0.0, images=400):
     """The outputs of a best network and of one like it, whose classes are so much clearer."""
     targets = torch.randint(5, (images,), generator=generator)
@@ -119,7 +141,7 @@ def test_image_by_image_the_optimistic_score_is_tighter_and_covers_as_it_says():
         hard, alike, targets = rivals(generator)
         best, whole = scored(hard, targets, 400), scored(alike, targets, 400).score
         alone = scored(alike[:100], targets[:100], 400)
-        paired = paired_stage(alone, best.images)
+        paired = compared(alone, best)
         widths.append(
             (paired.optimistic.accuracy - paired.score.accuracy, alone.optimistic.accuracy - alone.score.accuracy)
         )
@@ -130,10 +152,11 @@ def test_image_by_image_the_optimistic_score_is_tighter_and_covers_as_it_says():
     assert ours < 0.7 * theirs
 
 
-def test_the_score_of_a_part_is_corrected_by_how_hard_its_images_were_for_the_best():
+def test_the_score_of_a_part_is_corrected_by_how_hard_its_images_were_for_the_best(monkeypatch):
+    monkeypatch.setattr("amc.training.strata.STRATA", 1)
     hard, alike, targets = rivals(torch.Generator().manual_seed(1))
     best, part = scored(hard, targets, 400), scored(alike[:80], targets[:80], 400)
-    estimate = paired_stage(part, best.images).score
+    estimate = compared(part, best).score
     for found, theirs, ours in (
         (estimate.accuracy / 100, best.images.hits, part.images.hits),
         (estimate.cross_entropy, best.images.losses, part.images.losses),
@@ -144,7 +167,7 @@ def test_the_score_of_a_part_is_corrected_by_how_hard_its_images_were_for_the_be
     assert estimate.images == 80
     assert math.isnan(estimate.agreement)
     whole = scored(alike, targets, 400)
-    assert paired_stage(whole, best.images) is whole
+    assert compared(whole, best) is whole
 
 
 def test_a_slightly_worse_candidate_is_given_up_earlier_image_by_image():
@@ -158,10 +181,11 @@ def test_a_slightly_worse_candidate_is_given_up_earlier_image_by_image():
         def score(self, allocation):
             raise AssertionError("candidates are scored in stages")
 
-        def stages(self, allocation, first):
+        def stages(self, allocation, first, rival=None):
             for images in stage_sizes(first, 2000):
                 asked.append((allocation.widths["a"], images))
-                yield scored((hard, alike)[allocation.widths["a"]][:images], targets[:images], 2000)
+                stage = scored((hard, alike)[allocation.widths["a"]][:images], targets[:images], 2000)
+                yield stage if rival is None else paired_stage(stage, rival, strata_of(rival.losses, 2000))
 
     def last_images(evaluator):
         for width in (0, 1):
@@ -180,8 +204,8 @@ def test_a_slightly_worse_candidate_is_given_up_earlier_image_by_image():
 class WithoutImages(EvaluatorProxy):
     """Keeps to itself how candidates do on each image."""
 
-    def stages(self, allocation, first):
-        return (replace(stage, images=None) for stage in super().stages(allocation, first))
+    def stages(self, allocation, first, rival=None):
+        return (replace(stage, images=None) for stage in super().stages(allocation, first, rival))
 
 
 def test_only_hopeless_candidates_are_given_up():
@@ -192,7 +216,7 @@ def test_only_hopeless_candidates_are_given_up():
         def score(self, allocation):
             raise AssertionError("candidates are scored in stages")
 
-        def stages(self, allocation, first):
+        def stages(self, allocation, first, rival=None):
             for images in (10, 20, 40):
                 asked.append((allocation.widths["a"], images))
                 at_best = {1: 80.0, 2: 79.0, 3: 81.0}[allocation.widths["a"]]
@@ -221,7 +245,7 @@ def test_a_finalist_that_was_given_up_can_still_win(workshop):
     keys = []
 
     class Unlucky(Evaluator):
-        def stages(self, allocation, first):
+        def stages(self, allocation, first, rival=None):
             keys.append(allocation.key())
             early = Score(50.0, 1.0, images=10)
             yield Stage(early, Score(60.0, 1.0, images=10))

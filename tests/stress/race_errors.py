@@ -22,7 +22,8 @@ from amc.problem.evaluator import Evaluator, EvaluatorProxy
 from amc.problem.score import ImageScores, Score, Stage
 from amc.pruning import PruningConfig
 from amc.structure import Allocation
-from amc.training.stages import optimistic_score, stage_sizes
+from amc.training.stages import optimistic_score, paired_stage, stage_sizes
+from amc.training.strata import strata_of
 
 
 class Recording(EvaluatorProxy):
@@ -64,13 +65,16 @@ class Shuffled(Evaluator):
         """Scores on all images; see `Evaluator`."""
         return mean_score(self._images[allocation.key()])
 
-    def stages(self, allocation: Allocation, first: int) -> Iterator[Stage]:
+    def stages(self, allocation: Allocation, first: int, rival: ImageScores | None = None) -> Iterator[Stage]:
         """Scores in stages; see `Evaluator`."""
         images = self._images[allocation.key()]
+        strata = None if rival is None else strata_of(rival.losses, first)
         for size in stage_sizes(first, len(images.hits)):
-            seen = part(images, np.arange(size))
+            whole = strata is None or size == len(images.hits)
+            seen = part(images, np.arange(size) if whole else strata.order[:size])
             optimistic = optimistic_score(mean_score(seen), seen, len(images.hits))
-            yield Stage(mean_score(seen), optimistic, seen if self._tells else None)
+            stage = Stage(mean_score(seen), optimistic, seen if self._tells else None)
+            yield stage if strata is None else paired_stage(stage, rival, strata)
 
 
 def part(images: ImageScores, order: np.ndarray) -> ImageScores:
