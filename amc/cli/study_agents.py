@@ -161,7 +161,7 @@ def play_agents(config: RunConfig, folder: Path, options: jsonargparse.Namespace
 def play_problems(config: RunConfig, folder: Path, options: jsonargparse.Namespace, spread: OpenExecutor | None) -> str:
     """Compares agents on several problems; each folder is that of a study of its own. Returns the table of all."""
     from amc.cli.setup import display
-    from amc.cli.study_entries import read_problems
+    from amc.cli.study_entries import found_in, read_problems
     from amc.study.problems import keep_order
     from amc.study.problems_page import problems_table
     from amc.study.shared_network import SharedNetworks
@@ -171,7 +171,8 @@ def play_problems(config: RunConfig, folder: Path, options: jsonargparse.Namespa
     shown, networks = display(options), SharedNetworks()
     problems = read_problems(config, plan_of(options), options)
     for problem in problems:
-        check_choices(problem.config, problem.plan)
+        with found_in(options.problems, f"the problem {problem.name!r}"):
+            check_choices(problem.config, problem.plan)
     refuse_links(folder, (problem.folder for problem in problems))
     with ExitStack() as places:
         for problem in problems:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,10 +33,9 @@ def read_variations(config: RunConfig, options: jsonargparse.Namespace) -> list[
     from amc.study.variations import variations_of
 
     file = Path(options.variations)
-    try:
-        return variations_of(config, _sections(file, read_yaml(file), options))
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{file}: {error}") from error
+    sections = _sections(file, read_yaml(file), options)
+    with found_in(file):
+        return variations_of(config, sections)
 
 
 def read_problems(config: RunConfig, plan: StudyPlan, options: jsonargparse.Namespace) -> list[Problem]:
@@ -47,11 +47,26 @@ def read_problems(config: RunConfig, plan: StudyPlan, options: jsonargparse.Name
     from amc.study.problems import problems_of
 
     file = Path(options.problems)
-    try:
-        sections = _sections(file, read_yaml(file), options)
+    sections = _sections(file, read_yaml(file), options)
+    with found_in(file):
         return problems_of(config, plan, {name: _with_config(entry, options) for name, entry in sections.items()})
+
+
+@contextmanager
+def found_in(file: Path | str, entry: str = "") -> Iterator[None]:
+    """Says in which file, and in which of its entries, an option is wrong.
+
+    Args:
+        file: The file.
+        entry: The entry as a message names it, such as `the problem 'digits'`; none by default.
+
+    Raises:
+        ConfigurationError: In place of the one that is raised within.
+    """
+    try:
+        yield
     except ConfigurationError as error:
-        raise ConfigurationError(f"{file}: {error}") from error
+        raise ConfigurationError(": ".join(filter(None, (str(file), entry, str(error))))) from error
 
 
 def _sections(file: Path, written: Mapping[str, Any], options: jsonargparse.Namespace) -> dict[str, Any]:

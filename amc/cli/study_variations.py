@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from amc.cli.study_entries import read_variations
+from amc.cli.study_entries import found_in, read_variations
 from amc.pipeline.config import RunConfig
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def play_variations(config: RunConfig, folder: Path, options: jsonargparse.Names
 
     variations = read_variations(config, options)
     for variation in variations:
-        check_choices(variation.config, replace(plan_of(options), agents=(str(variation.config.agent),)))
+        with found_in(options.variations, f"the variation {variation.name!r}"):
+            check_choices(variation.config, replace(plan_of(options), agents=(str(variation.config.agent),)))
     networks, shown = SharedNetworks(), display(options)
     count, studies = len(variations) * len(options.seeds), itertools.count(1)
     for seed in options.seeds:

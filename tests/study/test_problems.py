@@ -141,6 +141,24 @@ def test_nothing_is_played_where_the_last_problem_cannot_be(tmp_path, capsys):
     assert not list((tmp_path).rglob("study.jsonl"))
 
 
+@pytest.mark.parametrize(
+    ("option", "text", "message"),
+    [
+        ("--problems", "a: {study: {agents: [ddgp]}}", "{file}: the problem 'a': unknown agent 'ddgp'; did you mean"),
+        ("--variations", "a: {agent: ddgp}", "{file}: the variation 'a': unknown agent 'ddgp'; did you mean"),
+        ("--problems", "- 1", "{file} must hold options by name"),
+        ("--variations", "- 1", "{file} must hold options by name"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named_with_the_file_once(option, text, message, tmp_path, capsys):
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    assert main(["study", "--out", str(tmp_path / "out"), option, str(file)]) == 2
+    told = capsys.readouterr().err
+    assert message.format(file=file) in told
+    assert told.count("mine.yaml") == 1
+
+
 def test_nothing_is_written_through_a_link_in_the_place_of_a_problem(tmp_path, capsys):
     (tmp_path / "p.yaml").write_text("digits: {}\n")
     (tmp_path / "mine").mkdir()
