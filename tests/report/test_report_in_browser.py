@@ -82,6 +82,25 @@ def test_the_report_of_studies_is_whole(browser, report_of_studies, width, schem
     check_whole(browser, report_of_studies, width, scheme)
 
 
+def test_the_names_of_rows_and_what_a_table_shows_stay_in_sight_while_it_is_scrolled(browser, report_of_studies):
+    page = browser.new_page(viewport={"width": 390, "height": 900})
+    page.goto(report_of_studies.as_uri())
+    places = page.evaluate("""() => [...document.querySelectorAll('.scroll')].map(box => {
+      box.scrollLeft = 200;
+      const left = element => element.getBoundingClientRect().left;
+      const [name, cell] = box.querySelector('tbody tr').children, caption = box.nextElementSibling;
+      const beyond = caption.scrollWidth - caption.clientWidth;
+      return [box.scrollLeft, left(name) - left(box), left(cell) - left(box), beyond];
+    })""")
+    assert len(places) > 4
+    for scrolled, name, cell, beyond in places:
+        assert scrolled == 200  # there is more than fits
+        assert abs(name) < 1
+        assert cell < 200
+        assert beyond <= 1
+    page.close()
+
+
 def check_whole(browser, file, width, scheme):
     """Opens a page, and checks that nothing overlaps, is cut off, is fetched, or ends in an error."""
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
