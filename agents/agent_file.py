@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 
 _REMEDY = "give the agent.safetensors that a search or a training wrote"
 _KEY = "agent"
+_LARGEST = {
+    "batch_size": 1 << 16,
+    "environments": 1 << 10,
+    "epochs": 1 << 10,
+    "gradient_steps": 1 << 16,
+    "proposals": 1 << 16,
+    "replay_episodes": 1 << 20,
+    "rollout_episodes": 1 << 12,
+}
+"""Options that decide how much memory and time an agent takes, with the largest values that a file may set."""
 
 
 def write_agent(path: str | Path, record: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> None:
@@ -57,6 +67,17 @@ def read_agent(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor
         record, tensors = _record(path, file), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         check_seal(path, record, tensors)
         return {name: value for name, value in record.items() if name != SEAL}, tensors
+
+
+def check_work(options: Mapping[str, Any]) -> None:
+    """Rejects options of a file that ask for more memory or time than any agent needs.
+
+    Raises:
+        CheckpointError: If one does.
+    """
+    for name, largest in _LARGEST.items():
+        if options.get(name, 0) > largest:
+            raise CheckpointError(f"an agent's {name} must be at most {largest}, not {options[name]}")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from agents.agent_file import check_work
 from amc.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -14,14 +15,6 @@ if TYPE_CHECKING:
     from agents.learnt_task import LearntTask
 
 Tensors = Mapping[str, torch.Tensor]
-_LARGEST = {
-    "batch_size": 1 << 16,
-    "replay_episodes": 1 << 20,
-    "gradient_steps": 1 << 16,
-    "environments": 1 << 10,
-    "proposals": 1 << 16,
-}
-"""Options that decide how much memory and time an agent takes, with the largest values that a file may set."""
 _MOST_DRAWN = 1 << 23
 """Transitions, or episodes, that the gradient steps after one episode may see: the default takes 640."""
 
@@ -32,9 +25,7 @@ def check_options(config: DDPGConfig, task: LearntTask, tensors: Tensors) -> Non
     Raises:
         CheckpointError: If they are not.
     """
-    for name, largest in _LARGEST.items():
-        if getattr(config, name) > largest:
-            raise CheckpointError(f"an agent's {name} must be at most {largest}, not {getattr(config, name)}")
+    check_work(vars(config))
     steps = len(task.decisions) if config.gradient_steps < 0 else config.gradient_steps
     if steps * config.environments * config.batch_size > _MOST_DRAWN:
         raise CheckpointError(

@@ -18,7 +18,7 @@ from stable_baselines3 import PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import NormalActionNoise
 
-from agents.agent_file import described
+from agents.agent_file import check_work, described
 from agents.episodes import EpisodeLog
 from agents.learning import Policy, play_policy
 from agents.learnt_task import LearntTask
@@ -256,8 +256,6 @@ class Ppo(Sb3Learner):
 
 _LARGEST_RATE = 1e6
 """The largest learning rate: with a larger one the weights overflow."""
-_LARGEST_OF_FILES = {"batch_size": 1 << 16, "rollout_episodes": 1 << 12, "epochs": 1 << 10}
-"""Options that decide how much memory and time a learner takes, with the largest values that a file may set."""
 
 
 def load(path: str | Path) -> Sb3Learner:
@@ -273,9 +271,7 @@ def load(path: str | Path) -> Sb3Learner:
         hints = get_type_hints(learner.__init__)
         options = {name: convert(hints[name], value, name) for name, value in state.options.items()}
         agent = learner(**options)
-        for name, largest in _LARGEST_OF_FILES.items():
-            if options.get(name, 0) > largest:
-                raise ConfigurationError(f"{state.agent}: {name} of a file must be at most {largest}")
+        check_work(options)
     agent.initial = state
     return agent
 
