@@ -107,6 +107,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "finetune.optimizer": ("amc.training.optimizer:OPTIMIZERS",),
     "train.optimizer": ("amc.training.optimizer:OPTIMIZERS",),
     "train.schedule": ("amc.training.schedule:SCHEDULES",),
+    "finetune.penalties": ("amc.training.penalties.registry:PENALTIES",),
+    "train.penalties": ("amc.training.penalties.registry:PENALTIES",),
     "initialisation": ("amc.packing.sharing:INITIALISATIONS",),
 }
 """The registries that an option chooses from, by its dotted name; imported only when `--help` lists the names."""

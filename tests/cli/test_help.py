@@ -1,15 +1,18 @@
 """What `--help` shows."""
 
 import re
+from pathlib import Path
 
 import pytest
 
+import amc
 from agents.registry import AGENTS, create_agent
 from amc.cli.choices_help import names_of, plural, registries_of
 from amc.cli.commands import COMMANDS
 from amc.cli.main import main
 from amc.cli.spelling import CHOICES, PLAIN_CHOICES
 from amc.utils.options import options_of
+from amc.utils.registry import import_object
 
 COMMAND_OF = {"agents": "study", "reward_names": "train", "initialisation": "pack"}
 """The command that has an option, where it is not `compress`."""
@@ -33,6 +36,20 @@ def test_help_explains_every_option(name, capsys):
 def test_help_names_the_positional_argument(name, place, capsys):
     assert main([name, "--help"]) == 0
     assert f"positional arguments:\n  {place} " in capsys.readouterr().out
+
+
+def test_whatever_others_can_add_to_is_listed():
+    """Every registry with a group of entry points is behind an option, so that its names appear in the help."""
+    root = Path(amc.__file__).parent.parent
+    registries = [
+        import_object(f"{'.'.join(file.relative_to(root).with_suffix('').parts)}:{name}")
+        for package in ("amc", "agents", "envs")
+        for file in (root / package).rglob("*.py")
+        for name in re.findall(r'^([A-Z_]+): .* = Registry\("[\w -]+", "amc\.', file.read_text(), re.MULTILINE)
+    ]
+    assert len(registries) > 10
+    listed = [registry for dest in (*CHOICES, *PLAIN_CHOICES) for registry in registries_of(dest)]
+    assert [registry.kind for registry in registries if not any(registry is other for other in listed)] == []
 
 
 def test_help_lists_whatever_is_chosen_by_name(capsys):
