@@ -167,7 +167,8 @@ def check_plan(agent: Agent, episodes: int, problem: PruningProblem | None = Non
     """Checks a number of episodes before a search takes time.
 
     Agents with rules of their own have a method `check_episodes(episodes)`, or `check_problem(problem, episodes)` for
-    what depends on the problem.
+    what depends on the problem. One that looks at saliencies has `criterion_for(kind)`, so that the pipeline can check
+    beforehand that the network and the data have what this criterion needs.
 
     Raises:
         ConfigurationError: If the agent cannot play that many.

@@ -41,11 +41,14 @@ class Penalty(OneShot):
             raise ConfigurationError(f"penalty: threshold must be in [0, 1), not {threshold:g}")
         self.criterion, self.threshold = criterion, threshold
 
+    def criterion_for(self, kind: str) -> str:
+        """Returns the criterion that it looks at, for a kind of problem; see `agents.protocol.check_plan`."""
+        return CRITERIA[kind] if self.criterion == "auto" else self.criterion
+
     def plan(self, env: AllocationEnv, episodes: int) -> tuple[int, ...]:
         """Returns the number of open units of every decision; see `OneShot.plan`."""
         problem = problem_of(env)
-        criterion = CRITERIA[problem.kind] if self.criterion == "auto" else self.criterion
-        found = evaluator_of(env).saliency(criterion)
+        found = evaluator_of(env).saliency(self.criterion_for(problem.kind))
         counts = []
         for decision in problem.decisions:
             scores = found[decision.name]

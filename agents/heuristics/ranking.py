@@ -47,13 +47,16 @@ class GlobalRanking(OneShot):
         problem = problem_of(env)
         if problem.limit is None:
             return problem.max_widths
-        criterion = MAGNITUDES[problem.kind] if self.criterion == "auto" else self.criterion
-        found = evaluator_of(env).saliency(criterion)
+        found = evaluator_of(env).saliency(self.criterion_for(problem.kind))
         scores = [  # channels are ranked, and whole blocks stay
             np.full(1, np.inf) if decision.may_vanish else self.scores(found[decision.name])
             for decision in problem.decisions
         ]
         return ranked_widths(problem, scores)
+
+    def criterion_for(self, kind: str) -> str:
+        """Returns the criterion that it ranks by, for a kind of problem; see `agents.protocol.check_plan`."""
+        return MAGNITUDES[kind] if self.criterion == "auto" else self.criterion
 
     def scores(self, saliency: Scores) -> Scores:
         """Returns the scores of one decision's units that are comparable across decisions, shape `(units,)`."""

@@ -115,7 +115,7 @@ def _speed(config: RunConfig, options: jsonargparse.Namespace) -> dict[str, Any]
     data = load_roles(config.data, config.seed, shown)
     config = with_new_head(config, data, shown, trained=False)
     task, _ = open_task(config, data, shown, budget=budget_of(config))
-    check_search(task.problem, search)
+    check_search(task.problem, search, task)
     with fast_threads(task.model, task.example_input, config.device, deterministic=config.deterministic):
         report = measure_speed(task, search, _rules(options), ShowingRecorder(shown))
     print(render(speed_table(report)), end="")

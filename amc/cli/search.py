@@ -83,7 +83,7 @@ def run(options: jsonargparse.Namespace) -> None:
         begun, search = recorder.begun(config).episodes, config.search
         ends = _ends(recorder, begun, config.episodes)
         search = replace(search, episodes=begun)
-        check_search(task.problem, search)
+        check_search(task.problem, search, task)
         for one, other in pairwise(ends):
             check_search(task.problem, replace(search, episodes=other - one))
         ends = [end + search.candidates - search.episodes for end in ends]

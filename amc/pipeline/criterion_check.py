@@ -6,8 +6,10 @@ from typing import Any
 
 from torch import nn
 
+from agents import Agent
 from amc.data import DataRoles
 from amc.errors import ConfigurationError
+from amc.pipeline.task import Task
 from amc.problem import PruningProblem
 from amc.pruning import CRITERIA, Evidence
 from amc.pruning.criteria.base import removal_order
@@ -18,6 +20,23 @@ from amc.structure import ModelStructure
 from amc.utils.options import create
 
 _FEW = 16  # enough to see whether activations are ever zero
+
+
+def check_ranking(agent: Agent, task: Task, problem: PruningProblem) -> None:
+    """Checks the criterion of an agent that ranks all units of a network by one; other agents pass.
+
+    Args:
+        agent: The agent.
+        task: Has the network and the data.
+        problem: What is decided; the task's, or one at another budget.
+
+    Raises:
+        UnknownNameError: If there is no such criterion.
+        ConfigurationError: If it needs something that the network or the data lack.
+    """
+    if hasattr(agent, "criterion_for"):
+        name = agent.criterion_for(problem.kind)
+        check_criterion(task.model, task.structure, problem, name, task.data, task.calibration)
 
 
 def check_criterion(

@@ -53,10 +53,10 @@ class Job:
 
     def __post_init__(self) -> None:
         """Checks that the searches fit the task."""
-        check_search(self.task.problem, self.search)
+        check_search(self.task.problem, self.search, self.task)
         check_baselines(self.compare_with)
         for name in self.compare_with:
-            check_search(self.task.problem, replace(self.search, agent=name, policy=None))
+            check_search(self.task.problem, replace(self.search, agent=name, policy=None), self.task)
 
     def carry_out(self, recorder: Recorder, open_executor: OpenExecutor | None = None) -> CompressionResult:
         """Runs the job: everything from here on takes time and is recorded.

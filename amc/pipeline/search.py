@@ -22,10 +22,12 @@ from amc.cluster.cluster import check_cluster
 from amc.costs import Budget
 from amc.errors import ConfigurationError
 from amc.pipeline.agent_card import search_card
+from amc.pipeline.criterion_check import check_ranking
 from amc.pipeline.finalists import choose
 from amc.pipeline.racing import RacingEvaluator, reward_of
 from amc.pipeline.recorded_scores import RecordedScores
 from amc.pipeline.recorder import Recorder
+from amc.pipeline.task import Task
 from amc.pipeline.timed_evaluator import TimedEvaluator
 from amc.problem import PruningProblem
 from amc.problem.evaluator import Evaluator, as_evaluator
@@ -174,10 +176,18 @@ def make_env(problem: PruningProblem, evaluator: Evaluator, config: SearchConfig
     )
 
 
-def check_search(problem: PruningProblem, config: SearchConfig) -> None:
-    """Raises what `search_policy` would raise for a search that does not fit its problem, before work starts."""
+def check_search(problem: PruningProblem, config: SearchConfig, task: Task | None = None) -> None:
+    """Raises what `search_policy` would raise for a search that does not fit its problem, before work starts.
+
+    Args:
+        problem: The problem.
+        config: The search.
+        task: The network and its data, which have to have what the agent looks at; None where that was checked.
+    """
     agent = config.create_agent()
     check_plan(agent, config.candidates, problem)
+    if task is not None:
+        check_ranking(agent, task, problem)
     check_fits(problem, config, agent)
 
 

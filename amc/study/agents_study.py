@@ -13,6 +13,7 @@ import msgspec
 from agents import check_plan
 from amc.cluster import Executor, OpenExecutor, Watch, in_process
 from amc.errors import RunFolderError
+from amc.pipeline.criterion_check import check_ranking
 from amc.pipeline.recorder import Recorder
 from amc.pipeline.search import check_fits, check_search
 from amc.pipeline.task import Task
@@ -95,6 +96,7 @@ class AgentsStudy:
         for cell in cells:
             problem, agent = self._rules.problem(self._task, cell.budget), cell.variant.create()
             check_plan(agent, cell.episodes, problem)
+            check_ranking(agent, self._task, problem)
             check_fits(problem, self._rules.search_of(cell), agent)
             self._check_source(cell)
         for budget in dict.fromkeys(cell.budget for cell in cells):

@@ -11,9 +11,12 @@ from torch import nn
 from amc.costs import Budget
 from amc.errors import ConfigurationError
 from amc.pipeline.families import FilterFamily, create_family
+from amc.pipeline.job import Job
 from amc.pipeline.prepare import prepare
+from amc.pipeline.search import SearchConfig
 from amc.pruning import Evidence, PruningConfig
 from amc.pruning.criteria.gradients import TaylorChannels
+from amc.storage.source import ModelSource
 from amc.structure import Allocation
 from amc.training import FineTuneConfig
 
@@ -82,6 +85,22 @@ def test_apoz_without_zeros_in_any_activation_is_told_before_work_starts():
     task(nn.ReLU())
     with pytest.raises(ConfigurationError, match=r"'apoz' counts zero activations, but those of '0' hold none: .*ReLU"):
         task(nn.Tanh())
+
+
+@pytest.mark.parametrize(
+    ("agent", "message"),
+    [
+        ("global:criterion=taylr", "unknown criterion 'taylr'; did you mean 'taylor'"),
+        ("penalty:criterion=magnitude", "unknown criterion 'magnitude'"),
+        ("global:criterion=bn_scale", "'bn_scale' needs batch norms, but none scales the channels of '3'"),
+        ("snip", "'snip' needs data: its gradients come from calibration images"),
+    ],
+)
+def test_what_an_agent_ranks_by_is_checked_before_work_starts(agent, message):
+    task = task_of("l1")
+    for played, compared in ((agent, ()), ("uniform", (agent,))):
+        with pytest.raises(ConfigurationError, match=message):
+            Job(task, SearchConfig(agent=played), ModelSource.of(task.model), compare_with=compared)
 
 
 def test_runs_give_criteria_the_labels_of_the_calibration_split(workshop):

@@ -102,6 +102,12 @@ def test_counts_that_an_agent_cannot_play_are_refused_before_anything_takes_time
     assert not (tmp_path / "study").exists()
 
 
+def test_what_an_agent_ranks_by_is_checked_before_anything_takes_time(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("amc.study.cell_player.Workshop", lambda *given: pytest.fail("work has started"))
+    assert main(command(tmp_path / "study", "uniform", "global:criterion=bn_scal")) == 2
+    assert "unknown criterion 'bn_scal'; did you mean 'bn_scale'?" in capsys.readouterr().err
+
+
 def test_the_table_shows_what_earlier_commands_have_played(tmp_path, capsys):
     words = ["study", *QUICK, "--out", str(tmp_path / "study")]
     assert main([*words, "--agents", "uniform"]) == 0
