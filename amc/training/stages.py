@@ -62,7 +62,8 @@ def optimistic_score(score: Score, each: ImageScores, images: int) -> Score:
     if seen >= images:
         return score
     share_left = _share_left(seen, images)
-    spread = float(each.losses.std(ddof=1)) if seen > 1 else math.inf
+    with np.errstate(invalid="ignore"):  # losses may be infinite
+        spread = float(each.losses.std(ddof=1)) if seen > 1 else math.inf
     return Score(
         accuracy=_raised(score.accuracy, seen, share_left),
         cross_entropy=max(0.0, score.cross_entropy - STANDARD_ERRORS * share_left * spread / math.sqrt(seen)),
@@ -105,18 +106,21 @@ def paired_stage(stage: Stage, best: ImageScores, strata: Strata) -> Stage:
     gains = _estimates(-each.losses, -best.losses, strata)
     agreements = _estimates(100 * each.agreements, 100 * best.agreements, strata, pseudo=50)
     score, optimistic = (
-        Score(_percent(hit), max(0.0, -gain), _percent(agreement), seen)
+        Score(_percent(hit), _loss(gain), _percent(agreement), seen)
         for hit, gain, agreement in zip(hits, gains, agreements, strict=True)
     )
     return Stage(score, optimistic, each)
 
 
+@np.errstate(invalid="ignore")
 def _estimates(
     candidate: NDArray[np.float64], best: NDArray[np.float64], strata: Strata, pseudo: float = 0.0
 ) -> tuple[float, float]:
     """Estimates a candidate's mean over the whole split, and how high it may be.
 
-    A stratum of which nothing was seen is taken to be like the others.
+    In a stratum of which nothing was seen it is taken to differ from the best one as it does in the others, and one
+    image is taken to say so; where the best one does the same on all images seen, the candidate is taken to go with it.
+    Infinite values are certain, and those of the best one correct nothing.
 
     Args:
         candidate: Its values on the images seen, higher is better, `(n,)`.
@@ -124,9 +128,9 @@ def _estimates(
         strata: The order in which images are seen, and how the split is divided.
         pseudo: Size of a residual up and one down that are added.
     """
+    best = best if np.isfinite(best).all() else np.zeros(len(best))
     numbers = strata.order[: len(candidate)]
-    labels, sizes = strata.labels[numbers], strata.sizes()
-    seen = strata.sizes(numbers)
+    labels, sizes, seen = strata.labels[numbers], strata.sizes(), strata.sizes(numbers)
     counts, shares = np.maximum(seen, 1), sizes * (seen > 0) / sizes[seen > 0].sum()
 
     def sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -137,20 +141,28 @@ def _estimates(
 
     weights, spread = (shares / counts)[labels], deviations(best[numbers])
     variance = float(weights @ spread**2)
-    slope = min(1.0, max(0.0, float(weights @ (spread * deviations(candidate))) / variance)) if variance else 0.0
+    slope = min(1.0, max(0.0, float(weights @ (spread * deviations(candidate))) / variance)) if variance else 1.0
     whole = np.bincount(strata.labels, best, minlength=len(sizes)) / np.maximum(sizes, 1)
     residuals = candidate - slope * (best[numbers] - whole[labels])
-    estimate = float(shares @ (sums(residuals) / counts))
+    estimate = float(best.mean() + shares @ (sums(residuals) / counts - whole))
+    if not math.isfinite(estimate):
+        return estimate, estimate
     squares, freedom = sums(deviations(residuals) ** 2), len(numbers) - np.count_nonzero(seen)
-    if not freedom and not pseudo:
+    freedom += 2 if pseudo else -1  # the slope takes one
+    if freedom < 1:
         return estimate, math.inf
-    pooled = (squares.sum() + 2 * pseudo**2) / (freedom + 2)  # counts as one more image in every stratum
+    pooled = (squares.sum() + 2 * pseudo**2) / freedom  # counts as one more image in every stratum
     errors = (squares + pooled) / counts**2 * (1 - seen / np.maximum(sizes, 1))
+    shares = np.where(seen > 0, shares, sizes / len(best))
     return estimate, estimate + PAIRED_STANDARD_ERRORS * math.sqrt(float(shares**2 @ errors))
 
 
 def _percent(estimate: float) -> float:
     return estimate if math.isnan(estimate) else min(100.0, max(0.0, estimate))
+
+
+def _loss(gain: float) -> float:
+    return gain if math.isnan(gain) else max(0.0, -gain)
 
 
 def _share_left(seen: int, images: int) -> float:

@@ -47,7 +47,7 @@ def strata_of(losses: NDArray[np.float64], kept: int) -> Strata:
     images = len(losses)
     labels = np.empty(images, dtype=np.int64)
     labels[np.argsort(losses, kind="stable")] = np.arange(images) * STRATA // images
-    chance = np.exp(-losses)
+    chance = np.nan_to_num(np.exp(-losses))
     due = np.empty(images)
     for stratum in range(STRATA):
         inside = np.flatnonzero(labels == stratum)
