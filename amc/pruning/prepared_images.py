@@ -50,9 +50,7 @@ class PreparedImages:
         """
         self._network, self._change, self._count = network, change, count
         self.are_ready = images.numel() * 4 <= _KEPT_BYTES
-        self._images = (
-            torch.cat([self._ready(part) for part in torch.split(images, count)]) if self.are_ready else images
-        )
+        self._images = self._all_ready(images) if self.are_ready else images
 
     def __len__(self) -> int:
         """The number of images."""
@@ -72,6 +70,20 @@ class PreparedImages:
         for first, last in pairwise(bounds):
             part = self._images[first:last] if order is None else _taken(self._images, order[first:last])
             yield part if self.are_ready else self._ready(part)
+
+    def _all_ready(self, images: Tensor) -> Tensor:
+        """Prepares all images, a batch at a time, so that they are in memory once; images that are ready stay."""
+        parts = torch.split(images, self._count)
+        ready = self._ready(parts[0])
+        if ready.data_ptr() == parts[0].data_ptr():
+            return images
+        layout = torch.channels_last if ready.dim() == 4 and _is_channels_last(ready) else torch.contiguous_format
+        kept = torch.empty(
+            (len(images), *ready.shape[1:]), dtype=ready.dtype, device=ready.device, memory_format=layout
+        )
+        for place, part in zip(torch.split(kept, self._count), parts, strict=True):
+            place.copy_(self._ready(part))
+        return kept
 
     def _ready(self, images: Tensor) -> Tensor:
         return self._network.prepare(images if self._change is None else self._change(images))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from amc.errors import ConfigurationError
 from amc.pruning import CandidateNetwork, CandidateScorer, FilterPruner, TableOptions, build_tables
-from amc.pruning.candidate_scorer import images_at_once
+from amc.pruning.prepared_images import PreparedImages, images_at_once
 from amc.structure import Allocation
 
 
@@ -163,6 +163,22 @@ def test_many_large_images_stay_bytes_until_they_are_scored(net, monkeypatch):
     order = torch.arange(63, -1, -1)
     for one, other in zip(*(scorer.stages(middle(net), [7, 30], order) for scorer in (kept, made)), strict=True):
         assert torch.equal(one[0], other[0])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_that_are_ready_are_not_copied_and_others_are_kept_as_they_are_prepared(net, channels):
+    network = CandidateNetwork(pruner_of(net))
+    images = torch.randn(11, channels, 5, 5)
+    prepared = network.prepare(images)
+    assert PreparedImages(network, prepared, 4, None)._images.data_ptr() == prepared.data_ptr()
+    tokens = torch.arange(33).view(11, 3)
+    assert PreparedImages(network, tokens, 4, lambda part: part)._images.data_ptr() == tokens.data_ptr()
+    kept = PreparedImages(network, images.double(), 4, lambda part: part / 2)
+    order = torch.randperm(11, generator=torch.Generator().manual_seed(0))
+    for wanted, expected in ((None, prepared), (order, prepared[order])):
+        found = list(kept.batches(1, 10, wanted))
+        assert torch.equal(torch.cat(found), (expected / 2)[1:10])
+        assert all(part.is_contiguous(memory_format=torch.channels_last) for part in found)
 
 
 def test_the_number_of_images_at_once_changes_no_score(net):
