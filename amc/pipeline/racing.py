@@ -53,8 +53,9 @@ class RacingEvaluator(EvaluatorProxy):
         super().__init__(evaluator)
         self._problem, self._value, self._first = problem, value, first
         self._scores: dict[tuple[int, ...], Score] = {}
-        self._best: tuple[float, Allocation | None, ImageScores | None] = (float("-inf"), None, None)
-        self._whole = 0
+        self._highest, self._whole = float("-inf"), 0
+        self._rival: ImageScores | None = None
+        self._unseen: list[Allocation] = []  # best ones since that rival, of which only the score is known
 
     @property
     def side_by_side(self) -> int:
@@ -87,8 +88,15 @@ class RacingEvaluator(EvaluatorProxy):
         self._whole = max(self._whole, score.images)
         if is_new and score.images == self._whole:
             value = self._value(allocation, score)
-            if value > self._best[0]:
-                self._best = value, allocation, images
+            if value > self._highest:
+                self._highest = value
+                self._take_best(allocation, images)
+
+    def _take_best(self, allocation: Allocation, images: ImageScores | None) -> None:
+        if images is None:
+            self._unseen.append(allocation)
+        else:
+            self._rival = images
 
     def _competes(self, allocation: Allocation) -> bool:
         limit = self._problem.limit
@@ -97,15 +105,18 @@ class RacingEvaluator(EvaluatorProxy):
     def _race(self, allocation: Allocation) -> Stage:
         rival = self._images_of_best()
         for stage in self.stages(allocation, self._first, rival):
-            if self._value(allocation, stage.optimistic) < self._best[0]:
+            if self._value(allocation, stage.optimistic) < self._highest:
                 break
         return stage
 
     def _images_of_best(self) -> ImageScores | None:
-        """Returns how the best does on each image; scores it again where an earlier start of the run has scored it."""
-        value, allocation, images = self._best
-        if images is None and allocation is not None and self.inner.tells_images:
-            *_, last = self.inner.stages(allocation, self._whole)
-            images = last.images
-            self._best = value, allocation, images
-        return images
+        """Returns how the best does on each image; scores it again where an earlier start of the run has scored it.
+
+        So it does with all that were the best before, each beside the last, as that start did. For images are seen in
+        the order of the rival's losses, and a loss differs in its last digits with the images beside it in a batch.
+        """
+        while self._unseen and self.inner.tells_images:
+            *_, last = self.inner.stages(self._unseen[0], self._first, self._rival)
+            self._rival = last.images
+            del self._unseen[0]
+        return self._rival

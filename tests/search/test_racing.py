@@ -15,7 +15,7 @@ from amc.pipeline.racing import RacingEvaluator, reward_of
 from amc.pipeline.recorder import Recorder
 from amc.pipeline.search import SearchConfig, search_policy
 from amc.problem.evaluator import Evaluator, EvaluatorProxy, as_evaluator
-from amc.problem.score import Score, Stage
+from amc.problem.score import ImageScores, Score, Stage
 from amc.structure import Allocation
 from amc.training.stages import paired_stage, stage_of, stage_sizes
 from amc.training.strata import strata_of
@@ -332,6 +332,36 @@ def test_a_resumed_search_ends_at_the_same_policy(workshop, agent):
         assert policies(resumed.episodes) == policies(undisturbed.episodes), killed_after
         assert resumed.best.allocation == undisturbed.best.allocation, killed_after
         assert resumed.best.reward == undisturbed.best.reward, killed_after
+
+
+def test_a_resumed_race_compares_with_the_very_losses_of_the_first_start():
+    """The last digits of a loss depend on the order in which images were seen, and with it on the best before."""
+    rivals_seen = []
+
+    class Stages(Evaluator):
+        tells_images = True
+
+        def score(self, allocation):
+            raise AssertionError("candidates are scored in stages")
+
+        def stages(self, allocation, first, rival=None):
+            rivals_seen.append(None if rival is None else list(rival.losses))
+            losses = np.full(4, 1.0 / allocation.widths["a"]) + (0 if rival is None else 1e-7 * rival.losses)
+            images = ImageScores(np.ones(4), losses, np.ones(4))
+            score = Score(100.0, float(losses.mean()), images=4)
+            yield Stage(score, score, images)
+
+    def start():
+        return RacingEvaluator(Stages(), SimpleNamespace(limit=None), lambda allocation, score: -score.cross_entropy, 2)
+
+    allocations = [Allocation("filter", {"a": width}) for width in (1, 2, 3, 4)]
+    undisturbed, resumed = start(), start()
+    scores = [undisturbed.score(allocation) for allocation in allocations]
+    expected = rivals_seen[-1]
+    for allocation, score in zip(allocations[:3], scores, strict=False):
+        resumed.observe(allocation, score)
+    assert resumed.score(allocations[3]) == scores[3]
+    assert rivals_seen[-1] == expected
 
 
 def policies(episodes: list[EpisodeResult]):
