@@ -25,7 +25,7 @@ from amc.pipeline.recorder import Recorder, training_hooks
 from amc.pipeline.rounds import plan_rounds
 from amc.pipeline.task import Task, build_problem, example_of
 from amc.pruning import PruningConfig
-from amc.pruning.schedules import SCHEDULES
+from amc.pruning.schedules import SCHEDULES, Round
 from amc.runtime import device_of, resolve_device, resolve_dtype
 from amc.runtime.batch_size import batch_size_for
 from amc.runtime.blocks import settled
@@ -40,6 +40,7 @@ from amc.tracing.trace import trace_structure
 from amc.training import FineTuneConfig, TrainConfig, is_chance, train_model
 from amc.training.defaults import fitted, with_epochs
 from amc.training.number_format import training_dtype
+from amc.training.objective_check import check_terms
 from amc.training.work import ONE, Processes, Work
 from amc.utils.conversion import check_seed
 from amc.utils.options import Chosen, spell
@@ -111,8 +112,19 @@ def prepare(
         latency=latency,
         processes=processes,
     )
-    plan_rounds(task, _HALF if problem.limit is None else problem.limit / problem.cost_model.dense)
+    rounds = plan_rounds(task, _HALF if problem.limit is None else problem.limit / problem.cost_model.dense)
+    _check_terms(task, rounds, trains_first=train is not None)
     return task
+
+
+def _check_terms(task: Task, rounds: Sequence[Round], *, trains_first: bool) -> None:
+    """Rejects penalties and frozen layers of the trainings to come for which the network has nothing."""
+    if task.data is None:
+        return
+    if task.tune is None and any(step.epochs and not step.retrain for step in rounds):
+        check_terms(task.model, task.data, task.finetune)
+    if trains_first or any(step.retrain for step in rounds):
+        check_terms(task.model, task.data, task.train)
 
 
 def _check_trainings(

@@ -61,9 +61,15 @@ def channels_of(layer: nn.Module) -> int:
 def _matching(found: Mapping[str, nn.Module], patterns: Iterable[str], kind: str) -> Layers:
     patterns = tuple(patterns)
     layers = {name: module for name, module in found.items() if any(fnmatchcase(name, p) for p in patterns)}
+    if not found:
+        raise ConfigurationError(
+            f"the penalty needs {kind}, and the network has none; choose another, such as l1, or leave it out"
+        )
     if not layers:
-        names = f"among {', '.join(list(found)[:5])}" if found else "of which the network has none"
-        raise ConfigurationError(f"the penalty needs {kind} whose names match {', '.join(patterns)}, {names}")
+        raise ConfigurationError(
+            f"the penalty needs {kind} whose names match {', '.join(patterns)}, among {', '.join(list(found)[:5])}; "
+            "correct its option 'layers'"
+        )
     return layers
 
 

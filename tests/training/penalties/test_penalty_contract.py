@@ -100,7 +100,7 @@ def test_a_stronger_penalty_costs_more_and_has_a_gradient(name, make, training):
 @pytest.mark.parametrize("name", NAMES)
 def test_layers_that_do_not_exist_are_named(name, make, training):
     penalty = create(PENALTIES, name, layers=("bdy*",))
-    with pytest.raises(ConfigurationError, match=r"whose names match bdy\*, among "):
+    with pytest.raises(ConfigurationError, match=r"whose names match bdy\*, among .*; correct its option 'layers'"):
         penalty.attach(training(make()))
 
 
@@ -108,7 +108,9 @@ def test_layers_that_do_not_exist_are_named(name, make, training):
 def test_networks_without_batch_norms(name, make, data):
     config = replace(QUICK, epochs=1, penalties=(name,))
     if name == "slimming":
-        with pytest.raises(ConfigurationError, match=r"needs batch norms with scales .* of which the network has none"):
+        with pytest.raises(
+            ConfigurationError, match=r"needs batch norms with scales, and the network has none; choose"
+        ):
             fine_tune(make(norms=False), data, config, device="cpu")
     else:
         assert fine_tune(make(norms=False), data, config, device="cpu").epochs[0].loss > 0
