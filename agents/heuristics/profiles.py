@@ -1,4 +1,4 @@
-"""The paper's hand-made profiles: "shallow" and "deep"."""
+"""The hand-made profiles of AMC's paper (arXiv:1802.03494): "shallow" and "deep"."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 class LinearProfile(Heuristic):
     """Keep ratios that are linear in the depth of the decision.
 
-    The paper names the two profiles (section 4.1) and says which layers they prune more, but gives no numbers. Here the
-    first decision keeps `first` and the last one keeps `last`, those between are evenly spaced, and all are scaled
-    by one common factor so that the budget is met.
+    The paper (arXiv:1802.03494) names the two profiles (section 4.1) and says which layers they prune more, but gives
+    no numbers. Here the first decision keeps `first` and the last one keeps `last`, those between are evenly spaced,
+    and all are scaled by one common factor so that the budget is met.
     """
 
     def __init__(self, first: float, last: float) -> None:

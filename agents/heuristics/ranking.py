@@ -28,8 +28,10 @@ MAGNITUDES = {"filter": "l2", "weight": "magnitude"}
 class GlobalRanking(OneShot):
     """Keeps the units of the highest scores over all decisions, as many as the budget allows.
 
-    Without a budget everything stays. Scores of different layers are compared as they are: a layer of a smaller scale
-    loses more, which batch norms may make arbitrary. Bounds of the decisions keep layers from being emptied.
+    One threshold for the whole network, as in Frankle and Carbin, 2019 (arXiv:1803.03635, section 4), where it is on
+    magnitudes. Without a budget everything stays. Scores of different layers are compared as they are: a layer of a
+    smaller scale loses more, which batch norms may make arbitrary. Bounds of the decisions keep layers from being
+    emptied.
     """
 
     name: ClassVar[str] = "global"

@@ -82,5 +82,6 @@ def check_criterion(
             given = data.calibration.take(range(min(_FEW, len(data.calibration)))).inputs()
         images = [on_device(given[:_FEW], device_of(model))]
     evidence = Evidence(model, structure, images)
-    for decision in problem.decisions:
-        removal_order(criterion, structure.groups[decision.group], evidence)
+    groups = [structure.groups[decision.group] for decision in problem.decisions]
+    for group in (group for group in groups if group.block is None):  # a criterion ranks channels, not blocks
+        removal_order(criterion, group, evidence)

@@ -9,12 +9,15 @@ import torch
 from torch import nn
 
 from amc.costs import Budget
+from amc.data import DataConfig, load_data
 from amc.errors import ConfigurationError
+from amc.models import create_model
+from amc.pipeline.criterion_check import check_criterion
 from amc.pipeline.families import FilterFamily, create_family
 from amc.pipeline.job import Job
 from amc.pipeline.prepare import prepare
 from amc.pipeline.search import SearchConfig
-from amc.pruning import Evidence, PruningConfig
+from amc.pruning import FILTER_CRITERIA, Evidence, PruningConfig
 from amc.pruning.criteria.gradients import TaylorChannels
 from amc.storage.source import ModelSource
 from amc.structure import Allocation
@@ -85,6 +88,15 @@ def test_apoz_without_zeros_in_any_activation_is_told_before_work_starts():
     task(nn.ReLU())
     with pytest.raises(ConfigurationError, match=r"'apoz' counts zero activations, but those of '0' hold none: .*ReLU"):
         task(nn.Tanh())
+
+
+def test_blocks_that_may_be_dropped_have_no_channels_to_rank():
+    data = load_data(DataConfig(train_images=60, search_images=20, test_images=20, calibration_images=20))
+    model, rules = create_model("digits_resnet", seed=0), PruningConfig(criterion="l1", blocks=True)
+    task = prepare(model, data, Budget(flops=0.5), pruning=rules, finetune=FineTuneConfig(epochs=0), device="cpu")
+    assert any(task.structure.groups[decision.group].block for decision in task.problem.decisions)
+    for criterion in FILTER_CRITERIA.names():
+        check_criterion(task.model, task.structure, task.problem, criterion, data, None)
 
 
 @pytest.mark.parametrize(
