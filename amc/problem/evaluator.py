@@ -153,8 +153,8 @@ class EvaluatorProxy(Evaluator):
         return self.inner.score(allocation)
 
     def stages(self, allocation: Allocation, first: int, rival: ImageScores | None = None) -> Iterator[Stage]:
-        """Scores in stages; see `Evaluator`."""
-        return self.inner.stages(allocation, first, rival)
+        """Scores in stages; see `Evaluator`. Evaluators that do not tell need not know of rivals."""
+        return self.inner.stages(allocation, first) if rival is None else self.inner.stages(allocation, first, rival)
 
     @property
     def delivers(self) -> bool:

@@ -216,7 +216,7 @@ def test_only_hopeless_candidates_are_given_up():
         def score(self, allocation):
             raise AssertionError("candidates are scored in stages")
 
-        def stages(self, allocation, first, rival=None):
+        def stages(self, allocation, first):  # it does not tell, and need not know of rivals
             for images in (10, 20, 40):
                 asked.append((allocation.widths["a"], images))
                 at_best = {1: 80.0, 2: 79.0, 3: 81.0}[allocation.widths["a"]]
