@@ -13,6 +13,7 @@ from amc.runtime.call import on_device
 from amc.runtime.device import device_of
 from amc.training.config import FineTuneConfig
 from amc.training.objective import objective_of
+from amc.training.retraining import check_dropout
 from amc.training.terms import Training
 from amc.utils.random_state import isolated_random_state
 
@@ -20,7 +21,7 @@ _FEW = 2  # inputs that a term may look at
 
 
 def check_terms(model: nn.Module, data: DataRoles, config: FineTuneConfig) -> None:
-    """Attaches penalties and frozen layers to a copy of a network; the fine-tuning may be hours away.
+    """Tries penalties and frozen layers on a copy of a network, and looks for dropout; fine-tuning may be hours away.
 
     Args:
         model: The dense network, whose layers have the names of the pruned one's.
@@ -30,6 +31,8 @@ def check_terms(model: nn.Module, data: DataRoles, config: FineTuneConfig) -> No
     Raises:
         ConfigurationError: If a term finds nothing to act on, or leaves nothing to train.
     """
+    if config.dropout == "pruned":
+        check_dropout(model)
     if not config.penalties and config.freeze == "none":
         return
     example = on_device(data.calibration.take(range(min(_FEW, len(data.calibration)))).inputs(), device_of(model))

@@ -90,6 +90,18 @@ class PrunedDropout(Term):
         self._before = {}
 
 
+def check_dropout(model: nn.Module) -> None:
+    """Rejects `PrunedDropout` for a network that drops nothing.
+
+    Raises:
+        ConfigurationError: If no dropout layer has a ratio above 0.
+    """
+    if not any(dropout.p for dropout in _readers(model)):
+        raise ConfigurationError(
+            "finetune.dropout pruned needs a dropout layer with a ratio above 0, and the network has none; choose same"
+        )
+
+
 def pruned_ratio(dropout: float, left: int, dense: int) -> float:
     """Returns the dropout ratio of a pruned layer.
 

@@ -44,6 +44,10 @@ def prepared(data, model="digits_lenet", **options):
         ({"schedule": "lr_rewinding", "retrain": TrainConfig(epochs=1, penalties=("slimming",))}, NONE),
         ({"finetune": FineTuneConfig(epochs=1, freeze="linear")}, "freeze linear leaves nothing to train .* or none"),
         (
+            {"finetune": FineTuneConfig(epochs=1, dropout="pruned")},
+            "dropout pruned needs a dropout layer .* choose same",
+        ),
+        (
             {
                 "model": "digits_resnet",
                 "finetune": FineTuneConfig(epochs=1, keep="last", penalties=("l0:layers=[bdy]",)),
