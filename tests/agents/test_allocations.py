@@ -85,10 +85,15 @@ def test_lamp_keeps_one_weight_of_every_layer_however_small():
 
 def test_snip_asks_for_the_connection_sensitivity():
     asked = []
-    env = env_of(weights_of([(2, 1), (2, 1)], 2), {"l0": np.array([0.1, 0.2]), "l1": np.array([0.6, 0.5])})
+    env = env_of(
+        weights_of([(3, 1), (4, 1)], 4), {"l0": np.array([0.1, 0.2, 0.3]), "l1": np.array([0.6, 0.05, 0.5, 0.4])}
+    )
     saliency = env.unwrapped.evaluator.saliency
     env.unwrapped.evaluator.saliency = lambda criterion: asked.append(criterion) or saliency(criterion)
-    assert create_agent("snip").plan(env, 1) == (1, 1)  # each layer keeps one: the decisions' own bound
+    assert create_agent("snip").plan(env, 1) == (
+        1,
+        3,
+    )  # the four largest: 0.6, 0.5, 0.4 and 0.3; uniform keeps two and two
     assert asked == ["snip"]
 
 
