@@ -119,6 +119,13 @@ def scored(logits, targets, images):
     return stage_of(logits, targets, None, images)
 
 
+class InStages(Evaluator):
+    """Is scored in stages alone."""
+
+    def score(self, allocation):
+        raise AssertionError("candidates are scored in stages")
+
+
 def compared(stage, best, kept=10**9):
     """Compares image by image; the images were seen in the order in which they lie."""
     return paired_stage(stage, best.images, strata_of(best.images.losses, min(kept, len(best.images.losses))))
@@ -175,11 +182,8 @@ def test_a_slightly_worse_candidate_is_given_up_earlier_image_by_image():
     hard, alike, targets = rivals(torch.Generator().manual_seed(2), better=-0.12, images=2000)
     asked = []
 
-    class Stages(Evaluator):
+    class Stages(InStages):
         tells_images = True
-
-        def score(self, allocation):
-            raise AssertionError("candidates are scored in stages")
 
         def stages(self, allocation, first, rival=None):
             for images in stage_sizes(first, 2000):
@@ -212,10 +216,7 @@ def test_only_hopeless_candidates_are_given_up():
     """The best has 80 percent; an optimistic 79 is hopeless, an optimistic 81 is not."""
     asked = []
 
-    class Stages(Evaluator):
-        def score(self, allocation):
-            raise AssertionError("candidates are scored in stages")
-
+    class Stages(InStages):
         def stages(self, allocation, first):  # it does not tell, and need not know of rivals
             for images in (10, 20, 40):
                 asked.append((allocation.widths["a"], images))
@@ -338,11 +339,8 @@ def test_a_resumed_race_compares_with_the_very_losses_of_the_first_start():
     """The last digits of a loss depend on the order in which images were seen, and with it on the best before."""
     rivals_seen = []
 
-    class Stages(Evaluator):
+    class Stages(InStages):
         tells_images = True
-
-        def score(self, allocation):
-            raise AssertionError("candidates are scored in stages")
 
         def stages(self, allocation, first, rival=None):
             rivals_seen.append(None if rival is None else list(rival.losses))
