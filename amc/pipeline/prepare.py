@@ -25,7 +25,7 @@ from amc.pipeline.recorder import Recorder, training_hooks
 from amc.pipeline.rounds import plan_rounds
 from amc.pipeline.task import Task, build_problem, example_of
 from amc.pruning import PruningConfig
-from amc.pruning.schedules import SCHEDULES, Round
+from amc.pruning.schedules import SCHEDULES
 from amc.runtime import device_of, resolve_device, resolve_dtype
 from amc.runtime.batch_size import batch_size_for
 from amc.runtime.blocks import settled
@@ -112,13 +112,14 @@ def prepare(
         latency=latency,
         processes=processes,
     )
-    rounds = plan_rounds(task, _HALF if problem.limit is None else problem.limit / problem.cost_model.dense)
-    _check_terms(task, rounds, trains_first=train is not None)
+    _check_rounds(task, trains_first=train is not None)
     return task
 
 
-def _check_terms(task: Task, rounds: Sequence[Round], *, trains_first: bool) -> None:
-    """Rejects penalties and frozen layers of the trainings to come for which the network has nothing."""
+def _check_rounds(task: Task, *, trains_first: bool) -> None:
+    """Rejects schedules that do not work out, and penalties and frozen layers for which the network has nothing."""
+    problem = task.problem
+    rounds = plan_rounds(task, _HALF if problem.limit is None else problem.limit / problem.cost_model.dense)
     if task.data is None:
         return
     if task.tune is None and any(step.epochs and not step.retrain for step in rounds):
