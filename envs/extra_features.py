@@ -9,6 +9,8 @@ all open decisions at their smallest and largest widths:
     depth       = sum of the dense FLOPs of the layers of decisions 0 .. t-1 / sum of those of all decisions
     sensitivity = sqrt(e_t / max_i e_i), e_i the relative squared error of the outputs of decision i's layers
                   when half of its units are kept, as the search's tables have it
+    dp          = pruning ratio of the decision in the allocation of the least sum of these errors under the budget
+                  (`--agent dp`); 0 without a budget
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 
 from amc.problem import PruningProblem, Walk
 from amc.problem.evaluator import Evaluator
+from amc.problem.least_error import least_error_widths
 from amc.utils.registry import Registry
 
 Reading: TypeAlias = Callable[[Walk], float]
@@ -84,6 +87,21 @@ class Sensitivity(ExtraFeature):
         return lambda walk: float(shares()[_index(problem, walk)])
 
 
+class DynamicProgramme(ExtraFeature):
+    """What the dynamic programme over the tables' errors would remove of the layer at this budget."""
+
+    def of(self, problem: PruningProblem, evaluator: Evaluator) -> Reading:
+        """Returns the pruning ratio of the allocation of the least total error; see `ExtraFeature`."""
+
+        @cache
+        def ratios() -> NDArray[np.float64]:
+            if problem.limit is None:
+                return np.zeros(len(problem.decisions))
+            return 1.0 - np.array(problem.keep_ratios(least_error_widths(problem, evaluator.errors())))
+
+        return lambda walk: float(ratios()[_index(problem, walk)])
+
+
 def _index(problem: PruningProblem, walk: Walk) -> int:
     """Returns the index of the decision that an observation is about."""
     return min(walk.index, len(problem.decisions) - 1)
@@ -95,3 +113,4 @@ EXTRA_FEATURES: Registry[Callable[[], ExtraFeature]] = Registry("feature")
 EXTRA_FEATURES.register("budget", BudgetLeft, "what the budget leaves the open decisions, as a share")
 EXTRA_FEATURES.register("depth", Depth, "share of the FLOPs that lie before the layer")
 EXTRA_FEATURES.register("sensitivity", Sensitivity, "error of the layer at half its units, from the search's tables")
+EXTRA_FEATURES.register("dp", DynamicProgramme, "what the dynamic programme over the tables' errors removes of it")

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from agents import create_agent
-from agents.heuristics.dynamic_programming import cheapest, total_error
 from agents.heuristics.ranking import lamp_scores, ranked_widths
 from agents.heuristics.sensitivity import tolerated_ratio
 from amc.costs import Budget, PolynomialCost
 from amc.errors import ConfigurationError
 from amc.problem import Decision, PruningProblem
+from amc.problem.least_error import cheapest, total_error
 from amc.structure import CostTerm, Extent, LayerSpec
 
 SHAPES = ((16, 3, 3, 3), (32, 16, 3, 3), (10, 32))

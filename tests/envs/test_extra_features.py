@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import envs
+from agents import create_agent
 from amc.costs import Budget
 from amc.errors import UnknownNameError
 from amc.problem.evaluator import FunctionEvaluator
@@ -14,7 +15,8 @@ from amc.problem.score import Score
 from envs.extra_features import EXTRA_FEATURES
 from envs.observation import FEATURES, ObservationEncoder, feature_names
 
-ALL = ("budget", "depth", "sensitivity")
+DEFAULT = ("budget", "depth", "sensitivity")
+ALL = (*DEFAULT, "dp")
 
 
 class Known(FunctionEvaluator):
@@ -73,7 +75,11 @@ def test_every_entry_stays_in_its_range_whatever_is_chosen(make_problem, budget)
 def test_depth_and_sensitivity_are_those_of_the_open_decision(make_problem):
     problem = make_problem()
     known = Known(problem)
-    encoder, walk, flops = ObservationEncoder(problem, ALL, known), problem.walk(), [x.flops for x in problem.layers]
+    encoder, walk, flops = (
+        ObservationEncoder(problem, DEFAULT, known),
+        problem.walk(),
+        [x.flops for x in problem.layers],
+    )
     halves = [(1 - d.size // 2 / d.size) * (index + 1) for index, d in enumerate(problem.decisions)]
     assert known.asked == 0
     for index, decision in enumerate(problem.decisions):
@@ -82,6 +88,29 @@ def test_depth_and_sensitivity_are_those_of_the_open_decision(make_problem):
         assert sensitivity == pytest.approx(np.sqrt(halves[index] / max(halves)))
         walk.choose(decision.smallest)
     assert known.asked == 1
+
+
+def dp_seen(problem):
+    """Returns the feature `dp` of every decision, one a step."""
+    encoder, walk, seen = ObservationEncoder(problem, ("dp",), Known(problem)), problem.walk(), []
+    for decision in problem.decisions:
+        seen.append(encoder.encode(walk, 0.0)[-1])
+        walk.choose(decision.smallest)
+    return seen
+
+
+@pytest.mark.parametrize("budget", [0.3, 0.7])
+def test_dp_is_what_the_agent_of_that_name_removes(make_problem, budget):
+    problem = make_problem(Budget(flops=budget))
+    env = gymnasium.make(envs.FILTER_PRUNING, problem=problem, evaluator=Known(problem))
+    allocation = create_agent("dp").search(env, 1, seed=0).best.allocation
+    kept = problem.keep_ratios(problem.widths(allocation))
+    assert min(kept) < 1
+    assert dp_seen(problem) == pytest.approx([1 - ratio for ratio in kept])
+
+
+def test_without_a_budget_dp_removes_nothing(make_problem):
+    assert dp_seen(make_problem(None)) == [0.0, 0.0, 0.0]
 
 
 def test_names_that_are_none_suggest_the_nearest(make_problem):
