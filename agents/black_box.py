@@ -1,4 +1,7 @@
-"""Black-box search: one loop for every strategy that asks for a vector of pruning ratios and receives its reward."""
+"""Black-box search: one loop for every strategy that asks for a vector of cuts and receives its reward.
+
+A cut is a pruning ratio where channels are pruned, and lies on a logarithmic scale where weights are (`KeepScale`).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from numpy.typing import NDArray
 
 from agents.episodes import EpisodeLog, applied_ratios
 from agents.guides import guides_of, heuristic
+from agents.keep_scale import KeepScale
 from agents.protocol import OnEpisode, SearchResult, check_episodes, problem_of
 from agents.side_by_side import play_together
 
@@ -41,7 +45,7 @@ class AskTell(Protocol):
         """How many vectors may be asked for before the first reward is told, as they depend on none; 1 if missing."""
 
     def ask(self) -> Vector:
-        """Returns the next vector of pruning ratios, shape `(decisions,)`."""
+        """Returns the next vector of cuts, shape `(decisions,)`."""
         ...
 
     def tell(self, asked: Vector, applied: Vector, reward: float) -> None:
@@ -100,18 +104,20 @@ class BlackBoxAgent(ABC):
         check_episodes(episodes)
         log = EpisodeLog(on_episode)
         strategy = self.strategy(len(problem_of(env).decisions), episodes, seed)
+        scale = KeepScale.of(problem_of(env).kind)
         known: list[tuple[Vector, float]] = []
         most = _most_together(env)
         guides = guides_of(env, self.warm_start, self.name)[:episodes]
         for start in range(0, len(guides), most):
             for result in play_together(env, guides[start : start + most], log):
-                known.append((applied_ratios(env, result), result.reward))
+                known.append((scale.cuts(applied_ratios(env, result)), result.reward))
         if known:
             strategy.begin(known)
         while (left := episodes - len(log.episodes)) > 0:
             several = [strategy.ask() for _ in range(min(most, left, getattr(strategy, "ahead", 1)))]
-            for asked, result in zip(several, play_together(env, several, log), strict=True):
-                strategy.tell(asked, applied_ratios(env, result), result.reward)
+            played = play_together(env, [scale.ratios(cuts) for cuts in several], log)
+            for asked, result in zip(several, played, strict=True):
+                strategy.tell(asked, scale.cuts(applied_ratios(env, result)), result.reward)
         return log.result()
 
 

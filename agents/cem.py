@@ -37,8 +37,8 @@ class CrossEntropyMethod(BlackBoxAgent):
         Args:
             population: Episodes a generation.
             elite_fraction: Share of a generation that the normals are refitted to, in (0, 1].
-            mean: Mean of every pruning ratio at the start.
-            sigma: Standard deviation of every pruning ratio at the start.
+            mean: Mean of every cut at the start: the pruning ratio, or for weights its logarithmic scale (`KeepScale`).
+            sigma: Standard deviation of every cut at the start.
             smoothing: Weight of the refitted mean and deviation against the previous ones, in (0, 1].
             min_sigma: The deviations never fall below this.
             warm_start: Heuristics whose allocations are played first; the best of them is the mean at the start. Unset:

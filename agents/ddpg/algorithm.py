@@ -19,6 +19,7 @@ from agents.ddpg.episode_learner import EpisodeLearner
 from agents.ddpg.exploration import Schedule
 from agents.ddpg.proposals import best_plan
 from agents.ddpg.replay import SharedRewardReplayBuffer
+from agents.keep_scale import KeepScale
 from agents.learnt_task import LearntTask
 from agents.protocol import Learning, problem_of
 from agents.side_by_side import SideBySide, twin
@@ -57,6 +58,7 @@ class AllocationDDPG(DDPG):
         sizes = tuple(decision.size for decision in problem_of(env).decisions)
         self.decisions, self.task = len(sizes), LearntTask.of(env)
         self.config, self.schedule = config, schedule
+        self.scale = KeepScale.of(self.task.kind, config.scale if config.critic == "episode" else "linear")
         self.generator = np.random.default_rng(seed)
         super().__init__(
             "MlpPolicy",
@@ -84,7 +86,7 @@ class AllocationDDPG(DDPG):
         )
         self.set_logger(Logger(None, []))  # the default makes a folder in that for temporary files, and leaves it there
         self.episode_learner = (
-            EpisodeLearner(problem_of(env), self.actor, config) if config.critic == "episode" else None
+            EpisodeLearner(problem_of(env), self.actor, config, self.scale) if config.critic == "episode" else None
         )
         self._plans: dict[int, NDArray[np.float64]] = {}
 
@@ -153,7 +155,7 @@ class AllocationDDPG(DDPG):
         """Returns the pruning ratio that an episode in the environment `index` plays at a step."""
         unplanned = episode < self.schedule.noiseless or not self._n_updates
         if self.episode_learner is None or self.config.proposals == 1 or unplanned:
-            return self.schedule.ratio(episode, step, partial(self.ratio, observation), self.generator)
+            return self.schedule.ratio(episode, step, partial(self._cut, observation), self.generator, self.scale)
         if step == 0:
             self._plans[index] = best_plan(
                 self.episode_learner,
@@ -179,9 +181,13 @@ class AllocationDDPG(DDPG):
         widths = env.unwrapped.allocation_after(last).key()
         return not self.replay_buffer.has_played(widths)
 
-    @_in_float32()
     def ratio(self, observation: NDArray[np.float32]) -> float:
         """Returns the actor's pruning ratio for an observation of shape (11,) or (1, 11)."""
+        return self.scale.ratio(self._cut(observation))
+
+    @_in_float32()
+    def _cut(self, observation: NDArray[np.float32]) -> float:
+        """Returns what the actor cuts on its scale, `1 - level`; see `KeepScale`."""
         with torch.no_grad():
             output = self.actor(torch.as_tensor(observation, dtype=torch.float32).reshape(1, -1))
         return float(np.clip((output.item() + 1.0) / 2.0, 0.0, 1.0))

@@ -34,6 +34,9 @@ class DDPGConfig:
     ones within 0.003, and gradient steps are taken when an episode has ended, which is when its reward is known.
 
     Attributes:
+        scale: What the actor's answers, the noise and the episode critic are measured in: `"linear"` for pruning
+            ratios, `"log"` for the logarithm of the keep ratio, `"auto"` for the former where channels are pruned and
+            the latter where weights are (episode critic; the step critic is always linear).
         hidden: Widths of the hidden layers of the actor, and of the step critic.
         actor_lr: Adam's learning rate for the actor.
         critic_lr: Adam's learning rate for the critic.
@@ -77,6 +80,7 @@ class DDPGConfig:
         elite_focus: The best episode is drawn e to this power times as often as the worst (episode critic).
     """
 
+    scale: Literal["auto", "linear", "log"] = "auto"
     hidden: tuple[int, ...] = (300, 300)
     actor_lr: float = 1e-3
     critic_lr: float = 3e-3

@@ -12,6 +12,7 @@ import torch
 from agents.ddpg.budget_layer import BudgetLayer
 from agents.ddpg.config import DDPGConfig
 from agents.ddpg.episode_critic import EpisodeCritic
+from agents.keep_scale import LINEAR, KeepScale
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,14 +63,16 @@ class EpisodeLearner:
     requests near the budget, as the layer itself leaves the common factor free.
     """
 
-    def __init__(self, problem: PruningProblem, actor: Actor, config: DDPGConfig) -> None:
+    def __init__(self, problem: PruningProblem, actor: Actor, config: DDPGConfig, scale: KeepScale = LINEAR) -> None:
         """Creates a new critic.
 
         Args:
             problem: The problem of the environment.
             actor: The actor that is to learn, with its optimiser.
             config: The options.
+            scale: What the actor answers in, and the critic sees.
         """
+        self.scale = scale
         self._problem, self._actor, self._config = problem, actor, config
         self.losses: tuple[float | None, float | None] = (None, None)
         """Losses of the last gradient steps of actor and critic."""
@@ -98,6 +101,11 @@ class EpisodeLearner:
     def share(self, actor: Actor) -> None:
         """Replaces its actor by one that several learners train."""
         self._actor = actor
+
+    def values(self, keep: torch.Tensor) -> torch.Tensor:
+        """Returns the critic's standardised rewards, `(members, N)`, of keep ratios, `(N, decisions)`."""
+        values: torch.Tensor = self.critic(self.scale.level(keep))
+        return values
 
     def good_episodes(self, replay: SharedRewardReplayBuffer) -> int:
         """Returns how many episodes count as the best."""
@@ -130,7 +138,7 @@ class EpisodeLearner:
         batch = min(self._config.batch_size, 4 * len(weights))
         for _ in range(steps):
             rows = torch.multinomial(weights, batch, replacement=True)
-            loss = (self.critic(episodes.keep[rows]) - targets[rows]).square().mean()
+            loss = (self.values(episodes.keep[rows]) - targets[rows]).square().mean()
             gradient_step(self.optimizer, loss)
         self.losses = (self.losses[0], float(loss.detach()) if steps else None)
 
@@ -164,7 +172,7 @@ class EpisodeLearner:
     def _loss(self, observations: torch.Tensor, budget: BudgetLayer) -> torch.Tensor:
         """Returns the actor's loss on observations of shape `(N, decisions, features)`."""
         keep = self._keep(observations)
-        values = self.critic(budget(keep))
+        values = self.values(budget(keep))
         if len(values) > 1:
             values = values.mean(0) - self._config.pessimism * values.std(0)
         loss: torch.Tensor = budget.excess(keep).square().mean() - values.mean()
@@ -173,7 +181,7 @@ class EpisodeLearner:
     def _keep(self, observations: torch.Tensor) -> torch.Tensor:
         """Returns the actor's keep ratios for observations of shape `(N, decisions, features)`."""
         output: torch.Tensor = self._actor(observations.reshape(-1, observations.shape[-1]))
-        return (1.0 - output.reshape(observations.shape[:2])) / 2.0
+        return self.scale.keep((1.0 - output.reshape(observations.shape[:2])) / 2.0)
 
     def _budget(self, episodes: Episodes, best: torch.Tensor) -> BudgetLayer:
         """Returns the budget as a layer that is exact near the best episode."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.ddpg.config import DDPGConfig
+from agents.keep_scale import LINEAR, KeepScale
 from amc.errors import ConfigurationError
 
 
@@ -89,22 +90,32 @@ class Schedule:
         """Returns the standard deviation of an episode."""
         return max(self.floor, self.sigma * self.decay ** max(0, episode - self.warmup))
 
-    def ratio(self, episode: int, step: int, mean: Callable[[], float], generator: np.random.Generator) -> float:
+    def ratio(
+        self,
+        episode: int,
+        step: int,
+        mean: Callable[[], float],
+        generator: np.random.Generator,
+        scale: KeepScale = LINEAR,
+    ) -> float:
         """Returns the pruning ratio to play.
 
         Args:
             episode: Number of the episode in the search.
             step: Number of the decision in the episode.
-            mean: Asks the actor; called only where its answer matters.
+            mean: Asks the actor what it cuts, `1 - level` on the scale; called only where its answer matters.
             generator: The source of randomness.
+            scale: What levels stand for; noise is in levels, too.
 
         Returns:
             The ratio, in [0, 1].
         """
-        if episode < self.noiseless:
-            return mean()
-        if episode < self.noiseless + len(self.guides):
+        if self.noiseless <= episode < self.noiseless + len(self.guides):
             return float(self.guides[episode - self.noiseless][step])
-        if episode < self.warmup and self.uniform:
-            return float(generator.random())
-        return truncated_normal(mean(), self.sigma_of(episode), generator)
+        if episode < self.noiseless:
+            cut = mean()
+        elif episode < self.warmup and self.uniform:
+            cut = float(generator.random())
+        else:
+            cut = truncated_normal(mean(), self.sigma_of(episode), generator)
+        return scale.ratio(cut)

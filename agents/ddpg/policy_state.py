@@ -11,10 +11,10 @@ import torch
 
 from agents.agent_file import described, read_agent, write_agent
 from agents.ddpg.config import DDPGConfig
-from agents.ddpg.state import TrainedState, part_of
+from agents.ddpg.state import TrainedState, config_of, part_of
 from agents.learnt_task import LearntTask, best_for
 from amc.errors import CheckpointError
-from amc.utils.conversion import convert, from_mapping
+from amc.utils.conversion import convert
 
 POLICY_FORMAT = "amc-policy-1"
 _OWN = ("episode-critic", "replay.")
@@ -76,7 +76,7 @@ class PolicyState:
 
 def _state(record: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> PolicyState:
     """Makes a state of a header and of tensors; raises what `part_of` raises."""
-    config = from_mapping(DDPGConfig, dict(record["config"]))
+    config = config_of(record)
     shared = {name: value for name, value in tensors.items() if "/" not in name}
     parts: dict[str, TrainedState] = {}
     episodes: dict[str, int] = {}

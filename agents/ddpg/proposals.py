@@ -40,7 +40,7 @@ def best_plan(
         replay: The episodes; at least one.
         count: How many plans.
         elite_share: Share of them around the allocations of good episodes, 0 to 1.
-        sigma: Standard deviation of the truncated normal noise, in units of the pruning ratio.
+        sigma: Standard deviation of the truncated normal noise, in levels (see `KeepScale`).
         generator: The source of randomness.
         is_new: Whether pruning ratios lead to an allocation that has not been played, of which nothing would be learnt.
             Where none does, the plan with the highest value is played again.
@@ -53,8 +53,9 @@ def best_plan(
         keep, kept, budget = learner.answers(replay, ranks)
         elites = round(elite_share * count)
         keep[:elites] = kept[:elites]
-        noisy = 1.0 - _draw(1.0 - keep.double().numpy(), sigma=sigma, generator=generator)
-        plans = budget(torch.from_numpy(noisy).float())
-        order = learner.critic(plans).mean(0).argsort(descending=True, stable=True)
+        levels = learner.scale.level(keep.double()).numpy()
+        noisy = 1.0 - _draw(1.0 - levels, sigma=sigma, generator=generator)
+        plans = budget(learner.scale.keep(torch.from_numpy(noisy)).float())
+        order = learner.values(plans).mean(0).argsort(descending=True, stable=True)
     ratios: NDArray[np.float64] = 1.0 - plans[order].double().numpy()
     return next(filter(is_new, ratios), ratios[0])

@@ -71,7 +71,7 @@ class TrainedState:
                 "save it with DDPGAgent.save"
             )
         with described(path, "DDPGAgent.save"):
-            return part_of(record, from_mapping(DDPGConfig, dict(record["config"])), tensors)
+            return part_of(record, config_of(record), tensors)
 
     @property
     def tasks(self) -> tuple[LearntTask, ...]:
@@ -81,6 +81,15 @@ class TrainedState:
     def for_task(self, task: LearntTask) -> TrainedState:
         """Returns the part that a search on a task starts from: all of it."""
         return self
+
+
+def config_of(record: Mapping[str, Any]) -> DDPGConfig:
+    """Reads the options of a file; those of before the scale was one were linear.
+
+    Raises:
+        ConfigurationError: If an option cannot be used.
+    """
+    return from_mapping(DDPGConfig, {"scale": "linear", **record["config"]})
 
 
 def part_of(record: Mapping[str, Any], config: DDPGConfig, tensors: dict[str, torch.Tensor]) -> TrainedState:

@@ -1,0 +1,103 @@
+"""The scale on which agents choose: its closed form, and that searches for single weights gain from it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from agents import create_agent
+from agents.ddpg.agent import DDPGAgent
+from agents.ddpg.config import DDPGConfig
+from agents.keep_scale import LINEAR, KeepScale
+from amc.costs import Budget
+
+LOG = KeepScale.of("weight")
+
+
+def sparse_env(toys, kind="weight"):
+    """Eight layers of 4,000 weights, of which a twentieth may stay; the gain of each falls from layer to layer."""
+    problem = toys.toy_problem([1] * 8, size=4000, budget=None)
+    decisions = tuple(replace(decision, min_width=1) for decision in problem.decisions)
+    problem = replace(problem, kind=kind, decisions=decisions, budget=Budget(flops=0.05))
+    return toys.ToyEnv(problem, np.geomspace(1, 0.05, 8), mode="project")
+
+
+def test_weights_have_a_logarithmic_scale_and_channels_a_linear_one():
+    assert KeepScale.of("filter") == LINEAR
+    assert (KeepScale.of("filter", "log"), KeepScale.of("weight", "linear")) == (LOG, LINEAR)
+    assert LOG.keep(np.array([0.0, 0.5, 1.0])) == pytest.approx([0.01, 0.1, 1.0])
+    assert LOG.level(np.array([0.0, 0.001, 0.01, 0.1, 1.0])) == pytest.approx([0.0, 0.0, 0.0, 0.5, 1.0])
+    assert [LOG.ratio(cut) for cut in (0.0, 0.5, 1.0)] == pytest.approx([0.0, 0.9, 0.99])
+
+
+@given(level=st.floats(0, 1))
+def test_keep_ratios_and_levels_are_inverse(level):
+    for scale in (LOG, LINEAR):
+        values = np.array([level])
+        assert scale.level(scale.keep(values)) == pytest.approx(values, abs=1e-12)
+        assert scale.cuts(scale.ratios(values)) == pytest.approx(values, abs=1e-12)
+        assert scale.ratios(values)[0] == pytest.approx(scale.ratio(level))
+        tensor = torch.from_numpy(values)
+        assert scale.keep(tensor).numpy() == pytest.approx(scale.keep(values))
+        assert scale.level(tensor).numpy() == pytest.approx(scale.level(values))
+
+
+def test_the_linear_scale_leaves_every_bit():
+    values = np.random.default_rng(0).random(1000)
+    for translate in (LINEAR.keep, LINEAR.level, LINEAR.ratios, LINEAR.cuts):
+        assert translate(values) is values
+
+
+def test_gradients_pass_through_both_directions():
+    level = torch.tensor([0.2, 0.7], dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(LOG.keep(level).sum(), level)
+    assert slope.numpy() == pytest.approx(np.log(100) * LOG.keep(level.detach().numpy()))
+    (through,) = torch.autograd.grad(LOG.level(LOG.keep(level)).sum(), level)
+    assert through.numpy() == pytest.approx([1.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    "agent", [{"name": "ddpg", "warm_start": [], "gradient_steps": 3, "ensemble": 2}, "random", "cem:warm_start=[]"]
+)
+def test_searches_for_single_weights_gain_from_it(toys, agent):
+    """As filters the same layers are searched on the linear scale; the rewards are the same."""
+    best = {
+        kind: np.mean(
+            [create_agent(agent).search(sparse_env(toys, kind), 40, seed=seed).best.reward for seed in (0, 1)]
+        )
+        for kind in ("filter", "weight")
+    }
+    assert best["weight"] > best["filter"]
+
+
+def test_the_first_plays_of_a_new_agent_are_spread_over_the_scale(toys):
+    """The linear scale draws a keep ratio below 0.1 in one of ten cases, the logarithmic one in half of them."""
+    env, asked = sparse_env(toys), []
+    step = env.step
+    env.step = lambda action: (asked.append(1 - float(action[0])), step(action))[1]
+    create_agent("random").search(env, 50, seed=0)
+    assert np.mean(np.array(asked) < 0.1) == pytest.approx(0.5, abs=0.1)
+    assert min(asked) >= 0.0099
+
+
+def test_files_of_before_the_scale_was_an_option_are_linear(toys, tmp_path):
+    agent, file = DDPGAgent(DDPGConfig(warmup_episodes=3, scale="linear")), tmp_path / "agent.safetensors"
+    agent.search(sparse_env(toys), 6, seed=0)
+    agent.save(file)
+    played = DDPGAgent.load(file).act(sparse_env(toys)).allocation
+    with safe_open(str(file), framework="pt") as opened:
+        tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - not a mapping
+        record = json.loads(opened.metadata()["agent"])
+    del record["config"]["scale"], record["tensors_sha256"]
+    save_file(tensors, str(file), metadata={"agent": json.dumps(record)})
+    loaded = DDPGAgent.load(file)
+    assert loaded.config.scale == "linear"
+    assert loaded.act(sparse_env(toys)).allocation == played
