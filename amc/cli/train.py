@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _UNUSED = ("model", "weights", "reward", "seed", "schedule", "compare", "finetune", "budget", "policy", "untrained")
 _AGENTS = ("ddpg",)
 """The agents whose policies serve several tasks."""
-_EPISODES, _BUDGETS, _FEATURES = 900, [0.7, 0.5, 0.3], ("budget", "depth", "sensitivity")
+_EPISODES, _BUDGETS, _FEATURES = 900, [0.7, 0.5, 0.3], ("budget", "depth", "sensitivity", "dp")
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:

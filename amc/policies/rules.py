@@ -37,7 +37,7 @@ class TrainingRules:
     agent: Chosen = "ddpg"
     episodes: int = 900
     seed: int = 0
-    features: tuple[str, ...] = ("budget", "depth", "sensitivity")
+    features: tuple[str, ...] = ("budget", "depth", "sensitivity", "dp")
     first_images: int | None = None
     allocation_mode: Literal["clip", "project"] = "clip"
     evaluate_every: int = 50

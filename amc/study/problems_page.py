@@ -91,7 +91,7 @@ def _lead(cells: Sequence[Mapping[str, Any]], measure: str) -> tuple[str, ...] |
         mean_with_interval(ahead, 2),
         f"`{best}`",
         f"{others[best]:.2f}",
-        f"{statistics.fmean(learned.values()) - others[best]:+.2f}",
+        f"{statistics.fmean(learned.values()) - others[best]:+z.2f}",
     )
 
 

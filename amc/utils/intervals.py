@@ -22,5 +22,5 @@ def mean_with_interval(values: Sequence[float], digits: int) -> str:
     if not values:
         return "-"
     half = half_width(values)
-    mean = f"{statistics.fmean(values):.{digits}f}"
+    mean = f"{statistics.fmean(values):z.{digits}f}"
     return mean if half is None else f"{mean} ± {half:.{digits}f}"

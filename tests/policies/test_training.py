@@ -41,7 +41,7 @@ def test_it_leaves_a_policy_with_its_card_and_every_episode(trained):
     card, agent = read_card(trained / "agent.json"), load_agent(trained / "agent.safetensors")
     assert [task.share for task in card.tasks] == pytest.approx([0.7, 0.5], abs=0.001)
     assert [task.share for task in card.held_out] == pytest.approx([0.6], abs=0.001)
-    assert card.feature_count == len(agent.tasks[0].features) == 14
+    assert card.feature_count == len(agent.tasks[0].features) == 15
     evaluations = lines(trained, "evaluations.jsonl")
     assert [line["episode"] for line in evaluations] == [6, 12, 13]
     best = max(line["mean"] for line in evaluations)
