@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from amc.problem.decision import Decision
 from amc.problem.problem import PruningProblem
 
 Vector = NDArray[np.float64]
@@ -28,11 +29,9 @@ def least_error_widths(problem: PruningProblem, errors: Mapping[str, Vector]) ->
     they are linearised around the best allocation so far.
 
     Args:
-        problem: The problem; without a budget everything stays.
+        problem: The problem; it has a budget.
         errors: By the name of each decision its error by width, `(units + 1,)`; see `Evaluator.errors`.
     """
-    if problem.limit is None:
-        return problem.max_widths
     curves = [errors[decision.name] for decision in problem.decisions]
     centre = problem.project([1.0] * len(problem.decisions))
     tried = [centre]
@@ -71,11 +70,11 @@ def linearised_best(problem: PruningProblem, errors: Sequence[Vector], centre: S
     return problem.project(list(problem.keep_ratios(widths)))
 
 
-def _levels(decision: object) -> NDArray[np.int64]:
+def _levels(decision: Decision) -> NDArray[np.int64]:
     """Returns at most `_LEVELS` allowed widths of a decision, rising, the smallest and the largest among them."""
-    count: int = decision.levels  # type: ignore[attr-defined]
+    count = decision.levels
     places = np.unique(np.linspace(0, count - 1, min(count, _LEVELS)).round().astype(int))
-    return np.array([decision.width(int(place)) for place in places])  # type: ignore[attr-defined]
+    return np.array([decision.width(int(place)) for place in places])
 
 
 def cheapest(

@@ -15,8 +15,8 @@ from amc.problem.score import Score
 from envs.extra_features import EXTRA_FEATURES
 from envs.observation import FEATURES, ObservationEncoder, feature_names
 
-DEFAULT = ("budget", "depth", "sensitivity")
-ALL = (*DEFAULT, "dp")
+OF_THE_LAYER = ("depth", "sensitivity")
+ALL = ("budget", *OF_THE_LAYER, "dp")
 
 
 class Known(FunctionEvaluator):
@@ -75,15 +75,12 @@ def test_every_entry_stays_in_its_range_whatever_is_chosen(make_problem, budget)
 def test_depth_and_sensitivity_are_those_of_the_open_decision(make_problem):
     problem = make_problem()
     known = Known(problem)
-    encoder, walk, flops = (
-        ObservationEncoder(problem, DEFAULT, known),
-        problem.walk(),
-        [x.flops for x in problem.layers],
-    )
+    encoder, walk = ObservationEncoder(problem, OF_THE_LAYER, known), problem.walk()
+    flops = [layer.flops for layer in problem.layers]
     halves = [(1 - d.size // 2 / d.size) * (index + 1) for index, d in enumerate(problem.decisions)]
     assert known.asked == 0
     for index, decision in enumerate(problem.decisions):
-        _, depth, sensitivity = encoder.encode(walk, 0.0)[-3:]
+        depth, sensitivity = encoder.encode(walk, 0.0)[-2:]
         assert depth == pytest.approx(sum(flops[:index]) / sum(flops))
         assert sensitivity == pytest.approx(np.sqrt(halves[index] / max(halves)))
         walk.choose(decision.smallest)
