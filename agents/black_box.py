@@ -1,6 +1,6 @@
 """Black-box search: one loop for every strategy that asks for a vector of cuts and receives its reward.
 
-A cut is a pruning ratio where channels are pruned, and lies on a logarithmic scale where weights are (`KeepScale`).
+A cut is a pruning ratio, or lies on a logarithmic scale where few single weights may stay (`KeepScale`).
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class BlackBoxAgent(ABC):
         check_episodes(episodes)
         log = EpisodeLog(on_episode)
         strategy = self.strategy(len(problem_of(env).decisions), episodes, seed)
-        scale = KeepScale.of(problem_of(env).kind)
+        scale = KeepScale.for_problem(problem_of(env))
         known: list[tuple[Vector, float]] = []
         most = _most_together(env)
         guides = guides_of(env, self.warm_start, self.name)[:episodes]

@@ -37,7 +37,8 @@ class CrossEntropyMethod(BlackBoxAgent):
         Args:
             population: Episodes a generation.
             elite_fraction: Share of a generation that the normals are refitted to, in (0, 1].
-            mean: Mean of every cut at the start: the pruning ratio, or for weights its logarithmic scale (`KeepScale`).
+            mean: Mean of every cut at the start: the pruning ratio, or where few weights stay the
+                logarithmic scale (`KeepScale`).
             sigma: Standard deviation of every cut at the start.
             smoothing: Weight of the refitted mean and deviation against the previous ones, in (0, 1].
             min_sigma: The deviations never fall below this.

@@ -32,8 +32,8 @@ class CmaEs(BlackBoxAgent):
         """Takes the strategy's settings.
 
         Args:
-            mean: Mean of every cut at the start, in [0, 1]: the pruning ratio, or for weights its logarithmic scale
-                (`KeepScale`).
+            mean: Mean of every cut at the start, in [0, 1]: the pruning ratio, or where few weights stay
+                the logarithmic scale (`KeepScale`).
             sigma: Step size at the start.
             population: Episodes a generation; None for the package's default, `4 + floor(3 ln(decisions))`.
             warm_start: Heuristics whose allocations are played first; the best of them is the mean at the start. Unset:

@@ -4,6 +4,9 @@ Of a layer's weights a hundredth or a third may stay, and the difference between
 that between 20 and 40. On the scale of ratios both lie within 0.02 of each other near the end, where noise of any size
 that suits the rest sweeps them away, and where no critic can tell them apart.
 
+Where most weights stay, or only two numbers of them are possible (two of four), pruning ratios are the better scale:
+on the logarithmic one nearly every draw is close to dense there. So the budget decides.
+
 A *level* is 1 where all of a layer is kept, and 0 where the least is. On the linear scale it is the keep ratio itself.
 """
 
@@ -11,14 +14,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from amc.problem import PruningProblem
+
 _LEAST = 0.01
 """Share of a layer's weights at level 0; less comes only from the environment, which scales to the budget."""
+_LITTLE = 0.25
+"""Budgets that leave more of the dense cost than this are searched on the linear scale."""
+Name = Literal["auto", "linear", "log"]
 Vector = NDArray[np.float64]
 Values = TypeVar("Values", torch.Tensor, Vector)
 
@@ -34,10 +43,27 @@ class KeepScale:
     least: float | None = None
 
     @staticmethod
-    def of(kind: str, name: Literal["auto", "linear", "log"] = "auto") -> KeepScale:
-        """Returns the scale of a name, or that which suits a kind of pruning, `"filter"` or `"weight"`."""
-        is_log = kind == "weight" if name == "auto" else name == "log"
+    def of(kind: str, name: Name = "auto", *, share: float = 0.0) -> KeepScale:
+        """Returns the scale of a name, or that which suits a kind of pruning.
+
+        Args:
+            kind: `"filter"` or `"weight"`.
+            name: The name; `"auto"` for what suits.
+            share: What the budget leaves of the dense cost.
+        """
+        is_log = kind == "weight" and share <= _LITTLE if name == "auto" else name == "log"
         return KeepScale(_LEAST if is_log else None)
+
+    @staticmethod
+    def for_problem(problem: PruningProblem, name: Name = "auto") -> KeepScale:
+        """Returns the scale of a name, or that which suits a problem; see `of`."""
+        share = 1.0 if problem.limit is None else problem.limit / problem.cost_model.dense
+        return KeepScale.of(problem.kind, name, share=share)
+
+    @property
+    def name(self) -> Name:
+        """The name of the scale."""
+        return "linear" if self.least is None else "log"
 
     def keep(self, level: Values) -> Values:
         """Returns the keep ratios of levels in [0, 1], of any shape."""

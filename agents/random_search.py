@@ -14,7 +14,7 @@ from agents.black_box import AskTell, BlackBoxAgent, Vector
 class RandomSearch(BlackBoxAgent):
     """Draws every pruning ratio uniformly from [0, 1]; the environment's bounds do the rest.
 
-    Where single weights are pruned, the logarithm of the keep ratio is drawn uniformly (see `KeepScale`).
+    Where few single weights may stay, the logarithm of the keep ratio is drawn uniformly (see `KeepScale`).
     """
 
     name: ClassVar[str] = "random"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,6 @@ class AllocationDDPG(DDPG):
         sizes = tuple(decision.size for decision in problem_of(env).decisions)
         self.decisions, self.task = len(sizes), LearntTask.of(env)
         self.config, self.schedule = config, schedule
-        self.scale = KeepScale.of(self.task.kind, config.scale if config.critic == "episode" else "linear")
         self.generator = np.random.default_rng(seed)
         super().__init__(
             "MlpPolicy",
@@ -86,9 +86,23 @@ class AllocationDDPG(DDPG):
         )
         self.set_logger(Logger(None, []))  # the default makes a folder in that for temporary files, and leaves it there
         self.episode_learner = (
-            EpisodeLearner(problem_of(env), self.actor, config, self.scale) if config.critic == "episode" else None
+            EpisodeLearner(problem_of(env), self.actor, config) if config.critic == "episode" else None
         )
         self._plans: dict[int, NDArray[np.float64]] = {}
+        self._problem = problem_of(env)
+        self.take_scale(self.scale_of(config))
+
+    def scale_of(self, config: DDPGConfig) -> KeepScale:
+        """Returns the scale that options ask for."""
+        return KeepScale.for_problem(self._problem, config.scale if config.critic == "episode" else "linear")
+
+    def take_scale(self, scale: KeepScale) -> None:
+        """Chooses on a scale from now on. For weights its options name it, as another budget would suggest another."""
+        self.scale = scale
+        if self.task.kind == "weight":
+            self.config = replace(self.config, scale=scale.name)
+        if self.episode_learner is not None:
+            self.episode_learner.scale = scale
 
     @_in_float32()
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:

@@ -35,8 +35,8 @@ class DDPGConfig:
 
     Attributes:
         scale: What the actor's answers, the noise and the episode critic are measured in: `"linear"` for pruning
-            ratios, `"log"` for the logarithm of the keep ratio, `"auto"` for the former where channels are pruned and
-            the latter where weights are (episode critic; the step critic is always linear).
+            ratios, `"log"` for the logarithm of the keep ratio, `"auto"` for the latter where the budget leaves a
+            quarter of the weights or less (episode critic; the step critic is always linear).
         hidden: Widths of the hidden layers of the actor, and of the step critic.
         actor_lr: Adam's learning rate for the actor.
         critic_lr: Adam's learning rate for the critic.
@@ -46,8 +46,8 @@ class DDPGConfig:
         replay_episodes: Episodes that the replay holds.
         warmup_episodes: Episodes that explore before the first gradient step.
         warmup_fraction: The warm-up takes at most this share of a search's episodes; 1 leaves `warmup_episodes` alone.
-        warmup_actions: `"uniform"` draws ratios from [0, 1], `"noise"` adds the noise of `sigma` to the actor's.
-        sigma: Standard deviation of the truncated normal exploration, in units of the pruning ratio.
+        warmup_actions: `"uniform"` draws from the whole scale, `"noise"` adds the noise of `sigma` to the actor's.
+        sigma: Standard deviation of the truncated normal exploration, on the scale, which is 1 long.
         sigma_decay: Factor on sigma after each episode past the warm-up, however small it gets; None for the one that
             reaches `final_sigma` after `annealing_episodes`.
         final_sigma: The lowest sigma if `sigma_decay` is None.
@@ -190,6 +190,7 @@ _POSITIVE = (
     "ensemble_hidden",
 )
 _CHOICES = {
+    "scale": ("auto", "linear", "log"),
     "warmup_actions": ("uniform", "noise"),
     "reward_scale": ("none", "std"),
     "targets": ("bootstrap", "return"),

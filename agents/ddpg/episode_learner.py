@@ -63,16 +63,16 @@ class EpisodeLearner:
     requests near the budget, as the layer itself leaves the common factor free.
     """
 
-    def __init__(self, problem: PruningProblem, actor: Actor, config: DDPGConfig, scale: KeepScale = LINEAR) -> None:
+    def __init__(self, problem: PruningProblem, actor: Actor, config: DDPGConfig) -> None:
         """Creates a new critic.
 
         Args:
             problem: The problem of the environment.
             actor: The actor that is to learn, with its optimiser.
             config: The options.
-            scale: What the actor answers in, and the critic sees.
         """
-        self.scale = scale
+        self.scale: KeepScale = LINEAR
+        """What the actor answers in, and the critic sees."""
         self._problem, self._actor, self._config = problem, actor, config
         self.losses: tuple[float | None, float | None] = (None, None)
         """Losses of the last gradient steps of actor and critic."""

@@ -87,6 +87,8 @@ def _state(record: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Po
         episodes[name] = convert(int, task["episodes"], "episodes")
         if episodes[name] < len(own["replay.rewards"]) / len(parts[name].task.decisions):
             raise ValueError("episodes must be as many as the replay holds")
+    if not parts:
+        raise ValueError("a policy must have learnt some task")
     first = next(iter(parts.values())).task
     if any((part.task.kind, part.task.features) != (first.kind, first.features) for part in parts.values()):
         raise ValueError("all tasks must be of one kind of pruning and one state")

@@ -154,6 +154,7 @@ def restore(algorithm: AllocationDDPG, state: TrainedState) -> None:
     continues = state.task == algorithm.task
     if continues:
         _check_replay(algorithm, state)
+    algorithm.take_scale(algorithm.scale_of(state.config))
     for name in parts.keys() & modules.keys():
         modules[name].load_state_dict(parts[name])
     for name, found in moments.items():

@@ -25,6 +25,7 @@ from agents.ddpg.exploration import Schedule
 from agents.ddpg.policy_state import PolicyState
 from agents.ddpg.state import capture, restore
 from agents.episodes import EpisodeLog
+from agents.keep_scale import LINEAR
 from agents.learning import play_policy
 from agents.sb3.callback import EpisodeCallback
 from amc.errors import ConfigurationError
@@ -81,8 +82,10 @@ class PolicyTrainer:
             with isolated_random_state(seed + index):
                 self._learners[name] = TaskDDPG(env, config, schedule, seed + index)
         team = list(self._learners.values())
+        scale = next((learner.scale for learner in team if learner.scale != LINEAR), LINEAR)
         for learner in team:
             learner.join(team)
+            learner.take_scale(scale)  # one actor, one scale, whatever the budgets suggest
         self.played = dict.fromkeys(envs, 0)
         if state is not None:
             self._restore(state)
@@ -123,7 +126,8 @@ class PolicyTrainer:
         for learner in self._learners.values():
             learner.replay_buffer.put_in_order()
         parts = {name: capture(learner) for name, learner in self._learners.items()}
-        return PolicyState(self.config, parts, dict(self.played), self._seed)
+        config = next(iter(parts.values())).config
+        return PolicyState(config, parts, dict(self.played), self._seed)
 
     def _restore(self, state: PolicyState) -> None:
         assert list(state.parts) == list(self._learners), "the same tasks in the same order"

@@ -16,8 +16,11 @@ from safetensors.torch import save_file
 from agents import create_agent
 from agents.ddpg.agent import DDPGAgent
 from agents.ddpg.config import DDPGConfig
+from agents.ddpg.policy_state import PolicyState
+from agents.ddpg.trainer import PolicyTrainer
 from agents.keep_scale import LINEAR, KeepScale
 from amc.costs import Budget
+from amc.errors import ConfigurationError
 
 LOG = KeepScale.of("weight")
 
@@ -36,6 +39,49 @@ def test_weights_have_a_logarithmic_scale_and_channels_a_linear_one():
     assert LOG.keep(np.array([0.0, 0.5, 1.0])) == pytest.approx([0.01, 0.1, 1.0])
     assert LOG.level(np.array([0.0, 0.001, 0.01, 0.1, 1.0])) == pytest.approx([0.0, 0.0, 0.0, 0.5, 1.0])
     assert [LOG.ratio(cut) for cut in (0.0, 0.5, 1.0)] == pytest.approx([0.0, 0.9, 0.99])
+
+
+@pytest.mark.parametrize(("budget", "scale"), [(0.05, LOG), (0.25, LOG), (0.3, LINEAR), (0.7, LINEAR), (None, LINEAR)])
+def test_where_most_weights_stay_the_scale_is_that_of_pruning_ratios(toys, budget, scale):
+    env = sparse_env(toys)
+    env.problem = replace(env.problem, budget=None if budget is None else Budget(flops=budget))
+    assert KeepScale.for_problem(env.problem) == scale
+    assert KeepScale.for_problem(env.problem, "log") == LOG
+
+
+def test_an_agent_stays_on_its_scale_at_another_budget(toys, tmp_path):
+    """Trained where few weights stay, it plays and goes on in logarithms where most do."""
+    agent, many = DDPGAgent(DDPGConfig(warmup_episodes=3)), sparse_env(toys)
+    many.problem = replace(many.problem, budget=Budget(flops=0.7))
+    agent.search(sparse_env(toys), 6, seed=0)
+    agent.save(tmp_path / "agent.safetensors")
+    loaded = DDPGAgent.load(tmp_path / "agent.safetensors")
+    assert loaded.config.scale == "log"
+    assert loaded.act(many).allocation == agent.act(many).allocation
+    loaded.search(many, 2, seed=0)
+    assert loaded.trained.config.scale == "log"
+    linear = DDPGAgent(replace(loaded.config, scale="linear"))
+    linear.search(many, 6, seed=0)
+    assert linear.trained.config.scale == "linear"
+
+
+def test_a_policy_of_several_budgets_has_one_scale(toys, tmp_path):
+    many = sparse_env(toys)
+    many.problem = replace(many.problem, budget=Budget(flops=0.7))
+    trainer = PolicyTrainer({"many": many, "few": sparse_env(toys)}, DDPGConfig(warmup_episodes=3), episodes=20, seed=0)
+    for _ in range(8):
+        trainer.play()
+    trainer.state().save(tmp_path / "agent.safetensors")
+    state = PolicyState.load(tmp_path / "agent.safetensors")
+    assert {part.config.scale for part in state.parts.values()} == {"log"}
+    again = DDPGAgent(state.config, initial=state)
+    for env in (many, sparse_env(toys)):
+        assert again.act(env).allocation == trainer.act(env).allocation
+
+
+def test_a_scale_that_there_is_not_is_refused():
+    with pytest.raises(ConfigurationError, match="scale must be one of"):
+        DDPGConfig(scale="foo")
 
 
 @given(level=st.floats(0, 1))

@@ -151,6 +151,18 @@ def test_every_tensor_of_a_policy_is_checked(toys, tmp_path, name, change, messa
         trained(toys, 1, PolicyState.load(file))
 
 
+def test_a_policy_without_tasks_is_refused(toys, tmp_path):
+    file = tmp_path / "agent.safetensors"
+    trained(toys, 20)[0].state().save(file)
+    with safe_open(str(file), framework="pt") as opened:
+        tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - not a mapping
+        record = json.loads(opened.metadata()["agent"])
+    del record["tensors_sha256"]
+    save_file(tensors, str(file), metadata={"agent": json.dumps({**record, "tasks": []})})
+    with pytest.raises(CheckpointError, match="a policy must have learnt some task"):
+        PolicyState.load(file)
+
+
 def test_options_that_do_not_suit_several_tasks_are_refused(toys):
     with pytest.raises(ConfigurationError, match="critic=episode and environments=1"):
         trained(toys, 1, config=DDPGConfig(critic="step"))
