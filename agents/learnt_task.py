@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from agents.protocol import problem_of
 from amc.errors import CheckpointError
+from amc.structure import KINDS
 
 if TYPE_CHECKING:
     from agents.protocol import AllocationEnv
@@ -47,7 +48,13 @@ class LearntTask:
 
     @staticmethod
     def from_dict(record: Mapping[str, Any]) -> LearntTask:
-        """Reads what `dataclasses.asdict` and JSON have made of a task."""
+        """Reads what `dataclasses.asdict` and JSON have made of a task.
+
+        Raises:
+            CheckpointError: If it is of no kind of pruning.
+        """
+        if record["kind"] not in KINDS:
+            raise CheckpointError(f"an agent must be of {' or '.join(KINDS)} pruning, not of {record['kind']!r}")
         decisions = tuple((str(name), int(size)) for name, size in record["decisions"])
         features = tuple(str(name) for name in record["features"])
         return LearntTask(

@@ -84,21 +84,24 @@ def cheapest(
 
     Args:
         costs: For each layer the cost of every level, at least 0.
-        errors: For each layer the error of every level.
-        limit: Largest total cost.
+        errors: For each layer the error of every level; one that is not a number is never chosen for its error.
+        limit: Largest total cost; at 0 or below, nothing fits.
         buckets: Steps into which the limit is divided. Costs are rounded up to whole steps, so the limit holds; with
             whole costs and as many buckets as the limit has units the choice is exact.
 
     Returns:
-        The index of the chosen level of each layer; the cheapest levels where rounding leaves no other choice.
+        The index of the chosen level of each layer; the cheapest levels where nothing fits, or rounding leaves no
+        other choice.
     """
+    if limit <= 0:
+        return tuple(int(np.argmin(cost)) for cost in costs)
     unit = limit / buckets
     steps = [np.ceil(np.maximum(cost, 0.0) / unit - 1e-9).astype(int) for cost in costs]
     best = np.zeros(buckets + 1)
     choices = []
     for taken, error in zip(steps, errors, strict=True):
         options = np.full((len(taken), buckets + 1), np.inf)
-        for level, (step, loss) in enumerate(zip(taken, error, strict=True)):
+        for level, (step, loss) in enumerate(zip(taken, np.where(np.isnan(error), np.inf, error), strict=True)):
             if step <= buckets:
                 options[level, step:] = best[: buckets + 1 - step] + loss
         choices.append(options.argmin(axis=0))

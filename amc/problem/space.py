@@ -8,7 +8,7 @@ from functools import cached_property
 
 from amc.errors import ConfigurationError, UnknownNameError
 from amc.problem.decision import Decision
-from amc.structure import Allocation
+from amc.structure import KINDS, Allocation
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class DecisionSpace:
     kind: str
 
     def __post_init__(self) -> None:
-        assert self.kind in ("filter", "weight"), self.kind
+        assert self.kind in KINDS, self.kind
 
     @cached_property
     def dense_widths(self) -> tuple[int, ...]:

@@ -10,10 +10,9 @@ from amc.pruning.criteria.base import CRITERIA
 from amc.pruning.recovery.registry import RECOVERIES
 from amc.pruning.weight_patterns import WEIGHT_PATTERNS
 from amc.runtime.blocks import check_round_to
+from amc.structure import KINDS
 from amc.utils.conversion import conform
 from amc.utils.options import Chosen, create, spell
-
-FAMILIES = ("filter", "weight")
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class PruningConfig:
         conform(self, "pruning.")
         check_round_to(self.round_to)
         for kind, name, known in (
-            ("pruning family", self.family, FAMILIES),
+            ("pruning family", self.family, KINDS),
             ("pattern", self.pattern, WEIGHT_PATTERNS.names()),
         ):
             if name not in known:

@@ -1,6 +1,6 @@
 """The structure of a network: layers, channel groups, costs as functions of widths, and allocations."""
 
-from amc.structure.allocation import Allocation
+from amc.structure.allocation import KINDS, Allocation
 from amc.structure.extents import CostTerm, Extent
 from amc.structure.model_structure import (
     ChannelGroup,
@@ -12,6 +12,7 @@ from amc.structure.model_structure import (
 )
 
 __all__ = [
+    "KINDS",
     "Allocation",
     "ChannelGroup",
     "CostTerm",

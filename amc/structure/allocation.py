@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from amc.errors import ConfigurationError
 from amc.utils.digests import digest_of_text
 
+KINDS = ("filter", "weight")
+"""The kinds of pruning: whether a unit of a decision is a channel or a weight."""
+
 
 @dataclass(frozen=True)
 class Allocation:

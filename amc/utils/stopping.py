@@ -116,11 +116,11 @@ def _send_after_import(number: int, thread: int) -> None:
     start_s, told = time.monotonic(), False
     while _STOPS.importing and _imports(sys._current_frames().get(thread)):
         waited_s = time.monotonic() - start_s
-        if waited_s > _PATIENCE_S:
-            break
         if waited_s > _SILENCE_S and not told:
             os.write(2, b"amc: stopping when a library is loaded; once more stops at once\n")
             told = True
+        if waited_s > _PATIENCE_S:  # only now: a busy machine may pass both bounds in one sleep
+            break
         time.sleep(_LOOK_AGAIN_S)
     if _STOPS.importing:
         signal.pthread_kill(thread, number)

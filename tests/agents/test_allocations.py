@@ -156,6 +156,13 @@ def test_the_knapsack_by_hand():
     assert cheapest(costs, errors, 5) == (2, 2)
 
 
+def test_a_knapsack_without_room_takes_the_cheapest_and_an_error_that_is_no_number_is_the_largest():
+    costs = [np.array([3.0, 0.0]), np.array([1.0, 2.0])]
+    assert cheapest(costs, [np.zeros(2), np.zeros(2)], 0) == (1, 0)
+    assert cheapest(costs, [np.zeros(2), np.zeros(2)], -1) == (1, 0)
+    assert cheapest(costs, [np.array([np.nan, 7.0]), np.zeros(2)], 5) == (1, 0)
+
+
 @given(st.data(), st.integers(1, 4), st.integers(10, 40))
 def test_the_knapsack_is_the_best_of_all_choices(data, layers, limit):
     costs, errors = [], []
