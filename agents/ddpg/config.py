@@ -36,7 +36,8 @@ class DDPGConfig:
     Attributes:
         scale: What the actor's answers, the noise and the episode critic are measured in: `"linear"` for pruning
             ratios, `"log"` for the logarithm of the keep ratio, `"auto"` for the latter where the budget leaves a
-            quarter of the weights or less (episode critic; the step critic is always linear).
+            quarter of the weights or less. Of the episode critic alone; the step critic of the preset `paper` is
+            always linear.
         hidden: Widths of the hidden layers of the actor, and of the step critic.
         actor_lr: Adam's learning rate for the actor.
         critic_lr: Adam's learning rate for the critic.
@@ -147,6 +148,8 @@ class DDPGConfig:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ConfigurationError(f"ddpg: {name} must be one of {choices}, not {getattr(self, name)!r}")
+        if self.scale == "log" and self.critic == "step":
+            raise ConfigurationError("ddpg: scale=log needs critic=episode, as the step critic sees pruning ratios")
         if self.sigma_decay is not None and not 0 < self.sigma_decay <= 1:
             raise ConfigurationError(f"ddpg: sigma_decay must be in (0, 1], not {self.sigma_decay}")
         if not self.hidden or min(self.hidden) < 1:

@@ -28,6 +28,7 @@ from amc.errors import ConfigurationError, UnknownNameError
         ("greedy", {"factors": "ab"}, "greedy: factors must be a list"),
         ("cem", {"name": 1}, "agent 'cem' has no option 'name'"),
         ("ddpg", {"elite_focus": 1e308}, "ddpg: elite_focus must be in [0, 1000], not 1e.308"),
+        ("ddpg", {"preset": "paper", "scale": "log"}, "ddpg: scale=log needs critic=episode"),
         ("ddpg", {"pessimism": 1e40}, "ddpg: pessimism must be in [0, 1000], not 1e.40"),
         ("td3", {"learning_rate": 1e300}, "td3: learning_rate must be at most 1e.06, not 1e.300"),
         ("ddpg", {"sigma": 1e6}, "ddpg: sigma must be at most 10, not 1000000.0"),
