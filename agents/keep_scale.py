@@ -30,6 +30,7 @@ _LITTLE = 0.25
 Name = Literal["auto", "linear", "log"]
 Vector = NDArray[np.float64]
 Values = TypeVar("Values", torch.Tensor, Vector)
+Cuts = TypeVar("Cuts", float, Vector)
 
 
 @dataclass(frozen=True)
@@ -82,13 +83,9 @@ class KeepScale:
         )
         return level
 
-    def ratio(self, cut: float) -> float:
-        """Returns the pruning ratio at the level `1 - cut`."""
-        return cut if self.least is None else 1.0 - self.least**cut
-
-    def ratios(self, cuts: Vector) -> Vector:
-        """Returns the pruning ratios at the levels `1 - cuts`, of any shape."""
-        return cuts if self.least is None else 1.0 - self.keep(1.0 - cuts)
+    def ratios(self, cuts: Cuts) -> Cuts:
+        """Returns the pruning ratio at the level `1 - cuts`, or those of an array of any shape."""
+        return cuts if self.least is None else 1.0 - self.least**cuts
 
     def cuts(self, ratios: Vector) -> Vector:
         """Returns what `ratios` makes the given pruning ratios of; 1 where more is cut than the scale reaches."""

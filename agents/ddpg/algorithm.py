@@ -197,7 +197,7 @@ class AllocationDDPG(DDPG):
 
     def ratio(self, observation: NDArray[np.float32]) -> float:
         """Returns the actor's pruning ratio for an observation of shape (11,) or (1, 11)."""
-        return self.scale.ratio(self._cut(observation))
+        return self.scale.ratios(self._cut(observation))
 
     @_in_float32()
     def _cut(self, observation: NDArray[np.float32]) -> float:

@@ -118,4 +118,4 @@ class Schedule:
             cut = float(generator.random())
         else:
             cut = truncated_normal(mean(), self.sigma_of(episode), generator)
-        return scale.ratio(cut)
+        return scale.ratios(cut)

@@ -38,7 +38,7 @@ def test_weights_have_a_logarithmic_scale_and_channels_a_linear_one():
     assert (KeepScale.of("filter", "log"), KeepScale.of("weight", "linear")) == (LOG, LINEAR)
     assert LOG.keep(np.array([0.0, 0.5, 1.0])) == pytest.approx([0.01, 0.1, 1.0])
     assert LOG.level(np.array([0.0, 0.001, 0.01, 0.1, 1.0])) == pytest.approx([0.0, 0.0, 0.0, 0.5, 1.0])
-    assert [LOG.ratio(cut) for cut in (0.0, 0.5, 1.0)] == pytest.approx([0.0, 0.9, 0.99])
+    assert [LOG.ratios(cut) for cut in (0.0, 0.5, 1.0)] == pytest.approx([0.0, 0.9, 0.99])
 
 
 @pytest.mark.parametrize(("budget", "scale"), [(0.05, LOG), (0.25, LOG), (0.3, LINEAR), (0.7, LINEAR), (None, LINEAR)])
@@ -90,7 +90,7 @@ def test_keep_ratios_and_levels_are_inverse(level):
         values = np.array([level])
         assert scale.level(scale.keep(values)) == pytest.approx(values, abs=1e-12)
         assert scale.cuts(scale.ratios(values)) == pytest.approx(values, abs=1e-12)
-        assert scale.ratios(values)[0] == pytest.approx(scale.ratio(level))
+        assert scale.ratios(values)[0] == pytest.approx(scale.ratios(level))
         tensor = torch.from_numpy(values)
         assert scale.keep(tensor).numpy() == pytest.approx(scale.keep(values))
         assert scale.level(tensor).numpy() == pytest.approx(scale.level(values))
