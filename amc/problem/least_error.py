@@ -93,8 +93,9 @@ def cheapest(
         The index of the chosen level of each layer; the cheapest levels where nothing fits, or rounding leaves no
         other choice.
     """
+    least = tuple(int(np.argmin(cost)) for cost in costs)
     if limit <= 0:
-        return tuple(int(np.argmin(cost)) for cost in costs)
+        return least
     unit = limit / buckets
     steps = [np.ceil(np.maximum(cost, 0.0) / unit - 1e-9).astype(int) for cost in costs]
     best = np.zeros(buckets + 1)
@@ -107,7 +108,7 @@ def cheapest(
         choices.append(options.argmin(axis=0))
         best = options.min(axis=0)
     if not np.isfinite(best[buckets]):
-        return tuple(int(np.argmin(cost)) for cost in costs)
+        return least
     left, chosen = buckets, []
     for taken, choice in zip(reversed(steps), reversed(choices), strict=True):
         chosen.append(int(choice[left]))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 
+from agents.agent_file import read_agent, write_agent
 from agents.ddpg import DDPGConfig
 from agents.ddpg.agent import DDPGAgent
 from amc.errors import CheckpointError
@@ -24,10 +22,8 @@ def learnt(toys, tmp_path_factory):
     agent.search(toys.small_env(), 5, seed=0)
     file = tmp_path_factory.mktemp("agent") / "agent.safetensors"
     agent.save(file)
-    with safe_open(str(file), framework="pt") as opened:
-        record = json.loads(opened.metadata()["agent"])
-        del record["tensors_sha256"]  # an attacker would renew it
-        return {name: opened.get_tensor(name) for name in opened.keys()}, record  # noqa: SIM118 - not a mapping
+    record, tensors = read_agent(file)
+    return tensors, record
 
 
 @pytest.fixture
@@ -39,7 +35,7 @@ def reuse(learnt, toys, tmp_path):
         record = {**record, **{name: value for name, value in options.items() if name in record}}
         record["config"] = {**record["config"], **{k: v for k, v in options.items() if k in record["config"]}}
         kept = {name: value for name, value in {**old, **(tensors or {})}.items() if value is not None}
-        save_file(kept, str(tmp_path / "a.safetensors"), metadata={"agent": json.dumps(record)})
+        write_agent(tmp_path / "a.safetensors", record, kept)  # with a new seal, as an attacker would
         agent = DDPGAgent.load(tmp_path / "a.safetensors")
         agent.search(toys.small_env(), 3, seed=0)
         return agent.act(toys.small_env())

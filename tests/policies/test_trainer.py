@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 
+from agents.agent_file import read_agent, write_agent
 from agents.ddpg.agent import DDPGAgent
 from agents.ddpg.config import DDPGConfig
 from agents.ddpg.policy_state import PolicyState
@@ -138,15 +135,12 @@ def test_a_policy_is_an_agent_that_searches_start_from(toys, tmp_path):
 def test_every_tensor_of_a_policy_is_checked(toys, tmp_path, name, change, message):
     file = tmp_path / "agent.safetensors"
     trained(toys, 20)[0].state().save(file)
-    with safe_open(str(file), framework="pt") as opened:
-        tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - not a mapping
-        record = json.loads(opened.metadata()["agent"])
+    record, tensors = read_agent(file)
     if change is None:
         del tensors[name]
     else:
         tensors[name] = change(tensors[name])
-    del record["tensors_sha256"]  # an attacker would renew it
-    save_file(tensors, str(file), metadata={"agent": json.dumps(record)})
+    write_agent(file, record, tensors)  # with a new seal, as an attacker would
     with pytest.raises(CheckpointError, match=message):
         trained(toys, 1, PolicyState.load(file))
 
@@ -154,11 +148,8 @@ def test_every_tensor_of_a_policy_is_checked(toys, tmp_path, name, change, messa
 def test_a_policy_without_tasks_is_refused(toys, tmp_path):
     file = tmp_path / "agent.safetensors"
     trained(toys, 20)[0].state().save(file)
-    with safe_open(str(file), framework="pt") as opened:
-        tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - not a mapping
-        record = json.loads(opened.metadata()["agent"])
-    del record["tensors_sha256"]
-    save_file(tensors, str(file), metadata={"agent": json.dumps({**record, "tasks": []})})
+    record, tensors = read_agent(file)
+    write_agent(file, {**record, "tasks": []}, tensors)
     with pytest.raises(CheckpointError, match="a policy must have learnt some task"):
         PolicyState.load(file)
 
