@@ -44,22 +44,12 @@ class KeepScale:
     least: float | None = None
 
     @staticmethod
-    def of(kind: str, name: Name = "auto", *, share: float = 0.0) -> KeepScale:
-        """Returns the scale of a name, or that which suits a kind of pruning.
-
-        Args:
-            kind: `"filter"` or `"weight"`.
-            name: The name; `"auto"` for what suits.
-            share: What the budget leaves of the dense cost.
-        """
-        is_log = kind == "weight" and share <= _LITTLE if name == "auto" else name == "log"
-        return KeepScale(_LEAST if is_log else None)
-
-    @staticmethod
     def for_problem(problem: PruningProblem, name: Name = "auto") -> KeepScale:
-        """Returns the scale of a name, or that which suits a problem; see `of`."""
-        share = 1.0 if problem.limit is None else problem.limit / problem.cost_model.dense
-        return KeepScale.of(problem.kind, name, share=share)
+        """Returns the scale of a name; for `"auto"` that which suits the kind of pruning and the budget."""
+        if name == "auto":
+            share = 1.0 if problem.limit is None else problem.limit / problem.cost_model.dense
+            name = "log" if problem.kind == "weight" and share <= _LITTLE else "linear"
+        return LOG if name == "log" else LINEAR
 
     @property
     def name(self) -> Name:
@@ -94,3 +84,5 @@ class KeepScale:
 
 LINEAR = KeepScale()
 """The scale of keep ratios themselves."""
+LOG = KeepScale(_LEAST)
+"""The scale of their logarithms."""

@@ -16,11 +16,9 @@ from agents.ddpg.agent import DDPGAgent
 from agents.ddpg.config import DDPGConfig
 from agents.ddpg.policy_state import PolicyState
 from agents.ddpg.trainer import PolicyTrainer
-from agents.keep_scale import LINEAR, KeepScale
+from agents.keep_scale import LINEAR, LOG, KeepScale
 from amc.costs import Budget
 from amc.errors import ConfigurationError
-
-LOG = KeepScale.of("weight")
 
 
 def sparse_env(toys, kind="weight"):
@@ -31,9 +29,13 @@ def sparse_env(toys, kind="weight"):
     return toys.ToyEnv(problem, np.geomspace(1, 0.05, 8), mode="project")
 
 
-def test_weights_have_a_logarithmic_scale_and_channels_a_linear_one():
-    assert KeepScale.of("filter") == LINEAR
-    assert (KeepScale.of("filter", "log"), KeepScale.of("weight", "linear")) == (LOG, LINEAR)
+def test_weights_have_a_logarithmic_scale_and_channels_a_linear_one(toys):
+    weights, channels = sparse_env(toys).problem, sparse_env(toys, "filter").problem
+    assert (KeepScale.for_problem(weights), KeepScale.for_problem(channels)) == (LOG, LINEAR)
+    assert (KeepScale.for_problem(weights, "linear"), KeepScale.for_problem(channels, "log")) == (LINEAR, LOG)
+
+
+def test_a_level_is_a_power_of_the_least_keep_ratio():
     assert LOG.keep(np.array([0.0, 0.5, 1.0])) == pytest.approx([0.01, 0.1, 1.0])
     assert LOG.level(np.array([0.0, 0.001, 0.01, 0.1, 1.0])) == pytest.approx([0.0, 0.0, 0.0, 0.5, 1.0])
     assert [LOG.ratios(cut) for cut in (0.0, 0.5, 1.0)] == pytest.approx([0.0, 0.9, 0.99])
