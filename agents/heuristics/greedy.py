@@ -121,7 +121,7 @@ def knapsack(problem: PruningProblem, gains: Vector, centre: tuple[int, ...]) ->
         Widths that meet the budget.
     """
     levels = np.linspace(0.0, 1.0, gains.shape[1])
-    costs = marginal_costs(problem, centre)[:, None] * levels[None, :]
+    costs = np.array(problem.cost_slopes(centre))[:, None] * levels[None, :]
 
     def choice(price: float) -> list[float]:
         return [float(levels[index]) for index in np.argmax(gains - price * costs, axis=1)]
@@ -136,11 +136,3 @@ def knapsack(problem: PruningProblem, gains: Vector, centre: tuple[int, ...]) ->
         low, high = (price, high) if problem.cost(widths) > limit else (low, price)
     least = problem.keep_ratios(problem.min_widths)
     return problem.project([max(keep, low) for keep, low in zip(choice(high), least, strict=True)])
-
-
-def marginal_costs(problem: PruningProblem, widths: tuple[int, ...]) -> Vector:
-    """Returns what each decision costs per unit of its keep ratio, around some widths, in the budget's metric."""
-    if problem.limit is None:
-        return np.zeros(len(widths))
-    bounds = zip(widths, problem.min_widths, problem.dense_widths, strict=True)
-    return np.array(problem.cost_slopes(widths, [low if width > low else dense for width, low, dense in bounds]))

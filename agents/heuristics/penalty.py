@@ -56,4 +56,4 @@ class Penalty(OneShot):
         widths = tuple(decision.nearest(count) for decision, count in zip(problem.decisions, counts, strict=True))
         if problem.limit is None or problem.cost(widths) <= problem.limit:
             return widths
-        return problem.project(list(problem.keep_ratios(widths)))
+        return problem.project(problem.keep_ratios(widths))

@@ -49,4 +49,4 @@ class PolicyFile(OneShot):
         inside = all(low <= width <= high for low, width, high in bounds)
         if inside and problem.cost(widths) <= problem.limit and problem.fill(widths) == widths:
             return widths
-        return problem.project(list(problem.keep_ratios(widths)))
+        return problem.project(problem.keep_ratios(widths))

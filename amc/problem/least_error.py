@@ -56,8 +56,7 @@ def linearised_best(problem: PruningProblem, errors: Sequence[Vector], centre: S
     """
     assert problem.limit is not None
     levels = [_levels(decision) for decision in problem.decisions]
-    bounds = zip(centre, problem.min_widths, problem.dense_widths, strict=True)
-    slopes = problem.cost_slopes(centre, [low if width > low else dense for width, low, dense in bounds])
+    slopes = problem.cost_slopes(centre)
     fixed = problem.cost(centre) - sum(np.multiply(slopes, problem.keep_ratios(centre)))
     costs = [
         slope * widths / decision.size
@@ -67,7 +66,7 @@ def linearised_best(problem: PruningProblem, errors: Sequence[Vector], centre: S
     widths = tuple(int(options[index]) for options, index in zip(levels, chosen, strict=True))
     if problem.cost(widths) <= problem.limit:
         return problem.fill(widths)
-    return problem.project(list(problem.keep_ratios(widths)))
+    return problem.project(problem.keep_ratios(widths))
 
 
 def _levels(decision: Decision) -> NDArray[np.int64]:

@@ -91,11 +91,6 @@ class PruningProblem(DecisionSpace):
     def _tightest(self) -> TightestCost:
         return TightestCost(self.costs, self.limits)
 
-    @cached_property
-    def smallest_cost(self) -> int:
-        """Cost in the budget's metric with every decision at its smallest width."""
-        return self.cost(self.min_widths)
-
     def cost(self, widths: Sequence[int], metric: str | None = None) -> int:
         """Returns what widths cost, as the budget counts unless a metric is named."""
         model = self.cost_model if metric is None else self.costs[metric]
@@ -110,16 +105,20 @@ class PruningProblem(DecisionSpace):
         """What the dense network costs, by metric."""
         return {name: model.dense for name, model in self.costs.items()}
 
-    def cost_slopes(self, widths: Sequence[int], others: Sequence[int]) -> tuple[float, ...]:
+    def cost_slopes(self, widths: Sequence[int], others: Sequence[int] | None = None) -> tuple[float, ...]:
         """Returns what each decision costs per unit of its keep ratio, all other widths as they are.
 
         Args:
             widths: One width per decision.
-            others: The width, one a decision, to which the cost is compared.
+            others: The width, one a decision, to which the cost is compared; if None the smallest, and for decisions
+                that are at it the dense one.
 
         Returns:
             Differences of the cost in the budget's metric over those of the keep ratio; 0 where a width has no other.
         """
+        if others is None:
+            bounds = zip(widths, self.min_widths, self.dense_widths, strict=True)
+            others = [low if width > low else dense for width, low, dense in bounds]
         total, slopes = self.cost(widths), []
         for index, (width, other) in enumerate(zip(widths, others, strict=True)):
             changed = [*widths[:index], other, *widths[index + 1 :]]

@@ -24,7 +24,7 @@ def make(make_layer, budget, sizes=(10, 10), terms=None, **fields):
 
 def test_limits_and_costs(make_layer):
     problem = make(make_layer, Budget(flops=0.5))
-    assert (problem.limit, problem.smallest_cost, problem.cost((5, 5))) == (100, 11, 75)
+    assert (problem.limit, problem.cost(problem.min_widths), problem.cost((5, 5))) == (100, 11, 75)
     assert problem.cost((5, 5), "params") == 10
     assert (problem.metric, problem.dense_widths, problem.min_widths) == ("flops", (10, 10), (1, 1))
 
@@ -115,6 +115,11 @@ def test_slopes_are_differences_of_cost_over_those_of_the_keep_ratio(make_layer)
     # Cost 10a + ab at (5, 4): 10 + 4 a unit of a, 5 a unit of b, ten units each; the last has no other width.
     assert problem.cost_slopes((5, 4), (3, 10)) == pytest.approx((140, 50))
     assert problem.cost_slopes((5, 4), (7, 4)) == pytest.approx((140, 0))
+
+
+def test_slopes_are_those_toward_the_smallest_widths_unless_others_are_given(make_layer):
+    problem = make(make_layer, Budget(flops=0.5))
+    assert problem.cost_slopes((5, 1)) == problem.cost_slopes((5, 1), (1, 10))
 
 
 def test_fill_never_lowers_a_width_and_spends_what_fits(make_layer):
