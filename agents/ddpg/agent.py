@@ -38,8 +38,8 @@ class DDPGAgent:
 
     Attributes:
         config: The options.
-        initial: The state that searches start from; None for new networks. trained: The state after the last search;
-        None before it.
+        initial: The state that searches start from; None for new networks.
+        trained: The state after the last search; None before it.
     """
 
     name: ClassVar[str] = "ddpg"

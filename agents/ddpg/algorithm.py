@@ -196,7 +196,7 @@ class AllocationDDPG(DDPG):
         return not self.replay_buffer.has_played(widths)
 
     def ratio(self, observation: NDArray[np.float32]) -> float:
-        """Returns the actor's pruning ratio for an observation of shape (11,) or (1, 11)."""
+        """Returns the actor's pruning ratio for an observation of shape `(features,)` or `(1, features)`."""
         return self.scale.ratios(self._cut(observation))
 
     @_in_float32()

@@ -33,8 +33,12 @@ class ErdosRenyiKernel(Heuristic):
         return [value / highest for value in densities]
 
     def density(self, layer: LayerSpec) -> float:
-        """Returns the unscaled density of a layer; see `density`."""
-        return density(layer)
+        """Returns the unscaled density of a layer: the sum of the weight's dimensions over their product.
+
+        Args:
+            layer: The layer; its weight has shape `(n_out, n_in / groups, k_h, k_w)` or `(n_out, n_in)`.
+        """
+        return sum(layer.weight_shape) / prod(layer.weight_shape)
 
 
 class ErdosRenyi(ErdosRenyiKernel):
@@ -50,15 +54,3 @@ class ErdosRenyi(ErdosRenyiKernel):
         """Returns the unscaled density of a layer, of its weight's first two dimensions."""
         outputs, inputs = layer.weight_shape[:2]
         return (inputs + outputs) / (inputs * outputs)
-
-
-def density(layer: LayerSpec) -> float:
-    """Returns the unscaled Erdos-Renyi-Kernel density of a layer.
-
-    Args:
-        layer: The layer; its weight has shape `(n_out, n_in / groups, k_h, k_w)` or `(n_out, n_in)`.
-
-    Returns:
-        The sum of the weight's dimensions over their product.
-    """
-    return sum(layer.weight_shape) / prod(layer.weight_shape)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from agents import create_agent
-from agents.heuristics.erk import density
+from agents.heuristics.erk import ErdosRenyiKernel
 from agents.heuristics.greedy import knapsack
 from amc.errors import ConfigurationError
 
@@ -35,13 +35,13 @@ def test_shallow_rises_and_deep_falls(toys):
 
 def test_erk_densities_are_the_sum_over_the_product_of_the_dimensions(toys):
     problem = toys.toy_problem([1, 1])
-    assert density(problem.layers[0]) == pytest.approx((16 + 8 + 3 + 3) / (16 * 8 * 3 * 3))
+    assert ErdosRenyiKernel().density(problem.layers[0]) == pytest.approx((16 + 8 + 3 + 3) / (16 * 8 * 3 * 3))
 
 
 def test_erk_keeps_ratios_in_the_proportion_of_the_densities(toys):
     env = toys.ToyEnv(toys.toy_problem([1, 1, 1], size=512), np.ones(3))
     keep = keep_of(env, create_agent("erk").search(env, 1, seed=0))
-    densities = np.array([density(layer) for layer in env.problem.layers])
+    densities = np.array([ErdosRenyiKernel().density(layer) for layer in env.problem.layers])
     assert keep / keep.max() == pytest.approx(densities / densities.max(), abs=0.01)
 
 

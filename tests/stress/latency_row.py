@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from agents.heuristics import Uniform
+from agents.heuristics.uniform import Uniform
 from amc.costs import Budget
 from amc.latency.check import check_line
 from amc.latency.networks import network_with
