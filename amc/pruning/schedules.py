@@ -267,7 +267,7 @@ def geometric(budget: float, rounds: int) -> list[float]:
     return [budget ** (number / rounds) for number in range(1, rounds)] + [budget]
 
 
-def gradual_share(final: float, step: int, steps: int, exponent: float = 3.0) -> float:
+def gradual_share(final: float, step: int, steps: int, exponent: float) -> float:
     """Returns the share removed after a step of the gradual schedule, which starts with none (arXiv:1710.01878)."""
     return final - final * float((1 - step / steps) ** exponent)
 

@@ -63,14 +63,14 @@ def test_the_shares_of_rounds_can_be_given():
 
 def test_the_cubic_schedule_by_hand():
     """To 80 percent in ten steps (arXiv:1710.01878, Eq. 1)."""
-    found = [gradual_share(0.8, step, 10) for step in (0, 1, 2, 5, 10)]
+    found = [gradual_share(0.8, step, 10, 3) for step in (0, 1, 2, 5, 10)]
     assert found == pytest.approx([0.0, 0.2168, 0.3904, 0.7, 0.8])
-    assert gradual_share(0.8, 1, 10**6) * 10**6 == pytest.approx(3 * 0.8, rel=1e-4)  # its slope at the start
+    assert gradual_share(0.8, 1, 10**6, 3) * 10**6 == pytest.approx(3 * 0.8, rel=1e-4)  # its slope at the start
 
 
 @given(st.floats(0.01, 1.0), st.integers(1, 40))
 def test_the_cubic_schedule_rises_ever_slower(final, steps):
-    shares = np.array([gradual_share(final, step, steps) for step in range(steps + 1)])
+    shares = np.array([gradual_share(final, step, steps, 3) for step in range(steps + 1)])
     assert (np.diff(shares) > 0).all()
     assert (np.diff(shares, 2) < 1e-12).all()
 

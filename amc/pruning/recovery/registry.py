@@ -84,8 +84,8 @@ class SequentialRefit:
         ConfigurationError: If there would be no rows, or the ridge is negative.
     """
 
-    rows: int = 100_000
-    ridge: float = 1e-3
+    rows: int = ReconstructionOptions.rows
+    ridge: float = ReconstructionOptions.ridge
     refits_candidates: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

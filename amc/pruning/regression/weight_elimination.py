@@ -73,7 +73,7 @@ def eliminate_weights(gram: Tensor, weight: Tensor, *, memory: int = _MEMORY) ->
     return RowTraces(order, costs)
 
 
-def weight_prices(gram: Tensor, weight: Tensor, importance: Tensor, *, width: int = 640) -> Tensor:
+def weight_prices(gram: Tensor, weight: Tensor, importance: Tensor, *, width: int) -> Tensor:
     """Returns what the removal of each weight costs, `(groups, O / groups, d)`: the highest prices stay.
 
     Layers with more features are eliminated in blocks of neighbouring features, each with the weights outside it held
