@@ -12,7 +12,7 @@ from amc.pruning.batch_norm import BATCH_NORMS, is_batch_norm
 from amc.pruning.folding import Fold, find_folds, fold_in_place
 from amc.pruning.plan import PrunePlan, Pruner
 from amc.pruning.recovery.recalibration import batch_statistics
-from amc.runtime.call import move
+from amc.runtime.call import move, named_tensors
 from amc.runtime.outputs import main_output
 from amc.structure import Allocation
 from amc.structure.residual_blocks import drop_modules, is_within, put_back
@@ -44,9 +44,7 @@ class CandidateNetwork:
                 `x.view(len(x), -1)` does not take it.
         """
         self._pruner = pruner
-        self._state = {
-            name: tensor.detach() for name, tensor in [*pruner.model.named_parameters(), *pruner.model.named_buffers()]
-        }
+        self._state = {name: tensor.detach() for name, tensor in named_tensors(pruner.model).items()}
         self._folds = find_folds(pruner.model, pruner.structure.layers)
         self._fold_of = {
             source: fold for fold in self._folds.values() for source in fold.sources if source in self._state

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from amc.pruning.regression.regressions import ReadCut, read_cuts
-from amc.runtime.call import call, inference, input_of, tensors_in
+from amc.runtime.call import call, inference, input_of, named_tensors, tensors_in
 from amc.runtime.hooks import run_hooked
 from amc.structure import ChannelGroup, ModelStructure, TensorCut
 from amc.structure.slicing import cut
@@ -47,7 +47,7 @@ def without_dead_channels(
     if not kept:
         return model, {}
     smaller = copy.deepcopy(model)
-    tensors = {**dict(smaller.named_parameters()), **dict(smaller.named_buffers())}
+    tensors = named_tensors(smaller)
     with torch.no_grad():
         for name, weight in search.weights.items():  # a group whose channels are all dead keeps one, without weights
             tensors[name].copy_(weight)
@@ -142,8 +142,8 @@ class _Search:
             weight = self.weights[tensor][:, positions].double()
             added = weight.reshape(*weight.shape[:2], -1).sum(2) @ constants[tensor].values[positions].to(weight.device)
             if read.sink is not None and added.any():
-                kind, name = read.sink
-                self.folds[name] = self.folds.get(name, torch.zeros_like(added)) + (added if kind == "bias" else -added)
+                sign, name = read.sink
+                self.folds[name] = self.folds.get(name, torch.zeros_like(added)) + sign * added
         return self._bury(index, dead)
 
 

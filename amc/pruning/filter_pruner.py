@@ -125,6 +125,6 @@ class FilterPruner:
                 slots = torch.searchsorted(places, cut.positions[kept].flatten().to(places.device))
                 weight.index_copy_(1, slots, block.flatten(1, 2).to(weight))
             if intercept is not None and cut.sink is not None:
-                sign, sink = (1, cut.sink[1]) if cut.sink[0] == "bias" else (-1, cut.sink[1])
+                sign, sink = cut.sink
                 sinks[sink] = sinks.get(sink, self._state[sink]) + sign * intercept.to(dense)
         return selection.slice(name, weight, skip_axis=1)

@@ -75,5 +75,5 @@ class SequentialCandidates:
     def _tensors_of_jobs(self) -> list[str]:
         """Returns what a refit may change."""
         jobs = [job.layer for job in self._planned.jobs.values()]
-        sinks = [intercept_sink(self.model, layer) for layer in jobs]
+        sinks = [intercept_sink(self.model, layer.name, layer.batch_norm) for layer in jobs]
         return [*(layer.weight for layer in jobs), *(sink[1] for sink in sinks if sink is not None)]

@@ -66,7 +66,7 @@ class WeightPruner:
         for name, table, count in self._found(allocation):
             layer = self._layers[name]
             tensors[layer.weight], intercept = table.lookup(count)
-            sink = intercept_sink(self.model, layer)
+            sink = intercept_sink(self.model, layer.name, layer.batch_norm)
             if intercept is not None and sink is not None:
                 sign, tensor = sink
                 tensors[tensor] = self._tensor(tensor) + sign * intercept

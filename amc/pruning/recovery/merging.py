@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from amc.errors import ConfigurationError
 from amc.pruning.batch_norm import affine_of, is_affine, is_batch_norm
 from amc.pruning.regression.regressions import ReadCut, read_cuts
+from amc.runtime.call import named_tensors
 from amc.structure import ChannelGroup, LayerSpec, ModelStructure
 from amc.structure.slicing import kept_positions
 from amc.utils.progress import Progress, silent
@@ -69,7 +70,7 @@ class NeuronMerging:
     @torch.no_grad()
     def __call__(self, pruned: PrunedNetwork, advance: Progress = silent) -> None:
         """Merges; see `amc.pruning.recovery.registry.Recovery`."""
-        tensors = dict(pruned.dense.named_parameters()) | dict(pruned.dense.named_buffers())
+        tensors = named_tensors(pruned.dense)
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         stays = kept_positions(pruned.structure, pruned.kept, shapes)
         for done, (index, kept) in enumerate(pruned.kept.items(), start=1):

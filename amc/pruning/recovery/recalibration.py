@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from amc.pruning.batch_norm import is_affine, is_batch_norm
 from amc.pruning.folding import Fold
-from amc.runtime.call import call, inference, input_of
+from amc.runtime.call import call, inference, input_of, named_tensors
 from amc.runtime.hooks import hooked
 
 Lookup = Callable[[str], Tensor | None]
@@ -72,7 +72,7 @@ def reestimate_batch_norms(network: nn.Module, images: Any) -> None:
         network: The network, with all its batch norms.
         images: Calibration inputs, at least two: a tensor, or `amc.runtime.many_inputs.Inputs`.
     """
-    tensors = {name: tensor.detach() for name, tensor in [*network.named_parameters(), *network.named_buffers()]}
+    tensors = {name: tensor.detach() for name, tensor in named_tensors(network).items()}
     with inference(network):
         found, _ = batch_statistics(network, {}, tensors.get, images)
     for name, values in found.items():

@@ -24,7 +24,7 @@ def row_weights(
 ) -> dict[str, Tensor]:
     """Measures how much each output position of each layer sways the network's output.
 
-    At most 8 million values of images are looked at: 2,730 images of CIFAR-10, 56 of 224 x 224 pixels; of inputs that
+    At most 8 million values of images are looked at: 2,731 images of CIFAR-10, 56 of 224 x 224 pixels; of inputs that
     are tuples or mappings 500. The positions of the others get what the same positions have in the mean.
 
     Args:

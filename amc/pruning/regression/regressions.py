@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor, nn
 
-from amc.pruning.batch_norm import is_batch_norm, output_scale
+from amc.pruning.batch_norm import output_scale
 from amc.pruning.regression.elimination import Regression
 from amc.pruning.regression.patches import READER_TYPES, Reader, conv_groups, is_reader
+from amc.pruning.regression.row_equations import intercept_sink
 from amc.pruning.regression.statistics import Gram
 from amc.structure import ChannelGroup, ModelStructure
 
@@ -25,8 +27,7 @@ class ReadCut:
         positions: Positions on the weight's axis 1 by channel, `(C, q)`.
         shape: Shape of the dense weight.
         conv_groups: Into how many regressions the layer falls.
-        sink: What takes an intercept: `("bias", tensor)` adds it, `("mean", tensor)` subtracts it (the running mean of
-            the batch norm behind the layer); None if nothing can.
+        sink: What takes an intercept, and with which sign; see `intercept_sink`. None if nothing can.
         norm: Name of the batch norm behind the layer, or None.
     """
 
@@ -35,14 +36,14 @@ class ReadCut:
     positions: Tensor
     shape: tuple[int, ...]
     conv_groups: int
-    sink: tuple[str, str] | None
+    sink: tuple[int, str] | None
     norm: str | None
 
     @property
     def values_a_channel(self) -> int:
         """How many weights one channel takes."""
         out, _, *kernel = self.shape
-        return out * self.positions.shape[1] * _product(kernel)
+        return out * self.positions.shape[1] * prod(kernel)
 
     def layout(self, parts: Sequence[Tensor | None]) -> Tensor:
         """Joins the weights of the regressions, each `(w, q * kernel, O / groups)`, to `(O, w, q, *kernel)`."""
@@ -60,11 +61,7 @@ def read_cuts(model: nn.Module, structure: ModelStructure, group: ChannelGroup) 
         if cut.role != "read" or cut.axis != 1 or attribute != "weight" or not is_reader(module):
             continue
         norm = norms.get(cut.tensor)
-        sink: tuple[str, str] | None = None
-        if module.bias is not None:
-            sink = ("bias", f"{layer}.bias")
-        elif norm is not None and is_batch_norm(model.get_submodule(norm)):
-            sink = ("mean", f"{norm}.running_mean")
+        sink = intercept_sink(model, layer, norm)
         positions, shape = torch.tensor(cut.positions), tuple(module.weight.shape)
         found.append(ReadCut(layer, cut.tensor, positions, shape, conv_groups(module), sink, norm))
     return found
@@ -81,7 +78,7 @@ def group_regressions(model: nn.Module, cut: ReadCut, gram: Gram, scale_outputs:
     """
     module = model.get_submodule(cut.layer)
     assert isinstance(module, READER_TYPES)
-    kernel = _product(cut.shape[2:])
+    kernel = prod(cut.shape[2:])
     positions = cut.positions.to(gram.mean.device)
     features = (positions[:, :, None] * kernel + torch.arange(kernel, device=positions.device)).flatten()
     weights = module.weight.detach().flatten(1).chunk(cut.conv_groups)
@@ -114,11 +111,3 @@ def _output_scale(model: nn.Module, cut: ReadCut, module: Reader) -> Tensor:
     norm = model.get_submodule(cut.norm) if cut.norm else None
     scale = output_scale(norm, module.weight.shape[0]).to(module.weight.device).float()
     return scale / scale.mean().clamp_min(1e-12)
-
-
-def _product(sizes: Sequence[int]) -> int:
-    """Returns the product of sizes, 1 of none."""
-    result = 1
-    for size in sizes:
-        result *= size
-    return result

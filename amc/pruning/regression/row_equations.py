@@ -28,7 +28,7 @@ def row_equations(model: nn.Module, layer: LayerSpec, gram: Gram | None, ridge: 
     module = reader_of(model, layer.name)
     if gram is None or not gram.full or module is None or layer.weight != f"{layer.name}.weight":
         return None
-    intercept = intercept_sink(model, layer) is not None
+    intercept = intercept_sink(model, layer.name, layer.batch_norm) is not None
     matrix, mean = gram.matrix.double(), gram.mean.double()
     if intercept:
         matrix = matrix - mean[:, :, None] * mean[:, None]
@@ -39,17 +39,22 @@ def row_equations(model: nn.Module, layer: LayerSpec, gram: Gram | None, ridge: 
     return NormalEquations(regular, weight, mean, (weight @ mean[:, :, None])[:, :, 0], intercept)
 
 
-def intercept_sink(model: nn.Module, layer: LayerSpec) -> tuple[int, str] | None:
+def intercept_sink(model: nn.Module, layer: str, norm: str | None) -> tuple[int, str] | None:
     """Returns what takes a constant that is added to a layer's outputs: a sign and the tensor's name.
 
     The bias takes it as it is, the running mean of the batch norm behind the layer with the opposite sign; None if
     there is neither.
+
+    Args:
+        model: The network.
+        layer: Name of the layer.
+        norm: Name of the batch norm behind it, or None.
     """
-    module = dict(model.named_modules()).get(layer.name)
+    module = dict(model.named_modules()).get(layer)
     if isinstance(module, READER_TYPES) and module.bias is not None:
-        return 1, f"{layer.name}.bias"
-    if layer.batch_norm is not None and is_batch_norm(model.get_submodule(layer.batch_norm)):
-        return -1, f"{layer.batch_norm}.running_mean"
+        return 1, f"{layer}.bias"
+    if norm is not None and is_batch_norm(model.get_submodule(norm)):
+        return -1, f"{norm}.running_mean"
     return None
 
 
