@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from amc.errors import AmcError, CheckpointError
+from amc.errors import AmcError, CheckpointError, cause_of
 from amc.utils.bounded_files import opened
 from amc.utils.durable_files import replacing
 from amc.utils.plain_json import parse_json
@@ -95,7 +95,7 @@ def described(path: str | Path, writer: str) -> Iterator[None]:
         yield
     except (AmcError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"the header of the agent {str(path)!r} must hold what {writer} writes, but: {error!r}"
+            f"the header of the agent {str(path)!r} must hold what {writer} writes, but: {cause_of(error)}"
         ) from error
 
 

@@ -54,6 +54,13 @@ class AmcError(Exception):
         return in_plain_words(super().__str__())
 
 
+def cause_of(error: BaseException) -> str:
+    """Returns what a caught error says, to stand in the message of another: a `KeyError` says nothing but a name."""
+    if isinstance(error, KeyError) and error.args:
+        return f"{error.args[0]!r} is missing"
+    return str(error) or type(error).__name__
+
+
 class ConfigurationError(AmcError):
     """An option, or a combination of options, that cannot be used."""
 

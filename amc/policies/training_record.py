@@ -12,7 +12,7 @@ import msgspec
 from agents.agent_file import read_agent
 from agents.ddpg.policy_state import PolicyState
 from agents.protocol import EpisodeResult
-from amc.errors import AmcError, RunFolderError
+from amc.errors import AmcError, RunFolderError, cause_of
 from amc.pipeline.episodes import episode_from_record, episode_record
 from amc.storage.agent_card import AgentCard, write_card
 from amc.storage.names import AGENT, AGENT_CARD, CHECKPOINT, EVALUATIONS, TRAINING
@@ -52,7 +52,7 @@ class TrainingRecord:
             found = [(str(record["task"]), episode_from_record(record)) for record in self._episodes.records]
         except (AmcError, KeyError, TypeError, ValueError) as error:
             raise RunFolderError(
-                f"{self._folder / TRAINING} must hold the episodes of a training: {error!r}; repair or move it away"
+                f"{self._folder / TRAINING} must hold the episodes of a training: {cause_of(error)}; repair or move it away"
             ) from error
         return sorted(found, key=lambda pair: pair[1].episode)
 

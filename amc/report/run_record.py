@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 
 from agents.protocol import EpisodeResult
-from amc.errors import RunFolderError
+from amc.errors import RunFolderError, cause_of
 from amc.pipeline.episodes import episode_from_record
 from amc.report.origin import Origin
 from amc.report.without_figures import without_figures
@@ -137,7 +137,7 @@ def read_run(folder: Path) -> RunRecord:
         episodes = tuple(map(episode_from_record, lines))
         learning = as_type(read_lines(folder / TENSORBOARD / LEARNING, _MOST_EPISODES).records, list[LearningRecord])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunFolderError(f"{folder} must hold a complete run, but is damaged: {error}") from error
+        raise RunFolderError(f"{folder} must hold a complete run, but is damaged: {cause_of(error)}") from error
     origin = Origin.read(folder)
     return RunRecord(
         folder=folder,

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from amc.errors import CheckpointError
+from amc.errors import CheckpointError, cause_of
 from amc.models.pickle_files import tensors_within
 from amc.runtime.finite import all_finite
 from amc.training.records import EpochRecord
@@ -52,7 +52,7 @@ def check_state(state: Mapping[str, Any], own: Mapping[str, Any], optimizer: tor
             _check_average(state["average"], own["average"])
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
         raise CheckpointError(
-            f"a training state must be of the training that it is for, and is not: {type(error).__name__}: {error}; "
+            f"a training state must be of the training that it is for, and is not: {cause_of(error)}; "
             "delete it to train from the start"
         ) from error
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from amc.errors import RunFolderError
+from amc.errors import RunFolderError, cause_of
 from amc.runtime.call import first_line
 from amc.utils.durable_files import Appender
 from amc.utils.json_lines import Lines, line_of
@@ -153,7 +153,7 @@ def read_examinations(file: Path) -> dict[str, Examination]:
     try:
         return {record["model"]: as_type(record, Examination) for record in Lines(file).records}
     except (OSError, ValueError, KeyError) as error:
-        raise RunFolderError(f"{file} must hold what amc zoo has found: {error!r}; give another --results") from error
+        raise RunFolderError(f"{file} must hold what amc zoo has found: {cause_of(error)}; give another --results") from error
 
 
 def append_examination(file: Path, examination: Examination) -> None:
