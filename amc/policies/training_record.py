@@ -52,7 +52,8 @@ class TrainingRecord:
             found = [(str(record["task"]), episode_from_record(record)) for record in self._episodes.records]
         except (AmcError, KeyError, TypeError, ValueError) as error:
             raise RunFolderError(
-                f"{self._folder / TRAINING} must hold the episodes of a training: {cause_of(error)}; repair or move it away"
+                f"{self._folder / TRAINING} must hold the episodes of a training: {cause_of(error)}; repair or move it "
+                "away"
             ) from error
         return sorted(found, key=lambda pair: pair[1].episode)
 

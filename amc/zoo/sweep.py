@@ -153,7 +153,9 @@ def read_examinations(file: Path) -> dict[str, Examination]:
     try:
         return {record["model"]: as_type(record, Examination) for record in Lines(file).records}
     except (OSError, ValueError, KeyError) as error:
-        raise RunFolderError(f"{file} must hold what amc zoo has found: {cause_of(error)}; give another --results") from error
+        raise RunFolderError(
+            f"{file} must hold what amc zoo has found: {cause_of(error)}; give another --results"
+        ) from error
 
 
 def append_examination(file: Path, examination: Examination) -> None:

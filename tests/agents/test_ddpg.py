@@ -238,7 +238,10 @@ def test_files_that_hold_no_agent_are_refused(tmp_path):
         (lambda record: {**record, "config": None}, "must hold what DDPGAgent.save writes"),
         (lambda record: {**record, "updates": "many"}, "updates must be a whole number"),
         (lambda record: {**record, "baseline": "x"}, "baseline must be a number"),
-        (lambda record: {**record, "task": {**record["task"], "kind": "neuron"}}, r"writes, but: an agent must be of filter or weight pruning, not of 'neuron'$"),
+        (
+            lambda record: {**record, "task": {**record["task"], "kind": "neuron"}},
+            r"writes, but: an agent must be of filter or weight pruning, not of 'neuron'$",
+        ),
         (
             lambda record: {name: value for name, value in record.items() if name != "task"},
             "writes, but: 'task' is missing$",

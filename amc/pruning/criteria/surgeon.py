@@ -10,7 +10,7 @@ from amc.errors import ConfigurationError
 from amc.pruning.criteria.evidence import GRAMS, Evidence, Needs
 from amc.pruning.regression.least_squares import NormalEquations
 from amc.pruning.regression.row_equations import row_equations
-from amc.pruning.regression.weight_elimination import weight_prices
+from amc.pruning.regression.wide_elimination import weight_prices
 from amc.structure import LayerSpec
 
 
@@ -32,8 +32,8 @@ class OptimalBrainSurgeon:
 
         Args:
             ridge: Relative to the mean of the Gram matrix's diagonal; features per row are added. Above 0.
-            width: Layers with more inputs than this (channels / groups * kernel positions) are eliminated in blocks of
-                at most this many inputs.
+            width: Layers with more inputs than this (channels / groups * kernel positions) are eliminated by
+                halves, in blocks of at most this many inputs and at most 256.
 
         Raises:
             ConfigurationError: If either is out of its range.

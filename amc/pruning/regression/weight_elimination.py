@@ -62,36 +62,32 @@ def eliminate_weights(gram: Tensor, weight: Tensor, *, memory: int = _MEMORY) ->
         The traces of all outputs, on the device of the Gram matrix.
     """
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram.double()))
-    at_once = max(1, memory // (3 * inverse[0].nbytes))  # the inverse, its copy without what is gone, the update
+    at_once = rows_at_once(gram.shape[1], memory)
     rows = weight.double().flatten(0, 1)
     group_of = torch.arange(len(rows), device=rows.device) // weight.shape[1]
     parts = [
-        _eliminate(inverse[group_of[first : first + at_once]], rows[first : first + at_once])
+        eliminate_rows(inverse[group_of[first : first + at_once]], rows[first : first + at_once])
         for first in range(0, len(rows), at_once)
     ]
     order, costs = (torch.cat(found).reshape(weight.shape) for found in zip(*parts, strict=True))
     return RowTraces(order, costs)
 
 
-def weight_prices(gram: Tensor, weight: Tensor, importance: Tensor, *, width: int) -> Tensor:
-    """Returns what the removal of each weight costs, `(groups, O / groups, d)`: the highest prices stay.
+def rows_at_once(features: int, memory: int = _MEMORY) -> int:
+    """Returns how many outputs' inverses of some features are held at once."""
+    return max(1, memory // (3 * 8 * features**2))  # the inverse, its copy without what is gone, the update
 
-    Layers with more features are eliminated in blocks of neighbouring features, each with the weights outside it held
-    as they are: a row of d features takes d^3 / 3 multiplications whole and d * width^2 / 3 in blocks.
+
+def eliminate_rows(inverse: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Eliminates all weights of some outputs.
 
     Args:
-        gram: As for `eliminate_weights`.
-        weight: As for `eliminate_weights`.
-        importance: What a squared error of each output counts, `(O,)`.
-        width: Features of a block at most.
+        inverse: The inverse of the Gram matrix for each output, `(O, d, d)`.
+        weight: The least-squares solutions, `(O, d)`.
+
+    Returns:
+        The features of each output in the order in which they go, and what each step costs, `(O, d)` each.
     """
-    blocks = torch.arange(gram.shape[1], device=gram.device).chunk(-(-gram.shape[1] // width))
-    found = [eliminate_weights(gram[:, block][:, :, block], weight[:, :, block]).prices(importance) for block in blocks]
-    return torch.cat(found, 2)
-
-
-def _eliminate(inverse: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Eliminates all weights of some outputs; returns the order and the costs, `(O, d)` each."""
     outputs, features = weight.shape
     left = torch.arange(features, device=weight.device).expand(outputs, -1)
     orders, costs = [], []
