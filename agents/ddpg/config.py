@@ -7,6 +7,7 @@ from math import inf
 from typing import Literal
 
 from amc.errors import ConfigurationError
+from amc.utils.conversion import conform
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,7 @@ class DDPGConfig:
         Raises:
             ConfigurationError: If one cannot be used.
         """
+        conform(self, "ddpg: ")
         for name in _POSITIVE:
             if not 0 < getattr(self, name) < inf:
                 raise ConfigurationError(f"ddpg: {name} must be positive, not {getattr(self, name)}")
@@ -145,9 +147,6 @@ class DDPGConfig:
         for name in ("tau", "discount", "elite_share", "warmup_fraction", "baseline_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigurationError(f"ddpg: {name} must be in [0, 1], not {getattr(self, name)}")
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ConfigurationError(f"ddpg: {name} must be one of {choices}, not {getattr(self, name)!r}")
         if self.scale == "log" and self.critic == "step":
             raise ConfigurationError("ddpg: scale=log needs critic=episode, as the step critic sees pruning ratios")
         if self.sigma_decay is not None and not 0 < self.sigma_decay <= 1:
@@ -192,11 +191,3 @@ _POSITIVE = (
     "ensemble",
     "ensemble_hidden",
 )
-_CHOICES = {
-    "scale": ("auto", "linear", "log"),
-    "warmup_actions": ("uniform", "noise"),
-    "reward_scale": ("none", "std"),
-    "targets": ("bootstrap", "return"),
-    "stored_action": ("chosen", "applied"),
-    "critic": ("step", "episode"),
-}

@@ -143,8 +143,8 @@ class OffPolicyLearner(Sb3Learner):
         Raises:
             ConfigurationError: If a setting is out of its range.
         """
-        _check(self.name, warmup_episodes=warmup_episodes, learning_rate=learning_rate, batch_size=batch_size)
-        _check_discount(self.name, gamma)
+        _check_at_least(self.name, 1, warmup_episodes=warmup_episodes, batch_size=batch_size)
+        _check_learning(self.name, learning_rate, gamma)
         self.warmup_episodes, self.learning_rate = warmup_episodes, learning_rate
         self.batch_size, self.gamma = batch_size, gamma
 
@@ -233,8 +233,9 @@ class Ppo(Sb3Learner):
         Raises:
             ConfigurationError: If a setting is out of its range.
         """
-        _check(self.name, rollout_episodes=rollout_episodes - 1, learning_rate=learning_rate, epochs=epochs)
-        _check_discount(self.name, gamma)
+        _check_at_least(self.name, 2, rollout_episodes=rollout_episodes)
+        _check_at_least(self.name, 1, epochs=epochs)
+        _check_learning(self.name, learning_rate, gamma)
         self.rollout_episodes, self.learning_rate = rollout_episodes, learning_rate
         self.epochs, self.gamma = epochs, gamma
 
@@ -276,19 +277,16 @@ def load(path: str | Path) -> Sb3Learner:
     return agent
 
 
-def _check(agent: str, **settings: float) -> None:
-    """Rejects settings that are not above 0, and learning rates with which weights overflow."""
-    for name, value in settings.items():
-        if value <= 0:
-            least = {"rollout_episodes": "at least 2", "learning_rate": "above 0"}.get(name, "at least 1")
-            raise ConfigurationError(f"{agent}: {name} must be {least}")
-    if settings["learning_rate"] > _LARGEST_RATE:
-        raise ConfigurationError(
-            f"{agent}: learning_rate must be at most {_LARGEST_RATE:g}, not {settings['learning_rate']:g}"
-        )
+def _check_at_least(agent: str, least: int, **counts: int) -> None:
+    """Rejects counts below the least that a learner can use."""
+    for name, count in counts.items():
+        if count < least:
+            raise ConfigurationError(f"{agent}: {name} must be at least {least}, not {count}")
 
 
-def _check_discount(agent: str, gamma: float) -> None:
-    """Rejects a discount factor that is none."""
+def _check_learning(agent: str, rate: float, gamma: float) -> None:
+    """Rejects learning rates with which nothing is learnt or weights overflow, and discount factors that are none."""
+    if not 0 < rate <= _LARGEST_RATE:
+        raise ConfigurationError(f"{agent}: learning_rate must be above 0 and at most {_LARGEST_RATE:g}, not {rate:g}")
     if not 0 <= gamma <= 1:
         raise ConfigurationError(f"{agent}: gamma must be in [0, 1], not {gamma}")

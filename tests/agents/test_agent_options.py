@@ -30,7 +30,7 @@ from amc.errors import ConfigurationError, UnknownNameError
         ("ddpg", {"elite_focus": 1e308}, "ddpg: elite_focus must be in [0, 1000], not 1e.308"),
         ("ddpg", {"preset": "paper", "scale": "log"}, "ddpg: scale=log needs critic=episode"),
         ("ddpg", {"pessimism": 1e40}, "ddpg: pessimism must be in [0, 1000], not 1e.40"),
-        ("td3", {"learning_rate": 1e300}, "td3: learning_rate must be at most 1e.06, not 1e.300"),
+        ("td3", {"learning_rate": 1e300}, "td3: learning_rate must be above 0 and at most 1e.06, not 1e.300"),
         ("ddpg", {"sigma": 1e6}, "ddpg: sigma must be at most 10, not 1000000.0"),
     ],
 )
@@ -81,7 +81,7 @@ def test_choices_suggest_the_nearest():
 
 
 def test_numbers_that_are_none_are_refused_in_python_too():
-    with pytest.raises(ConfigurationError, match="sigma must be positive, not nan"):
+    with pytest.raises(ConfigurationError, match="ddpg: sigma must be a finite number, not nan"):
         DDPGConfig(sigma=float("nan"))
 
 

@@ -80,7 +80,7 @@ def test_a_policy_of_several_budgets_has_one_scale(toys, tmp_path):
 
 
 def test_a_scale_that_there_is_not_is_refused():
-    with pytest.raises(ConfigurationError, match="scale must be one of"):
+    with pytest.raises(ConfigurationError, match="unknown ddpg: scale 'foo'; valid names: auto, linear, log"):
         DDPGConfig(scale="foo")
 
 

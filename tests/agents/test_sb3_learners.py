@@ -34,9 +34,9 @@ def test_later_episodes_earn_more_than_the_first(toys, name, options):
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ("td3:warmup_episodes=0", "td3: warmup_episodes must be at least 1"),
-        ("sac:learning_rate=0", "sac: learning_rate must be above 0"),
-        ("ppo:rollout_episodes=1", "ppo: rollout_episodes must be at least 2"),
+        ("td3:warmup_episodes=0", "td3: warmup_episodes must be at least 1, not 0"),
+        ("sac:learning_rate=0", "sac: learning_rate must be above 0 and at most 1e.06, not 0"),
+        ("ppo:rollout_episodes=1", "ppo: rollout_episodes must be at least 2, not 1"),
         ("ppo:noise=0.1", "'ppo' has no option 'noise'"),
     ],
 )
