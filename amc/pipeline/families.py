@@ -39,11 +39,7 @@ from amc.utils.progress import Progress, silent
 
 
 class Family(Protocol):
-    """Scores the allocations of one task, and carries them out.
-
-    Attributes:
-        evaluator: Scores the candidates of the search.
-    """
+    """Scores the allocations of one task, and carries them out."""
 
     @property
     def evaluator(self) -> Evaluator:

@@ -14,7 +14,7 @@ class DivergedError(ModelError):
 
 
 def warn_if_worse(start: EpochRecord, end: EpochRecord, images: int) -> None:
-    """Returns a note if training made a network worse by more than the error of the search split."""
+    """Warns if training made a network worse by more than the error of the search split."""
     before, after = start.accuracy / 100, end.accuracy / 100
     spread = sum(share * (1 - share) for share in (before, after) if 0 <= share <= 1)  # other metrics may lie outside
     error = math.sqrt(spread / images)

@@ -21,10 +21,7 @@ _AUXILIARY_WEIGHT = 0.3  # Szegedy et al., "Going Deeper with Convolutions", 201
 
 
 class Targets(Term):
-    """The task's loss, auxiliary heads included.
-
-    Auxiliary outputs, which GoogLeNet and Inception have, weigh 0.3 and are not distilled.
-    """
+    """The task's loss of the main output."""
 
     def __init__(self, task: TaskType, label_smoothing: float = 0.0, weight: float = 1.0) -> None:
         """Takes the task.
@@ -42,7 +39,10 @@ class Targets(Term):
 
 
 class Auxiliary(Term):
-    """The loss of auxiliary outputs, which some networks return in training; see `losses.split_output`."""
+    """The task's loss of auxiliary outputs, which GoogLeNet and Inception return in training; see `split_output`.
+
+    Each weighs 0.3, and none is distilled.
+    """
 
     def __init__(self, task: TaskType, label_smoothing: float = 0.0, outputs: slice = slice(None)) -> None:
         """Takes the task.
