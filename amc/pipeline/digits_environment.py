@@ -40,7 +40,7 @@ def digits_environment(
 
     Raises:
         BudgetError: If no allocation meets the budget.
-        KeyError: If there is no such family.
+        UnknownNameError: If there is no such family.
     """
     problem, evaluator = _digits_problem(family, budget)
     return _ENVIRONMENTS[family](problem, evaluator, symmetric_actions=symmetric_actions, **options)
@@ -49,12 +49,13 @@ def digits_environment(
 @cache
 def _digits_problem(family: str, budget: float) -> tuple[PruningProblem, Evaluator]:
     """Makes the problem and its evaluator; the caller's random state stays as it is."""
+    pruning = PruningConfig(family=family)
     bound = Budget(params=budget) if family == "weight" else Budget(flops=budget)
     digits = load_data(DataConfig())
     with isolated_random_state(0), computing_with(1):
         model = create_model("digits_resnet", seed=0)
         train_model(model, digits, TrainConfig(epochs=_EPOCHS), seed=0, device="cpu")
-        problem, evaluator = make_problem(model, digits, bound, pruning=PruningConfig(family=family), device="cpu")
+        problem, evaluator = make_problem(model, digits, bound, pruning=pruning, device="cpu")
     return problem, _OnOneThread(evaluator)
 
 

@@ -96,7 +96,7 @@ def slower_note(latency: Mapping[str, Any], kind: str) -> str | None:
     )
     return (
         f"the smaller network is not faster: it takes {latency['ratio']:.2f} times as long ({latency['engine']} on "
-        f"{latency['device']}, batch 1); {remedy}"
+        f"{latency['device']}, batch {latency['batch_size']}); {remedy}"
     )
 
 

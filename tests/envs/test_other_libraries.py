@@ -15,6 +15,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 import envs
+from amc.errors import UnknownNameError
 
 OFF_POLICY = {"learning_starts": 4, "batch_size": 4, "buffer_size": 100}
 LEARNERS = [
@@ -88,6 +89,12 @@ def test_digits_leaves_random_state_and_threads_alone():
     assert torch.equal(torch.rand(3), expected)
     assert torch.get_num_threads() == threads
     assert gymnasium.make(envs.DIGITS, budget=0.6).unwrapped.evaluator is first.unwrapped.evaluator
+
+
+def test_digits_refuses_an_unknown_family_before_it_trains(monkeypatch):
+    monkeypatch.setattr("amc.pipeline.digits_environment.train_model", lambda *_, **__: pytest.fail("trained"))
+    with pytest.raises(UnknownNameError, match="unknown pruning family 'filtre'; did you mean 'filter'"):
+        gymnasium.make(envs.DIGITS, family="filtre")
 
 
 @pytest.mark.slow
