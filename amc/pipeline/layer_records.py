@@ -5,10 +5,7 @@ from __future__ import annotations
 from amc.errors import ConfigurationError
 from amc.pipeline.task import Task
 from amc.problem.evaluator import Errors, Evaluator
-from amc.storage.summary import Layer
-
-KEEP_RATIOS = tuple(tenths / 10 for tenths in range(1, 11))
-"""The shares kept for which errors are recorded."""
+from amc.storage.summary import KEEP_RATIOS, Layer
 
 
 def layer_records(task: Task, evaluator: Evaluator) -> list[Layer]:

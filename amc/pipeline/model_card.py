@@ -27,7 +27,7 @@ def model_card(summary: Mapping[str, Any], preprocessing: Mapping[str, Any] | No
         "## Figures",
         _figures(summary),
         "## Use",
-        _use(summary, preprocessing),
+        _use(preprocessing),
         "## What was removed",
         _removed(summary),
         "## Limits",
@@ -39,8 +39,7 @@ def model_card(summary: Mapping[str, Any], preprocessing: Mapping[str, Any] | No
 
 
 def _metadata(summary: Mapping[str, Any], preprocessing: Mapping[str, Any] | None) -> dict[str, Any]:
-    accuracy = summary["accuracy"]
-    figure = accuracy.get("finetuned") if accuracy.get("finetuned") is not None else accuracy.get("pruned")
+    figure = _final(summary)
     data = _plain((summary.get("data") or {}).get("name") or "")
     record: dict[str, Any] = {
         "library_name": "pytorch",
@@ -88,10 +87,8 @@ def _figures(summary: Mapping[str, Any]) -> str:
         dense = "-" if cost["dense"] is None else f"{cost['dense']:,}"
         share = f" ({100 * cost['pruned'] / cost['dense']:.1f}%)" if cost["dense"] else ""
         lines.append(f"| {noun} | {dense} | {cost['pruned']:,}{share} |")
-    accuracy = summary["accuracy"]
-    final = accuracy.get("finetuned") if accuracy.get("finetuned") is not None else accuracy.get("pruned")
     metric = _plain(summary.get("metric") or "test figure")
-    lines.append(f"| {metric} | {_two(accuracy.get('dense'))} | {_two(final)} |")
+    lines.append(f"| {metric} | {_two(summary['accuracy'].get('dense'))} | {_two(_final(summary))} |")
     latency = summary.get("latency_ms")
     if latency:
         how = f"latency in ms ({latency['engine']}, {latency['device']}, batch {latency['batch_size']})"
@@ -99,7 +96,7 @@ def _figures(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n\nA FLOP is a fused multiply-add, as fvcore counts."
 
 
-def _use(summary: Mapping[str, Any], preprocessing: Mapping[str, Any] | None) -> str:
+def _use(preprocessing: Mapping[str, Any] | None) -> str:
     text = '```python\nimport amc\n\nmodel = amc.load("FOLDER")  # your own classes: model= or trust=True\n```'
     if preprocessing is None:
         return text
@@ -118,6 +115,13 @@ def _removed(summary: Mapping[str, Any]) -> str:
         f"Budget: {budget or 'none'}. `policy.json` says what each layer keeps, `architecture.json` how the "
         f"network was cut. Schedule `{_plain(summary['schedule'])}`, seed {summary['seed']}. Made with {versions}."
     )
+
+
+def _final(summary: Mapping[str, Any]) -> float | None:
+    """Returns the test figure of the network as it is delivered: fine-tuned if it was."""
+    accuracy = summary["accuracy"]
+    figure: float | None = accuracy.get("finetuned")
+    return accuracy.get("pruned") if figure is None else figure
 
 
 def _plain(text: Any) -> str:

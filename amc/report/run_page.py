@@ -18,12 +18,11 @@ from amc.report.figures.of_search import candidates, ratios_played, search_histo
 from amc.report.figures.of_training import fine_tuning, rounds
 from amc.report.page import Page, Section, Table
 from amc.report.run_record import Baseline, RunRecord
-from amc.report.tables import amount
-from amc.storage.summary import Classes, Summary
+from amc.report.tables import amount, percent, points_lost
+from amc.storage.summary import KEEP_RATIOS, Classes, Summary
 from amc.utils.plain_json import as_type
 
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
-_KEEP_RATIOS = tuple(tenths / 10 for tenths in range(1, 11))
 
 
 def page_of_run(run: RunRecord) -> Page:
@@ -51,15 +50,15 @@ def networks(run: RunRecord) -> Table:
         headings += [_noun(metric), "of dense", "times smaller"]
     accuracy = summary.accuracy
     dense_costs = {name: cost.dense for name, cost in summary.costs.items()}
-    rows = [("dense", *_costs(dense_costs, dense_costs), _percent(accuracy.get("dense")), "", "")]
+    rows = [("dense", *_costs(dense_costs, dense_costs), percent(accuracy.get("dense")), "", "")]
     own = Baseline(
         {name: cost.pruned for name, cost in summary.costs.items() if cost.pruned is not None},
         accuracy.get("pruned"),
         accuracy.get("finetuned"),
     )
     for name, network in {summary.agent or "pruned": own, **run.baselines}.items():
-        figures = (_percent(network.pruned), _percent(network.finetuned))
-        lost = _difference(
+        figures = (percent(network.pruned), percent(network.finetuned))
+        lost = points_lost(
             network.finetuned if network.finetuned is not None else network.pruned, accuracy.get("dense")
         )
         rows.append((name, *_costs(network.costs, dense_costs), *figures, lost))
@@ -183,8 +182,8 @@ def _of_layers(run: RunRecord) -> list[Figure]:
         if isinstance(widths, dict) and all(isinstance(width, int) for width in widths.values()):
             allocations[name] = widths
     flops = {layer.name: layer.flops for layer in summary.layers}
-    errors = {layer.name: layer.errors for layer in summary.layers if len(layer.errors) == len(_KEEP_RATIOS)}
-    figures = [what_is_kept(sizes, allocations, flops or None), sensitivity(errors, _KEEP_RATIOS)]
+    errors = {layer.name: layer.errors for layer in summary.layers if len(layer.errors) == len(KEEP_RATIOS)}
+    figures = [what_is_kept(sizes, allocations, flops or None), sensitivity(errors, KEEP_RATIOS)]
     return [figure for figure in figures if figure is not None]
 
 
@@ -262,11 +261,3 @@ def _noun(metric: str) -> str:
 
 def _count(value: float | None) -> str:
     return "-" if value is None else f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3g}"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _difference(value: float | None, dense: float | None) -> str:
-    return "" if value is None or dense is None else f"{dense - value:+.2f}"

@@ -38,7 +38,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     table.add_column("network")
     for heading in (*map(_heading, dense_costs), "pruned", "fine-tuned", "lost"):
         table.add_column(heading, justify="right")
-    table.add_row("dense", *(amount(cost, metric) for metric, cost in dense_costs.items()), "", _percent(dense), "")
+    table.add_row("dense", *(amount(cost, metric) for metric, cost in dense_costs.items()), "", percent(dense), "")
     pruned_costs = {metric: cost["pruned"] for metric, cost in summary["costs"].items()}
     rows = {summary["agent"]: (pruned_costs, accuracy)}
     for name, baseline in summary["baselines"].items():
@@ -47,9 +47,9 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
         table.add_row(
             name,
             *(_of(costs[metric], cost, metric) for metric, cost in dense_costs.items()),
-            _percent(figures["pruned"]),
-            _percent(figures["finetuned"]),
-            _difference(figures["finetuned"], dense),
+            percent(figures["pruned"]),
+            percent(figures["finetuned"]),
+            points_lost(figures["finetuned"], dense),
         )
     table.caption = "\n".join([str(table.caption), *_notes(summary)])
     return table
@@ -97,7 +97,7 @@ def networks_table(
     for heading in (*map(_heading, metrics), "accuracy"):
         table.add_column(heading, justify="right")
     for name, (costs, accuracy) in rows.items():
-        table.add_row(name, *(f"{costs[metric]:,}" for metric in metrics), _percent(accuracy))
+        table.add_row(name, *(f"{costs[metric]:,}" for metric in metrics), percent(accuracy))
     return table
 
 
@@ -284,9 +284,11 @@ def _share(target: float, dense: float) -> str:
     return f"{target / dense:.1%}" if dense else "-"  # a network without such costs has no shares
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """Describes a figure of a network, such as an accuracy in percent; `"-"` where it was not measured."""
     return "-" if value is None else f"{value:.2f}"
 
 
-def _difference(value: float | None, dense: float | None) -> str:
+def points_lost(value: float | None, dense: float | None) -> str:
+    """Describes how much less than the dense network's a figure is; empty where one was not measured."""
     return "" if value is None or dense is None else f"{dense - value:+.2f}"

@@ -18,6 +18,8 @@ Name = Annotated[str, msgspec.Meta(max_length=1000)]
 """The name of a layer, a class or an operator."""
 Text = Annotated[str, msgspec.Meta(max_length=10_000)]
 """A note, or an agent with its options."""
+KEEP_RATIOS = tuple(tenths / 10 for tenths in range(1, 11))
+"""The shares kept for which the errors of layers are recorded."""
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -54,7 +56,7 @@ class Layer(msgspec.Struct, frozen=True):
         units: Channels, or weights.
         flops: Of the layers that write them.
         params: Of the same.
-        errors: Relative error where this one alone keeps 10, 20, ... 100%; empty where that is not known.
+        errors: Relative error where this one alone keeps each of `KEEP_RATIOS`; empty where that is not known.
     """
 
     name: Name
