@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from amc.report.figures import Figure
+from amc.report.figures.figure import as_csv
 from amc.report.figures.palette import style_variables
 from amc.utils.durable_files import write_text
 
@@ -34,7 +35,7 @@ class Table:
 
     def as_csv(self) -> str:
         """Returns the cells, with a line of headings."""
-        return Figure(self.name, "", "", _draw_nothing, self.columns, self.rows).as_csv()
+        return as_csv(self.columns, self.rows)
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,3 @@ def _drawn(figure: Figure) -> Any:
 def _data_uri(text: str) -> str:
     """Returns a text as a data URI, to be saved as a file."""
     return "data:text/csv;base64," + base64.b64encode(text.encode("utf-8")).decode("ascii")
-
-
-def _draw_nothing(canvas: object, palette: object) -> None:
-    """Draws nothing, for a table."""

@@ -13,7 +13,7 @@ from amc.report.page import Page, Section, Table
 from amc.study.page import page_of_study, study_records
 from amc.study.problems import played_folders
 from amc.study.tables import agents_table, markdown, share_or_count
-from amc.utils.intervals import mean_with_interval
+from amc.utils.intervals import mean_with_interval, paired_differences
 
 LEARNED = "ddpg"
 """The agent whose lead the table of leads shows."""
@@ -79,8 +79,7 @@ def _lead(cells: Sequence[Mapping[str, Any]], measure: str) -> tuple[str, ...] |
     if LEARNED not in found or _REFERENCE not in found:
         return None
     learned, uniform = found[LEARNED], found[_REFERENCE]
-    middle = statistics.fmean(uniform.values())
-    ahead = [value - uniform.get(seed, middle) for seed, value in learned.items()]
+    ahead = paired_differences(learned.items(), uniform)
     others = {who: statistics.fmean(by_seed.values()) for who, by_seed in found.items() if not who.startswith(LEARNED)}
     best = max(others, key=lambda who: others[who])
     dense = cells[0].get("dense")

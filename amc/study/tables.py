@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from amc.utils.intervals import mean_with_interval
+from amc.utils.intervals import mean_with_interval, paired_differences
 from amc.utils.printable import markdown_line, no_formula, printable
 
 HEADING = (
@@ -208,8 +208,7 @@ def _ahead(cells: Sequence[Mapping[str, Any]], everyone: Sequence[Mapping[str, A
     base = {record["seed"]: record[measure] for record in uniform}
     if not base or cells[0]["agent"] == _REFERENCE:
         return ""
-    mean = statistics.fmean(base.values())
-    return mean_with_interval([cell[measure] - base.get(cell["seed"], mean) for cell in cells], 2)
+    return mean_with_interval(paired_differences(((cell["seed"], cell[measure]) for cell in cells), base), 2)
 
 
 def _latex(text: str) -> str:

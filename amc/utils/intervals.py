@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from scipy import stats
 
@@ -24,3 +24,14 @@ def mean_with_interval(values: Sequence[float], digits: int) -> str:
     half = half_width(values)
     mean = f"{statistics.fmean(values):z.{digits}f}"
     return mean if half is None else f"{mean} ± {half:.{digits}f}"
+
+
+def paired_differences(values: Iterable[tuple[int, float]], reference: Mapping[int, float]) -> list[float]:
+    """Returns values less those of a reference with the same seed.
+
+    Args:
+        values: Each with its seed.
+        reference: By seed, at least one. For other seeds its mean counts: a rule without a seed runs once, for all.
+    """
+    mean = statistics.fmean(reference.values())
+    return [value - reference.get(seed, mean) for seed, value in values]

@@ -12,7 +12,7 @@ from amc.errors import UnknownNameError
 from amc.report.figures import FORMATS, write_figures
 from amc.report.figures.of_layers import class_changes, sensitivity, what_is_kept
 from amc.report.figures.of_search import candidates, pareto_front, ratios_played, search_history, shortened
-from amc.report.figures.of_studies import differences, paired_differences, reward_against_accuracy, trade_off
+from amc.report.figures.of_studies import differences, differences_from_uniform, reward_against_accuracy, trade_off
 from amc.report.figures.of_training import fine_tuning, rounds
 
 
@@ -97,7 +97,7 @@ def test_classes_without_images_are_left_out():
 
 
 def test_differences_are_paired_by_seed_and_to_the_mean_otherwise():
-    found = {(agent, budget): (mean, half) for agent, budget, mean, half in paired_differences(RECORDS, "pruned")}
+    found = {(agent, budget): (mean, half) for agent, budget, mean, half in differences_from_uniform(RECORDS, "pruned")}
     mean, half = found["ddpg", 0.5]
     assert mean == pytest.approx(3.0)  # 82 - 80 and 84 - 80
     assert half == pytest.approx(12.706, abs=1e-2)  # t of one degree of freedom times 1.4142 over the root of 2

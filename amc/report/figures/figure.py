@@ -64,11 +64,7 @@ class Figure:
 
     def as_csv(self) -> str:
         """Returns the numbers behind the figure, with a line of headings."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(map(no_formula, self.columns))
-        writer.writerows(map(no_formula, row) for row in self.rows)
-        return out.getvalue()
+        return as_csv(self.columns, self.rows)
 
     def write(self, folder: Path, kind: str) -> Path:
         """Writes the figure into a folder that exists.
@@ -108,6 +104,15 @@ class Figure:
             dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
             canvas.savefig(out, format=kind, dpi=_DPI, metadata=dates.get(kind), transparent=palette.serves_page)
         return out.getvalue()
+
+
+def as_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Returns rows as CSV, with a line of headings; a spreadsheet takes no name for a formula."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(map(no_formula, columns))
+    writer.writerows(map(no_formula, row) for row in rows)
+    return out.getvalue()
 
 
 def write_figures(figures: Iterable[Figure], folder: Path, kinds: Sequence[str]) -> list[Path]:

@@ -12,7 +12,7 @@ from amc.costs.metrics import noun_of
 from amc.report.figures.figure import Figure
 from amc.report.figures.of_search import shortened
 from amc.report.figures.palette import Palette
-from amc.utils.intervals import half_width
+from amc.utils.intervals import half_width, paired_differences
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -79,7 +79,7 @@ def differences(records: Sequence[Record], measure: str) -> Figure | None:
         records: The cells of a study, of one number of candidates.
         measure: `"pruned"` or `"finetuned"`.
     """
-    rows = paired_differences(records, measure)
+    rows = differences_from_uniform(records, measure)
     if not rows:
         return None
     agents = list(dict.fromkeys(row[0] for row in rows))
@@ -118,19 +118,17 @@ def differences(records: Sequence[Record], measure: str) -> Figure | None:
     )
 
 
-def paired_differences(records: Sequence[Record], measure: str) -> list[tuple[str, float, float, float | None]]:
+def differences_from_uniform(records: Sequence[Record], measure: str) -> list[tuple[str, float, float, float | None]]:
     """Returns, by agent and budget, the mean difference from the uniform allocation, and half its 95% interval."""
     base: dict[float, dict[int, float]] = {}
     for record in records:
         if record["agent"] == _REFERENCE and record.get(measure) is not None:
             base.setdefault(record["budget"], {})[record["seed"]] = record[measure]
-    found: dict[tuple[str, float], list[float]] = {}
+    values: dict[tuple[str, float], list[tuple[int, float]]] = {}
     for record in records:
-        reference = base.get(record["budget"])
-        if record["agent"] == _REFERENCE or reference is None or record.get(measure) is None:
-            continue
-        own = reference.get(record["seed"], statistics.fmean(reference.values()))  # uniform runs once, for all seeds
-        found.setdefault((record["agent"], record["budget"]), []).append(record[measure] - own)
+        if record["agent"] != _REFERENCE and record["budget"] in base and record.get(measure) is not None:
+            values.setdefault((record["agent"], record["budget"]), []).append((record["seed"], record[measure]))
+    found = {key: paired_differences(own, base[key[1]]) for key, own in values.items()}
     return [(agent, budget, statistics.fmean(all_), half_width(all_)) for (agent, budget), all_ in found.items()]
 
 
