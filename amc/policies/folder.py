@@ -13,7 +13,7 @@ from amc.pipeline.config import RunConfig, as_mapping, with_absolute_paths
 from amc.storage.names import CHECKPOINT, CONFIG, TRAINING
 from amc.utils.durable_files import write_text
 from amc.utils.plain_json import as_type
-from amc.utils.plain_yaml import read_yaml
+from amc.utils.plain_yaml import plain_values, read_yaml
 
 _FREE = ("device",)
 """Options that may differ between starts of one training."""
@@ -33,7 +33,7 @@ def open_training(path: Path, config: RunConfig, rules: Mapping[str, Any]) -> No
         RunFolderError: If the folder holds a training with other rules, or something else.
     """
     given = {name: value for name, value in as_mapping(with_absolute_paths(config)).items() if name not in _FREE}
-    record = _plain({**given, **rules})
+    record = plain_values({**given, **rules})
     file, begun = path / CONFIG, (path / TRAINING).exists() or (path / CHECKPOINT).exists()
     try:
         if begun:
@@ -57,10 +57,3 @@ def _check(file: Path, record: dict[str, Any]) -> None:
             f"{file.parent} holds a training with {name} {before}, not {now}; give the same to continue, "
             "or choose another --out"
         )
-
-
-def _plain(value: Any) -> Any:
-    """Returns nested values as they are read back from YAML."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -10,7 +10,7 @@ from amc.pipeline.config import RunConfig, as_mapping
 from amc.storage.names import DENSE
 from amc.utils.durable_files import replacing
 
-_NAMES = ("model", "weights", "classes", "train_first", "data", "train", "seed", "device")
+OF_DENSE = ("model", "weights", "classes", "train_first", "data", "train", "seed", "device")
 """The options that decide what the dense network is."""
 
 
@@ -24,7 +24,7 @@ class SharedNetworks:
     def share(self, config: RunConfig, folder: Path) -> None:
         """Puts a network where the study of a folder looks for its own, if an earlier study has trained it."""
         record = as_mapping(replace(config, agent="uniform"))
-        training = json.dumps({name: record[name] for name in _NAMES}, sort_keys=True, default=str)
+        training = json.dumps({name: record[name] for name in OF_DENSE}, sort_keys=True, default=str)
         place = folder / DENSE
         trained = self._first.setdefault(training, place)
         if trained == place or not trained.is_file() or place.is_file():

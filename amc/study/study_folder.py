@@ -19,18 +19,17 @@ from amc.pipeline.task import Task
 from amc.storage.folder_kinds import A_STUDY, check_kind
 from amc.storage.names import CONFIG, DENSE, FOLDERS, LOCK, REWARDS, STUDY, WEIGHTS_DIGEST
 from amc.storage.save import save_weights
+from amc.study.shared_network import OF_DENSE
 from amc.utils.digests import digest_of
 from amc.utils.durable_files import remove_unfinished, write_text
 from amc.utils.folder_lock import FolderLock
 from amc.utils.json_lines import Lines
 from amc.utils.plain_json import as_type
-from amc.utils.plain_yaml import read_yaml
+from amc.utils.plain_yaml import plain_values, read_yaml
 from amc.utils.progress_display import ProgressDisplay
 
 _FREE = ("agent", "episodes", "compare", "budget")
 """Options that may differ between starts of one study: each cell records its own."""
-_OF_TRAINING = ("model", "weights", WEIGHTS_DIGEST, "train_first", "data", "train", "seed", "device")
-"""The options that determine the dense network."""
 
 
 @contextmanager
@@ -80,7 +79,7 @@ def open_folder(path: Path, config: RunConfig, rules: dict[str, Any]) -> None:
     try:
         if config.weights:
             rules = {**rules, WEIGHTS_DIGEST: digest_of(Path(config.weights).expanduser())}
-        record: dict[str, Any] = _plain({**given, **rules})
+        record: dict[str, Any] = plain_values({**given, **rules})
         if file.is_file() and not _check_rules(path, record):
             return
         path.mkdir(parents=True, exist_ok=True)
@@ -106,7 +105,7 @@ def _check_rules(path: Path, new: dict[str, Any]) -> bool:
             f"{path} holds a study under other rules ({', '.join(sorted(differing))}; see {path / CONFIG}); "
             "choose another --out"
         )
-    if not differing.isdisjoint(_OF_TRAINING):
+    if not differing.isdisjoint((*OF_DENSE, WEIGHTS_DIGEST)):
         (path / DENSE).unlink(missing_ok=True)
     return bool(differing)
 
@@ -149,10 +148,3 @@ def ensure_trained(task: Task, config: RunConfig, path: Path, display: ProgressD
         return
     train_dense(task, config.train, ShowingRecorder(display))
     save_weights(file, task.model)
-
-
-def _plain(value: Any) -> Any:
-    """Returns nested values with lists in place of tuples, as YAML reads them back."""
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +70,10 @@ def parse_yaml(text: str) -> Any:
         raise DamagedFileError(f"it is not valid YAML: {error}") from error
     except Exception as error:  # PyYAML meets tags on values that do not fit them with errors of any kind
         raise DamagedFileError(f"it is not plain YAML: {error}") from error
+
+
+def plain_values(value: Any) -> Any:
+    """Returns nested options as YAML reads them back: lists in place of tuples, names as text."""
+    if isinstance(value, Mapping):
+        return {str(name): plain_values(item) for name, item in value.items()}
+    return [plain_values(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,5 +1,6 @@
 """A study's folder keeps what was measured, and refuses what would not go with it."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -7,9 +8,11 @@ import pytest
 from amc.cli.main import main
 from amc.errors import ModelError
 from amc.models import create_model
+from amc.pipeline.config import RunConfig
 from amc.pruning import PruningConfig
 from amc.storage.save import save_weights
 from amc.study.rewards import STATES, states_of
+from amc.study.study_folder import open_folder
 from amc.utils.json_lines import read_lines
 
 QUICK = [
@@ -77,6 +80,19 @@ def test_rules_may_change_before_the_first_figure(tmp_path, capsys):
     assert main(words) == 0
     assert main([*words, "--train.learning_rate", "0.05"]) == 2
     assert "under other rules (train; see" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "is_kept"), [("classes", 5, False), ("seed", 1, False), ("dtype", "float32", True)]
+)
+def test_a_trained_network_is_discarded_where_an_option_that_made_it_changes(tmp_path, option, value, is_kept):
+    config, dense = RunConfig(classes=10), tmp_path / "dense.safetensors"
+    open_folder(tmp_path, config, {})
+    dense.touch()
+    open_folder(tmp_path, config, {})
+    assert dense.exists()
+    open_folder(tmp_path, replace(config, **{option: value}), {})
+    assert dense.exists() == is_kept
 
 
 def test_the_label_of_an_agent_may_be_long(words, tmp_path):
