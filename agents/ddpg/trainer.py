@@ -41,6 +41,16 @@ _RECENT = 5  # episodes that show how well a task is played
 _EVEN = 0.5  # share of the draws that treat all tasks alike
 
 
+def check_for_several_tasks(config: DDPGConfig) -> None:
+    """Checks that an agent with these options can be trained over several tasks.
+
+    Raises:
+        ConfigurationError: If it cannot.
+    """
+    if config.critic != "episode" or config.environments != 1:
+        raise ConfigurationError("amc train needs ddpg with critic=episode and environments=1; leave both out")
+
+
 class PolicyTrainer:
     """Trains one actor in several environments.
 
@@ -72,8 +82,7 @@ class PolicyTrainer:
             ConfigurationError: If an option does not work with several tasks.
             CheckpointError: If the state does not fit.
         """
-        if config.critic != "episode" or config.environments != 1:
-            raise ConfigurationError("amc train: ddpg needs critic=episode and environments=1; leave both out")
+        check_for_several_tasks(config)
         self.config, self._seed = config, seed
         share = max(1, episodes // len(envs))
         self._learners: dict[str, TaskDDPG] = {}

@@ -12,10 +12,9 @@ from agents.learning import Policy
 from agents.learning import play_policy as play_policy_in
 from agents.loading import load_agent
 from agents.protocol import EpisodeResult
-from amc.costs import Budget
 from amc.pipeline.deliver import Workshop
 from amc.pipeline.search import SearchConfig, check_search, make_env
-from amc.pipeline.task import Task, build_problem
+from amc.pipeline.task import Task, problem_at
 from amc.problem import PruningProblem
 from amc.problem.evaluator import EvaluatorProxy
 from amc.problem.score import Score
@@ -35,7 +34,7 @@ def problems_at(task: Task, metric: str, budgets: Sequence[float]) -> list[Pruni
     Raises:
         BudgetError: If a budget cannot be met.
     """
-    return [build_problem(task.structure, Budget.of({metric: budget}), task.pruning) for budget in budgets]
+    return [problem_at(task, metric, budget) for budget in budgets]
 
 
 def check_policy(problems: Sequence[PruningProblem], search: SearchConfig) -> None:

@@ -178,6 +178,20 @@ def build_problem(
     return problem
 
 
+def problem_at(task: Task, metric: str, budget: float) -> PruningProblem:
+    """Returns the problem of a task at a budget of its own.
+
+    Args:
+        task: The task.
+        metric: What the budget bounds, such as `"flops"`.
+        budget: Share kept of the dense cost, or a count.
+
+    Raises:
+        BudgetError: If the budget cannot be met.
+    """
+    return build_problem(task.structure, Budget.of({metric: budget}), task.pruning)
+
+
 def example_of(data: DataRoles | None, example_input: Any | None, calibration: Any | None = None) -> Any:
     """Returns the example input: the user's, one of the calibration inputs, or one image of the data, `(1, C, H, W)`.
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from amc.costs import Budget
 from amc.pipeline.deliver import Workshop
 from amc.pipeline.search import SearchConfig, check_search
-from amc.pipeline.task import Task, build_problem
+from amc.pipeline.task import Task, problem_at
 from amc.policies.rules import TrainingRules
 from amc.problem import PruningProblem
 
@@ -67,7 +66,7 @@ def planned_tasks(
     found = []
     for name, task in networks.items():
         for budget in budgets:
-            problem = build_problem(task.structure, Budget.of({metric: budget}), task.pruning)
+            problem = problem_at(task, metric, budget)
             for reward in rewards:
                 planned = PlannedTask(name, task, problem, reward, budget)
                 check_search(problem, planned.search(rules))

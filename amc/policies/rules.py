@@ -8,6 +8,7 @@ from typing import Literal
 from agents import AGENTS, create_agent
 from agents.ddpg.agent import DDPGAgent
 from agents.ddpg.config import DDPGConfig
+from agents.ddpg.trainer import check_for_several_tasks
 from amc.errors import ConfigurationError
 from amc.utils.conversion import check_seed, conform
 from amc.utils.options import Chosen, spell
@@ -56,9 +57,7 @@ class TrainingRules:
                 raise ConfigurationError(f"--{name} must be at least 1, not {getattr(self, name)}")
         if self.patience < 0:
             raise ConfigurationError(f"--patience must not be negative, not {self.patience}")
-        config = self.ddpg
-        if config.critic != "episode" or config.environments != 1:
-            raise ConfigurationError("amc train needs ddpg with critic=episode and environments=1; leave both out")
+        check_for_several_tasks(self.ddpg)
 
     @property
     def ddpg(self) -> DDPGConfig:

@@ -24,8 +24,9 @@ from amc.study.cell_player import CellPlayer, Played, StudyRules, Tuning
 from amc.study.cells import Cell, check_cells
 from amc.utils.digests import digest_of, digest_of_text
 from amc.utils.durable_files import replacing
-from amc.utils.json_lines import Lines
+from amc.utils.json_lines import Lines, read_lines
 from amc.utils.options import file_stem
+from amc.utils.plain_json import as_type
 
 _LONGEST_NAME = 100
 """Letters of an agent in the name of its file: file systems take 255 bytes in all."""
@@ -59,6 +60,21 @@ class StudyRecord(msgspec.Struct):
     finetuned_top5: _Figure | None = None
     latency_ms: dict[str, _Figure] | None = None
     prune_seconds: _Figure | None = None
+
+
+def read_cells(file: Path) -> list[dict[str, Any]]:
+    """Returns the cells of a study, from its `study.jsonl`.
+
+    Raises:
+        RunFolderError: If the file is missing or damaged.
+    """
+    try:
+        records = read_lines(file).records
+        for record in records:
+            as_type(record, StudyRecord)
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{file} must hold the cells of a study: {error}; repair it, or leave it out") from error
+    return records
 
 
 class AgentsStudy:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from agents import Agent
-from amc.costs import Budget
 from amc.errors import ConfigurationError
 from amc.pipeline.data_fingerprint import fingerprint
 from amc.pipeline.deliver import Workshop
@@ -17,7 +16,7 @@ from amc.pipeline.measuring import measure_on_test
 from amc.pipeline.recorder import Recorder, ShowingRecorder
 from amc.pipeline.search import SearchConfig, search_policy
 from amc.pipeline.speed import compare_latency
-from amc.pipeline.task import Task, build_problem
+from amc.pipeline.task import Task, problem_at
 from amc.problem import PruningProblem
 from amc.problem.evaluator import Evaluator, EvaluatorProxy
 from amc.problem.score import Score
@@ -62,7 +61,7 @@ class StudyRules:
 
     def problem(self, task: Task, budget: float) -> PruningProblem:
         """Returns the problem of a task at a budget."""
-        return build_problem(task.structure, Budget.of({self.metric: budget}), task.pruning)
+        return problem_at(task, self.metric, budget)
 
     def search_of(self, cell: Cell) -> SearchConfig:
         """Returns the search of a cell; the agent itself is given, as one that has learnt elsewhere has no name."""

@@ -13,11 +13,10 @@ import msgspec
 
 from amc.errors import RunFolderError
 from amc.storage.names import CONFIG, STUDY
-from amc.study.agents_study import StudyRecord
+from amc.study.agents_study import read_cells
 from amc.study.method_description import REFIT, describe_method
 from amc.study.tables import markdown, share_or_count
 from amc.utils.intervals import mean_with_interval
-from amc.utils.json_lines import read_lines
 from amc.utils.plain_json import as_type
 from amc.utils.plain_yaml import read_yaml
 
@@ -54,7 +53,7 @@ def methods_table(files: Iterable[Path]) -> str:
     for file in files:
         options = _options_of(file)
         pruning = options["pruning"]
-        for record in _records_of(file):
+        for record in read_cells(file):
             method = describe_method(options, record["agent"])
             key = (method.name, str(record["metric"]), float(record["budget"]))
             row = rows.setdefault(key, _Row(method.papers, method.needs))
@@ -70,7 +69,7 @@ def records_by_method(files: Iterable[Path]) -> list[dict[str, Any]]:
         RunFolderError: If a file holds no study.
     """
     return [
-        {**record, "agent": _SEED.sub("", file.resolve().parent.name)} for file in files for record in _records_of(file)
+        {**record, "agent": _SEED.sub("", file.resolve().parent.name)} for file in files for record in read_cells(file)
     ]
 
 
@@ -87,17 +86,6 @@ def study_files(folders: Iterable[Path]) -> list[Path]:
             raise RunFolderError(f"{folder} must be a {STUDY}, or a folder that holds some; run amc study first")
         found += files
     return found
-
-
-def _records_of(file: Path) -> list[dict[str, Any]]:
-    """Returns the cells of a study."""
-    try:
-        records = read_lines(file).records
-        for record in records:
-            as_type(record, StudyRecord)
-    except (OSError, ValueError) as error:
-        raise RunFolderError(f"{file} must hold the cells of a study: {error}; repair it, or leave it out") from error
-    return records
 
 
 class _Pruning(msgspec.Struct):

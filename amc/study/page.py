@@ -13,12 +13,11 @@ from amc.report.figures import Figure
 from amc.report.figures.of_studies import differences, reward_against_accuracy, trade_off
 from amc.report.page import Page, Section, Table
 from amc.storage.names import CONFIG, STUDY
-from amc.study.agents_study import StudyRecord
+from amc.study.agents_study import read_cells
 from amc.study.repetition import repetition
 from amc.study.tables import share_or_count, summary
 from amc.utils.bounded_files import read_text
-from amc.utils.json_lines import distinct_values, read_lines
-from amc.utils.plain_json import as_type
+from amc.utils.json_lines import distinct_values
 from amc.utils.plain_yaml import MOST_BYTES, parse_yaml
 
 
@@ -64,15 +63,9 @@ def study_records(folder: Path) -> list[dict[str, Any]]:
     Raises:
         RunFolderError: If there are none, or the file is damaged.
     """
-    file = folder / STUDY
-    try:
-        records = read_lines(file).records
-        for record in records:
-            as_type(record, StudyRecord)
-    except (OSError, ValueError) as error:
-        raise RunFolderError(f"{file} must hold the cells of a study: {error}") from error
+    records = read_cells(folder / STUDY)
     if not records:
-        raise RunFolderError(f"{file} must hold cells that were played, and is empty; run amc study")
+        raise RunFolderError(f"{folder / STUDY} must hold cells that were played, and is empty; run amc study")
     return records
 
 
