@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from amc.pruning.criteria.base import WeightCriterion, weight_scores
 from amc.pruning.criteria.evidence import Evidence
+from amc.pruning.regression.bare_weights import is_bare
 from amc.pruning.regression.restricted import solve_restricted
 from amc.pruning.regression.row_equations import row_equations
 from amc.pruning.weight_patterns import UNSTRUCTURED, WeightPattern
@@ -52,7 +53,7 @@ class LayerTable:
         values: By count, the refitted values of the weights that stay, `(count,)`, in memory order.
         intercepts: By count, what the refit adds to the layer's outputs, `(O,)`; empty where nothing can take it.
         errors: By count, from none up, the squared error of the outputs, each counted by what it does to the network's
-            output (see `Evidence.importance`).
+            output (see `Evidence.importance`); empty where that is not known of outputs that no module returns.
     """
 
     weight: Tensor
@@ -116,8 +117,8 @@ def build_weight_tables(
     """Ranks the weights of every layer and refits those that stay at every count of a grid.
 
     The target of the refit is the dense layer's own output on its own input, so the Gram matrix of the input is all
-    that is needed. Layers that are not run as a convolution or a linear layer, and those with more inputs than the Gram
-    matrices hold in full, are ranked and not refit.
+    that is needed. Layers that are no product of a whole weight with their input (embeddings, attention between two
+    sequences), and those with more inputs than the Gram matrices hold in full, are ranked and not refit.
 
     Args:
         model: The dense network.
@@ -187,13 +188,15 @@ def _tabulate(
     if equations is None:
         return LayerTable(weight, ranked)
     values, intercepts, errors = {}, {}, {}
-    importance = evidence.importance(layer)
-    errors[0] = equations.error(torch.zeros_like(equations.solution), importance)
+    importance = None if is_bare(model, layer) else evidence.importance(layer)
+    if importance is not None:
+        errors[0] = equations.error(torch.zeros_like(equations.solution), importance)
     for count in grid:
         mask = (ranked < count).reshape(equations.solution.shape)
         solved = solve_restricted(equations.gram, equations.solution, mask)
         values[count] = solved.reshape(weight.shape)[ranked < count].to(weight.dtype)
-        errors[count] = equations.error(solved, importance)
+        if importance is not None:
+            errors[count] = equations.error(solved, importance)
         if equations.intercept:
             intercepts[count] = equations.constant(solved).to(weight.dtype)
     return LayerTable(weight, ranked, grid, values, intercepts, errors)

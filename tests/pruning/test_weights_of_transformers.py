@@ -12,6 +12,7 @@ from amc.problem import weight_problem
 from amc.pruning import (
     CandidateNetwork,
     Evidence,
+    EvidenceOptions,
     SparseSolver,
     WeightPruner,
     WeightTableOptions,
@@ -19,6 +20,7 @@ from amc.pruning import (
     reconstruct,
 )
 from amc.pruning.criteria.surgeon import OptimalBrainSurgeon
+from amc.pruning.regression.statistics import SamplingOptions
 from amc.tracing.trace import trace_structure
 
 
@@ -80,11 +82,62 @@ def test_they_keep_as_many_weights_as_decided_in_candidate_and_delivery(words):
     torch.testing.assert_close(logits, pruner.prune(allocation)(numbers), rtol=1e-4, atol=1e-4)
 
 
-def test_the_refit_of_what_is_no_layer_of_its_own_leaves_values_as_they_were(words):
+@torch.no_grad()
+def test_what_attention_multiplies_itself_is_refit_by_least_squares(words):
+    model, structure, numbers = words
+    evidence = Evidence(model, structure, [numbers], (), EvidenceOptions(ridge=1e-9))
+    tables = build_weight_tables(model, structure, OptimalBrainSurgeon(), evidence).layers
+    looked_up = model.words(numbers)
+    own = looked_up + model.own(looked_up, looked_up, looked_up)[0]
+    crossed = own + model.cross(own, own.flip(1), own.flip(1))[0]
+    last = crossed[:, :3] + model.uneven(crossed[:, :3], crossed, crossed)[0]
+    read = {"own": looked_up, "matrix": last.mean(1)}
+    weights = {"own": model.own.in_proj_weight, "matrix": model.matrix}
+    for name, rows in read.items():
+        features, dense = rows.flatten(0, -2).double(), weights[name].double()
+        count = tables[name].grid[len(tables[name].grid) // 2]
+        weight, intercept = tables[name].lookup(count)
+        assert (intercept is None) == (name == "matrix")
+        ridge = (features.shape[1] * features.square().mean()).sqrt()
+        for output in range(len(dense)):
+            stays = tables[name].ranks[output] < count
+            constant = torch.full((len(features), 1), float(intercept is not None), dtype=torch.float64)
+            pull = torch.cat([ridge * torch.eye(int(stays.sum())), torch.zeros(int(stays.sum()), 1)], 1).double()
+            design = torch.cat([torch.cat([features[:, stays], constant], 1), pull])
+            target = torch.cat([features @ dense[output], ridge * dense[output, stays]])
+            best = torch.linalg.lstsq(design, target[:, None], driver="gelsd").solution[:, 0]
+            torch.testing.assert_close(weight[output, stays].double(), best[:-1], rtol=1e-3, atol=1e-4)
+            if intercept is not None:
+                torch.testing.assert_close(intercept[output].double(), best[-1], rtol=1e-3, atol=1e-4)
+
+
+@torch.no_grad()
+def test_the_output_projection_of_attention_reads_what_the_heads_make(words):
+    model, structure, numbers = words
+    gram = Evidence(model, structure, [numbers]).gram("own.out_proj")
+    looked_up = model.words(numbers)
+    query, key, value = (
+        part.unflatten(-1, (2, 8)).transpose(1, 2)
+        for part in functional.linear(looked_up, model.own.in_proj_weight, model.own.in_proj_bias).chunk(3, -1)
+    )
+    heads = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(-1, 16)
+    torch.testing.assert_close(gram.matrix[0], heads.T @ heads / len(heads), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_no_more_rows_are_drawn_of_bare_weights_than_of_layers(words):
+    model, structure, numbers = words
+    options = EvidenceOptions(sampling=SamplingOptions(rows=100))
+    evidence = Evidence(model, structure, list(numbers.split(30)), (), options)
+    assert [evidence.gram(name).rows for name in ("own", "uneven.out_proj")] == [100, 100]
+
+
+def test_embeddings_and_attention_between_sequences_keep_their_values(words):
     model, structure, numbers = words
     evidence = Evidence(model, structure, [numbers])
     table = build_weight_tables(model, structure, OptimalBrainSurgeon(), evidence, WeightTableOptions())
-    weight, intercept = table.layers["words"].lookup(100)
-    assert intercept is None
-    kept = weight != 0
-    assert torch.equal(weight[kept], model.words.weight[kept])
+    for name, dense in (("words", model.words.weight), ("cross", model.cross.in_proj_weight)):
+        weight, intercept = table.layers[name].lookup(100)
+        assert intercept is None
+        kept = weight != 0
+        assert torch.equal(weight[kept], dense[kept])

@@ -16,6 +16,7 @@ from amc.pruning.criteria.gradient_statistics import GradientStatistics, gather_
 from amc.pruning.criteria.gram_passes import GramPasses
 from amc.pruning.criteria.input_statistics import InputStatistics, gather_inputs
 from amc.pruning.criteria.output_sensitivity import OutputSensitivity, gather_sensitivities
+from amc.pruning.regression.bare_weights import is_bare
 from amc.pruning.regression.elimination import Elimination, Regression, eliminate
 from amc.pruning.regression.regressions import ReadCut, group_regressions, read_cuts
 from amc.pruning.regression.row_equations import output_importance
@@ -111,7 +112,7 @@ class Evidence:
         return self._inputs.get(layer)
 
     def gram(self, layer: str) -> Gram | None:
-        """Returns the second moments of what a layer reads; None if it is not run as a convolution or a linear layer.
+        """Returns the second moments of what a layer reads; None if it is no product of a whole weight with its input.
 
         Raises:
             ConfigurationError: If there are no calibration images.
@@ -207,12 +208,15 @@ class Evidence:
     @cached_property
     def _layer_grams(self) -> GramPasses:
         """Gram matrices by layer."""
-        return self._grams([[layer.name] for layer in self.structure.layers])
+        layers = self.structure.layers
+        bare = {layer.name: layer.weight for layer in layers if is_bare(self.model, layer)}
+        return self._grams([[layer.name] for layer in layers], bare)
 
-    def _grams(self, sets: Sequence[Sequence[str]]) -> GramPasses:
+    def _grams(self, sets: Sequence[Sequence[str]], bare: Mapping[str, str] | None = None) -> GramPasses:
         options = self.options
         batches = self._images(GRAMS)
-        return GramPasses(self.model, sets, batches, options.sampling, options.gram_memory, self._after_batch)
+        how = (options.sampling, options.gram_memory, self._after_batch)
+        return GramPasses(self.model, sets, batches, *how, bare or {})
 
     @cached_property
     def _group_places(self) -> Mapping[str, int]:

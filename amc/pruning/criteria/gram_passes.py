@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from amc.pruning.regression.patches import reader_of
+from amc.pruning.regression.patches import conv_groups, reader_of
 from amc.pruning.regression.statistics import Gram, SamplingOptions, gather_grams, gram_bytes
 
 
@@ -25,6 +25,7 @@ class GramPasses:
         sampling: How many rows to sample.
         memory: Bound on the matrices held at once, in bytes; a single set may exceed it.
         after_batch: Called after each batch.
+        bare: The weights of layers that no module runs, by the layer's name.
     """
 
     model: nn.Module
@@ -33,6 +34,7 @@ class GramPasses:
     sampling: SamplingOptions
     memory: int
     after_batch: Callable[[], object] = lambda: None
+    bare: Mapping[str, str] = field(default_factory=dict)
     _held: Mapping[str, Gram] = field(default_factory=dict, init=False)
     _part: int | None = field(default=None, init=False)
 
@@ -46,12 +48,12 @@ class GramPasses:
         return len(self._parts)
 
     def get(self, index: int) -> Mapping[str, Gram]:
-        """Returns the matrices of the layers of a set; layers that the network does not call as modules have none."""
+        """Returns the matrices of the layers of a set; layers that the network does not run as such have none."""
         part = next(place for place, members in enumerate(self._parts) if index in members)
         if part != self._part:
             self._held = {}  # released before the next are gathered
             layers = [layer for member in self._parts[part] for layer in self.sets[member]]
-            self._held = gather_grams(self.model, layers, self.batches, self.sampling, self.after_batch)
+            self._held = gather_grams(self.model, layers, self.batches, self.sampling, self.after_batch, self.bare)
             self._part = part
         return {layer: self._held[layer] for layer in self.sets[index] if layer in self._held}
 
@@ -70,5 +72,7 @@ class GramPasses:
 
     def _bytes(self, layer: str) -> int:
         """Returns what a layer's matrix takes, in bytes."""
+        if layer in self.bare:
+            return gram_bytes(self.model.get_parameter(self.bare[layer]), 1, self.sampling.max_features)
         module = reader_of(self.model, layer)
-        return 0 if module is None else gram_bytes(module, self.sampling.max_features)
+        return 0 if module is None else gram_bytes(module.weight, conv_groups(module), self.sampling.max_features)

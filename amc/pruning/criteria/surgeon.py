@@ -22,7 +22,8 @@ class OptimalBrainSurgeon:
     weight's score is what its removal costs in its turn. Deviations: an intercept makes up for means where the layer
     has a bias or a batch norm behind it, and an error counts by what it does to the network's output
     (`Evidence.importance`). Layers of more inputs than the sampling's `max_features` go by `w_p^2 H_pp`, which refits
-    nothing; layers that are not run as a convolution or a linear layer (fused attention, embeddings) by magnitude.
+    nothing; layers that are no product of a whole weight with their input (embeddings, attention between two sequences)
+    by magnitude.
     """
 
     needs: ClassVar[Needs] = frozenset({GRAMS})

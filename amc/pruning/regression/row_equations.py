@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from amc.pruning.batch_norm import is_batch_norm, output_scale
 from amc.pruning.regression.least_squares import NormalEquations
-from amc.pruning.regression.patches import READER_TYPES, conv_groups, reader_of
+from amc.pruning.regression.patches import READER_TYPES, reader_of
 from amc.pruning.regression.statistics import Gram
 from amc.structure import LayerSpec
 
@@ -18,7 +18,7 @@ def row_equations(model: nn.Module, layer: LayerSpec, gram: Gram | None, ridge: 
     Args:
         model: The dense network.
         layer: The layer.
-        gram: Second moments of what it reads; None if it is not run as a convolution or a linear layer.
+        gram: Second moments of what it reads; None if it is no product of a whole weight with its input.
         ridge: Relative to the mean of the Gram matrix's diagonal; features per row are added.
 
     Returns:
@@ -26,13 +26,14 @@ def row_equations(model: nn.Module, layer: LayerSpec, gram: Gram | None, ridge: 
         weight is not its own.
     """
     module = reader_of(model, layer.name)
-    if gram is None or not gram.full or module is None or layer.weight != f"{layer.name}.weight":
+    is_own = module is None or layer.weight == f"{layer.name}.weight"
+    if gram is None or not gram.full or not is_own:
         return None
     intercept = intercept_sink(model, layer.name, layer.batch_norm) is not None
     matrix, mean = gram.matrix.double(), gram.mean.double()
     if intercept:
         matrix = matrix - mean[:, :, None] * mean[:, None]
-    weight = module.weight.detach().double().reshape(conv_groups(module), -1, matrix.shape[1])
+    weight = model.get_parameter(layer.weight).detach().double().reshape(len(matrix), -1, matrix.shape[1])
     damping = (ridge + matrix.shape[1] / gram.rows) * gram.matrix.diagonal(dim1=1, dim2=2).double().mean(1)
     damping = damping + torch.finfo(torch.float32).tiny
     regular = matrix + damping[:, None, None] * torch.eye(matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
@@ -42,8 +43,8 @@ def row_equations(model: nn.Module, layer: LayerSpec, gram: Gram | None, ridge: 
 def intercept_sink(model: nn.Module, layer: str, norm: str | None) -> tuple[int, str] | None:
     """Returns what takes a constant that is added to a layer's outputs: a sign and the tensor's name.
 
-    The bias takes it as it is, the running mean of the batch norm behind the layer with the opposite sign; None if
-    there is neither.
+    The bias takes it as it is, that of attention for its input projections, and the running mean of the batch norm
+    behind the layer with the opposite sign; None if there is neither.
 
     Args:
         model: The network.
@@ -53,6 +54,8 @@ def intercept_sink(model: nn.Module, layer: str, norm: str | None) -> tuple[int,
     module = dict(model.named_modules()).get(layer)
     if isinstance(module, READER_TYPES) and module.bias is not None:
         return 1, f"{layer}.bias"
+    if isinstance(module, nn.MultiheadAttention) and module.in_proj_bias is not None:
+        return 1, f"{layer}.in_proj_bias"
     if norm is not None and is_batch_norm(model.get_submodule(norm)):
         return -1, f"{norm}.running_mean"
     return None
