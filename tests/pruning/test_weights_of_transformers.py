@@ -141,3 +141,21 @@ def test_embeddings_and_attention_between_sequences_keep_their_values(words):
         assert intercept is None
         kept = weight != 0
         assert torch.equal(weight[kept], dense[kept])
+
+
+class Halved(nn.Linear):
+    """A linear layer of its own kind, which adds half of its bias."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.linear(x, self.weight) + self.bias / 2
+
+
+@torch.no_grad()
+def test_linear_layers_of_another_kind_keep_their_values_and_biases():
+    torch.manual_seed(0)
+    model, images = nn.Sequential(Halved(8, 6), nn.ReLU(), nn.Linear(6, 3)).eval(), torch.randn(50, 8)
+    structure = trace_structure(model, images[:1], verify="nothing")
+    tables = build_weight_tables(model, structure, OptimalBrainSurgeon(), Evidence(model, structure, [images])).layers
+    weight, intercept = tables["0"].lookup(24)
+    assert intercept is None
+    assert torch.equal(weight[weight != 0], model[0].weight[weight != 0])

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from amc.pruning.regression.patches import reader_of
 from amc.runtime.call import without_fused_attention
 from amc.structure import LayerSpec
 
@@ -28,15 +27,16 @@ _OPERANDS: Mapping[Any, tuple[int, int, bool]] = {
 def is_bare(model: nn.Module, layer: LayerSpec) -> bool:
     """Returns whether a layer is one product of its input with a whole weight of which no module is in charge.
 
-    `nn.MultiheadAttention` has a linear layer for its output, and does not call it.
+    `nn.MultiheadAttention` has a linear layer for its output, and does not call it. Kinds of linear layers that compute
+    otherwise may use their bias otherwise, too.
     """
     if len(layer.weight_shape) != 2 or layer.calls != 1:
         return False
-    owner = model.get_submodule(layer.weight.rpartition(".")[0])
-    if isinstance(owner, nn.Embedding):
-        return False
-    parent = model.get_submodule(layer.name.rpartition(".")[0])
-    return reader_of(model, layer.name) is None or isinstance(parent, nn.MultiheadAttention)
+    owner_name = layer.weight.rpartition(".")[0]
+    owner = model.get_submodule(owner_name)
+    if isinstance(owner, nn.Linear):
+        return isinstance(model.get_submodule(owner_name.rpartition(".")[0]), nn.MultiheadAttention)
+    return not isinstance(owner, nn.Embedding)
 
 
 class BareWeights(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignore]
