@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from amc.costs.budget import Budget
 from amc.costs.cost_model import CostModel
@@ -13,7 +14,7 @@ from amc.problem.decision import Decision, bounded_decision
 from amc.problem.keep_rules import KeepRules
 from amc.problem.patterns import matches
 from amc.problem.problem import PruningProblem
-from amc.problem.remedies import EXCLUDING_NONE, with_remedy
+from amc.problem.remedies import ANY_WIDTH, EXCLUDING_NONE, NO_BOUNDS, Change, keeping, with_remedy
 from amc.problem.rounding import step_of
 from amc.structure import ChannelGroup, LayerSpec, ModelStructure
 
@@ -21,19 +22,18 @@ CostOfChannels = Callable[[ModelStructure, Sequence[int]], CostModel]
 """Makes a cost of how many channels some groups keep; see `amc.costs.metrics.Metric.of_channels`."""
 
 
-_REMEDIES: dict[str, dict[str, object]] = {
-    EXCLUDING_NONE: {"exclude": ()},
-    "residual streams too (pruning.residual true)": {"residual": True},
-    "pruning.min_keep_ratio 0.01": {"min_keep_ratio": 0.01},
-    "pruning.min_keep_ratio 0.01 with pruning.residual true": {"min_keep_ratio": 0.01, "residual": True},
-    "pruning.min_keep_ratio 0 with pruning.residual true": {"min_keep_ratio": 0.0, "residual": True},
-    f"pruning.min_keep_ratio 0 with pruning.residual true, {EXCLUDING_NONE},": {
-        "min_keep_ratio": 0.0,
-        "residual": True,
-        "exclude": (),
-    },
-}
-"""What may be changed where a budget cannot be met, by how it is written, the mildest first."""
+_STREAMS = Change("residual", True, "residual streams too (pruning.residual true)")
+_REMEDIES = (
+    (EXCLUDING_NONE,),
+    (NO_BOUNDS,),
+    (ANY_WIDTH,),
+    (_STREAMS,),
+    (keeping(0.01),),
+    (keeping(0.01), _STREAMS),
+    (keeping(0), _STREAMS),
+    (keeping(0), _STREAMS, ANY_WIDTH, NO_BOUNDS, EXCLUDING_NONE),
+)
+"""What may be changed where a budget cannot be met, the mildest first."""
 
 
 def filter_problem(
@@ -73,16 +73,15 @@ def filter_problem(
         ModelError: If there is nothing to prune.
         UnknownNameError: If a pattern matches neither a group nor a layer.
     """
-    rules = KeepRules(min_keep_ratio, max_keep_ratio, bounds or {}, exclude)
+    rules = KeepRules(min_keep_ratio, max_keep_ratio, bounds or {}, tuple(exclude))
     group_names = [name for group in structure.groups for name in _names(group)]
     rules.check_names([*group_names, *(layer.name for layer in structure.layers)])
 
-    def build(min_keep_ratio: float, residual: bool, exclude: Sequence[str]) -> PruningProblem:
-        changed = replace(rules, min_keep_ratio=min_keep_ratio, exclude=exclude)
-        return _problem(structure, budget, changed, round_to, residual=residual, measured=measured or {})
+    def build(*, residual: bool, round_to: int | str, **changed: Any) -> PruningProblem:
+        now = replace(rules, **changed)
+        return _problem(structure, budget, now, round_to, residual=residual, measured=measured or {})
 
-    given = {"exclude": tuple(exclude), "min_keep_ratio": min_keep_ratio, "residual": residual}
-    return with_remedy(build, given, _REMEDIES)
+    return with_remedy(build, {**vars(rules), "residual": residual, "round_to": round_to}, _REMEDIES)
 
 
 def _problem(

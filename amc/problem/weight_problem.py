@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import lcm, prod
+from typing import Any
 
 from amc.costs.budget import Budget
 from amc.costs.metrics import METRICS
@@ -13,12 +14,22 @@ from amc.errors import ModelError
 from amc.problem.decision import Decision, bounded_decision
 from amc.problem.keep_rules import KeepRules
 from amc.problem.problem import PruningProblem
-from amc.problem.remedies import EXCLUDING_NONE, with_remedy
+from amc.problem.remedies import ANY_WIDTH, EXCLUDING_NONE, NO_BOUNDS, Change, keeping, with_remedy
 from amc.pruning.weight_patterns import WEIGHT_PATTERNS, WeightPattern
 from amc.structure import LayerSpec, ModelStructure
 
 _MOST_LEVELS = 2**22
 """A float32 action can distinguish this many widths of a layer; a larger layer is pruned in larger steps."""
+_SINGLE = Change("pattern", "unstructured", "single weights (pruning.pattern unstructured)")
+_REMEDIES = (
+    (EXCLUDING_NONE,),
+    (NO_BOUNDS,),
+    (ANY_WIDTH,),
+    (_SINGLE,),
+    (keeping(0),),
+    (keeping(0), _SINGLE, ANY_WIDTH, NO_BOUNDS, EXCLUDING_NONE),
+)
+"""What may be changed where a budget cannot be met, the mildest first."""
 
 
 def weight_problem(
@@ -59,20 +70,14 @@ def weight_problem(
         ModelError: If there is nothing to prune.
         UnknownNameError: If a pattern of names matches no layer, or the pattern of weights does not exist.
     """
-    rules = KeepRules(min_keep_ratio, max_keep_ratio, bounds or {}, exclude)
+    rules = KeepRules(min_keep_ratio, max_keep_ratio, bounds or {}, tuple(exclude))
     rules.check_names([layer.name for layer in structure.layers])
-    units = WEIGHT_PATTERNS.get(pattern)
+    WEIGHT_PATTERNS.get(pattern)  # is there such a pattern?
 
-    def build(min_keep_ratio: float, exclude: Sequence[str]) -> PruningProblem:
-        changed = replace(rules, min_keep_ratio=min_keep_ratio, exclude=exclude)
-        return _problem(structure, budget, changed, round_to, units)
+    def build(*, pattern: str, round_to: int, **changed: Any) -> PruningProblem:
+        return _problem(structure, budget, replace(rules, **changed), round_to, WEIGHT_PATTERNS.get(pattern))
 
-    given = {"exclude": tuple(exclude), "min_keep_ratio": min_keep_ratio}
-    others: dict[str, dict[str, object]] = {
-        EXCLUDING_NONE: {"exclude": ()},
-        "pruning.min_keep_ratio 0": {"min_keep_ratio": 0.0},
-    }
-    return with_remedy(build, given, others)
+    return with_remedy(build, {**vars(rules), "pattern": pattern, "round_to": round_to}, _REMEDIES)
 
 
 def _problem(

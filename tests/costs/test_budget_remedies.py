@@ -41,7 +41,10 @@ def flops(structure, **rules):
     ("between", "remedy"),
     [
         (({"residual": True}, {}), r"residual streams too \(pruning.residual true\)"),
-        (({"min_keep_ratio": 0.01, "residual": True}, {"residual": True}), "0.01 with pruning.residual true"),
+        (
+            ({"min_keep_ratio": 0.01, "residual": True}, {"residual": True}),
+            r"min_keep_ratio 0.01 and residual streams too \(pruning.residual true\)",
+        ),
     ],
 )
 def test_the_mildest_rule_that_reaches_it_is_named(structure, between, remedy):
@@ -75,6 +78,40 @@ def test_excluding_fewer_layers_is_advised_only_where_that_would_reach_it(struct
         filter_problem(structure, budget, exclude=["inner"], **rules)
     with pytest.raises(BudgetError, match=r"raise the budget; no other rules of pruning would reach it$"):
         filter_problem(structure, Budget(flops=low / 100), **rules, exclude=["inner"])
+
+
+FEW = {"min_keep_ratio": 0.01, "residual": True}
+SAME_RATIOS = r"the same ratios for all layers \(no pruning.bounds\)"
+
+
+@pytest.mark.parametrize(
+    ("rules", "remedy"),
+    [
+        ({"bounds": {"*": (0, 0.2)}, **FEW}, SAME_RATIOS),
+        ({"round_to": 20, **FEW}, "pruning.round_to 1"),
+        ({"bounds": {"*": (0, 0.6)}, "round_to": 20, **FEW}, f"pruning.round_to 1 and {SAME_RATIOS}"),
+    ],
+)
+def test_limits_on_layers_and_round_widths_are_named_where_they_stand_in_the_way(structure, rules, remedy):
+    with pytest.raises(BudgetError, match=rf"raise the budget; .*{remedy} would reach it$"):
+        filter_problem(structure, Budget(flops=0.1), **rules)
+
+
+@pytest.mark.parametrize(
+    ("rules", "remedy"),
+    [
+        ({"bounds": {"*": (0, 0.2)}}, SAME_RATIOS),
+        ({"round_to": 200}, "pruning.round_to 1"),
+        ({"pattern": "2of4"}, r"single weights \(pruning.pattern unstructured\)"),
+        (
+            {"pattern": "2of4", "exclude": ("inner",)},
+            r"pruning.min_keep_ratio 0 and single weights .* and excluding no layer \(pruning.exclude\)",
+        ),
+    ],
+)
+def test_patterns_limits_and_round_counts_of_weights_are_named_too(structure, rules, remedy):
+    with pytest.raises(BudgetError, match=rf"raise the budget; {remedy} would reach it$"):
+        weight_problem(structure, Budget(params=0.05), **rules)
 
 
 def test_costs_are_told_with_their_units():
