@@ -11,7 +11,7 @@ import torch
 from amc.data.augment import AUGMENTATIONS
 from amc.data.memory_share import MOST
 from amc.data.reading.broken_images import BrokenImages
-from amc.data.sources.datasets import LOADERS, WITH_COLUMNS
+from amc.data.sources.datasets import LOADERS, WITH_COLUMNS, WITHOUT_FOLDER
 from amc.data.sources.source_options import SourceOptions, Split
 from amc.data.splits import DataRoles, split_roles
 from amc.data.streamed_images import default_workers
@@ -100,6 +100,11 @@ class DataConfig:
         if named is not None and self.name not in WITH_COLUMNS:
             raise ConfigurationError(
                 f"data.{named} is for {' and '.join(WITH_COLUMNS)}, and data.name is {self.name}; leave it out"
+            )
+        if self.root is not None and self.name in WITHOUT_FOLDER:
+            raise ConfigurationError(
+                f"data.root is the folder of the data, and data.name is {self.name}, which needs none; name the data "
+                "too (for pictures in folders of classes imagefolder), or leave data.root out"
             )
         if not 0 <= self.memory <= MOST:
             raise ConfigurationError(f"data.memory must be a share of the memory, 0 to {MOST:g}, not {self.memory:g}")

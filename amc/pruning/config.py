@@ -77,6 +77,11 @@ class PruningConfig:
             )
         if self.family != "filter" and self.blocks:
             raise ConfigurationError("pruning.blocks drops residual blocks, and needs pruning.family filter")
+        if self.family != "filter" and self.residual:
+            raise ConfigurationError(
+                "pruning.residual prunes the channels of residual streams, and needs pruning.family filter; single "
+                "weights are pruned in every layer without it"
+            )
         if self.criterion != "auto":
             create(CRITERIA[self.family], self.criterion)
         create(RECOVERIES, self.recovery)

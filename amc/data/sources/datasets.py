@@ -53,6 +53,8 @@ def load_fake(options: SourceOptions) -> Splits:
 
 WITH_COLUMNS = ("webdataset", "huggingface")
 """Data sets whose samples have parts with names of their own."""
+WITHOUT_FOLDER = ("digits", "fake")
+"""Data sets that are made or come with a package, and read no folder of the user's."""
 
 LOADERS: dict[str, Callable[[SourceOptions], Splits]] = {
     "digits": load_digits,
