@@ -5,12 +5,12 @@ Their tensors are too small to share among cores; beside other work, threads wou
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from amc.report.figures.figure import Figure
 
 torch.set_num_threads(1)
-settings.register_profile("fixed", derandomize=True)
+settings.register_profile("fixed", derandomize=True, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 settings.load_profile("fixed")
 
 _DRAWN = Figure._drawn

@@ -90,8 +90,8 @@ def _try(options: jsonargparse.Namespace) -> None:
     data = load_roles(config.data, config.seed, shown)
     config = with_new_head(config, data, shown)
     task, _ = open_task(config, data, shown)
+    check_policy(problems_at(task, options.metric, [1.0]), search)  # of another kind, it could not meet the budgets
     problems = problems_at(task, options.metric, options.budgets)
-    check_policy(problems, search)
     with fast_threads(task.model, task.example_input, config.device, deterministic=config.deterministic):
         if config.trains_first:
             train_dense(task, config.train, ShowingRecorder(shown))

@@ -96,9 +96,12 @@ def is_chance(accuracy: float, data: DataRoles, images: int | None = None) -> bo
     """
     if data.task.metric_name == "r2":
         return accuracy <= 0
-    if not data.task.assigns_classes or data.search.targets.dim() != 1:
+    targets = data.search.targets
+    if targets.dim() == 2 and targets.is_floating_point():  # one probability for each class
+        targets = targets.argmax(1)
+    if not data.task.assigns_classes or targets.dim() != 1:
         return False
-    chance = float(data.search.targets.bincount().max()) / len(data.search)
+    chance = float(targets.bincount().max()) / len(data.search)
     return chance < 1 and accuracy / 100 <= chance + _ONE_SIDED * math.sqrt(
         chance * (1 - chance) / (images or len(data.test))
     )

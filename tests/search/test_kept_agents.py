@@ -122,6 +122,12 @@ def test_a_policy_for_something_else_is_refused_in_one_line(searched, tmp_path, 
     assert not (tmp_path / "run").exists()
 
 
+def test_a_policy_of_another_kind_is_refused_also_where_the_budget_is_out_of_reach(searched, capsys):
+    words = ["--model", "digits_resnet", "--pruning.family", "weight", "--metric", "params", "--budgets", "0.01"]
+    assert main(["policy", "show", str(searched / "agent.safetensors"), *words]) == 2
+    assert "must be of weight pruning, as the task is" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_eleven_features_do_not_load_into_thirteen(searched, tmp_path, capsys):
     assert search(tmp_path / "run", "--agent", SMALL, "--episodes", "2") == 0
     from agents.learnt_task import LearntTask

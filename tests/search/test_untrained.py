@@ -31,8 +31,13 @@ def digits():
     return load_data(DataConfig(train_images=100, test_images=40))
 
 
-def test_a_network_at_chance_stops_the_run_before_the_search(digits, capsys):
-    network = amc.create_model("digits_resnet", seed=0)
+def one_hot(split):
+    return split.normalised(split.images), torch.eye(10)[split.targets]
+
+
+@pytest.mark.parametrize("as_given", [lambda data: data, lambda data: (one_hot(data.train), one_hot(data.test))])
+def test_a_network_at_chance_stops_the_run_before_the_search(as_given, digits, capsys):
+    network, digits = amc.create_model("digits_resnet", seed=0), as_given(digits)
     with pytest.raises(
         ModelError,
         match=r"must be better than chance, but reaches .* \(top-1 on the test images, .*"
