@@ -236,7 +236,7 @@ def test_weights_that_are_named_are_taken(begun):
 def test_the_folder_of_the_data_is_stored_in_full(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    config = RunConfig(weights="~/w.pt", data=DataConfig(root="images"))
+    config = RunConfig(weights="~/w.pt", data=DataConfig("imagefolder", root="images"))
     stored = RunFolder.create(tmp_path / "run", config, Origin("compress")).config
     assert stored.weights == str(tmp_path / "home" / "w.pt")
     assert stored.data.root == str(tmp_path / "images")

@@ -84,7 +84,7 @@ def test_other_rules_need_another_folder(studied, capsys):
 
 
 def test_the_same_words_in_another_place_mean_other_data(tmp_path, monkeypatch):
-    config = RunConfig(data=DataConfig(root="images"))
+    config = RunConfig(data=DataConfig("imagefolder", root="images"))
     for name in ("here", "there"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / "here")
