@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 
-import torch
 from torch import Tensor, nn
 
 from amc.errors import ConfigurationError
 from amc.pruning.plan import PrunePlan
 from amc.pruning.regression.row_equations import intercept_sink
 from amc.pruning.weight_tables import LayerTable, WeightTable
+from amc.runtime.call import tensor_of
 from amc.structure import Allocation, ModelStructure
 from amc.structure.slicing import set_tensors
 
@@ -21,6 +21,7 @@ class WeightPruner:
     The same plan serves the candidate of the search and the network that the sequential refit starts from.
 
     Example:
+        >>> import torch
         >>> from amc.pruning import CRITERIA, Evidence, build_weight_tables
         >>> from amc.tracing.trace import trace_structure
         >>> from amc.utils.options import create
@@ -69,7 +70,7 @@ class WeightPruner:
             sink = intercept_sink(self.model, layer.name, layer.batch_norm)
             if intercept is not None and sink is not None:
                 sign, tensor = sink
-                tensors[tensor] = self._tensor(tensor) + sign * intercept
+                tensors[tensor] = tensor_of(self.model, tensor) + sign * intercept
         return PrunePlan({}, self.structure.dense_widths, tensors)
 
     def prune(self, allocation: Allocation) -> nn.Module:
@@ -97,10 +98,3 @@ class WeightPruner:
             if count < weights:
                 found.append((name, table, count))
         return found
-
-    def _tensor(self, name: str) -> Tensor:
-        """Returns a parameter or buffer of the dense network."""
-        parent, _, leaf = name.rpartition(".")
-        tensor = getattr(self.model.get_submodule(parent), leaf)
-        assert isinstance(tensor, torch.Tensor)
-        return tensor.detach()

@@ -91,6 +91,14 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     return dict(model.named_parameters()) | dict(model.named_buffers())
 
 
+def tensor_of(model: nn.Module, name: str) -> Tensor:
+    """Returns a parameter or buffer by any of its names, detached."""
+    owner, _, leaf = name.rpartition(".")
+    tensor = getattr(model.get_submodule(owner), leaf)
+    assert isinstance(tensor, Tensor)
+    return tensor.detach()
+
+
 def buffer_places(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
     """Returns which modules hold each buffer, and as what, by the identity of the buffer."""
     places: dict[int, list[tuple[nn.Module, str]]] = {}

@@ -159,3 +159,27 @@ def test_linear_layers_of_another_kind_keep_their_values_and_biases():
     weight, intercept = tables["0"].lookup(24)
     assert intercept is None
     assert torch.equal(weight[weight != 0], model[0].weight[weight != 0])
+
+
+class Fixed(nn.Module):
+    """Multiplies with a matrix that is no parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 8), nn.Linear(6, 3)
+        self.register_buffer("matrix", torch.randn(6, 8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(functional.linear(self.first(x).relu(), self.matrix).relu())
+
+
+@torch.no_grad()
+def test_matrices_that_are_no_parameters_are_refit_too():
+    torch.manual_seed(0)
+    model, images = Fixed().eval(), torch.randn(50, 8)
+    structure = trace_structure(model, images[:1], verify="nothing")
+    evidence = Evidence(model, structure, [images])
+    tables = build_weight_tables(model, structure, OptimalBrainSurgeon(), evidence).layers
+    read = model.first(images).relu()
+    torch.testing.assert_close(evidence.gram("matrix").matrix[0], read.T @ read / 50, rtol=1e-4, atol=1e-5)
+    assert int(tables["matrix"].lookup(24)[0].count_nonzero()) == 24

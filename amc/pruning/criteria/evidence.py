@@ -209,10 +209,10 @@ class Evidence:
     def _layer_grams(self) -> GramPasses:
         """Gram matrices by layer."""
         layers = self.structure.layers
-        bare = {layer.name: layer.weight for layer in layers if is_bare(self.model, layer)}
+        bare = {layer.name: self.tensors[layer.weight] for layer in layers if is_bare(self.model, layer)}
         return self._grams([[layer.name] for layer in layers], bare)
 
-    def _grams(self, sets: Sequence[Sequence[str]], bare: Mapping[str, str] | None = None) -> GramPasses:
+    def _grams(self, sets: Sequence[Sequence[str]], bare: Mapping[str, Tensor] | None = None) -> GramPasses:
         options = self.options
         batches = self._images(GRAMS)
         how = (options.sampling, options.gram_memory, self._after_batch)

@@ -34,7 +34,7 @@ class GramPasses:
     sampling: SamplingOptions
     memory: int
     after_batch: Callable[[], object] = lambda: None
-    bare: Mapping[str, str] = field(default_factory=dict)
+    bare: Mapping[str, Tensor] = field(default_factory=dict)
     _held: Mapping[str, Gram] = field(default_factory=dict, init=False)
     _part: int | None = field(default=None, init=False)
 
@@ -73,6 +73,6 @@ class GramPasses:
     def _bytes(self, layer: str) -> int:
         """Returns what a layer's matrix takes, in bytes."""
         if layer in self.bare:
-            return gram_bytes(self.model.get_parameter(self.bare[layer]), 1, self.sampling.max_features)
+            return gram_bytes(self.bare[layer], 1, self.sampling.max_features)
         module = reader_of(self.model, layer)
         return 0 if module is None else gram_bytes(module.weight, conv_groups(module), self.sampling.max_features)

@@ -9,6 +9,7 @@ from amc.pruning.batch_norm import is_batch_norm, output_scale
 from amc.pruning.regression.least_squares import NormalEquations
 from amc.pruning.regression.patches import READER_TYPES, reader_of
 from amc.pruning.regression.statistics import Gram
+from amc.runtime.call import tensor_of
 from amc.structure import LayerSpec
 
 
@@ -33,7 +34,7 @@ def row_equations(model: nn.Module, layer: LayerSpec, gram: Gram | None, ridge: 
     matrix, mean = gram.matrix.double(), gram.mean.double()
     if intercept:
         matrix = matrix - mean[:, :, None] * mean[:, None]
-    weight = model.get_parameter(layer.weight).detach().double().reshape(len(matrix), -1, matrix.shape[1])
+    weight = tensor_of(model, layer.weight).double().reshape(len(matrix), -1, matrix.shape[1])
     damping = (ridge + matrix.shape[1] / gram.rows) * gram.matrix.diagonal(dim1=1, dim2=2).double().mean(1)
     damping = damping + torch.finfo(torch.float32).tiny
     regular = matrix + damping[:, None, None] * torch.eye(matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
@@ -63,6 +64,6 @@ def intercept_sink(model: nn.Module, layer: str, norm: str | None) -> tuple[int,
 
 def output_importance(model: nn.Module, layer: LayerSpec) -> Tensor:
     """Returns what a squared error of each output counts behind the layer's batch norm, `(O,)`; ones without."""
-    weight = model.get_parameter(layer.weight)
+    weight = tensor_of(model, layer.weight)
     norm = model.get_submodule(layer.batch_norm) if layer.batch_norm else None
     return output_scale(norm, len(weight)).to(weight.device, torch.float64).square()

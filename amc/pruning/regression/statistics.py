@@ -76,7 +76,7 @@ def gather_grams(
     batches: Sequence[Tensor],
     options: SamplingOptions,
     after_batch: Callable[[], object] = lambda: None,
-    bare: Mapping[str, str] | None = None,
+    bare: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Gram]:
     """Runs the network once over the calibration images and gathers the Gram matrices of some layers.
 
@@ -99,7 +99,7 @@ def gather_grams(
     for index, name in enumerate(dict.fromkeys(layers)):
         module, seed = reader_of(model, name), options.seed * 100_003 + index
         if name in bare:
-            weights[name] = model.get_parameter(bare[name])
+            weights[name] = bare[name]
             samplers[name] = _Sampler(weights[name], options, len(batches), seed)
         elif module is not None:
             samplers[name] = _Sampler(module.weight, options, images, seed)

@@ -4,8 +4,8 @@ A row of d weights takes `2 d^3 / 3` multiplications as a whole (`amc.pruning.re
 too many for a row of thousands. Here a row loses half of what it has left in each round, until a block holds all of it.
 In a round, each block of neighbouring weights is refit and eliminated with the weights outside it held as they are, and
 of all blocks' steps the cheapest are taken. What a block does not see of the others, the refits of later rounds make up
-for: most of a row goes in steps that cost next to nothing, and where steps are dear few weights are left, so that the
-blocks are wide for them. A round takes `2 d b^2 / 3` multiplications for blocks of b weights.
+for. Most of a row goes in steps that cost next to nothing, and by the time that steps become costly, few enough weights
+are left for a block to hold most or all of them. A round takes `2 d b^2 / 3` multiplications for blocks of b weights.
 """
 
 from __future__ import annotations
