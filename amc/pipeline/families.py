@@ -13,6 +13,7 @@ from amc.costs.peak_memory import peak_memory
 from amc.data.tasks import CLASSIFICATION
 from amc.errors import StructureError
 from amc.pipeline.evaluators import FilterEvaluator, WeightEvaluator, calibration_batches, evidence_of
+from amc.pipeline.pruned_networks import PrunedNetworks
 from amc.pipeline.task import Task
 from amc.problem.evaluator import Evaluator
 from amc.pruning import (
@@ -39,14 +40,20 @@ from amc.utils.progress import Progress, silent
 
 
 class Family(Protocol):
-    """Scores the allocations of one task, and carries them out."""
+    """Scores the allocations of one task, and carries them out.
+
+    Attributes:
+        networks: Those that were pruned lately.
+    """
+
+    networks: PrunedNetworks
 
     @property
     def evaluator(self) -> Evaluator:
         """Scores the candidates of the search."""
 
     def prune(self, allocation: Allocation, advance: Progress = silent) -> nn.Module:
-        """Returns the pruned network, refit, before fine-tuning.
+        """Returns the pruned network, refit, before fine-tuning; the caller may change it.
 
         Args:
             allocation: What to keep.
@@ -80,6 +87,7 @@ class FilterFamily:
     def __init__(self, task: Task, advance: Progress = silent) -> None:
         """Builds the tables of kept channels and refitted weights."""
         self._task, self._device = task, resolve_device(task.device)
+        self.networks = PrunedNetworks()
         self._images = task.calibration_inputs()
         has_images = self._images is not None
         self._recovery = create(RECOVERIES, task.pruning.recovery)
@@ -107,7 +115,12 @@ class FilterFamily:
         return FilterEvaluator(self._task, self._pruner, self._images)
 
     def prune(self, allocation: Allocation, advance: Progress = silent) -> nn.Module:
-        """Prunes and refits; see `Family`."""
+        """Prunes and refits, unless it has just been done; see `Family`."""
+        network = self.networks.get(allocation.key(), lambda: self._pruned(allocation, advance))
+        advance(1.0)
+        return network
+
+    def _pruned(self, allocation: Allocation, advance: Progress) -> nn.Module:
         model = self._pruner.prune(allocation)
         self._check_costs(model, allocation)
         if self._images is not None:
@@ -149,6 +162,7 @@ class WeightFamily:
     def __init__(self, task: Task, advance: Progress = silent) -> None:
         """Builds the tables of kept weights and refitted values."""
         self._task = task
+        self.networks = PrunedNetworks()
         self._images = task.calibration_inputs()
         name = task.pruning.criterion
         if name == "auto":
@@ -168,7 +182,12 @@ class WeightFamily:
         return WeightEvaluator(self._task, self._pruner, self._images, self._evidence, self.prune)
 
     def prune(self, allocation: Allocation, advance: Progress = silent) -> nn.Module:
-        """Masks a copy of the network and refits what stays; see `Family`."""
+        """Masks a copy of the network and refits what stays, unless it has just been done; see `Family`."""
+        network = self.networks.get(allocation.key(), lambda: self._pruned(allocation, advance))
+        advance(1.0)
+        return network
+
+    def _pruned(self, allocation: Allocation, advance: Progress) -> nn.Module:
         model = self._pruner.prune(allocation)
         if self._images is not None:
             task, masks = self._task, self._pruner.masks(allocation)

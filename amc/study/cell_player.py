@@ -25,7 +25,6 @@ from amc.runtime.clock import clock_for
 from amc.runtime.freed_memory import give_back_freed_memory
 from amc.structure import Allocation
 from amc.study.cells import Cell
-from amc.study.last_pruned import LastPruned
 from amc.utils.progress import Shows
 
 _Widths: TypeAlias = tuple[tuple[str, int], ...]
@@ -111,7 +110,6 @@ class CellPlayer:
         self._task, self._rules = task, rules
         self._workshop = Workshop(task, recorder)
         self._tables_seconds = self._clock() - start
-        self._workshop.family = self._family = LastPruned(self._workshop.family)
         records = list(known)
         dense = next((record for record in records if record.get("dense") is not None), None)
         if dense is None:
@@ -156,11 +154,14 @@ class CellPlayer:
         """Measures the network of an allocation on the test split."""
         known = self._measured.setdefault(_key(allocation.widths), {})
         if "pruned" not in known:
-            start = self._clock()
-            pruned = self._family.pruned_for_now(allocation)
+            family, start = self._workshop.family, self._clock()
+            is_new = allocation.key() not in family.networks
+            pruned = family.prune(allocation)
             seconds = self._tables_seconds + self._clock() - start
             (tested,) = measure_on_test(self._task, recorder, "the pruned network", pruned)
-            known |= {"pruned": tested.figure, "pruned_top5": tested.top5, "prune_seconds": round(seconds, 1)}
+            known |= {"pruned": tested.figure, "pruned_top5": tested.top5}
+            if is_new:  # else the comparison of the best has pruned it before
+                known["prune_seconds"] = round(seconds, 1)
         seconds_known = {name: known[name] for name in ("prune_seconds",) if name in known}
         figures = {"pruned": known["pruned"], "pruned_top5": known.get("pruned_top5"), **seconds_known}
         return {**figures, "finetuned": None, "finetuned_top5": None}

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from amc.errors import ConfigurationError
-from amc.pruning import FilterPruner, PruningConfig, TableOptions, build_tables
+from amc.pruning import FilterPruner, PruningConfig, SparseSolver, TableOptions, build_tables
+from amc.pruning.recovery.reconstruction import Reconstruction
 from amc.pruning.recovery.registry import RECOVERIES, PrunedNetwork
 from amc.utils.options import create
 
@@ -73,3 +74,40 @@ def test_the_ridge_holds_the_refit_to_the_weights_of_the_tables(pruned):
     assert distance("sequential:ridge=100") < 0.1 * distance("sequential")
     with pytest.raises(ConfigurationError, match="rows must be at least 1"):
         PruningConfig(recovery="sequential:rows=0")
+
+
+def weights_halved(pruned, model):
+    """Returns a case of weight pruning, without every other weight."""
+    shapes = {layer.name: torch.Size(layer.weight_shape) for layer in pruned.structure.layers}
+    masks = {name: torch.arange(shape.numel()).reshape(shape) % 2 == 0 for name, shape in shapes.items()}
+    for name, mask in masks.items():
+        model.get_submodule(name).weight.data *= mask
+    return replace(pruned, model=model, kept={}, masks=masks, solver=SparseSolver(masks, None))
+
+
+def refit_of_halved(pruned, recovery):
+    case, shares = weights_halved(pruned, copy.deepcopy(pruned.dense)), []
+    recovery(case, shares.append)
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1)
+    return case.model.state_dict()
+
+
+def test_what_the_dense_network_computes_is_noted_once_for_all_networks_that_lose_weights(pruned, monkeypatch):
+    plans = []
+    noted = Reconstruction.plan
+    monkeypatch.setattr(Reconstruction, "plan", lambda *given, **named: plans.append(1) or noted(*given, **named))
+    recovery = create(RECOVERIES, "sequential")
+    first, again = (refit_of_halved(pruned, recovery) for _ in range(2))
+    assert len(plans) == 1
+    assert all(torch.equal(value, again[key]) for key, value in first.items())
+
+    with torch.no_grad():
+        pruned.dense.get_submodule(pruned.structure.layers[0].name).weight.mul_(2)
+    changed = refit_of_halved(pruned, recovery)
+    anew = refit_of_halved(pruned, create(RECOVERIES, "sequential"))
+    assert len(plans) == 3
+    assert all(torch.equal(value, anew[key]) for key, value in changed.items())
+    other = replace(pruned, images=pruned.images.flip(0))
+    refit_of_halved(other, recovery)
+    assert len(plans) == 4

@@ -87,9 +87,7 @@ class LayerProblem:
             solver: Chooses the weights; those of least error if None. Which weights stay is decided once.
             passes: How often hidden outputs are let go, and the weights solved for again.
         """
-        moments, parts = Moments(self.module), self._parts()
-        for place, features in parts():
-            moments.add(features, self.target[place])
+        moments, parts = self._moments()
         ridge += moments.scarcity
         equations = moments.equations(ridge, self.intercept)
         weight = equations.solution
@@ -113,26 +111,31 @@ class LayerProblem:
             constant = equations.constant(weight)
         return weight, constant
 
+    def _moments(self) -> tuple[Moments, _Parts]:
+        """Returns the moments of all rows, and what yields the rows again, as `Moments.shifted` returns them.
+
+        They are laid out once where all of them are few, else again in every pass.
+        """
+        values = len(self.job.rows) * self.module.weight[0].numel() * conv_groups(self.module)
+        moments, held, are_few = Moments(self.module), list[_Part](), 4 * values <= _HELD_BYTES
+        for place, features in self._laid_out():
+            shifted = moments.add(features, self.target[place])
+            if are_few:
+                held.append((place, shifted))
+        if are_few:
+            return moments, lambda: held
+        return moments, lambda: ((place, moments.shifted(features)) for place, features in self._laid_out())
+
     def _relaxed(self, moments: Moments, parts: _Parts, weight: Tensor, constant: Tensor) -> Moments:
         """Returns the moments with the targets that the floor allows these weights."""
         assert self.floor is not None
         moments = moments.without_targets()
         columns = weight.float().transpose(1, 2)
-        for place, features in parts():
-            now = (features.float() @ columns).transpose(0, 1).flatten(1) + constant.float()
-            moments.add_target(features, self.floor.targets(place, self.target[place], now))
+        base = (moments.shift @ columns).flatten() + constant.float()
+        for place, shifted in parts():
+            now = (shifted @ columns).transpose(0, 1).flatten(1) + base
+            moments.add_target(shifted, self.floor.targets(place, self.target[place], now))
         return moments
-
-    def _parts(self) -> _Parts:
-        """Returns what yields the rows of some images at a time: their places, and what the layer reads there.
-
-        They are laid out once where all of them are few, else again in every pass.
-        """
-        values = len(self.job.rows) * self.module.weight[0].numel() * conv_groups(self.module)
-        if 4 * values > _HELD_BYTES:
-            return self._laid_out
-        held = list(self._laid_out())
-        return lambda: held
 
     def _laid_out(self) -> Iterator[_Part]:
         for first in range(0, len(self.inputs), MOST):

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from amc.errors import ConfigurationError
 from amc.pruning.recovery.layer_refit import LayerSolver
-from amc.pruning.recovery.reconstruction import ReconstructionOptions, reconstruct
+from amc.pruning.recovery.reconstruction import ReconstructionOptions
+from amc.pruning.recovery.remembered_plan import RememberedPlan
 from amc.runtime.freed_memory import give_back_freed_memory
 from amc.structure import ModelStructure
 from amc.utils.progress import Progress, silent
@@ -87,6 +88,7 @@ class SequentialRefit:
     rows: int = ReconstructionOptions.rows
     ridge: float = ReconstructionOptions.ridge
     refits_candidates: ClassVar[bool] = True
+    _plans: RememberedPlan = field(default_factory=RememberedPlan, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Checks the options."""
@@ -97,17 +99,17 @@ class SequentialRefit:
 
     def __call__(self, pruned: PrunedNetwork, advance: Progress = silent) -> None:
         """Refits; see `Recovery`."""
-        reconstruct(
-            pruned.model,
+        planned = self._plans.plan(
             pruned.dense,
+            pruned.model,
             pruned.structure,
             pruned.kept,
             pruned.images,
             ReconstructionOptions(rows=self.rows, ridge=self.ridge, seed=pruned.seed),
             advance,
             sparse=pruned.masks,
-            solver=pruned.solver,
         )
+        planned.refit(pruned.model, pruned.solver)
         give_back_freed_memory()
 
 

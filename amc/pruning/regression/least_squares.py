@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from amc.pruning.regression.patches import Reader, conv_groups
-from amc.pruning.regression.row_moments import RowMoments
+from amc.pruning.regression.row_moments import CrossMoments, RowMoments
 
 
 @dataclass(frozen=True)
@@ -61,25 +61,39 @@ class Moments:
         self._module = module
         self._groups = conv_groups(module)
         self._own = RowMoments(dtype=torch.float64)
-        self._cross = RowMoments(dtype=torch.float64)
+        self._cross = CrossMoments(dtype=torch.float64)
         self._shift: Tensor | None = None
         self._target_shift: Tensor | None = None
         self._system: _System | None = None
 
-    def add(self, features: Tensor, target: Tensor) -> None:
+    def add(self, features: Tensor, target: Tensor) -> Tensor:
         """Adds rows.
 
         Args:
             features: As `amc.pruning.regression.patches.input_rows` lays them out, `(groups, rows, d)`.
             target: `(rows, O)`.
+
+        Returns:
+            The features as `shifted` returns them.
         """
-        features, target = features.float(), self._by_group(target)
+        target = self._by_group(target)
         if self._shift is None or self._target_shift is None:
-            self._shift, self._target_shift = features.mean(1, keepdim=True), target.mean(1, keepdim=True)
-        features = features - self._shift
-        self._own.add(features, features)
-        self._cross.add(features, target - self._target_shift)
+            self._shift, self._target_shift = features.float().mean(1, keepdim=True), target.mean(1, keepdim=True)
+        shifted = self.shifted(features)
+        self._own.add(shifted, shifted)
+        self._cross.add(shifted, target - self._target_shift)
         self._system = None
+        return shifted
+
+    def shifted(self, features: Tensor) -> Tensor:
+        """Returns features less the mean of those that were added first."""
+        return features.float() - self.shift
+
+    @property
+    def shift(self) -> Tensor:
+        """What is taken off the features, `(groups, 1, d)`."""
+        assert self._shift is not None
+        return self._shift
 
     def without_targets(self) -> Moments:
         """Returns a copy that knows the rows, and takes other targets for them by `add_target`.
@@ -87,14 +101,13 @@ class Moments:
         Equations that were set up before are not factored again for it.
         """
         other = copy.copy(self)
-        other._cross = RowMoments(dtype=torch.float64)
+        other._cross = CrossMoments(dtype=torch.float64)
         return other
 
-    def add_target(self, features: Tensor, target: Tensor) -> None:
-        """Adds targets for rows that were added before; the arguments are those of `add`."""
-        assert self._shift is not None
+    def add_target(self, shifted: Tensor, target: Tensor) -> None:
+        """Adds targets `(rows, O)` for rows that were added before, as `shifted` returns them."""
         assert self._target_shift is not None
-        self._cross.add(features.float() - self._shift, self._by_group(target) - self._target_shift)
+        self._cross.add(shifted, self._by_group(target) - self._target_shift)
 
     def _by_group(self, target: Tensor) -> Tensor:
         """Returns a target as `(groups, rows, O / groups)`."""
@@ -112,13 +125,12 @@ class Moments:
             ridge: Relative to the mean of the features' second moments.
             intercept: Whether b may differ from zero.
         """
-        assert self._shift is not None
         assert self._target_shift is not None
         system = self._system
         if system is None or (system.ridge, system.intercept) != (ridge, intercept):
             rows = self._module.weight.detach().double()
             now = rows.reshape(self._groups, len(rows) // self._groups, -1)
-            system = self._system = _System.of(self._own, self._shift, now, ridge, intercept)
+            system = self._system = _System.of(self._own, self.shift, now, ridge, intercept)
         shifted, target_mean = self._own.mean, self._cross.other_mean
         cross = self._cross.products - shifted[:, :, None] * target_mean[:, None]
         target_mean = target_mean + self._target_shift[:, 0]

@@ -28,8 +28,8 @@ def diagonal_blocks(size: int) -> Product:
     return blocks
 
 
-class RowMoments:
-    """Averages rows, and the products of rows with rows of the same or another kind.
+class CrossMoments:
+    """Averages products of rows with rows of another kind, and the latter.
 
     Attributes:
         rows: How many rows were added.
@@ -48,9 +48,13 @@ class RowMoments:
 
     def add(self, rows: Tensor, others: Tensor) -> None:
         """Adds rows `(groups, rows, d)` and those they are multiplied with, `(groups, rows, k)`."""
-        new = [part.to(self._dtype) for part in (self._product(rows, others), rows.sum(1), others.sum(1))]
+        new = [part.to(self._dtype) for part in self._sums_of(rows, others)]
         self._sums = [old.add_(part) for old, part in zip(self._sums, new, strict=True)] if self._sums else new
         self.rows += rows.shape[1]
+
+    def _sums_of(self, rows: Tensor, others: Tensor) -> list[Tensor]:
+        """Returns what is added up."""
+        return [self._product(rows, others), others.sum(1)]
 
     @property
     def products(self) -> Tensor:
@@ -58,11 +62,20 @@ class RowMoments:
         return self._sums[0] / self.rows
 
     @property
-    def mean(self) -> Tensor:
-        """The mean row, `(groups, d)`."""
-        return self._sums[1] / self.rows
-
-    @property
     def other_mean(self) -> Tensor:
         """The mean of the rows they are multiplied with, `(groups, k)`."""
+        return self._sums[1] / self.rows
+
+
+class RowMoments(CrossMoments):
+    """Averages rows, and the products of rows with rows of the same or another kind."""
+
+    def _sums_of(self, rows: Tensor, others: Tensor) -> list[Tensor]:
+        """Returns what is added up, with the rows themselves."""
+        sums = super()._sums_of(rows, others)
+        return [*sums, sums[1].clone() if others is rows else rows.sum(1)]
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean row, `(groups, d)`."""
         return self._sums[2] / self.rows

@@ -5,9 +5,9 @@ and refitting the row's other weights costs `w_p^2 / [H]_pp`, where H is the inv
 that are left (Hassibi and Stork, 1993; ExactOBS: Frantar and Alistarh, arXiv:2208.11580, section 4). All rows of a
 layer go one weight at a time, side by side; what each removal cost tells in which order they go over the whole layer.
 
-Two deviations from the paper's code, neither of which changes a result: weights that are gone leave the matrices, so
-that a step of a row with n weights left costs n^2 and not d^2; and the rank-one updates of H are gathered and applied
-`_BATCH` at a time by one matrix product.
+Two deviations from the paper's code, neither of which changes a result: weights that are gone leave the matrices, a
+fifth of them at a time, so that a step of a row with n weights left costs about n^2 and not d^2; and the rank-one
+updates of H are gathered and applied `_BATCH` at a time by one matrix product.
 """
 
 from __future__ import annotations
@@ -19,8 +19,14 @@ from torch import Tensor
 
 _BATCH = 32
 """Rank-one updates that are applied together."""
-_MEMORY = 1 << 26
-"""Bound on what is held at once, in bytes: few outputs at a time, as matrices that stay near the cache are faster."""
+_FULL = 0.8
+"""Matrices are freed of what is gone when no more than this share of their rows is left: the copy costs more than a few
+products with zeros."""
+_MEMORY = 1 << 28
+"""Bound on what is held at once, in bytes."""
+_CACHE = 1 << 23
+"""Matrices that are copied together take no more than this, in bytes, so that they stay in the cache until they are
+updated."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ def eliminate_weights(gram: Tensor, weight: Tensor, *, memory: int = _MEMORY) ->
 
 def rows_at_once(features: int, memory: int = _MEMORY) -> int:
     """Returns how many outputs' inverses of some features are held at once."""
-    return max(1, memory // (3 * 8 * features**2))  # the inverse, its copy without what is gone, the update
+    return max(1, memory // (2 * 8 * features**2))  # the inverse, and its copy without what is gone
 
 
 def eliminate_rows(inverse: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,17 +96,34 @@ def eliminate_rows(inverse: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """
     outputs, features = weight.shape
     left = torch.arange(features, device=weight.device).expand(outputs, -1)
+    gone = torch.zeros_like(weight, dtype=torch.bool)
     orders, costs = [], []
-    while left.shape[1]:
-        count = min(_BATCH, left.shape[1])
-        slots, paid, updates, weight = _steps(inverse, weight, count)
+    for first in range(0, features, _BATCH):
+        count = min(_BATCH, features - first)
+        slots, paid, updates, weight = _steps(inverse, weight, gone, count)
         orders.append(left.gather(1, slots))
         costs.append(paid)
-        stays = torch.ones_like(left, dtype=torch.bool).scatter_(1, slots, False).nonzero()[:, 1].reshape(outputs, -1)
-        left, weight = left.gather(1, stays), weight.gather(1, stays)
-        updates = updates.gather(1, stays[:, :, None].expand(-1, -1, count))
-        inverse = _without(inverse, stays).baddbmm_(updates, updates.transpose(1, 2), alpha=-1)
+        if features - first - count <= _FULL * left.shape[1]:
+            stays = (~gone).nonzero()[:, 1].reshape(outputs, -1)
+            inverse = _updated_without(inverse, updates, stays)
+            left, weight, gone = (kept.gather(1, stays) for kept in (left, weight, gone))
+        else:
+            subtract = Tensor.baddbmm_ if first else torch.baddbmm  # the first matrices are the caller's
+            inverse = subtract(inverse, updates.transpose(1, 2), updates, alpha=-1)
     return torch.cat(orders, 1), torch.cat(costs, 1)
+
+
+def _updated_without(inverse: Tensor, updates: Tensor, stays: Tensor) -> Tensor:
+    """Subtracts updates `(O, count, d)` from matrices `(O, d, d)`, of which rows and columns `(O, n)` stay."""
+    outputs, count = stays.shape
+    result = inverse.new_empty(outputs, count, count)
+    at_once = max(1, _CACHE // (8 * inverse.shape[1] ** 2))
+    for first in range(0, outputs, at_once):
+        part = slice(first, first + at_once)
+        update = updates[part].gather(2, stays[part, None].expand(-1, updates.shape[1], -1))
+        matrices = _without(inverse[part], stays[part])
+        torch.baddbmm(matrices, update.transpose(1, 2), update, alpha=-1, out=result[part])
+    return result
 
 
 def _without(matrices: Tensor, stays: Tensor) -> Tensor:
@@ -110,19 +133,18 @@ def _without(matrices: Tensor, stays: Tensor) -> Tensor:
     return rows.gather(2, stays[:, None, :].expand(outputs, count, count))
 
 
-def _steps(inverse: Tensor, weight: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Takes some steps of every output.
+def _steps(inverse: Tensor, weight: Tensor, gone: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Takes some steps of every output, and notes in `gone`, `(O, n)`, what goes.
 
     Returns:
         The slots that go `(O, count)`, what they cost `(O, count)`, the vectors whose outer products are to be
-        subtracted from the inverses `(O, n, count)`, and the refitted weights `(O, n)`.
+        subtracted from the inverses `(O, count, n)`, and the refitted weights `(O, n)`.
     """
     diagonal = inverse.diagonal(dim1=1, dim2=2).clone()
     outputs, size = weight.shape
     updates = weight.new_zeros(outputs, count, size)
     slots = torch.empty(outputs, count, dtype=torch.int64, device=weight.device)
     paid = weight.new_empty(outputs, count)
-    gone = torch.zeros_like(weight, dtype=torch.bool)
     rows = torch.arange(outputs, device=weight.device)
     for step in range(count):
         saliency = (weight.square() / diagonal).masked_fill_(gone, torch.inf)
@@ -136,4 +158,4 @@ def _steps(inverse: Tensor, weight: Tensor, count: int) -> tuple[Tensor, Tensor,
         weight = weight - updates[:, step] * (weight[rows, slot] / root)[:, None]
         diagonal -= updates[:, step].square()
         gone[rows, slot] = True
-    return slots, paid, updates.transpose(1, 2), weight
+    return slots, paid, updates, weight

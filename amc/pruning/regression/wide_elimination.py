@@ -16,6 +16,8 @@ from torch import Tensor
 from amc.pruning.regression.weight_elimination import RowTraces, eliminate_rows, eliminate_weights, rows_at_once
 
 _BLOCK = 256
+_MEMORY = 1 << 26
+"""Bound on the inverses of blocks that are held at once, in bytes."""
 
 
 def weight_prices(gram: Tensor, weight: Tensor, importance: Tensor, *, width: int) -> Tensor:
@@ -46,7 +48,7 @@ def eliminate_by_halves(gram: Tensor, weight: Tensor, *, block: int = _BLOCK) ->
     """
     traces = []
     for moments, dense in zip(gram.double(), weight.double(), strict=True):
-        parts = [_by_halves(moments, part, block) for part in dense.split(rows_at_once(block))]
+        parts = [_by_halves(moments, part, block) for part in dense.split(rows_at_once(block, _MEMORY))]
         traces.append([torch.cat(found) for found in zip(*parts, strict=True)])
     order, costs = (torch.stack(found) for found in zip(*traces, strict=True))
     return RowTraces(order, costs)
