@@ -11,7 +11,7 @@ from amc.cli.main import main
 from amc.data import DataConfig
 from amc.errors import ConfigurationError, RunFolderError, UnknownNameError
 from amc.pipeline.config import RunConfig
-from amc.pipeline.families import FilterFamily
+from amc.pruning import FilterPruner
 from amc.study.cells import plan_cells
 from amc.study.rewards import correlations, diverse_allocations, kendall
 from amc.study.study_folder import open_folder
@@ -271,11 +271,9 @@ def test_a_file_that_is_no_study_is_refused(tmp_path):
 
 def test_a_network_that_is_fine_tuned_at_once_is_pruned_once_and_ends_as_later(tmp_path, monkeypatch):
     pruned = []
-    prune = FilterFamily.prune
+    prune = FilterPruner.prune
     monkeypatch.setattr(
-        FilterFamily,
-        "prune",
-        lambda family, allocation, *rest: pruned.append(allocation) or prune(family, allocation, *rest),
+        FilterPruner, "prune", lambda pruner, allocation: pruned.append(allocation) or prune(pruner, allocation)
     )
     words = ["study", *QUICK[:-2], "--agents", "uniform", "--budgets", "0.5"]  # with a refit
     assert main([*words, "--out", str(tmp_path / "at_once"), "--finetuned", "0.5"]) == 0
