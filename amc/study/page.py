@@ -10,7 +10,7 @@ from agents.guides import START_FROM_HEURISTICS
 from amc.costs.metrics import noun_of
 from amc.errors import RunFolderError
 from amc.report.figures import Figure
-from amc.report.figures.of_studies import differences, reward_against_accuracy, trade_off
+from amc.report.figures.of_studies import differences, reward_against_accuracy, standings, trade_off
 from amc.report.page import Page, Section, Table
 from amc.storage.names import CONFIG, STUDY
 from amc.study.agents_study import read_cells
@@ -109,7 +109,8 @@ def _figures(records: list[dict[str, Any]]) -> list[Section]:
         dense = next((record["dense"] for record in chosen if record.get("dense") is not None), None)
         found: list[Figure | None] = []
         for measure in ("pruned", "finetuned"):
-            found += [trade_off(chosen, measure, dense), differences(chosen, measure)]
+            found += [trade_off(chosen, measure, dense), standings(chosen, measure)]
+        found += [differences(chosen, measure) for measure in ("pruned", "finetuned")]
         found.append(reward_against_accuracy(chosen))
         figures = [figure for figure in found if figure is not None]
         title = "The agents" if count == 1 else f"With {count} candidates"

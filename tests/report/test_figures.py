@@ -12,7 +12,13 @@ from amc.errors import UnknownNameError
 from amc.report.figures import FORMATS, write_figures
 from amc.report.figures.of_layers import class_changes, sensitivity, what_is_kept
 from amc.report.figures.of_search import candidates, pareto_front, ratios_played, search_history, shortened
-from amc.report.figures.of_studies import differences, differences_from_uniform, reward_against_accuracy, trade_off
+from amc.report.figures.of_studies import (
+    differences,
+    differences_from_uniform,
+    reward_against_accuracy,
+    standings,
+    trade_off,
+)
 from amc.report.figures.of_training import fine_tuning, rounds
 
 
@@ -37,6 +43,13 @@ RECORDS = [
 ]
 
 
+MANY = [
+    {**RECORDS[0], "agent": agent, "seed": 0, "budget": budget, "pruned": accuracy - 10 * (budget < 0.5)}
+    for budget in (0.5, 0.3)
+    for agent, accuracy in [*((f"a{number}", 60.0 + number) for number in range(9)), ("uniform", 50.0), ("ddpg", 55.0)]
+    if (agent, budget) != ("a8", 0.3)
+]
+"""Eleven agents; a8, the best at half, was not played at 30 %, where a7 is best."""
 EVERY = {
     "search": lambda episodes, sizes: search_history(episodes),
     "candidates-flops": lambda episodes, sizes: candidates(episodes, "flops", 1000, 500),
@@ -51,6 +64,7 @@ EVERY = {
         [{"budget": b, "search_pruned": 80.0, "search_trained": 85.0} for b in (0.8, 0.5)]
     ),
     "trade-off-pruned": lambda episodes, sizes: trade_off(RECORDS, "pruned", dense=95.0),
+    "standings-pruned": lambda episodes, sizes: standings(MANY, "pruned"),
     "differences-pruned": lambda episodes, sizes: differences(RECORDS, "pruned"),
     "reward": lambda episodes, sizes: reward_against_accuracy(RECORDS),
 }
@@ -102,6 +116,25 @@ def test_differences_are_paired_by_seed_and_to_the_mean_otherwise():
     assert mean == pytest.approx(3.0)  # 82 - 80 and 84 - 80
     assert half == pytest.approx(12.706, abs=1e-2)  # t of one degree of freedom times 1.4142 over the root of 2
     assert found["ddpg", 0.3] == (pytest.approx(1.0), None)
+
+
+def test_standings_are_sorted_by_the_points_behind_the_best_of_the_budgets_that_were_played():
+    rows = table(standings(MANY, "pruned"))
+    assert [row["agent"] for row in rows[:3]] == ["a8", "a7", "a7"]
+    assert [row["agent"] for row in rows[-2:]] == ["uniform", "uniform"]
+    behind = {(row["agent"], row["budget_percent"]): float(row["points_behind_best"]) for row in rows}
+    assert behind["a7", "50.0"] == 1
+    assert behind["a7", "30.0"] == 0
+    assert behind["uniform", "30.0"] == 17
+    assert standings([record for record in MANY if record["agent"] in ("a1", "a2")], "pruned") is None
+
+
+def test_of_many_lines_those_are_named_that_one_looks_for():
+    drawn = trade_off(MANY, "pruned").inline_svg()
+    texts = {element.text for element in ElementTree.fromstring(drawn).iter() if element.tag.endswith("text")}
+    assert {"ddpg", "uniform", "a8", "a7", "7 others"} <= texts
+    assert not {"a0", "a6"} & texts
+    assert {row["agent"] for row in table(trade_off(MANY, "pruned"))} == {record["agent"] for record in MANY}
 
 
 def test_nothing_to_compare_with_is_no_figure():

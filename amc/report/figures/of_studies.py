@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 Record = Mapping[str, Any]
-_REFERENCE = "uniform"
+_REFERENCE, _LEARNED = "uniform", "ddpg"
 _SERIES = 8
 """Lines that the palette tells apart by colour alone."""
 _MEASURES = {"pruned": "before fine-tuning", "finetuned": "after fine-tuning"}
@@ -37,21 +38,25 @@ def trade_off(records: Sequence[Record], measure: str, dense: float | None = Non
     if len(ticks) < 2:
         return None
 
+    named = list(lines) if len(lines) <= _SERIES else _leading(lines)
+
     def draw(canvas: Canvas, palette: Palette) -> None:
         axes = canvas.subplots()
-        for index, (agent, points) in enumerate(lines.items()):
-            budgets = [100 * budget for budget, _, _ in points]
-            means, halves = [mean for _, mean, _ in points], [half or 0.0 for _, _, half in points]
-            marker = "osD^vP"[index // _SERIES % 6]
+        for agent in lines.keys() - named:
+            budgets, means = [100 * budget for budget, _, _ in lines[agent]], [mean for _, mean, _ in lines[agent]]
+            axes.plot(budgets, means, "-", color=palette.muted, linewidth=0.8, alpha=0.6)
+        for index, agent in enumerate(named):
             axes.errorbar(
-                budgets,
-                means,
-                yerr=halves,
-                fmt=f"{marker}{'-' if index < _SERIES else '--'}",
+                [100 * budget for budget, _, _ in lines[agent]],
+                [mean for _, mean, _ in lines[agent]],
+                yerr=[half or 0.0 for _, _, half in lines[agent]],
+                fmt="o-",
                 color=palette.colour(index),
                 label=shortened(agent),
                 capsize=3,
             )
+        if len(named) < len(lines):
+            axes.plot([], [], "-", color=palette.muted, linewidth=0.8, label=f"{len(lines) - len(named)} others")
         if dense is not None:
             axes.axhline(dense, color=palette.muted, linestyle="--", linewidth=1.2, label="dense")
         metric = noun_of(str(records[0]["metric"]))
@@ -61,14 +66,80 @@ def trade_off(records: Sequence[Record], measure: str, dense: float | None = Non
         axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=9)
 
     words = _MEASURES[measure]
+    few = "" if len(named) == len(lines) else " Named are the uniform allocation, ddpg, and who is best somewhere."
     return Figure(
         name=f"trade-off-{measure}",
         title=f"Accuracy over budgets, {words}",
-        caption=f"Mean test accuracy {words} over seeds; bars are 95% intervals of the mean by Student's t.",
+        caption=f"Mean test accuracy {words} over seeds; bars are 95% intervals of the mean by Student's t.{few}",
         draw=draw,
         columns=("agent", "budget_percent", "mean_percent", "half_interval"),
         rows=tuple((agent, 100 * b, mean, half) for agent, points in lines.items() for b, mean, half in points),
-        height=4.6 + max(0.0, 0.17 * (len(lines) - 8)),
+        height=4.6,
+    )
+
+
+def _leading(lines: Mapping[str, list[tuple[float, float, float | None]]]) -> list[str]:
+    """Returns the learned allocation, the uniform one, and those that are best at some budget, without more."""
+    best: dict[float, tuple[float, str]] = {}
+    for agent, points in lines.items():
+        for budget, mean, _ in points:
+            best[budget] = max(best.get(budget, (mean, agent)), (mean, agent), key=lambda pair: pair[0])
+    first = [agent for agent in (_LEARNED, _REFERENCE) if agent in lines]
+    return list(dict.fromkeys([*first, *(agent for _, agent in best.values())]))[:_SERIES]
+
+
+def standings(records: Sequence[Record], measure: str) -> Figure | None:
+    """Shows every agent's accuracy at every budget, coloured by the points behind the best; None for few agents.
+
+    Args:
+        records: The cells of a study, of one number of candidates.
+        measure: `"pruned"` or `"finetuned"`.
+    """
+    lines = _means(records, measure)
+    budgets = sorted({budget for points in lines.values() for budget, _, _ in points}, reverse=True)
+    if len(lines) <= _SERIES:
+        return None
+    means = {agent: {budget: mean for budget, mean, _ in points} for agent, points in lines.items()}
+    best = {budget: max(found[budget] for found in means.values() if budget in found) for budget in budgets}
+    behind = {
+        agent: [best[b] - found[b] if b in found else math.nan for b in budgets] for agent, found in means.items()
+    }
+    agents = sorted(behind, key=lambda agent: statistics.fmean(gap for gap in behind[agent] if not math.isnan(gap)))
+
+    def draw(canvas: Canvas, palette: Palette) -> None:
+        from matplotlib.colors import PowerNorm
+
+        axes, gaps = canvas.subplots(), [behind[agent] for agent in agents]
+        most = max(1.0, *(gap for row in gaps for gap in row if not math.isnan(gap)))
+        norm = PowerNorm(0.5, 0, most)  # of small gaps one wants to see more
+        axes.imshow(gaps, aspect="auto", cmap="cividis_r", norm=norm, interpolation="nearest")
+        axes.grid(visible=False)
+        for row, agent in enumerate(agents):
+            for column, budget in enumerate(budgets):
+                if budget in means[agent]:
+                    is_dark = norm(gaps[row][column]) > 0.5
+                    text = f"{means[agent][budget]:.2f}"
+                    colour = "white" if is_dark else "black"
+                    axes.text(column, row, text, ha="center", va="center", fontsize=9, color=colour)
+        axes.set_yticks(range(len(agents)), [shortened(agent) for agent in agents], fontsize=9)
+        axes.set_xticks(range(len(budgets)), [f"{100 * budget:g}%" for budget in budgets])
+        axes.set(xlabel="budget")
+
+    words = _MEASURES[measure]
+    return Figure(
+        name=f"standings-{measure}",
+        title=f"All agents at all budgets, {words}",
+        caption=f"Mean test accuracy {words} in percent; the darker, the farther behind the best of its column. Those "
+        "that are the least behind on average come first; gaps within the intervals show no order.",
+        draw=draw,
+        columns=("agent", "budget_percent", "mean_percent", "points_behind_best"),
+        rows=tuple(
+            (agent, 100 * budget, means[agent][budget], gap)
+            for agent in agents
+            for budget, gap in zip(budgets, behind[agent], strict=True)
+            if budget in means[agent]
+        ),
+        height=1.4 + 0.24 * len(agents),
     )
 
 
