@@ -13,7 +13,7 @@ from agents.protocol import problem_of
 from amc.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from agents.heuristics.base import OneShot
+    from agents.heuristics.base import Planner
     from agents.protocol import AllocationEnv
 
 PLAYED_FIRST = {
@@ -47,7 +47,7 @@ def guides_of(env: AllocationEnv, names: Sequence[str] | None, who: str) -> list
     return found
 
 
-def heuristic(name: str, who: str) -> OneShot:
+def heuristic(name: str, who: str) -> Planner:
     """Returns the heuristic of a name.
 
     Args:
@@ -58,10 +58,10 @@ def heuristic(name: str, who: str) -> OneShot:
         UnknownNameError: If there is no such agent.
         ConfigurationError: If an agent of that name is not a heuristic.
     """
-    from agents.heuristics.base import OneShot
+    from agents.heuristics.base import Planner
     from agents.registry import AGENTS
 
     agent = AGENTS.get(name)()
-    if not isinstance(agent, OneShot) or agent.measures:
+    if not isinstance(agent, Planner) or agent.measures:
         raise ConfigurationError(f"{who}: warm_start takes heuristics such as 'uniform', not {name!r}")
     return agent

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from amc.problem import PruningProblem
 
 
-class OneShot(ABC):
+class Planner(ABC):
     """An agent that works its widths out by itself, and plays one episode."""
 
     name: ClassVar[str]
@@ -39,7 +39,7 @@ class OneShot(ABC):
         return log.result()
 
 
-class Heuristic(OneShot):
+class Heuristic(Planner):
     """A rule that knows only the problem.
 
     Without a budget there is nothing to scale to: the widths are then the rule's keep ratios, rounded.
@@ -58,5 +58,5 @@ class Heuristic(OneShot):
         return problem.project([1.0 if decision.may_vanish else ratio for decision, ratio in requests])
 
     def plan(self, env: AllocationEnv, episodes: int) -> tuple[int, ...]:
-        """Returns the rule's widths; see `OneShot.plan`."""
+        """Returns the rule's widths; see `Planner.plan`."""
         return self.widths(problem_of(env))

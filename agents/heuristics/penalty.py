@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from agents.heuristics.base import OneShot
+from agents.heuristics.base import Planner
 from agents.protocol import evaluator_of, problem_of
 from amc.errors import ConfigurationError
 
@@ -15,7 +15,7 @@ CRITERIA = {"filter": "gates", "weight": "magnitude"}
 """The criterion that is zero where a penalty has closed a unit, by the kind of the problem."""
 
 
-class Penalty(OneShot):
+class Penalty(Planner):
     """Keeps the units that a penalty of the training has not driven to zero, and cuts the others.
 
     For networks trained with `l0`, `sss` or `autopruner` (channels), or `variational_dropout` (weights), which fold
@@ -46,7 +46,7 @@ class Penalty(OneShot):
         return CRITERIA[kind] if self.criterion == "auto" else self.criterion
 
     def plan(self, env: AllocationEnv, episodes: int) -> tuple[int, ...]:
-        """Returns the number of open units of every decision; see `OneShot.plan`."""
+        """Returns the number of open units of every decision; see `Planner.plan`."""
         problem = problem_of(env)
         found = evaluator_of(env).saliency(self.criterion_for(problem.kind))
         counts = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from agents.heuristics.base import OneShot
+from agents.heuristics.base import Planner
 from agents.protocol import problem_of
 from amc.problem.edited_policy import checked_policy
 from amc.storage.policy import read_policy
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from agents.protocol import AllocationEnv
 
 
-class PolicyFile(OneShot):
+class PolicyFile(Planner):
     """Plays what a `policy.json` keeps, scaled to the budget where the budget is another one.
 
     A policy at the budget is played as it is. What it does not name stays dense before scaling. A policy whose pruning
@@ -36,7 +36,7 @@ class PolicyFile(OneShot):
         self.policy = read_policy(file)
 
     def plan(self, env: AllocationEnv, episodes: int) -> tuple[int, ...]:
-        """Returns the policy's widths, scaled to the budget; see `OneShot.plan`.
+        """Returns the policy's widths, scaled to the budget; see `Planner.plan`.
 
         Raises:
             ConfigurationError: If the policy does not fit the network, or contradicts itself.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.heuristics.base import OneShot
+from agents.heuristics.base import Planner
 from agents.protocol import evaluator_of, problem_of
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ MAGNITUDES = {"filter": "l2", "weight": "magnitude"}
 """The criterion that stands for the magnitude of a unit, by the kind of the problem."""
 
 
-class GlobalRanking(OneShot):
+class GlobalRanking(Planner):
     """Keeps the units of the highest scores over all decisions, as many as the budget allows.
 
     One threshold for the whole network, as in Frankle and Carbin, 2019 (arXiv:1803.03635, section 4), where it is on
@@ -45,7 +45,7 @@ class GlobalRanking(OneShot):
         self.criterion = criterion
 
     def plan(self, env: AllocationEnv, episodes: int) -> tuple[int, ...]:
-        """Returns the widths that one global threshold leaves; see `OneShot.plan`."""
+        """Returns the widths that one global threshold leaves; see `Planner.plan`."""
         problem = problem_of(env)
         if problem.limit is None:
             return problem.max_widths

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.heuristics.base import OneShot
+from agents.heuristics.base import Planner
 from agents.protocol import evaluator_of, problem_of
 from amc.errors import ConfigurationError
 
@@ -22,7 +22,7 @@ Vector = NDArray[np.float64]
 _BISECTIONS = 60
 
 
-class Sensitivity(OneShot):
+class Sensitivity(Planner):
     """Prunes each layer alone, and lets each lose as much as costs the same accuracy (Li et al., 2017).
 
     Paper: arXiv:1608.08710, section 3.2, measures the curves and reads the ratios off by eye. Here they are read off by
@@ -62,7 +62,7 @@ class Sensitivity(OneShot):
             )
 
     def plan(self, env: AllocationEnv, episodes: int) -> tuple[int, ...]:
-        """Measures the curves and returns the widths of the smallest tolerance; see `OneShot.plan`."""
+        """Measures the curves and returns the widths of the smallest tolerance; see `Planner.plan`."""
         problem = problem_of(env)
         self.check_problem(problem, episodes)
         if not _is_open(problem):

@@ -11,7 +11,7 @@ from torch import nn
 from agents.protocol import EpisodeResult
 from amc.errors import AmcError, RunFolderError
 from amc.pipeline.environment import Environment
-from amc.pipeline.episode_log import EpisodeLog
+from amc.pipeline.episodes_file import EpisodesFile
 from amc.pipeline.recorder import Recorder
 from amc.pipeline.run_files import read_progress, write_progress
 from amc.pipeline.search_log import SearchRecorder, opened_log
@@ -44,8 +44,8 @@ class FolderRecorder(Recorder):
         """Takes the folder, which need not exist yet."""
         self.path = path
         self._lock: FolderLock | None = None
-        self._log = EpisodeLog(path / EPISODES)
-        self._compared: list[EpisodeLog] = []
+        self._log = EpisodesFile(path / EPISODES)
+        self._compared: list[EpisodesFile] = []
         self._progress: dict[str, Any] = {}
         self._is_open = False
 

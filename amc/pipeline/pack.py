@@ -70,11 +70,6 @@ class PackReport:
     layers: tuple[PackedLayer, ...]
     accuracy: Mapping[str, float]
 
-    @property
-    def bits_a_weight(self) -> float:
-        """Bits per weight of the packed layers, zeros included."""
-        return sum(sum(layer.bits.values()) for layer in self.layers) / max(1, sum(x.weights for x in self.layers))
-
 
 def pack(
     model: nn.Module,

@@ -13,7 +13,7 @@ import gymnasium
 import envs
 from agents import AGENTS, Agent, EpisodeResult, SearchResult, check_plan, create_agent
 from agents.episodes import EpisodeLog
-from agents.heuristics.base import OneShot
+from agents.heuristics.base import Planner
 from agents.learning import LearningAgent
 from agents.learnt_task import LearntTask, best_for
 from agents.loading import load_agent
@@ -241,7 +241,7 @@ def search_policy(
     env = make_env(problem, timed, config)
     _say_if_alone(agent, timed, recorder)
     best, ends = float("-inf"), ends or (config.candidates,)
-    count = 1 if isinstance(agent, OneShot) else ends[-1]
+    count = 1 if isinstance(agent, Planner) else ends[-1]
     with recorder.stage(title, count, "episodes") as advance:
 
         def on_episode(result: EpisodeResult) -> None:
@@ -257,12 +257,12 @@ def search_policy(
     if isinstance(agent, LearningAgent):
         recorder.on_agent(agent.save, search_card(agent, problem, network, episodes, config.seed))
     known = SearchResult(max(episodes, key=lambda result: result.reward), episodes)
-    return known if isinstance(agent, OneShot) else replace(known, best=choose(known, evaluator, value, recorder))
+    return known if isinstance(agent, Planner) else replace(known, best=choose(known, evaluator, value, recorder))
 
 
 def _say_if_alone(agent: Agent, evaluator: Evaluator, recorder: Recorder) -> None:
     """Says that workers are of no use to an agent that plays one candidate after the other."""
-    if evaluator.side_by_side > 1 and not getattr(agent, "plays_together", isinstance(agent, OneShot)):
+    if evaluator.side_by_side > 1 and not getattr(agent, "plays_together", isinstance(agent, Planner)):
         recorder.say(
             f"{agent.name} plays one candidate after the other, for which workers are of no use: random, cem and cmaes "
             "play many side by side, and ddpg does with 'ddpg:environments=N'"

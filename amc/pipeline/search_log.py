@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agents.protocol import EpisodeResult
-from amc.pipeline.episode_log import EpisodeLog
+from amc.pipeline.episodes_file import EpisodesFile
 from amc.pipeline.recorder import Recorder, ShowingRecorder
 from amc.utils.durable_files import sync_folder
 
@@ -14,7 +14,7 @@ from amc.utils.durable_files import sync_folder
 class SearchRecorder(ShowingRecorder):
     """Keeps the episodes of one search, and shows its stages where those of the run are shown."""
 
-    def __init__(self, log: EpisodeLog, shown: Recorder) -> None:
+    def __init__(self, log: EpisodesFile, shown: Recorder) -> None:
         """Takes the episodes of an earlier start, which have been read, and what shows the stages."""
         super().__init__(shown)
         self._log = log
@@ -28,11 +28,11 @@ class SearchRecorder(ShowingRecorder):
         self._log.add(result)
 
 
-def opened_log(file: Path) -> EpisodeLog:
+def opened_log(file: Path) -> EpisodesFile:
     """Reads the episodes that a file has; makes its folder, whose parent exists, if need be."""
     if not file.parent.is_dir():
         file.parent.mkdir()
         sync_folder(file.parent.parent)
-    log = EpisodeLog(file)
+    log = EpisodesFile(file)
     log.read()
     return log

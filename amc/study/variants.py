@@ -80,10 +80,10 @@ class Variant:
 
         Rules, and trained agents that only act, have no seed. They play one episode, unless they score others first.
         """
-        from agents.heuristics.base import OneShot
+        from agents.heuristics.base import Planner
 
         agent: object = self.create()
-        if not isinstance(agent, OneShot | _Acting):
+        if not isinstance(agent, Planner | _Acting):
             return counts, seeds
         return (counts if agent.measures else (1,)), (0,)
 

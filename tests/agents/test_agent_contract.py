@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from agents import AGENTS, create_agent
-from agents.heuristics.base import OneShot
+from agents.heuristics.base import Planner
 from amc.errors import ConfigurationError, UnknownNameError
 
 
@@ -30,7 +30,7 @@ class AgentContract:
         return create_agent(self.name, **self.options)
 
     def expected(self):
-        return 1 if isinstance(self.agent(), OneShot) else self.episodes
+        return 1 if isinstance(self.agent(), Planner) else self.episodes
 
     @pytest.mark.parametrize("mode", ["clip", "project"])
     def test_counts_episodes_and_respects_the_budget(self, toys, mode):

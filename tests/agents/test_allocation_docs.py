@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agents import AGENTS, create_agent
-from agents.heuristics.base import OneShot
+from agents.heuristics.base import Planner
 from amc.errors import ConfigurationError
 from amc.pruning.schedules import SCHEDULES, Goal
 from amc.utils.options import create
@@ -30,7 +30,7 @@ def test_every_rule_and_every_schedule_has_a_row():
 
 def _is_rule(name):
     factory = AGENTS.get(name)
-    return isinstance(factory, type) and issubclass(factory, OneShot)
+    return isinstance(factory, type) and issubclass(factory, Planner)
 
 
 def test_the_example_of_the_page_works(toys, monkeypatch):

@@ -13,8 +13,8 @@ from torch import nn
 from agents.protocol import EpisodeResult, Learning
 from amc.errors import ConfigurationError, RunFolderError, UnknownNameError
 from amc.pipeline.config import BudgetConfig, RunConfig
-from amc.pipeline.episode_log import EpisodeLog
 from amc.pipeline.episodes import episode_from_record, episode_line
+from amc.pipeline.episodes_file import EpisodesFile
 from amc.pipeline.folder_recorder import FolderRecorder
 from amc.pipeline.run_files import read_progress
 from amc.problem.score import Score
@@ -33,7 +33,7 @@ def episode(number=0, reward=0.5):
 
 
 def read_log(folder):
-    log = EpisodeLog(folder / "episodes.jsonl")
+    log = EpisodesFile(folder / "episodes.jsonl")
     log.read()
     return log
 

@@ -31,7 +31,7 @@ from amc.latency.target import LatencyTarget
 from amc.models import create_model, load_weights
 from amc.pipeline.config import budget_of
 from amc.pipeline.environment import Environment
-from amc.pipeline.episode_log import EpisodeLog
+from amc.pipeline.episodes_file import EpisodesFile
 from amc.pipeline.folder_recorder import FolderRecorder
 from amc.pipeline.run_files import read_progress
 from amc.pipeline.task import build_problem
@@ -166,7 +166,7 @@ def _resume(folder: Path) -> object:
     run = RunFolder.open(folder / "run", "search")
     if run.origin is not None:
         run.origin.check_files()
-    EpisodeLog(folder / "run" / "episodes.jsonl").read()
+    EpisodesFile(folder / "run" / "episodes.jsonl").read()
     return budget_of(run.config), read_progress(folder / "run")
 
 

@@ -13,7 +13,7 @@ from amc.utils.durable_files import Appender, write_text
 from amc.utils.json_lines import distinct, mend, read_lines
 
 
-class EpisodeLog:
+class EpisodesFile:
     """Keeps the episodes of one search, by their number.
 
     Attributes:
