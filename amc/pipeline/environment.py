@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from amc.errors import ConfigurationError
+from amc.runtime.processor import processor
 from amc.storage.names import ENVIRONMENT
 from amc.utils.conversion import from_mapping
 from amc.utils.json_files import write_json
@@ -27,11 +28,13 @@ class Environment:
         device: The kind of device, with the name of a GPU.
         threads: Threads of the CPU.
         versions: Of Python and packages, by name.
+        processor: Its name, and the widest instructions that are used; empty in files of earlier states.
     """
 
     device: str
     threads: int
     versions: Mapping[str, str] = field(default_factory=dict)
+    processor: str = ""
 
     def __post_init__(self) -> None:
         """Checks the number of threads: PyTorch would crash if a file asked for very many.
@@ -46,7 +49,7 @@ class Environment:
     def here(device: torch.device, threads: int) -> Environment:
         """Describes this process."""
         name = str(device.type) if device.type == "cpu" else f"{device.type} ({torch.cuda.get_device_name(device)})"
-        return Environment(name, threads, versions())
+        return Environment(name, threads, versions(), processor())
 
     @staticmethod
     def read(folder: Path) -> Environment:
@@ -65,6 +68,11 @@ class Environment:
 
     def differences(self, other: Environment) -> list[str]:
         """Describes how another environment differs, as in `"torch 2.4.0, not 2.5.1"`."""
-        own, others = ({"device": each.device, "threads": each.threads, **each.versions} for each in (self, other))
+        own, others = (each._facts() for each in (self, other))
         names = [name for name in own if name in others and own[name] != others[name]]
         return [f"{name} {own[name]}, not {others[name]}" for name in names]
+
+    def _facts(self) -> dict[str, str | int]:
+        """Returns what is known, by name."""
+        processor = {"processor": self.processor} if self.processor else {}
+        return {"device": self.device, **processor, "threads": self.threads, **self.versions}

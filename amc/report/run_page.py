@@ -220,7 +220,7 @@ def _repetition(run: RunRecord) -> Section:
     """Returns the section on how to repeat the run."""
     environment = run.environment
     facts = [f"seed {run.summary.seed}"]
-    facts += [f"{name} {environment[name]}" for name in ("device", "threads") if name in environment]
+    facts += [f"{name} {environment[name]}" for name in ("device", "processor", "threads") if environment.get(name)]
     versions = ", ".join(f"{name} {version}" for name, version in run.summary.versions.items())
     commands = []
     if run.command and run.config:

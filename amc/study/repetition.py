@@ -86,4 +86,5 @@ def _begun_on(folder: Path) -> list[str]:
     except (OSError, ValueError, ConfigurationError):
         return []
     versions = ", ".join(f"{name} {version}" for name, version in begun.versions.items())
-    return [f"Begun on: device {begun.device}, threads {begun.threads}.", f"Versions: {versions}."]
+    on = f", {begun.processor}" if begun.processor else ""
+    return [f"Begun on: device {begun.device}{on}, threads {begun.threads}.", f"Versions: {versions}."]

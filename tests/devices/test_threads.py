@@ -1,7 +1,7 @@
 """Threads are chosen by a measurement and given back; one seed gives one result on any number of them, if asked to."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -86,6 +86,14 @@ def test_a_run_keeps_to_the_threads_that_it_was_begun_with(tmp_path, example, mo
     record = json.loads((tmp_path / "environment.json").read_text())
     assert (record["device"], record["threads"]) == ("cpu", 2)
     assert record["versions"]["torch"] == torch.__version__.partition("+")[0] or "torch" in record["versions"]
+
+
+def test_the_processor_is_recorded_and_compared_where_it_is_known():
+    here = Environment.here(CPU, 1)
+    assert here.processor.endswith(f"({torch.backends.cpu.get_cpu_capability()})")
+    other, earlier = replace(here, processor="Another (DEFAULT)"), replace(here, processor="")
+    assert other.differences(here) == [f"processor Another (DEFAULT), not {here.processor}"]
+    assert earlier.differences(here) == here.differences(earlier) == []
 
 
 def begun_elsewhere(path, episodes):

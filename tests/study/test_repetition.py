@@ -50,7 +50,7 @@ def test_the_command_of_the_report_gives_the_same_rules_and_cells(studied, capsy
 def test_the_report_says_what_the_study_was_begun_on(studied):
     begun = json.loads((studied / "environment.json").read_text())
     words = page_of_study(studied).sections[-1].paragraphs
-    assert f"Begun on: device cpu, threads {begun['threads']}." in words
+    assert f"Begun on: device cpu, {begun['processor']}, threads {begun['threads']}." in words
     assert any(f"torch {begun['versions']['torch']}" in line for line in words)
 
 
