@@ -41,10 +41,15 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def load(words: Sequence[str]) -> None:
-    """Imports the subcommand that the first word names, and with it PyTorch; nothing if there is no such command."""
+    """Imports the subcommand that the first word names, and with it PyTorch; nothing if there is no such command.
+
+    What is imported stays, so later collections pass over it: each stage of the work ends with one, which takes 0.15 s
+    where it goes through the 250,000 objects of PyTorch and the rest.
+    """
     _collect_rarely()
     if words and words[0] in COMMANDS:
         COMMANDS.get(words[0])
+    gc.freeze()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import platform
 import resource
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from amc.cli.main import load
 from amc.runtime import freed_memory
 from amc.runtime.freed_memory import freed_memory_kept, give_back_freed_memory
 
@@ -86,3 +88,9 @@ def test_what_refers_to_itself_is_collected_first():
     assert gone() is not None
     give_back_freed_memory()
     assert gone() is None
+
+
+def test_collections_of_a_command_pass_over_what_it_has_imported():
+    gc.unfreeze()
+    load(["compress"])
+    assert gc.get_freeze_count() > 100_000
