@@ -1,11 +1,13 @@
 """Weights files, training states and images from elsewhere: refused in one line, before they take memory or time."""
 
 import os
+import shutil
 import struct
 import time
 import zipfile
 import zlib
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
 import pytest
@@ -77,24 +79,28 @@ def test_files_that_hold_anything_else_are_refused(tmp_path, content, suffix):
         read_state_dict(tmp_path / f"w{suffix}")
 
 
-@pytest.fixture
-def training(tmp_path, digits_roles):
-    """A training of two epochs; returns what trains it from its state, and the state's file."""
-    file = tmp_path / "state.pt"
-
-    def train(epochs=2):
-        network = create_model("digits_resnet", seed=0)
-        return train_model(network, digits_roles, TrainConfig(epochs=epochs), device="cpu", checkpoint=file)
-
-    train()
-    return train, file
-
-
 @pytest.fixture(scope="module")
-def digits_roles():
+def trained(tmp_path_factory):
+    """A training of two epochs; returns what trains it from the state in a file, and the folder of its states."""
     from amc.data import DataConfig, load_data
 
-    return load_data(DataConfig(train_images=64, test_images=16, calibration_images=16), seed=0)
+    folder = tmp_path_factory.mktemp("trained")
+    roles = load_data(DataConfig(train_images=64, test_images=16, calibration_images=16), seed=0)
+
+    def train(file):
+        network = create_model("digits_resnet", seed=0)
+        return train_model(network, roles, TrainConfig(epochs=2), device="cpu", checkpoint=file)
+
+    train(folder / "state.pt")
+    return train, folder
+
+
+@pytest.fixture
+def training(trained, tmp_path):
+    """Returns what trains it from a state, and the state's file, which a test may change."""
+    train, folder = trained
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    return partial(train, tmp_path / "state.pt"), tmp_path / "state.pt"
 
 
 def first(state):
