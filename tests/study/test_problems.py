@@ -20,6 +20,7 @@ from amc.utils.json_lines import read_lines
 QUICK = [
     "--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "32",
     "--train.epochs", "1", "--finetune.epochs", "1", "--device", "cpu", "--seeds", "0", "--counts", "2",
+    "--pruning.recovery", "none",  # quicker than the default
 ]  # fmt: skip
 PROBLEMS = {
     "small net": {"model": "digits_lenet", "study": {"budgets": [0.5], "finetuned": [0.5], "latency": True}},
