@@ -116,7 +116,7 @@ class FilterFamily:
 
     def prune(self, allocation: Allocation, advance: Progress = silent) -> nn.Module:
         """Prunes and refits, unless it has just been done; see `Family`."""
-        network = self.networks.get(allocation.key(), lambda: self._pruned(allocation, advance))
+        network = self.networks.get(allocation, lambda: self._pruned(allocation, advance))
         advance(1.0)
         return network
 
@@ -183,7 +183,7 @@ class WeightFamily:
 
     def prune(self, allocation: Allocation, advance: Progress = silent) -> nn.Module:
         """Masks a copy of the network and refits what stays, unless it has just been done; see `Family`."""
-        network = self.networks.get(allocation.key(), lambda: self._pruned(allocation, advance))
+        network = self.networks.get(allocation, lambda: self._pruned(allocation, advance))
         advance(1.0)
         return network
 

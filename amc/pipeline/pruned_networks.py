@@ -8,6 +8,7 @@ from collections.abc import Callable
 from torch import nn
 
 from amc.runtime.call import named_tensors
+from amc.structure import Allocation
 
 _HELD_BYTES = 1 << 28
 
@@ -22,19 +23,20 @@ class PrunedNetworks:
     def __init__(self, held_bytes: int = _HELD_BYTES) -> None:
         """Keeps nothing yet."""
         self.held_bytes = held_bytes
-        self._networks: dict[tuple[int, ...], nn.Module] = {}
+        self._networks: dict[frozenset[tuple[str, int]], nn.Module] = {}
 
-    def __contains__(self, key: tuple[int, ...]) -> bool:
-        """Returns whether the network of `Allocation.key()` is kept."""
-        return key in self._networks
+    def __contains__(self, allocation: Allocation) -> bool:
+        """Returns whether the network of an allocation is kept."""
+        return _key(allocation) in self._networks
 
-    def get(self, key: tuple[int, ...], make: Callable[[], nn.Module]) -> nn.Module:
+    def get(self, allocation: Allocation, make: Callable[[], nn.Module]) -> nn.Module:
         """Returns a network of the caller's own, which may be changed.
 
         Args:
-            key: What is kept, as `Allocation.key` returns it.
+            allocation: What is kept.
             make: Prunes the network if it is not here.
         """
+        key = _key(allocation)
         known = self._networks.pop(key, None)
         made = make() if known is None else known
         if _bytes(made) > self.held_bytes:
@@ -43,6 +45,11 @@ class PrunedNetworks:
         while sum(map(_bytes, self._networks.values())) > self.held_bytes:
             del self._networks[next(iter(self._networks))]
         return copy.deepcopy(made)
+
+
+def _key(allocation: Allocation) -> frozenset[tuple[str, int]]:
+    """Returns the widths by name: those of single rounds name some of the groups, and not always the same ones."""
+    return frozenset(allocation.widths.items())
 
 
 def _bytes(network: nn.Module) -> int:

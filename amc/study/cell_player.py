@@ -155,7 +155,7 @@ class CellPlayer:
         known = self._measured.setdefault(_key(allocation.widths), {})
         if "pruned" not in known:
             family, start = self._workshop.family, self._clock()
-            is_new = allocation.key() not in family.networks
+            is_new = allocation not in family.networks
             pruned = family.prune(allocation)
             seconds = self._tables_seconds + self._clock() - start
             (tested,) = measure_on_test(self._task, recorder, "the pruned network", pruned)

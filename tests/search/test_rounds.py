@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -24,6 +25,7 @@ from amc.pruning import PruningConfig
 from amc.storage.architecture import describe
 from amc.storage.save import save_network
 from amc.storage.source import ModelSource
+from amc.structure import Allocation
 from amc.training import FineTuneConfig, TrainConfig
 from amc.training.fine_tuning import train_model
 from amc.training.records import TrainingHooks
@@ -170,6 +172,20 @@ def test_what_is_kept_composes_in_channels_of_the_dense_network(workshop):
     assert composed(structure, first, structure, {index: torch.tensor([0, 3])})[index].tolist() == [1, 7]
     assert composed(structure, {}, structure, first) == first
     assert composed(structure, first, structure, {}) == first
+
+
+def test_rounds_that_cut_as_much_of_other_groups_are_other_networks(workshop):
+    """A round names the groups that lose channels in it; networks of equal widths were taken for the same one."""
+    problem = workshop.task.problem
+    sizes = Counter(decision.size for decision in problem.decisions)
+    first, second = [found for found in problem.decisions if sizes[found.size] > 1 and found.size > found.smallest][:2]
+    width = max(first.smallest, second.smallest)
+    for name, other in ((first.name, second.name), (second.name, first.name)):
+        pruned = workshop.family.prune(Allocation(problem.kind, {name: width}))
+        left = {found: int(pruned.get_parameter(f"{found}.weight").count_nonzero()) for found in (name, other)}
+        dense = {found: workshop.task.model.get_parameter(f"{found}.weight") for found in (name, other)}
+        kept = width if problem.kind == "weight" else width * dense[name][0].numel()
+        assert left == {name: kept, other: dense[other].numel()}
 
 
 def test_the_widths_of_rounds_fall_to_the_last_and_meet_their_budgets(workshop):
