@@ -14,7 +14,10 @@ from amc.structure import ModelStructure
 
 
 class Params:
-    """Parameters; in weight pruning those that are not zero, biases and normalisation counted in full."""
+    """Parameters; in weight pruning those that are not zero, biases and normalisation counted in full.
+
+    Matrices that are buffers are no parameters, and their weights cost none.
+    """
 
     name = "params"
     noun = "parameters"
@@ -25,7 +28,8 @@ class Params:
 
     def of_weights(self, structure: ModelStructure, layers: Sequence[int]) -> CostModel:
         """Returns the parameters that are not zero by kept weights; see `Metric`."""
-        return weight_cost(self.name, structure.dense_params, structure, layers, [1] * len(layers))
+        unit_costs = [int(structure.layers[index].is_parameter) for index in layers]
+        return weight_cost(self.name, structure.dense_params, structure, layers, unit_costs)
 
     def count(self, model: nn.Module, example_input: Any) -> int:
         """Counts the parameters of a network."""

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from amc.problem.weight_problem import weight_problem
+from amc.runtime.call import tensor_of
 from amc.tracing.trace import trace_structure
 
 
@@ -25,6 +26,5 @@ def effective_costs(model: nn.Module, example_input: Any) -> dict[str, int]:
         StructureError: If the network does not run on the input.
     """
     problem = weight_problem(trace_structure(model, example_input, verify="nothing"), None)
-    weights = dict(model.named_parameters())
-    widths = [int(weights[layer.weight].count_nonzero()) for layer in problem.layers]
+    widths = [int(tensor_of(model, layer.weight).count_nonzero()) for layer in problem.layers]
     return problem.costs_of(widths)

@@ -104,6 +104,8 @@ class LayerSpec:
         reads: Indices in `ModelStructure.groups` of the groups whose channels it reads.
         batch_norm: Name of the batch norm that alone reads its output, or None.
         is_used_evenly: Whether one forward pass multiplies every weight equally often.
+        is_parameter: Whether the weight counts among the parameters; a buffer does not.
+        is_saved: Whether the `state_dict` holds the weight; it leaves out buffers that are not persistent.
     """
 
     name: str
@@ -122,6 +124,8 @@ class LayerSpec:
     reads: tuple[int, ...]
     batch_norm: str | None = None
     is_used_evenly: bool = True
+    is_parameter: bool = True
+    is_saved: bool = True
 
 
 @dataclass(frozen=True)

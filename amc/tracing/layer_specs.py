@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from amc.structure.model_structure import LayerSpec
 from amc.structure.residual_sums import ResidualSum
 from amc.tracing.entries import Factor, LayerRecord, dense_flops
@@ -14,7 +16,7 @@ def layer_spec(trace: Trace, grouping: Grouping, record: LayerRecord) -> LayerSp
     weight = trace.tensors[record.weight]
     module, _, leaf = record.weight.rpartition(".")
     bias = trace.tensors.get(f"{module}.{leaf.replace('weight', 'bias')}") if "weight" in leaf else None
-    params = weight.numel() + (0 if bias is None else bias.numel())
+    params = sum(tensor.numel() for tensor in (weight, bias) if isinstance(tensor, nn.Parameter))
     written = _groups_of(trace, grouping, record.out_labels)
     return LayerSpec(
         name=owner_of(record.weight),
@@ -33,6 +35,8 @@ def layer_spec(trace: Trace, grouping: Grouping, record: LayerRecord) -> LayerSp
         reads=tuple(_groups_of(trace, grouping, record.in_labels)),
         batch_norm=record.batch_norm,
         is_used_evenly=_is_used_evenly(trace, record, weight.numel()),
+        is_parameter=isinstance(weight, nn.Parameter),
+        is_saved=leaf not in trace.model.get_submodule(module)._non_persistent_buffers_set,
     )
 
 

@@ -28,6 +28,22 @@ def test_a_weight_costs_one_parameter_and_its_multiplications(structure):
     assert problem.cost((288, 40), "flops") == structure.dense_flops
 
 
+def test_weights_of_buffers_cost_multiplications_and_no_parameters(structure, make_layer):
+    fixed = make_layer("fixed", kind="linear", weight_shape=(30, 20), flops=1200, is_parameter=False)
+    terms = (CostTerm(structure.dense_flops + 1200),)
+    problem = weight_problem(ModelStructure((*structure.layers, fixed), (), terms, structure.params_terms), None)
+    assert [decision.name for decision in problem.decisions] == ["conv", "head", "fixed"]
+    assert problem.cost((100, 7, 600), "params") == problem.cost((100, 7, 5), "params") == 100 + 7 + 50
+    assert problem.cost((100, 7, 5), "flops") == 100 * 100 + 7 + 480 + 700 + 5 * 2
+
+
+def test_weights_that_no_file_holds_stay(structure, make_layer):
+    lost = make_layer("lost", kind="linear", weight_shape=(30, 20), flops=600, is_parameter=False, is_saved=False)
+    terms = (CostTerm(structure.dense_flops + 600),)
+    problem = weight_problem(ModelStructure((*structure.layers, lost), (), terms, structure.params_terms), None)
+    assert [decision.name for decision in problem.decisions] == ["conv", "head"]
+
+
 def test_the_budget_is_spent_to_the_last_weight(structure):
     problem = weight_problem(structure, Budget(params=0.5))
     assert problem.cost(problem.project((0.4, 0.9))) == problem.limit == 189

@@ -42,6 +42,7 @@ def gather_gradients(
     task: TaskType,
     minibatch: int,
     after_batch: Callable[[], object] = lambda: None,
+    others: Mapping[str, Tensor] | None = None,
 ) -> GradientStatistics:
     """Runs the network forward and backward over the calibration images; its modes, gradients and flags are kept.
 
@@ -53,8 +54,9 @@ def gather_gradients(
         task: What the network is trained for, with its loss.
         minibatch: Images in a minibatch.
         after_batch: Called after each batch.
+        others: Tensors of the network by name that are no parameters, and whose gradients are wanted too.
     """
-    parameters = dict(model.named_parameters())
+    parameters: dict[str, Tensor] = {**dict(model.named_parameters()), **(others or {})}
     mean = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
     squares = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
     gates: dict[str, list[Tensor]] = {group.name: [] for group in groups}
@@ -75,7 +77,7 @@ def gather_gradients(
 
 
 @contextmanager
-def _differentiable(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+def _differentiable(parameters: Iterable[Tensor]) -> Iterator[None]:
     """Makes all parameters require gradients temporarily: frozen ones can be pruned too."""
     frozen = [parameter for parameter in parameters if not parameter.requires_grad]
     try:
