@@ -58,7 +58,9 @@ class PruningProblem(DecisionSpace):
         for metric, limit in self.limits.items():
             dense, cost = self.costs[metric].dense, smallest[metric]
             if cost > limit:
-                percent = f"did you mean {metric}={limit / 100:g}? " if 1 < limit <= 100 else ""
+                assert self.budget is not None
+                is_percent = 1 < limit <= 100 and isinstance(self.budget.bounds.get(metric), int)  # shares are floats
+                percent = f"did you mean {metric}={limit / 100:g}? " if is_percent else ""
                 raise InfeasibleBudgetError(
                     f"{percent}no allocation costs as little as {in_words(metric, limit)}: the smallest feasible "
                     f"budget is {metric}={feasible_share(cost, dense):.4f} ({in_words(metric, cost)} of "

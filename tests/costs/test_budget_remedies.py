@@ -118,3 +118,11 @@ def test_costs_are_told_with_their_units():
     assert in_words("memory", 2048) == "2,048 bytes of activation memory"
     assert in_words("flops", 2048) == "2,048 FLOPs"
     assert in_words("latency", 2_500_000) == "2.5 ms"
+
+
+@pytest.mark.parametrize(("bound", "asks"), [(2, True), (2 / 4000, False)])
+def test_whole_numbers_alone_are_taken_for_percents(structure, bound, asks):
+    assert structure.dense_params > 4000
+    with pytest.raises(BudgetError) as caught:
+        weight_problem(structure, Budget(params=bound))
+    assert str(caught.value).startswith("did you mean params=0.02?") == asks
