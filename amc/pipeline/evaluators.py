@@ -230,13 +230,9 @@ class WeightEvaluator(CandidateEvaluator):
             if known:
                 found[decision.name] = np.interp(np.arange(decision.size + 1), list(known), list(known.values()))
             else:
-                found[decision.name] = lost_shares(magnitudes[decision.name]) * self._energy(decision.name)
+                energy = self._evidence.energy(decision.name)
+                found[decision.name] = lost_shares(magnitudes[decision.name]) * (1.0 if energy is None else energy)
         return found
-
-    def _energy(self, layer: str) -> float:
-        """Returns the effect of losing a whole layer on the network's output; the mean of the others if unknown."""
-        known = {name: sensitivity.energy for name, sensitivity in self._evidence.sensitivities.items()}
-        return known.get(layer, float(np.mean(list(known.values()))) if known else 1.0)
 
 
 def evidence_of(task: Task, images: Any | None) -> Evidence:

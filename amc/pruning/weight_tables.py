@@ -188,7 +188,8 @@ def _tabulate(
     if equations is None:
         return LayerTable(weight, ranked)
     values, intercepts, errors = {}, {}, {}
-    importance = None if is_bare(model, layer) else evidence.importance(layer)
+    is_known = evidence.knows_importance(layer) or not is_bare(model, layer)
+    importance = evidence.importance(layer) if is_known else None
     if importance is not None:
         errors[0] = equations.error(torch.zeros_like(equations.solution), importance)
     for count in grid:

@@ -13,6 +13,7 @@ from amc.data.tasks import task_type
 from amc.pruning import WEIGHT_CRITERIA, Evidence, EvidenceOptions
 from amc.pruning.regression.statistics import SamplingOptions
 from amc.structure import LayerSpec, ModelStructure
+from amc.tracing.trace import trace_structure
 from amc.utils.options import create
 
 
@@ -118,6 +119,16 @@ def test_the_surgeon_goes_by_the_diagonal_where_no_more_is_known():
     images = torch.tensor([[1.0, 2, 3], [3, 2, 1]])
     found = score("obs", model, structure, images, sampling=SamplingOptions(max_features=2))
     assert found.tolist() == [pytest.approx([1 * 5, 4 * 4, 0.25 * 5])]
+
+
+def test_the_diagonal_counts_by_what_an_output_does_as_well():
+    torch.manual_seed(0)
+    model, images = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 4)), torch.randn(40, 3)
+    structure = trace_structure(model, images[:1], verify="nothing")
+    evidence = Evidence(model, structure, [images], (), EvidenceOptions(sampling=SamplingOptions(max_features=2)))
+    found = create(WEIGHT_CRITERIA, "obs")(structure.layers[0], evidence)
+    carried = model[0].weight.detach().double().square() * images.double().square().mean(0)
+    torch.testing.assert_close(found, carried * evidence.importance(structure.layers[0])[:, None])
 
 
 def test_gradients_are_those_of_the_tasks_own_loss():

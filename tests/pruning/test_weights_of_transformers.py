@@ -8,7 +8,9 @@ from torch import nn
 from torch.nn import functional
 
 from amc.costs import Budget
+from amc.costs.counting import count_params
 from amc.problem import weight_problem
+from amc.problem.effective import effective_costs
 from amc.pruning import (
     CandidateNetwork,
     Evidence,
@@ -19,6 +21,7 @@ from amc.pruning import (
     build_weight_tables,
     reconstruct,
 )
+from amc.pruning.criteria.gradients import SnipWeights
 from amc.pruning.criteria.surgeon import OptimalBrainSurgeon
 from amc.pruning.regression.statistics import SamplingOptions
 from amc.tracing.trace import trace_structure
@@ -168,9 +171,11 @@ class Fixed(nn.Module):
         super().__init__()
         self.first, self.last = nn.Linear(8, 8), nn.Linear(6, 3)
         self.register_buffer("matrix", torch.randn(6, 8))
+        self.register_buffer("passing", torch.randn(6, 6), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.last(functional.linear(self.first(x).relu(), self.matrix).relu())
+        read = functional.linear(self.first(x).relu(), self.matrix).relu()
+        return self.last(functional.linear(read, self.passing).relu())
 
 
 @torch.no_grad()
@@ -183,3 +188,66 @@ def test_matrices_that_are_no_parameters_are_refit_too():
     read = model.first(images).relu()
     torch.testing.assert_close(evidence.gram("matrix").matrix[0], read.T @ read / 50, rtol=1e-4, atol=1e-5)
     assert int(tables["matrix"].lookup(24)[0].count_nonzero()) == 24
+
+
+@pytest.fixture
+def fixed():
+    torch.manual_seed(0)
+    model, images = Fixed().eval(), torch.randn(50, 8)
+    return model, trace_structure(model, images[:1], verify="nothing"), images
+
+
+def test_matrices_that_are_no_parameters_count_among_none_and_those_that_no_file_holds_stay(fixed):
+    model, structure, _ = fixed
+    problem = weight_problem(structure, Budget(params=0.5))
+    assert [decision.name for decision in problem.decisions] == ["first", "matrix", "last"]
+    assert problem.cost(problem.dense_widths) == count_params(model) == 8 * 8 + 8 + 6 * 3 + 3
+    assert problem.cost((30, 10, 9)) == 30 + 8 + 9 + 3
+    assert problem.cost((30, 10, 9), "flops") == 30 + 10 + 9 + 6 * 6
+
+
+@torch.no_grad()
+def test_zeros_in_matrices_that_are_no_parameters_cost_nothing(fixed):
+    model, _, images = fixed
+    model.matrix[:, 3:] = 0
+    assert effective_costs(model, images[:1])["flops"] == 8 * 8 + 6 * 3 + 6 * 6 + 6 * 3
+
+
+def test_the_connection_sensitivity_of_matrices_that_are_no_parameters_is_that_of_parameters(fixed):
+    model, structure, images = fixed
+    labels = torch.arange(50) % 3
+    layer = next(layer for layer in structure.layers if layer.name == "matrix")
+    found = SnipWeights()(layer, Evidence(model, structure, [images], [labels]))
+    assert not model.matrix.requires_grad
+    model.matrix.requires_grad_(True)
+    functional.cross_entropy(model(images), labels).backward()
+    torch.testing.assert_close(found, (model.matrix * model.matrix.grad).abs().detach())
+
+
+def test_scores_of_weights_that_no_module_runs_are_in_the_unit_of_the_others(words):
+    """The sum of the scores of a layer is what its loss does to the output; what is not known is taken to be alike."""
+    model, structure, numbers = words
+    with torch.no_grad():
+        model.matrix.mul_(1e-3)  # nothing ahead of it matters much any more
+    evidence = Evidence(model, structure, [numbers])
+    surgeon, energies = OptimalBrainSurgeon(), {n: known.energy for n, known in evidence.sensitivities.items()}
+    assert list(energies) == ["words", "own.out_proj", "cross.out_proj", "uneven.out_proj"]
+    sums = {layer.name: float(surgeon(layer, evidence).sum()) for layer in structure.layers}
+    mean = sum(energies.values()) / len(energies)
+    for name in ("own", "cross", "matrix"):
+        assert sums[name] == pytest.approx(mean, rel=1e-6)
+    assert sums["words"] == pytest.approx(energies["words"], rel=1e-6)
+
+
+@torch.no_grad()
+def test_the_error_of_the_output_projection_is_known_as_a_module_returns_it(words):
+    model, structure, numbers = words
+    evidence = Evidence(model, structure, [numbers])
+    tables = build_weight_tables(model, structure, OptimalBrainSurgeon(), evidence).layers
+    layer = next(layer for layer in structure.layers if layer.name == "own.out_proj")
+    gram = evidence.gram(layer.name)
+    centred = (gram.matrix - gram.mean[:, :, None] * gram.mean[:, None])[0].double()
+    lost = model.own.out_proj.weight.double()
+    expected = float(((lost @ centred) * lost).sum(1) @ evidence.importance(layer))
+    assert tables[layer.name].errors[0] == pytest.approx(expected, rel=0.05)  # but for the ridge
+    assert not tables["own"].errors

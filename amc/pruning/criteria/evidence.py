@@ -125,10 +125,22 @@ class Evidence:
         It is what the error does to the network's output; where that is not known, as without calibration images, the
         squared scale of the batch norm behind the layer.
         """
-        known = self.sensitivities.get(layer.name)
-        if known is None or len(known.importance) != len(self.tensors[layer.weight]):
+        if not self.knows_importance(layer):
             return output_importance(self.model, layer)
-        return known.importance
+        return self.sensitivities[layer.name].importance
+
+    def knows_importance(self, layer: LayerSpec) -> bool:
+        """Returns whether it is known what an error of a layer's outputs does to the network's output."""
+        known = self.sensitivities.get(layer.name)
+        return known is not None and len(known.importance) == len(self.tensors[layer.weight])
+
+    def energy(self, layer: str) -> float | None:
+        """Returns what the loss of a whole layer does to the network's output; None if nothing is known of any layer.
+
+        It is the mean of the others where it is not known of this one, as no module returns the layer's outputs.
+        """
+        known = {name: sensitivity.energy for name, sensitivity in self.sensitivities.items()}
+        return known.get(layer, sum(known.values()) / len(known)) if known else None
 
     @cached_property
     def sensitivities(self) -> Mapping[str, OutputSensitivity]:
@@ -148,7 +160,9 @@ class Evidence:
         if not self._labels:
             raise ConfigurationError("gradients need the calibration images' labels, and none were given; give labels")
         groups = [self.structure.groups[index] for index in self.structure.prunable]
-        how = (self._task, self.options.minibatch, self._after_batch)
+        weights, buffers = {layer.weight for layer in self.structure.layers}, dict(self.model.named_buffers())
+        others = {name: buffer for name, buffer in buffers.items() if name in weights}
+        how = (self._task, self.options.minibatch, self._after_batch, others)
         return gather_gradients(self.model, groups, batches, self._labels, *how)
 
     def regressions(self, group: ChannelGroup) -> list[tuple[ReadCut, list[Regression]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from amc.errors import ConfigurationError
@@ -23,7 +24,8 @@ class OptimalBrainSurgeon:
     has a bias or a batch norm behind it, and an error counts by what it does to the network's output
     (`Evidence.importance`). Layers of more inputs than the sampling's `max_features` go by `w_p^2 H_pp`, which refits
     nothing; layers that are no product of a whole weight with their input (embeddings, attention between two sequences)
-    by magnitude.
+    by their squares. Where the effect of single outputs is not known, all scores of a layer add up to what its loss
+    does to the network's output (`Evidence.energy`), so that scores of different layers are in one unit.
     """
 
     needs: ClassVar[Needs] = frozenset({GRAMS})
@@ -49,13 +51,19 @@ class OptimalBrainSurgeon:
         """Scores the weights of a layer, in the weight's shape."""
         weight, gram = evidence.tensors[layer.weight], evidence.gram(layer.name)
         equations = row_equations(evidence.model, layer, gram, self._ridge)
+        importance, is_priced = evidence.importance(layer), evidence.knows_importance(layer)
         if equations is not None:
-            return self.on_equations(equations, evidence.importance(layer)).reshape(weight.shape)
-        if gram is None or gram.full:
-            return weight.abs()
-        rows = weight.double().reshape(len(gram.matrix), -1, weight[0].numel())
-        diagonal = gram.matrix.double().diagonal(dim1=-2, dim2=-1).flatten(1)
-        return (rows.square() * diagonal[:, None]).reshape(weight.shape)
+            prices = self.on_equations(equations, importance)
+        elif gram is not None and not gram.full:
+            rows = weight.double().reshape(len(gram.matrix), -1, weight[0].numel())
+            diagonal = gram.matrix.double().diagonal(dim1=-2, dim2=-1).flatten(1)
+            prices = rows.square() * diagonal[:, None] * importance.reshape(*rows.shape[:2], 1)
+        else:
+            prices, is_priced = weight.double().square(), False
+        energy = evidence.energy(layer.name)
+        if not is_priced and energy is not None:
+            prices = prices * (energy / max(float(prices.sum()), torch.finfo(torch.float32).tiny))
+        return prices.reshape(weight.shape)
 
     def on_equations(self, equations: NormalEquations, importance: Tensor) -> Tensor:
         """Scores the weights of a layer given its normal equations; see `amc.pruning.criteria.base.ChoosesAgain`."""
