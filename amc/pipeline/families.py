@@ -116,9 +116,7 @@ class FilterFamily:
 
     def prune(self, allocation: Allocation, advance: Progress = silent) -> nn.Module:
         """Prunes and refits, unless it has just been done; see `Family`."""
-        network = self.networks.get(allocation, lambda: self._pruned(allocation, advance))
-        advance(1.0)
-        return network
+        return self.networks.get(allocation, lambda: self._pruned(allocation, advance), advance)
 
     def _pruned(self, allocation: Allocation, advance: Progress) -> nn.Module:
         model = self._pruner.prune(allocation)
@@ -183,9 +181,7 @@ class WeightFamily:
 
     def prune(self, allocation: Allocation, advance: Progress = silent) -> nn.Module:
         """Masks a copy of the network and refits what stays, unless it has just been done; see `Family`."""
-        network = self.networks.get(allocation, lambda: self._pruned(allocation, advance))
-        advance(1.0)
-        return network
+        return self.networks.get(allocation, lambda: self._pruned(allocation, advance), advance)
 
     def _pruned(self, allocation: Allocation, advance: Progress) -> nn.Module:
         model = self._pruner.prune(allocation)

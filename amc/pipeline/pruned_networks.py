@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from torch import nn
 
-from amc.runtime.call import named_tensors
+from amc.runtime.call import tensor_bytes
 from amc.structure import Allocation
+from amc.utils.progress import Progress, silent
 
 _HELD_BYTES = 1 << 28
 
@@ -29,20 +30,22 @@ class PrunedNetworks:
         """Returns whether the network of an allocation is kept."""
         return _key(allocation) in self._networks
 
-    def get(self, allocation: Allocation, make: Callable[[], nn.Module]) -> nn.Module:
+    def get(self, allocation: Allocation, make: Callable[[], nn.Module], advance: Progress = silent) -> nn.Module:
         """Returns a network of the caller's own, which may be changed.
 
         Args:
             allocation: What is kept.
             make: Prunes the network if it is not here.
+            advance: Is told that all is done.
         """
         key = _key(allocation)
         known = self._networks.pop(key, None)
         made = make() if known is None else known
-        if _bytes(made) > self.held_bytes:
+        advance(1.0)
+        if tensor_bytes(made) > self.held_bytes:
             return made
         self._networks[key] = made
-        while sum(map(_bytes, self._networks.values())) > self.held_bytes:
+        while sum(map(tensor_bytes, self._networks.values())) > self.held_bytes:
             del self._networks[next(iter(self._networks))]
         return copy.deepcopy(made)
 
@@ -50,7 +53,3 @@ class PrunedNetworks:
 def _key(allocation: Allocation) -> frozenset[tuple[str, int]]:
     """Returns the widths by name: those of single rounds name some of the groups, and not always the same ones."""
     return frozenset(allocation.widths.items())
-
-
-def _bytes(network: nn.Module) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in named_tensors(network).values())

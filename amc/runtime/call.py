@@ -91,6 +91,11 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     return dict(model.named_parameters()) | dict(model.named_buffers())
 
 
+def tensor_bytes(model: nn.Module) -> int:
+    """Returns what a network's parameters and buffers take, in bytes."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in named_tensors(model).values())
+
+
 def tensor_of(model: nn.Module, name: str) -> Tensor:
     """Returns a parameter or buffer by any of its names, detached."""
     owner, _, leaf = name.rpartition(".")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from amc.errors import CheckpointError
-from amc.runtime.call import named_tensors
+from amc.runtime.call import named_tensors, tensor_bytes
 from amc.runtime.finite import all_finite
 from amc.storage.positions import parse_positions
 from amc.structure.claimed_width import CLAIMED
@@ -154,7 +154,7 @@ def check_outline(outline: nn.Module, tensors: Mapping[str, Mapping[str, str]], 
     for name, found in header.tensors.items():
         shape = tuple(len(cut.get(name, {}).get(axis, range(size))) for axis, size in enumerate(state[name].shape))
         _check_shape(name, shape, found)
-    dense = sum(tensor.numel() * tensor.element_size() for tensor in named_tensors(outline).values())
+    dense = tensor_bytes(outline)
     if dense > _MOST_TIMES * header.size_bytes + _ALWAYS_BYTES:
         raise CheckpointError(
             f"the weights take {header.size_bytes:,} bytes, and the dense network that architecture.json names takes "

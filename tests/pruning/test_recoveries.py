@@ -105,9 +105,9 @@ def test_what_the_dense_network_computes_is_noted_once_for_all_networks_that_los
     with torch.no_grad():
         pruned.dense.get_submodule(pruned.structure.layers[0].name).weight.mul_(2)
     changed = refit_of_halved(pruned, recovery)
-    anew = refit_of_halved(pruned, create(RECOVERIES, "sequential"))
+    expected = refit_of_halved(pruned, create(RECOVERIES, "sequential"))
     assert len(plans) == 3
-    assert all(torch.equal(value, anew[key]) for key, value in changed.items())
+    assert all(torch.equal(value, expected[key]) for key, value in changed.items())
     other = replace(pruned, images=pruned.images.flip(0))
     refit_of_halved(other, recovery)
     assert len(plans) == 4

@@ -26,8 +26,7 @@ class RememberedPlan:
 
     def __init__(self) -> None:
         """Remembers nothing yet."""
-        self._last: tuple[list[Any], Reconstruction] | None = None
-        self._images: Tensor | None = None
+        self._last: tuple[Tensor, list[Any], Reconstruction] | None = None
 
     def plan(
         self,
@@ -45,15 +44,14 @@ class RememberedPlan:
         versions = [
             _version(tensor) for tensor in (images, *named_tensors(dense).values()) if isinstance(tensor, Tensor)
         ]
-        key = [id(images), options, frozenset(sparse), versions]
+        key = [options, frozenset(sparse), versions]
         if self._last is not None and not kept:
-            known, last = self._last
-            if last.dense is dense and known == key:
+            seen, known, last = self._last
+            if last.dense is dense and seen is images and known == key:
                 return replace(last, step=steps_of(len(last.jobs), advance))
         plan = Reconstruction.plan(dense, pruned, structure, kept, images, options, advance, sparse=sparse)
-        held = sum(target.numel() * target.element_size() for target in plan.targets.values())
-        self._images = images  # held, so that no other tensor gets its identity
-        self._last = None if kept or held > _HELD_BYTES else (key, plan)
+        held = sum(target.nbytes for target in plan.targets.values())
+        self._last = None if kept or held > _HELD_BYTES else (images, key, plan)
         return plan
 
 
