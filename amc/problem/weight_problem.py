@@ -48,7 +48,8 @@ def weight_problem(
     The layers are convolutions, linear layers, the projections of attention, and embeddings, which cost no FLOPs. Left
     out are those of whose weights one forward pass uses some more often than others, such as the projections of
     attention between sequences of two lengths, as a zero does not always save as much there; those that share a name,
-    as the several weights of an LSTM do; and buffers that no file holds.
+    as the several weights of an LSTM do; those that the network multiplies by something else where they are zero, as
+    with weight standardisation; and buffers that no file holds.
 
     Zeros cost nothing: `"params"` counts the parameters that are not zero, `"flops"` the effective FLOPs.
 
@@ -92,7 +93,7 @@ def _problem(
     named = Counter(layer.name for layer in structure.layers)
     for index, layer in enumerate(structure.layers):
         unit = units.step(layer.weight_shape)
-        may_lose = layer.is_used_evenly and layer.is_saved and named[layer.name] == 1
+        may_lose = layer.is_used_evenly and layer.is_saved and layer.keeps_zeros and named[layer.name] == 1
         if not may_lose or unit is None or rules.excludes([layer.name]):
             continue
         decision = _decision(layer, index, lcm(unit, round_to), rules.keep_ratios([layer.name]))

@@ -106,6 +106,8 @@ class LayerSpec:
         is_used_evenly: Whether one forward pass multiplies every weight equally often.
         is_parameter: Whether the weight counts among the parameters; a buffer does not.
         is_saved: Whether the `state_dict` holds the weight; it leaves out buffers that are not persistent.
+        keeps_zeros: Whether zeros of the weight are zeros of what the layer multiplies by. They are not where the
+            network computes that from the weight, as with weight standardisation.
     """
 
     name: str
@@ -126,6 +128,7 @@ class LayerSpec:
     is_used_evenly: bool = True
     is_parameter: bool = True
     is_saved: bool = True
+    keeps_zeros: bool = True
 
 
 @dataclass(frozen=True)

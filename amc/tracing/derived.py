@@ -55,6 +55,14 @@ def weight_view(trace: Trace, weight: Tensor, *, transposed: bool = False) -> Pa
     return ParameterView(alike[0], axes[::-1] if transposed else axes, (0,) * weight.dim())
 
 
+def keeps_zeros(trace: Trace, weight: Tensor, view: ParameterView) -> bool:
+    """Returns whether the zeros of the parameter that a layer's weight shows are zeros of the weight."""
+    derived = trace.derived.get(id(weight))
+    if trace.view_of(weight) is not None or derived is None or derived.axes is not None:
+        return True
+    return trace.rehearsal.keeps_zeros(weight, view)
+
+
 def settle_weight(trace: Trace, weight: Tensor, view: ParameterView, read: Labels | int, written: Labels) -> None:
     """Makes the other inputs of a derived weight follow its axes, and restates the cost of the computation.
 

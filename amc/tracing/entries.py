@@ -97,6 +97,7 @@ class LayerRecord:
 
     Attributes:
         costs: Places in `Trace.costs` of what it costs.
+        keeps_zeros: Whether zeros of the weight are zeros of what it multiplies by.
     """
 
     weight: str
@@ -111,6 +112,7 @@ class LayerRecord:
     costs: list[int] = field(default_factory=list)
     calls: int = 1
     batch_norm: str | None = None
+    keeps_zeros: bool = True
 
 
 @dataclass

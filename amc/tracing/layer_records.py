@@ -21,6 +21,7 @@ def record_layer(trace: Trace, record: LayerRecord, output: Tensor) -> None:
     if seen is not record:
         seen.calls += 1
         seen.costs += record.costs
+        seen.keeps_zeros &= record.keeps_zeros
     else:
         trace.produced(output, Producer(record))
 

@@ -36,6 +36,7 @@ def layer_spec(trace: Trace, grouping: Grouping, record: LayerRecord) -> LayerSp
         batch_norm=record.batch_norm,
         is_used_evenly=_is_used_evenly(trace, record, weight.numel()),
         is_parameter=isinstance(weight, nn.Parameter),
+        keeps_zeros=record.keeps_zeros,
         is_saved=leaf not in trace.model.get_submodule(module)._non_persistent_buffers_set,
     )
 

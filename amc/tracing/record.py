@@ -16,6 +16,7 @@ from amc.tracing.shadow import Shadow
 from amc.tracing.sums import SumRecorder
 from amc.tracing.units import ChannelUnits, Labels
 from amc.tracing.views import Views
+from amc.tracing.zeros import Rehearsal
 
 _POWERS = ("linalg_matrix_power", "matrix_power")
 _PRODUCTS = ("tensordot", "inner", "linalg_multi_dot", "chain_matmul", "scaled_dot_product_attention")
@@ -45,6 +46,7 @@ class Trace:
         arguments: The tensors that these functions were called with.
         norm_calls: How often each batch norm has run, by name.
         derived: What was computed from parameters alone, by the identity of the tensor.
+        rehearsal: The same computations on numbers of which half are zero.
         users: The modules that were running when a parameter or buffer was used, by its name.
         views: Which tensors share memory.
         rows: How many rows were picked by values that layers have computed, and the memory of these, by the identity of
@@ -89,6 +91,7 @@ class Trace:
         self._alive: list[Tensor] = []
         self.layer_run: str | None = None
         self.derived: dict[int, Derived] = {}
+        self.rehearsal = Rehearsal(self.tensors)
         self.views = Views(self.tensors)
         self.canvases: dict[int, Canvas] = {}
         self.made: set[int] = set()
@@ -123,6 +126,7 @@ class Trace:
         self._views.clear()
         self._writers.clear()
         self.derived.clear()
+        self.rehearsal.forget()
         self._alive.clear()
         self.views.forget()
         self.canvases.clear()

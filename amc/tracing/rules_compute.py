@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from amc.runtime.call import tensors_in
-from amc.tracing.derived import settle_weight, weight_view
+from amc.tracing.derived import keeps_zeros, settle_weight, weight_view
 from amc.tracing.entries import Factor, LayerRecord, ParameterView
 from amc.tracing.layer_records import pair_of, record_layer
 from amc.tracing.record import Trace
@@ -89,7 +89,7 @@ def _linear(trace: Trace, source: Tensor, weight: Tensor, outputs: Tensor) -> La
     costs, shadow = len(trace.costs), trace.shadow(source)
     rows = [shadow.vector(axis) for axis in range(source.dim() - 1)]
     if weight.shape[0] == weight.shape[1] and set(shadow.varying) - {source.dim() - 1}:
-        _mix_positions(trace, view, shadow, outputs)
+        _mix_positions(trace, weight, view, shadow, outputs)
         return None
     read = channels_of(trace, shadow, source.dim() - 1, view.name)
     written = trace.written_by(view, 1, weight.shape[1])
@@ -111,6 +111,7 @@ def _linear(trace: Trace, source: Tensor, weight: Tensor, outputs: Tensor) -> La
         in_channels=source.shape[-1],
         out_channels=len(written),
         costs=[*range(costs, len(trace.costs))],
+        keeps_zeros=keeps_zeros(trace, weight, view),
     )
     record_layer(trace, record, outputs)
     if isinstance(trace.module, nn.Linear):
@@ -119,13 +120,15 @@ def _linear(trace: Trace, source: Tensor, weight: Tensor, outputs: Tensor) -> La
     return written
 
 
-def _mix_positions(trace: Trace, view: ParameterView, source: Shadow, outputs: Tensor) -> None:
+def _mix_positions(trace: Trace, weight: Tensor, view: ParameterView, source: Shadow, outputs: Tensor) -> None:
     """A layer from positions to as many positions, with channels on another axis, which stay what they are (gMLP)."""
     width, costs = source.shape[-1], len(trace.costs)
     trace.cost(1, *[source.vector(axis) for axis in range(len(source.shape) - 1)], width, width)
     trace.set_shadow(outputs, source.with_shape(outputs.shape))
     size, places = pair_of(source.shape[:-1]), [*range(costs, len(trace.costs))]
-    record_layer(trace, LayerRecord(view.name, "linear", width, width, size, width, width, costs=places), outputs)
+    record = LayerRecord(view.name, "linear", width, width, size, width, width, costs=places)
+    record.keeps_zeros = keeps_zeros(trace, weight, view)
+    record_layer(trace, record, outputs)
 
 
 def product(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Tensor) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from amc.tracing.derived import settle_weight, weight_view
+from amc.tracing.derived import keeps_zeros, settle_weight, weight_view
 from amc.tracing.entries import Factor, LayerRecord, ParameterView
 from amc.tracing.layer_records import pair_of, record_layer
 from amc.tracing.record import Trace
@@ -55,6 +55,7 @@ def convolution(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Te
         in_channels=source.shape[1],
         out_channels=len(written),
         costs=[*range(costs, len(trace.costs))],
+        keeps_zeros=keeps_zeros(trace, weight, view),
     )
     record_layer(trace, record, outputs)
     if isinstance(trace.module, nn.modules.conv._ConvNd):
@@ -151,6 +152,7 @@ def deformable(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Ten
         input_size=pair_of(source.shape[2:]),
         in_channels=source.shape[1],
         out_channels=len(written),
+        keeps_zeros=keeps_zeros(trace, weight, view),
     )
     record_layer(trace, record, outputs)
     trace.attribute(trace.modules[-1], "in_channels", read)
