@@ -20,6 +20,7 @@ AGENTS.register("random", "agents.random_search:RandomSearch", "uniformly random
 AGENTS.register("cem", "agents.cem:CrossEntropyMethod", "cross-entropy method")
 AGENTS.register("cmaes", "agents.cmaes:CmaEs", "covariance matrix adaptation evolution strategy")
 AGENTS.register("tpe", "agents.tpe:Tpe", "tree-structured Parzen estimator (Optuna)")
+AGENTS.register("spdy", "agents.spdy:Spdy", "coefficients of the layers' errors, searched for (SPDY)")
 AGENTS.register("greedy", "agents.heuristics.greedy:Greedy", "greedy knapsack on measured per-layer sensitivities")
 AGENTS.register("uniform", "agents.heuristics.uniform:Uniform", "the same keep ratio everywhere")
 AGENTS.register("erk", "agents.heuristics.erk:ErdosRenyiKernel", "Erdos-Renyi-Kernel densities")
@@ -28,7 +29,9 @@ AGENTS.register("global", "agents.heuristics.ranking:GlobalRanking", "one rankin
 AGENTS.register("lamp", "agents.heuristics.ranking:Lamp", "layer-adaptive magnitudes (LAMP), ranked over all layers")
 AGENTS.register("snip", "agents.heuristics.ranking:Snip", "layer-wise ratios of SNIP's connection sensitivity")
 AGENTS.register("sensitivity", "agents.heuristics.sensitivity:Sensitivity", "accuracy curves of single layers")
-AGENTS.register("dp", "agents.heuristics.dynamic_programming:DynamicProgramming", "least sum of layer errors (SPDY)")
+AGENTS.register(
+    "dp", "agents.heuristics.dynamic_programming:DynamicProgramming", "least sum of layer errors, as in SPDY"
+)
 AGENTS.register("penalty", "agents.heuristics.penalty:Penalty", "what a penalty of the training has not driven to zero")
 AGENTS.register("policy", "agents.heuristics.policy_file:PolicyFile", "a policy.json, scaled to the budget")
 AGENTS.register("shallow", "agents.heuristics.profiles:Shallow", "shallow layers are pruned more")

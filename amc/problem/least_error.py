@@ -20,23 +20,26 @@ _ROUNDS = 4
 """How often the cost is linearised: channels of neighbouring groups multiply."""
 
 
-def least_error_widths(problem: PruningProblem, errors: Mapping[str, Vector]) -> tuple[int, ...]:
+def least_error_widths(
+    problem: PruningProblem, errors: Mapping[str, Vector], buckets: int = _BUCKETS
+) -> tuple[int, ...]:
     """Returns the widths that minimise the sum of the layers' errors under the budget (the knapsack of SPDY).
 
     Paper: Frantar and Alistarh, 2022, arXiv:2201.13096, section 3.2, `min sum of e_l(s_l)` over the levels, subject to
-    the sum of their costs. Deviations: all coefficients are 1, where SPDY searches for coefficients of a prior; costs
-    are rounded up to buckets, so that the budget holds; and where costs are not a sum over the decisions (channels),
+    the sum of their costs. SPDY searches for coefficients of the errors, too (`agents.spdy`). Deviations: costs are
+    rounded up to buckets, so that the budget holds; and where costs are not a sum over the decisions (channels),
     they are linearised around the best allocation so far.
 
     Args:
         problem: The problem; it has a budget.
         errors: By the name of each decision its error by width, `(units + 1,)`; see `Evaluator.errors`.
+        buckets: Steps into which the budget is divided; see `cheapest`.
     """
     curves = [errors[decision.name] for decision in problem.decisions]
     centre = problem.project([1.0] * len(problem.decisions))
     tried = [centre]
     for _ in range(_ROUNDS):
-        centre = linearised_best(problem, curves, centre)
+        centre = linearised_best(problem, curves, centre, buckets)
         tried.append(centre)
     return min(tried, key=lambda widths: total_error(curves, widths))
 
@@ -46,13 +49,16 @@ def total_error(errors: Sequence[Vector], widths: Sequence[int]) -> float:
     return float(sum(curve[width] for curve, width in zip(errors, widths, strict=True)))
 
 
-def linearised_best(problem: PruningProblem, errors: Sequence[Vector], centre: Sequence[int]) -> tuple[int, ...]:
+def linearised_best(
+    problem: PruningProblem, errors: Sequence[Vector], centre: Sequence[int], buckets: int = _BUCKETS
+) -> tuple[int, ...]:
     """Solves the knapsack with the cost linearised around some widths, and brings the result to the budget.
 
     Args:
         problem: The problem; it has a budget.
         errors: For each decision the error by width, `(units + 1,)`.
         centre: The widths.
+        buckets: Steps into which the budget is divided.
     """
     assert problem.limit is not None
     levels = [_levels(decision) for decision in problem.decisions]
@@ -62,7 +68,9 @@ def linearised_best(problem: PruningProblem, errors: Sequence[Vector], centre: S
         slope * widths / decision.size
         for slope, widths, decision in zip(slopes, levels, problem.decisions, strict=True)
     ]
-    chosen = cheapest(costs, [curve[w] for curve, w in zip(errors, levels, strict=True)], problem.limit - fixed)
+    chosen = cheapest(
+        costs, [curve[w] for curve, w in zip(errors, levels, strict=True)], problem.limit - fixed, buckets
+    )
     widths = tuple(int(options[index]) for options, index in zip(levels, chosen, strict=True))
     if problem.cost(widths) <= problem.limit:
         return problem.fill(widths)

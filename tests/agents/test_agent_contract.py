@@ -110,6 +110,10 @@ class TestTpe(AgentContract):
     options = {"startup_trials": 4}  # noqa: RUF012
 
 
+class TestSpdy(AgentContract):
+    name = "spdy"
+
+
 class TestGreedy(AgentContract):
     name = "greedy"
     stochastic = False
