@@ -69,12 +69,15 @@ class HelpFormatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHe
         text = action.help or ""
         names = offered(action)
         if names:
-            text = f"{text.rstrip('.')}: {', '.join(names)}."
+            between = ". Names: " if re.search("[.:;] ", text) else ": "
+            text = f"{text.rstrip('.')}{between}{', '.join(names)}."
         if action.default in (None, argparse.SUPPRESS, "", {}, []) or action.nargs == 0:
             return text
         if isinstance(action.default, list):
             between = " " if action.nargs == "+" else ","
             return f"{text.rstrip('.')} (default: {between.join(map(str, action.default))})"
+        if isinstance(action.default, bool):
+            return f"{text.rstrip('.')} (default: {str(action.default).lower()})"
         return f"{text.rstrip('.')} (default: %(default)s)"
 
 

@@ -49,7 +49,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         "--device", metavar="NAME", type=str, default="auto", help="Where PyTorch is timed: auto, cpu or cuda."
     )
     parser.add_argument(
-        "--seconds", metavar="N", type=float, default=20.0, help="Time for measuring latency; 0 for no measurement."
+        "--seconds", metavar="N", type=float, default=20.0, help="Seconds for measuring latency; 0 for no measurement."
     )
     add_trust_option(parser)
     add_progress_option(parser)

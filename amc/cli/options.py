@@ -46,6 +46,7 @@ _METAVARS = {
     "data.image_column": "NAME",
     "data.label_column": "NAME",
     "data.augment": "NAME",
+    "data.broken": "NAME",
     "data.task": "NAME",
     "data.loss": "NAME",
     "data.metric": "NAME",

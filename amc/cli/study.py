@@ -257,7 +257,7 @@ COMMAND = Command(
         "      --budgets 0.7 0.5 0.3 --counts 100 300 --seeds 0 1 2 --finetuned 0.5\n"
         "  amc study --out studies/ablation --agents ddpg 'ddpg:warm_start=[]' 'ddpg:critic=step' ddpg:preset=paper\n"
         "  amc study --out studies/rewards --rewards 30 --budgets 0.5 --finetune.epochs 2\n"
-        "  amc study --out studies/both --problems configs/problems.yaml --agents ddpg uniform\n"
+        "  amc study --out studies/both --problems problems.yaml --agents ddpg uniform\n"
         "  amc study --out studies/methods --variations configs/methods_filter.yaml --budgets 0.5 --finetuned 0.5\n"
         "  amc study --out studies/digits --cluster local --workers 8\n"
         "  amc study --tabulate studies/methods"

@@ -35,6 +35,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add_run_options(parser, hide=_UNUSED)
     offer(parser, "agent", _AGENTS)
     parser.set_defaults(episodes=_EPISODES, features=list(_FEATURES))
+    next(action for action in parser._actions if action.dest == "episodes").help = "Episodes in all, over all tasks."
     add = parser.add_argument
     add("--out", metavar="DIR", type=str, required=True, help="Folder of the training; what is there is continued.")
     networks = "NAME[=WEIGHTS],..."
@@ -43,7 +44,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
         metavar=networks,
         type=str,
         default="digits_resnet",
-        help="Networks with their weights; without FILE they are trained first.",
+        help="Networks with their weights; without WEIGHTS they are trained first.",
     )
     add("--budgets", metavar="SHARE", nargs="+", type=float, default=_BUDGETS, help="Shares kept of the dense cost.")
     bounds = f"What --budgets bound: {' or '.join(METRICS.names())}."

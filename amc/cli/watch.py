@@ -13,7 +13,7 @@ from amc.errors import ConfigurationError
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Adds the folder to watch."""
     parser.add_argument("run", nargs="?", type=str | None, metavar="RUN", help="Folder of a run, or of a study.")
-    parser.add_argument("--seconds", metavar="N", type=float, default=1.0, help="Time between two looks.")
+    parser.add_argument("--seconds", metavar="N", type=float, default=1.0, help="Seconds between two looks.")
     parser.add_argument("--once", action="store_true", help="Look once and end.")
 
 

@@ -34,7 +34,7 @@ class DataConfig:
             a webdataset root/train/*.tar and root/test/*.tar; for huggingface it is what save_to_disk wrote.
         image_size: Height and width that images are resized and cropped to; needed where their sizes differ.
         search_images: Training images held out to score candidates; a fifth of them, at most 5000, if not set.
-        calibration_images: Training images for statistics and reconstruction.
+        calibration_images: Training images for the statistics of criteria and the refit.
         train_images: Limit on the training images that are read, the search split included; all if not set.
         test_images: Limit on the test images; all if not set.
         mean: One number per channel, for images scaled to [0, 1]; ImageNet's for colour images if not set.

@@ -22,12 +22,13 @@ class PackConfig:
         conv_bits: Bits of a code in convolutions, 1 to 8: a layer has at most 2^bits values beside zero.
         fc_bits: The same for linear layers and all other matrices.
         bits: The same for single layers, by name pattern; of several that match a layer, the first counts.
-        conv_index_bits: Bits of a difference of places in convolutions, 1 to 8, before it is coded.
+        conv_index_bits: Bits of the distance from one weight that is not zero to the next, in convolutions, 1 to 8,
+            before it is coded.
         fc_index_bits: The same for linear layers and all other matrices.
         initialisation: Where the clusters of the weights start.
         pack_epochs: Epochs in which the shared values are trained; 0 leaves them as the clustering has them.
-        pack_rate: Peak of the learning rate for that. The gradient of a value is the sum over all weights that share
-            it, so that it is far smaller than that of fine-tuning.
+        pack_rate: Peak of the learning rate for that, far smaller than that of fine-tuning: the gradient of a value is
+            the sum over all weights that share it.
 
     Raises:
         UnknownNameError: If the initialisation does not exist.

@@ -92,23 +92,24 @@ class RunConfig:
         classes: Number of outputs of the network, if it differs from the data's number of classes.
         untrained: Whether to go ahead with a dense network that is no better than chance.
         train_first: Whether to train the network first; unset: yes, unless --weights or package.module:factory is set.
-        agent: What looks for the policy.
+        agent: What decides how much of each layer stays.
         episodes: Candidates that the agent may try.
         reward: What the agent maximises.
         first_images: Images on which a candidate is scored first, those for
             its batch norms at least; it sees the rest only while it can
             still win. Unset: all.
-        allocation_mode: How candidates are kept within the budget: clip (the paper's) or project.
+        allocation_mode: How candidates are kept within the budget: clip limits each layer in its turn (the paper's),
+            project scales all layers together at the end.
         schedule: In which rounds networks are pruned and trained.
         compare: Agents to compare with under the same budget; none for no comparison.
         seed: Seed of everything random.
-        device: auto, cpu or cuda.
+        device: Where networks are run: auto, cpu or cuda.
         devices: How many GPUs trainings use, or shares of the CPU: a process each. More than one needs
             'amc-compress[devices]'; torchrun is for several machines.
         dtype: Number format in which candidates are scored: float32, bfloat16, or auto for what the device does best.
-        deterministic: Whether the result must not depend on the number of threads, nor vary between runs on a GPU;
+        deterministic: Whether the result must be the same with any number of threads, and in every run on a GPU;
             slower.
-        features: What the agent sees in addition to the paper's 11 features.
+        features: Features that the agent sees beside the paper's 11, if any.
         policy: Trained agent (agent.safetensors) to start from: one episode without noise, then --episodes candidates.
         data: The data.
         budget: The budget.

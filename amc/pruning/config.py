@@ -37,8 +37,7 @@ class PruningConfig:
         bounds: Smallest and largest pruning ratio by name pattern; of several that match a layer, the first counts.
         residual: Whether the channels of residual streams are pruned too (filter).
         blocks: Whether whole residual blocks may be dropped too (filter), each by a decision of its own.
-        pattern: Which weights stay or go together (weight): unstructured, 2of4, 4of8, 1x4, 4x4 or kernel. Layers that
-            it does not fit stay dense.
+        pattern: Which weights stay or go together (weight). Layers that it does not fit stay dense.
 
     Raises:
         UnknownNameError: If the family, criterion or recovery does not exist.

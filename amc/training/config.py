@@ -23,28 +23,28 @@ class FineTuneConfig:
     """How a pruned network is fine-tuned.
 
     Attributes:
-        epochs: Passes over the training images; 0 leaves the network as it is; unset: 10, or with less than 1,000
+        epochs: Passes over the training images; 0 leaves the network as it is; unset: 10, or with fewer than 1,000
             images up to 25, to make 120 steps.
-        learning_rate: The peak of the schedule; unset: it depends on the number of images, at most 0.05 (training:
-            0.1).
+        learning_rate: The peak of the schedule; unset: it depends on the number of images, at most 0.05 (in training
+            from scratch 0.1).
         schedule: How the learning rate changes.
         warmup: Share of all steps in which the learning rate rises, from a 25th of the peak.
         batch_size: Images per step; unset: that of your own loader, or 16 to 128, depending on the number of images.
         accumulate: Parts that a batch is run in, one after the other, where it does not fit into memory: their
             gradients are averaged before the step. Batch norms see the parts.
         optimizer: SGD, AdamW, or any of torch.optim. For all but SGD, an unset learning rate is 0.001.
-        momentum: Of SGD.
+        momentum: Momentum of SGD, 0 to 1.
         nesterov: Whether the momentum is Nesterov's.
-        weight_decay: L2 penalty.
+        weight_decay: Weight of the L2 penalty.
         decay_norms: Whether the penalty also covers batch norms and biases.
         decay_by_layer: L2 penalty by name pattern of layers or their parameters, in place of the two above; of several
             that match, the first counts.
         ema: What an average of the weights keeps of itself in a step, such as 0.999: that average is then the network
             that is scored, compared and kept. Unset: the weights themselves.
-        compile: Whether torch.compile is tried, which takes a minute first and pays in long trainings.
+        compile: Whether torch.compile is tried, which takes up to minutes first and is for long trainings on GPUs.
         label_smoothing: Share of the target that is spread over all classes.
         distillation: Weight of the dense network's outputs in the loss, 0 to 1; the rest is that of the labels.
-        temperature: Softens both networks' outputs in the distillation.
+        temperature: How much both networks' outputs are softened in the distillation; 1: not at all.
         feature_distillation: Weight of the dense network's features in the loss, added to labels and outputs; 0 for
             none. 50 at a learning rate of 0.02 worked well on residual networks with batch norms; others may diverge.
         dtype: Number format of the computation: float32, bfloat16, or auto for bfloat16 where the device gains from it.

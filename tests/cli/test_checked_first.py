@@ -121,4 +121,4 @@ def test_the_help_of_train_lists_the_agents_that_it_takes(capsys):
     printed = capsys.readouterr().out
     section = printed.partition("\nagents:\n")[2].partition("\n\n")[0]
     assert [line.split()[0] for line in section.splitlines()] == ["ddpg"]
-    assert "What looks for the policy: ddpg (default" in " ".join(printed.split())
+    assert "What decides how much of each layer stays: ddpg (default" in " ".join(printed.split())
