@@ -1,9 +1,10 @@
-"""One thread for all tests, the same examples of properties every time, figures without a picture, little collection.
+"""One thread for all tests, the same examples of properties, no pictures, no waits for disks, little collection.
 
 Their tensors are too small to share among cores; beside other work, threads would wait for one another for minutes.
 """
 
 import gc
+import os
 import sys
 
 import pytest
@@ -26,6 +27,17 @@ def _undrawn():
     """Leaves figures empty: most runs of the tests write a report, and drawing it would take half of their time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "_drawn", lambda self, kind, palette: b'<svg width="9pt" height="9pt"></svg>')
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _unsynced():
+    """Lets files reach the disk when the system likes: a run waits 20 to 40 times, for longer than a small one works.
+
+    What is confirmed in which order is tested, with a stand-in for the disk, in `tests/utils/test_durable_files.py`.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: os.fstat(descriptor) and None)  # refuses what is not open, too
         yield
 
 
