@@ -13,7 +13,7 @@ from amc.cli.main import main
 
 QUICK = [
     *("--data.train_images", "300", "--data.search_images", "60", "--data.test_images", "60", "--device", "cpu"),
-    *("--data.calibration_images", "40", "--train.epochs", "2", "--finetune.epochs", "1", "--pruning.recovery", "once"),
+    *("--data.calibration_images", "40", "--train.epochs", "2", "--finetune.epochs", "1", "--pruning.recovery", "none"),
 ]
 
 

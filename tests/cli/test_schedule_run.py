@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from amc.cli.main import main
 
 QUICK = [
+    *("--model", "digits_lenet"),
     *("--agent", "uniform", "--compare", "none", "--budget.flops", "0.4", "--device", "cpu", "--dtype", "float32"),
     *("--data.train_images", "300", "--data.search_images", "60", "--data.test_images", "60"),
     *("--data.calibration_images", "40", "--train.epochs", "2", "--finetune.epochs", "2", "--pruning.recovery", "once"),
