@@ -7,6 +7,7 @@ import pytest
 from agents.protocol import EpisodeResult
 from amc.pipeline.episodes import episode_line
 from amc.problem.score import Score
+from amc.report.figures.figure import Figure
 from amc.structure import Allocation
 
 SIZES = {"stem <one>": 16, "layer & two": 32}
@@ -15,6 +16,12 @@ SIZES = {"stem <one>": 16, "layer & two": 32}
 @pytest.fixture(scope="module", autouse=True)
 def _pictures(drawn):
     """Here they are what is tested."""
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Leaves the pictures empty again, for what is told of a run beside them: they take most of the time of a page."""
+    monkeypatch.setattr(Figure, "_drawn", lambda self, kind, palette: b'<svg width="9pt" height="9pt"></svg>')
 
 
 def allocation(*widths):
