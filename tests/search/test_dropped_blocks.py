@@ -124,7 +124,7 @@ def test_candidates_with_and_without_blocks_do_not_disturb_each_other(shop):
 
 def test_a_run_saves_and_loads_a_network_without_blocks(data, tmp_path):
     model = create_model("digits_resnet", seed=0)
-    search = SearchConfig(agent="random", episodes=12, seed=1, untrained=True)
+    search = SearchConfig(agent="random", episodes=4, seed=1, untrained=True)
     options = {"pruning": RULES, "finetune": FineTuneConfig(epochs=1, dtype="float32"), "search": search}
     result = amc.compress(model, data, Budget(flops=0.3), device="cpu", progress=False, **options)
     dropped = result.architecture["dropped"]

@@ -72,9 +72,11 @@ def test_errors_fall_to_nothing_with_the_width(fixture, request):
         assert errors[1] > 0
 
 
-@pytest.mark.parametrize("first_images", [None, 30])
 @pytest.mark.parametrize("fixture", ["workshop", "weight_workshop"])
-@pytest.mark.parametrize("agent", ["erdos_renyi", "global", "lamp", "snip", "sensitivity", "dp"])
+@pytest.mark.parametrize(
+    ("agent", "first_images"),
+    [*((name, None) for name in ("erdos_renyi", "global", "lamp", "snip", "sensitivity", "dp")), ("global", 30)],
+)
 def test_allocations_of_the_literature_spend_the_budget_of_a_real_network(fixture, agent, first_images, request):
     workshop = request.getfixturevalue(fixture)
     problem = workshop.task.problem

@@ -17,6 +17,7 @@ from amc.storage.agent_card import read_card
 
 QUICK = [
     "--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "32",
+    "--pruning.recovery", "none", "--model", "digits_lenet",  # quicker than the defaults
     "--train.epochs", "1", "--device", "cpu", "--untrained", "true",
 ]  # fmt: skip
 SMALL = "ddpg:hidden=[8, 8];ensemble_hidden=8;gradient_steps=1"
@@ -44,7 +45,7 @@ def test_the_agent_and_its_card_lie_in_the_folder(searched):
     assert card.features[-2:] == ["budget", "depth"]
     assert card.feature_count == 13
     (task,) = card.tasks
-    assert (task.network, task.metric, task.reward, task.episodes) == ("digits_resnet", "flops", "accuracy", 4)
+    assert (task.network, task.metric, task.reward, task.episodes) == ("digits_lenet", "flops", "accuracy", 4)
     assert task.best_reward == max(record["reward"] for record in episodes(searched))
     assert [point.rewards["reward"] for point in card.curve] == [record["reward"] for record in episodes(searched)]
 
@@ -71,7 +72,7 @@ def test_a_policy_plays_once_without_noise_then_candidates(searched, tmp_path, c
     assert read_card(tmp_path / "more" / "agent.json").feature_count == 13
     capsys.readouterr()
     file = str(tmp_path / "more" / "agent.safetensors")
-    words = [*QUICK[:-2], "--model", "digits_resnet", "--budgets", "0.6"]
+    words = [*QUICK[:-2], "--budgets", "0.6"]
     assert main(["policy", "show", file, *words]) == 0
     shown = capsys.readouterr().out
     assert "13 features" in shown
@@ -79,7 +80,7 @@ def test_a_policy_plays_once_without_noise_then_candidates(searched, tmp_path, c
 
 
 def test_a_policy_is_drawn(searched, tmp_path, capsys):
-    words = [*QUICK[:-2], "--model", "digits_resnet", "--budgets", "0.8", "0.5", "--picture", str(tmp_path / "p.png")]
+    words = [*QUICK[:-2], "--budgets", "0.8", "0.5", "--picture", str(tmp_path / "p.png")]
     assert main(["policy", "show", str(searched / "agent.safetensors"), *words]) == 0
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
@@ -96,7 +97,7 @@ def test_python_starts_from_a_policy_and_keeps_the_agent(searched, tmp_path):
     digits = load_data(DataConfig(train_images=200, test_images=50, calibration_images=32))
     rules = {"finetune": amc.FineTuneConfig(epochs=0), "device": "cpu"}
     policy = searched / "agent.safetensors"
-    model = amc.create_model("digits_resnet", seed=0)
+    model = amc.create_model("digits_lenet", seed=0)
     search = amc.SearchConfig(policy=policy, episodes=1, untrained=True)
     result = amc.compress(model, digits, amc.Budget(flops=0.5), search=search, out=tmp_path / "run", **rules)
     assert len(result.episodes) == 2
@@ -123,7 +124,7 @@ def test_a_policy_for_something_else_is_refused_in_one_line(searched, tmp_path, 
 
 
 def test_a_policy_of_another_kind_is_refused_also_where_the_budget_is_out_of_reach(searched, capsys):
-    words = ["--model", "digits_resnet", "--pruning.family", "weight", "--metric", "params", "--budgets", "0.01"]
+    words = ["--model", "digits_lenet", "--pruning.family", "weight", "--metric", "params", "--budgets", "0.01"]
     assert main(["policy", "show", str(searched / "agent.safetensors"), *words]) == 2
     assert "must be of weight pruning, as the task is" in capsys.readouterr().err.splitlines()[-1]
 

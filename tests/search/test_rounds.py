@@ -242,7 +242,7 @@ def test_the_schedule_is_a_setting_of_the_search():
     data = load_data(DataConfig(train_images=200, search_images=40, test_images=40, calibration_images=40))
     search = amc.SearchConfig(agent="uniform", schedule={"name": "iterative", "count": 2}, untrained=True)
     result = amc.compress(
-        create_model("digits_resnet", seed=0),
+        create_model("digits_lenet", seed=0),
         data,
         search=search,
         finetune=amc.FineTuneConfig(epochs=2),

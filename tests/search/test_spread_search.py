@@ -50,7 +50,10 @@ class Elsewhere:
 
 @pytest.mark.parametrize(
     "options",
-    [["--agent", "random"], ["--agent", "ddpg:environments=4;gradient_steps=2"]],
+    [
+        ["--agent", "random"],
+        ["--agent", "ddpg:environments=4;gradient_steps=2;hidden=[8, 8];ensemble_hidden=8", "--model", "digits_lenet"],
+    ],
     ids=["random", "ddpg"],
 )
 def test_episodes_are_those_of_one_process(options, tmp_path, monkeypatch, capsys):
@@ -116,7 +119,7 @@ def test_agents_that_play_one_candidate_at_a_time_say_so(tmp_path, monkeypatch, 
         yield lambda replica, shown: Elsewhere(replica)
 
     monkeypatch.setattr("amc.cli.search.cluster_of", cluster_of)
-    assert main(["search", *QUICK, "--agent", "tpe", "--out", str(tmp_path / "run")]) == 0
+    assert main(["search", *QUICK, "--agent", "tpe", "--model", "digits_lenet", "--out", str(tmp_path / "run")]) == 0
     assert "tpe plays one candidate after the other, for which workers are of no use" in capsys.readouterr().err
 
 

@@ -37,7 +37,7 @@ def one_hot(split):
 
 @pytest.mark.parametrize("as_given", [lambda data: data, lambda data: (one_hot(data.train), one_hot(data.test))])
 def test_a_network_at_chance_stops_the_run_before_the_search(as_given, digits, capsys):
-    network, digits = amc.create_model("digits_resnet", seed=0), as_given(digits)
+    network, digits = amc.create_model("digits_lenet", seed=0), as_given(digits)
     with pytest.raises(
         ModelError,
         match=r"must be better than chance, but reaches .* \(top-1 on the test images, .*"
@@ -50,7 +50,7 @@ def test_a_network_at_chance_stops_the_run_before_the_search(as_given, digits, c
 @pytest.mark.parametrize("progress", [True, False])
 def test_a_run_from_python_shows_what_takes_long(progress, digits, capsys, monkeypatch):
     monkeypatch.setattr("amc.pipeline.compress.ProgressDisplay", partial(ProgressDisplay, clock=Ticking()))
-    network = amc.create_model("digits_resnet", seed=0)
+    network = amc.create_model("digits_lenet", seed=0)
     amc.compress(network, digits, search=amc.SearchConfig(untrained=True), progress=progress, **QUICK)
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -65,7 +65,7 @@ def test_a_run_from_python_shows_what_takes_long(progress, digits, capsys, monke
 
 def test_a_quick_run_from_python_shows_little(digits, capsys, monkeypatch):
     monkeypatch.setattr("amc.pipeline.compress.ProgressDisplay", partial(ProgressDisplay, clock=lambda: 0.0))
-    network = amc.create_model("digits_resnet", seed=0)
+    network = amc.create_model("digits_lenet", seed=0)
     amc.compress(network, digits, search=amc.SearchConfig(untrained=True), **QUICK)
     assert re.findall(r".* in \d+\.\d s.*", capsys.readouterr().err) == []
 
@@ -73,7 +73,7 @@ def test_a_quick_run_from_python_shows_little(digits, capsys, monkeypatch):
 @pytest.mark.parametrize("classes", [40, 8])
 def test_one_image_a_class_is_pointed_out_in_one_line(classes, capsys):
     data = torch.rand(40, 1, 8, 8), torch.arange(40) % classes
-    network = amc.create_model("digits_resnet", num_classes=classes, seed=0)
+    network = amc.create_model("digits_lenet", num_classes=classes, seed=0)
     amc.compress(network, (data, data), search=amc.SearchConfig(untrained=True), **QUICK)
     said = [line for line in capsys.readouterr().err.splitlines() if "no image to train on" in line]
     if classes == 8:
