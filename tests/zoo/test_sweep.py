@@ -46,10 +46,10 @@ def test_misspelt_networks_of_other_packages_are_named(capsys):
 
 
 def test_a_network_that_has_one_size_only_is_not_examined_twice(tmp_path):
-    words = ["zoo", "--models", "vit_b_32", "--contracts", "costs", "--results", str(tmp_path / "zoo.jsonl")]
+    words = ["zoo", "--models", "digits_lenet", "--contracts", "costs", "--results", str(tmp_path / "zoo.jsonl")]
     file = tmp_path / "zoo.jsonl"
     file.write_text(
-        json.dumps({"model": "vit_b_32", "image_size": 224, "asked_size": 64, "contracts": {"costs": "ok"}})
+        json.dumps({"model": "digits_lenet", "image_size": 8, "asked_size": 64, "contracts": {"costs": "ok"}})
     )
     assert main([*words, "--image_size", "64"]) == 0
     assert len(file.read_text().splitlines()) == 1
