@@ -14,14 +14,14 @@ from amc.storage.save import save_weights
 from amc.study.page import _starts, page_of_study
 from amc.study.repetition import command_of
 
-QUICK = ["--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "32", "--device", "cpu"]
+QUICK = ["--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "32", "--device", "cpu", "--model", "digits_lenet"]
 
 
 @pytest.fixture(scope="module")
 def studied(tmp_path_factory):
     """A study of a network with random weights, which takes seconds."""
     place = tmp_path_factory.mktemp("repetition")
-    save_weights(place / "w.safetensors", create_model("digits_resnet", seed=0))
+    save_weights(place / "w.safetensors", create_model("digits_lenet", seed=0))
     words = ["--weights", str(place / "w.safetensors"), "--out", str(place / "study"), "--agents", "uniform", "random"]
     assert main(["study", *QUICK, *words, "--budgets", "0.6", "--counts", "2", "--seeds", "0"]) == 0
     return place / "study"

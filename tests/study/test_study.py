@@ -24,7 +24,7 @@ from amc.utils.options import Choice, choose
 QUICK = [
     "--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "32",
     "--train.epochs", "1", "--finetune.epochs", "1", "--device", "cpu",
-    "--pruning.criterion", "l2", "--pruning.recovery", "none",  # quicker than the defaults
+    "--model", "digits_lenet", "--pruning.criterion", "l2", "--pruning.recovery", "none",  # quicker than the defaults
 ]  # fmt: skip
 
 

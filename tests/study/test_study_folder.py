@@ -17,14 +17,14 @@ from amc.utils.json_lines import read_lines
 
 QUICK = [
     "--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "32", "--device", "cpu",
-    "--pruning.criterion", "l2", "--pruning.recovery", "none",  # quicker than the defaults
+    "--model", "digits_lenet", "--pruning.criterion", "l2", "--pruning.recovery", "none",  # quicker than the defaults
 ]  # fmt: skip
 
 
 @pytest.fixture
 def words(tmp_path):
     """A study of a network with random weights, which takes seconds."""
-    save_weights(tmp_path / "w.safetensors", create_model("digits_resnet", seed=0))
+    save_weights(tmp_path / "w.safetensors", create_model("digits_lenet", seed=0))
     return ["study", *QUICK, "--weights", str(tmp_path / "w.safetensors"), "--out", str(tmp_path / "study")]
 
 
@@ -34,7 +34,7 @@ def lines(folder):
 
 def test_weights_that_have_changed_are_refused(words, tmp_path, capsys):
     assert main([*words, "--agents", "uniform"]) == 0
-    save_weights(tmp_path / "w.safetensors", create_model("digits_resnet", seed=1))
+    save_weights(tmp_path / "w.safetensors", create_model("digits_lenet", seed=1))
     assert main([*words, "--agents", "uniform", "erk"]) == 2
     assert "holds a study under other rules (weights_sha256; see " in capsys.readouterr().err
     assert [line["agent"] for line in lines(tmp_path / "study")] == ["uniform"]

@@ -18,7 +18,7 @@ QUICK = [
     "--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "32",
     "--train.epochs", "1", "--finetune.epochs", "1", "--device", "cpu", "--agents", "ddpg", "uniform",
     "--counts", "2", "--seeds", "0", "1", "--budgets", "0.5", "--finetuned", "0.5",
-    "--pruning.criterion", "l2", "--pruning.recovery", "none",  # quicker than the defaults
+    "--model", "digits_lenet", "--pruning.criterion", "l2", "--pruning.recovery", "none",  # quicker than the defaults
 ]  # fmt: skip
 
 
