@@ -30,8 +30,9 @@ class DataConfig:
     Attributes:
         name: digits, imagefolder, webdataset (tar shards), huggingface (Arrow or Parquet files), fake, or a torchvision
             data set such as cifar10 or mnist.
-        root: Folder of the data. An imagefolder has root/train/CLASS/FILE and root/test/CLASS/FILE (or root/val);
-            a webdataset root/train/*.tar and root/test/*.tar; for huggingface it is what save_to_disk wrote.
+        root: Folder of the data. An imagefolder has root/train/CLASS/FILE and root/test/CLASS/FILE (or root/val), or
+            root/CLASS/FILE, of which a fifth is the test; a webdataset root/train/*.tar and root/test/*.tar; for
+            huggingface it is what save_to_disk wrote.
         image_size: Height and width that images are resized and cropped to; needed where their sizes differ.
         search_images: Training images held out to score candidates; a fifth of them, at most 5000, if not set.
         calibration_images: Training images for the statistics of criteria and the refit.
