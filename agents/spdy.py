@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agents.episodes import EpisodeLog, play
-from agents.protocol import OnEpisode, SearchResult, check_episodes
-from agents.weighted_errors import WeightedErrors, redrawn
+from agents.protocol import OnEpisode, SearchResult, check_episodes, evaluator_of, problem_of
 from amc.errors import ConfigurationError
+from amc.problem.least_error import least_error_widths
 
 if TYPE_CHECKING:
     from agents.protocol import AllocationEnv
+    from amc.problem import PruningProblem
+    from amc.problem.evaluator import Evaluator
+
+Vector = NDArray[np.float64]
+
+_BUCKETS = 2000
+"""Steps into which the budget is divided; a solution takes a fifth of the time that it does with those of `dp`."""
+_DRAWS = 20
+"""How often coefficients are drawn that lead to an allocation which was played before."""
 
 
 class Spdy:
@@ -62,11 +72,11 @@ class Spdy:
         """
         check_episodes(episodes)
         log, generator = EpisodeLog(on_episode), np.random.default_rng(seed)
-        allocate = WeightedErrors(env)
+        allocate = _Allocator(problem_of(env), evaluator_of(env))
         best = np.ones(len(allocate.problem.decisions))
         reward = play(env, allocate(best), log).reward
         for count in self._counts(len(best), episodes - 1):
-            coefficients, widths = allocate.something_new(partial(redrawn, best, generator), count)
+            coefficients, widths = allocate.something_new(partial(_redrawn, best, generator), count)
             result = play(env, widths, log)
             if result.reward > reward:
                 best, reward = coefficients, result.reward
@@ -79,3 +89,47 @@ class Spdy:
         most = ceil(self.resampled * decisions)
         for episode in range(episodes - first):
             yield most - episode * most // (episodes - first)
+
+
+class _Allocator:
+    """Turns coefficients into widths, and knows which it has returned."""
+
+    def __init__(self, problem: PruningProblem, evaluator: Evaluator) -> None:
+        self.problem = problem
+        self._errors = {} if problem.limit is None else evaluator.errors()
+        self._known: set[tuple[int, ...]] = set()
+
+    def __call__(self, coefficients: Vector) -> tuple[int, ...]:
+        """Returns the widths of the least weighted error; all of them where there is no budget."""
+        if self.problem.limit is None:
+            return self.problem.max_widths
+        names = [decision.name for decision in self.problem.decisions]
+        weighted = {name: factor * self._errors[name] for name, factor in zip(names, coefficients, strict=True)}
+        widths = least_error_widths(self.problem, weighted, buckets=_BUCKETS)
+        self._known.add(widths)
+        return widths
+
+    def something_new(self, redrawn: Callable[[int], Vector], count: int) -> tuple[Vector, tuple[int, ...]]:
+        """Draws coefficients until the widths are new, or often enough.
+
+        Args:
+            redrawn: Draws some coefficients anew.
+            count: How many at first; one more after each draw in vain.
+
+        Returns:
+            The last coefficients, and the widths that they lead to.
+        """
+        for more in range(_DRAWS):
+            before = len(self._known)
+            coefficients = redrawn(count + more)
+            widths = self(coefficients)
+            if len(self._known) > before:
+                break
+        return coefficients, widths
+
+
+def _redrawn(best: Vector, generator: np.random.Generator, count: int) -> Vector:
+    """Returns the coefficients with some, or all if there are not as many, drawn anew."""
+    coefficients, count = best.copy(), min(count, len(best))
+    coefficients[generator.choice(len(best), count, replace=False)] = generator.random(count)
+    return coefficients

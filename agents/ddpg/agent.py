@@ -19,9 +19,8 @@ from agents.episodes import EpisodeLog
 from agents.guides import guides_of, heuristic
 from agents.learning import Policy, play_policy
 from agents.learnt_task import LearntTask
-from agents.protocol import EpisodeResult, OnEpisode, SearchResult, check_episodes, problem_of
+from agents.protocol import EpisodeResult, OnEpisode, SearchResult, check_episodes
 from agents.sb3.callback import EpisodeCallback
-from agents.weighted_errors import random_programmes
 from amc.errors import ConfigurationError
 from amc.utils.random_state import isolated_random_state
 
@@ -80,7 +79,7 @@ class DDPGAgent:
         self.check_episodes(episodes)
         log = EpisodeLog(on_episode)
         with isolated_random_state(seed):
-            algorithm = AllocationDDPG(env, self.config, self._schedule(env, episodes, seed), seed)
+            algorithm = AllocationDDPG(env, self.config, self._schedule(env, episodes), seed)
             if self.initial is not None:
                 restore(algorithm, self.initial.for_task(algorithm.task))
             steps = episodes * algorithm.decisions
@@ -106,16 +105,11 @@ class DDPGAgent:
                 f"{episodes + -episodes % self.config.environments}"
             )
 
-    def _schedule(self, env: AllocationEnv, episodes: int, seed: int) -> Schedule:
-        if self.initial is not None:
-            if LearntTask.of(env) in self.initial.tasks:
-                return Schedule.continued(self.config, episodes)
-            return Schedule.transferred(self.config, episodes, guides(env, self.config))
-        played_first = guides(env, self.config)
-        if self.config.warmup_actions == "programme" and problem_of(env).limit is not None:
-            left = max(0, self.config.warmup(episodes) - len(played_first))
-            played_first += random_programmes(env, left, np.random.default_rng(seed))
-        return Schedule.of_search(self.config, episodes, played_first)
+    def _schedule(self, env: AllocationEnv, episodes: int) -> Schedule:
+        if self.initial is not None and LearntTask.of(env) in self.initial.tasks:
+            return Schedule.continued(self.config, episodes)
+        start = Schedule.of_search if self.initial is None else Schedule.transferred
+        return start(self.config, episodes, guides(env, self.config))
 
     def act(self, env: AllocationEnv, log: EpisodeLog | None = None) -> EpisodeResult:
         """Plays one episode with the trained policy and no noise.

@@ -48,9 +48,7 @@ class DDPGConfig:
         replay_episodes: Episodes that the replay holds.
         warmup_episodes: Episodes that explore before the first gradient step.
         warmup_fraction: The warm-up takes at most this share of a search's episodes; 1 leaves `warmup_episodes` alone.
-        warmup_actions: What the warm-up plays after the heuristics: `"uniform"` draws from the whole scale, `"noise"`
-            adds the noise of `sigma` to the actor's, `"programme"` plays the allocations of the least sum of the
-            layers' errors for random coefficients, as SPDY does (`agents.spdy`).
+        warmup_actions: `"uniform"` draws from the whole scale, `"noise"` adds the noise of `sigma` to the actor's.
         sigma: Standard deviation of the truncated normal exploration, on the scale, which is 1 long.
         sigma_decay: Factor on sigma after each episode past the warm-up, however small it gets; None for the one that
             reaches `final_sigma` after `annealing_episodes`.
@@ -94,7 +92,7 @@ class DDPGConfig:
     replay_episodes: int = 1000
     warmup_episodes: int = 12
     warmup_fraction: float = 1 / 3
-    warmup_actions: Literal["uniform", "noise", "programme"] = "uniform"
+    warmup_actions: Literal["uniform", "noise"] = "uniform"
     sigma: float = 0.2
     sigma_decay: float | None = None
     final_sigma: float = 0.03

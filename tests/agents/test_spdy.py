@@ -52,14 +52,3 @@ def test_the_search_narrows_to_one_coefficient_at_a_time():
 def test_settings_out_of_range_are_refused(options, message):
     with pytest.raises(ConfigurationError, match=message):
         create_agent("spdy", **options)
-
-
-def test_ddpg_warms_up_with_what_coefficients_lead_to(toys):
-    env = misleading(toys)
-    agent = create_agent("ddpg", warmup_actions="programme", warmup_episodes=9, warmup_fraction=1.0, warm_start=["dp"])
-    episodes = agent.search(env, 10, seed=0).episodes
-    assert episodes[0].allocation == create_agent("dp").search(env, 1, seed=0).best.allocation
-    first = {episode.allocation.key() for episode in episodes[:9]}
-    assert len(first) == 9
-    drawn = create_agent("spdy", explored=1).search(env, 9, seed=0).episodes[1:]
-    assert first >= {episode.allocation.key() for episode in drawn}

@@ -14,18 +14,7 @@ from amc.storage.save import save_weights
 from amc.study.page import _starts, page_of_study
 from amc.study.repetition import command_of
 
-QUICK = [
-    "--data.train_images",
-    "200",
-    "--data.test_images",
-    "50",
-    "--data.calibration_images",
-    "32",
-    "--device",
-    "cpu",
-    "--model",
-    "digits_lenet",
-]
+QUICK = ["--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "32", "--device", "cpu", "--model", "digits_lenet"]
 
 
 @pytest.fixture(scope="module")
