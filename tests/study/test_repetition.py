@@ -14,7 +14,8 @@ from amc.storage.save import save_weights
 from amc.study.page import _starts, page_of_study
 from amc.study.repetition import command_of
 
-QUICK = ["--data.train_images", "200", "--data.test_images", "50", "--data.calibration_images", "32", "--device", "cpu", "--model", "digits_lenet"]
+SMALL = {"train_images": 200, "test_images": 50, "calibration_images": 32}
+QUICK = [*(f"--data.{name}={count}" for name, count in SMALL.items()), "--device=cpu", "--model=digits_lenet"]
 
 
 @pytest.fixture(scope="module")
