@@ -18,6 +18,7 @@ WORDS = [
     "--data.search_images", "30", "--train.epochs", "1", "--device", "cpu", "--budgets", "0.7", "0.5",
     "--held_out_budgets", "0.6", "--evaluate_every", "6", "--checkpoint_every", "4",
     "--agent", "ddpg:hidden=[8, 8];ensemble_hidden=8;gradient_steps=1;warmup_episodes=2;warm_start=[uniform]",
+    "--models", "digits_lenet",
 ]  # fmt: skip
 FILES = ("agent.safetensors", "checkpoint.safetensors", "agent.json", "evaluations.jsonl")
 
@@ -97,7 +98,7 @@ def test_its_policy_is_applied_by_other_commands(trained, tmp_path, capsys):
         (["--episodes", "0"], "--episodes must be at least 1, not 0"),
         (["--features", "depht"], "unknown feature 'depht'; did you mean 'depth'"),
         (["--reward_names", "acuracy"], "unknown reward 'acuracy'; did you mean 'accuracy'"),
-        (["--models", "digits_resnet=missing.pth"], "missing.pth"),
+        (["--models", "digits_lenet=missing.pth"], "missing.pth"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_one_line(trained, capsys, words, message):
@@ -108,7 +109,7 @@ def test_what_cannot_be_trained_is_refused_in_one_line(trained, capsys, words, m
 
 
 def test_a_damaged_checkpoint_is_refused(trained, tmp_path, capsys):
-    for name in ("config.yaml", "training.jsonl", "evaluations.jsonl", "dense-digits_resnet.safetensors"):
+    for name in ("config.yaml", "training.jsonl", "evaluations.jsonl", "dense-digits_lenet.safetensors"):
         (tmp_path / name).write_bytes((trained / name).read_bytes())
     (tmp_path / "checkpoint.safetensors").write_bytes((trained / "checkpoint.safetensors").read_bytes()[:-99])
     assert train(tmp_path, "--first_images", "10") == 2
@@ -132,7 +133,7 @@ def zero_the_end(file):
         ("evaluations.jsonl", lose_all, "lacks 2 lines, that of episode 6 first"),
         ("agent.safetensors", zero_the_end, "must hold the tensors that it was written with"),
         ("checkpoint.safetensors", zero_the_end, "must hold the tensors that it was written with"),
-        ("dense-digits_resnet.safetensors", zero_the_end, "must hold the tensors that it was written with"),
+        ("dense-digits_lenet.safetensors", zero_the_end, "must hold the tensors that it was written with"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*damaged")
