@@ -273,7 +273,7 @@ def test_a_network_and_its_data_make_a_problem_in_one_line(name, family):
 
     digits = load_data(DataConfig(train_images=120, search_images=40, test_images=10, calibration_images=40))
     bound = {"filter": amc.Budget(flops=0.5), "weight": amc.Budget(params=0.5)}[family]
-    model = amc.create_model("digits_resnet", seed=0)
+    model = amc.create_model("digits_lenet", seed=0)
     pruning = amc.PruningConfig(family=family, criterion="l2" if family == "filter" else "magnitude")
     problem, evaluator = envs.make_problem(model, digits, bound, pruning=pruning, device="cpu")
     env = gymnasium.make(name, problem=problem, evaluator=evaluator)
