@@ -65,7 +65,7 @@ class AgentContract:
         assert played(first) == played(self.agent().search(toys.small_env(), self.episodes, seed=3))
 
     def test_seeds_differ_only_where_chance_is_used(self, toys):
-        first, second = (played(self.agent().search(toys.wide_env(), self.episodes, seed=s)) for s in (0, 1))
+        first, second = (played(self.agent().search(toys.wide_env(decisions=5), self.episodes, seed=s)) for s in (0, 1))
         assert (first != second) == self.stochastic
 
     def test_global_random_state_is_left_alone(self, toys):

@@ -26,25 +26,19 @@ SHORT = {"warmup_episodes": 3, "hidden": (16, 16), "gradient_steps": 2, "ensembl
 
 
 def mean_best(toys, name, episodes, **options):
-    env = [toys.wide_env("project", decisions=8) for _ in range(3)]
-    return np.mean([create_agent(name, **options).search(env[s], episodes, seed=s).best.reward for s in range(3)])
+    env = [toys.wide_env("project", decisions=8) for _ in range(2)]
+    return np.mean([create_agent(name, **options).search(env[s], episodes, seed=s).best.reward for s in range(2)])
 
 
 def test_ddpg_learns_and_beats_chance_by_far(toys):
-    best_of_many = mean_best(toys, "random", 600)
+    best_of_many = mean_best(toys, "random", 400)
     assert mean_best(toys, "ddpg", 40) > best_of_many > mean_best(toys, "random", 40)
 
 
-def test_ddpg_finds_the_known_best_policy(toys):
-    env = toys.small_env()
-    outcome = create_agent("ddpg").search(env, 40, seed=0)
+def test_ddpg_finds_the_known_best_policy_and_its_own_is_near_it(toys):
+    agent, env = create_agent("ddpg"), toys.small_env("project")
+    outcome = agent.search(env, 40, seed=0)
     assert outcome.best.reward == pytest.approx(env.reward_of(env.best()))
-
-
-def test_the_trained_policy_itself_is_near_the_best(toys):
-    agent = create_agent("ddpg")
-    env = toys.small_env("project")
-    agent.search(env, 60, seed=0)
     assert agent.act(env).reward > 0.97 * env.reward_of(env.best())
 
 

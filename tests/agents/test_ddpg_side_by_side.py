@@ -51,7 +51,7 @@ def test_the_guided_episodes_come_first_whatever_the_number_of_environments(toys
 
 def test_it_learns_from_all_of_them(toys):
     env = toys.small_env()
-    outcome = create_agent("ddpg", environments=4).search(env, 60, seed=0)
+    outcome = create_agent("ddpg", environments=4, hidden=(64, 64)).search(env, 40, seed=0)
     assert outcome.best.reward == pytest.approx(env.reward_of(env.best()))
 
 

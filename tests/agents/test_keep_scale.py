@@ -111,7 +111,9 @@ def test_gradients_pass_through_both_directions():
 
 
 @pytest.mark.parametrize(
-    "agent", [{"name": "ddpg", "warm_start": [], "gradient_steps": 3, "ensemble": 2}, "random", "cem:warm_start=[]"]
+    "agent",
+    ["ddpg:warm_start=[];gradient_steps=3;ensemble=2;hidden=[64, 64]", "random", "cem:warm_start=[]"],
+    ids=["ddpg", "random", "cem"],
 )
 def test_searches_for_single_weights_gain_from_it(toys, agent):
     """As filters the same layers are searched on the linear scale; the rewards are the same."""

@@ -60,6 +60,7 @@ def test_a_generation_is_announced_and_no_more(problem):
 
 
 def test_ddpg_announces_what_its_environments_end_with(problem):
-    _, evaluator = played("ddpg:environments=4;warm_start=[]", problem, 1, episodes=12)
+    agent = "ddpg:environments=4;warm_start=[];hidden=[16, 16];ensemble_hidden=8"
+    _, evaluator = played(agent, problem, 1, episodes=12)
     assert [len(batch) for batch in evaluator.batches] == [4, 4, 4]
     assert [key for batch in evaluator.batches for key in batch] == evaluator.asked
