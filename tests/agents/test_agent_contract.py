@@ -138,12 +138,13 @@ class TestPolicyFile(AgentContract):
 
 class TestDDPG(AgentContract):
     name = "ddpg"
+    options = {"hidden": (16, 16), "ensemble_hidden": 8}  # noqa: RUF012
     episodes = 8
 
 
 class TestPaperDDPG(AgentContract):
     name = "ddpg"
-    options = {"preset": "paper", "warmup_episodes": 3}  # noqa: RUF012
+    options = {"preset": "paper", "warmup_episodes": 3, "hidden": (16, 16)}  # noqa: RUF012
     episodes = 8
 
 

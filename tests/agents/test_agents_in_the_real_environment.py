@@ -16,6 +16,8 @@ from amc.problem.score import Score
 
 def options_of(name, folder):
     """A policy file is named; all other agents need no option."""
+    if name == "ddpg":
+        return {"hidden": (16, 16), "ensemble_hidden": 8}
     if name != "policy":
         return {}
     (folder / "policy.json").write_text(json.dumps({"kind": "filter", "widths": {"layer0": 5}}))

@@ -77,6 +77,8 @@ def test_every_agent_meets_the_budget(structure, name, mode, tmp_path):
     if name == "policy":
         (tmp_path / "policy.json").write_text(json.dumps({"kind": "filter", "widths": {"1": 0}}))
         options = {"file": str(tmp_path / "policy.json")}
+    if name == "ddpg":
+        options = {"hidden": (16, 16), "ensemble_hidden": 8}
     outcome = create_agent(name, **options).search(env, 16, seed=0)
     for episode in outcome.episodes:
         assert episode.costs["flops"] == problem.cost(problem.widths(episode.allocation)) <= problem.limit

@@ -181,7 +181,7 @@ def test_options_out_of_range_are_refused(options, message):
         DDPGConfig(**options)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def learnt(toys):
     """An agent's algorithm after a short search, and its environment."""
     env = toys.wide_env("project", decisions=5)
@@ -218,10 +218,10 @@ def test_of_more_plans_the_critic_values_the_chosen_one_higher(learnt):
     assert value(1) < value(8) < value(64)
 
 
-def test_an_actor_that_is_stuck_at_the_end_of_its_range_does_not_hold_the_search(learnt):
+def test_an_actor_that_is_stuck_at_the_end_of_its_range_does_not_hold_the_search(learnt, monkeypatch):
     _, algorithm = learnt
-    with torch.no_grad():
-        algorithm.actor.mu[-2].bias.fill_(50.0)  # prunes all that it can, whatever it sees, and has no gradient
+    bias = algorithm.actor.mu[-2].bias
+    monkeypatch.setattr(bias, "data", torch.full_like(bias, 50.0))  # prunes all it can, and has no gradient
 
     def value(elite_share):
         keep = np.stack([1.0 - plan(algorithm, 64, 0.03, seed, elite_share) for seed in range(5)])
