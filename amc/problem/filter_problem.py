@@ -75,7 +75,7 @@ def filter_problem(
     """
     rules = KeepRules(min_keep_ratio, max_keep_ratio, bounds or {}, tuple(exclude))
     group_names = [name for group in structure.groups for name in _names(group)]
-    rules.check_names([*group_names, *(layer.name for layer in structure.layers)])
+    rules.check_names([*group_names, *(name for layer in structure.layers for name in (layer.name, layer.owner))])
 
     def build(*, residual: bool, round_to: int | str, **changed: Any) -> PruningProblem:
         now = replace(rules, **changed)
@@ -184,6 +184,6 @@ def _writing_layer(structure: ModelStructure, group: int) -> LayerSpec:
         flops, params = (sum(getattr(layer, cost) for layer in inside) for cost in ("flops", "params"))
         return replace(inside[-1], name=structure.groups[group].name, kind="block", flops=flops, params=params)
     # A layer names one group that it writes, and it may write several.
-    layer = next((layer for layer in structure.layers if layer.writes == group or layer.name in writers), None)
+    layer = next((layer for layer in structure.layers if layer.writes == group or layer.owner in writers), None)
     assert layer is not None, f"no layer writes the group {structure.groups[group].name}"
     return layer

@@ -35,7 +35,7 @@ def step_of(structure: ModelStructure, group: int, round_to: int | str) -> int:
         return round_to
     names = {*structure.groups[group].writers, *structure.groups[group].readers}
     layers = [
-        layer for layer in structure.layers if layer.name in names or layer.writes == group or group in layer.reads
+        layer for layer in structure.layers if layer.owner in names or layer.writes == group or group in layer.reads
     ]
     if sum(layer.flops for layer in layers) < _SMALL_FLOPS:
         return 1

@@ -47,9 +47,8 @@ def weight_problem(
 
     The layers are convolutions, linear layers, the projections of attention, and embeddings, which cost no FLOPs. Left
     out are those of whose weights one forward pass uses some more often than others, such as the projections of
-    attention between sequences of two lengths, as a zero does not always save as much there; those that share a name,
-    as the several weights of an LSTM do; those that the network multiplies by something else where they are zero, as
-    with weight standardisation; and buffers that no file holds.
+    attention between sequences of two lengths, as a zero does not always save as much there; those that the network
+    multiplies by something else where they are zero, as with weight standardisation; and buffers that no file holds.
 
     Zeros cost nothing: `"params"` counts the parameters that are not zero, `"flops"` the effective FLOPs.
 
@@ -72,7 +71,7 @@ def weight_problem(
         UnknownNameError: If a pattern of names matches no layer, or the pattern of weights does not exist.
     """
     rules = KeepRules(min_keep_ratio, max_keep_ratio, bounds or {}, tuple(exclude))
-    rules.check_names([layer.name for layer in structure.layers])
+    rules.check_names([name for layer in structure.layers for name in _names(layer)])
     WEIGHT_PATTERNS.get(pattern)  # is there such a pattern?
 
     def build(*, pattern: str, round_to: int, **changed: Any) -> PruningProblem:
@@ -92,11 +91,11 @@ def _problem(
     decisions: list[Decision] = []
     named = Counter(layer.name for layer in structure.layers)
     for index, layer in enumerate(structure.layers):
-        unit = units.step(layer.weight_shape)
+        unit = units.step(layer.matrix_shape)
         may_lose = layer.is_used_evenly and layer.is_saved and layer.keeps_zeros and named[layer.name] == 1
-        if not may_lose or unit is None or rules.excludes([layer.name]):
+        if not may_lose or unit is None or rules.excludes(_names(layer)):
             continue
-        decision = _decision(layer, index, lcm(unit, round_to), rules.keep_ratios([layer.name]))
+        decision = _decision(layer, index, lcm(unit, round_to), rules.keep_ratios(_names(layer)))
         if decision.smallest < decision.size:
             decisions.append(decision)
     if not decisions:
@@ -109,6 +108,11 @@ def _problem(
         budget=budget,
         kind="weight",
     )
+
+
+def _names(layer: LayerSpec) -> list[str]:
+    """Returns by which names rules may mean a layer: its own, and that of the module that holds its weight."""
+    return list(dict.fromkeys([layer.name, layer.owner]))
 
 
 def _decision(layer: LayerSpec, index: int, step: int, keep_ratios: tuple[float, float]) -> Decision:

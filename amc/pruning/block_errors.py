@@ -55,7 +55,7 @@ def block_gate(group: ChannelGroup, structure: ModelStructure, tensors: Mapping[
         tensors: The network's parameters by name.
     """
     last = structure.layers_of(structure.groups.index(group))[-1]
-    module = last.batch_norm or last.name
+    module = last.batch_norm or last.owner
     found = [tensors[name] for name in (f"{module}.weight", f"{module}.bias") if name in tensors] or [
         tensors[last.weight]
     ]

@@ -1,8 +1,8 @@
 """Patterns of weight pruning: which sets of weights may be zero together.
 
 A pattern turns the scores of single weights into an order in which whole units of the pattern go, so that the weights
-that stay at any allowed count keep to it. Convolutions are seen as matrices of outputs by inputs, one for each place of
-the kernel, which is how kernels for sparse weights read them.
+that stay at any allowed count keep to it. Weights are seen as matrices of outputs by inputs, one for each place of the
+kernel, which is how kernels for sparse weights read them; `amc.structure.weight_axes` rearranges them.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ class WeightPattern(Protocol):
         """Returns of what the kept weights of a layer must be a multiple; None if the pattern does not fit it.
 
         Args:
-            shape: Shape of the weight, `(O, C, *kernel)` or `(O, C)`.
+            shape: Shape of the weight as a matrix, `(O, C, *kernel)` or `(O, C)`.
         """
 
     def ranks(self, scores: Tensor) -> Tensor:
         """Ranks the weights of a layer that the pattern fits.
 
         Args:
-            scores: In the weight's shape; higher stays.
+            scores: In that shape; higher stays.
 
         Returns:
             The place of every weight, from 0, int32 of the same shape: at any multiple of `step`, the weights of a rank

@@ -132,17 +132,17 @@ def build_weight_tables(
         ConfigurationError: If calibration images are needed and there are none, or the criterion returns no scores.
     """
     options = options or WeightTableOptions()
-    shapes = {layer.name: layer.weight_shape for layer in structure.layers}
+    shapes = {layer.name: layer.matrix_shape for layer in structure.layers}
     grids = count_grids(shapes, options)
     step = steps_of(len(structure.layers), advance)
     tables = {}
     for layer in structure.layers:
         weight = evidence.tensors[layer.weight]
-        pattern = options.pattern if options.pattern.step(layer.weight_shape) else UNSTRUCTURED
+        pattern = options.pattern if options.pattern.step(layer.matrix_shape) else UNSTRUCTURED
         scores = weight_scores(criterion, layer, evidence)
         if pattern is UNSTRUCTURED:  # what an earlier round has set to zero goes first, whatever the criterion says
             scores = scores.masked_fill(weight == 0, -torch.inf)
-        ranked = pattern.ranks(scores)
+        ranked = layer.axes.from_matrix(pattern.ranks(layer.axes.to_matrix(scores)), layer.weight_shape)
         tables[layer.name] = LayerTable(weight, ranked)
         if options.refit:
             tables[layer.name] = _tabulate(model, layer, weight, ranked, grids[layer.name], evidence)
@@ -154,7 +154,7 @@ def count_grids(shapes: Mapping[str, tuple[int, ...]], options: WeightTableOptio
     """Chooses the counts to tabulate, so that all values together stay under the memory bound.
 
     Args:
-        shapes: Shape of the weight by layer.
+        shapes: Shape of the weight by layer, `(O, C, *kernel)`.
         options: Has the shrinkage, the smallest share, the bound and the pattern.
 
     Returns:

@@ -9,6 +9,7 @@ from functools import cached_property
 from amc.structure.extents import CostTerm, Extent
 from amc.structure.residual_blocks import ResidualBlock
 from amc.structure.residual_sums import ResidualSum
+from amc.structure.weight_axes import OUTPUTS_FIRST, WeightAxes
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ class LayerSpec:
     """One layer with a weight, in the order of execution.
 
     Attributes:
-        name: Name of the module; the weight is `f"{name}.weight"` unless `weight` says otherwise.
+        name: Name of the module that holds the weight, which is `f"{name}.weight"` unless `weight` says otherwise; of a
+            module with several weights of its own, such as an LSTM, the name of the weight.
         kind: `"conv"`, `"depthwise"` (one input channel a filter), `"linear"`, `"attention"` (parts of the weight are
             used on their own), `"embedding"` (a look-up: no FLOPs, and it reads token numbers); `"block"` stands for
             a whole residual block, where a decision is about one.
@@ -108,6 +110,7 @@ class LayerSpec:
         is_saved: Whether the `state_dict` holds the weight; it leaves out buffers that are not persistent.
         keeps_zeros: Whether zeros of the weight are zeros of what the layer multiplies by. They are not where the
             network computes that from the weight, as with weight standardisation.
+        axes: Which axes of the weight are inputs, and which are places of the kernel.
     """
 
     name: str
@@ -129,6 +132,22 @@ class LayerSpec:
     is_parameter: bool = True
     is_saved: bool = True
     keeps_zeros: bool = True
+    axes: WeightAxes = OUTPUTS_FIRST
+
+    @property
+    def matrix_shape(self) -> tuple[int, ...]:
+        """Shape of the weight as a matrix of outputs by inputs for each place of the kernel."""
+        return self.axes.matrix_shape(self.weight_shape)
+
+    @property
+    def owner(self) -> str:
+        """Name of the module that holds the weight; the network's own parameters stand for themselves."""
+        return owner_of(self.weight)
+
+
+def owner_of(tensor: str) -> str:
+    """Returns the module that holds a tensor; the network's own parameters stand for themselves."""
+    return tensor.rpartition(".")[0] or tensor
 
 
 @dataclass(frozen=True)
@@ -192,7 +211,7 @@ class ModelStructure:
         """Returns the layers that write the channels of a group, or that go with a block."""
         group = self.groups[index]
         if group.block is not None:
-            return tuple(layer for layer in self.layers if layer.name in group.writers)
+            return tuple(layer for layer in self.layers if layer.owner in group.writers)
         return tuple(layer for layer in self.layers if layer.writes == index)
 
     def dropped(self, widths: Sequence[int]) -> dict[str, int]:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from amc.runtime.call import ExampleInput, call, tensors_in
-from amc.structure.model_structure import ChannelGroup
+from amc.structure.model_structure import ChannelGroup, owner_of
 from amc.structure.operator_watch import OperatorWatch
 from amc.structure.residual_blocks import ResidualBlock, is_within, without_modules
 from amc.structure.residual_sums import OperatorCall
@@ -34,15 +34,11 @@ def offered(trace: Trace, example_input: ExampleInput) -> tuple[ChannelGroup, ..
     found = []
     for branch in trace.branches.branches():
         values = {name: trace.branches.values[name] for name in branch.modules}
-        layers = [_owner(weight) for weight in trace.layers if is_within(weight, values)]
+        layers = [owner_of(weight) for weight in trace.layers if is_within(weight, values)]
         if layers and min(values.values()) >= 0 and _stands_alone(trace, branch):
             block = ResidualBlock(tuple(values.items()), branch.addition, branch.place)
             found.append(ChannelGroup("", 1, (), tuple(dict.fromkeys(layers)), (), block=block))
     return _named(_Trial(trace.model, example_input).accepted(found), trace)
-
-
-def _owner(weight: str) -> str:
-    return weight.rpartition(".")[0] or weight
 
 
 def _stands_alone(trace: Trace, branch: Branch) -> bool:
@@ -62,7 +58,7 @@ def _stands_alone(trace: Trace, branch: Branch) -> bool:
 
 def _named(blocks: Sequence[ChannelGroup], trace: Trace) -> tuple[ChannelGroup, ...]:
     """Names each block after the module that holds all that goes; of several in one, after what goes itself."""
-    taken = {_owner(weight) for weight in trace.layers}
+    taken = {owner_of(weight) for weight in trace.layers}
     common = [_common([name for name, _ in _block(group).modules]) for group in blocks]
     named = []
     for group, name in zip(blocks, common, strict=True):

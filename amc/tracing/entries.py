@@ -9,6 +9,7 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
+from amc.structure.weight_axes import OUTPUTS_FIRST, WeightAxes
 from amc.tracing.units import Labels
 
 Factor = Labels | int
@@ -98,6 +99,7 @@ class LayerRecord:
     Attributes:
         costs: Places in `Trace.costs` of what it costs.
         keeps_zeros: Whether zeros of the weight are zeros of what it multiplies by.
+        axes: Which axes of the weight are inputs, and which are places of the kernel.
     """
 
     weight: str
@@ -113,6 +115,7 @@ class LayerRecord:
     calls: int = 1
     batch_norm: str | None = None
     keeps_zeros: bool = True
+    axes: WeightAxes = OUTPUTS_FIRST
 
 
 @dataclass

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from amc.structure.extents import Extent
-from amc.structure.model_structure import ChannelGroup, TensorCut
+from amc.structure.model_structure import ChannelGroup, TensorCut, owner_of
 from amc.tracing.axes import Axis, Positions
 from amc.tracing.entries import Factor
 from amc.tracing.record import Trace
@@ -138,8 +138,3 @@ def _group(
         normalised=trace.units.marked(members, "normalised"),
         reason=reason,
     )
-
-
-def owner_of(tensor: str) -> str:
-    """Returns the module that holds a tensor; the network's own parameters stand for themselves."""
-    return tensor.rpartition(".")[0] or tensor

@@ -22,6 +22,8 @@ def record_layer(trace: Trace, record: LayerRecord, output: Tensor) -> None:
         seen.calls += 1
         seen.costs += record.costs
         seen.keeps_zeros &= record.keeps_zeros
+        if seen.axes != record.axes:
+            seen.axes = seen.axes.in_two_ways
     else:
         trace.produced(output, Producer(record))
 

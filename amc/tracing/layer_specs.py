@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
-from amc.structure.model_structure import LayerSpec
+from amc.structure.model_structure import LayerSpec, owner_of
 from amc.structure.residual_sums import ResidualSum
 from amc.tracing.entries import Factor, LayerRecord, dense_flops
-from amc.tracing.grouping import Grouping, owner_of
+from amc.tracing.grouping import Grouping
 from amc.tracing.record import Trace
 
 
@@ -19,7 +19,7 @@ def layer_spec(trace: Trace, grouping: Grouping, record: LayerRecord) -> LayerSp
     params = sum(tensor.numel() for tensor in (weight, bias) if isinstance(tensor, nn.Parameter))
     written = _groups_of(trace, grouping, record.out_labels)
     return LayerSpec(
-        name=owner_of(record.weight),
+        name=_name(trace, record),
         kind=record.kind,
         weight=record.weight,
         weight_shape=tuple(weight.shape),
@@ -38,6 +38,7 @@ def layer_spec(trace: Trace, grouping: Grouping, record: LayerRecord) -> LayerSp
         is_parameter=isinstance(weight, nn.Parameter),
         keeps_zeros=record.keeps_zeros,
         is_saved=leaf not in trace.model.get_submodule(module)._non_persistent_buffers_set,
+        axes=record.axes,
     )
 
 
@@ -47,6 +48,12 @@ def sums_of(trace: Trace, record: LayerRecord) -> list[ResidualSum]:
     if record.calls != 1 or record.weight != f"{layer}.weight":
         return []
     return trace.sums.of_layer(layer, record.batch_norm or layer)
+
+
+def _name(trace: Trace, record: LayerRecord) -> str:
+    """Returns the name of a layer: its module, if that holds no other weight that has run, else its weight."""
+    owner = owner_of(record.weight)
+    return owner if [owner_of(weight) for weight in trace.layers].count(owner) == 1 else record.weight
 
 
 def _is_used_evenly(trace: Trace, record: LayerRecord, weights: int) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from amc.runtime.call import tensors_in
+from amc.structure.weight_axes import axes_of_product
 from amc.tracing.derived import keeps_zeros, settle_weight, weight_view
 from amc.tracing.entries import Factor, LayerRecord, ParameterView
 from amc.tracing.layer_records import pair_of, record_layer
@@ -112,6 +113,7 @@ def _linear(trace: Trace, source: Tensor, weight: Tensor, outputs: Tensor) -> La
         out_channels=len(written),
         costs=[*range(costs, len(trace.costs))],
         keeps_zeros=keeps_zeros(trace, weight, view),
+        axes=axes_of_product(trace.tensors[view.name].dim(), view.axes[:1]),
     )
     record_layer(trace, record, outputs)
     if isinstance(trace.module, nn.Linear):
@@ -128,6 +130,7 @@ def _mix_positions(trace: Trace, weight: Tensor, view: ParameterView, source: Sh
     size, places = pair_of(source.shape[:-1]), [*range(costs, len(trace.costs))]
     record = LayerRecord(view.name, "linear", width, width, size, width, width, costs=places)
     record.keeps_zeros = keeps_zeros(trace, weight, view)
+    record.axes = axes_of_product(trace.tensors[view.name].dim(), view.axes[:1])
     record_layer(trace, record, outputs)
 
 

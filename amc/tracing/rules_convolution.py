@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from amc.structure.weight_axes import axes_of_convolution
 from amc.tracing.derived import keeps_zeros, settle_weight, weight_view
 from amc.tracing.entries import Factor, LayerRecord, ParameterView
 from amc.tracing.layer_records import pair_of, record_layer
@@ -56,6 +57,7 @@ def convolution(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Te
         out_channels=len(written),
         costs=[*range(costs, len(trace.costs))],
         keeps_zeros=keeps_zeros(trace, weight, view),
+        axes=axes_of_convolution(view.axes, transposed=transposed, groups=groups),
     )
     record_layer(trace, record, outputs)
     if isinstance(trace.module, nn.modules.conv._ConvNd):
@@ -153,6 +155,7 @@ def deformable(trace: Trace, func: Any, args: Args, kwargs: Kwargs, outputs: Ten
         in_channels=source.shape[1],
         out_channels=len(written),
         keeps_zeros=keeps_zeros(trace, weight, view),
+        axes=axes_of_convolution(view.axes),
     )
     record_layer(trace, record, outputs)
     trace.attribute(trace.modules[-1], "in_channels", read)

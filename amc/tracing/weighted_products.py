@@ -13,6 +13,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from amc.structure.weight_axes import axes_of_product
 from amc.tracing.derived import pieces_of
 from amc.tracing.entries import Factor, LayerRecord, ParameterView, Pieces
 from amc.tracing.layer_records import pair_of, record_layer
@@ -92,6 +93,7 @@ def weighted(
         in_channels=source.shape[summed],
         out_channels=_size(weight.written),
         costs=[*range(costs, len(trace.costs))],
+        axes=axes_of_product(trace.tensors[name].dim(), tuple(axis for axis, _ in weight.read if axis is not None)),
     )
     record_layer(trace, record, outputs)
     return True
