@@ -16,7 +16,7 @@ from amc.cli.named_configs import with_named_configs
 from amc.cli.several_processes import check_torchrun, rank_under_torchrun, serve
 from amc.cli.terminal import one_line, open_closed_streams, warn_in_one_line, write_plainly
 from amc.errors import AmcError
-from amc.utils.stopping import exit_status, stop_requested, stopping_safely
+from amc.utils.stopping import exit_status, stop_no_more, stop_requested, stopping_safely
 
 if TYPE_CHECKING:
     from amc.report.run_folder import RunFolder
@@ -36,6 +36,9 @@ _DISK_IS_FULL = (
 _REMEDY_FOR_MEMORY = (
     "what was done before is kept: end other programs, or choose another --device, and resume; or start a run with "
     "smaller batches in another --out"
+)
+_REMEDY_FOR_DISK = (
+    "what was written is kept: free some space, and continue with --resume (a study with the same command)"
 )
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -68,8 +71,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _collect_rarely()
     if rank_under_torchrun():
         return serve(words)
-    with stopping_safely():
-        return _guarded(words)
+    try:
+        with stopping_safely():
+            return _guarded(words)
+    except KeyboardInterrupt:  # in the moment between an end and its line
+        print("amc: interrupted", file=sys.stderr)
+        return exit_status()
 
 
 def _collect_rarely() -> None:
@@ -80,36 +87,37 @@ def _guarded(words: list[str]) -> int:
     """Runs a command line, and prints as one line whatever ends it early."""
     try:
         return _dispatch(words)
-    except AmcError as error:
-        print(f"amc: error: {one_line(error)}", file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt as stop:  # a run that has begun says how to continue
-        print(f"amc: interrupted{f'; {stop}' if str(stop) else ''}", file=sys.stderr)
-        return exit_status()
     except BrokenPipeError:  # the reader of the output has left, as `amc inspect | head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:
-        if stop_requested():  # from a library that wraps it in an error of its own
-            print("amc: interrupted", file=sys.stderr)
-            return exit_status()
-        if isinstance(error, OSError) and error.filename is not None and error.errno not in _FULL:
-            print(
-                f"amc: error: cannot use a file or folder: {one_line(error)}; what was written before is kept",
-                file=sys.stderr,
-            )
-            return 2
-        if "torch" in sys.modules and _is_out_of_memory(error):
-            print(f"amc: error: out of memory ({one_line(error)}); {_REMEDY_FOR_MEMORY}", file=sys.stderr)
-            return 2
-        if not any(words in str(error) for words in _DISK_IS_FULL):
+    except (Exception, KeyboardInterrupt) as error:
+        stop_no_more()
+        told = _told(error)
+        if told is None:
             raise
-        remedy = "what was written is kept: free some space, and continue with --resume (a study with the same command)"
-        print(f"amc: error: the disk is full ({one_line(error)}); {remedy}", file=sys.stderr)
-        return 2
+        status, line = told
+        print(f"amc: {line}", file=sys.stderr)
+        return status
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def _told(error: BaseException) -> tuple[int, str] | None:
+    """Returns the exit status for what has ended the work, and what to say of it; None for a fault of the program."""
+    if isinstance(error, AmcError):
+        return error.exit_status, f"error: {one_line(error)}"
+    if isinstance(error, KeyboardInterrupt):  # a run that has begun says how to continue
+        return exit_status(), f"interrupted{f'; {error}' if str(error) else ''}"
+    if stop_requested():  # from a library that wraps it in an error of its own
+        return exit_status(), "interrupted"
+    if isinstance(error, OSError) and error.filename is not None and error.errno not in _FULL:
+        return 2, f"error: cannot use a file or folder: {one_line(error)}; what was written before is kept"
+    if "torch" in sys.modules and _is_out_of_memory(error):
+        return 2, f"error: out of memory ({one_line(error)}); {_REMEDY_FOR_MEMORY}"
+    if any(words in str(error) for words in _DISK_IS_FULL):
+        return 2, f"error: the disk is full ({one_line(error)}); {_REMEDY_FOR_DISK}"
+    return None
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
     from amc.runtime.memory import is_out_of_memory  # here, as it loads PyTorch
 
     return is_out_of_memory(error)

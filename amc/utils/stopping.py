@@ -34,6 +34,8 @@ class _Stops:
         self.deferring = 0
         self.received: int | None = None
         self.importing = False
+        self.ending = False
+        self.passed = False
 
 
 _STOPS = _Stops()
@@ -49,14 +51,14 @@ def stopping_safely() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _STOPS.process, _STOPS.received = os.getpid(), None
+    _STOPS.process, _STOPS.received, _STOPS.ending, _STOPS.passed = os.getpid(), None, False, False
     before = {number: signal.signal(number, _on_signal) for number in _SIGNALS}
     try:
         yield
     finally:
-        _STOPS.process, _STOPS.importing = 0, False
         for number, handler in before.items():
             signal.signal(number, handler)
+        _STOPS.process, _STOPS.importing, _STOPS.ending = 0, False, False
 
 
 @contextmanager
@@ -68,6 +70,14 @@ def deferring_stops() -> Iterator[None]:
     finally:
         _STOPS.deferring -= 1
     stop_here()
+
+
+def stop_no_more() -> None:
+    """Says that the process is about to end by itself, as it prints why: a first signal changes nothing from here on.
+
+    A second one ends it at once, as the reader of what it prints may have stopped.
+    """
+    _STOPS.ending = True
 
 
 def stop_requested() -> bool:
@@ -97,6 +107,9 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
         if waits:
             return
         raise StopRequested
+    if _STOPS.ending:
+        _leave_at_the_second(number)
+        return
     is_first, _STOPS.received = _STOPS.received is None, number
     if is_first and waits:
         # Printing is not safe here: the signal may have come in the middle of another line.
@@ -109,6 +122,13 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
         return
     _STOPS.importing = False
     raise StopRequested
+
+
+def _leave_at_the_second(number: int) -> None:
+    """Lets the first signal pass while the process ends, and leaves at once at the next one."""
+    if _STOPS.passed:
+        os._exit(128 + number)
+    _STOPS.passed = True
 
 
 def _send_after_import(number: int, thread: int) -> None:

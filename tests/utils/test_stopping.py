@@ -120,3 +120,35 @@ def test_a_signal_that_came_in_an_import_does_not_outlive_the_context(imported):
         imported("os.kill(os.getpid(), signal.SIGINT)", REACH, wait_s=0)
     time.sleep(0.2)  # an interruption of the tests otherwise
     assert imported.reached == ["end"]
+
+
+FAILING = """
+import os, signal, sys
+from amc.cli import main
+
+def after_signals(call):
+    def run(*arguments):
+        for _ in range({signals}):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return call(*arguments)
+    return run
+
+main.{moment} = after_signals(main.{moment})
+sys.exit(main.main(["nonsense"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("moment", "signals", "status", "line"),
+    [
+        ("one_line", 1, 2, "amc: error: unknown command 'nonsense'"),
+        ("stop_no_more", 1, 143, "amc: interrupted"),
+        ("one_line", 2, 143, ""),
+    ],
+)
+def test_a_signal_while_an_error_is_told_leaves_one_line(moment, signals, status, line):
+    words = [sys.executable, "-c", FAILING.format(moment=moment, signals=signals)]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == status
+    assert ended.stderr.startswith(line)
+    assert len(ended.stderr.splitlines()) == bool(line)
