@@ -17,9 +17,10 @@ from agents.ddpg.policy_state import POLICY_FORMAT, PolicyState
 from agents.ddpg.state import TrainedState, capture, restore
 from agents.episodes import EpisodeLog
 from agents.guides import guides_of, heuristic
-from agents.learning import Policy, play_policy
+from agents.learner import Learner
+from agents.learning import Policy
 from agents.learnt_task import LearntTask
-from agents.protocol import EpisodeResult, OnEpisode, SearchResult, check_episodes
+from agents.protocol import OnEpisode, SearchResult, check_episodes
 from agents.sb3.callback import EpisodeCallback
 from amc.errors import ConfigurationError
 from amc.utils.random_state import isolated_random_state
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from agents.protocol import AllocationEnv
 
 
-class DDPGAgent:
+class DDPGAgent(Learner[TrainedState | PolicyState]):
     """Learns a policy from layer states to pruning ratios.
 
     Deep deterministic policy gradient (Lillicrap et al., 2015, arXiv:1509.02971) as AMC uses it (He et al., 2018,
@@ -38,8 +39,6 @@ class DDPGAgent:
 
     Attributes:
         config: The options.
-        initial: The state that searches start from; None for new networks.
-        trained: The state after the last search; None before it.
     """
 
     name: ClassVar[str] = "ddpg"
@@ -59,7 +58,6 @@ class DDPGAgent:
         for name in self.config.warm_start or ():
             heuristic(name, "ddpg")  # rejects wrong options before anything takes time
         self.initial = initial
-        self.trained: TrainedState | PolicyState | None = None
 
     @property
     def plays_together(self) -> bool:
@@ -90,7 +88,7 @@ class DDPGAgent:
 
     def extended(self) -> DDPGAgent:
         """Returns the agent that extends the last search: it starts from that search's final state."""
-        return DDPGAgent(self.config, initial=self._learnt())
+        return DDPGAgent(self.config, initial=self.learnt())
 
     def check_episodes(self, episodes: int) -> None:
         """Checks a number of episodes.
@@ -111,36 +109,13 @@ class DDPGAgent:
         start = Schedule.of_search if self.initial is None else Schedule.transferred
         return start(self.config, episodes, guides(env, self.config))
 
-    def act(self, env: AllocationEnv, log: EpisodeLog | None = None) -> EpisodeResult:
-        """Plays one episode with the trained policy and no noise.
-
-        Args:
-            env: The environment: the one that the policy was learnt in, or that of another budget or network.
-            log: Takes the result; a new one if None.
-
-        Returns:
-            The episode's result.
-
-        Raises:
-            ConfigurationError: If nothing has been learnt.
-        """
-        return play_policy(env, self.policy(env), log)
-
     def policy(self, env: AllocationEnv) -> Policy:
         """Returns the trained actor as a function; see `LearningAgent`."""
         with isolated_random_state(0):
             alone = replace(self.config, environments=1)
             algorithm = AllocationDDPG(env, alone, Schedule.continued(alone, 1), seed=0)
-            restore(algorithm, self._learnt().for_task(algorithm.task))
+            restore(algorithm, self.learnt().for_task(algorithm.task))
         return algorithm.ratio
-
-    def save(self, path: str | Path) -> None:
-        """Writes the trained agent with its replay and baseline to one safetensors file.
-
-        Raises:
-            ConfigurationError: If nothing has been learnt.
-        """
-        self._learnt().save(path)
 
     @classmethod
     def load(cls, path: str | Path) -> DDPGAgent:
@@ -152,18 +127,6 @@ class DDPGAgent:
         is_policy = read_record(path)["format"] == POLICY_FORMAT
         state = PolicyState.load(path) if is_policy else TrainedState.load(path)
         return cls(state.config, initial=state)
-
-    @property
-    def tasks(self) -> tuple[LearntTask, ...]:
-        """What it has learnt; see `LearningAgent`."""
-        state = self.trained or self.initial
-        return () if state is None else state.tasks
-
-    def _learnt(self) -> TrainedState | PolicyState:
-        state = self.trained or self.initial
-        if state is None:
-            raise ConfigurationError("ddpg: an agent must learn before it is used; call search or load one")
-        return state
 
 
 def load(path: str | Path) -> DDPGAgent:

@@ -8,7 +8,7 @@ recommends; returns are not discounted, since the only reward comes with the las
 from __future__ import annotations
 
 import inspect
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 
@@ -20,9 +20,10 @@ from stable_baselines3.common.noise import NormalActionNoise
 
 from agents.agent_file import check_work, described
 from agents.episodes import EpisodeLog
-from agents.learning import Policy, play_policy
+from agents.learner import Learner
+from agents.learning import Policy
 from agents.learnt_task import LearntTask
-from agents.protocol import EpisodeResult, OnEpisode, SearchResult, check_episodes, problem_of
+from agents.protocol import OnEpisode, SearchResult, check_episodes, problem_of
 from agents.sb3.callback import EpisodeCallback
 from agents.sb3.state import Sb3State, capture, restore
 from amc.errors import ConfigurationError
@@ -35,17 +36,14 @@ if TYPE_CHECKING:
     from agents.protocol import AllocationEnv
 
 
-class Sb3Learner(ABC):
+class Sb3Learner(Learner[Sb3State]):
     """An agent that is an algorithm of Stable-Baselines3.
 
     Subclasses build the algorithm; this class plays the episodes, each a candidate like any agent's.
     """
 
-    name: ClassVar[str]
     plays_on: ClassVar[bool] = False
     """Whether it plays several episodes before it learns, so that it must be stopped after the last."""
-    initial: Sb3State | None = None
-    trained: Sb3State | None = None
 
     def search(
         self, env: AllocationEnv, episodes: int, *, seed: int, on_episode: OnEpisode | None = None
@@ -67,10 +65,6 @@ class Sb3Learner(ABC):
             self.trained = Sb3State(self.name, self._options(), LearntTask.of(env), capture(algorithm))
         return log.result()
 
-    def act(self, env: AllocationEnv, log: EpisodeLog | None = None) -> EpisodeResult:
-        """Plays one episode without noise; see `LearningAgent`."""
-        return play_policy(env, self.policy(env), log)
-
     def policy(self, env: AllocationEnv) -> Policy:
         """Returns what was learnt as a function; see `LearningAgent`."""
         with isolated_random_state(0):
@@ -82,20 +76,10 @@ class Sb3Learner(ABC):
 
         return ratio
 
-    @property
-    def tasks(self) -> tuple[LearntTask, ...]:
-        """What it has learnt; see `LearningAgent`."""
-        state = self.trained or self.initial
-        return () if state is None else (state.task,)
-
-    def save(self, path: str | Path) -> None:
-        """Writes what was learnt; see `LearningAgent`."""
-        self._learnt().save(path)
-
     def extended(self) -> Sb3Learner:
         """Returns the agent that extends the last search: it starts from that search's final state."""
         agent = type(self)(**self._options())
-        agent.initial = self._learnt()
+        agent.initial = self.learnt()
         return agent
 
     def _made(self, env: AllocationEnv, seed: int) -> BaseAlgorithm:
@@ -105,12 +89,6 @@ class Sb3Learner(ABC):
         if self.initial is not None:
             restore(algorithm, self.initial, LearntTask.of(env))
         return algorithm
-
-    def _learnt(self) -> Sb3State:
-        state = self.trained or self.initial
-        if state is None:
-            raise ConfigurationError(f"{self.name}: an agent must learn before it is used; call search or load one")
-        return state
 
     def _options(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}

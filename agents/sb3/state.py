@@ -41,6 +41,11 @@ class Sb3State:
     task: LearntTask
     tensors: dict[str, torch.Tensor]
 
+    @property
+    def tasks(self) -> tuple[LearntTask, ...]:
+        """What it learnt."""
+        return (self.task,)
+
     def save(self, path: str | Path) -> None:
         """Writes one safetensors file."""
         record = {"format": SB3_FORMAT, "agent": self.agent, "options": dict(self.options), "task": asdict(self.task)}
