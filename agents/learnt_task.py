@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from agents.protocol import problem_of
 from amc.errors import CheckpointError
 from amc.structure import KINDS
+from amc.utils.conversion import convert
 
 if TYPE_CHECKING:
     from agents.protocol import AllocationEnv
@@ -51,15 +52,17 @@ class LearntTask:
         """Reads what `dataclasses.asdict` and JSON have made of a task.
 
         Raises:
-            CheckpointError: If it is of no kind of pruning.
+            CheckpointError: If it is of no kind of pruning, or a width or the budget's bound is no count.
+            ConfigurationError: If the bound is no number.
         """
         if record["kind"] not in KINDS:
             raise CheckpointError(f"an agent must be of {' or '.join(KINDS)} pruning, not of {record['kind']!r}")
         decisions = tuple((str(name), int(size)) for name, size in record["decisions"])
         features = tuple(str(name) for name in record["features"])
-        return LearntTask(
-            decisions, record["metric"], record["limit"], str(record["reward"]), str(record["kind"]), features
-        )
+        limit = convert(int | None, record["limit"], "limit")
+        if min([size for _, size in decisions], default=1) < 1 or (limit is not None and limit < 0):
+            raise CheckpointError("an agent's decisions must be at least 1 wide, and its limit must not be negative")
+        return LearntTask(decisions, str(record["metric"]), limit, str(record["reward"]), str(record["kind"]), features)
 
     def same_network(self, other: LearntTask) -> bool:
         """Returns whether the decisions are the same, however they are judged."""

@@ -36,7 +36,8 @@ def check_options(config: DDPGConfig, task: LearntTask, tensors: Tensors) -> Non
         if ":" in name:
             raise CheckpointError(f"an agent's file must not name code, and its warm_start names {name!r}")
     expected: dict[str, tuple[int, ...]] = {
-        f"policy.actor.mu.{2 * place}.weight": (width,) for place, width in enumerate(config.hidden)
+        f"policy.actor.mu.{2 * place}.weight": (width, read)
+        for place, (read, width) in enumerate(zip((len(task.features), *config.hidden), config.hidden, strict=False))
     }
     if config.critic == "episode":
         wide = config.ensemble_hidden
@@ -44,4 +45,6 @@ def check_options(config: DDPGConfig, task: LearntTask, tensors: Tensors) -> Non
         expected["episode-critic.weights.1"] = (config.ensemble, wide, wide)
     for name, shape in expected.items():
         if name not in tensors or tuple(tensors[name].shape[: len(shape)]) != shape:
-            raise CheckpointError(f"the networks of an agent must be of its own options, and {name!r} is not")
+            raise CheckpointError(
+                f"the networks of an agent must be of its own options and features, and {name!r} is not"
+            )

@@ -13,7 +13,6 @@ from amc.cli.options import add_run_options, run_config
 from amc.cli.words import option_value
 from amc.costs.metrics import METRICS
 from amc.errors import ConfigurationError, UnknownNameError
-from amc.storage.names import AGENT_CARD
 from amc.utils.printable import printable
 
 _UNUSED = (
@@ -44,13 +43,14 @@ def run(options: jsonargparse.Namespace) -> None:
         AmcError: If the agent, an option, the data or the network cannot be used.
     """
     from agents.loading import load_agent
+    from amc.pipeline.agent_card import card_beside
     from amc.report.policy_tables import card_table, curve_table
     from amc.report.tables import render
-    from amc.storage.agent_card import read_card
 
     if options.action not in _ACTIONS:
         raise UnknownNameError("action", options.action, _ACTIONS)
-    agent, card = load_agent(options.file), read_card(Path(options.file).with_name(AGENT_CARD))
+    agent = load_agent(options.file)
+    card = card_beside(Path(options.file), agent)
     if card is None:
         task = agent.tasks[0]
         features = printable(", ".join(task.features))

@@ -2,13 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from agents import EpisodeResult
 from agents.learning import LearningAgent
+from agents.learnt_task import LearntTask
+from amc.errors import CheckpointError
 from amc.problem import PruningProblem
-from amc.storage.agent_card import AgentCard, CurvePoint, Task
+from amc.storage.agent_card import AgentCard, CurvePoint, Task, read_card
+from amc.storage.names import AGENT_CARD
 from amc.utils.versions import versions
+
+
+def card_beside(file: Path, agent: LearningAgent) -> AgentCard | None:
+    """Reads the card that lies beside the file of an agent; None if there is none.
+
+    Args:
+        file: The file.
+        agent: What it holds.
+
+    Raises:
+        CheckpointError: If the card is damaged, or describes another agent.
+    """
+    place = file.with_name(AGENT_CARD)
+    card = read_card(place)
+    if card is None:
+        return None
+    learnt = agent.tasks[0]
+    for noun, said, known in (
+        ("another agent", [card.agent], [agent.name]),
+        ("another kind of pruning", [card.kind], [learnt.kind]),
+        ("other features", card.features, learnt.features),
+        ("other rewards", _rewards(card.tasks), _rewards(agent.tasks)),
+    ):
+        if said and list(said) != list(known):
+            raise CheckpointError(
+                f"{place} must describe {file.name} beside it, but names {noun}: {', '.join(said)} in place of "
+                f"{', '.join(known)}; delete it to use the agent alone"
+            )
+    return card
+
+
+def _rewards(tasks: Iterable[Task | LearntTask]) -> list[str]:
+    return sorted({task.reward for task in tasks})
 
 
 def search_card(

@@ -33,7 +33,8 @@ def reuse(learnt, toys, tmp_path):
     def go_on(tensors=None, **options):
         old, record = learnt
         record = {**record, **{name: value for name, value in options.items() if name in record}}
-        record["config"] = {**record["config"], **{k: v for k, v in options.items() if k in record["config"]}}
+        for part in ("config", "task"):
+            record[part] = {**record[part], **{k: v for k, v in options.items() if k in record[part]}}
         kept = {name: value for name, value in {**old, **(tensors or {})}.items() if value is not None}
         write_agent(tmp_path / "a.safetensors", record, kept)  # with a new seal, as an attacker would
         agent = DDPGAgent.load(tmp_path / "a.safetensors")
@@ -127,6 +128,9 @@ def test_part_of_an_episode_is_refused(learnt, reuse):
         ({"hidden": [1 << 20, 1 << 20]}, "must be of its own options"),
         ({"ensemble": 1 << 30}, "must be of its own options"),
         ({"ensemble_hidden": 1 << 30}, "must be of its own options"),
+        ({"features": ["x"]}, "must be of its own options and features"),
+        ({"limit": -1}, "its limit must not be negative"),
+        ({"limit": "x"}, "limit must be a whole number or unset"),
         ({"replay_episodes": 1 << 40}, "replay_episodes must be at most"),
         ({"environments": 1 << 30}, "environments must be at most"),
         ({"gradient_steps": 1 << 40}, "gradient_steps must be at most"),

@@ -72,7 +72,8 @@ def test_the_card_of_an_agent_is_shown_as_text(tmp_path, capsys, monkeypatch):
 
     import agents.loading
 
-    monkeypatch.setattr(agents.loading, "load_agent", lambda file: SimpleNamespace(name="ddpg", tasks=[]))
+    learnt = SimpleNamespace(kind="filter", features=(NAME,), reward="accuracy")
+    monkeypatch.setattr(agents.loading, "load_agent", lambda file: SimpleNamespace(name="ddpg", tasks=[learnt]))
     card = {
         "agent": "ddpg", "kind": "filter", "features": [NAME], "feature_count": 1, "tasks": [], "episodes": 1,
         "versions": {}, "curve": [],

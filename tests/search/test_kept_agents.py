@@ -129,6 +129,26 @@ def test_a_policy_of_another_kind_is_refused_also_where_the_budget_is_out_of_rea
     assert "must be of weight pruning, as the task is" in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("entry", "value", "message"),
+    [
+        ("kind", "weight", "names another kind of pruning: weight in place of filter"),
+        ("agent", "sac", "names another agent: sac in place of ddpg"),
+        ("features", [f"f{index}" for index in range(13)], "names other features: f0, f1"),
+        ("tasks", "agreement", "names other rewards: agreement in place of accuracy"),
+    ],
+)
+def test_a_card_of_another_agent_is_refused_in_one_line(searched, tmp_path, capsys, entry, value, message):
+    card = json.loads((searched / "agent.json").read_text())
+    card[entry] = [{**card["tasks"][0], "reward": value}] if entry == "tasks" else value
+    (tmp_path / "agent.json").write_text(json.dumps(card))
+    (tmp_path / "agent.safetensors").write_bytes((searched / "agent.safetensors").read_bytes())
+    assert main(["policy", "show", str(tmp_path / "agent.safetensors")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"agent.json must describe agent.safetensors beside it, but {message}" in line
+    assert line.endswith("delete it to use the agent alone")
+
+
 def test_eleven_features_do_not_load_into_thirteen(searched, tmp_path, capsys):
     assert search(tmp_path / "run", "--agent", SMALL, "--episodes", "2") == 0
     from agents.learnt_task import LearntTask
