@@ -149,9 +149,9 @@ def _plain(message: str) -> str:
     """Rewords jsonargparse's messages for people who do not write Python."""
     message = re.sub(r"\s+", " ", message).strip()
     message = re.sub(r'^Parser key "([^"]+)"((?: element \d+)?): ?', r"--\1\2: ", message)
-    message = re.sub(r": Does not validate .* Subtypes: \[(.*)\] Errors: .* Given value: (.*)", _union, message)
-    message = re.sub(r": Expected a typing.Literal\[(.*)\]\. Got value: (.*)", r" must be one of \1, not \2", message)
-    message = re.sub(r": Expected a <class '(\w+)'>\. Got value: (.*)", _single, message)
+    message = re.sub(r": Does not validate .* Subtypes: \[(.*)\] Errors: .* Given value: ?(.*)", _union, message)
+    message = re.sub(r": Expected a typing.Literal\[(.*)\]\. Got value: ?(.*)", _literal, message)
+    message = re.sub(r": Expected a <class '(\w+)'>\. Got value: ?(.*)", _single, message)
     message = message.replace("are required: out", "are required: --out")
     return message[:1].lower() + message[1:] if not message.startswith("-") else message
 
@@ -161,12 +161,22 @@ def _union(found: re.Match[str]) -> str:
     kinds = [kind for kind in re.findall(r"tuple\[.*?\]|(?<=<class ')\w+", found[1]) if kind != "NoneType"]
     wanted = " or ".join(_WANTED.get(re.sub(r"tuple\[(\w+), \.\.\.\]", r"\1s", kind), kind) for kind in kinds)
     share = re.fullmatch(r"(\d+(?:\.\d+)?)%", found[2])
-    return f" must be {wanted}, not {found[2]}" + (f"; write {float(share[1]) / 100:g}" if share else "")
+    return f" must be {wanted}, not {_shown(found[2])}" + (f"; write {float(share[1]) / 100:g}" if share else "")
 
 
 def _single(found: re.Match[str]) -> str:
     """Says that a value does not have the one type that an option takes."""
-    return f" must be {_WANTED.get(found[1], found[1])}, not {found[2]}"
+    return f" must be {_WANTED.get(found[1], found[1])}, not {_shown(found[2])}"
+
+
+def _literal(found: re.Match[str]) -> str:
+    """Says that a value is none of those that an option takes."""
+    return f" must be one of {found[1]}, not {_shown(found[2])}"
+
+
+def _shown(value: str) -> str:
+    """Returns a value as it was written; of an empty one, such as an unset variable of a shell, that it is empty."""
+    return value or "an empty text; leave the option out, or give a value"
 
 
 def make_parser(name: str, command: Command, words: Sequence[str] = ()) -> Parser:
