@@ -63,7 +63,7 @@ def error_of(words, capsys):
         (["compress", "--agent", "ddpg:warm_start=[greedy]"], "warm_start takes heuristics"),
         (["compress", "--agent", "cem:population=8.5"], "population must be a whole number"),
         (["compress", "--budget.flops", ""], "--budget.flops must be a number such as 0.5, not an empty text; leave"),
-        (["compress", "--episodes", ""], "--episodes must be a whole number such as 10, not an empty text; leave the option out"),
+        (["compress", "--episodes", ""], "--episodes must be a whole number such as 10, not an empty text"),
         (["compress", "--budget.flops", "50%"], "--budget.flops must be a number such as 0.5, not 50%; write 0.5"),
         (["compress", "--first_images", "x"], "--first_images must be a whole number such as 10, not x"),
         (["compress", "--train_first", "3"], "--train_first must be true or false, not 3"),
