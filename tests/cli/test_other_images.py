@@ -20,7 +20,8 @@ def colour(tmp_path):
 @pytest.fixture
 def run(tmp_path):
     folder = tmp_path / "run"
-    words = ["compress", "--data.train_images", "200", "--data.test_images", "50", "--train.epochs", "0"]
+    words = ["compress", "--model=digits_lenet", "--data.train_images=200", "--data.test_images=50"]
+    words += ["--train.epochs", "0"]
     words += ["--agent", "uniform", "--episodes", "1", "--compare", "none", "--finetune.epochs", "0"]
     assert main([*words, "--out", str(folder)]) == 0
     return folder

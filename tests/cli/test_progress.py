@@ -10,7 +10,7 @@ from amc.cli.main import main
 from amc.utils.progress_display import ProgressDisplay
 
 DATA = ["--data.train_images", "100", "--data.test_images", "40"]
-SEARCH = [*DATA, "--train.epochs", "0", "--agent", "uniform", "--device", "cpu"]
+SEARCH = [*DATA, "--model", "digits_lenet", "--train.epochs", "0", "--agent", "uniform", "--device", "cpu"]
 
 
 class Ticking:
@@ -49,6 +49,7 @@ def test_searching_and_pruning(slow, capsys):
 
 def test_a_study(slow, capsys):
     words = ["study", "--out", "study", "--agents", "random", "--counts", "2", "--seeds", "0", "--train.epochs", "1"]
+    words += ["--model", "digits_lenet"]
     shown = said([*words, *DATA, "--device", "cpu"], capsys)
     for title in ("train the dense network", "statistics and tables", "search (random)", "test the pruned network"):
         assert f"{title}:" in shown, title
