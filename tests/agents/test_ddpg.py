@@ -30,6 +30,7 @@ def mean_best(toys, name, episodes, **options):
     return np.mean([create_agent(name, **options).search(env[s], episodes, seed=s).best.reward for s in range(2)])
 
 
+@pytest.mark.slow  # that it learns is seen below, too
 def test_ddpg_learns_and_beats_chance_by_far(toys):
     best_of_many = mean_best(toys, "random", 400)
     assert mean_best(toys, "ddpg", 40) > best_of_many > mean_best(toys, "random", 40)

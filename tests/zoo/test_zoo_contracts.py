@@ -51,6 +51,7 @@ LONG = {
     "maxvit_t",  # takes images of 224 pixels alone
     "inception_v3",  # branches that are put together, as in GoogLeNet
     "regnet_x_400mf",  # the other without squeezing
+    "mnasnet0_5",  # the blocks of MobileNet V2
 }
 QUICK = [name for name in CONTRACTS if name != "onnx"]
 # The exporter takes seconds, and is tested on small networks elsewhere; this one has operators that they lack.
