@@ -31,7 +31,7 @@ def card_beside(file: Path, agent: LearningAgent) -> AgentCard | None:
         return None
     learnt = agent.tasks[0]
     for noun, said, known in (
-        ("another agent", [card.agent], [agent.name]),
+        ("another agent", [card.agent.partition(":")[0]], [agent.name]),  # it may have options
         ("another kind of pruning", [card.kind], [learnt.kind]),
         ("other features", card.features, learnt.features),
         ("other rewards", _rewards(card.tasks), _rewards(agent.tasks)),
