@@ -27,10 +27,14 @@ def names_of(dest: str) -> list[str]:
     return list(dict.fromkeys(name for registry in registries_of(dest) for name in registry.names()))
 
 
+def option_of(parser: argparse.ArgumentParser, dest: str) -> argparse.Action:
+    """Returns an option of a parser by its dotted name."""
+    return next(action for action in parser._actions if action.dest == dest)
+
+
 def offer(parser: argparse.ArgumentParser, dest: str, names: Sequence[str]) -> None:
     """Lets the help of a command list some of an option's names only: those that the command takes."""
-    action = next(action for action in parser._actions if action.dest == dest)
-    action.offered = tuple(names)  # type: ignore[attr-defined]
+    option_of(parser, dest).offered = tuple(names)  # type: ignore[attr-defined]
 
 
 def offered(action: argparse.Action) -> list[str]:

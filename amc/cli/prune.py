@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import jsonargparse
 
+from amc.cli.choices_help import option_of
 from amc.cli.command import Command
 from amc.cli.consent import WORDS, trusted
 from amc.cli.options import (
@@ -40,7 +41,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Adds the options that say which network, which policy, and where to write."""
     parser.add_argument("run", nargs="?", type=str | None, metavar="RUN", help="Folder with the policy of a search.")
     add_run_options(parser, hide=_UNUSED)
-    next(a for a in parser._actions if a.dest == "policy").help = "A policy.json in another place."
+    option_of(parser, "policy").help = "A policy.json in another place."
     add_output_options(parser, "Folder for the pruned network; unset: a new one in runs/.")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import jsonargparse
 
-from amc.cli.choices_help import offer
+from amc.cli.choices_help import offer, option_of
 from amc.cli.command import Command
 from amc.cli.options import add_run_options, run_config
 from amc.cli.spelling import listed
@@ -35,7 +35,7 @@ def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     add_run_options(parser, hide=_UNUSED)
     offer(parser, "agent", _AGENTS)
     parser.set_defaults(episodes=_EPISODES, features=list(_FEATURES))
-    next(action for action in parser._actions if action.dest == "episodes").help = "Episodes in all, over all tasks."
+    option_of(parser, "episodes").help = "Episodes in all, over all tasks."
     add = parser.add_argument
     add("--out", metavar="DIR", type=str, required=True, help="Folder of the training; what is there is continued.")
     networks = "NAME[=WEIGHTS],..."
