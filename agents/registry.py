@@ -29,9 +29,7 @@ AGENTS.register("global", "agents.heuristics.ranking:GlobalRanking", "one rankin
 AGENTS.register("lamp", "agents.heuristics.ranking:Lamp", "layer-adaptive magnitudes (LAMP), ranked over all layers")
 AGENTS.register("snip", "agents.heuristics.ranking:Snip", "layer-wise ratios of SNIP's connection sensitivity")
 AGENTS.register("sensitivity", "agents.heuristics.sensitivity:Sensitivity", "accuracy curves of single layers")
-AGENTS.register(
-    "dp", "agents.heuristics.dynamic_programming:DynamicProgramming", "least sum of layer errors, as in SPDY"
-)
+AGENTS.register("dp", "agents.heuristics.dynamic_programming:DynamicProgramming", "least sum of layer errors (SPDY)")
 AGENTS.register("penalty", "agents.heuristics.penalty:Penalty", "what a penalty of the training has not driven to zero")
 AGENTS.register("policy", "agents.heuristics.policy_file:PolicyFile", "a policy.json, scaled to the budget")
 AGENTS.register("shallow", "agents.heuristics.profiles:Shallow", "shallow layers are pruned more")

@@ -32,14 +32,14 @@ class Spdy:
     """Searches for coefficients of the layers' errors; dynamic programming turns them into an allocation.
 
     Paper: Frantar and Alistarh, 2022, arXiv:2201.13096, section 3.3. An allocation minimises `sum of c_l * e_l(s_l)`
-    under the budget, `e_l` being the error of layer `l` by its width. The coefficients `c` are drawn uniformly from
-    [0, 1] first; then `k` of the best ones are drawn anew again and again, and `k` falls from a tenth of the layers to
-    one. So every candidate is a sensible allocation, and the search has to find only which layers matter more than
-    their own errors say.
+    under the budget, `e_l` being the error of layer `l` by its width. At first all coefficients `c` are drawn uniformly
+    from [0, 1]. After that the search keeps the best set so far and redraws `k` of its coefficients at a time; `k`
+    shrinks from a tenth of the layers to one. So every candidate is a sensible allocation, and the search only has to
+    find which layers matter more than their own errors say.
 
     Deviations: the first candidate is that of `dp`, whose coefficients are all 1; the draws are divided by shares of
     the episodes, where the paper takes 100 at first and 100 for each `k`; and draws that lead to an allocation which
-    was played before are repeated, with ever more coefficients.
+    was played before are repeated, each time with one coefficient more.
     """
 
     name: ClassVar[str] = "spdy"
@@ -49,7 +49,7 @@ class Spdy:
 
         Args:
             explored: Share of the episodes with coefficients that do not depend on each other, 0 to 1.
-            resampled: Share of the best coefficients that is drawn anew at first, above 0, at most 1.
+            resampled: Share of the coefficients that the first redraws replace, above 0, at most 1.
 
         Raises:
             ConfigurationError: If a setting is out of its range.
@@ -83,7 +83,7 @@ class Spdy:
         return log.result()
 
     def _counts(self, decisions: int, episodes: int) -> Iterator[int]:
-        """Yields for each episode how many coefficients are drawn anew."""
+        """Yields, for each episode, the number of coefficients to redraw."""
         first = round(self.explored * episodes)
         yield from (decisions for _ in range(first))
         most = ceil(self.resampled * decisions)
@@ -113,7 +113,7 @@ class _Allocator:
         """Draws coefficients until the widths are new, or often enough.
 
         Args:
-            redrawn: Draws some coefficients anew.
+            redrawn: Redraws a number of coefficients at random.
             count: How many at first; one more after each draw in vain.
 
         Returns:
@@ -129,7 +129,7 @@ class _Allocator:
 
 
 def _redrawn(best: Vector, generator: np.random.Generator, count: int) -> Vector:
-    """Returns the coefficients with some, or all if there are not as many, drawn anew."""
+    """Returns a copy with `count` of the coefficients redrawn at random, or all of them if there are fewer."""
     coefficients, count = best.copy(), min(count, len(best))
     coefficients[generator.choice(len(best), count, replace=False)] = generator.random(count)
     return coefficients

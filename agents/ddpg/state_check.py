@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,7 +38,7 @@ def check_options(config: DDPGConfig, task: LearntTask, tensors: Tensors) -> Non
             raise CheckpointError(f"an agent's file must not name code, and its warm_start names {name!r}")
     expected: dict[str, tuple[int, ...]] = {
         f"policy.actor.mu.{2 * place}.weight": (width, read)
-        for place, (read, width) in enumerate(zip((len(task.features), *config.hidden), config.hidden, strict=False))
+        for place, (read, width) in enumerate(pairwise((len(task.features), *config.hidden)))
     }
     if config.critic == "episode":
         wide = config.ensemble_hidden
