@@ -75,7 +75,7 @@ def filter_problem(
     """
     rules = KeepRules(min_keep_ratio, max_keep_ratio, bounds or {}, tuple(exclude))
     group_names = [name for group in structure.groups for name in _names(group)]
-    rules.check_names([*group_names, *(name for layer in structure.layers for name in (layer.name, layer.owner))])
+    rules.check_names([*group_names, *(name for layer in structure.layers for name in layer.names)])
 
     def build(*, residual: bool, round_to: int | str, **changed: Any) -> PruningProblem:
         now = replace(rules, **changed)

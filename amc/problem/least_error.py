@@ -68,9 +68,8 @@ def linearised_best(
         slope * widths / decision.size
         for slope, widths, decision in zip(slopes, levels, problem.decisions, strict=True)
     ]
-    chosen = cheapest(
-        costs, [curve[w] for curve, w in zip(errors, levels, strict=True)], problem.limit - fixed, buckets
-    )
+    losses = [curve[widths] for curve, widths in zip(errors, levels, strict=True)]
+    chosen = cheapest(costs, losses, problem.limit - fixed, buckets)
     widths = tuple(int(options[index]) for options, index in zip(levels, chosen, strict=True))
     if problem.cost(widths) <= problem.limit:
         return problem.fill(widths)

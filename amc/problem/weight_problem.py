@@ -71,7 +71,7 @@ def weight_problem(
         UnknownNameError: If a pattern of names matches no layer, or the pattern of weights does not exist.
     """
     rules = KeepRules(min_keep_ratio, max_keep_ratio, bounds or {}, tuple(exclude))
-    rules.check_names([name for layer in structure.layers for name in _names(layer)])
+    rules.check_names([name for layer in structure.layers for name in layer.names])
     WEIGHT_PATTERNS.get(pattern)  # is there such a pattern?
 
     def build(*, pattern: str, round_to: int, **changed: Any) -> PruningProblem:
@@ -93,9 +93,9 @@ def _problem(
     for index, layer in enumerate(structure.layers):
         unit = units.step(layer.matrix_shape)
         may_lose = layer.is_used_evenly and layer.is_saved and layer.keeps_zeros and named[layer.name] == 1
-        if not may_lose or unit is None or rules.excludes(_names(layer)):
+        if not may_lose or unit is None or rules.excludes(layer.names):
             continue
-        decision = _decision(layer, index, lcm(unit, round_to), rules.keep_ratios(_names(layer)))
+        decision = _decision(layer, index, lcm(unit, round_to), rules.keep_ratios(layer.names))
         if decision.smallest < decision.size:
             decisions.append(decision)
     if not decisions:
@@ -108,11 +108,6 @@ def _problem(
         budget=budget,
         kind="weight",
     )
-
-
-def _names(layer: LayerSpec) -> list[str]:
-    """Returns by which names rules may mean a layer: its own, and that of the module that holds its weight."""
-    return list(dict.fromkeys([layer.name, layer.owner]))
 
 
 def _decision(layer: LayerSpec, index: int, step: int, keep_ratios: tuple[float, float]) -> Decision:

@@ -144,6 +144,11 @@ class LayerSpec:
         """Name of the module that holds the weight; the network's own parameters stand for themselves."""
         return owner_of(self.weight)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """By which names rules may mean the layer: its own, and that of the module that holds its weight."""
+        return tuple(dict.fromkeys([self.name, self.owner]))
+
 
 def owner_of(tensor: str) -> str:
     """Returns the module that holds a tensor; the network's own parameters stand for themselves."""

@@ -12,7 +12,7 @@ from amc.structure.residual_blocks import is_within
 from amc.tracing.axes import AxisKey
 from amc.tracing.entries import Factor
 from amc.tracing.grouping import Grouping, grouping_of
-from amc.tracing.layer_specs import layer_spec, sums_of
+from amc.tracing.layer_specs import layer_specs, sums_of
 from amc.tracing.not_run import layers_not_run
 from amc.tracing.own_parameters import settle_parameters
 from amc.tracing.record import Trace
@@ -66,7 +66,7 @@ def assemble(trace: Trace, blocks: Sequence[ChannelGroup] = ()) -> ModelStructur
         constant, open_factors = _split_constants([*extents, *dropping.factors(running.get(place, ()))])
         flops[open_factors] += coefficient * constant
     return ModelStructure(
-        layers=tuple(layer_spec(trace, grouping, record) for record in trace.layers.values()),
+        layers=layer_specs(trace, grouping),
         sums=tuple(found for record in trace.layers.values() for found in sums_of(trace, record)),
         groups=(*grouping.groups, *blocks),
         flops_terms=tuple(CostTerm(coefficient, factors) for factors, coefficient in flops.items()),

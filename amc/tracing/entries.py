@@ -8,6 +8,7 @@ from math import prod
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from amc.structure.weight_axes import OUTPUTS_FIRST, WeightAxes
 from amc.tracing.units import Labels
@@ -34,6 +35,18 @@ class ParameterView:
     name: str
     axes: tuple[int, ...]
     offsets: tuple[int, ...]
+
+    def shown(self, whole: Tensor, shape: Sequence[int]) -> Tensor:
+        """Returns the part of a tensor that the view shows.
+
+        Args:
+            whole: A tensor of the parameter's shape.
+            shape: The shape of the view.
+        """
+        part = whole.permute(self.axes)
+        for axis, (offset, length) in enumerate(zip(self.offsets, shape, strict=True)):
+            part = part.narrow(axis, offset, length)
+        return part
 
 
 Pieces = tuple[tuple[int | None, int], ...]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from torch import nn
 
 from amc.structure.model_structure import LayerSpec, owner_of
@@ -11,15 +13,24 @@ from amc.tracing.grouping import Grouping
 from amc.tracing.record import Trace
 
 
-def layer_spec(trace: Trace, grouping: Grouping, record: LayerRecord) -> LayerSpec:
-    """Describes a layer."""
+def layer_specs(trace: Trace, grouping: Grouping) -> tuple[LayerSpec, ...]:
+    """Describes the layers; one is named after its module, or after its weight if the module holds several that ran."""
+    held = Counter(owner_of(weight) for weight in trace.layers)
+    specs = []
+    for record in trace.layers.values():
+        owner = owner_of(record.weight)
+        specs.append(_layer_spec(trace, grouping, record, owner if held[owner] == 1 else record.weight))
+    return tuple(specs)
+
+
+def _layer_spec(trace: Trace, grouping: Grouping, record: LayerRecord, name: str) -> LayerSpec:
     weight = trace.tensors[record.weight]
     module, _, leaf = record.weight.rpartition(".")
     bias = trace.tensors.get(f"{module}.{leaf.replace('weight', 'bias')}") if "weight" in leaf else None
     params = sum(tensor.numel() for tensor in (weight, bias) if isinstance(tensor, nn.Parameter))
     written = _groups_of(trace, grouping, record.out_labels)
     return LayerSpec(
-        name=_name(trace, record),
+        name=name,
         kind=record.kind,
         weight=record.weight,
         weight_shape=tuple(weight.shape),
@@ -48,12 +59,6 @@ def sums_of(trace: Trace, record: LayerRecord) -> list[ResidualSum]:
     if record.calls != 1 or record.weight != f"{layer}.weight":
         return []
     return trace.sums.of_layer(layer, record.batch_norm or layer)
-
-
-def _name(trace: Trace, record: LayerRecord) -> str:
-    """Returns the name of a layer: its module, if that holds no other weight that has run, else its weight."""
-    owner = owner_of(record.weight)
-    return owner if [owner_of(weight) for weight in trace.layers].count(owner) == 1 else record.weight
 
 
 def _is_used_evenly(trace: Trace, record: LayerRecord, weights: int) -> bool:

@@ -160,11 +160,7 @@ class Trace:
         shape = self.tensors[view.name].shape
         if view.name not in self.element_labels:
             self.element_labels[view.name] = self.units.new(int(np.prod(shape))).reshape(tuple(shape))
-        labels = torch.from_numpy(self.element_labels[view.name])
-        labels = labels.permute(view.axes)
-        for axis, offset in enumerate(view.offsets):
-            labels = labels.narrow(axis, offset, tensor.shape[axis])
-        return labels
+        return view.shown(torch.from_numpy(self.element_labels[view.name]), tensor.shape)
 
     def set_shadow(self, tensor: Tensor, shadow: Shadow) -> None:
         """Gives an activation its shadow."""

@@ -69,13 +69,13 @@ def apply_rule(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str,
         note_cost_of_rows(trace, inputs)
     if trace.counting:
         _record(trace, func, args, kwargs, outputs, range(costs, len(trace.costs)))
-    computed = [tensor for tensor in tensors_in(outputs) if trace.view_of(tensor) is None]
-    if source is not None and computed:
+    if source is not None and (computed := [out for out in tensors_in(outputs) if trace.view_of(out) is None]):
         spent = (*source.costs, *range(costs, len(trace.costs)))
         derived = replace(source, costs=spent, axes=rearranged(trace, func, args, outputs))
         trace.derived.update({id(tensor): derived for tensor in computed})
-        views = {id(tensor): view for tensor in inputs if (view := trace.view_of(tensor)) is not None}
-        trace.rehearsal.ran(func, args, kwargs, outputs, views)
+        if trace.counting:  # layers are recorded in this run alone
+            views = {id(tensor): view for tensor in inputs if (view := trace.view_of(tensor)) is not None}
+            trace.rehearsal.ran(func, args, kwargs, outputs, views)
 
 
 def _was_changed(trace: Trace, tensor: Tensor, inputs: list[Tensor], *, is_blank: bool) -> None:

@@ -95,10 +95,7 @@ class _Take:
             generator = torch.Generator().manual_seed(len(self._numbers))
             whole = self._tensors[view.name].detach()  # flags and integers stay what they are
             self._numbers[view.name] = self._draw(whole, generator) if whole.is_floating_point() else whole
-        numbers = self._numbers[view.name].permute(view.axes)
-        for axis, offset in enumerate(view.offsets):
-            numbers = numbers.narrow(axis, offset, tensor.shape[axis])
-        return numbers
+        return view.shown(self._numbers[view.name], tensor.shape)
 
 
 def _scattered(tensor: Tensor, generator: torch.Generator) -> Tensor:
