@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from amc.pruning.regression.patches import conv_groups, input_rows, output_rows, sample_rows
+from amc.pruning.regression.row_moments import outer
 
 LAYERS = {
     "plain": (nn.Conv2d(4, 6, 3), (5, 4, 9, 8)),
@@ -49,3 +50,13 @@ def test_sampled_rows_are_distinct_rising_and_bounded(total, limit, seed):
     assert 1 <= len(rows) <= limit
     assert bool((rows.diff() > 0).all())
     assert 0 <= int(rows.min()) <= int(rows.max()) < total
+
+
+@pytest.mark.parametrize("features", [1, 96, 191, 192, 193, 288, 577, 700])
+def test_products_of_rows_with_themselves_are_those_of_the_definition(features):
+    rows = torch.randn(2, 40, features, generator=torch.Generator().manual_seed(0))
+
+    products = outer(rows, rows)
+
+    wanted = torch.einsum("gri,grj->gij", rows.double(), rows.double())
+    torch.testing.assert_close(products.double(), wanted, rtol=1e-4, atol=1e-4)

@@ -101,12 +101,13 @@ def input_rows(inputs: Tensor, output_size: tuple[int, ...], module: Reader, row
     image, y, x = rows // (height * width), rows // width % height, rows % width
     ky = torch.arange(kernel[0], device=rows.device) * dilation[0]
     kx = torch.arange(kernel[1], device=rows.device) * dilation[1]
-    channels_last = padded.permute(0, 2, 3, 1).contiguous()
-    patches = channels_last[
-        image[:, None, None], (y * stride[0])[:, None, None] + ky[:, None], (x * stride[1])[:, None, None] + kx
-    ]
-    by_group = patches.reshape(*patches.shape[:3], module.groups, -1)  # (rows, kh, kw, groups, C / groups)
-    return by_group.permute(3, 0, 4, 1, 2).flatten(2)
+    across = padded.shape[3]
+    corners = (image * padded.shape[2] + y * stride[0]) * across + x * stride[1]
+    places = corners[:, None] + (ky[:, None] * across + kx).flatten()
+    pixels = padded.permute(0, 2, 3, 1).reshape(-1, padded.shape[1])
+    patches = pixels.index_select(0, places.flatten())  # several times as fast as indices along every axis
+    by_group = patches.reshape(len(rows), places.shape[1], module.groups, -1)  # (rows, kh * kw, groups, C / groups)
+    return by_group.permute(2, 0, 3, 1).flatten(2)
 
 
 def _pad(inputs: Tensor, module: nn.Conv1d | nn.Conv2d) -> Tensor:

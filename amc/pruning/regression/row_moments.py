@@ -11,9 +11,28 @@ Product = Callable[[Tensor, Tensor], Tensor]
 """Sums products over rows: of `(groups, rows, d)` and `(groups, rows, k)`."""
 
 
+_STRIPS, _NARROWEST = 6, 96
+"""Strips of a symmetric product, and the fewest features of one."""
+
+
 def outer(rows: Tensor, others: Tensor) -> Tensor:
     """Sums the outer products of rows, `(groups, d, k)`."""
+    if others is rows and rows.shape[2] >= 2 * _NARROWEST:
+        return _with_themselves(rows)
     return rows.transpose(1, 2) @ others
+
+
+def _with_themselves(rows: Tensor) -> Tensor:
+    """Sums the outer products of rows with themselves: strips of the lower triangle, which are the upper one, too."""
+    groups, _, size = rows.shape
+    width = max(_NARROWEST, -(-size // _STRIPS))
+    sums = rows.new_empty(groups, size, size)
+    for first in range(0, size, width):
+        last = min(first + width, size)
+        strip = rows[:, :, first:last].transpose(1, 2) @ rows[:, :, :last]
+        sums[:, first:last, :last] = strip
+        sums[:, :first, first:last] = strip[:, :, :first].transpose(1, 2)
+    return sums
 
 
 def diagonal_blocks(size: int) -> Product:
