@@ -63,7 +63,7 @@ class FolderRecorder(Recorder):
         except OSError as error:
             raise RunFolderError(f"the run's folder must be writable: {error}") from error
         self._lock = lock
-        remove_unfinished(self.path)
+        remove_unfinished(self.path, FOLDERS)
 
     def open(self) -> None:
         """Reads what the folder, which exists, holds of the run.

@@ -16,8 +16,9 @@ from amc.data import DataRoles, ImageSet, StreamedImages
 from amc.errors import RunFolderError
 from amc.pipeline.folder_recorder import FolderRecorder
 from amc.pipeline.recorder import Recorder
-from amc.storage.names import RUN
+from amc.storage.names import LOCK, RUN
 from amc.utils.digests import digest_of_text
+from amc.utils.durable_files import is_unfinished
 from amc.utils.json_files import write_json
 from amc.utils.plain_json import as_type, read_json
 from amc.utils.progress import Progress
@@ -50,14 +51,16 @@ class KeptRun(FolderRecorder):
             RunFolderError: If it holds something else or the run of another call, or is in use.
         """
         try:
-            if self.path.is_dir() and any(self.path.iterdir()):
+            if self._is_begun():
+                if not (self.path / LOCK).exists():
+                    self._check()  # before anything is written into the folder of something else
                 self.lock()
                 self._check()
                 self.open()
-        except OSError as error:
-            raise RunFolderError(f"out must name a folder that can be written: {error}") from error
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, OSError):
+                raise RunFolderError(f"out must name a folder that can be written: {error}") from error
             raise
         return self
 
@@ -91,6 +94,11 @@ class KeptRun(FolderRecorder):
             self.open()
         except OSError as error:
             raise RunFolderError(f"out must name a folder that can be written: {error}") from error
+
+    def _is_begun(self) -> bool:
+        """Returns whether the folder has anything but what a call leaves that was killed as it began."""
+        names = {entry.name for entry in self.path.iterdir()} if self.path.is_dir() else set()
+        return any(name not in (LOCK, f"{LOCK}.json") and not is_unfinished(name) for name in names)
 
     def _check(self) -> None:
         """Rejects a folder that was not written by the same call."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from amc.utils.durable_files import open_no_link
 from amc.utils.json_lines import line_of
 
 
@@ -23,6 +24,6 @@ class Curves:
         if not self._is_open and self._path.is_file() and self._path.stat().st_size:
             line = f"\n{line}"
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
+        with open(self._path, "a", encoding="utf-8", opener=open_no_link) as file:
             file.write(line)
         self._is_open = True

@@ -23,7 +23,8 @@ from amc.utils.plain_yaml import MOST_BYTES, parse_yaml, read_yaml
 
 NO_DOWNLOAD = ("--data.download", "false")
 """Added after the options of a run's folder: nothing is downloaded unless the user asks for it."""
-_BEGINNING = {CONFIG, RUN, ENVIRONMENT, TENSORBOARD, LOCK, f"{LOCK}.json"}
+_LOCKS = {LOCK, f"{LOCK}.json"}
+_BEGINNING = {CONFIG, RUN, ENVIRONMENT, TENSORBOARD, *_LOCKS}
 """The files that every run starts with; a folder with nothing else can be discarded without loss."""
 
 
@@ -109,7 +110,7 @@ def check_free(path: Path) -> None:
         RunFolderError: If it holds a run, or anything else.
     """
     names = _names(path)
-    if names <= _BEGINNING and (RUN in names or CONFIG not in names):
+    if names <= _LOCKS or (RUN in names and names <= _BEGINNING):  # without run.json, the others are the user's
         return
     if (kind := kind_of(path)) not in (None, A_RUN):
         raise RunFolderError(f"{path} holds {kind}; give another folder with --out")

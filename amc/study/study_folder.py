@@ -16,7 +16,7 @@ from amc.pipeline.config import RunConfig, as_mapping, with_absolute_paths
 from amc.pipeline.prepare import train_dense
 from amc.pipeline.recorder import ShowingRecorder
 from amc.pipeline.task import Task
-from amc.storage.folder_kinds import A_STUDY, check_kind
+from amc.storage.folder_kinds import A_STUDY, check_kind, kind_of
 from amc.storage.names import CONFIG, DENSE, FOLDERS, LOCK, REWARDS, STUDY, WEIGHTS_DIGEST
 from amc.storage.save import save_weights
 from amc.study.shared_network import OF_DENSE
@@ -44,11 +44,12 @@ def working_in(path: Path, kind: str = A_STUDY) -> Iterator[None]:
         RunFolderError: If another process works there, or the folder holds something else or cannot be written.
     """
     check_kind(path, kind)
+    _check_own(path, kind)
     lock = FolderLock(path, LOCK, inner=FOLDERS)
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-        remove_unfinished(path)
+        remove_unfinished(path, FOLDERS)
     except OSError as error:
         raise RunFolderError(f"the folder for {kind} must be writable: {error}; choose another --out") from error
     try:
@@ -57,6 +58,15 @@ def working_in(path: Path, kind: str = A_STUDY) -> Iterator[None]:
         lock.release()
         if {entry.name for entry in path.iterdir()} <= {LOCK}:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _check_own(path: Path, kind: str) -> None:
+    """Rejects a folder whose `config.yaml` is the user's: that of a study or a training would replace it."""
+    if (path / CONFIG).is_file() and kind_of(path) is None and not (path / LOCK).exists():
+        raise RunFolderError(
+            f"{path} must be new, or hold {kind}, and has a {CONFIG} of something else, which would be replaced; give "
+            "another folder with --out"
+        )
 
 
 def open_folder(path: Path, config: RunConfig, rules: dict[str, Any]) -> None:

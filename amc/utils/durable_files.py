@@ -6,14 +6,14 @@ import errno
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from amc.utils.digests import digest_of_text
 
-_UNFINISHED = re.compile(r"\.part$|\.pt\.\d+$")
-"""Names of files that a killed process has not finished; the second kind is from an earlier version."""
+_UNFINISHED = re.compile(r"\.\d+\.part$")
+"""Names of files that a killed process has not finished: with its number, as other programs' `.part` is the user's."""
 _LONGEST_NAME = 200
 _SYNC_SHARE = 100
 """Waiting for the disk may take at most one part in this many of the time."""
@@ -76,12 +76,18 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def remove_unfinished(folder: Path) -> list[Path]:
-    """Deletes half-written files of killed processes in a folder and its subfolders; returns the deleted ones.
+def remove_unfinished(folder: Path, inner: Iterable[str] = ()) -> list[Path]:
+    """Deletes half-written files of killed processes in a folder; returns the deleted ones.
 
     Call it only while no other process writes there.
+
+    Args:
+        folder: The folder.
+        inner: The folders in it where processes write, too; others are the user's, and left alone.
     """
-    found = [file for file in sorted(folder.rglob("*")) if is_unfinished(file.name) and file.is_file()]
+    places = [folder, *(place for name in inner if (place := folder / name).is_dir())]
+    files = [file for place in places for file in sorted(place.iterdir())]
+    found = [file for file in files if is_unfinished(file.name) and file.is_file()]
     for file in found:
         with suppress(OSError):
             file.unlink()
@@ -136,7 +142,7 @@ class Appender:
             OSError: If the line cannot be written.
         """
         is_new = not self._path.exists()
-        with open(self._path, "ab", buffering=0, opener=_open_no_link) as file:
+        with open(self._path, "ab", buffering=0, opener=open_no_link) as file:
             start = file.seek(0, os.SEEK_END)
             try:
                 rest = memoryview(line.encode("utf-8"))
@@ -166,7 +172,7 @@ class Appender:
         self._cost, self._pending = self._synced_at - start, False
 
 
-def _open_no_link(path: str, flags: int) -> int:
+def open_no_link(path: str, flags: int) -> int:
     """Opens a file, but not through a link: a link in someone else's folder may lead to any of the user's files."""
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 

@@ -97,6 +97,15 @@ def test_a_taken_folder_is_refused(tmp_path):
         check_free(tmp_path / "my run")
 
 
+@pytest.mark.parametrize("name", ["tensorboard/events", "environment.json", "config.yaml"])
+def test_what_is_not_of_a_run_is_not_discarded(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("the user's own")
+    with pytest.raises(RunFolderError, match="--out"):
+        RunFolder.create(tmp_path, RunConfig(), Origin("search"))
+    assert (tmp_path / name).read_text() == "the user's own"
+
+
 def test_another_command_is_refused_and_told_the_right_one(tmp_path):
     RunFolder.create(tmp_path / "run", RunConfig(), Origin("finetune"))
     with pytest.raises(RunFolderError, match=r"made by amc finetune.*continue with: amc finetune --out .*run --resume"):

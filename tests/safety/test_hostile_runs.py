@@ -7,6 +7,7 @@ import pytest
 
 from amc.errors import RunFolderError
 from amc.pipeline.folder_recorder import FolderRecorder
+from amc.report.curves import Curves
 from amc.utils.durable_files import Appender
 from amc.utils.folder_lock import FolderLock
 from amc.utils.json_lines import line_of
@@ -32,6 +33,14 @@ def test_lines_are_not_added_through_a_link(tmp_path):
     (tmp_path / "episodes.jsonl").symlink_to("precious")
     with pytest.raises(OSError, match=r"episodes\.jsonl"):
         Appender(tmp_path / "episodes.jsonl").add(line_of({"episode": 0}))
+    assert (tmp_path / "precious").read_text() == ""
+
+
+def test_curves_are_not_added_through_a_link(tmp_path):
+    (tmp_path / "precious").write_text("")
+    (tmp_path / "learning.jsonl").symlink_to("precious")
+    with pytest.raises(OSError, match=r"learning\.jsonl"):
+        Curves(tmp_path / "learning.jsonl").append({"episode": 0})
     assert (tmp_path / "precious").read_text() == ""
 
 

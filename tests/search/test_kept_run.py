@@ -124,8 +124,18 @@ def test_a_finished_run_is_read_and_can_be_loaded(tmp_path):
 
 def test_a_taken_folder_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "film.1.part").write_text("half of it")
     with pytest.raises(RunFolderError, match="out must name a new or an empty folder, or that of the same call"):
         compress(out=tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {"notes.txt", "film.1.part"}
+
+
+def test_a_call_that_was_killed_as_it_began_goes_on(tmp_path):
+    lock = FolderLock(tmp_path)
+    lock.acquire()
+    (tmp_path / f"run.json.{os.getpid()}.part").write_text("{")
+    lock._lock.release()  # as the death of the process does, without a word
+    assert compress(out=tmp_path).policy
 
 
 def test_a_folder_in_use_is_refused(tmp_path):

@@ -14,12 +14,12 @@ Tree = dict[str, bytes]
 
 
 def tree_of(folder: Path) -> Tree:
-    """Reads a folder; TensorBoard's files and the lock left out."""
+    """Reads a folder; TensorBoard's files and the name of the lock's holder left out."""
     if not folder.is_dir():
         return {}
     files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     names = [(str(file.relative_to(folder)), file) for file in files]
-    return {name: file.read_bytes() for name, file in names if not name.startswith((".lock", "tensorboard"))}
+    return {name: file.read_bytes() for name, file in names if not name.startswith((".lock.json", "tensorboard"))}
 
 
 def restore(tree: Tree, folder: Path) -> None:

@@ -48,6 +48,15 @@ def test_a_folder_without_results_is_free_for_any_kind(name, tmp_path):
         check_kind(tmp_path / "new", kind)
 
 
+@pytest.mark.parametrize("kind", [kind for kind in COMMANDS if kind != A_STUDY_OF_PROBLEMS])
+def test_options_of_the_users_own_are_not_replaced(kind, tmp_path, capsys):
+    (tmp_path / "config.yaml").write_text("seed: 3\n")
+    words = [*COMMANDS[kind], "--out", str(tmp_path), "--config", str(tmp_path / "config.yaml")]
+    assert main(words) == 2
+    assert "--out" in capsys.readouterr().err
+    assert {entry.name: entry.read_text() for entry in tmp_path.iterdir()} == {"config.yaml": "seed: 3\n"}
+
+
 def test_the_kind_that_a_folder_holds_is_named(tmp_path):
     (tmp_path / "training.jsonl").write_text("")
     with pytest.raises(

@@ -66,11 +66,13 @@ def test_a_finished_file_is_put_in_place(tmp_path, synced):
 
 def test_what_killed_processes_left_is_removed(tmp_path):
     (tmp_path / "checkpoints").mkdir()
-    left = ["figures.json.123.part", "checkpoints/dense.pt.4711", "checkpoints/dense.pt.12.part"]
+    (tmp_path / "films").mkdir()
+    left = ["figures.json.123.part", "checkpoints/dense.pt.12.part"]
     kept = ["part", "checkpoints/dense.pt", "checkpoints/x.part.pt"]
+    kept += ["film.part", "net.pt.100", "films/a.1.part"]  # of the user's: downloads, weights by step, other folders
     for name in left + kept:
         (tmp_path / name).write_text("")
-    assert {str(file.relative_to(tmp_path)) for file in remove_unfinished(tmp_path)} == set(left)
+    assert {str(file.relative_to(tmp_path)) for file in remove_unfinished(tmp_path, ["checkpoints"])} == set(left)
     assert {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()} == set(kept)
 
 
