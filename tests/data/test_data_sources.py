@@ -295,6 +295,25 @@ def test_torchvision_data_sets_are_read_by_name(tmp_path):
     assert torch.equal(larger.test.images[:, 0, 0, 0] % 10, larger.test.targets.to(torch.uint8))
 
 
+@pytest.mark.parametrize(
+    ("name", "file", "content"),
+    [
+        ("mnist", "MNIST/raw/train-images-idx3-ubyte", "damaged"),
+        ("mnist", "MNIST/raw/train-labels-idx1-ubyte", "\0\0\x08\x01\x7f\x7f\x7f\x7f"),
+        ("food101", "food-101/meta/train.json", "{"),
+        ("food101", "food-101/meta/train.json", "[]"),
+        ("oxfordiiitpet", "oxford-iiit-pet/annotations/trainval.txt", "cat 1\n"),
+    ],
+)
+def test_torchvision_data_sets_that_are_damaged_are_one_line(tmp_path, name, file, content):
+    write_mnist(tmp_path, 40)
+    for folder in ("food-101/meta", "food-101/images", "oxford-iiit-pet/annotations", "oxford-iiit-pet/images"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / file).write_text(content)
+    with pytest.raises(DataError, match=rf"^cannot read data set {name} at .*: .*; fetch it again$"):
+        load_data(DataConfig(name=name, root=str(tmp_path)))
+
+
 @pytest.mark.parametrize("name", ["cifar10", "mnist", "flowers102"])
 def test_nothing_is_downloaded_unless_asked(tmp_path, name):
     with pytest.raises(DataError, match=r"set data\.root, or data\.download"):

@@ -12,9 +12,10 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from amc.data.reading.decoding import decode_image
+from amc.data.reading.pictures import DatasetPictures
 from amc.errors import CheckpointError, DataError
 from amc.models import create_model, load_weights, read_state_dict
 from amc.training import TrainConfig, train_model
@@ -193,6 +194,42 @@ def test_an_image_that_grows_when_it_is_resized_is_refused(tmp_path):
     assert decode_image(tmp_path / "line.png", None).shape == (3, 1, 60_000)
     with pytest.raises(DataError, match=r"when they are resized to data\.image_size"):
         decode_image(tmp_path / "line.png", 224)
+
+
+@pytest.fixture
+def postscript(tmp_path, monkeypatch):
+    """An image that Pillow hands to Ghostscript, and the file that a Ghostscript of ours leaves where it is started."""
+    program, started = tmp_path / "bin" / "gs", tmp_path / "started"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {started}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    return b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n8 8 8 [1 0 0 1 0 0] {} image\n", started
+
+
+def test_no_program_is_started_for_an_image(tmp_path, postscript):
+    content, started = postscript
+    (tmp_path / "image.png").write_bytes(content)
+    with pytest.raises(DataError, match=r"cannot decode the image .*image\.png: it is damaged, or in no known format"):
+        decode_image(tmp_path / "image.png", None)
+    assert not started.exists()
+
+
+def test_no_program_is_started_for_an_image_that_a_data_set_opens(tmp_path, postscript):
+    content, started = postscript
+    (tmp_path / "image.png").write_bytes(content)
+
+    class Opening:
+        def __getitem__(self, index):
+            with Image.open(tmp_path / "image.png") as image:
+                return image.convert("RGB"), 0
+
+    photos = DatasetPictures("photos", Opening())
+    with pytest.raises(DataError, match="cannot decode the image number 0 of photos"), photos.opened(0):
+        pass
+    assert not started.exists()
+    assert EpsImagePlugin.gs_binary is None  # of what the user does without us, nothing is changed
 
 
 def test_pipes_and_devices_are_no_images(tmp_path):

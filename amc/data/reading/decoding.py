@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import EpsImagePlugin, Image, UnidentifiedImageError
 
 from amc.errors import DataError
 from amc.utils.bounded_files import opened
@@ -19,6 +20,8 @@ Pixels = NDArray[numpy.uint8]
 
 # ImageNet's convention: the shorter side is resized to 256 for a crop of 224.
 CROP_SHARE = 224 / 256
+_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""What Pillow decodes by itself, whatever a file's name says: it hands EPS to Ghostscript, a program that runs code."""
 _WHITE = 65535
 _MOST_PIXELS = 1 << 26
 _BROKEN_REMEDY = "replace or remove it, or leave such images out with data.broken skip"
@@ -57,7 +60,7 @@ def image_in(content: AbstractContextManager[BinaryIO], name: Path | str) -> Ite
         name: What messages call it.
     """
     try:
-        with content as file, Image.open(file) as image:
+        with content as file, Image.open(file, formats=_formats()) as image:
             _check_pixels(name, *image.size)
             yield image
     except DataError:
@@ -73,6 +76,23 @@ def image_in(content: AbstractContextManager[BinaryIO], name: Path | str) -> Ite
         ) from error
     except Exception as error:  # Pillow raises errors of any kind on damaged files, including struct.error
         raise DataError(f"cannot decode the image {name}: {error}; {_BROKEN_REMEDY}") from error
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Returns those of `_FORMATS` that this Pillow has."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+@contextmanager
+def without_programs() -> Iterator[None]:
+    """Keeps Pillow from starting Ghostscript, where a library opens images itself, of any format."""
+    before, EpsImagePlugin.gs_binary = EpsImagePlugin.gs_binary, False
+    try:
+        yield
+    finally:
+        EpsImagePlugin.gs_binary = before
 
 
 def quiet_decoding() -> AbstractContextManager[object]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from amc.data.reading.broken_images import BrokenImages
-from amc.data.reading.decoding import channels_first, opened_image, quiet_decoding, whole
+from amc.data.reading.decoding import channels_first, opened_image, quiet_decoding, whole, without_programs
 from amc.errors import DataError
 from amc.runtime.call import first_line
 from amc.utils.digests import digest_of_text
@@ -115,7 +115,8 @@ class DatasetPictures:
     def opened(self, index: int) -> Iterator[Image.Image]:
         """Reads an item; see `Pictures.opened`."""
         try:
-            yield self.dataset[index][0]
+            with without_programs():
+                yield self.dataset[index][0]
         except DataError:
             raise
         except Exception as error:  # whatever Pillow and the data set raise on damaged files

@@ -22,6 +22,7 @@ from amc.data.sources.source_options import (
     Statistics,
 )
 from amc.errors import DataError
+from amc.runtime.call import first_line
 
 _SIZE = 224
 """Height and width of images of various sizes where the user gives none."""
@@ -87,7 +88,8 @@ def load_torchvision(options: SourceOptions) -> Splits:
     if options.image_size is None and hasattr(train, "data"):
         return _of_array(train, kept[0], source), _of_array(test, kept[1], source)
     size = options.image_size or _SIZE
-    channels = 1 if train[int(kept[0].positions[0])][0].mode == "L" else 3
+    with kept[0].pictures.opened(int(kept[0].positions[0])) as first:
+        channels = 1 if first.mode == "L" else 3
     return placed(kept[0], kept[1], (channels, size, size), _statistics(channels), source.augment, options, size)
 
 
@@ -101,6 +103,11 @@ def _opened(source: TorchvisionSource, arguments: dict[str, Any], options: Sourc
     except (RuntimeError, OSError) as error:
         raise DataError(
             f"data set {options.name} is not at {root}: {error}; set data.root, or data.download to fetch it"
+        ) from error
+    except Exception as error:  # of files that are there and damaged: whatever the readers of each set raise
+        raise DataError(
+            f"cannot read data set {options.name} at {root}: {type(error).__name__}: {first_line(error)}; "
+            "fetch it again"
         ) from error
 
 
