@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jsonargparse
 
@@ -13,8 +13,9 @@ from amc.cli.command import Command
 from amc.cli.consent import add_trust_option, trusted
 from amc.cli.options import add_progress_option
 from amc.cli.resume import check_started_from
-from amc.errors import ConfigurationError
-from amc.utils.plain_json import read_json
+from amc.errors import ConfigurationError, RunFolderError
+from amc.storage.names import EXPORT
+from amc.utils.plain_json import as_type, read_json
 
 if TYPE_CHECKING:
     from amc.export import ExportReport
@@ -69,6 +70,7 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.export.run_networks import open_run
     from amc.report.tables import render
     from amc.runtime import resolve_device
+    from amc.utils.folder_lock import refuse_links
     from amc.utils.registry import current_folder_on_path
 
     if not options.batch_sizes or min(options.batch_sizes) < 1:
@@ -77,7 +79,9 @@ def run(options: jsonargparse.Namespace) -> None:
         raise ConfigurationError(f"--seconds must be at least 0, not {options.seconds:g}")
     folder, name = Path(options.run), FORMATS.get(options.format).default_name
     device = resolve_device(options.device)
-    out = Path(options.out) if options.out else folder / "export" / name
+    out = Path(options.out) if options.out else folder / EXPORT / name
+    if not options.out:
+        refuse_links(folder, (EXPORT, f"{EXPORT}/{name}"))
     check_target(out, folder=options.format == "safetensors", overwrite=options.overwrite)
     check_started_from(folder)
     trust = trusted(options)
@@ -124,7 +128,7 @@ def _remember(folder: Path, report: ExportReport, comparison: Comparison, shown:
         shown.say(f"{folder} has no {SUMMARY}: what was measured is not kept")
         return
     try:
-        summary = read_json(file)
+        summary = as_type(read_json(file), dict[str, Any])
         exports = summary.get("exports")
         known = exports if isinstance(exports, dict) else {}
         write_json(file, {**summary, "exports": {**known, report.format: export_record(report, comparison)}})
@@ -139,7 +143,12 @@ def _metadata(folder: Path) -> dict[str, str]:
     file = folder / PREPROCESSING
     if not file.is_file():
         return {}
-    record = read_json(file)
+    try:
+        record = as_type(read_json(file), dict[str, Any])
+    except (OSError, ValueError) as error:
+        raise RunFolderError(
+            f"{file} must say how pictures are prepared: {error}; put the run's own back, or delete it to leave it out"
+        ) from error
     return {"preprocessing": json.dumps(record), "class_names": json.dumps(record.get("class_names", []))}
 
 

@@ -40,11 +40,13 @@ def play_variations(config: RunConfig, folder: Path, options: jsonargparse.Names
     from amc.storage.names import STUDY
     from amc.study.methods_table import methods_table
     from amc.study.shared_network import SharedNetworks
+    from amc.utils.folder_lock import refuse_links
 
     variations = read_variations(config, options)
     for variation in variations:
         with found_in(options.variations, f"the variation {variation.name!r}"):
             check_choices(variation.config, replace(plan_of(options), agents=(str(variation.config.agent),)))
+    refuse_links(folder, (variation.folder(seed) for variation in variations for seed in options.seeds))
     networks, shown = SharedNetworks(), display(options)
     count, studies = len(variations) * len(options.seeds), itertools.count(1)
     for seed in options.seeds:

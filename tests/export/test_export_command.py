@@ -167,6 +167,30 @@ def test_errors_are_one_line_and_come_first(run_folder, tmp_path, capsys):
     assert not (run_folder / "export").exists()
 
 
+@pytest.mark.parametrize("content", ["[]", "3", "{", '{"a": NaN}', "\udcff"])
+@pytest.mark.parametrize("name", ["preprocessing.json", "summary.json"])
+def test_records_that_are_none_are_one_line(run_folder, tmp_path, name, content, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    (folder / name).write_text(content, errors="surrogateescape")
+    run(folder, "--format", "safetensors", "--seconds", 0, "--trust")
+    error = capsys.readouterr().err
+    assert f"{name} must " in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("name", ["export", "export/safetensors"])
+def test_nothing_is_exported_through_a_link_in_the_runs_folder(run_folder, tmp_path, name, capsys):
+    folder, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    shutil.copytree(run_folder, folder)
+    elsewhere.mkdir()
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).symlink_to(elsewhere)
+    assert run(folder, "--format", "safetensors", "--seconds", 0, "--trust", "--overwrite") == 2
+    assert f"{name} must lie in the folder itself, and is a link" in capsys.readouterr().err
+    assert not list(elsewhere.iterdir())
+
+
 def test_the_example_input_is_recorded(run_folder):
     record = json.loads((run_folder / "architecture.json").read_text())
     assert record["input"] == {"shape": [1, 3, 8, 8], "dtype": "float32"}

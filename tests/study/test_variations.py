@@ -137,6 +137,17 @@ def test_one_command_plays_every_variation_with_every_seed_and_another_prints_th
     assert sorted(capsys.readouterr().out.splitlines()) == sorted(table.splitlines())
 
 
+def test_nothing_is_written_through_a_link_in_the_place_of_a_variation(tmp_path, capsys):
+    (tmp_path / "methods.yaml").write_text("first: {}\nsecond: {}\n")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "second-seed0").symlink_to(tmp_path / "mine")
+    words = ["study", *QUICK, "--out", str(tmp_path / "out"), "--variations", str(tmp_path / "methods.yaml")]
+    assert main([*words, "--seeds", "0"]) == 2
+    assert "second-seed0 must lie in the folder itself, and is a link" in capsys.readouterr().err
+    assert not list((tmp_path / "mine").iterdir())
+
+
 def test_a_file_of_variations_that_names_code_needs_consent(tmp_path, capsys):
     (tmp_path / "methods.yaml").write_text("mine: {agent: 'os:system'}\n")
     assert main(["study", "--out", str(tmp_path / "out"), "--variations", str(tmp_path / "methods.yaml")]) == 2
