@@ -10,6 +10,7 @@ from amc.cli.sparsity import is_sparse
 from amc.cli.words import option_value
 from amc.errors import ConfigurationError
 from amc.pipeline.config import RunConfig
+from amc.report.run_folder import NO_DOWNLOAD
 from amc.storage.names import ARCHITECTURE, CONFIG, WEIGHTS
 
 
@@ -27,7 +28,7 @@ def options_of_model(words: Sequence[str]) -> list[str]:
     folder = pruned_run(option_value(words, "--model") or "")
     if folder is None or option_value(words, "--config") is not None or not (folder / CONFIG).is_file():
         return []
-    return ["--config", str(folder / CONFIG)]
+    return ["--config", str(folder / CONFIG), *NO_DOWNLOAD]
 
 
 def settle_model(config: RunConfig, words: Sequence[str]) -> RunConfig:

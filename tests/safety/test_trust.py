@@ -300,6 +300,23 @@ def test_a_file_of_options_starts_no_download(here, downloads, command, capsys):
     assert not downloads
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["search", "--model", "run", "--agent", "uniform", *QUICK],  # an untrained network ends both after its data
+        ["compress", "--model", "run", "--agent", "uniform", *QUICK],
+        ["evaluate", "run", *QUICK[:4]],
+        ["pack", "run", "--pack_epochs", "0", *QUICK[:4]],
+        ["finetune", "run", "--finetune.epochs", "1", *QUICK[:4]],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_run_from_elsewhere_starts_no_download(here, downloads, words):
+    (here / "run" / "config.yaml").write_text(yaml.safe_dump(DOWNLOADING))
+    main(words)
+    assert downloads == [False]
+
+
 def test_a_file_of_variations_starts_no_download(here, downloads, capsys):
     (here / "variations.yaml").write_text(yaml.safe_dump({"usual": {}, "other": DOWNLOADING}))
     assert main(["study", "--variations", "variations.yaml", "--out", "study"]) == 2
