@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 from amc.errors import BudgetError
 from amc.latency.fit import FittedLatency
@@ -35,11 +34,18 @@ def errors_of(profile: Profile, fitted: FittedLatency) -> dict[str, float]:
         "networks": float(len(unseen)),
         "mape": float(np.mean(np.abs(wrong))) if unseen else 1.0,
         "bias": float(np.mean(wrong)) if unseen else 1.0,
-        "rank_correlation": float(spearmanr(measured, predicted).statistic) if several else 0.0,
+        "rank_correlation": _rank_correlation(measured, predicted) if several else 0.0,
     }
     if probes:
         found["off_grid"] = float(np.median(1 / (1 + _errors(probes, profile, fitted))))
     return found
+
+
+def _rank_correlation(measured: Sequence[float], predicted: Sequence[float]) -> float:
+    """Returns Spearman's."""
+    from scipy.stats import spearmanr  # takes a second to load, which every command would wait for
+
+    return float(spearmanr(measured, predicted).statistic)
 
 
 def points_of(profile: Profile, fitted: FittedLatency) -> list[tuple[float, float]]:

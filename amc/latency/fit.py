@@ -14,7 +14,6 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from amc.costs.solved_extents import Column, ExtentSolver
 from amc.costs.stepped_cost import SteppedAxis, SteppedCost
@@ -176,15 +175,23 @@ def _least_deviations(features: NDArray[np.float64], times: NDArray[np.float64])
     scale = _SCALE * float(np.median(times)) + 1e-9
     weights = 1 / np.maximum(times, scale)
     for _ in range(_ITERATIONS):
-        values, _ = nnls(features * weights[:, None], times * weights)
+        values = _non_negative(features * weights[:, None], times * weights)
         errors = np.abs(features @ values - times)
         weights = 1 / np.hypot(errors, scale)
     return values, float(np.minimum(errors, 10 * scale).sum())
+
+
+def _non_negative(features: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the non-negative coefficients of least squared error."""
+    from scipy.optimize import nnls  # takes long to load, which every command would wait for
+
+    found: NDArray[np.float64] = nnls(features, values)[0]
+    return found
 
 
 def _scaled(sums: NDArray[np.float64], networks: Sequence[Network], dense_ms: float) -> tuple[float, float]:
     """Returns the factor and the offset (microseconds) that turn sums over operators into times of whole networks."""
     whole = np.array([network.ratio * dense_ms * 1e3 for network in networks])
     weights = np.array([_DENSE_WEIGHT if network.role == "dense" else 1.0 for network in networks]) / whole
-    (scale, rest), _ = nnls(np.stack([sums, np.ones(len(sums))], axis=1) * weights[:, None], whole * weights)
+    scale, rest = _non_negative(np.stack([sums, np.ones(len(sums))], axis=1) * weights[:, None], whole * weights)
     return float(scale), float(rest)

@@ -6,14 +6,14 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
-from scipy import stats
+from scipy.special import stdtrit  # scipy.stats has it, too, and takes a second to load
 
 
 def half_width(values: Sequence[float]) -> float | None:
     """Returns half the 95% interval of a mean by Student's t distribution; None for fewer than two values."""
     if len(values) < 2:
         return None
-    quantile = float(stats.t.ppf(0.975, len(values) - 1))
+    quantile = float(stdtrit(len(values) - 1, 0.975))
     return quantile * statistics.stdev(values) / math.sqrt(len(values))
 
 

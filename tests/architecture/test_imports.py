@@ -215,6 +215,13 @@ def test_load_needs_no_search_machinery():
         assert name not in loaded, name
 
 
+def test_a_command_begins_without_libraries_that_it_may_not_need():
+    loaded = run_python("import sys, amc.cli.search, amc.pipeline.search; print(' '.join(sys.modules))").split()
+    assert "torch" in loaded
+    for name in ("scipy.stats", "scipy.optimize", "sklearn", "matplotlib", "torchvision", "stable_baselines3", "onnx"):
+        assert name not in loaded, name
+
+
 def test_public_names_survive_imports_of_submodules():
     modules = "amc, amc.cli.compress, amc.pipeline.compress, amc.storage.load"
     code = f"import {modules}; print(callable(amc.load), callable(amc.compress))"

@@ -7,8 +7,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from scipy import stats
-
 from amc.costs.metrics import noun_of
 from amc.report.figures.figure import Figure
 from amc.report.figures.of_search import shortened
@@ -213,7 +211,9 @@ def reward_against_accuracy(records: Sequence[Record]) -> Figure | None:
     if len(tuned) < 3:
         return None
     rewards, after = [record["reward"] for record in tuned], [record["finetuned"] for record in tuned]
-    tau = float(stats.kendalltau(rewards, after).statistic)
+    from scipy.stats import kendalltau  # takes a second to load
+
+    tau = float(kendalltau(rewards, after).statistic)
 
     def draw(canvas: Canvas, palette: Palette) -> None:
         axes = canvas.subplots()
