@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agents.protocol import EpisodeResult, Learning, OnEpisode, SearchResult, problem_of
+from amc.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,7 +64,13 @@ class EpisodeLog:
         return results
 
     def result(self) -> SearchResult:
-        """Returns all episodes and the best; there must be at least one."""
+        """Returns all episodes and the best.
+
+        Raises:
+            ConfigurationError: If none was played.
+        """
+        if not self.episodes:
+            raise ConfigurationError("a search must play an episode before it returns; this agent has played none")
         return SearchResult(max(self.episodes, key=lambda result: result.reward), list(self.episodes))
 
 

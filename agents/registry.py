@@ -9,7 +9,7 @@ from agents.protocol import Agent
 from amc.utils.options import Chosen, create
 from amc.utils.registry import Registry
 
-AGENTS: Registry[Callable[..., Agent]] = Registry("agent", "amc.agents")
+AGENTS: Registry[Callable[..., Agent]] = Registry("agent", "amc.agents", method="search")
 """Every agent's factory by name; see `amc.utils.options`. Installed packages add to it by `amc.agents` entry points."""
 
 AGENTS.register("ddpg", "agents.ddpg.agent:create", "deep deterministic policy gradient, as in the AMC paper")

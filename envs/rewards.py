@@ -116,7 +116,7 @@ class Agreement:
         return outcome.score.agreement / 100.0
 
 
-REWARDS: Registry[Callable[..., Reward]] = Registry("reward", "amc.rewards")
+REWARDS: Registry[Callable[..., Reward]] = Registry("reward", "amc.rewards", method="__call__")
 """Every reward's factory by name; see `amc.utils.options`. A reward with a true attribute `budget_free` weighs accuracy
 against size by itself, and makes sense without a budget; the others grow towards the dense network."""
 

@@ -98,7 +98,7 @@ def _check_share(reach: float) -> None:
         raise ConfigurationError(f"the reach of an augmentation must be a share of the width, 0 to 1, not {reach:g}")
 
 
-AUGMENTATIONS: Registry[Callable[..., Augmentation]] = Registry("augmentation", "amc.augmentations")
+AUGMENTATIONS: Registry[Callable[..., Augmentation]] = Registry("augmentation", "amc.augmentations", method="__call__")
 """Every augmentation's factory by name; see `amc.utils.options`."""
 
 AUGMENTATIONS.register("crop_flip", CropFlip, "random crops and mirror images, for natural images")

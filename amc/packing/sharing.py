@@ -26,7 +26,9 @@ class Initialisation(Protocol):
         """Returns `count` rising numbers within the values, shape `(count,)`; what is drawn comes from `generator`."""
 
 
-INITIALISATIONS: Registry[Callable[..., Initialisation]] = Registry("initialisation", "amc.initialisations")
+INITIALISATIONS: Registry[Callable[..., Initialisation]] = Registry(
+    "initialisation", "amc.initialisations", method="__call__"
+)
 """By name, what makes an initialisation; its options are keyword arguments."""
 
 _MOST_STEPS = 300

@@ -295,7 +295,13 @@ def _outcome(
     if episodes == 1 and isinstance(agent, LearningAgent) and agent.tasks:
         result = agent.act(env, log := EpisodeLog(on_episode))
         return SearchResult(result, log.episodes)
-    return agent.search(env, episodes, seed=seed, on_episode=on_episode)
+    outcome = agent.search(env, episodes, seed=seed, on_episode=on_episode)
+    if not isinstance(outcome, SearchResult):  # of the user's own
+        raise ConfigurationError(
+            f"an agent's search must return a SearchResult, such as EpisodeLog.result(), not {outcome!r}; "
+            "docs/extend.md has an example"
+        )
+    return outcome
 
 
 class _Replay(RecordedScores):

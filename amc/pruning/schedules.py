@@ -70,7 +70,9 @@ class PruningSchedule(Protocol):
         """
 
 
-SCHEDULES: Registry[Callable[..., PruningSchedule]] = Registry("pruning schedule", "amc.pruning_schedules")
+SCHEDULES: Registry[Callable[..., PruningSchedule]] = Registry(
+    "pruning schedule", "amc.pruning_schedules", method="rounds"
+)
 """By name, what makes a schedule; its options are keyword arguments."""
 
 

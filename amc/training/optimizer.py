@@ -132,7 +132,7 @@ class TorchOptimizer:
         return self._class(groups, lr=1e-3, **self._options)
 
 
-OPTIMIZERS: Registry[Callable[..., OptimizerChoice]] = Registry("optimiser", "amc.optimizers")
+OPTIMIZERS: Registry[Callable[..., OptimizerChoice]] = Registry("optimiser", "amc.optimizers", method="over")
 """Every optimiser's factory by name; see `amc.utils.options`."""
 
 OPTIMIZERS.register("sgd", Sgd, "SGD with the momentum of the settings")

@@ -111,7 +111,9 @@ class StepDecay:
         return self.factor ** sum(step >= share * steps for share in self.milestones)
 
 
-SCHEDULES: Registry[Callable[..., Schedule]] = Registry("learning-rate schedule", "amc.learning_rate_schedules")
+SCHEDULES: Registry[Callable[..., Schedule]] = Registry(
+    "learning-rate schedule", "amc.learning_rate_schedules", method="__call__"
+)
 """Every schedule's factory by name; see `amc.utils.options`."""
 
 SCHEDULES.register("one_cycle", OneCycle, "rises and falls along a cosine")

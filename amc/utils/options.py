@@ -127,8 +127,28 @@ def create(registry: Registry[Callable[..., T]], chosen: Chosen, /, **options: A
         if parameter.default is inspect.Parameter.empty and option not in given:
             raise ConfigurationError(
                 f"{registry.kind} {choice.name!r} needs the option {option!r}: {choice.name}:{option}=VALUE"
+                f"{_if_own(registry, choice)}"
             )
-    return factory(**{option: _converted(known, choice.name, option, value) for option, value in given.items()})
+    made = factory(**{option: _converted(known, choice.name, option, value) for option, value in given.items()})
+    _check_made(registry, choice.name, made)
+    return made
+
+
+def _if_own(registry: Registry[Any], choice: Choice) -> str:
+    """Explains to who names code of their own what its arguments stand for; empty for registered names."""
+    return "" if choice.name in registry else f"; the arguments of what makes a {registry.kind} are its options"
+
+
+def _check_made(registry: Registry[Any], name: str, made: object) -> None:
+    """Checks that what a factory has made, which may be the user's own, can be used.
+
+    Raises:
+        ConfigurationError: If it lacks what the registry asks for.
+    """
+    if registry.method is None or callable(getattr(made, registry.method, None)):
+        return
+    wanted = "a function" if registry.method == "__call__" else f"an object with the method {registry.method!r}"
+    raise ConfigurationError(f"{registry.kind} {name!r} must make {wanted}, not {made!r}; docs/extend.md has examples")
 
 
 def spell(registry: Registry[Any], chosen: Chosen) -> str:

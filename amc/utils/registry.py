@@ -55,14 +55,15 @@ class Registry(Generic[T]):
         False
     """
 
-    def __init__(self, kind: str, group: str | None = None) -> None:
+    def __init__(self, kind: str, group: str | None = None, *, method: str | None = None) -> None:
         """Creates an empty table.
 
         Args:
             kind: What the names stand for, as used in messages ("agent", "model").
             group: The group of entry points that add to the table; None for none.
+            method: What the objects that a factory makes must be able to do, such as "search"; see `create`.
         """
-        self.kind, self.group = kind, group
+        self.kind, self.group, self.method = kind, group, method
         self._entries: dict[str, Entry[T]] = {}
         self._looked = group is None
 

@@ -55,6 +55,6 @@ def is_docstring(node):
 
 def test_the_page_names_every_group_of_entry_points():
     sources = [file for package in ("amc", "envs", "agents") for file in (ROOT / package).rglob("*.py")]
-    found = re.findall(r'= Registry\("[^"]+", "(amc\.\w+)"\)', "".join(file.read_text("utf-8") for file in sources))
+    found = re.findall(r'= Registry\(\s*"[^"]+", "(amc\.\w+)"', "".join(file.read_text("utf-8") for file in sources))
     assert {registry.group for registry in REGISTRIES} < set(found)
     assert [group for group in found if f"`{group}`" not in PAGE] == []

@@ -93,9 +93,13 @@ class ChoosesAgain(Protocol):
         """
 
 
-FILTER_CRITERIA: Registry[Callable[..., FilterCriterion]] = Registry("criterion", "amc.filter_criteria")
+FILTER_CRITERIA: Registry[Callable[..., FilterCriterion]] = Registry(
+    "criterion", "amc.filter_criteria", method="__call__"
+)
 """By name, what makes a criterion for channels; its options are keyword arguments."""
-WEIGHT_CRITERIA: Registry[Callable[..., WeightCriterion]] = Registry("weight criterion", "amc.weight_criteria")
+WEIGHT_CRITERIA: Registry[Callable[..., WeightCriterion]] = Registry(
+    "weight criterion", "amc.weight_criteria", method="__call__"
+)
 """By name, what makes a criterion for single weights; its options are keyword arguments."""
 
 _HERE = "amc.pruning.criteria"
@@ -157,8 +161,12 @@ def weight_scores(criterion: WeightCriterion, layer: LayerSpec, evidence: Eviden
 
 def _checked(scores: Tensor, shape: tuple[int, ...], what: str, criterion: object) -> Tensor:
     """Checks what a criterion returns; it may be the user's own."""
-    scores = scores.detach()
     name = type(criterion).__name__
+    if not isinstance(scores, Tensor):
+        raise ConfigurationError(
+            f"a criterion must return its scores as a tensor, {shape}; {name} returns {type(scores).__name__}"
+        )
+    scores = scores.detach()
     if tuple(scores.shape) != shape:
         raise ConfigurationError(
             f"a criterion must return one score for each {what}, {shape}; {name} returns {tuple(scores.shape)}"

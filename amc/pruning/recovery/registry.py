@@ -133,7 +133,7 @@ class NoRecovery:
         """Does nothing."""
 
 
-RECOVERIES: Registry[Callable[..., Recovery]] = Registry("recovery", "amc.recoveries")
+RECOVERIES: Registry[Callable[..., Recovery]] = Registry("recovery", "amc.recoveries", method="__call__")
 """Every recovery's factory by name; see `amc.utils.options`."""
 
 RECOVERIES.register("sequential", SequentialRefit, "least-squares refit of candidates, and of the delivery in sequence")

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from amc.training.terms import Term
 from amc.utils.registry import Registry
 
-PENALTIES: Registry[Callable[..., Term]] = Registry("penalty", "amc.penalties")
+PENALTIES: Registry[Callable[..., Term]] = Registry("penalty", "amc.penalties", method="attach")
 """Every penalty's factory by name; see `amc.utils.options`."""
 
 _HERE = "amc.training.penalties"
