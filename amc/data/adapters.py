@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 
-from amc.data.batches import READ_SIZE, MakeBatch, collect, plain_targets, whole_classes
+from amc.data.batches import READ_SIZE, MakeBatch, collect, plain_targets, refuse_several_inputs, whole_classes
 from amc.data.dataset_source import DatasetSource, LoaderSettings, living, source_of_loader
 from amc.data.image_set import BatchSource, ImageSet
 from amc.data.repeated_items import first_of_same
@@ -20,7 +20,7 @@ from amc.data.streamed_images import StreamedImages
 from amc.data.tasks import task_type
 from amc.data.tasks.losses import Loss
 from amc.data.tasks.meters import OwnMetric
-from amc.errors import DataError
+from amc.errors import ConfigurationError, DataError
 
 DataLike = Any
 """A `BatchSource`, a pair of tensors or arrays (inputs, targets), a `Dataset`, a `DataLoader`, or an iterable of
@@ -66,8 +66,11 @@ def roles_from_loaders(
 
     Raises:
         UnknownNameError: If task, loss or metric is a name that does not exist.
+        ConfigurationError: If `batch` is no function.
         DataError: If something is not data, or too little to split.
     """
+    if batch is not None and not callable(batch):
+        raise ConfigurationError(f"batch must be a function of an item that returns (inputs, targets), not {batch!r}")
     train_source, test_source = as_source(train, batch), as_source(test, batch)
     if search is not None:
         held_out = _in_memory(as_source(search, batch), search_images, seed)
@@ -127,6 +130,7 @@ def as_source(data: DataLike, batch: MakeBatch | None = None) -> BatchSource:
     if _is_map_style(data):
         return DatasetSource(data, torch.arange(len(data)), LoaderSettings(make=batch))
     if isinstance(data, Iterable):
+        refuse_several_inputs(data)
         return collect(data, None, batch)
     raise DataError(
         f"data must be tensors, a Dataset, a DataLoader or an iterable of batches, not {type(data).__name__}"

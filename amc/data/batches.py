@@ -31,12 +31,32 @@ def pair_of(item: Any, make: MakeBatch | None = None) -> Batch:
         inputs, targets = (torch.as_tensor(part) if isinstance(part, numpy.ndarray) else part for part in pair)
         if isinstance(inputs, Tensor) and isinstance(targets, Tensor):
             return inputs, plain_targets(targets)
+    refuse_several_inputs(pair)
     if make is not None:
         raise DataError(f"batch(item) must return a pair of tensors (inputs, targets), not {_words(pair)}")
     raise DataError(
         f"a batch must be a pair of tensors (inputs, targets), not {_words(pair)}; say how to take it apart with "
-        "roles_from_loaders(..., batch=lambda item: (inputs, targets)), or give evaluate and finetune of your own"
+        "roles_from_loaders(..., batch=lambda item: (inputs, targets)), or give an amc.OwnTask in place of data"
     )
+
+
+def refuse_several_inputs(pair: Any) -> None:
+    """Says what to give for a network of several inputs, where its data comes as `((a, b), targets)`.
+
+    Raises:
+        DataError: If it does.
+    """
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        return
+    inputs, targets = pair
+    if not isinstance(inputs, tuple | list | dict) or not isinstance(targets, Tensor | numpy.ndarray | int | float):
+        return
+    parts = list(inputs.values() if isinstance(inputs, dict) else inputs)
+    if parts and all(isinstance(part, Tensor | numpy.ndarray) for part in parts):
+        raise DataError(
+            f"the inputs of data must be one tensor, not a {type(inputs).__name__} of {len(parts)}; a network of "
+            "several inputs takes an amc.OwnTask in place of data, with functions evaluate and finetune of your own"
+        )
 
 
 def plain_targets(targets: Tensor) -> Tensor:

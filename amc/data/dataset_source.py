@@ -155,12 +155,12 @@ class DatasetSource:
 
 
 def living(loader: Iterable[Any]) -> Iterator[Any]:
-    """Iterates over a loader, and reports the death of its worker processes.
+    """Iterates over a loader, and reports the death of its worker processes, and items that make no batch.
 
     A loader that pins memory does so where there is an accelerator, and is silent about it elsewhere.
 
     Raises:
-        DataError: If one has died.
+        DataError: If one has died, or items of several shapes would have to be joined.
     """
     try:
         with warnings.catch_warnings():
@@ -168,6 +168,11 @@ def living(loader: Iterable[Any]) -> Iterator[Any]:
             items = iter(loader)
         yield from items
     except (RuntimeError, ConnectionError, EOFError) as error:  # as the death may surface in different places
+        if "to be equal size" in str(error):
+            raise DataError(
+                f"all items must have one shape to be joined in a batch: {str(error).strip().splitlines()[-1]}; bring "
+                "them to one shape in the data set, or in the loader's collate_fn"
+            ) from error
         said = any(words in str(error) for words in ("exited unexpectedly", "killed by signal"))
         is_death = said or not isinstance(error, RuntimeError)
         if not is_death or not getattr(loader, "num_workers", 0) or "Caught" in str(error):

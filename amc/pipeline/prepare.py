@@ -8,19 +8,18 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from amc.costs import Budget
 from amc.costs.agreement import check_dense_flops
 from amc.costs.cost_model import CostModel
 from amc.costs.peak_memory import peak_memory_cost
-from amc.data import DataRoles, ImageSet, StreamedImages
-from amc.data.dataset_source import DatasetSource
+from amc.data import DataRoles
 from amc.errors import ConfigurationError, DataError, ModelError
 from amc.latency.networks import network_with, on_cpu
 from amc.latency.target import LatencyTarget
 from amc.pipeline.criterion_check import check_criterion
+from amc.pipeline.data_check import check_finite, check_number_format, check_outputs
 from amc.pipeline.recorder import Recorder, training_hooks
 from amc.pipeline.rounds import plan_rounds
 from amc.pipeline.task import Task, build_problem, example_of
@@ -29,10 +28,8 @@ from amc.pruning.schedules import SCHEDULES
 from amc.runtime import device_of, resolve_device, resolve_dtype
 from amc.runtime.batch_size import batch_size_for
 from amc.runtime.blocks import settled
-from amc.runtime.call import failure_of, inference, on_device
-from amc.runtime.finite import all_finite
+from amc.runtime.call import on_device
 from amc.runtime.many_inputs import Inputs, as_inputs
-from amc.runtime.outputs import main_output
 from amc.runtime.statistics import keep_statistics
 from amc.structure import ModelStructure
 from amc.tracing.other_inputs import without_failing_on
@@ -48,8 +45,7 @@ from amc.utils.options import Chosen, spell
 _HALF = 0.5  # of the cost: to check a schedule with where there is no budget
 _HEAD_RATE, _HEAD_FACTOR = 0.1, 10.0
 """New layers are trained alone at ten times the learning rate of the whole network, up to this one."""
-_FEW = 8  # masks that are compared with the network's output
-_MANY = 256  # items of a data set that are read at once, and on which a network with layers that have not run is run
+_MANY = 256  # inputs on which a network with layers that have not run is run
 _BATCH = 32  # inputs on which a cut network is run before a search
 
 
@@ -84,7 +80,7 @@ def prepare(
     finetune = with_epochs(finetune, data)
     device = _place(model, device, dtype, is_own=evaluate is not None or tune is not None)
     keep_statistics(model)
-    _check_finite(data)
+    check_finite(data)
     example, inputs = _inputs(model, data, example_input, calibration)
     _check_trainings(model, data, finetune if tune is None else None, train, device, processes)
     pruning = replace(pruning, round_to=settled(pruning.round_to, resolve_device(device)))
@@ -170,7 +166,7 @@ def _inputs(
         raise DataError("the calibration inputs must hold at least one; there is none")
     example = on_device(example_of(data, example_input, inputs), device_of(model))
     if example_input is None and inputs is None:
-        _check_number_format(model, example)
+        check_number_format(model, example)
     return example, inputs
 
 
@@ -198,7 +194,7 @@ def _traced(model: nn.Module, example: Any, data: DataRoles | None, *, blocks: b
     """Traces a network, and checks that its structure predicts the FLOPs exactly, and that its outputs fit the data."""
     structure = trace_structure(model, example, blocks=blocks)
     check_dense_flops(model, structure, example)
-    _check_outputs(model, data)
+    check_outputs(model, data)
     return structure
 
 
@@ -222,73 +218,6 @@ def _memory_cost(model: nn.Module, example: Any, structure: ModelStructure, grou
         return network_with(model, structure, dict(zip(names, widths, strict=True)))
 
     return peak_memory_cost(network_of, example, [group.channels for group in decided])
-
-
-def _check_finite(data: DataRoles | None) -> None:
-    """Rejects NaN and infinite values in data that is held in memory: all figures would be NaN.
-
-    Raises:
-        DataError: If there are some.
-    """
-    for role in ("train", "calibration", "search", "test"):
-        split = getattr(data, role, None)
-        if not isinstance(split, ImageSet):
-            continue
-        for kind, values in (("inputs", split.images), ("targets", split.targets)):
-            if not values.is_floating_point() or all_finite(values):
-                continue
-            finite = values.reshape(len(values), -1).isfinite().all(dim=1)
-            wrong = finite.logical_not().nonzero().flatten().tolist()
-            if wrong:
-                raise DataError(
-                    f"the {kind} must be finite, but {len(wrong)} of the {len(split)} in the {role} split hold NaN or "
-                    f"infinite values, the first at {wrong[0]}; remove them, or check how they are made"
-                )
-
-
-def _check_outputs(model: nn.Module, data: DataRoles | None) -> None:
-    """Compares the network's output with the targets, to reject data of another task before work starts.
-
-    Raises:
-        DataError: If they do not fit each other.
-        ModelError: If the network returns no tensor.
-    """
-    if data is None:
-        return
-    place = device_of(model)
-    with inference(model):
-        output = main_output(model(data.search.take([0]).inputs().to(place))).float()
-    for split in (data.search, data.train):
-        if isinstance(split, ImageSet | StreamedImages):
-            targets = split.targets[: None if output.dim() == 2 else _FEW].to(place)
-            data.task.align(output.expand(len(targets), *output.shape[1:]), targets)
-        elif data.task.assigns_classes and isinstance(split, DatasetSource):
-            _check_numbers(split, data, output)
-
-
-def _check_numbers(split: DatasetSource, data: DataRoles, output: Tensor) -> None:
-    """Looks at all items of a data set whose targets are floating-point numbers: those seen so far were whole."""
-    for batch in (split.take(torch.tensor([0])), split):
-        for _, targets in batch.batches(_MANY):
-            if not targets.is_floating_point():
-                return
-            data.task.align(output.expand(len(targets), *output.shape[1:]), targets.to(output.device))
-
-
-def _check_number_format(model: nn.Module, image: Tensor) -> None:
-    """Explains where a network fails on the data only because of its number format.
-
-    Raises:
-        DataError: If it runs only when they are in its own number format.
-    """
-    wanted = next((p.dtype for p in model.parameters() if p.is_floating_point()), image.dtype)
-    if image.dtype == wanted or failure_of(model, image) is None or failure_of(model, image.to(wanted)) is not None:
-        return
-    or_network = "" if wanted == torch.float32 else ", or the network, as in model.float()"
-    raise DataError(
-        f"the data must be what the network takes, but is {image.dtype} where the network is {wanted}; convert it, "
-        f"as in x.to({wanted}), and scale bytes, as in x / 255{or_network}"
-    )
 
 
 def check_trained(task: Task, figure: float, recorder: Recorder, *, untrained: bool, images: int | None = None) -> None:
