@@ -111,7 +111,7 @@ class Parser(jsonargparse.ArgumentParser):
             with contextlib.redirect_stderr(io.StringIO()):
                 options = self.parse_args([*defaults, *checked])
         except (argparse.ArgumentError, jsonargparse.ArgumentError) as error:
-            raise ConfigurationError(_plain(str(error))) from error
+            raise ConfigurationError(_plain(_parsed(str(error), self))) from error
         options[WORDS] = list(arguments)
         return options
 
@@ -145,6 +145,27 @@ class Parser(jsonargparse.ArgumentParser):
         return found
 
 
+def _parsed(message: str, parser: argparse.ArgumentParser) -> str:
+    """Rewords what argparse says of words that are missing or too many, with the remedy."""
+    if found := re.fullmatch(r"argument (--\S+): expected (?:one|at least one) argument", message.strip()):
+        action = next(action for action in parser._actions if found[1] in action.option_strings)
+        return f"{found[1]} needs a value: {found[1]} {action.metavar or 'VALUE'}; '{parser.prog} --help' explains it"
+    if found := re.search(r"the following arguments are required: (.+)", message):
+        names = [_as_written(name, parser) for name in found[1].split(", ")]
+        return f"{parser.prog} needs {' and '.join(names)}, which is missing; '{parser.prog} --help' has examples"
+    if found := re.search(r"unrecognized arguments: (.+)", message):
+        return f"unrecognized arguments: {found[1]}; options read --NAME VALUE, and '{parser.prog} --help' lists them"
+    return message
+
+
+def _as_written(name: str, parser: argparse.ArgumentParser) -> str:
+    """Returns an argument as its usage shows it: `RUN`, or `--out DIR`."""
+    action = next((action for action in parser._actions if name in (action.dest, *action.option_strings)), None)
+    if action is None:
+        return name
+    return " ".join(filter(None, ((action.option_strings or [""])[-1], str(action.metavar or name))))
+
+
 def _plain(message: str) -> str:
     """Rewords jsonargparse's messages for people who do not write Python."""
     message = re.sub(r"\s+", " ", message).strip()
@@ -152,7 +173,6 @@ def _plain(message: str) -> str:
     message = re.sub(r": Does not validate .* Subtypes: \[(.*)\] Errors: .* Given value: ?(.*)", _union, message)
     message = re.sub(r": Expected a typing.Literal\[(.*)\]\. Got value: ?(.*)", _literal, message)
     message = re.sub(r": Expected a <class '(\w+)'>\. Got value: ?(.*)", _single, message)
-    message = message.replace("are required: out", "are required: --out")
     return message[:1].lower() + message[1:] if not message.startswith("-") else message
 
 

@@ -88,9 +88,19 @@ class PruningConfig:
             raise ConfigurationError(
                 f"pruning.recalibration_images must be at least 2, or 0 for none, not {self.recalibration_images}"
             )
+        self._check_keep_ratios()
         for pattern, (smallest, largest) in self.bounds.items():
             if not 0 <= smallest <= largest <= 1:
                 raise ConfigurationError(
                     f"pruning.bounds must be ratios with 0 <= smallest <= largest <= 1, not {smallest:g} and "
                     f"{largest:g} for {pattern!r}; for example 0 and 0.5"
                 )
+
+    def _check_keep_ratios(self) -> None:
+        """Checks the shares that every layer keeps, before a network is traced."""
+        smallest, largest = self.min_keep_ratio or 0.0, self.max_keep_ratio
+        if not (0 <= smallest <= largest <= 1 and largest > 0):
+            raise ConfigurationError(
+                "pruning.min_keep_ratio and max_keep_ratio must satisfy 0 <= min <= max <= 1 and max > 0, not "
+                f"{smallest:g} and {largest:g}; for example 0.1 and 1"
+            )
