@@ -21,7 +21,7 @@ from amc.storage.names import CONFIG, DENSE, FOLDERS, LOCK, REWARDS, STUDY, WEIG
 from amc.storage.save import save_weights
 from amc.study.shared_network import OF_DENSE
 from amc.utils.digests import digest_of
-from amc.utils.durable_files import remove_unfinished, write_text
+from amc.utils.durable_files import is_unfinished, remove_unfinished, write_text
 from amc.utils.folder_lock import FolderLock
 from amc.utils.json_lines import Lines
 from amc.utils.plain_json import as_type
@@ -61,11 +61,25 @@ def working_in(path: Path, kind: str = A_STUDY) -> Iterator[None]:
 
 
 def _check_own(path: Path, kind: str) -> None:
-    """Rejects a folder whose `config.yaml` is the user's: that of a study or a training would replace it."""
-    if (path / CONFIG).is_file() and kind_of(path) is None and not (path / LOCK).exists():
+    """Rejects a folder that holds files of the user's: its `config.yaml` would be replaced, and it may hold data.
+
+    Every start leaves a lock, so that a folder without results, in which it was begun, is known by that.
+    """
+    if not path.is_dir() or kind_of(path) is not None or (path / LOCK).exists():
+        return
+    if (path / CONFIG).is_file():
         raise RunFolderError(
             f"{path} must be new, or hold {kind}, and has a {CONFIG} of something else, which would be replaced; give "
             "another folder with --out"
+        )
+    try:
+        first = min((entry.name for entry in path.iterdir() if not is_unfinished(entry.name)), default=None)
+    except OSError as error:
+        raise RunFolderError(f"the folder for {kind} must be readable: {error}; choose another --out") from error
+    if first is not None:
+        raise RunFolderError(
+            f"the folder for {kind} must be new or empty, or that of the same command, and {path} holds {first!r}; "
+            "choose another --out"
         )
 
 

@@ -5,6 +5,7 @@ import pytest
 from amc.cli.main import main
 from amc.errors import RunFolderError
 from amc.storage.folder_kinds import A_RUN, A_STUDY, A_STUDY_OF_PROBLEMS, A_TRAINING, check_kind
+from amc.study.study_folder import working_in
 
 HELD = [
     (A_RUN, ("config.yaml", "run.json", "agent.safetensors")),
@@ -38,6 +39,25 @@ def test_a_folder_of_another_kind_is_refused_and_stays(held, names, kind, tmp_pa
     assert f"holds {held}; " in error, error
     assert "another folder" in error
     assert {entry.name: entry.read_text() for entry in folder.iterdir()} == dict.fromkeys(names, "kept\n")
+
+
+@pytest.mark.parametrize("kind", [A_STUDY, A_STUDY_OF_PROBLEMS, A_TRAINING])
+def test_a_folder_with_files_of_the_user_is_refused_and_stays(kind, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "problems.yaml").write_text("digits: {}\n")
+    (tmp_path / "photos" / "cats").mkdir(parents=True)
+    assert main([*COMMANDS[kind], "--out", "photos"]) == 2
+    error = capsys.readouterr().err
+    assert "must be new or empty, or that of the same command, and photos holds 'cats'; choose another --out" in error
+    assert [entry.name for entry in (tmp_path / "photos").iterdir()] == ["cats"]
+
+
+@pytest.mark.parametrize("names", [(), (".lock", "config.yaml", "dense.safetensors"), ("study.jsonl",)])
+def test_the_folder_of_an_earlier_start_may_be_used_again(names, tmp_path):
+    for name in names:
+        (tmp_path / name).write_text("")
+    with working_in(tmp_path):
+        (tmp_path / "study.jsonl").touch()
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "config.yaml", ".lock"])
