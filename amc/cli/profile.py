@@ -79,7 +79,7 @@ def run(options: jsonargparse.Namespace) -> None:
         AmcError: If an option, the network or a file cannot be used.
     """
     from amc.cli.setup import build_model, display, example_for
-    from amc.latency.check import check_line
+    from amc.latency.check import check_line, doubt_of
     from amc.latency.networks import network_with
     from amc.latency.plan import plan_networks
     from amc.latency.profile_file import ENGINES
@@ -118,6 +118,8 @@ def run(options: jsonargparse.Namespace) -> None:
     where = printable(f"{profile.engine}, dense {profile.dense_ms:.3g} ms ({profile.processor})")
     print(f"{options.out}: {config.model} in {where}")
     print(check_line(profile.check))
+    if (doubt := doubt_of(profile.check)) is not None:
+        print(f"amc compress will refuse it: {doubt}")
     if (note := slowed(profile)) is not None:
         print(note)
 

@@ -71,18 +71,28 @@ def refuse_unsure(check: dict[str, float], *, insist: bool) -> None:
     Raises:
         BudgetError: If its mean error is above 10%, or it was checked on fewer than 20 networks.
     """
-    if insist:
-        return
+    doubt = doubt_of(check)
+    if doubt is not None and not insist:
+        raise BudgetError(doubt)
+
+
+def doubt_of(check: dict[str, float]) -> str | None:
+    """Returns why a model is refused without consent, with the remedy; None if it is not.
+
+    Args:
+        check: As a profile holds it.
+    """
     if check["networks"] < LEAST_CHECKED:
-        raise BudgetError(
+        return (
             f"a profile must be checked on at least {LEAST_CHECKED} unseen networks, not {check['networks']:.0f}; "
             "profile again with --checks 24, or insist with --budget.insist true"
         )
     if check["mape"] > MOST_ERROR:
-        raise BudgetError(
+        return (
             f"the profile's predictions must be right to {MOST_ERROR:.0%} on average, and are {check['mape']:.1%} off: "
             "profile again on a quiet machine with more --rounds, or insist with --budget.insist true"
         )
+    return None
 
 
 def _errors(networks: Sequence[Network], profile: Profile, fitted: FittedLatency) -> NDArray[np.float64]:

@@ -33,6 +33,7 @@ def test_a_profile_is_made_and_checked(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "digits_resnet in torch, dense" in said
     assert "model checked on 3 unseen networks: mean absolute error" in said
+    assert "amc compress will refuse it: a profile must be checked on at least 20 unseen networks, not 3" in said
     profile = read_profile(file)
     assert (profile.finished, profile.engine, profile.steps["layer3.0.conv1"]) == (True, "torch", 8)
 
