@@ -40,7 +40,12 @@ def unwrapped(model: nn.Module) -> nn.Module:
     `torch.compile`, `DataParallel`, `DistributedDataParallel` and `AveragedModel` are taken off, in place where a part
     of the network is wrapped; a module that was compiled in place runs its original code from then on. Masks of
     `torch.nn.utils.prune` become zeros in the weights.
+
+    Raises:
+        ModelError: If it is no network.
     """
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"the network must be a torch.nn.Module, not {_kind(model)}")
     model = _inside(model)
     for module in list(model.modules()):
         for key, child in list(module.named_children()):
@@ -51,6 +56,13 @@ def unwrapped(model: nn.Module) -> nn.Module:
             module._compiled_call_impl = None
         _bake_masks(module)
     return model
+
+
+def _kind(given: object) -> str:
+    """Describes what is no network: of a class its name, which lacks the call that makes one."""
+    if isinstance(given, type):
+        return f"the class {given.__name__}: give an instance, as in {given.__name__}()"
+    return f"a {type(given).__name__}"
 
 
 def _bake_masks(module: nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -74,6 +75,11 @@ def trace_structure(
     """
     if plain_network(model) is not model:
         raise ModelError(f"the network must be traced without its wrapper {type(model).__name__}; give what it wraps")
+    if not isinstance(example_input, Tensor | tuple | list | Mapping):
+        raise StructureError(
+            "an example input must be a tensor, a tuple of positional arguments or a mapping of keyword arguments, not "
+            f"{'None' if example_input is None else f'a {type(example_input).__name__}'}"
+        )
     make_sliceable(model)
     may = _May(blocks, reads_code=verify != "nothing")
     trace = _traced_for_shapes(model, example_input, may) or _traced(model, example_input, compute, may)

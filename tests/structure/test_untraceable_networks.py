@@ -81,3 +81,22 @@ def test_a_network_that_returns_no_tensor_is_refused(returned):
 
     with pytest.raises(StructureError, match=r"must return a tensor, .* Silent returns none: let its forward"):
         trace_structure(Silent(*network()), IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (IMAGE, "must be a torch.nn.Module, not a Tensor"),
+        ("resnet20", "must be a torch.nn.Module, not a str"),
+        (nn.ReLU, r"not the class ReLU: give an instance, as in ReLU\(\)"),
+    ],
+)
+def test_what_is_no_network_is_refused(given, said):
+    with pytest.raises(ModelError, match=said):
+        trace_structure(given, IMAGE)
+
+
+@pytest.mark.parametrize(("given", "said"), [(None, "None"), (IMAGE.numpy(), "a ndarray"), ("image", "a str")])
+def test_what_is_no_example_is_refused(given, said):
+    with pytest.raises(StructureError, match=rf"an example input must be a tensor, a tuple .*, not {said}$"):
+        trace_structure(network(), given)
