@@ -97,10 +97,16 @@ def dynamic_batch(model: nn.Module, example: Any) -> dict[str, Any]:
     return {name: tree_map(axes, value) for name, value in bound.items()}
 
 
-def export_failure(format_name: str, error: Exception) -> ExportError:
-    """Describes the failure of an exporter by its first cause: what exporters make of it is general advice."""
+def first_cause(error: Exception) -> Exception:
+    """Returns the error that those that an exporter has raised come from."""
     while error.__cause__ is not None and isinstance(error.__cause__, Exception):
         error = error.__cause__
+    return error
+
+
+def export_failure(format_name: str, error: Exception) -> ExportError:
+    """Describes the failure of an exporter by its first cause: what exporters make of it is general advice."""
+    error = first_cause(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return ExportError(
         f"the network cannot be exported to {format_name}: {type(error).__name__}: {' '.join(lines[:2])[:300]}; "

@@ -14,7 +14,7 @@ from torch import nn
 from amc.errors import ExportError
 from amc.export.attention import with_attention_over_four_axes
 from amc.export.formats import Exportable, Runner
-from amc.export.graph import export_failure, trace_graph
+from amc.export.graph import export_failure, first_cause, trace_graph
 from amc.runtime.inputs import tensors_in
 from amc.runtime.quiet import quiet
 
@@ -43,6 +43,7 @@ class OnnxFormat:
 
         Raises:
             ExportError: If PyTorch cannot export the network.
+            OSError: If the file cannot be written.
         """
         # Traced here: given the module, PyTorch's exporter may silently fix the batch size.
         program = trace_graph(network, "onnx", numbers=False)
@@ -53,6 +54,8 @@ class OnnxFormat:
             if network.metadata:
                 _add_metadata(path, network.metadata)
         except Exception as error:  # the exporter has no exception of its own for what it cannot do
+            if isinstance(cause := first_cause(error), OSError):  # a full disk, say: the network was traced before
+                raise cause from error
             raise export_failure("onnx", error) from error
 
     def read(self, network: Exportable, path: Path) -> Runner:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import torch
@@ -27,13 +28,15 @@ class TorchExportFormat:
 
         Raises:
             ExportError: If PyTorch cannot export the network.
+            OSError: If the file cannot be written.
         """
-        program = trace_graph(network, "torch_export")
+        program, content = trace_graph(network, "torch_export"), io.BytesIO()
         try:
             with quiet():
-                torch.export.save(program, path)
+                torch.export.save(program, content)  # not into the file: on a full disk PyTorch aborts the process
         except Exception as error:  # torch.export has no exception of its own for what it cannot do
             raise export_failure("torch_export", error) from error
+        path.write_bytes(content.getbuffer())
 
     def read(self, network: Exportable, path: Path) -> Runner:
         """Loads the program.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -189,6 +191,26 @@ def test_nothing_is_exported_through_a_link_in_the_runs_folder(run_folder, tmp_p
     assert run(folder, "--format", "safetensors", "--seconds", 0, "--trust", "--overwrite") == 2
     assert f"{name} must lie in the folder itself, and is a link" in capsys.readouterr().err
     assert not list(elsewhere.iterdir())
+
+
+@pytest.mark.parametrize("format", ["onnx", "torch_export"])
+def test_a_file_that_cannot_grow_is_told_in_one_line(tmp_path, format):
+    resource = pytest.importorskip("resource")
+    model = create_model("digits_resnet", seed=0)
+    record = describe(model, None, {}, ModelSource("name", "digits_resnet"), example_input=torch.zeros(1, 1, 8, 8))
+    save_network(tmp_path, model, record)
+    words = ["export", str(tmp_path), "--format", format, "--seconds", "0", "--progress", "false"]
+    ended = subprocess.run(  # a process of its own, as PyTorch has aborted it
+        [sys.executable, "-m", "amc", *words],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.startswith("amc: error: the export must be writable: ")
+    assert ended.stderr.count("\n") == 1
+    assert not (tmp_path / "export").exists()
 
 
 def test_the_example_input_is_recorded(run_folder):
