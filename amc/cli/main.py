@@ -30,6 +30,7 @@ _DISK_IS_FULL = (
     "File too large",
     "inline_container",
     "PytorchStreamWriter",
+    "iostream error",
 )
 """How the system, safetensors and PyTorch report a full disk."""
 
@@ -38,7 +39,8 @@ _REMEDY_FOR_MEMORY = (
     "smaller batches in another --out"
 )
 _REMEDY_FOR_DISK = (
-    "what was written is kept: free some space, and continue with --resume (a study with the same command)"
+    "what was written is kept: free some space, and continue with --resume (a study, and what else has no such option, "
+    "with the same command)"
 )
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

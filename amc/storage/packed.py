@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,12 @@ from amc.errors import CheckpointError
 from amc.packing.archive import Archive, read_archive, write_archive
 from amc.packing.codec import DTYPES, Coded, coded
 from amc.storage.fit import StoredTensor, WeightsHeader
-from amc.storage.names import WEIGHTS
-from amc.storage.save import distinct_tensors, save_weights
+from amc.storage.save import distinct_tensors
 from amc.storage.source import ModelSource
 from amc.utils.file_layout import file_bytes
 from amc.utils.plain_json import as_type
 from amc.utils.progress import Progress, silent
+from amc.utils.sparse_tensors import packed
 
 _INDEX_BITS = 5
 _REMEDY = "copy it again, or pack the run again with amc pack"
@@ -114,6 +113,4 @@ def dense_size(architecture: Mapping[str, Any], model: nn.Module) -> int | None:
 
 def unpacked_size(model: nn.Module) -> int:
     """Returns the bytes that a network takes as safetensors, its zeros as a bit each."""
-    with tempfile.TemporaryDirectory(prefix="amc-size-") as scratch:
-        save_weights(Path(scratch) / WEIGHTS, model)
-        return (Path(scratch) / WEIGHTS).stat().st_size
+    return file_bytes(packed(distinct_tensors(model)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+import tempfile
 import zlib
 
 import pytest
@@ -28,6 +29,16 @@ def packed(compressed, digits, tmp_path_factory):
 def logits(model, digits):
     with torch.no_grad():
         return model.eval()(digits.test.inputs())
+
+
+@pytest.mark.parametrize("share_of_zeros", [0.0, 0.9])
+def test_the_size_before_packing_is_that_of_the_file_and_takes_no_disk(tmp_path, monkeypatch, share_of_zeros):
+    model = torch.nn.Sequential(torch.nn.Linear(40, 30), torch.nn.BatchNorm1d(30))
+    with torch.no_grad():
+        model[0].weight[torch.rand(30, 40, generator=torch.Generator().manual_seed(0)) < share_of_zeros] = 0
+    save_weights(tmp_path / "net.safetensors", model)
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda *names: pytest.fail("wrote to the disk"))
+    assert unpacked_size(model) == (tmp_path / "net.safetensors").stat().st_size
 
 
 def test_the_file_computes_what_the_network_with_shared_weights_does(packed, digits):
