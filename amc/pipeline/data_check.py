@@ -48,6 +48,7 @@ def check_outputs(model: nn.Module, data: DataRoles | None) -> None:
     """
     if data is None:
         return
+    _check_classes(data.search)
     for role, split in (("search", data.search), ("training", data.train), ("test", data.test)):
         if not isinstance(split, ImageSet | StreamedImages | DatasetSource):
             continue
@@ -58,6 +59,19 @@ def check_outputs(model: nn.Module, data: DataRoles | None) -> None:
             continue
         targets = split.targets[: None if output.dim() == 2 else _FEW].to(output.device)
         data.task.align(output.expand(len(targets), *output.shape[1:]), targets)
+
+
+def _check_classes(split: ImageSet) -> None:
+    """Rejects pictures of a single class, as in a folder above that of the classes: any network is always right there.
+
+    Raises:
+        DataError: If all are of one.
+    """
+    if len(split.class_names) == 1:
+        raise DataError(
+            f"pictures must be of two classes or more, and the data has one, {split.class_names[0]!r}; give the folder "
+            "that holds one folder for each class with data.root"
+        )
 
 
 def _output_on(

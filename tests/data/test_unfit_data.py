@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 import amc
+from amc.cli.main import main
 from amc.errors import ConfigurationError, DataError
 
 
@@ -80,3 +82,14 @@ def test_items_of_several_shapes_are_refused():
 def test_what_takes_items_apart_must_be_a_function():
     with pytest.raises(ConfigurationError, match=r"batch must be a function of an item .*, not 'image'"):
         amc.roles_from_loaders(examples(), examples(), batch="image")
+
+
+def test_pictures_of_a_single_class_are_refused(tmp_path, capsys):
+    (tmp_path / "all" / "photos" / "cat").mkdir(parents=True)  # the root is a folder too high
+    for index in range(12):
+        Image.new("L", (8, 8), 20 * index).save(tmp_path / "all" / "photos" / "cat" / f"{index}.png")
+    options = ["--data.name", "imagefolder", "--data.root", str(tmp_path / "all"), "--data.cache", "false"]
+    assert main(["compress", "--model", "resnet20", *options, "--out", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err
+    assert "two classes or more, and the data has one, 'photos'; give the folder that holds one folder for" in said
+    assert not (tmp_path / "run").exists()
