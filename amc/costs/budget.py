@@ -97,8 +97,9 @@ def _limit(name: str, value: float | int, dense: int) -> int:
         # Uses the decimal that the user wrote, not its binary fraction: 0.29 of 100 is 29, not 28.
         return floor(Fraction(repr(float(value))) * dense)
     if value > dense:
+        asked = f"{int(value):,}" if value < 1e15 else f"{value:g}"
         raise BudgetError(
-            f"the budget {name}={int(value):,} is above the dense network's {in_words(name, dense)}; "
+            f"the budget {name}={asked} is above the dense network's {in_words(name, dense)}; "
             f"choose less, or a share in (0, 1]"
         )
     return int(value)

@@ -56,6 +56,8 @@ def test_numbers_that_mean_nothing_are_refused(value):
 def test_a_budget_above_the_dense_cost_is_refused():
     with pytest.raises(BudgetError, match="flops=1,001 is above the dense network's 1,000"):
         Budget(flops=1001).limits({"flops": 1000})
+    with pytest.raises(BudgetError, match=r"flops=1e\+30 is above"):
+        Budget(flops=1e30).limits({"flops": 1000})
 
 
 @given(share=st.floats(1e-6, 1.0), dense=st.integers(1, 10**18))
