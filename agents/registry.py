@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 from agents.protocol import Agent
+from amc.errors import ConfigurationError
 from amc.utils.options import Chosen, create
 from amc.utils.registry import Registry
 
@@ -51,4 +53,21 @@ def create_agent(chosen: Chosen, /, **options: Any) -> Agent:
         UnknownNameError: If no agent has that name.
         ConfigurationError: If the agent has no such option, or its value cannot be used.
     """
-    return create(AGENTS, chosen, **options)
+    agent = create(AGENTS, chosen, **options)
+    _check_search(agent, chosen)
+    return agent
+
+
+def _check_search(agent: Agent, chosen: Chosen) -> None:
+    """Checks that the search of an agent, which may be the user's own, can be called as it will be.
+
+    Raises:
+        ConfigurationError: If it takes other arguments.
+    """
+    try:
+        signature(agent.search).bind(None, 1, seed=0, on_episode=None)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"the search of agent {chosen!r} must take (env, episodes, *, seed, on_episode=None): {error}; "
+            "docs/extend.md has an example"
+        ) from error

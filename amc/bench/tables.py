@@ -23,7 +23,8 @@ def speed_table(report: BenchReport) -> Table:
     """Shows the speed of the search, beside the reference's where it was measured."""
     search, reference = report.search, report.reference
     table = Table(
-        title=f"{report.device}, {report.dtype}, {report.threads} CPU threads, {len(search.seconds)} rounds, "
+        title=f"{report.device}, {report.dtype}, {report.threads} CPU thread{'s' if report.threads > 1 else ''}, "
+        f"{len(search.seconds)} rounds, "
         f"{'processor time' if report.clock == 'processor' else 'time on the clock'}",
         caption="reference: float32, masked network, least squares solved in every episode; seconds: medians of rounds",
     )

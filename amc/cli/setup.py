@@ -29,6 +29,7 @@ from amc.runtime.call import failure_of
 from amc.storage.example_input import random_input
 from amc.storage.load import load, read_architecture
 from amc.storage.source import ModelSource
+from amc.training import TrainConfig
 from amc.training.defaults import with_epochs
 from amc.training.work import ONE, Processes
 from amc.utils.options import Chosen
@@ -232,6 +233,8 @@ def open_task(
         AmcError: If an option, the network or its weights cannot be used.
     """
     model, source = build_model(config, data.num_classes, shown, trust=trust)
+    if is_own_code(config.model) and not (config.trains_first or config.weights) and config.train != TrainConfig():
+        shown.say(f"{config.model} is taken as trained: --train.* trains nothing unless with --train_first true")
     if not names_data(config):
         _check_default_data(config, model, data)
     latency = None

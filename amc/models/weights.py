@@ -59,8 +59,18 @@ def check_exists(file: Path) -> None:
         CheckpointError: If there is none.
     """
     if not file.is_file():
-        held = ", but a folder" if file.is_dir() else ""
-        raise CheckpointError(f"the weights file must exist: no file at {file}{held}")
+        raise CheckpointError(f"the weights file must exist: no file at {file}{_in_its_place(file)}")
+
+
+def _in_its_place(file: Path) -> str:
+    """Says that a folder is there, and how to use it if it is a run."""
+    if not file.is_dir():
+        return ""
+    if (file / "dense.safetensors").is_file():
+        return f", but the folder of a run; its dense network's weights are {file / 'dense.safetensors'}"
+    if (file / "model.safetensors").is_file():
+        return f", but the folder of a network; --model {file} prunes it further"
+    return ", but a folder"
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:

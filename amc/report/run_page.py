@@ -116,7 +116,8 @@ def _speed(summary: Summary) -> list[str]:
     if not all(isinstance(value, int | float) for value in (dense, pruned, ratio)):
         return []
     how = f"{latency.get('engine')} on {latency.get('device')}, batch {latency.get('batch_size')}"
-    how += f", {latency['threads']} threads" if "threads" in latency else ""
+    if "threads" in latency:
+        how += f", {latency['threads']} thread{'s' if latency['threads'] != 1 else ''}"
     return [
         f"Measured in turn on this machine ({how}): dense {dense:.3g} ms, pruned {pruned:.3g} ms, {ratio:.2f} of the "
         "time. Fewer FLOPs do not always mean less time: measure on the device that the network is for."

@@ -288,3 +288,34 @@ def test_text_that_is_no_number_is_still_refused_in_a_file(here, error_of):
     assert "finetune.learning_rate must be a number or unset, not '1e-3x'" in error_of(
         ["compress", "--config", "run.yaml"]
     )
+
+
+def test_a_folder_in_place_of_a_file_of_weights_is_told_with_what_to_name(here, capsys):
+    (here / "empty").mkdir()
+    (here / "run").mkdir()
+    assert error_of(["compress", "--weights", "empty"], capsys).endswith("no file at empty, but a folder")
+    (here / "run" / "model.safetensors").write_bytes(b"")
+    assert "the folder of a network; --model run prunes it further" in error_of(["search", "--weights", "run"], capsys)
+    (here / "run" / "dense.safetensors").write_bytes(b"")
+    found = error_of(["search", "--weights", "run"], capsys)
+    assert found.endswith(f"its dense network's weights are {Path('run', 'dense.safetensors')}")
+
+
+def test_data_that_is_not_there_is_told_without_the_words_of_another_library(here, capsys):
+    found = error_of(["compress", "--data.name", "cifar10", "--data.root", "photos"], capsys)
+    assert "download=" not in found
+    assert found.endswith("set data.root, or data.download to fetch it")
+
+
+def test_settings_that_train_nothing_are_told(here, capsys, monkeypatch):
+    (here / "own_net_for_settings.py").write_text(
+        "from torch import nn\n"
+        "def net():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))\n"
+    )
+    monkeypatch.syspath_prepend(str(here))
+    words = ["search", "--model", "own_net_for_settings:net", "--agent", "uniform", "--untrained", "true", *SMALL[:4]]
+    assert main([*words, "--out", "plain"]) == 0
+    assert "trains nothing" not in capsys.readouterr().err
+    assert main([*words, "--out", "set", "--train.epochs", "3"]) == 0
+    assert "own_net_for_settings:net is taken as trained: --train.* trains nothing unless" in capsys.readouterr().err

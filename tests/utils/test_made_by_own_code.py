@@ -54,6 +54,15 @@ class Mute:
         return None
 
 
+class Unseeded:
+    """An agent whose search takes no seed."""
+
+    name = "unseeded"
+
+    def search(self, env, episodes):
+        return EpisodeLog().result()
+
+
 def taken(outcome):
     """A reward, where what makes one is asked for."""
     return 1.0
@@ -85,6 +94,12 @@ def test_what_lacks_the_method_is_refused_where_it_is_made(own, registry):
 def test_it_is_refused_before_any_work(own, configure):
     with pytest.raises(ConfigurationError, match="'nothing' must make"):
         configure()
+
+
+def test_a_search_with_other_arguments_is_refused_before_any_work():
+    wanted = r"search of agent '.*:Unseeded' must take \(env, episodes, \*, seed, on_episode=None\): .*'seed'"
+    with pytest.raises(ConfigurationError, match=wanted):
+        SearchConfig(agent=f"{__name__}:Unseeded")
 
 
 def test_a_function_in_place_of_what_makes_one_is_explained():

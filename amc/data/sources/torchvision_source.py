@@ -102,13 +102,20 @@ def _opened(source: TorchvisionSource, arguments: dict[str, Any], options: Sourc
         return getattr(datasets, source.class_name)(root, download=options.download, **arguments)
     except (RuntimeError, OSError) as error:
         raise DataError(
-            f"data set {options.name} is not at {root}: {error}; set data.root, or data.download to fetch it"
+            f"data set {options.name} is not at {root}: {_without_advice(error)}; set data.root, or data.download to "
+            "fetch it"
         ) from error
     except Exception as error:  # of files that are there and damaged: whatever the readers of each set raise
         raise DataError(
             f"cannot read data set {options.name} at {root}: {type(error).__name__}: {first_line(error)}; "
             "fetch it again"
         ) from error
+
+
+def _without_advice(error: Exception) -> str:
+    """Returns torchvision's words without its advice to set an argument, which has another name here."""
+    said = first_line(error)
+    return said.partition(" You can use download")[0].rstrip(". ")
 
 
 def _of_array(dataset: Any, split: LabelledPictures, source: TorchvisionSource) -> ImageSet:
