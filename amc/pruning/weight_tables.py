@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from amc.pruning.criteria.base import WeightCriterion, weight_scores
 from amc.pruning.criteria.evidence import Evidence
 from amc.pruning.regression.bare_weights import is_bare
-from amc.pruning.regression.restricted import solve_restricted
+from amc.pruning.regression.restricted import Restriction
 from amc.pruning.regression.row_equations import row_equations
 from amc.pruning.weight_patterns import UNSTRUCTURED, WeightPattern
 from amc.structure import LayerSpec, ModelStructure
@@ -194,7 +194,7 @@ def _tabulate(
         errors[0] = equations.error(torch.zeros_like(equations.solution), importance)
     for count in grid:
         mask = (ranked < count).reshape(equations.solution.shape)
-        solved = solve_restricted(equations.gram, equations.solution, mask)
+        solved = Restriction(equations.gram, mask).of(equations)
         values[count] = solved.reshape(weight.shape)[ranked < count].to(weight.dtype)
         if importance is not None:
             errors[count] = equations.error(solved, importance)

@@ -13,7 +13,7 @@ from amc.pruning import ReconstructionOptions, reconstruct
 from amc.pruning.recovery.layer_refit import Floor
 from amc.pruning.recovery.reconstruction import Reconstruction
 from amc.pruning.regression.least_squares import Moments
-from amc.pruning.regression.restricted import solve_restricted
+from amc.pruning.regression.restricted import Restriction
 from amc.tracing.trace import trace_structure
 
 
@@ -142,7 +142,7 @@ def test_what_is_seen_behind_the_rectifier_comes_closer(seed, skip):
 
     def solver(name, equations, importance):
         best = equations.solution
-        return best if name == "head" else solve_restricted(equations.gram, best, masks[name].reshape(best.shape))
+        return best if name == "head" else Restriction(equations.gram, masks[name].reshape(best.shape)).solve(best)
 
     for passes in (0, 8):
         network = copy.deepcopy(pruned)
@@ -166,7 +166,7 @@ def test_a_layer_that_has_lost_what_only_the_hidden_outputs_need_is_right_where_
     structure = trace_structure(dense, images[:1])
 
     def solver(name, equations, importance):
-        return solve_restricted(equations.gram, equations.solution, mask) if name == "0" else equations.solution
+        return Restriction(equations.gram, mask).solve(equations.solution) if name == "0" else equations.solution
 
     errors = []
     for passes in (0, 5):

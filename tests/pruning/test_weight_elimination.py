@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amc.pruning.regression import restricted
-from amc.pruning.regression.restricted import solve_restricted
+from amc.pruning.regression.least_squares import NormalEquations
+from amc.pruning.regression.restricted import Restriction
 from amc.pruning.regression.weight_elimination import eliminate_weights
 from amc.pruning.regression.wide_elimination import eliminate_by_halves, weight_prices
 
@@ -41,7 +42,7 @@ def test_the_example_of_the_paper_comes_out():
     assert traces.order.tolist() == [[[0, 1]]]
     # Hassibi's saliency is of half the squared error: 0.75 there is 1.5 here; then 2.5^2 * 2 = 12.5 is left to lose.
     torch.testing.assert_close(traces.costs, torch.tensor([[[1.5, 12.5]]], dtype=torch.float64))
-    kept = solve_restricted(gram, weight, torch.tensor([[[False, True]]]))
+    kept = Restriction(gram, torch.tensor([[[False, True]]])).solve(weight)
     torch.testing.assert_close(kept, torch.tensor([[[0.0, 2.5]]]))
 
 
@@ -51,7 +52,7 @@ def test_the_costs_add_up_to_the_error_that_is_measured(outputs, features, seed,
     inputs, gram, weight = problem(outputs, features, seed)
     traces = eliminate_weights(gram, weight)
     mask = ranks_of(traces) < round(share * weight.numel())
-    values = solve_restricted(gram, weight, mask)
+    values = Restriction(gram, mask).solve(weight)
     gone = features - mask[0].sum(1)
     predicted = sum(traces.costs[0, row, :count].sum() for row, count in enumerate(gone.tolist()))
     assert not values[~mask].any()
@@ -69,7 +70,7 @@ def test_every_step_removes_the_weight_that_brute_force_would():
         for feature in left:
             mask = torch.zeros(1, 1, 7, dtype=torch.bool)
             mask[0, 0, [other for other in left if other != feature]] = True
-            off = solve_restricted(gram, weight, mask) - weight
+            off = Restriction(gram, mask).solve(weight) - weight
             errors[feature] = float((off @ gram * off).sum())
         assert order[gone] == min(errors, key=errors.get)
 
@@ -77,7 +78,7 @@ def test_every_step_removes_the_weight_that_brute_force_would():
 def test_restricted_values_are_the_best_among_those_of_the_same_mask():
     _, gram, weight = problem(3, 6, seed=5)
     mask = torch.tensor([[[1, 1, 0, 1, 0, 0], [0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1]]], dtype=torch.bool)
-    values = solve_restricted(gram, weight, mask)
+    values = Restriction(gram, mask).solve(weight)
     gradient = (values - weight) @ gram
     torch.testing.assert_close(gradient[mask], torch.zeros(9, dtype=torch.float64), rtol=0, atol=1e-8)
     assert not values[0, 1].any()
@@ -88,7 +89,7 @@ def test_greedy_masks_are_near_the_best_of_all_masks():
     _, gram, weight = problem(1, 8, seed=11)
 
     def error(mask):
-        off = solve_restricted(gram, weight, mask) - weight
+        off = Restriction(gram, mask).solve(weight) - weight
         return float((off @ gram * off).sum())
 
     chosen = error(ranks_of(eliminate_weights(gram, weight)) < 4)
@@ -116,9 +117,9 @@ def test_a_bound_on_the_memory_changes_nothing(memory, monkeypatch):
     free, bound = eliminate_weights(gram, weight), eliminate_weights(gram, weight, memory=memory)
     assert torch.equal(free.order, bound.order)
     mask = ranks_of(free) < 60
-    expected = solve_restricted(gram, weight, mask)
+    expected = Restriction(gram, mask).solve(weight)
     monkeypatch.setattr(restricted, "_AT_ONCE_BYTES", memory)
-    torch.testing.assert_close(expected, solve_restricted(gram, weight, mask))
+    torch.testing.assert_close(expected, Restriction(gram, mask).solve(weight))
 
 
 def test_the_groups_of_a_convolution_are_eliminated_like_layers_of_their_own():
@@ -126,11 +127,11 @@ def test_the_groups_of_a_convolution_are_eliminated_like_layers_of_their_own():
     gram, weight = (torch.cat([found[part] for found in problems]) for part in (1, 2))
     traces = eliminate_weights(gram, weight)
     mask = ranks_of(traces) < 15
-    values = solve_restricted(gram, weight, mask)
+    values = Restriction(gram, mask).solve(weight)
     for group in range(2):
         alone = eliminate_weights(gram[group : group + 1], weight[group : group + 1])
         assert torch.equal(traces.order[group], alone.order[0])
-        by_itself = solve_restricted(gram[group, None], weight[group, None], mask[group, None])
+        by_itself = Restriction(gram[group, None], mask[group, None]).solve(weight[group, None])
         torch.testing.assert_close(values[group], by_itself[0])
 
 
@@ -171,7 +172,7 @@ def test_halves_come_near_to_the_whole_where_blocks_depend_on_each_other(share, 
         for block in (120, 24):
             prices = weight_prices(gram, weight, torch.ones(6), width=block)
             mask = prices >= prices.flatten().topk(round(share * weight.numel())).values[-1]
-            errors.append(measured_error(inputs, weight, solve_restricted(gram, weight, mask)))
+            errors.append(measured_error(inputs, weight, Restriction(gram, mask).solve(weight)))
         ratios.append(float(errors[1] / errors[0]))
     assert sum(ratios) / len(ratios) < bound
 
@@ -189,10 +190,10 @@ def test_iterative_and_direct_solutions_agree(monkeypatch):
     _, gram, weight = problem(4, 50, seed=8)
     gram = gram + 0.1 * torch.eye(50)
     mask = torch.rand(4, 50, generator=torch.Generator().manual_seed(0))[None] < 0.6
-    direct = solve_restricted(gram, weight, mask)
+    direct = Restriction(gram, mask).solve(weight)
     monkeypatch.setattr(restricted, "_DIRECT", 15)
     assert bool(((mask[0].sum(1) > 15) & (mask[0].sum(1) < 35)).any())
-    torch.testing.assert_close(solve_restricted(gram, weight, mask), direct, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(Restriction(gram, mask).solve(weight), direct, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("held", [1 << 28, 0], ids=["factors held", "factored again"])
@@ -200,8 +201,25 @@ def test_a_restriction_serves_several_right_sides(held, monkeypatch):
     monkeypatch.setattr(restricted, "_HELD_BYTES", held)
     _, gram, weight = problem(3, 6, seed=5)
     mask = torch.tensor([[[1, 1, 0, 1, 0, 0], [0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 0]]], dtype=torch.bool)
-    restriction = restricted.Restriction(gram, mask)
+    restriction = Restriction(gram, mask)
     for other in (weight, weight.flip(2), weight + 1):
-        assert torch.equal(restriction.solve(other), solve_restricted(gram, other, mask))
+        assert torch.equal(restriction.solve(other), Restriction(gram, mask).solve(other))
         gradient = (restriction.solve(other) - other) @ gram
         torch.testing.assert_close(gradient[mask], torch.zeros(8, dtype=torch.float64), rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("kept", [2, 5, 9])
+def test_equations_are_solved_as_their_solution_is_restricted(kept):
+    _, gram, weight = problem(4, 10, seed=0)
+    asked = []
+
+    def solve(right):
+        asked.append(right)
+        return weight
+
+    mask = torch.arange(10).expand(weight.shape) < kept
+    mean, target_mean = gram.new_zeros(1, 10), gram.new_zeros(1, 4)
+    equations = NormalEquations(gram, weight @ gram, mean, target_mean, False, solve)
+    restriction = Restriction(gram, mask)
+    torch.testing.assert_close(restriction.of(equations), restriction.solve(weight))
+    assert bool(asked) == (kept > 5)  # few unknowns are solved for without the solution of all

@@ -90,9 +90,7 @@ class LayerProblem:
         moments, parts = self._moments()
         ridge += moments.scarcity
         equations = moments.equations(ridge, self.intercept)
-        weight = equations.solution
-        if solver is not None:
-            weight = solver(self.job.layer.name, equations, importance.to(weight))
+        weight = self._chosen(equations, importance, solver)
         constant = equations.constant(weight)
         if self.floor is None or not passes:
             return weight, constant
@@ -105,11 +103,15 @@ class LayerProblem:
             reached = [now + ahead * (now - before) for now, before in zip((weight, constant), last, strict=True)]
             last = (weight, constant)
             equations = self._relaxed(moments, parts, *reached).equations(ridge, self.intercept)
-            weight = equations.solution
-            if restriction is not None:
-                weight = restriction.solve(weight)
+            weight = equations.solution if restriction is None else restriction.of(equations)
             constant = equations.constant(weight)
         return weight, constant
+
+    def _chosen(self, equations: NormalEquations, importance: Tensor, solver: LayerSolver | None) -> Tensor:
+        """Returns the weights that the solver chooses, those of least error if there is none."""
+        if solver is None:
+            return equations.solution
+        return solver(self.job.layer.name, equations, importance.to(equations.right))
 
     def _moments(self) -> tuple[Moments, _Parts]:
         """Returns the moments of all rows, and what yields the rows again, as `Moments.shifted` returns them.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from amc.pruning.criteria.base import ChoosesAgain
 from amc.pruning.regression.least_squares import NormalEquations
-from amc.pruning.regression.restricted import solve_restricted
+from amc.pruning.regression.restricted import Restriction
 from amc.pruning.weight_patterns import UNSTRUCTURED, WeightPattern
 
 
@@ -45,5 +45,5 @@ class SparseSolver:
             chosen = pattern.ranks(scores.reshape(mask.shape)) < int(mask.sum())
         else:
             chosen = mask
-        on = equations.solution
-        return solve_restricted(equations.gram, on, chosen.reshape(on.shape).to(on.device))
+        mask = chosen.reshape(equations.right.shape).to(equations.right.device)
+        return Restriction(equations.gram, mask).of(equations)

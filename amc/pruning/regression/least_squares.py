@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -14,24 +16,31 @@ from amc.pruning.regression.row_moments import CrossMoments, RowMoments
 
 @dataclass(frozen=True)
 class NormalEquations:
-    """The least-squares problem of one layer, solved; a grouped convolution has one for each group.
+    """The least-squares problem of one layer; a grouped convolution has one for each group.
 
     Weights are laid out as rows, one an output, with the features in the order of `weight.flatten(1)`. Other weights W
     cost `(W - solution) gram (W - solution)^T` more than the solution, for each output.
 
     Attributes:
         gram: Second moments of the features with the ridge, `(groups, d, d)`; centred where there is an intercept.
-        solution: The weights of least error, `(groups, O / groups, d)`.
+        right: The right side, which the solution times `gram` yields, `(groups, O / groups, d)`.
         mean: Mean features, `(groups, d)`.
         target_mean: Mean targets, `(groups, O / groups)`.
         intercept: Whether a constant may be added to every output.
+        solve: Finds the solution for the right side.
     """
 
     gram: Tensor
-    solution: Tensor
+    right: Tensor
     mean: Tensor
     target_mean: Tensor
     intercept: bool
+    solve: Callable[[Tensor], Tensor]
+
+    @cached_property
+    def solution(self) -> Tensor:
+        """The weights of least error, `(groups, O / groups, d)`; found when they are first asked for."""
+        return self.solve(self.right)
 
     def error(self, weight: Tensor, importance: Tensor) -> float:
         """Returns how much more weights `(groups, O / groups, d)` cost than the solution.
@@ -136,8 +145,8 @@ class Moments:
         target_mean = target_mean + self._target_shift[:, 0]
         if not intercept:
             cross = cross + system.mean[:, :, None] * target_mean[:, None]
-        step = torch.cholesky_solve(cross - system.already, system.factor)
-        return NormalEquations(system.gram, system.now + step.transpose(1, 2), system.mean, target_mean, intercept)
+        right = cross.transpose(1, 2) + system.damping[:, None, None] * system.now
+        return NormalEquations(system.gram, right, system.mean, target_mean, intercept, system.solve)
 
 
 @dataclass(frozen=True)
@@ -149,18 +158,26 @@ class _System:
         intercept: Whether a constant may be added to every output.
         mean: Mean features, `(groups, d)`.
         gram: Second moments of the features with the ridge, `(groups, d, d)`; centred where there is an intercept.
-        factor: Its Cholesky factor.
+        damping: The ridge, `(groups,)`.
         now: The weights that the ridge draws toward, `(groups, O / groups, d)`.
-        already: The part of the right side that these account for, `(groups, d, O / groups)`.
     """
 
     ridge: float
     intercept: bool
     mean: Tensor
     gram: Tensor
-    factor: Tensor
+    damping: Tensor
     now: Tensor
-    already: Tensor
+
+    @cached_property
+    def _factor(self) -> Tensor:
+        """Its Cholesky factor, for any number of right sides."""
+        factor: Tensor = torch.linalg.cholesky(self.gram)
+        return factor
+
+    def solve(self, right: Tensor) -> Tensor:
+        """Returns the weights whose product with the matrix is the right side, both `(groups, O / groups, d)`."""
+        return torch.cholesky_solve(right.transpose(1, 2), self._factor).transpose(1, 2)
 
     @classmethod
     def of(cls, rows: RowMoments, shift: Tensor, now: Tensor, ridge: float, intercept: bool) -> _System:
@@ -172,5 +189,4 @@ class _System:
             gram = gram + mean[:, :, None] * mean[:, None]
         damping = ridge * gram.diagonal(dim1=1, dim2=2).mean(1) + torch.finfo(torch.float32).tiny
         regular = gram + damping[:, None, None] * torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
-        factor, already = torch.linalg.cholesky(regular), gram @ now.transpose(1, 2)
-        return cls(ridge, intercept, mean, regular, factor, now, already)
+        return cls(ridge, intercept, mean, regular, damping, now)

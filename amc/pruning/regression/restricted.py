@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+from amc.pruning.regression.least_squares import NormalEquations
 
 _DIRECT = 768
 """Outputs that keep more weights than this, and lose more, are solved for iteratively: k^3 / 3 multiplications each are
@@ -13,11 +17,6 @@ _AT_ONCE_BYTES = 1 << 26
 """Systems that are factored at once take no more than this; outputs take turns, at least one at a time."""
 _HELD_BYTES = 1 << 28
 """Factors of a layer's systems that take no more than this are held for the next solution."""
-
-
-def solve_restricted(gram: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
-    """Minimises `(w - w_0) G (w - w_0)^T` for every output over the weights that stay; see `Restriction`."""
-    return Restriction(gram, mask).solve(weight)
 
 
 class Restriction:
@@ -55,14 +54,28 @@ class Restriction:
             weight: `w_0`, the solution without restriction, `(groups, O / groups, d)`.
         """
         found = weight.double()
-        solved = found.flatten(0, 1).clone()
-        if self._wide.any():
-            solved[self._wide] = _descend(self._gram, found, self._mask).flatten(0, 1)[self._wide]
+        return self._solved(found @ self._gram, lambda: found).to(weight.dtype)
+
+    def of(self, equations: NormalEquations) -> Tensor:
+        """Returns the weights for equations with this Gram matrix; where all outputs keep few, without their solution.
+
+        Args:
+            equations: In float64.
+        """
+        return self._solved(equations.right, lambda: equations.solution)
+
+    def _solved(self, right: Tensor, unrestricted: Callable[[], Tensor]) -> Tensor:
+        """Returns the weights for `w_0 G`; `unrestricted` returns `w_0`, and is called if that is needed."""
+        sides = right.flatten(0, 1)
+        solved = torch.zeros_like(sides)
         if self._few.any():
-            solved[self._few] = self._of_few.solve((found @ self._gram).flatten(0, 1)[self._few])
+            solved[self._few] = self._of_few.solve(sides[self._few])
+        if self._wide.any():
+            found = _descend(self._gram, unrestricted(), right, self._mask)
+            solved[self._wide] = found.flatten(0, 1)[self._wide]
         if self._many.any():
-            solved[self._many] = self._without_most(solved[self._many])
-        return solved.reshape(weight.shape).to(weight.dtype)
+            solved[self._many] = self._without_most(unrestricted().flatten(0, 1)[self._many])
+        return solved.reshape(right.shape)
 
     def _without_most(self, rows: Tensor) -> Tensor:
         """Returns the rows of `_many` outputs, by the multipliers of what goes."""
@@ -110,12 +123,19 @@ class _Systems:
         return places, stays, torch.linalg.cholesky(systems)
 
 
-def _descend(gram: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
-    """Solves all outputs together by conjugate gradients, preconditioned by the Gram matrix's diagonal."""
+def _descend(gram: Tensor, weight: Tensor, right: Tensor, mask: Tensor) -> Tensor:
+    """Solves all outputs together by conjugate gradients, preconditioned by the Gram matrix's diagonal.
+
+    Args:
+        gram: As for `Restriction`.
+        weight: `w_0`.
+        right: `w_0 G`.
+        mask: As for `Restriction`.
+    """
     scale = gram.diagonal(dim1=1, dim2=2)[:, None]
     solved = weight * mask
     residual = ((weight - solved) @ gram) * mask
-    bound = _TOLERANCE * ((weight @ gram) * mask).norm(dim=2, keepdim=True)
+    bound = _TOLERANCE * (right * mask).norm(dim=2, keepdim=True)
     direction = scaled = residual / scale
     energy = (residual * scaled).sum(2, keepdim=True)
     tiny = torch.finfo(torch.float64).tiny

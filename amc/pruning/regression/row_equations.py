@@ -38,7 +38,8 @@ def row_equations(model: nn.Module, layer: LayerSpec, gram: Gram | None, ridge: 
     damping = (ridge + matrix.shape[1] / gram.rows) * gram.matrix.diagonal(dim1=1, dim2=2).double().mean(1)
     damping = damping + torch.finfo(torch.float32).tiny
     regular = matrix + damping[:, None, None] * torch.eye(matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
-    return NormalEquations(regular, weight, mean, (weight @ mean[:, :, None])[:, :, 0], intercept)
+    means = (weight @ mean[:, :, None])[:, :, 0]
+    return NormalEquations(regular, weight @ regular, mean, means, intercept, lambda _: weight)
 
 
 def intercept_sink(model: nn.Module, layer: str, norm: str | None) -> tuple[int, str] | None:
