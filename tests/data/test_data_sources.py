@@ -235,6 +235,39 @@ def test_hidden_files_and_links_in_a_circle_are_passed_over(tmp_path):
     assert (found.class_names, len(found.paths)) == (("cat", "dog"), 10)
 
 
+@pytest.mark.parametrize(
+    ("link", "target"), [("disk", "/"), ("all", "."), ("cat/all", ".."), ("far", "FAR/cat"), ("bird", "OUTSIDE")]
+)
+def test_a_link_to_a_folder_that_it_lies_in_is_refused(tmp_path, link, target):
+    write_images(tmp_path / "far", 5)
+    write_images(tmp_path / "data", 5)
+    (tmp_path / "far/cat/up").symlink_to("..")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/back").symlink_to("../data")
+    places = {"FAR/cat": tmp_path / "far/cat", "OUTSIDE": tmp_path / "outside"}
+    (tmp_path / "data" / link).symlink_to(places.get(target, target))
+    with pytest.raises(DataError, match=rf"must not lead to a folder that it lies in, as .*/data/{link}.* does, to /"):
+        list_images(tmp_path / "data")
+
+
+def test_a_class_that_is_a_link_elsewhere_is_followed(tmp_path):
+    write_images(tmp_path / "far", 5)
+    write_images(tmp_path / "data", 4)
+    (tmp_path / "data/bird").symlink_to(tmp_path / "far/cat")
+    (tmp_path / "data/dog/more").symlink_to("../../far/dog")
+    found = list_images(tmp_path / "data")
+    assert found.class_names == ("bird", "cat", "dog")
+    assert found.targets.bincount().tolist() == [5, 4, 9]
+
+
+@pytest.mark.parametrize("target", ["gone", "bird"])
+def test_a_class_that_is_a_link_to_nothing_is_refused(tmp_path, target):
+    write_images(tmp_path / "data", 5)
+    (tmp_path / "data/bird").symlink_to(target)
+    with pytest.raises(DataError, match=r"must lead somewhere, and .*/data/bird leads nowhere"):
+        list_images(tmp_path / "data")
+
+
 def test_names_that_are_no_text_are_data_too(tmp_path, own_cache):
     root = tmp_path / "data"
     write_images(root, 9)

@@ -54,16 +54,20 @@ class LabelledFiles:
 def list_images(root: Path) -> LabelledFiles:
     """Lists the images below a folder of classes, those in folders within a class included, as torchvision does.
 
-    Hidden files and folders are left out, and so are extra entries of archives made on a Mac.
+    Hidden files and folders are left out, and so are extra entries of archives made on a Mac. Links to folders are
+    followed wherever they lead, but not to a folder that they lie in, which holds other classes, or all of the disk.
 
     Raises:
-        DataError: If the folder cannot be read, or holds no folders with images.
+        DataError: If the folder cannot be read, holds no folders with images, or a link in it cannot be followed.
     """
     try:
-        classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not _is_hidden(entry.name))
+        with os.scandir(root) as entries:
+            classes = sorted(entry.name for entry in entries if not _is_hidden(entry.name) and _is_folder(entry))
         found = [(name, list(_image_files(root, name))) for name in classes]
     except OSError as error:
-        raise DataError(f"cannot read the data folder {root}: {error.strerror}; check data.root") from error
+        raise DataError(
+            f"cannot read {error.filename or root} of the data folder {root}: {error.strerror}; check data.root"
+        ) from error
     paths = tuple(file for _, files in found for file in files)
     if not paths:
         raise DataError(f"{root} must hold one folder a class with images in it ({', '.join(sorted(IMAGE_SUFFIXES))})")
@@ -76,7 +80,7 @@ def list_images(root: Path) -> LabelledFiles:
 
 def _image_files(root: Path, name: str) -> Iterator[str]:
     """Yields the image files of a class, relative to `root`: those of a folder, then those of the folders in it."""
-    seen = set()  # links may lead in a circle
+    top, seen = os.path.realpath(root), set()  # links may lead in a circle
 
     def stop(error: OSError) -> None:
         raise error
@@ -86,12 +90,35 @@ def _image_files(root: Path, name: str) -> Iterator[str]:
         if place in seen:
             inner.clear()
             continue
+        if os.path.islink(folder) and _holds(place, top, os.path.realpath(os.path.dirname(folder))):
+            raise DataError(
+                f"a link in a data folder must not lead to a folder that it lies in, as {folder} does, to {place}; "
+                "remove it, or let it lead to a folder of one class"
+            )
         seen.add(place)
         inner[:] = sorted(entry for entry in inner if not _is_hidden(entry))
         below = Path(folder).relative_to(root)
         for file in sorted(files):
             if Path(file).suffix.lower() in IMAGE_SUFFIXES and not _is_hidden(file):
                 yield str(below / file)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Returns whether an entry is a folder or a link to one.
+
+    Raises:
+        DataError: If it is a link that leads nowhere: without it there would be one class less.
+    """
+    if entry.is_symlink() and not os.path.exists(entry.path):
+        raise DataError(
+            f"links in a data folder must lead somewhere, and {entry.path} leads nowhere; remove or mend it"
+        )
+    return entry.is_dir()
+
+
+def _holds(folder: str, *places: str) -> bool:
+    """Returns whether one of the places is a folder, or lies in it; all paths are without links."""
+    return any(Path(place).is_relative_to(folder) for place in places)
 
 
 def _is_hidden(name: str) -> bool:
