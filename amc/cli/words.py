@@ -7,7 +7,7 @@ from pathlib import Path
 
 from amc.storage.names import ARCHITECTURE, CONFIG
 
-_SWITCHES = ("--resume", "--mix_scores", "--trust", "--help", "--print_config")
+_SWITCHES = ("--resume", "--mix_scores", "--overwrite", "--trust", "--help", "--print_config")
 """Options that take no value."""
 
 

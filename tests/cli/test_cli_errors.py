@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from amc.cli.command import make_parser
+from amc.cli.commands import COMMANDS
 from amc.cli.main import main
 from amc.cli.words import find_run
 from amc.errors import ModelError
@@ -264,6 +266,18 @@ def test_the_value_of_an_option_is_not_the_run(here):
     assert find_run(["--out", "out", "run"]) == Path("run")
     assert find_run(["--out=out", "--resume", "run"]) == Path("run")
     assert find_run(["--out", "out"]) is None
+
+
+@pytest.mark.parametrize("name", ["prune", "finetune", "evaluate", "pack"])
+def test_a_run_is_found_behind_a_switch(name, here):
+    (here / "run").mkdir()
+    (here / "run" / "config.yaml").write_text("seed: 1\n")
+    switches = [
+        action.option_strings[-1] for action in make_parser(name, COMMANDS.get(name))._actions if action.nargs == 0
+    ]
+    assert "--trust" in switches
+    for switch in switches:
+        assert find_run([switch, "run"]) == Path("run"), switch
 
 
 def test_print_config_is_a_config(here, capsys):
