@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from amc.export.verify import largest_difference
 from amc.runtime.call import call, first_line
 from amc.runtime.inputs import fresh_input
 from amc.utils.durable_files import put_in_place
+from amc.utils.scratch_folder import scratch_folder
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ def export_model(
     writer.check(network)
     _check_runs(network)
     try:
-        with tempfile.TemporaryDirectory(prefix=".amc-export-", dir=_existing_folder(target)) as scratch:
-            written = Path(scratch) / target.name
+        with scratch_folder(_existing_folder(target), ".amc-export-") as scratch:
+            written = scratch / target.name
             writer.write(network, written)
             difference = largest_difference(network.model, writer.read(network, written), network.example)
             if not difference <= writer.tolerance:
@@ -88,8 +88,8 @@ def export_model(
                     f"the outputs of the {format} file must equal PyTorch's to {writer.tolerance:g} of the largest "
                     f"output, but differ by {difference:.2g}; choose another --format"
                 )
-            size = size_on_disk(Path(scratch))
-            _put_in_place(Path(scratch), target.parent)
+            size = size_on_disk(scratch)
+            _put_in_place(scratch, target.parent)
     except OSError as error:
         raise ExportError(f"the export must be writable: {error}; choose another --out") from error
     return ExportReport(target, format, size, difference)

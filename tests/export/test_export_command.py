@@ -53,6 +53,18 @@ def test_onnx_is_written_into_the_run_and_timed_beside_the_dense_network(run_fol
     assert "Warning" not in err
 
 
+def test_what_a_killed_export_left_is_removed_by_the_next(run_folder, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    left = folder / ".amc-export-killed"
+    (left / "files").mkdir(parents=True)
+    (left / ".lock").touch()
+    (left / "files" / "model.onnx").write_text("half")
+    assert run(folder, "--format", "safetensors", "--seconds", 0, "--trust") == 0
+    assert not left.exists()
+    assert (folder / "export").is_dir()
+
+
 def test_what_was_measured_is_kept_in_the_runs_summary(run_folder, tmp_path, capsys):
     folder = tmp_path / "run"
     shutil.copytree(run_folder, folder)
