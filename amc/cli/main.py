@@ -14,7 +14,7 @@ from amc.cli.command import make_parser
 from amc.cli.commands import COMMANDS
 from amc.cli.named_configs import with_named_configs
 from amc.cli.several_processes import check_torchrun, rank_under_torchrun, serve
-from amc.cli.terminal import one_line, open_closed_streams, warn_in_one_line, write_plainly
+from amc.cli.terminal import one_line, open_closed_streams, threads_without_tracebacks, warn_in_one_line, write_plainly
 from amc.errors import AmcError
 from amc.utils.stopping import exit_status, stop_no_more, stop_requested, stopping_safely
 
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rank_under_torchrun():
         return serve(words)
     try:
-        with stopping_safely():
+        with stopping_safely(), threads_without_tracebacks():
             return _guarded(words)
     except KeyboardInterrupt:  # in the moment between an end and its line
         print("amc: interrupted", file=sys.stderr)

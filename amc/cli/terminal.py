@@ -5,7 +5,10 @@ from __future__ import annotations
 import codecs
 import os
 import sys
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import amc
@@ -63,6 +66,25 @@ def _on_one_line(words: str) -> str:
 def warn_in_one_line() -> None:
     """Prints the project's own warnings like its errors, without the place in the code."""
     warnings.formatwarning = _formatted
+
+
+@contextmanager
+def threads_without_tracebacks() -> Iterator[None]:
+    """Lets TensorBoard's thread print nothing within the context when its file cannot be written.
+
+    The error comes up again where the next figure is handed to it, and ends the command in one line.
+    """
+    before = threading.excepthook
+
+    def tell(args: threading.ExceptHookArgs) -> None:
+        if not (isinstance(args.exc_value, OSError) and type(args.thread).__module__.startswith("tensorboard.")):
+            before(args)
+
+    threading.excepthook = tell
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def _formatted(

@@ -87,6 +87,10 @@ class FolderRecorder(Recorder):
             self._lock.release()
             self._lock = None
 
+    def loss(self) -> str | None:
+        """Says what became of the folder if it is gone before `close`; None if it is there."""
+        return None if self._lock is None else self._lock.loss()
+
     def environment(self) -> Environment | None:
         """Returns the environment in which the run was begun; None if the folder, of an earlier version, has none."""
         try:

@@ -23,7 +23,7 @@ class Curves:
         line = line_of(record)
         if not self._is_open and self._path.is_file() and self._path.stat().st_size:
             line = f"\n{line}"
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.parent.mkdir(exist_ok=True)
         with open(self._path, "a", encoding="utf-8", opener=open_no_link) as file:
             file.write(line)
         self._is_open = True

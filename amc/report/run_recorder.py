@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,19 +92,32 @@ class RunRecorder(FolderRecorder):
         Raises:
             RunInterrupted: After a Ctrl-C, if there is a run to resume.
             ProcessLostError: If one of several processes has died, with the command that continues.
+            RunFolderError: If the run has failed as its folder is gone.
         """
-        if self._writer is not None:
-            self._writer.close()
-        self.close()
+        try:
+            self._close_writer(failed=kind is not None)
+        finally:
+            loss = self.loss()
+            self.close()
         if self._created and self._folder is not None and kind is not None and issubclass(kind, Exception):
             self._folder.discard_if_empty()
         if kind is None or self._folder is None:
             return
         remedy = f"continue with: {resume_line(self._command, self.path, self._config.model)}"
+        if loss is not None:
+            remedy = f"{loss}; put it back and {remedy}; or start the run again"
+            if issubclass(kind, OSError | RunFolderError):
+                raise RunFolderError(remedy) from error
         if issubclass(kind, KeyboardInterrupt):
             raise RunInterrupted(remedy) from error
         if issubclass(kind, ProcessLostError) and self.path.is_dir():
             raise ProcessLostError(f"{error}; {remedy}") from error
+
+    def _close_writer(self, *, failed: bool) -> None:
+        """Closes the event file; after a failure, which is what is told, what happens to it is not."""
+        if self._writer is not None:
+            with suppress(*[OSError] if failed else []):
+                self._writer.close()
 
     def begun(self, config: RunConfig) -> RunConfig:
         """Returns the options that the run was started with: those in the folder, or `config` for a new run."""

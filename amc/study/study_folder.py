@@ -41,7 +41,8 @@ def working_in(path: Path, kind: str = A_STUDY) -> Iterator[None]:
         kind: What the folder is for; see `amc.storage.folder_kinds`.
 
     Raises:
-        RunFolderError: If another process works there, or the folder holds something else or cannot be written.
+        RunFolderError: If another process works there, or the folder holds something else, cannot be written or is
+            gone in the end.
     """
     check_kind(path, kind)
     _check_own(path, kind)
@@ -54,9 +55,13 @@ def working_in(path: Path, kind: str = A_STUDY) -> Iterator[None]:
         raise RunFolderError(f"the folder for {kind} must be writable: {error}; choose another --out") from error
     try:
         yield
+    except (OSError, RunFolderError) as error:
+        if (loss := lock.loss()) is None:
+            raise
+        raise RunFolderError(f"{loss}; put it back and give the same command, or start with another --out") from error
     finally:
         lock.release()
-        if {entry.name for entry in path.iterdir()} <= {LOCK}:
+        if path.is_dir() and {entry.name for entry in path.iterdir()} <= {LOCK}:
             shutil.rmtree(path, ignore_errors=True)
 
 

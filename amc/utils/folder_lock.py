@@ -84,6 +84,12 @@ class FolderLock:
         with suppress(OSError):  # the folder may be gone
             self._lock.release()
 
+    def loss(self) -> str | None:
+        """Says what became of the folder if it is not where it was locked; None if it is, or is not locked."""
+        if not self._lock.is_locked or self._file.exists():
+            return None
+        return f"{self._folder} was deleted, moved or emptied while it was worked in"
+
     def _words(self) -> str:
         """Describes the holder, from what it wrote into the file."""
         try:

@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import socket
+import threading
 import time
 
 import pytest
@@ -15,6 +16,7 @@ import amc
 from amc.cli.main import main
 from amc.errors import in_plain_words
 from amc.report.run_folder import RunFolder
+from amc.study import AgentsStudy
 from amc.training.checkpoint import save_checkpoint
 from amc.utils.folder_lock import FolderLock
 from amc.utils.json_lines import read_lines
@@ -249,22 +251,41 @@ def test_a_start_that_came_to_nothing_does_not_stand_in_the_way(quick, tmp_path,
     assert main(words) == 0
 
 
-def test_a_folder_that_is_deleted_meanwhile_is_said_in_one_line(quick, searched, tmp_path, monkeypatch, error_of):
+@pytest.fixture
+def with_a_broken_event_file(monkeypatch):
+    """Lets no thread of TensorBoard write, as if its folder were gone."""
+
+    def write(*arguments):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "events")
+
+    monkeypatch.setattr("tensorboard.summary.writer.record_writer.RecordWriter.write", write)
+
+
+@pytest.mark.parametrize("event_file", ["whole", "broken"])
+def test_a_folder_that_is_deleted_meanwhile_is_said_in_one_line(
+    event_file, quick, tmp_path, monkeypatch, error_of, request
+):
     folder = tmp_path / "deleted"
-    monkeypatch.setattr("amc.report.run_recorder.RunRecorder.on_new_episode", lambda *_: shutil.rmtree(folder))
-    words = [
-        "search",
-        *quick,
-        "--agent",
-        "random",
-        "--episodes",
-        "3",
-        "--train.epochs",
-        "1",
-        "--out",
-        str(folder),
-    ]
-    assert "there is no file or folder" in error_of(words)
+    words = ["search", *quick, "--agent", "random", "--episodes", "3", "--train.epochs", "1", "--out", str(folder)]
+
+    def delete(*_):
+        shutil.rmtree(folder)
+        if event_file == "broken":
+            request.getfixturevalue("with_a_broken_event_file")
+
+    monkeypatch.setattr("amc.report.run_recorder.RunRecorder._on_learning", delete)
+    assert error_of(words).startswith(
+        f"amc: error: {folder} was deleted, moved or emptied while it was worked in; put it back and continue with: "
+        f"amc search --out {folder} --resume; or start the run again"
+    )
+    assert not folder.exists()
+
+
+def test_a_thread_that_cannot_write_prints_no_traceback(quick, with_a_broken_event_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)
+    words = ["search", *quick, "--agent", "random", "--episodes", "3", "--train.epochs", "1"]
+    assert main([*words, "--out", str(tmp_path / "run")]) == 2
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_a_name_that_is_too_long_is_said_in_one_line(quick, tmp_path, error_of):
@@ -290,3 +311,15 @@ def test_an_interrupted_study_says_that_the_same_command_goes_on(small_data, tmp
     words = ["study", "--out", str(tmp_path / "study"), *small_data, "--train.epochs", "1", "--agents", "uniform"]
     assert main(words) == 130
     assert capsys.readouterr().err.endswith(f"amc: interrupted; the same command continues {tmp_path / 'study'}\n")
+
+
+def test_a_study_whose_folder_is_deleted_meanwhile_is_said_in_one_line(small_data, tmp_path, monkeypatch, error_of):
+    folder, play = tmp_path / "study", AgentsStudy.play
+
+    def deleting(*arguments):
+        shutil.rmtree(folder)
+        return play(*arguments)
+
+    monkeypatch.setattr("amc.study.AgentsStudy.play", deleting)
+    words = ["study", "--out", str(folder), *small_data, "--train.epochs", "1", "--agents", "uniform"]
+    assert f"{folder} was deleted, moved or emptied while it was worked in; put it back and give" in error_of(words)
