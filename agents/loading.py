@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 from agents.agent_file import read_record
 from agents.learning import LearningAgent
 from amc.errors import CheckpointError
+from amc.utils.format_numbers import other_version
 from amc.utils.registry import Registry
+
+_NUMBER = re.compile("[0-9]{1,9}")
 
 FORMATS: Registry[Callable[[str | Path], LearningAgent]] = Registry("format of an agent")
 """The reader of a file, by the format that its header names."""
@@ -26,7 +30,18 @@ def load_agent(path: str | Path) -> LearningAgent:
     """
     name = read_record(path)["format"]
     if name not in FORMATS.names():
+        for known in FORMATS.names():
+            if (words := _other_version(name, known)) is not None:
+                raise CheckpointError(f"{str(path)!r} {words}")
         raise CheckpointError(
             f"{str(path)!r} must be an agent of format {' or '.join(FORMATS.names())}, not {name!r}; train it again"
         )
     return FORMATS.get(name)(path)
+
+
+def _other_version(name: str, known: str) -> str | None:
+    """Says which version wrote a format, such as `amc-ddpg-4`; None if it is not a known one by another number."""
+    (kind, _, number), (own, _, latest) = name.rpartition("-"), known.rpartition("-")
+    if kind != own or not _NUMBER.fullmatch(number):
+        return None
+    return other_version(int(number), int(latest), older="train it again")

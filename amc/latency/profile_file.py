@@ -11,6 +11,7 @@ import msgspec
 from amc.errors import ConfigurationError
 from amc.utils.bounded_files import MEBIBYTE, DamagedFileError
 from amc.utils.durable_files import write_text
+from amc.utils.format_numbers import other_version
 from amc.utils.plain_json import as_type, read_json
 
 FORMAT = 1
@@ -121,7 +122,11 @@ def read_profile(path: Path) -> Profile:
         ConfigurationError: If it cannot be read, or is not a profile; the message says what is wrong.
     """
     try:
-        profile = as_type(read_json(path, _MOST_BYTES), Profile)
+        record = read_json(path, _MOST_BYTES)
+        held = record.get("format") if isinstance(record, dict) else None
+        if (words := other_version(held, FORMAT, older="profile again")) is not None:
+            raise ConfigurationError(f"{path} {words}")
+        profile = as_type(record, Profile)
     except OSError as error:
         raise ConfigurationError(
             f"the profile must be a readable file: {error}; 'amc profile --out FILE' makes one"

@@ -22,6 +22,7 @@ from torch import Tensor
 from amc.packing.codec import Coded, Entry, decoded
 from amc.utils.bounded_files import DamagedFileError, read_bytes
 from amc.utils.durable_files import replacing
+from amc.utils.format_numbers import other_version
 from amc.utils.plain_json import as_type, parse_json
 
 FORMAT = 1
@@ -117,9 +118,11 @@ def _head(text: bytes, most: int) -> _Head:
         if not inflating.eof:
             raise DamagedFileError(f"its head must have at most {most:,} bytes")
         record = parse_json(plain.decode("utf-8"))
-        if isinstance(record, dict) and record.get("format") != FORMAT:
-            held = str(record.get("format"))[:20]
-            raise DamagedFileError(f"it must be of format {FORMAT}, not {held}; update amc")
+        held = record.get("format") if isinstance(record, dict) else FORMAT
+        if (words := other_version(held, FORMAT, older="pack the network again")) is not None:
+            raise DamagedFileError(f"it {words}")
+        if held != FORMAT:
+            raise DamagedFileError(f"it must be of format {FORMAT}, not {str(held)[:20]}")
         return as_type(record, _Head)
     except (zlib.error, UnicodeDecodeError) as error:
         raise DamagedFileError(f"its head cannot be read: {error}") from error

@@ -28,6 +28,7 @@ from amc.structure.slicing import (
     slice_tensor,
     widths_of,
 )
+from amc.utils.format_numbers import other_version
 from amc.utils.plain_json import as_type
 
 FORMAT = 1
@@ -148,15 +149,9 @@ def _check_format(held: object) -> None:
     Raises:
         CheckpointError: If it is another.
     """
-    if isinstance(held, int) and not isinstance(held, bool) and held != FORMAT:
-        age, remedy = (
-            ("a newer", "update amc")
-            if held > FORMAT
-            else ("an older", "load it with that version and save it again with this one's, or compress again")
-        )
-        raise CheckpointError(
-            f"architecture.json must be of format {FORMAT}, and is of {str(held)[:20]}: written by {age} amc; {remedy}"
-        )
+    older = "load it with that version and save it again with this one's, or compress again"
+    if (words := other_version(held, FORMAT, older=older)) is not None:
+        raise CheckpointError(f"architecture.json {words}")
     if held != FORMAT:
         raise CheckpointError(
             f"architecture.json must be of format {FORMAT}, not {str(held)[:80]!r}: it is damaged, or of another "

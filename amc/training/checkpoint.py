@@ -13,6 +13,7 @@ import torch
 from amc.errors import CheckpointError
 from amc.models.pickle_files import read_pickle, tensors_within
 from amc.utils.durable_files import replacing
+from amc.utils.format_numbers import other_version
 
 _FORMAT = {"format": 2}  # one more setting that must match
 _ABSENT = object()
@@ -58,6 +59,9 @@ def read_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] |
         content = _read(before)
         # Not a RuntimeWarning: those become notes about the network, and this is about a file.
         warnings.warn(f"{damage}; the training continues from the state before it", UserWarning, stacklevel=2)
+    older = "continue with that one, or delete the file to start again"
+    if (words := other_version(content["settings"].get("format"), _FORMAT["format"], older=older)) is not None:
+        raise CheckpointError(f"the training state {path} {words}")
     written, wanted = content["settings"], {**_FORMAT, **settings}
     names = dict.fromkeys([*wanted, *written])  # settings of later versions are left out at their defaults
     differing = [name for name in names if written.get(name, _ABSENT) != wanted.get(name, _ABSENT)]

@@ -10,6 +10,7 @@ import torch
 from agents.agent_file import read_agent, write_agent
 from agents.ddpg import DDPGConfig
 from agents.ddpg.agent import DDPGAgent
+from agents.loading import load_agent
 from amc.errors import CheckpointError
 
 SHORT = {"hidden": (8, 8), "warmup_episodes": 2, "ensemble": 2, "ensemble_hidden": 8, "gradient_steps": 2}
@@ -145,3 +146,18 @@ def test_part_of_an_episode_is_refused(learnt, reuse):
 def test_options_that_the_networks_do_not_bear_out_are_refused(reuse, options, expected):
     with pytest.raises(CheckpointError, match=expected):
         reuse(**options)
+
+
+@pytest.mark.parametrize(
+    ("held", "words"),
+    [
+        ("amc-ddpg-4", "must be of format 3, and is of 4: written by a newer amc; update amc"),
+        ("amc-policy-0", "must be of format 1, and is of 0: written by an older amc; train it again"),
+        ("amc-magic-1", "must be an agent of format .* not 'amc-magic-1'; train it again"),
+    ],
+)
+def test_an_agent_of_another_version_says_which(learnt, tmp_path, held, words):
+    tensors, record = learnt
+    write_agent(tmp_path / "a.safetensors", {**record, "format": held}, tensors)
+    with pytest.raises(CheckpointError, match=words):
+        load_agent(tmp_path / "a.safetensors")

@@ -106,7 +106,9 @@ def test_profiles_are_read_back(make_profile, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "must be a profile as 'amc profile' writes it: Invalid enum value 2"),
+        ({"format": 2}, "must be of format 1, and is of 2: written by a newer amc; update amc"),
+        ({"format": 0}, "must be of format 1, and is of 0: written by an older amc; profile again"),
+        ({"format": "1"}, "must be a profile as 'amc profile' writes it: Expected `int`, got `str`"),
         ({"networks": []}, "must hold the dense network's times first"),
         ({"threads": -1}, "Expected `int` >= 1"),
         ({"decisions": {"a": 8, "b": 8}}, "names a width of 'a' that the network does not have"),

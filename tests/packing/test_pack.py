@@ -193,6 +193,10 @@ def changed(name, value):
     ("change", "message"),
     [
         (lambda old: b"{}", "must be of format 1"),
+        (
+            lambda old: old.replace(b'{"format": 1', b'{"format": 2').replace(b'{"format":1', b'{"format":2'),
+            "a newer amc",
+        ),
         (lambda old: b"[", "not JSON"),
         (lambda old: old.replace(b'"architecture"', b'"architectura"'), "architecture"),
         (changed("shape", [10, 10**11]), "size mismatch|must"),

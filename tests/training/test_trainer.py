@@ -188,6 +188,19 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_older_one_alone(tmp_path
     assert read_checkpoint(path, {}) == {"epoch": 1}
 
 
+@pytest.mark.parametrize(
+    ("held", "words"),
+    [
+        (3, "is of 3: written by a newer amc; update amc"),
+        (1, "is of 1: written by an older amc; continue with that one"),
+    ],
+)
+def test_a_checkpoint_of_another_version_says_which(tmp_path, held, words):
+    torch.save({"settings": {"format": held}, "state": {}}, tmp_path / "state.pt")
+    with pytest.raises(CheckpointError, match=f"must be of format 2, and {words}"):
+        read_checkpoint(tmp_path / "state.pt", {})
+
+
 def test_checkpoints_of_other_settings_and_broken_ones_are_refused(data, tmp_path):
     path = tmp_path / "state.pt"
     fine_tune(small_network(), data, QUICK, checkpoint=path)
