@@ -91,6 +91,7 @@ def run(options: jsonargparse.Namespace) -> None:
         timer_for,
     )
     from amc.pipeline.task import build_problem
+    from amc.report.origin import RunInterrupted
     from amc.runtime.threads import computing_with
     from amc.tracing.trace import trace_structure
 
@@ -113,8 +114,11 @@ def run(options: jsonargparse.Namespace) -> None:
         timer = timer_for(options.engine, model, structure, example, options.batch, options.threads)
         profile = begin_profile(config.model, problem, plan, timer.describe(), options.batch, options.rounds)
         with shown.stage("profile", len(plan), "networks") as advance:
-            network_of = partial(network_with, model, structure)
-            profile = measure_profile(profile, plan, network_of, timer, Path(options.out), advance)
+            network_of, out = partial(network_with, model, structure), Path(options.out)
+            try:
+                profile = measure_profile(profile, plan, network_of, timer, out, advance)
+            except KeyboardInterrupt as stop:
+                raise RunInterrupted(f"the same command continues {out}" if out.exists() else "") from stop
     where = printable(f"{profile.engine}, dense {profile.dense_ms:.3g} ms ({profile.processor})")
     print(f"{options.out}: {config.model} in {where}")
     print(check_line(profile.check))

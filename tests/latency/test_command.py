@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from amc.cli.main import main
-from amc.latency.profile_file import read_profile
+from amc.latency.profile_file import read_profile, write_profile
 
 
 @pytest.mark.parametrize(
@@ -25,10 +25,21 @@ def test_what_is_wrong_is_one_line(words, message, capsys):
     assert said.count("\n") == 1
 
 
-def test_a_profile_is_made_and_checked(tmp_path, capsys):
+def test_a_profile_is_made_and_checked_though_it_is_interrupted(tmp_path, monkeypatch, capsys):
     file = tmp_path / "p.json"
     options = ["--engine", "torch", "--networks", "12", "--checks", "3", "--rounds", "1"]
     words = ["--model", "digits_resnet", "--pruning.round_to", "8", *options]
+
+    def stop(path, profile):
+        write_profile(path, profile)
+        if len(profile.networks) == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("amc.latency.profiling.write_profile", stop)
+        assert main(["profile", *words, "--out", str(file)]) == 130
+    assert capsys.readouterr().err.endswith(f"amc: interrupted; the same command continues {file}\n")
+    assert len(read_profile(file).networks) == 3
     assert main(["profile", *words, "--out", str(file)]) == 0
     said = capsys.readouterr().out
     assert "digits_resnet in torch, dense" in said
