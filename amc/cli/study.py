@@ -209,7 +209,7 @@ def _methods(config: RunConfig, folder: Path, options: jsonargparse.Namespace, s
     plan, shown = plan_of(options), display(options)
 
     def play(own: RunConfig, place: Path, data: DataRoles, agent: str) -> None:
-        with working_in(place):
+        with working_in(place, within=True):
             one = replace(plan, agents=(agent,), seeds=(own.seed,))
             OpenedStudy.of(own, place, one, data, shown, spread).play(shown)
 

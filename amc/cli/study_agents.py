@@ -176,7 +176,7 @@ def play_problems(config: RunConfig, folder: Path, options: jsonargparse.Namespa
     refuse_links(folder, (problem.folder for problem in problems))
     with ExitStack() as places:
         for problem in problems:
-            places.enter_context(working_in(folder / problem.folder))
+            places.enter_context(working_in(folder / problem.folder, within=True))
         opened = _open_all(problems, folder, shown, spread)
         keep_order(folder, problems)
         for problem, study in zip(problems, opened, strict=True):

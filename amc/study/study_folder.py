@@ -33,19 +33,21 @@ _FREE = ("agent", "episodes", "compare", "budget")
 
 
 @contextmanager
-def working_in(path: Path, kind: str = A_STUDY) -> Iterator[None]:
+def working_in(path: Path, kind: str = A_STUDY, *, within: bool = False) -> Iterator[None]:
     """Keeps other processes out of the folder of a study; makes it, and removes it again if it stays empty.
 
     Args:
         path: The folder.
         kind: What the folder is for; see `amc.storage.folder_kinds`.
+        within: Whether it lies in the folder of a larger study, which may have put the dense network there.
 
     Raises:
         RunFolderError: If another process works there, or the folder holds something else, cannot be written or is
             gone in the end.
     """
     check_kind(path, kind)
-    _check_own(path, kind)
+    if not within:
+        _check_own(path, kind)
     lock = FolderLock(path, LOCK, inner=FOLDERS)
     try:
         path.mkdir(parents=True, exist_ok=True)

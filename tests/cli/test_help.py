@@ -45,7 +45,7 @@ def test_whatever_others_can_add_to_is_listed():
         import_object(f"{'.'.join(file.relative_to(root).with_suffix('').parts)}:{name}")
         for package in ("amc", "agents", "envs")
         for file in (root / package).rglob("*.py")
-        for name in re.findall(r'^([A-Z_]+): .* = Registry\("[\w -]+", "amc\.', file.read_text(), re.MULTILINE)
+        for name in re.findall(r'^([A-Z_]+): .* = Registry\(\s*"[\w -]+", "amc\.', file.read_text(), re.MULTILINE)
     ]
     assert len(registries) > 10
     listed = [registry for dest in (*CHOICES, *PLAIN_CHOICES) for registry in registries_of(dest)]

@@ -164,6 +164,7 @@ def test_nothing_is_written_through_a_link_in_the_place_of_a_problem(tmp_path, c
     (tmp_path / "p.yaml").write_text("digits: {}\n")
     (tmp_path / "mine").mkdir()
     (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".lock").touch()  # a study was begun there
     (tmp_path / "out" / "digits").symlink_to(tmp_path / "mine")
     words = ["study", *QUICK, "--out", str(tmp_path / "out"), "--problems", str(tmp_path / "p.yaml")]
     assert main([*words, "--agents", "uniform"]) == 2

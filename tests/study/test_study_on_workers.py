@@ -70,6 +70,7 @@ def spread(monkeypatch, **options):
 
 def prepared(alone, folder):
     folder.mkdir()
+    (folder / ".lock").touch()  # as in every study that was begun
     (folder / "dense.safetensors").write_bytes((alone / "dense.safetensors").read_bytes())
     (folder / "config.yaml").write_bytes((alone / "config.yaml").read_bytes())
     return ["study", *QUICK, "--out", str(folder)]

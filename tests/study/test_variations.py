@@ -141,6 +141,7 @@ def test_nothing_is_written_through_a_link_in_the_place_of_a_variation(tmp_path,
     (tmp_path / "methods.yaml").write_text("first: {}\nsecond: {}\n")
     (tmp_path / "mine").mkdir()
     (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".lock").touch()  # a study was begun there
     (tmp_path / "out" / "second-seed0").symlink_to(tmp_path / "mine")
     words = ["study", *QUICK, "--out", str(tmp_path / "out"), "--variations", str(tmp_path / "methods.yaml")]
     assert main([*words, "--seeds", "0"]) == 2

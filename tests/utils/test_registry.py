@@ -18,6 +18,9 @@ class Lazy:
 
     def __init__(self, depth: int = 3) -> None:
         self.depth = depth
+
+    def search(self, env, episodes, *, seed, on_episode=None):
+        """Does nothing."""
 '''
 
 
