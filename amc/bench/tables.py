@@ -8,6 +8,7 @@ from rich.table import Table
 
 from amc.bench.curve import CurvePoint
 from amc.bench.speed import BenchReport
+from amc.runtime.threads import threads_in_words
 
 _LABELS = {
     "forward": "network's forward passes",
@@ -23,7 +24,7 @@ def speed_table(report: BenchReport) -> Table:
     """Shows the speed of the search, beside the reference's where it was measured."""
     search, reference = report.search, report.reference
     table = Table(
-        title=f"{report.device}, {report.dtype}, {report.threads} CPU thread{'s' if report.threads > 1 else ''}, "
+        title=f"{report.device}, {report.dtype}, {threads_in_words(report.threads, 'CPU thread')}, "
         f"{len(search.seconds)} rounds, "
         f"{'processor time' if report.clock == 'processor' else 'time on the clock'}",
         caption="reference: float32, masked network, least squares solved in every episode; seconds: medians of rounds",

@@ -23,6 +23,7 @@ from amc.export.run_networks import RunNetworks
 from amc.pruning.masks import share_of_zeros
 from amc.runtime.call import call
 from amc.runtime.latency import Latency, measure_latency
+from amc.runtime.threads import threads_in_words
 from amc.utils.progress import Progress, silent, spanning
 
 _MANY_ZEROS = 0.2
@@ -122,7 +123,7 @@ def latency_table(comparison: Comparison) -> Table:
     table = Table(
         title="latency in ms: median (10th to 90th percentile)",
         caption=f"dense and pruned timed in turn, speed-up: median of each turn's; {EAGER} on {comparison.device}, "
-        f"{comparison.threads} CPU thread{'s' if comparison.threads > 1 else ''}",
+        f"{threads_in_words(comparison.threads, 'CPU thread')}",
     )
     for heading in ("run by", "batch", "dense", "pruned", "speed-up"):
         table.add_column(heading, justify="left" if heading == "run by" else "right")

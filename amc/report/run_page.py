@@ -19,6 +19,7 @@ from amc.report.figures.of_training import fine_tuning, rounds
 from amc.report.page import Page, Section, Table
 from amc.report.run_record import Baseline, RunRecord
 from amc.report.tables import amount, percent, points_lost
+from amc.runtime.threads import threads_in_words
 from amc.storage.summary import KEEP_RATIOS, Classes, Summary
 from amc.utils.plain_json import as_type
 
@@ -117,7 +118,7 @@ def _speed(summary: Summary) -> list[str]:
         return []
     how = f"{latency.get('engine')} on {latency.get('device')}, batch {latency.get('batch_size')}"
     if "threads" in latency:
-        how += f", {latency['threads']} thread{'s' if latency['threads'] != 1 else ''}"
+        how += f", {threads_in_words(latency['threads'])}"
     return [
         f"Measured in turn on this machine ({how}): dense {dense:.3g} ms, pruned {pruned:.3g} ms, {ratio:.2f} of the "
         "time. Fewer FLOPs do not always mean less time: measure on the device that the network is for."
