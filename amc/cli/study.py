@@ -223,6 +223,7 @@ def _rewards(config: RunConfig, folder: Path, options: jsonargparse.Namespace, s
     from amc.pipeline.recorder import ShowingRecorder
     from amc.pipeline.settling import fast_threads
     from amc.study import allocations_to_compare, measure_rewards, rewards_table
+    from amc.study.environments import keep_environment
     from amc.study.study_folder import ensure_trained, open_folder
 
     shown, budget = display(options), Budget.of({options.metric: options.budgets[0]})
@@ -232,6 +233,7 @@ def _rewards(config: RunConfig, folder: Path, options: jsonargparse.Namespace, s
     allocations = allocations_to_compare(task, options.rewards, config.seed)
     open_folder(folder, config, {"metric": options.metric})
     with fast_threads(task.model, task.example_input, config.device, deterministic=config.deterministic):
+        keep_environment(folder, config.device, shown.say)
         ensure_trained(task, config, folder, shown)
         records = []
         with shown.stage("rewards", options.rewards, "allocations") as advance:

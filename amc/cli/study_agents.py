@@ -122,15 +122,13 @@ class OpenedStudy:
         """Plays what is left, and shows what the agents have reached so far."""
         from amc.pipeline.settling import fast_threads
         from amc.report.study_standing import standing_table
-        from amc.study.repetition import keep_environment
+        from amc.study.environments import keep_environment
         from amc.study.study_folder import ensure_trained
 
         config, task, total = self.config, self.task, len(self.cells)
         wanted = [cell.key for cell in self.cells]
         with fast_threads(task.model, task.example_input, config.device, deterministic=config.deterministic):
-            differing = keep_environment(self.folder, config.device)
-            if differing:
-                shown.say(f"the study was begun with {'; '.join(differing)}: scores may differ in their last digits")
+            keep_environment(self.folder, config.device, shown.say)
             ensure_trained(task, config, self.folder, shown)
             done: list[dict[str, Any]] = []
             with shown.stage(title, total, "searches") as advance:

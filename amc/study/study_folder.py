@@ -129,7 +129,7 @@ def _check_rules(path: Path, new: dict[str, Any]) -> bool:
     differing = {name for name in old | new if old.get(name) != new.get(name)}
     if WEIGHTS_DIGEST not in old:
         differing.discard(WEIGHTS_DIGEST)  # from a study that an earlier version began
-    figures = _figures(path)
+    figures = measured(path)
     tuned = any(figure.get("finetuned", True) is not None for figure in figures)
     if figures and differing - (set() if tuned else {"finetune"}):
         raise RunFolderError(
@@ -153,8 +153,8 @@ def _rules_of(file: Path) -> dict[str, Any]:
         raise RunFolderError(f"{file} must hold the rules of a study: {error}; choose another --out") from error
 
 
-def _figures(path: Path) -> list[dict[str, Any]]:
-    """Returns what the folder has measured; the comparison of rewards fine-tunes everything it measures."""
+def measured(path: Path) -> list[dict[str, Any]]:
+    """Returns the results in the folder of a study; the comparison of rewards fine-tunes everything it measures."""
     return [line for name in (STUDY, REWARDS) for line in Lines(path / name).records]
 
 

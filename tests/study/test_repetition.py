@@ -2,17 +2,22 @@
 
 import json
 import shlex
+from dataclasses import asdict, replace
 
 import pytest
+import torch
 import yaml
 
 from agents import AGENTS, create_agent
 from agents.guides import START_FROM_HEURISTICS
 from amc.cli.main import main
 from amc.models import create_model
+from amc.pipeline.environment import Environment
 from amc.storage.save import save_weights
+from amc.study.environments import LaterEnvironment, keep_environment, later_environments
 from amc.study.page import _starts, page_of_study
 from amc.study.repetition import command_of
+from amc.utils.json_lines import line_of
 
 SMALL = {"train_images": 200, "test_images": 50, "calibration_images": 32}
 QUICK = [*(f"--data.{name}={count}" for name, count in SMALL.items()), "--device=cpu", "--model=digits_lenet"]
@@ -55,19 +60,63 @@ def test_the_report_says_what_the_study_was_begun_on(studied):
     assert any(f"torch {begun['versions']['torch']}" in line for line in words)
 
 
-def test_a_study_that_is_continued_elsewhere_says_how_it_differs(studied, capsys):
-    file = studied / "environment.json"
+@pytest.fixture
+def elsewhere(studied):
+    """The study, as if it had been begun on another device; returns the command that continues it."""
+    file, later = studied / "environment.json", studied / "environments.jsonl"
     kept = file.read_text()
     file.write_text(json.dumps({**json.loads(kept), "device": "cuda (another)"}))
-    again = ["study", "--config", str(studied / "config.yaml"), "--out", str(studied), "--agents", "uniform"]
-    try:
-        assert main([*again, "--budgets", "0.6"]) == 0
+    yield ["study", "--config", str(studied / "config.yaml"), "--out", str(studied), "--agents", "uniform"]
+    file.write_text(kept)
+    later.unlink(missing_ok=True)
+
+
+def test_a_study_that_is_continued_elsewhere_says_how_it_differs(studied, elsewhere, capsys):
+    again = [*elsewhere, "--budgets", "0.6"]
+    for _ in range(2):
+        assert main(again) == 0
         assert "the study was begun with device cuda (another), not cpu: scores may differ" in capsys.readouterr().err
-        file.write_text("{}")
-        assert main([*again, "--budgets", "0.6"]) == 2
-        assert "must say what the study was begun on" in capsys.readouterr().err
-    finally:
-        file.write_text(kept)
+    assert [each.after for each in later_environments(studied)] == [2]
+    words = page_of_study(studied).sections[-1].paragraphs
+    assert "Continued after 2 results elsewhere; the study was begun with device cuda (another), not cpu." in words
+
+
+def test_a_study_that_returns_says_so(studied, elsewhere):
+    assert main([*elsewhere, "--budgets", "0.6"]) == 0
+    file = studied / "environment.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "device": "cpu"}))
+    with (studied / "environments.jsonl").open("a") as lines:
+        other = asdict(LaterEnvironment(2, replace(Environment.read(studied), device="cuda (another)")))
+        lines.write(line_of(other))
+    assert main([*elsewhere, "--budgets", "0.6"]) == 0
+    assert "Continued after 2 results where the study was begun." in page_of_study(studied).sections[-1].paragraphs
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("environment.json", "{}", "must say what the study was begun on"),
+        ("environments.jsonl", '{"after": "two"}\n', "must say what the study was continued on"),
+        (
+            "environments.jsonl",
+            '{"after": 2, "environment": {"device": "cpu", "threads": 0}}\n',
+            "threads must be from",
+        ),
+    ],
+)
+def test_a_damaged_environment_is_said_in_one_line(studied, elsewhere, capsys, name, content, message):
+    (studied / name).write_text(content)
+    assert main([*elsewhere, "--budgets", "0.6"]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_study_without_results_was_begun_where_it_is_begun_again(tmp_path):
+    here = Environment.here(torch.device("cpu"), torch.get_num_threads())
+    replace(here, threads=1023).write(tmp_path)
+    (tmp_path / "environments.jsonl").write_text("{}")
+    said = []
+    keep_environment(tmp_path, "cpu", said.append)
+    assert (Environment.read(tmp_path), later_environments(tmp_path), said) == (here, [], [])
 
 
 def test_options_that_were_not_used_are_left_out_of_the_command(tmp_path):

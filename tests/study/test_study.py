@@ -161,6 +161,7 @@ def test_rewards_are_set_against_fine_tuned_accuracy(tmp_path, capsys):
     assert "| test | cross_entropy | cut |" in table
     first = (folder / "rewards.jsonl").read_text()
     assert len(first.splitlines()) == 2
+    assert (folder / "environment.json").is_file()
     assert main(arguments) == 0
     assert (folder / "rewards.jsonl").read_text() == first
     assert capsys.readouterr().out == table
