@@ -121,7 +121,9 @@ def knapsack(problem: PruningProblem, gains: Vector, centre: tuple[int, ...]) ->
         Widths that meet the budget.
     """
     levels = np.linspace(0.0, 1.0, gains.shape[1])
-    costs = np.array(problem.cost_slopes(centre))[:, None] * levels[None, :]
+    # In shares of the dense cost: that of several bounds together is a product, and huge.
+    slopes = np.array(problem.cost_slopes(centre)) / problem.cost_model.dense
+    costs = slopes[:, None] * levels[None, :]
 
     def choice(price: float) -> list[float]:
         return [float(levels[index]) for index in np.argmax(gains - price * costs, axis=1)]
@@ -129,7 +131,8 @@ def knapsack(problem: PruningProblem, gains: Vector, centre: tuple[int, ...]) ->
     limit = problem.limit
     if limit is None:
         return problem.project(choice(0.0))
-    low, high = 0.0, float((np.ptp(gains, axis=1) / np.maximum(np.diff(costs, axis=1).min(axis=1), 1e-12)).max()) + 1.0
+    priced = slopes > 0  # what costs nothing takes its best level at any price
+    low, high = 0.0, float((np.ptp(gains[priced], axis=1) / (slopes[priced] * levels[1])).max(initial=0.0)) + 1.0
     for _ in range(_BISECTIONS):
         price = (low + high) / 2
         widths = [problem.round_width(index, 1.0 - keep) for index, keep in enumerate(choice(price))]

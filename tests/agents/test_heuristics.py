@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from agents import create_agent
 from agents.heuristics.erk import ErdosRenyiKernel
 from agents.heuristics.greedy import knapsack
+from amc.costs import Budget
 from amc.errors import ConfigurationError
 
 
@@ -55,6 +58,19 @@ def test_knapsack_buys_what_gains_most_for_its_cost(toys):
     levels = np.sqrt(np.linspace(0, 1, 65))
     gains = env.sensitivity[:, None] * levels
     assert env.reward_of(knapsack(env.problem, gains, (4, 4, 4))) == pytest.approx(env.reward_of(env.best()))
+
+
+def test_a_decision_that_costs_nothing_leaves_the_knapsack_of_the_others_as_it_is(toys):
+    gains = np.array([[0.1], [0.5], [0.01]]) * np.sqrt(np.linspace(0, 1, 65))
+    all_of_them, priced = toys.toy_problem([0, 10**6, 10**6], size=64), toys.toy_problem([10**6] * 2, size=64)
+    assert knapsack(all_of_them, gains, (64, 32, 32)) == (64, *knapsack(priced, gains[1:], (32, 32)))
+
+
+def test_knapsack_under_two_bounds_that_say_the_same_is_that_under_one(toys):
+    gains = np.array([[0.5], [0.2], [0.01]]) * np.sqrt(np.linspace(0, 1, 65))
+    one = toys.toy_problem([10**9, 2 * 10**9, 3 * 10**9], size=64)
+    both = replace(one, budget=Budget(flops=0.5, params=0.5))
+    assert knapsack(both, gains, (32, 32, 32)) == knapsack(one, gains, (32, 32, 32))
 
 
 def test_greedy_finds_the_best_of_an_additive_objective(toys):
