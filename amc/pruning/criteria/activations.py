@@ -34,7 +34,7 @@ class ActiveShare:
             layer, _, attribute = cut.tensor.rpartition(".")
             found = evidence.inputs(layer) if cut.role == "read" and attribute == "weight" else None
             if found is not None and cut.axis == 1:
-                shares.append(found.zeros[torch.tensor(cut.positions)].mean(1))
+                shares.append(found.zeros.mean(0)[torch.tensor(cut.positions)].mean(1))
         zeros = torch.stack(shares).mean(0) if shares else torch.zeros(group.channels)
         if not zeros.any():
             raise ConfigurationError(
@@ -49,7 +49,8 @@ class Wanda:
 
     Sun et al., *A Simple and Effective Pruning Approach for Large Language Models* (arXiv:2306.11695), Eq. 1:
     `|W_ij| * ||X_j||_2`, compared among the weights of one output. For a convolution the norm is that of the input
-    channel over all positions of its maps, an extension of ours.
+    channel over all positions of its maps, an extension of ours; outputs of a grouped convolution go by the channels of
+    their own group.
     """
 
     needs: ClassVar[Needs] = frozenset({ACTIVATIONS})
@@ -74,8 +75,8 @@ class Wanda:
         if found is None:
             return evidence.tensors[layer.weight].abs()
         weight = evidence.tensors[layer.weight].double()
-        norms = found.squares.sqrt().to(weight.device)
-        product = weight.abs() * norms.reshape(1, -1, *[1] * (weight.dim() - 2))
+        norms = found.squares.sqrt().to(weight.device).repeat_interleave(len(weight) // len(found.squares), 0)
+        product = weight.abs() * norms.reshape(*weight.shape[:2], *[1] * (weight.dim() - 2))
         if not self._by_output:
             return product
         places = product.flatten(1).argsort(dim=1, stable=True).argsort(dim=1).reshape(product.shape)

@@ -17,11 +17,12 @@ from amc.runtime.hooks import run_hooked
 class InputStatistics:
     """What one layer reads, by position on axis 1 of its weight.
 
-    A grouped convolution reads as many channels at each position as it has groups; they are averaged.
+    A grouped convolution reads as many channels at each position as it has groups.
 
     Attributes:
-        squares: Mean square over the images and all positions of their maps, `(in / groups,)`, float64, on the CPU.
-        zeros: Share of exact zeros, 0 to 1, `(in / groups,)`, float64, on the CPU.
+        squares: Mean square over the images and all positions of their maps, `(groups, in / groups)`, float64, on the
+            CPU.
+        zeros: Share of exact zeros, 0 to 1, `(groups, in / groups)`, float64, on the CPU.
     """
 
     squares: Tensor
@@ -64,10 +65,10 @@ def gather_inputs(
 
 
 def _sums(module: nn.Module, read: Tensor) -> Tensor:
-    """Returns squares, zeros and how many values there are, `(3, in / groups)`."""
+    """Returns squares, zeros and how many values there are, `(3, groups, in / groups)`."""
     assert isinstance(module, READER_TYPES)
     by_channel = read.movedim(-1 if isinstance(module, nn.Linear) else 1, 0).flatten(1)
     by_position = by_channel.reshape(conv_groups(module), -1, by_channel.shape[1])
-    count = torch.full_like(by_position[0, :, 0], by_position[:, 0].numel(), dtype=torch.float64)
-    zeros = (by_position == 0).sum((0, 2))
-    return torch.stack([by_position.double().square().sum((0, 2)), zeros.double(), count])
+    count = torch.full_like(by_position[:, :, 0], by_position.shape[2], dtype=torch.float64)
+    zeros = (by_position == 0).sum(2)
+    return torch.stack([by_position.double().square().sum(2), zeros.double(), count])
