@@ -63,6 +63,23 @@ def test_taylor_squares_each_minibatch(net):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-9)
 
 
+@pytest.mark.parametrize("at_once", [5, 24, 64])
+def test_minibatches_are_as_large_whatever_runs_at_once(net, at_once):
+    labels, place = torch.arange(64) % 4, place_of(net, "block1.conv2")
+    options = EvidenceOptions(minibatch=32)
+    evidence = Evidence(net.model, net.structure, net.images.split(at_once), labels.split(at_once), options)
+    found = create(WEIGHT_CRITERIA, "taylor")(net.structure.layers[place], evidence)
+    expected = score("taylor", net.model, net.structure, net.images, labels, place, minibatch=32)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-9)
+
+
+def test_no_minibatch_is_smaller_than_the_others(net):
+    labels, place = torch.arange(64) % 4, place_of(net, "block1.conv2")
+    found = score("taylor", net.model, net.structure, net.images, labels, place, minibatch=60)
+    expected = score("taylor", net.model, net.structure, net.images, labels, place, minibatch=32)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-9)
+
+
 def test_wanda_of_four_weights():
     model, structure = one_layer([[1, -2, 0.5, 3]])
     images = torch.diag(torch.tensor([10.0, 1, 4, 1]))  # norms over the four images
@@ -88,6 +105,15 @@ def test_wanda_takes_the_norm_of_the_input_channel(net):
     norms = seen[0].double().square().mean((0, 2, 3)).sqrt()
     expected = net.model.block1.conv2.weight.detach().double().abs() * norms[None, :, None, None]
     torch.testing.assert_close(product, expected)
+
+
+@pytest.mark.parametrize("groups", [2, 4])
+def test_wanda_takes_the_channels_that_an_output_of_a_grouped_convolution_reads(groups):
+    model = nn.Sequential(nn.Conv2d(4, 8, 3, groups=groups, bias=False)).eval()
+    images = torch.randn(20, 4, 5, 5) * torch.tensor([1.0, 10, 0.1, 3])[:, None, None]
+    found = score("wanda:by_output=false", model, trace_structure(model, images[:1]), images)
+    norms = images.double().square().mean((0, 2, 3)).sqrt().reshape(groups, -1).repeat_interleave(8 // groups, 0)
+    torch.testing.assert_close(found, model[0].weight.detach().double().abs() * norms[:, :, None, None])
 
 
 def test_the_surgeon_takes_the_cheaper_of_two_weights():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +14,6 @@ from torch import Tensor, nn
 from amc.data.tasks import TaskType
 from amc.pruning.criteria.slices import channel_slices
 from amc.runtime.call import call, evaluation_mode
-from amc.runtime.many_inputs import parts_of
 from amc.runtime.outputs import main_output
 from amc.structure import ChannelGroup
 
@@ -20,6 +21,9 @@ from amc.structure import ChannelGroup
 @dataclass(frozen=True)
 class GradientStatistics:
     """Gradients of the task's mean loss on the calibration split, in evaluation mode, without weight decay.
+
+    Minibatches are of one size but for an image, whatever runs at once: the square of the gradient of a smaller one
+    would count more, as it is noisier.
 
     Attributes:
         mean: By parameter, the gradient of the mean loss over all images.
@@ -52,28 +56,74 @@ def gather_gradients(
         batches: Normalised images, each `(N, C, H, W)`.
         labels: Their targets, each `(N, ...)`, in the form of the task.
         task: What the network is trained for, with its loss.
-        minibatch: Images in a minibatch.
+        minibatch: Images in a minibatch, at most.
         after_batch: Called after each batch.
         others: Tensors of the network by name that are no parameters, and whose gradients are wanted too.
     """
     parameters: dict[str, Tensor] = {**dict(model.named_parameters()), **(others or {})}
-    mean = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
-    squares = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
-    gates: dict[str, list[Tensor]] = {group.name: [] for group in groups}
-    images, count = sum(len(batch) for batch in batches), 0
+    sums = _Sums(groups, parameters, bounds := _bounds(sum(len(batch) for batch in batches), minibatch))
+    seen = 0
     with evaluation_mode(model), _differentiable(parameters.values()):
         for batch, classes in zip(batches, labels, strict=True):
-            for part, targets in zip(parts_of(batch, minibatch), torch.split(classes, minibatch), strict=True):
-                gradients = _gradients(model, parameters, part, targets, task)
-                count += 1
-                for name, gradient in gradients.items():
-                    mean[name] += gradient * (len(part) / images)
-                    squares[name] += gradient.square()
-                for group in groups:
-                    gates[group.name].append(_gate(group, parameters, gradients))
+            for part, targets in _parts(batch, classes, seen, bounds):
+                sums.add(_gradients(model, parameters, part, targets, task), len(part))
+            seen += len(batch)
             after_batch()
-    squares = {name: total / count for name, total in squares.items()}
-    return GradientStatistics(mean, squares, {name: torch.stack(found) for name, found in gates.items()})
+    return sums.result()
+
+
+class _Sums:
+    """Sums what is known of the gradients, minibatch by minibatch."""
+
+    def __init__(self, groups: Sequence[ChannelGroup], parameters: Mapping[str, Tensor], bounds: Sequence[int]) -> None:
+        """Starts empty; see `_bounds`."""
+        self._groups, self._parameters, self._bounds = groups, parameters, bounds
+        self._held, self._mean, self._squares = (
+            {name: torch.zeros_like(parameter) for name, parameter in parameters.items()} for _ in range(3)
+        )
+        self._gates: dict[str, list[Tensor]] = {group.name: [] for group in groups}
+        self._seen = self._done = 0
+
+    @torch.no_grad()
+    def add(self, gradients: Mapping[str, Tensor], images: int) -> None:
+        """Adds the gradients of the mean loss of some images, all of which are of the minibatch under way."""
+        first, last = self._bounds[self._done : self._done + 2]
+        for name, gradient in gradients.items():
+            self._held[name] += gradient * (images / (last - first))
+        self._seen += images
+        if self._seen == last:
+            self._finish((last - first) / self._bounds[-1])
+
+    def _finish(self, share: float) -> None:
+        """Takes the minibatch under way, which holds a share of all images."""
+        for name, gradient in self._held.items():
+            self._mean[name] += gradient * share
+            self._squares[name] += gradient.square()
+        for group in self._groups:
+            self._gates[group.name].append(_gate(group, self._parameters, self._held))
+        for gradient in self._held.values():
+            gradient.zero_()
+        self._done += 1
+
+    def result(self) -> GradientStatistics:
+        """Returns what was found."""
+        squares = {name: total / self._done for name, total in self._squares.items()}
+        return GradientStatistics(
+            self._mean, squares, {name: torch.stack(found) for name, found in self._gates.items()}
+        )
+
+
+def _bounds(images: int, minibatch: int) -> list[int]:
+    """Returns where minibatches begin, and where the last one ends: no more than `minibatch` images in each."""
+    count = -(-images // minibatch)
+    return [images * number // count for number in range(count + 1)]
+
+
+def _parts(batch: Any, targets: Tensor, start: int, bounds: Sequence[int]) -> Iterator[tuple[Any, Tensor]]:
+    """Yields the parts of a batch and its targets that lie within one minibatch each; `start` images came before it."""
+    inside = [bound - start for bound in bounds if start < bound < start + len(batch)]
+    for first, last in pairwise([0, *inside, len(batch)]):
+        yield batch[first:last], targets[first:last]
 
 
 @contextmanager
