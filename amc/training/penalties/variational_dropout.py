@@ -110,7 +110,9 @@ class VariationalDropout(Term):
         """Returns the weighted divergence."""
         assert self._training is not None
         done = batch.step / max(1, self._training.steps * self._training.epochs)
-        share = 1.0 if done >= self.full else max(0.0, (done - self.start) / (self.full - self.start))
+        share = float(done >= self.full)
+        if self.start < done < self.full:
+            share = (done - self.start) / (self.full - self.start)
         parts = [-negative_divergence(self._log_alpha(name).float()).sum() for name in self._found]
         return self.strength * share / self._training.images * torch.stack(parts).sum()
 

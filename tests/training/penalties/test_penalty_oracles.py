@@ -251,6 +251,14 @@ def test_the_divergence_counts_from_its_start_and_in_full_from_there(training):
     assert values[6] == values[7] > 0
 
 
+def test_the_divergence_may_count_in_full_from_its_start(training):
+    penalty = VariationalDropout(start=0.5, full=0.5)
+    penalty.attach(training(nn.Sequential(nn.Linear(2, 2)), steps=4, epochs=2))
+    values = [float(penalty.loss(replace(BATCH, step=step)).detach()) for step in range(8)]
+    assert values[:4] == [0.0] * 4
+    assert values[4] == values[7] > 0
+
+
 def test_layers_whose_noise_cannot_be_computed_are_named(training):
     model = nn.Sequential(nn.ConvTranspose2d(1, 2, 3))
     with pytest.raises(ConfigurationError, match="and 0 are none"):
