@@ -97,7 +97,8 @@ def pack(
         config: Bits, clusters and training.
         data: The data to train the shared values on; without it they are not trained.
         architecture: How the network was cut: `CompressionResult.architecture`; needed if channels were cut.
-        finetune: Batches, momentum and loss of the training; its epochs and learning rate are those of `config`.
+        finetune: Batches, momentum and loss of the training; its epochs and learning rate are those of `config`, and
+            its optimiser is SGD.
         seed: Of everything random.
         device: Where to train: auto, cpu or cuda.
         overwrite: Whether what is at `path` may be replaced.
@@ -224,12 +225,17 @@ def _train(
     device: str,
     recorder: Recorder,
 ) -> None:
-    """Trains the shared values in place, without decay, which would count once per weight, and without penalties."""
+    """Trains the shared values in place, by SGD without decay, and without penalties.
+
+    Both an adaptive step and a decay would count once for each weight that shares a value; see `SharedWeights`.
+    """
     settings = replace(
         finetune,
         epochs=config.pack_epochs,
         learning_rate=config.pack_rate,
+        optimizer="sgd",
         weight_decay=0.0,
+        decay_by_layer={},
         penalties=(),
         distillation=0.0,
         feature_distillation=0.0,

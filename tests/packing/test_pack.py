@@ -51,6 +51,18 @@ def test_the_file_computes_what_the_network_with_shared_weights_does(packed, dig
     assert 100 * float(right) == pytest.approx(report.accuracy["trained"], abs=0.01)
 
 
+@pytest.mark.parametrize(
+    "settings", [{"optimizer": "adamw"}, {"decay_by_layer": {"layer1*": 100.0}}], ids=["adaptive", "decay"]
+)
+def test_what_would_count_for_every_weight_that_shares_a_value_is_left_out(
+    packed, compressed, digits, tmp_path, settings
+):
+    _, plain = packed
+    how = {"architecture": compressed.architecture, "finetune": amc.FineTuneConfig(**settings), "device": "cpu"}
+    found = amc.pack(compressed.model, tmp_path / "net.amcpack", QUICK, digits, **how)
+    assert all(torch.equal(tensor, found.model.state_dict()[name]) for name, tensor in plain.model.state_dict().items())
+
+
 def test_accuracy_is_kept_within_what_few_images_tell(packed):
     _, report = packed
     assert report.accuracy["before"] > 80
