@@ -52,7 +52,8 @@ def leads(records: Sequence[Mapping[str, Any]], measures: Sequence[str] = tuple(
     """Compares the learned allocation with the uniform one and with the best of all others, problem by problem.
 
     The best other is chosen by its mean on the same test images, which favours it. Differences to it are between
-    means, those to the uniform allocation are paired by seed where it has several.
+    means, those to the uniform allocation are paired by seed where it has several. Searches of different numbers of
+    candidates are compared apart.
 
     Args:
         records: Cells that name their problem.
@@ -63,11 +64,26 @@ def leads(records: Sequence[Mapping[str, Any]], measures: Sequence[str] = tuple(
         groups.setdefault((str(record["problem"]), record["budget"]), []).append(record)
     rows = []
     for (problem, budget), cells in groups.items():
-        for measure in measures:
-            row = _lead(cells, measure)
-            if row is not None:
-                rows.append((problem, f"{share_or_count(budget)} {cells[0]['metric']}", _MEASURES[measure], *row))
+        for named, compared in _by_candidates(cells):
+            kept = f"{share_or_count(budget)} {cells[0]['metric']}{named}"
+            for measure in measures:
+                row = _lead(compared, measure)
+                if row is not None:
+                    rows.append((problem, kept, _MEASURES[measure], *row))
     return rows
+
+
+def _by_candidates(cells: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """Divides cells by how many candidates a search had, those of rules that play one with each.
+
+    Returns:
+        For each number, in rising order, what to call it, nothing where there is but one, and its cells.
+    """
+    counts = sorted({cell["episodes"] for cell in cells} - {1}) or [1]
+    return [
+        (f", {count} candidates" if len(counts) > 1 else "", [cell for cell in cells if cell["episodes"] in (1, count)])
+        for count in counts
+    ]
 
 
 def _lead(cells: Sequence[Mapping[str, Any]], measure: str) -> tuple[str, ...] | None:

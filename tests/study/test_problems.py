@@ -188,11 +188,42 @@ def test_a_list_of_problems_that_leads_elsewhere_is_refused(tmp_path):
 def test_leads_are_paired_with_the_uniform_allocation_and_show_the_best_other():
     common = {"problem": "p", "budget": 0.5, "metric": "flops", "dense": 90.0, "finetuned": None}
     cells = [("uniform", 0, 80.0), ("ddpg", 0, 82.0), ("ddpg", 1, 84.0), ("random", 0, 85.0), ("random", 1, 83.5)]
-    records = [{**common, "agent": agent, "seed": seed, "pruned": figure} for agent, seed, figure in cells]
+    records = [
+        {**common, "agent": agent, "episodes": 1 if agent == "uniform" else 9, "seed": seed, "pruned": figure}
+        for agent, seed, figure in cells
+    ]
     (row,) = leads(records)
     assert row[:3] == ("p", "50% flops", "before fine-tuning")
     ahead = mean_with_interval([2.0, 4.0], 2)
     assert row[3:] == ("90.00", "80.00", mean_with_interval([82.0, 84.0], 2), ahead, "`random`", "84.25", "-1.25")
+
+
+def test_leads_do_not_mix_searches_of_different_lengths():
+    common = {"problem": "p", "budget": 0.5, "metric": "flops", "dense": 90.0, "finetuned": None, "seed": 0}
+    cells = [("uniform", 1, 80.0), ("ddpg", 20, 84.0), ("ddpg", 10, 82.0), ("random", 10, 81.0), ("random", 20, 85.0)]
+    short, long = leads([{**common, "agent": who, "episodes": many, "pruned": found} for who, many, found in cells])
+    assert short[1:] == (
+        "50% flops, 10 candidates",
+        "before fine-tuning",
+        "90.00",
+        "80.00",
+        "82.00",
+        "2.00",
+        "`random`",
+        "81.00",
+        "+1.00",
+    )
+    assert long[1:] == (
+        "50% flops, 20 candidates",
+        "before fine-tuning",
+        "90.00",
+        "80.00",
+        "84.00",
+        "4.00",
+        "`random`",
+        "85.00",
+        "-1.00",
+    )
 
 
 def test_top_5_counts_the_five_likeliest():
