@@ -37,7 +37,8 @@ class Spdy:
     shrinks from a tenth of the layers to one. So every candidate is a sensible allocation, and the search only has to
     find which layers matter more than their own errors say.
 
-    Deviations: the first candidate is that of `dp`, whose coefficients are all 1; the draws are divided by shares of
+    Deviations: the errors are measured, where the authors' code takes `(s / (n - 1))^2` for the s-th of the n levels of
+    every layer; the first candidate is that of `dp`, whose coefficients are all 1; the draws are divided by shares of
     the episodes, where the paper takes 100 at first and 100 for each `k`; and draws that lead to an allocation which
     was played before are repeated, each time with one coefficient more.
     """

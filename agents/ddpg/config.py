@@ -32,7 +32,9 @@ class DDPGConfig:
 
     Common to both, against the paper: the actor ends in a tanh that is rescaled to [0, 1] (Stable-Baselines3's way;
     the same function as a sigmoid of twice the input), networks start from PyTorch's weights in place of uniform
-    ones within 0.003, and gradient steps are taken when an episode has ended, which is when its reward is known.
+    ones within 0.003, and gradient steps are taken when an episode has ended, which is when its reward is known. As in
+    the paper's public code, the warm-up draws uniformly and the replay is counted in episodes: the text has noise of
+    sigma 0.5 around the actor's answers (`warmup_actions="noise"`), and 2,000 transitions.
 
     Attributes:
         scale: What the actor's answers, the noise and the episode critic are measured in: `"linear"` for pruning
@@ -115,7 +117,7 @@ class DDPGConfig:
 
     @staticmethod
     def paper() -> DDPGConfig:
-        """Returns the paper's settings, with the constants of its public code where the paper is silent."""
+        """Returns the paper's settings, with those of its public code where the paper is silent, or differs from it."""
         return DDPGConfig(
             actor_lr=1e-4,
             critic_lr=1e-3,
