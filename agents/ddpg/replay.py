@@ -96,10 +96,13 @@ class SharedRewardReplayBuffer(ReplayBuffer):
         return rewards[:: len(self.sizes), 0]
 
     def has_played(self, widths: Sequence[int]) -> bool:
-        """Returns whether an episode is held that ended with these widths, where applied actions are stored."""
+        """Returns whether an episode is held that ended with these widths, where applied actions are stored.
+
+        Actions are float32, which tells the allowed widths of a layer of millions of weights apart, and no others.
+        """
         actions = self.actions[: self.size()].reshape(-1, len(self.sizes)).astype(np.float64)
-        found = np.rint((1.0 - actions) / 2.0 * self.sizes)
-        return bool((found == np.array(widths)).all(axis=1).any())
+        off = np.abs((1.0 - actions) / 2.0 * self.sizes - np.array(widths))
+        return bool((off <= np.maximum(0.5, self.sizes * 2.0**-24)).all(axis=1).any())
 
     def _store(self, episode: list[Transition], reward: NDArray[Any]) -> None:
         applied = self._applied(episode[-1][-1][0]) if self.store_applied else [step[2] for step in episode]

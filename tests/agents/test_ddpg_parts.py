@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from agents.ddpg.exploration import Schedule, truncated_normal
 from agents.ddpg.proposals import best_plan
 from agents.ddpg.replay import SharedRewardReplayBuffer
 from amc.errors import ConfigurationError
+from amc.structure import Allocation
 
 
 def replay(toys, **options):
@@ -52,6 +54,20 @@ def test_an_unfinished_episode_cannot_be_drawn(toys):
     add_episode(env, buffer, 1.0)
     buffer.add(np.zeros((1, 11)), np.zeros((1, 11)), np.zeros((1, 1)), np.zeros(1), np.array([False]), [{}])
     assert buffer.size() == 3
+
+
+@pytest.mark.parametrize("size", [16, 2**22, 102_760_448])
+def test_what_was_played_is_known_whatever_the_size_of_a_layer(size):
+    step = -(-size // 2**22)  # as float32 tells no more widths apart
+    box = gymnasium.spaces.Box(0.0, 1.0, (1,), np.float32)
+    rules = {"baseline_rate": 0.0, "scale_rewards": False, "store_applied": True, "bootstrap": True}
+    buffer = SharedRewardReplayBuffer(1, box, box, "cpu", sizes=(size,), **rules)
+    for share in np.linspace(0.01, 1, 23):
+        width = int(share * size / step) * step or step
+        info = {"allocation": Allocation("weight", {"layer": width})}
+        seen = np.zeros((1, 1), np.float32)
+        buffer.add(seen, seen, seen, np.zeros(1), np.array([True]), [info])
+        assert [buffer.has_played((width + off,)) for off in (-step, 0, step)] == [False, True, False]
 
 
 def test_applied_actions_are_the_allocations_ratios_scaled_to_plus_minus_one(toys):
