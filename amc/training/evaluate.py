@@ -72,14 +72,16 @@ def score_batches(batches: Iterable[Batch], task: TaskType) -> Score:
     Raises:
         DataError: If there are none, or they do not fit each other.
     """
-    meter, loss, items = task.meter(), 0.0, 0
+    meter, loss, counted, items = task.meter(), 0.0, 0, 0
     for outputs, targets in batches:
         meter.add(outputs, targets)
-        loss += float(task.loss_of(outputs, targets)) * len(targets)
+        mean, count = task.loss_and_count(outputs, targets)
+        loss += mean * count
+        counted += count
         items += len(targets)
     if not items:
         raise DataError("a split to score on must hold images; it is empty")
-    return Score(meter.figure(), loss / items, images=items)
+    return Score(meter.figure(), loss / max(counted, 1), images=items)
 
 
 def is_chance(accuracy: float, data: DataRoles, images: int | None = None) -> bool:

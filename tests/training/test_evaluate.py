@@ -9,9 +9,11 @@ import torch
 from torch import nn
 
 from amc.data import ImageSet
+from amc.data.tasks import TASKS
 from amc.errors import ConfigurationError, DataError, ModelError
 from amc.runtime import resolve_device, resolve_dtype
 from amc.training import evaluate, predict, score_logits
+from amc.training.evaluate import score_batches
 
 
 def one_hot_images(classes, scale=1.0):
@@ -37,6 +39,19 @@ def test_score_does_not_depend_on_the_batches(batch_size):
     assert (score.accuracy, score.images) == (100.0, 7)
     assert score.cross_entropy == pytest.approx(math.log(math.e + 3) - 1, abs=1e-6)
     assert math.isnan(score.agreement)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 6])
+def test_the_loss_of_masks_is_the_mean_of_all_that_counts_however_they_are_batched(size):
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(6, 3, 4, 4, generator=generator)
+    masks = torch.randint(0, 3, (6, 4, 4), generator=generator)
+    masks[0], masks[2, :3], masks[5] = 255, 255, -100
+    found = score_batches(zip(outputs.split(size), masks.split(size), strict=True), TASKS.get("segmentation"))
+    counts = (masks >= 0) & (masks < 255)
+    expected = nn.functional.cross_entropy(outputs.movedim(1, -1)[counts], masks[counts])
+    assert found.cross_entropy == pytest.approx(float(expected), rel=1e-5)
+    assert found.images == 6
 
 
 def test_bfloat16_gives_nearly_the_same():

@@ -68,6 +68,25 @@ class TaskType:
             return cross_entropy(*aligned, label_smoothing)
         return self.loss(*aligned)
 
+    def loss_and_count(self, outputs: Tensor, targets: Tensor) -> tuple[float, int]:
+        """Returns the loss of a batch, and over how many targets it is a mean: classes that do not count are none.
+
+        Args:
+            outputs: The network's main output.
+            targets: As the data has them.
+
+        Returns:
+            The loss, 0 where no target counts, and their number; of losses other than the cross-entropy, and of shares
+            of classes, that of the items.
+
+        Raises:
+            DataError: If outputs and targets do not fit each other.
+        """
+        outputs, targets = self.align(outputs.float(), targets)
+        is_counted = self.loss is cross_entropy and not targets.is_floating_point()
+        count = int((targets != IGNORED).sum()) if is_counted else len(targets)
+        return (float(self.loss(outputs, targets)) if count else 0.0), count
+
     def distillation(self, outputs: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         """Returns how far outputs are from the dense network's, a scalar."""
         return self.distil(outputs.float(), teacher.float(), temperature)
