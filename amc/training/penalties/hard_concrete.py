@@ -99,8 +99,7 @@ class HardConcrete(Term):
         self._hooks.attach()
 
     def loss(self, batch: Batch) -> Tensor:
-        """Returns the weighted expected number of weights; the gates of the step are released."""
-        self._drawn.clear()
+        """Returns the weighted expected number of weights."""
         parts = [self._sizes[name] * open_probability(alpha).sum() for name, alpha in self._alphas.items()]
         return self.strength / self._images * torch.stack(parts).sum()
 
@@ -109,8 +108,9 @@ class HardConcrete(Term):
         return self._alphas.values()
 
     def after_step(self, rate: float) -> None:
-        """Trains the gates."""
+        """Trains the gates; the draws of the step are released."""
         assert self._optimizer is not None
+        self._drawn.clear()
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
@@ -144,9 +144,8 @@ class HardConcrete(Term):
         if self._model is None or not self._model.training:
             return settled_gates(alpha)
         if name not in self._drawn:
-            uniform = self._collectives.of_first(torch.rand_like(alpha))
-            self._drawn[name] = sampled_gates(alpha, uniform.clamp(1e-6, 1 - 1e-6))
-        return self._drawn[name]
+            self._drawn[name] = self._collectives.of_first(torch.rand_like(alpha)).clamp(1e-6, 1 - 1e-6)
+        return sampled_gates(alpha, self._drawn[name])
 
 
 def _weights_behind(model: nn.Module, layers: Mapping[str, nn.Module]) -> dict[str, float]:

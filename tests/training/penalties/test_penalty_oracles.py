@@ -177,6 +177,21 @@ def test_the_penalty_is_the_expected_number_of_weights(make, training):
     assert float(penalty.loss(BATCH).detach()) == pytest.approx(2 / 100 * 0.8318 * weights, rel=1e-4)
 
 
+def test_gates_are_drawn_once_for_all_parts_of_a_batch(make, training):
+    torch.manual_seed(0)
+    model, images = make(), torch.rand(5, 1, 8, 8)
+    penalty = HardConcrete(drop_rate=0.5, layers=("body_norm",))
+    penalty.attach(training(model))
+    seen = []
+    model.body_norm.register_forward_hook(lambda module, inputs, output: seen.append((output == 0).all((0, 2, 3))))
+    for _ in range(8):
+        for _ in range(2):
+            (model(images).sum() + penalty.loss(BATCH)).backward()
+        penalty.after_step(0.1)
+    assert all(torch.equal(first, second) for first, second in zip(seen[::2], seen[1::2], strict=True))
+    assert len({tuple(closed.tolist()) for closed in seen}) > 1
+
+
 def test_gates_close_under_a_strong_penalty_and_are_zero_in_the_network(make, data):
     closed = []
     for strength in (0.0, 20.0):
