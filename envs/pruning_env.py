@@ -38,7 +38,8 @@ class PruningEnv(gymnasium.Env[Observation, Action]):
     brought to the budget, so that the budget holds on whole channels or weights. The allocation mode decides how:
 
     * `"clip"` (the paper's Algorithm 1): every width is clipped to the bounds that keep the budget within reach of
-      the later decisions. At the last step what is left of the budget, if a channel still fits, is spent by
+      the later decisions, and (a deviation) to no less than what fits with the later ones at their largest. At the
+      last step what is left of the budget, if a channel still fits, is spent by
       `PruningProblem.fill` (a deviation: the paper leaves it), so that every agent's allocation is as close under
       the budget as the widths allow; an allocation that already is stays unchanged. A policy that removes nothing meets
       the budget too: the last layers pay for everything, down to their smallest widths. To avoid that, choose
