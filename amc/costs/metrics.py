@@ -14,6 +14,7 @@ from torch import nn
 
 from amc.costs.cost_model import CostModel
 from amc.structure import ModelStructure
+from amc.utils.printable import series
 from amc.utils.registry import Registry
 
 
@@ -77,7 +78,7 @@ _NOUNS = {LATENCY: "latency", MEMORY: "activation memory"}
 
 def noun_of(name: str) -> str:
     """Returns what a cost is called in a sentence; several are joined as in the name of their budget."""
-    return " and ".join(_NOUNS.get(part) or METRICS.get(part).noun for part in name.split("+"))
+    return series([_NOUNS.get(part) or METRICS.get(part).noun for part in name.split("+")])
 
 
 def in_words(name: str, cost: int) -> str:

@@ -46,7 +46,19 @@ def check_choices(config: SearchConfig, names: Sequence[str] = ()) -> None:
     """
     check_baselines(names)
     for name in names:
-        replace(config, agent=name, policy=None)
+        rival(config, name)
+
+
+def rival(config: SearchConfig, name: str) -> SearchConfig:
+    """Returns the search of another agent under the same rules, with as many candidates.
+
+    A policy plays one episode more than `episodes`, and may play that alone; another agent then has one, too.
+
+    Raises:
+        UnknownNameError: If the agent does not exist.
+        ConfigurationError: If an option of it, or the number of candidates, cannot be used.
+    """
+    return replace(config, agent=name, policy=None, episodes=config.candidates)
 
 
 class _Found(msgspec.Struct):
@@ -77,7 +89,7 @@ def compare(
         workshop: Scores and finishes the candidates.
         problem: The decisions, and the budget that all must meet.
         names: The agents, such as `"uniform"` or `"cem:population=8"`.
-        config: The search that they are compared with; episodes, reward and seed are the same.
+        config: The search that they are compared with; the number of candidates, reward and seed are the same.
         recorder: Remembers what is finished.
 
     Returns:
@@ -92,7 +104,7 @@ def compare(
                 f"{', '.join(problem.dense_costs)}; delete its progress.json to do the work again"
             )
         if known is None:
-            known = _baseline(workshop, problem, replace(config, agent=name, policy=None), recorder)
+            known = _baseline(workshop, problem, rival(config, name), recorder)
             recorder.remember(f"baseline {name}", known)
         figures[name] = known
     return figures

@@ -9,7 +9,7 @@ from agents import AGENTS
 from amc.cluster import OpenExecutor
 from amc.costs import Budget
 from amc.data.preprocessing import preprocessing_record
-from amc.pipeline.compare import check_baselines, compare
+from amc.pipeline.compare import check_baselines, compare, rival
 from amc.pipeline.deliver import Delivered, Workshop
 from amc.pipeline.layer_records import layer_records
 from amc.pipeline.measuring import measure_on_test
@@ -56,7 +56,7 @@ class Job:
         check_search(self.task.problem, self.search, self.task)
         check_baselines(self.compare_with)
         for name in self.compare_with:
-            check_search(self.task.problem, replace(self.search, agent=name, policy=None), self.task)
+            check_search(self.task.problem, rival(self.search, name), self.task)
 
     def carry_out(self, recorder: Recorder, open_executor: OpenExecutor | None = None) -> CompressionResult:
         """Runs the job: everything from here on takes time and is recorded.

@@ -35,7 +35,7 @@ def curve_table(curve: Sequence[CurvePoint]) -> Table:
     table = Table(title="rewards as it learnt")
     table.add_column("episodes", justify="right")
     for name in names:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")  # tasks are told apart by the whole of their names
     for point in shown:
         table.add_row(f"{point.episode:,}", *(_number(point.rewards.get(name)) for name in names))
     return table

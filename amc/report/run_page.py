@@ -22,6 +22,7 @@ from amc.report.tables import amount, percent, points_lost
 from amc.runtime.threads import threads_in_words
 from amc.storage.summary import KEEP_RATIOS, Classes, Summary
 from amc.utils.plain_json import as_type
+from amc.utils.printable import series
 
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
 
@@ -80,7 +81,7 @@ def _lead(summary: Summary) -> str:
         for name, cost in summary.costs.items()
         if cost.dense and cost.pruned is not None
     ]
-    words = f"The smaller network has {' and '.join(shares)} of the dense one" if shares else "The network was pruned"
+    words = f"The smaller network has {series(shares)} of the dense one" if shares else "The network was pruned"
     if dense is not None and own is not None:
         words += f" and reaches {own:.2f} where the dense network has {dense:.2f}"
     latency = summary.latency_ms
@@ -121,7 +122,8 @@ def _speed(summary: Summary) -> list[str]:
         how += f", {threads_in_words(latency['threads'])}"
     return [
         f"Measured in turn on this machine ({how}): dense {dense:.3g} ms, pruned {pruned:.3g} ms, {ratio:.2f} of the "
-        "time. Fewer FLOPs do not always mean less time: measure on the device that the network is for."
+        "time (median of paired runs). Fewer FLOPs do not always mean less time: measure on the device that the "
+        "network is for."
     ]
 
 
@@ -243,7 +245,7 @@ def _budget_words(summary: Summary) -> str:
         for name, limit in (summary.budget or {}).items()
         if limit is not None and (dense := summary.costs[name].dense if name in summary.costs else None)
     ]
-    return " and ".join(shares) or "no bound, size weighed by the reward"
+    return series(shares) or "no bound, size weighed by the reward"
 
 
 def _costs(costs: Mapping[str, float | None], dense: Mapping[str, float | None]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from rich.table import Table
 from amc.costs.metrics import LATENCY, noun_of
 from amc.problem import PruningProblem
 from amc.structure import ChannelGroup, ModelStructure
-from amc.utils.printable import printable
+from amc.utils.printable import printable, series
 
 FILE_WIDTH = 100
 """Width in columns of tables that are not for a terminal."""
@@ -76,7 +76,7 @@ def _speed(latency: Mapping[str, Any]) -> str:
     """Describes the measured latencies."""
     how = f"{latency['engine']} on {latency['device']}, batch {latency['batch_size']}"
     times = f"dense {latency['dense']:.3g} ms, pruned {latency['pruned']:.3g} ms"
-    return f"latency: {times} ({latency['ratio']:.2f} of the time; {how})"
+    return f"latency: {times} ({latency['ratio']:.2f} of the time, median of paired runs; {how})"
 
 
 def networks_table(
@@ -222,6 +222,7 @@ def render(table: Table, width: int | None = None) -> str:
     """
     if width is None:
         width = shutil.get_terminal_size((FILE_WIDTH, 0)).columns if sys.stdout.isatty() else FILE_WIDTH
+    table.caption_justify = "left"  # notes are sentences, a line each
     # Text from a file is shown as text: not as markup or control sequences.
     console = Console(file=io.StringIO(), width=width, force_terminal=False, color_system=None, markup=False)
     console.print(table)
@@ -256,7 +257,7 @@ def _budget(summary: Mapping[str, Any]) -> str:
         f"{_share(limit, summary['costs'][metric]['dense'])} of the {noun_of(metric)}"
         for metric, limit in summary["budget"].items()
     ]
-    return f"budget {' and '.join(shares)}" if shares else "without a budget"
+    return f"budget {series(shares)}" if shares else "without a budget"
 
 
 def _heading(metric: str) -> str:

@@ -135,36 +135,43 @@ class AgentsStudy:
     ) -> None:
         """Plays the cells that have no line yet, and fine-tunes and times those that still need it.
 
-        Times are measured in this process, when no worker is at work any more.
+        Times are measured in this process and last, when no worker is at work any more.
 
         Args:
             cells: The cells.
-            on_cell: Called with every record, the old ones first.
+            on_cell: Called with the record of every cell once it is played, the old ones first.
             watch: Called now and then with the cells that are under way elsewhere, each counted by the share of it that
                 is done.
         """
         left = [cell for cell in cells if not self._is_played(cell)]
         untimed = [cell for cell in cells if not self._is_timed(cell)]
         for cell in cells:
-            if cell not in left and cell not in untimed:
+            if cell not in left:
                 on_cell(self._known(cell))
         if left or untimed:
             player = CellPlayer(self._task, self._rules, self._recorder, self.lines.records)
             if left:
                 with closing(self._open_executor(player, self._recorder)) as executor:
                     self._play(left, executor, on_cell, watch)
-            for cell in untimed:
-                on_cell(self._time(self._known(cell), player))
+            if untimed:
+                self._time_all(untimed, player)
         self.lines.arrange([cell.key for cell in cells])
 
-    def _time(self, known: dict[str, Any], player: CellPlayer) -> dict[str, Any]:
-        """Returns the record with the times of its network, those of the same network in another cell if there are."""
+    def _time_all(self, cells: Sequence[Cell], player: CellPlayer) -> None:
+        """Times the networks of cells that were played."""
+        with self._recorder.stage("time the networks", len(cells), "networks") as advance:
+            for done, cell in enumerate(cells, start=1):
+                self._time(self._known(cell), player)
+                advance(done / len(cells))
+
+    def _time(self, known: dict[str, Any], player: CellPlayer) -> None:
+        """Adds the times of a network to its record, those of the same network in another cell if there are."""
         widths = known["allocation"]["widths"]
         same = (found for found in self.lines.records if found["allocation"]["widths"] == widths)
         times = next((found["latency_ms"] for found in same if found.get("latency_ms") is not None), None)
         if times is None:
             times = player.latency(Allocation.from_dict(known["allocation"]), self._recorder)
-        return self.lines.replace(known, {**known, "latency_ms": dict(times)})
+        self.lines.replace(known, {**known, "latency_ms": dict(times)})
 
     def _play(
         self,
@@ -189,7 +196,7 @@ class AgentsStudy:
                 known = self.lines.replace(known, {**known, **result})
             if not self._is_played(cell):
                 under_way[executor.submit(_tuning(known), first=True)] = cell
-            elif self._is_timed(cell):
+            else:
                 on_cell(known)
 
     def _is_timed(self, cell: Cell) -> bool:

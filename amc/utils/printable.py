@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 _FORMULAS = ("=", "@", "+", "-", "\t")
@@ -21,3 +21,8 @@ def markdown_line(cells: Iterable[object]) -> str:
 def no_formula(cell: Any) -> Any:
     """Returns a cell that a spreadsheet takes as text: names may look like formulas."""
     return f"'{cell}" if isinstance(cell, str) and cell[:1] in _FORMULAS else cell
+
+
+def series(words: Sequence[str]) -> str:
+    """Joins words as a sentence does: `"a"`, `"a and b"`, `"a, b and c"`."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

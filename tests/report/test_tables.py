@@ -5,7 +5,10 @@ import sys
 import pytest
 from rich.table import Table
 
+from amc.report.policy_tables import curve_table
 from amc.report.tables import amount, render, summary_table
+from amc.storage.agent_card import CurvePoint
+from amc.utils.printable import series
 
 
 @pytest.fixture
@@ -34,6 +37,25 @@ def test_what_was_kept_stands_below_the_summary():
     assert "ddpg: the network before fine-tuning is kept" in text
     assert "erk: training made it worse" in text
     assert "uniform:" not in text
+
+
+def test_notes_are_lines_from_the_left_edge(table):
+    table.caption = "a first note that is longer than the second\na second note"
+    assert [line.index("a") for line in render(table).splitlines() if "note" in line] == [0, 0]
+
+
+def test_tasks_keep_their_names_however_many_there_are():
+    tasks = [f"digits_resnet{letter} flops {share} accuracy" for letter in "ab" for share in (0.7, 0.5, 0.3)]
+    text = render(curve_table([CurvePoint(episode=8, rewards=dict.fromkeys(tasks, 0.9))]))
+    assert "…" not in text
+    heads = [line.split("┃")[2:-1] for line in text.splitlines() if "┃" in line]
+    assert ["".join("".join(column).split()) for column in zip(*heads, strict=True)] == [
+        task.replace(" ", "") for task in tasks
+    ]
+
+
+def test_several_things_are_joined_as_in_a_sentence():
+    assert [series(["a", "b", "c"][:count]) for count in range(4)] == ["", "a", "a and b", "a, b and c"]
 
 
 def test_a_latency_is_shown_in_milliseconds():

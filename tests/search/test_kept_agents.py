@@ -79,6 +79,14 @@ def test_a_policy_plays_once_without_noise_then_candidates(searched, tmp_path, c
     assert "in one episode without noise" in shown
 
 
+def test_a_policy_that_plays_alone_is_compared_with_as_many_candidates_of_others(searched, tmp_path):
+    words = ["--policy", str(searched / "agent.safetensors"), "--episodes", "0", "--budget.flops", "0.6"]
+    others = ["--compare", "uniform,random", "--finetune.epochs", "0"]
+    assert search(tmp_path / "run", *words, *others, command="compress") == 0
+    baselines = json.loads((tmp_path / "run" / "summary.json").read_text())["baselines"]
+    assert {name: figures["episodes"] for name, figures in baselines.items()} == {"uniform": 1, "random": 1}
+
+
 def test_a_policy_is_drawn(searched, tmp_path, capsys):
     words = [*QUICK[:-2], "--budgets", "0.8", "0.5", "--picture", str(tmp_path / "p.png")]
     assert main(["policy", "show", str(searched / "agent.safetensors"), *words]) == 0

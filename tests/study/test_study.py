@@ -132,6 +132,24 @@ def test_cells_that_were_played_are_fine_tuned_later(tmp_path, capsys):
     assert "| 50.3% flops | 1 |" in capsys.readouterr().out
 
 
+def test_a_search_counts_when_it_is_played_and_not_when_its_network_is_timed(tmp_path, monkeypatch):
+    done = []
+
+    def latency(self, allocation, recorder):
+        done.append("timed")
+        return {"dense": 2.0, "pruned": 1.0, "ratio": 0.5}
+
+    monkeypatch.setattr("amc.study.cell_player.CellPlayer.latency", latency)
+    monkeypatch.setattr("amc.report.study_standing.standing_table", lambda records, *_: done.append(len(records)))
+    words = ["study", *QUICK, "--out", str(tmp_path / "study"), "--agents", "uniform", "erk", "--latency", "true"]
+    assert main(words) == 0
+    assert done == [1, 2, "timed", "timed"]
+    done.clear()
+    assert main([*words, "--budgets", "0.5", "0.4"]) == 0
+    assert done == [1, 2, 3, 4, "timed", "timed"]
+    assert all(record["latency_ms"]["ratio"] == 0.5 for record in lines(tmp_path / "study"))
+
+
 @pytest.mark.parametrize(("budget", "words"), [(0.5, "50%"), (0.503, "50.3%"), (1.0, "100%"), (800000.0, "800,000")])
 def test_budgets_are_worded_as_given(budget, words):
     assert share_or_count(budget) == words
