@@ -12,7 +12,9 @@ from amc.errors import ConfigurationError
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
     """Adds the folder to watch."""
-    parser.add_argument("run", nargs="?", type=str | None, metavar="RUN", help="Folder of a run, or of a study.")
+    parser.add_argument(
+        "run", nargs="?", type=str | None, metavar="RUN", help="Folder of a run, a study or a training."
+    )
     parser.add_argument("--seconds", metavar="N", type=float, default=1.0, help="Seconds between two looks.")
     parser.add_argument("--once", action="store_true", help="Look once and end.")
 
@@ -37,8 +39,9 @@ COMMAND = Command(
     run,
     usage="RUN [options]",
     description=(
-        "Shows where a run or a study stands, from another terminal: candidates, rewards, what is ready. It reads the\n"
-        "folder and changes nothing in it. Curves as they grow: tensorboard --logdir RUN/tensorboard."
+        "Shows where a run, a study or a training of a policy stands, from another terminal: candidates, rewards,\n"
+        "what is ready. It reads the folder and changes nothing in it. Curves as they grow:\n"
+        "tensorboard --logdir RUN/tensorboard."
     ),
     examples="  amc watch runs/mine\n  amc watch studies/r20 --once",
 )

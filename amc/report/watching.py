@@ -1,10 +1,11 @@
-"""Shows the progress of a run or a study in another terminal."""
+"""Shows the progress of a run, a study or a training of a policy in another terminal."""
 
 from __future__ import annotations
 
 import math
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,38 @@ from rich.text import Text
 from amc.errors import RunFolderError
 from amc.report.origin import Origin
 from amc.report.study_standing import standing_table
+from amc.report.tables import FILE_WIDTH
 from amc.report.without_figures import is_ended_search
-from amc.storage.names import CONFIG, EPISODES, LOCK, PROBLEMS, PROGRESS, RUN, STUDY, SUMMARY
+from amc.storage.names import CONFIG, EPISODES, LOCK, PROBLEMS, PROGRESS, REWARDS, RUN, STUDY, SUMMARY, TRAINING
 from amc.utils.json_lines import read_lines
 from amc.utils.plain_json import as_type, read_json
 from amc.utils.plain_yaml import read_yaml
 from amc.utils.printable import printable
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a folder may hold.
+
+    Attributes:
+        file: Where its records are.
+        command: The command that writes it, where the folder does not say.
+        unit: What a record is, in the plural.
+        columns: What is shown of the last records, apart from reward and seconds.
+    """
+
+    file: str
+    command: str
+    unit: str
+    columns: tuple[str, ...]
+
+
+_A_RUN = _Kind(EPISODES, "run", "candidates", ("episode", "accuracy"))
+_A_STUDY = _Kind(STUDY, "study", "searches", ("agent", "budget", "seed"))
+_OF_REWARDS = _Kind(REWARDS, "study", "allocations", ())
+_A_TRAINING = _Kind(TRAINING, "train", "episodes", ("episode", "task", "accuracy"))
+_IN_TRAINING = "held_out_budgets"
+"""An option that only the training of a policy has."""
 
 _BARS = "▁▂▃▄▅▆▇█"
 _WIDTH = 60
@@ -31,7 +58,7 @@ _LAST = 5
 
 @dataclass(frozen=True)
 class Standing:
-    """The progress of a run or a study.
+    """The progress of a run, a study or a training.
 
     Attributes:
         folder: Its folder.
@@ -41,6 +68,7 @@ class Standing:
         records: The candidates, or cells, so far.
         finished: Names of networks that are ready, apart from the run's own.
         has_ended: Whether there are results.
+        kind: What the folder holds.
     """
 
     folder: Path
@@ -50,57 +78,73 @@ class Standing:
     records: Sequence[dict[str, Any]]
     finished: tuple[str, ...] = ()
     has_ended: bool = False
+    kind: _Kind = _A_RUN
 
 
 def read_standing(folder: Path) -> Standing:
-    """Reads the progress of a run or a study, without changing anything.
+    """Reads the progress of a run, a study or a training, without changing anything.
 
     Raises:
-        RunFolderError: If the folder holds neither.
+        RunFolderError: If the folder holds none.
     """
     if (folder / PROBLEMS).is_file():
         return _standing_of_problems(folder)
-    is_study = (folder / STUDY).is_file() or not any((folder / name).is_file() for name in (RUN, EPISODES))
     if not (folder / STUDY).is_file() and not (folder / CONFIG).is_file():
-        raise RunFolderError(f"{folder} must hold a run or a study; give the folder that --out named")
-    origin = Origin.read(folder)
-    file = folder / (STUDY if is_study else EPISODES)
+        remedy = "give the folder that --out named, once the command has made it"
+        raise RunFolderError(f"{folder} must hold a run, a study or a training; {remedy}")
+    origin, holder = Origin.read(folder), _holder(folder)
+    read = _quietly(lambda: read_yaml(folder / CONFIG), {})
+    options = read if isinstance(read, dict) else {}
+    kind = _kind_of(folder, options)
+    file = folder / kind.file
     try:
         records = read_lines(file).records
     except OSError as error:
         raise RunFolderError(f"{file} must be readable: {error}") from error
     done = _quietly(lambda: as_type(read_json(folder / PROGRESS), dict[str, Any]), {})
-    baseline = "baseline "
-    holder = _holder(folder)
-    options = {} if is_study else _quietly(lambda: read_yaml(folder / CONFIG), {})
-    wanted = options.get("episodes") if isinstance(options, dict) else None
+    baseline, wanted = "baseline ", None if kind in (_A_STUDY, _OF_REWARDS) else options.get("episodes")
+    wanted = wanted if isinstance(wanted, int) else None
+    # A search with a policy may be extended, which is then at work; so may a training.
+    rests = is_ended_search(folder, origin) or (kind is _A_TRAINING and len(records) == wanted)
     return Standing(
         folder=folder,
-        command=origin.command if origin else "study" if is_study else "run",
+        command=origin.command if origin else kind.command,
         holder=holder,
-        wanted=wanted if isinstance(wanted, int) else None,
+        wanted=wanted,
         records=records,
         finished=tuple(printable(name.removeprefix(baseline)) for name in done if name.startswith(baseline)),
-        # A search with a policy may be extended, which is then at work.
-        has_ended=(folder / SUMMARY).is_file() or (is_ended_search(folder, origin) and not holder),
+        has_ended=(folder / SUMMARY).is_file() or (rests and not holder),
+        kind=kind,
     )
 
 
-def shown(standing: Standing) -> RenderableType:
-    """Formats the state of a run, for a terminal."""
+def _kind_of(folder: Path, options: Mapping[str, Any]) -> _Kind:
+    """Returns what a folder holds; a study or a training may have played nothing yet."""
+    found = (kind for kind in (_A_STUDY, _OF_REWARDS, _A_TRAINING) if (folder / kind.file).is_file())
+    if (kind := next(found, None)) is not None:
+        return kind
+    if any((folder / name).is_file() for name in (RUN, EPISODES)):
+        return _A_RUN
+    return _A_TRAINING if _IN_TRAINING in options else _A_STUDY
+
+
+def shown(standing: Standing, width: int = _WIDTH) -> RenderableType:
+    """Formats the state of a run, for a terminal of `width` columns."""
     total = "" if standing.wanted is None else f" of {standing.wanted}"
-    where = printable(str(standing.folder))
+    where, kind = printable(str(standing.folder)), standing.kind
     state = "has ended" if standing.has_ended else f"works: {standing.holder}" if standing.holder else "is not running"
-    unit = "searches" if standing.command == "study" else "candidates"
-    lines = [Text(f"amc {standing.command} in {where} {state}; {len(standing.records)}{total} {unit}")]
+    lines = [Text(f"amc {standing.command} in {where} {state}; {len(standing.records)}{total} {kind.unit}")]
     rewards = [float(record["reward"]) for record in standing.records if _is_number(record.get("reward"))]
-    if rewards:
+    if rewards and kind is not _A_TRAINING:  # rewards of several tasks are not those of one search
         best = max(range(len(rewards)), key=rewards.__getitem__)
-        lines.append(Text(f"best reward {rewards[best]:.4f} (number {best}); all: {sparkline(rewards)}"))
+        lines.append(Text(f"best reward {rewards[best]:.4f} (number {best}); all:"))
+        lines.append(Text(sparkline(rewards, max(1, min(width, _WIDTH))), no_wrap=True))
     if standing.finished:
         lines.append(Text(f"also ready: {', '.join(standing.finished)}"))
-    tables = [_last(standing)] if standing.records else []
-    if standing.command == "study":
+    tables = [_last(standing)] if standing.records and kind.columns else []
+    if kind is _A_TRAINING and standing.records:
+        tables = [_tasks(standing.records), *tables]
+    if kind is _A_STUDY:
         problems = dict.fromkeys(str(record.get("problem", "")) for record in standing.records)
         of_each = {p: [r for r in standing.records if str(r.get("problem", "")) == p] for p in problems}
         tables = [*(standing_table(records, title=problem) for problem, records in of_each.items()), *tables]
@@ -137,16 +181,17 @@ def watch(
     Raises:
         RunFolderError: If the folder holds no run.
     """
-    console = console or Console(highlight=False, markup=False)
+    width = None if sys.stdout.isatty() else FILE_WIDTH
+    console = console or Console(highlight=False, markup=False, width=width)
     standing = read_standing(folder)
     if once or not console.is_terminal:
-        console.print(shown(standing))
+        console.print(shown(standing, console.width), soft_wrap=not console.is_terminal)  # a file takes whole lines
         return
-    with Live(shown(standing), console=console, auto_refresh=False) as live:
+    with Live(shown(standing, console.width), console=console, auto_refresh=False) as live:
         while standing.holder and not standing.has_ended:
             sleep(seconds)
             standing = read_standing(folder)
-            live.update(shown(standing), refresh=True)
+            live.update(shown(standing, console.width), refresh=True)
 
 
 def _standing_of_problems(folder: Path) -> Standing:
@@ -157,19 +202,32 @@ def _standing_of_problems(folder: Path) -> Standing:
             records += [{**record, "problem": file.parent.name} for record in read_lines(file).records]
         except OSError as error:
             raise RunFolderError(f"{file} must be readable: {error}") from error
-    return Standing(folder, "study", _holder(folder), None, records)
+    return Standing(folder, "study", _holder(folder), None, records, kind=_A_STUDY)
 
 
 def _last(standing: Standing) -> Table:
     """Shows the last candidates."""
     table = Table(box=None, pad_edge=False)
-    names = ("agent", "budget", "seed") if standing.command == "study" else ("episode", "accuracy")
+    names = standing.kind.columns
     for name in (*names, "reward", "seconds"):
-        table.add_column(name, justify="left" if name == "agent" else "right")
+        table.add_column(name, justify="left" if name in ("agent", "task") else "right")
     for record in standing.records[-_LAST:]:
         cells = [record.get(name) for name in (*names, "reward", "seconds")]
         words = (f"{cell:.4g}" if isinstance(cell, float) else printable(str(cell)) for cell in cells)
         table.add_row(*map(Text, words))
+    return table
+
+
+def _tasks(records: Sequence[dict[str, Any]]) -> Table:
+    """Shows how many episodes of a training each task has had, and its best reward."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("task")
+    for name in ("episodes", "best reward"):
+        table.add_column(name, justify="right")
+    for task in dict.fromkeys(str(record.get("task")) for record in records):
+        own = [record for record in records if str(record.get("task")) == task]
+        rewards = [float(record["reward"]) for record in own if _is_number(record.get("reward"))]
+        table.add_row(*map(Text, (printable(task), str(len(own)), f"{max(rewards):.4f}" if rewards else "-")))
     return table
 
 

@@ -53,6 +53,42 @@ def test_a_run_that_was_killed_is_not_running(folder):
     assert "is not running" in text_of(shown(read_standing(folder)))
 
 
+def training(folder, count):
+    folder.mkdir()
+    (folder / "config.yaml").write_text("episodes: 4\nheld_out_budgets: []\n")
+    tasks = ("net flops 0.7 accuracy", "net flops 0.3 accuracy")
+    lines = ({"task": tasks[n % 2], "episode": n, "reward": 0.5 + n / 10, "accuracy": 50.0} for n in range(count))
+    if count:
+        (folder / "training.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return folder
+
+
+def test_the_training_of_a_policy_shows_its_tasks(tmp_path):
+    text = text_of(shown(read_standing(training(tmp_path / "half", 3))))
+    assert "amc train in" in text
+    assert "is not running; 3 of 4 episodes" in text
+    assert ["net", "flops", "0.7", "accuracy", "2", "0.7000"] in [line.split() for line in text.splitlines()]
+    assert "has ended; 4 of 4 episodes" in text_of(shown(read_standing(training(tmp_path / "whole", 4))))
+
+
+def test_a_training_and_a_comparison_of_rewards_are_no_study_of_agents(tmp_path):
+    begun = training(tmp_path / "begun", 0)
+    assert "amc train in" in text_of(shown(read_standing(begun)))
+    (begun / "config.yaml").write_text("reward: accuracy\n")
+    (begun / "rewards.jsonl").write_text('{"allocation": {}, "finetuned": 90.0}\n')
+    assert "is not running; 1 allocations" in text_of(shown(read_standing(begun)))
+
+
+def test_a_narrow_terminal_has_every_bar_in_one_line(folder):
+    lines = [{"episode": n, "reward": n / 200} for n in range(200)]
+    (folder / "episodes.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    out = Console(file=io.StringIO(), width=30, force_terminal=False)
+    watch(folder, console=out, once=True)
+    (bars,) = [line for line in out.file.getvalue().splitlines() if "█" in line]
+    assert 20 < len(bars) <= 30
+    assert bars[-1] == "█"
+
+
 def test_watching_ends_with_the_run(folder):
     summary = (folder / "summary.json").read_text()
     (folder / "summary.json").unlink()
@@ -86,7 +122,11 @@ def test_the_command_looks_once(folder, capsys):
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [([], "needs the folder"), (["nowhere"], "must hold a run or a study"), (["x", "--seconds", "0"], "from 0.1")],
+    [
+        ([], "needs the folder"),
+        (["nowhere"], "must hold a run, a study or a training"),
+        (["x", "--seconds", "0"], "from 0.1"),
+    ],
 )
 def test_what_cannot_be_watched_is_one_line(words, message, capsys):
     assert main(["watch", *words]) == 2
