@@ -102,7 +102,7 @@ def _train(
     from amc.pipeline.settling import fast_threads
     from amc.policies import PolicyTraining
     from amc.policies.curves import curves_in
-    from amc.policies.folder import open_training
+    from amc.policies.folder import dense_file, open_training
     from amc.study.study_folder import ensure_trained
     from amc.utils.digests import digest_of
 
@@ -121,7 +121,7 @@ def _train(
     example = next(iter(configs.values()))[1]
     with fast_threads(example.model, example.example_input, config.device, deterministic=config.deterministic):
         for name, (network, task) in configs.items():
-            ensure_trained(task, network, folder, shown, f"dense-{name.replace(' ', '-')}.safetensors")
+            ensure_trained(task, network, folder, shown, dense_file(name))
         training = PolicyTraining(folder, tasks, held_out, rules)
         with curves_in(folder / TENSORBOARD) as on_figures, shown.stage("train", rules.episodes, "episodes") as advance:
             training.run(advance, on_figures)

@@ -19,10 +19,13 @@ _FREE = ("device",)
 """Options that may differ between starts of one training."""
 _GROWING = ("episodes", "patience")
 """Options that may be raised, to extend the training."""
+_DENSE = "dense-"
 
 
 def open_training(path: Path, config: RunConfig, rules: Mapping[str, Any]) -> None:
     """Writes the rules of a new training into its folder, or checks that they are the same.
+
+    A training without results may be begun again under other rules; dense networks of the former ones are discarded.
 
     Args:
         path: The folder; it exists and is locked.
@@ -38,9 +41,30 @@ def open_training(path: Path, config: RunConfig, rules: Mapping[str, Any]) -> No
     try:
         if begun:
             _check(file, record)
+        elif _written(file) != record:
+            _discard_networks(path)
         write_text(file, yaml.safe_dump(record, sort_keys=False))
     except OSError as error:
         raise RunFolderError(f"the folder of the training must be writable: {error}; choose another --out") from error
+
+
+def dense_file(name: str) -> str:
+    """Returns the name of the file with a dense network that the training has trained itself."""
+    return f"{_DENSE}{name.replace(' ', '-')}.safetensors"
+
+
+def _written(file: Path) -> Any:
+    """Returns the rules in a folder; None if there are none that can be read."""
+    try:
+        return read_yaml(file)
+    except (OSError, ValueError):
+        return None
+
+
+def _discard_networks(path: Path) -> None:
+    """Deletes the dense networks that an earlier start has trained: under other rules they may be others."""
+    for file in path.glob(f"{_DENSE}*.safetensors"):
+        file.unlink()
 
 
 def _check(file: Path, record: dict[str, Any]) -> None:

@@ -108,6 +108,22 @@ def test_what_cannot_be_trained_is_refused_in_one_line(trained, capsys, words, m
     assert {file: file.read_bytes() for file in trained.iterdir() if file.is_file()} == before
 
 
+def test_a_start_under_other_rules_takes_no_dense_network_of_an_earlier_one(trained, tmp_path, monkeypatch):
+    dense = "dense-digits_lenet.safetensors"
+    for name in ("config.yaml", dense, ".lock"):  # as a kill before the first checkpoint leaves it
+        (tmp_path / name).write_bytes((trained / name).read_bytes())
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("amc.policies.PolicyTraining", stop)
+    before = (tmp_path / dense).stat().st_mtime_ns
+    assert train(tmp_path, "--first_images", "10") == 130
+    assert (tmp_path / dense).stat().st_mtime_ns == before
+    assert train(tmp_path, "--first_images", "10", "--train.epochs", "2") == 130
+    assert (tmp_path / dense).read_bytes() != (trained / dense).read_bytes()
+
+
 def test_a_damaged_checkpoint_is_refused(trained, tmp_path, capsys):
     for name in ("config.yaml", "training.jsonl", "evaluations.jsonl", "dense-digits_lenet.safetensors"):
         (tmp_path / name).write_bytes((trained / name).read_bytes())

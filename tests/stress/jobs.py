@@ -1,4 +1,4 @@
-"""Small runs of `compress`, `search` and `study`, and what must be the same at their end."""
+"""Small runs of the commands that keep a folder, and what must be the same at their end."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ AGENTS = (
 CRITERIA = {"filter": "l2", "weight": "magnitude"}
 SMALL = "ddpg:hidden=[8, 8];ensemble_hidden=8;gradient_steps=1;warmup_episodes=2;warm_start=[uniform]"
 FAMILIES = ("filter", "weight")
+SCRATCH = "SCRATCH"
+"""Stands in a job's words for the folder with what it starts from."""
 _TIMES = ("seconds", "images_per_second", "latency_ms")
 """How names end whose values are measured times."""
 _SLOWER = "the smaller network is not faster"
@@ -42,15 +44,24 @@ class Job:
     Attributes:
         name: For the table.
         words: The command line without `--out`.
+        before: Command lines that make what it starts from; `SCRATCH` in a word is a folder for that.
     """
 
     name: str
     words: tuple[str, ...]
+    before: tuple[tuple[str, ...], ...] = ()
 
     @property
     def is_study(self) -> bool:
         """Whether the same command resumes it, and not `--resume`."""
         return self.words[0] in ("study", "train")
+
+    def within(self, scratch: Path) -> Job:
+        """Returns the job with the name of the folder in place of `SCRATCH`."""
+        first, *others = (
+            tuple(word.replace(SCRATCH, str(scratch)) for word in words) for words in (self.words, *self.before)
+        )
+        return Job(self.name, first, tuple(others))
 
 
 def all_jobs() -> list[Job]:
@@ -67,8 +78,24 @@ def all_jobs() -> list[Job]:
         tuned = ("--finetuned", "0.5", "--finetune.epochs", "1", "--seeds", "0", "--counts", "3")
         jobs.append(Job(f"study, {family}", ("study", *common, "--agents", *AGENTS, *tuned)))
         rules = ("--episodes", "10", "--evaluate_every", "4", "--checkpoint_every", "3", "--budgets", "0.7", "0.5")
-        jobs.append(Job(f"train, {family}", ("train", *common, *rules, "--agent", SMALL)))
+        train = ("train", *common, *rules, "--agent", SMALL)
+        jobs.append(Job(f"train, {family}", train))
+        jobs += _steps(family, common, train)
     return jobs
+
+
+def _steps(family: str, common: tuple[str, ...], train: tuple[str, ...]) -> list[Job]:
+    """Returns the jobs that start from what others have made."""
+    searched, pruned, trained = (f"{SCRATCH}/{name}" for name in ("searched", "pruned", "trained"))
+    agent = ("--agent", "random", "--untrained", "true")
+    search = ("search", *common, *agent, "--episodes", "2", "--out", searched)
+    prune, tuned = ("prune", searched), ("--finetune.epochs", "2", "--finetune.keep", "last")
+    policy = (*common, "--policy", f"{trained}/agent.safetensors", "--episodes", "1", "--untrained", "true")
+    return [
+        Job(f"prune, {family}", prune, (search,)),
+        Job(f"finetune, {family}", ("finetune", pruned, *tuned), (search, (*prune, "--out", pruned))),
+        Job(f"policy, {family}", ("compress", *policy, *tuned), ((*train, "--out", trained),)),
+    ]
 
 
 @dataclass(frozen=True)
@@ -183,7 +210,7 @@ def quicken() -> None:
 
     matplotlib.figure.Figure.savefig = savefig  # type: ignore[assignment, method-assign]
     load_data(DataConfig())  # of which a process keeps the digits
-    for name in ("compress", "search", "study", "train", "evaluate", "prune", "zoo"):
+    for name in ("compress", "search", "study", "train", "evaluate", "prune", "finetune", "zoo"):
         make_parser(name, COMMANDS.get(name))  # which is kept
     amc.pipeline.speed._ROUNDS = 1
 

@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 from folder_states import Recorder, Tree, restore, tree_of  # noqa: E402
-from jobs import End, Job, all_jobs, in_child, results, resume, warm_up  # noqa: E402
+from jobs import End, Job, all_jobs, in_child, results, resume, run, warm_up  # noqa: E402
 
 from amc.utils.durable_files import is_unfinished  # noqa: E402
 
@@ -66,7 +66,9 @@ def _start_again_with_library() -> None:
 
 def _try(job: Job, scratch: Path, library: Path, share: float, power_share: float) -> int:
     """Records a job, resumes its states, prints a row, and returns how many ends were wrong."""
-    folder, kept = scratch / "run", scratch / "states"
+    folder, kept, job = scratch / "run", scratch / "states", job.within(scratch)
+    for words in job.before:
+        assert (end := run([*words])).status == 0, end
 
     def record() -> dict[str, Any]:
         recorder = Recorder(library, folder, kept)
