@@ -17,7 +17,7 @@ WORDS = "words"
 
 _TRUST = "--trust"
 _DOWNLOAD = "--data.download"
-_REFERENCE = re.compile(r"(?<![\w.])(?!(?:torchvision|timm):)[A-Za-z_][\w.]*:[A-Za-z_]\w*(?![\w.]*=)")
+_REFERENCE = re.compile(r"(?<![\w.])(?!(?:torchvision|timm):)[A-Za-z_][\w.]*:[A-Za-z_]\w*\b(?![\w.]*=)")
 """`package.module:attribute` anywhere in a text; `NAME:OPTION=VALUE` does not match."""
 _PATHS = ("config", "weights", "out", "run", "policy", "json", "transfer", "root", WORDS)
 """Options whose text does not name a choice."""

@@ -17,7 +17,7 @@ from amc.errors import ConfigurationError, UnknownNameError
 T = TypeVar("T")
 SEEDS = 2**32
 """Seeds are below it: NumPy's generators accept no others."""
-_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+_EXPONENT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+")
 """Numbers such as 1e-3: PyYAML takes those without a dot, or without a sign, for text."""
 _WORDS = {
     type(None): "unset",

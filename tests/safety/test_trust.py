@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 
 import pytest
 import torch
@@ -263,6 +264,13 @@ def test_options_in_a_runs_folder_are_those_of_a_run(here, extra, capsys):
 def test_options_of_agents_are_no_references(here):
     found = [*_references({"agent": "ddpg:preset=paper", "model": "timm:resnet18", "pruning": {"bounds": "a.*=0:0.5"}})]
     assert found == []
+
+
+@pytest.mark.parametrize("text", ["a:" + "b" * 20_000 + "=", "a:b" + ".c" * 20_000 + "=", "a." * 20_000 + ":"])
+def test_no_text_takes_long_to_be_searched_for_references(text):
+    start = time.process_time()
+    assert [*_references({"agent": text})] == []
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.parametrize(

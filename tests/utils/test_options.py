@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amc.errors import ConfigurationError, UnknownNameError
+from amc.utils.conversion import convert
 from amc.utils.options import Choice, choose, create, options_of, spell
 from amc.utils.registry import Registry
 
@@ -164,3 +166,15 @@ def test_mappings_and_pairs_are_converted():
     ):
         with pytest.raises(ConfigurationError, match=message):
             create(found, f"typed:bounds={wrong}")
+
+
+@pytest.mark.parametrize(("text", "number"), [("1e-3", 0.001), ("2.E2", 200.0), (".5e1", 5.0), ("-1.25e+2", -125.0)])
+def test_exponents_are_numbers(text, number):
+    assert convert(float, text, "rate") == number
+
+
+def test_a_long_row_of_digits_is_refused_at_once():
+    start = time.process_time()
+    with pytest.raises(ConfigurationError, match="rate must be a number, not '111"):
+        convert(float, "1" * 20_000, "rate")
+    assert time.process_time() - start < 1
