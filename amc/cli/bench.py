@@ -85,12 +85,29 @@ def _naming_the_file() -> Iterator[None]:
 
 
 def _check_writable(file: Path) -> None:
-    """Checks that a file can be written, and makes its folder; the file itself is not changed."""
+    """Checks that a file can be written, and makes its folder; the file itself is not changed.
+
+    Raises:
+        RunFolderError: If it is anything but an earlier bench's figures, which alone are replaced.
+    """
     if file.is_dir():
         raise IsADirectoryError(f"{file} is a folder")
+    if file.exists() and not _is_of_bench(file):
+        raise RunFolderError(f"--json replaces nothing but figures of a bench, and {file} is none; name another file")
     file.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryFile(dir=file.parent):
         pass
+
+
+def _is_of_bench(file: Path) -> bool:
+    """Returns whether a file is empty, or has what a bench writes."""
+    from amc.utils.plain_json import read_json
+
+    try:
+        record = read_json(file) if file.stat().st_size else {"curve": []}
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and not {"curve", "episodes_per_second"}.isdisjoint(record)
 
 
 def _rules(options: jsonargparse.Namespace) -> BenchConfig:

@@ -184,10 +184,18 @@ def test_a_bench_that_fails_leaves_the_figures_of_an_earlier_one(here, error_of,
         raise ModelError("out of luck")
 
     monkeypatch.setattr("amc.cli.bench._speed", fail)
-    (here / "bench.json").write_text("earlier")
+    (here / "bench.json").write_text('{"curve": []}')
     assert "out of luck" in error_of(["bench", "--json", "bench.json"])
     assert [file.name for file in here.iterdir()] == ["bench.json"]
-    assert (here / "bench.json").read_text() == "earlier"
+    assert (here / "bench.json").read_text() == '{"curve": []}'
+
+
+@pytest.mark.parametrize("content", ["weights", "[1]", '{"networks": []}'])
+def test_a_bench_replaces_no_file_of_another_kind(here, error_of, monkeypatch, content):
+    monkeypatch.setattr("amc.cli.bench._speed", lambda *arguments: pytest.fail("measured first"))
+    (here / "mine").write_text(content)
+    assert "--json replaces nothing but figures of a bench, and mine is none" in error_of(["bench", "--json", "mine"])
+    assert (here / "mine").read_text() == content
 
 
 def test_wrong_type_in_a_file(here, error_of):
