@@ -19,6 +19,7 @@ from amc.latency.profile_file import FORMAT, Network, Profile, read_profile, wri
 from amc.problem.space import DecisionSpace
 from amc.runtime.inputs import with_batch
 from amc.structure import ModelStructure
+from amc.utils.folder_lock import sole_writer
 from amc.utils.plain_json import as_type
 from amc.utils.progress import Progress, silent
 
@@ -126,19 +127,20 @@ def measure_profile(
 
     Raises:
         ConfigurationError: If the file holds another profile.
-        RunFolderError: If it cannot be written.
+        RunFolderError: If it cannot be written, or another process writes it.
     """
-    if path.exists():
-        profile.networks += _earlier(path, profile).networks
-    for number in range(len(profile.networks), len(plan)):
-        planned = plan[number]
-        found = timer.compare(network_of(planned.widths), profile.rounds)
-        record = {"role": planned.role, "widths": dict(planned.widths), **found}
-        profile.networks.append(as_type(record, Network))
+    with sole_writer(path):
+        if path.exists():
+            profile.networks += _earlier(path, profile, plan).networks
+        for number in range(len(profile.networks), len(plan)):
+            planned = plan[number]
+            found = timer.compare(network_of(planned.widths), profile.rounds)
+            record = {"role": planned.role, "widths": dict(planned.widths), **found}
+            profile.networks.append(as_type(record, Network))
+            _write(path, profile)
+            advance((number + 1) / len(plan))
+        profile.check = errors_of(profile, fit_latency(profile))
         _write(path, profile)
-        advance((number + 1) / len(plan))
-    profile.check = errors_of(profile, fit_latency(profile))
-    _write(path, profile)
     return profile
 
 
@@ -211,11 +213,11 @@ def _family(name: str, space: DecisionSpace, plan: Sequence[Planned], batch: int
     }
 
 
-def _earlier(path: Path, profile: Profile) -> Profile:
+def _earlier(path: Path, profile: Profile, plan: Sequence[Planned]) -> Profile:
     """Reads the measurements of an earlier start.
 
     Raises:
-        ConfigurationError: If it measured something else.
+        ConfigurationError: If it measured something else, or other networks, which a seed chooses.
     """
     earlier = read_profile(path)
     for name in _HEADER:
@@ -224,6 +226,13 @@ def _earlier(path: Path, profile: Profile) -> Profile:
                 f"{path} holds a profile with {name} {getattr(earlier, name)!r}, not {getattr(profile, name)!r}; "
                 "name another file with --out, or remove it"
             )
+    if [(each.role, each.widths) for each in earlier.networks] != [
+        (each.role, dict(each.widths)) for each in plan[: len(earlier.networks)]
+    ]:
+        raise ConfigurationError(
+            f"{path} holds times of other networks than these, such as another --seed draws; name another file with "
+            "--out, or remove it"
+        )
     return earlier
 
 

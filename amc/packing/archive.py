@@ -11,7 +11,7 @@ import hashlib
 import json
 import struct
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,8 +68,10 @@ class Archive:
         return {name: decoded(entry, self.contents[name]) for name, entry in self.entries.items()}
 
 
-def write_archive(path: Path, record: Mapping[str, Any], tensors: Iterable[Coded]) -> int:
-    """Replaces a file at once; returns its size in bytes."""
+def write_archive(
+    path: Path, record: Mapping[str, Any], tensors: Iterable[Coded], check: Callable[[Path], object]
+) -> int:
+    """Replaces a file at once, unless `check` raises an error for what was written; returns its size in bytes."""
     stored = list(tensors)
     head = {"format": FORMAT, "record": dict(record), "tensors": [msgspec.to_builtins(one.entry) for one in stored]}
     text = zlib.compress(json.dumps(head, separators=(",", ":")).encode(), 9)
@@ -77,6 +79,7 @@ def write_archive(path: Path, record: Mapping[str, Any], tensors: Iterable[Coded
     content = _MAGIC + hashlib.sha256(rest).digest() + rest
     with replacing(path) as partial:
         partial.write_bytes(content)
+        check(partial)
     return len(content)
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from amc.storage.source import ModelSource
 from amc.training import FineTuneConfig, evaluate, fine_tune
 from amc.training.defaults import fitted
 from amc.training.shared_weights import SharedWeights
+from amc.utils.folder_lock import sole_writer
 from amc.utils.options import create
 
 
@@ -108,6 +110,7 @@ def pack(
         ConfigurationError: If an option is wrong.
         UnknownNameError: If a pattern of `bits` matches no layer.
         ExportError: If the path is taken, or the weights are not finite.
+        RunFolderError: If the file cannot be written, or another process writes it.
     """
     config, recorder, file = config or PackConfig(), recorder or Recorder(), Path(path)
     check_free(file, overwrite=overwrite)
@@ -115,19 +118,20 @@ def pack(
     matrices = matrices_of(twin)
     bits, index_bits = bits_of(matrices, config), _index_bits_of(matrices, config)
     _check_finite(twin)
-    accuracy = {} if data is None else {"before": _accuracy(twin, data, device)}
-    _share_all(twin, bits, index_bits, create(INITIALISATIONS, config.initialisation), seed, recorder)
-    if data is not None:
-        accuracy["shared"] = _accuracy(twin, data, device)
-        if config.pack_epochs:
-            _train(twin, data, config, finetune or FineTuneConfig(), list(matrices), seed, device, recorder)
-            accuracy["trained"] = _accuracy(twin, data, device)
-    move(twin, device="cpu")
-    record = architecture or describe(twin, None, {}, ModelSource.of(model))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with recorder.stage("write") as advance:
-        size, stored = save_packed(file, twin, record, index_bits, advance)
-    _check(file, twin, record)
+    with sole_writer(file):
+        check_free(file, overwrite=overwrite)
+        accuracy = {} if data is None else {"before": _accuracy(twin, data, device)}
+        _share_all(twin, bits, index_bits, create(INITIALISATIONS, config.initialisation), seed, recorder)
+        if data is not None:
+            accuracy["shared"] = _accuracy(twin, data, device)
+            if config.pack_epochs:
+                _train(twin, data, config, finetune or FineTuneConfig(), list(matrices), seed, device, recorder)
+                accuracy["trained"] = _accuracy(twin, data, device)
+        move(twin, device="cpu")
+        record = architecture or describe(twin, None, {}, ModelSource.of(model))
+        with recorder.stage("write") as advance:
+            check = partial(_check, network=twin, record=record)
+            size, stored = save_packed(file, twin, record, index_bits, advance, check)
     layers = tuple(_layer(name, twin.get_parameter(name), stored[name]) for name in matrices if name in stored)
     return PackReport(file, size, twin.eval(), layers, accuracy)
 

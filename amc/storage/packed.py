@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ def save_packed(
     architecture: Mapping[str, Any],
     index_bits: Mapping[str, int],
     advance: Progress = silent,
+    check: Callable[[Path], object] = lambda written: None,
 ) -> tuple[int, dict[str, Coded]]:
     """Writes a network into one file, without loss.
 
@@ -45,6 +46,7 @@ def save_packed(
         architecture: What `amc.storage.architecture.describe` returned for it.
         index_bits: Bits of a stored difference of places, by the name of a tensor; 5 for others.
         advance: Takes the share that is done, 0 to 1, as it grows.
+        check: Reads what was written, before it is put in place; after an error from it the old file is unchanged.
 
     Returns:
         The size of the file in bytes, and each tensor as the file holds it.
@@ -55,7 +57,7 @@ def save_packed(
         stored[name] = coded(name, tensor, index_bits.get(name, _INDEX_BITS))
         done += tensor.numel()
         advance(done / max(1, total))
-    return write_archive(path, {"architecture": dict(architecture)}, stored.values()), stored
+    return write_archive(path, {"architecture": dict(architecture)}, stored.values(), check), stored
 
 
 def open_packed(file: Path) -> Archive:

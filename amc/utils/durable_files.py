@@ -94,6 +94,15 @@ def remove_unfinished(folder: Path, inner: Iterable[str] = ()) -> list[Path]:
     return found
 
 
+def remove_unfinished_of(file: Path) -> None:
+    """Deletes what killed processes have left of a single file; call it only while no other process writes that."""
+    begun = short_name(file.name)
+    for left in file.parent.iterdir():
+        if left.name.startswith(begun) and _UNFINISHED.fullmatch(left.name, len(begun)) and left.is_file():
+            with suppress(OSError):
+                left.unlink()
+
+
 def remove_abandoned(folder: Path, age_s: float = 86_400.0) -> list[Path]:
     """Deletes abandoned half-written files in a folder that several processes write to; returns the deleted ones.
 
@@ -177,8 +186,11 @@ def open_no_link(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
+def short_name(name: str) -> str:
+    """Returns a name, or what stands for a long one: with some letters more it is one that file systems allow."""
+    return name if len(name.encode("utf-8")) <= _LONGEST_NAME else digest_of_text(name)
+
+
 def _partial_name(name: str) -> str:
     """Returns the name of an unfinished file, unique to this process and no longer than file systems allow."""
-    if len(name.encode("utf-8")) > _LONGEST_NAME:
-        name = digest_of_text(name)
-    return f"{name}.{os.getpid()}.part"
+    return f"{short_name(name)}.{os.getpid()}.part"

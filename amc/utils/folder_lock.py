@@ -1,4 +1,4 @@
-"""A folder in which only one process works at a time."""
+"""A folder in which only one process works at a time, or a file that only one writes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import json
 import os
 import socket
 import warnings
-from collections.abc import Collection, Iterable
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from amc.errors import RunFolderError
-from amc.utils.durable_files import write_text
+from amc.utils.durable_files import remove_unfinished_of, short_name, write_text
 from amc.utils.plain_json import read_json
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -43,9 +43,19 @@ class FolderLock:
     2.6.12); on a file system without locks, a warning says so.
     """
 
-    def __init__(self, folder: Path, name: str = ".lock", *, inner: Collection[str] = ()) -> None:
-        """Takes a folder that exists, the name of the file in it that is locked, and of folders in it for output."""
+    def __init__(
+        self, folder: Path, name: str = ".lock", *, inner: Collection[str] = (), file: Path | None = None
+    ) -> None:
+        """Takes a folder.
+
+        Args:
+            folder: The folder; it exists when the lock is taken.
+            name: The file in it that is locked.
+            inner: Folders in it for output.
+            file: What the lock is for, if it is a single file and not the folder.
+        """
         self._inner = tuple(inner)
+        self._words_for = (folder, "folder") if file is None else (file, "file")
         self._folder, self._file = folder, folder / name
         self._holder = folder / f"{name}.json"
         self._lock = FileLock(str(self._file), timeout=0, thread_local=False)
@@ -62,8 +72,9 @@ class FolderLock:
         try:
             self._lock.acquire()
         except Timeout as error:
+            place, kind = self._words_for
             raise RunFolderError(
-                f"{self._folder} is in use by {self._words()}; wait for it, end it, or give another folder"
+                f"{place} is in use by {self._words()}; wait for it, end it, or give another {kind}"
             ) from error
         except (NotImplementedError, OSError) as error:
             if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
@@ -97,3 +108,29 @@ class FolderLock:
             return f"process {record['process']} on {record['host']}"
         except (OSError, ValueError, KeyError, TypeError):
             return "another process"
+
+
+@contextmanager
+def sole_writer(file: Path) -> Iterator[None]:
+    """Keeps other processes from writing a file within the context, and deletes what killed ones have left of it.
+
+    It also shows, before any work, that the file can be written; its folder is made.
+
+    Args:
+        file: The file, which is written at once; see `amc.utils.durable_files.replacing`.
+
+    Raises:
+        RunFolderError: If another process writes it, or its folder cannot be written.
+    """
+    lock = FolderLock(file.parent, f".{short_name(file.name)}.lock", file=file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+        remove_unfinished_of(file)
+    except OSError as error:
+        lock.release()
+        raise RunFolderError(f"the folder of {file} must be writable: {error}; choose another --out") from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -40,6 +40,8 @@ def test_a_profile_is_made_and_checked_though_it_is_interrupted(tmp_path, monkey
         assert main(["profile", *words, "--out", str(file)]) == 130
     assert capsys.readouterr().err.endswith(f"amc: interrupted; the same command continues {file}\n")
     assert len(read_profile(file).networks) == 3
+    assert main(["profile", *words, "--out", str(file), "--seed", "1"]) == 2
+    assert "holds times of other networks than these, such as another --seed draws" in capsys.readouterr().err
     assert main(["profile", *words, "--out", str(file)]) == 0
     said = capsys.readouterr().out
     assert "digits_resnet in torch, dense" in said

@@ -13,6 +13,7 @@ import torch
 
 import amc
 from amc.errors import CheckpointError, ConfigurationError, ConsentError, ExportError, UnknownNameError
+from amc.models import create_model
 from amc.storage.packed import dense_size, unpacked_size
 from amc.storage.save import save_weights
 
@@ -61,6 +62,19 @@ def test_what_would_count_for_every_weight_that_shares_a_value_is_left_out(
     how = {"architecture": compressed.architecture, "finetune": amc.FineTuneConfig(**settings), "device": "cpu"}
     found = amc.pack(compressed.model, tmp_path / "net.amcpack", QUICK, digits, **how)
     assert all(torch.equal(tensor, found.model.state_dict()[name]) for name, tensor in plain.model.state_dict().items())
+
+
+@pytest.mark.parametrize("error", [ExportError("it differs"), KeyboardInterrupt()])
+def test_a_file_that_was_not_read_back_replaces_nothing(tmp_path, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("amc.pipeline.pack.load", fail)
+    (tmp_path / "net.amcpack").write_text("an earlier one")
+    with pytest.raises(type(error)):
+        amc.pack(create_model("digits_lenet"), tmp_path / "net.amcpack", overwrite=True)
+    assert (tmp_path / "net.amcpack").read_text() == "an earlier one"
+    assert {file.name for file in tmp_path.iterdir()} == {"net.amcpack", ".net.amcpack.lock"}
 
 
 def test_accuracy_is_kept_within_what_few_images_tell(packed):
