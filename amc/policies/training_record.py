@@ -27,6 +27,13 @@ class _Evaluation(msgspec.Struct):
     rewards: dict[str, float]
 
 
+class _PlayedEpisode(msgspec.Struct):
+    """What is read of a line of training.jsonl before the episode itself is."""
+
+    episode: int
+    task: str
+
+
 class TrainingRecord:
     """Reads and writes what a training has done, in a folder that exists."""
 
@@ -38,9 +45,9 @@ class TrainingRecord:
         """
         self._folder = folder
         self._begun = {name for name in (TRAINING, EVALUATIONS) if (folder / name).exists()}
-        self._episodes = Lines(folder / TRAINING, ("episode",))
+        self._episodes = Lines(folder / TRAINING, ("episode",), _PlayedEpisode)
         self._evaluations = Lines(folder / EVALUATIONS, ("episode",), _Evaluation)
-        self._numbers = {record.get("episode") for record in self._episodes.records}
+        self._numbers = {record["episode"] for record in self._episodes.records}
 
     def episodes(self) -> list[tuple[str, EpisodeResult]]:
         """Returns the task of every recorded episode, and the episode, in their order.

@@ -10,7 +10,9 @@ import pytest
 from agents.ddpg.trainer import PolicyTrainer
 from agents.loading import load_agent
 from amc.cli.main import main
+from amc.errors import RunFolderError
 from amc.policies.rules import TrainingRules
+from amc.policies.training_record import TrainingRecord
 from amc.storage.agent_card import read_card
 
 WORDS = [
@@ -159,6 +161,15 @@ def test_what_a_power_cut_took_is_noticed(trained, tmp_path, capsys, name, damag
     damage(folder / name)
     assert train(folder, "--first_images", "10") == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "line", ['{"task": "a"}', '{"task": "a", "episode": [1]}', '{"episode": 1}', '{"episode": "x"}']
+)
+def test_lines_that_are_no_episodes_of_a_training_are_refused(tmp_path, line):
+    (tmp_path / "training.jsonl").write_text(line + "\n")
+    with pytest.raises(RunFolderError, match=r"training\.jsonl must hold what was written there"):
+        TrainingRecord(tmp_path)
 
 
 def test_a_training_continues_without_a_record_that_was_deleted(trained, tmp_path, capsys):
