@@ -13,7 +13,7 @@ from agents.ddpg.trainer import PolicyTrainer
 from agents.loading import load_agent
 
 
-def _trained_policy(folder: Path) -> Path:
+def trained_policy(folder: Path) -> Path:
     config = DDPGConfig(
         hidden=(8, 8), warmup_episodes=2, ensemble=2, ensemble_hidden=8, gradient_steps=1, proposals=4, warm_start=()
     )
@@ -37,6 +37,6 @@ def _use_agent(folder: Path) -> object:
 
 
 AGENT_READERS = (
-    Reader("policy of amc train by --policy", _trained_policy, mutations.mutate_safetensors, _use_agent),
+    Reader("policy of amc train by --policy", trained_policy, mutations.mutate_safetensors, _use_agent),
     Reader("sac's agent by --policy", _learner, mutations.mutate_safetensors, _use_agent),
 )

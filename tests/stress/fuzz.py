@@ -39,14 +39,14 @@ def attack(name: str, mutants: int, seed: int, folder: Path) -> dict[str, Any]:
     from data_readers import DATA_READERS
     from jobs import quicken
     from readers import READERS, fresh
+    from study_readers import STUDY_READERS
 
     from amc.errors import AmcError
 
     torch.set_num_threads(1)
     quicken()
-    reader = next(
-        reader for reader in (*READERS, *AGENT_READERS, *DATA_READERS, *COMMAND_READERS) if reader.name == name
-    )
+    readers = (*READERS, *AGENT_READERS, *DATA_READERS, *STUDY_READERS, *COMMAND_READERS)
+    reader = next(reader for reader in readers if reader.name == name)
     corpus, place = folder / "corpus", folder / "mutant"
     corpus.mkdir(parents=True)
     changed = reader.prepare(corpus).relative_to(corpus)
@@ -109,6 +109,7 @@ def main() -> int:
     from command_readers import COMMAND_READERS
     from data_readers import DATA_READERS
     from readers import READERS
+    from study_readers import STUDY_READERS
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mutants", type=int, default=10_000, help="Mutants a reader.")
@@ -118,7 +119,7 @@ def main() -> int:
     bad, failures = 0, []
     print("| reader | mutants | read | refused | anything else | longest, s | memory on top, MiB |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for reader in (*READERS, *AGENT_READERS, *DATA_READERS, *COMMAND_READERS):
+    for reader in (*READERS, *AGENT_READERS, *DATA_READERS, *STUDY_READERS, *COMMAND_READERS):
         if not any(text in reader.name for text in options.only):
             continue
         found = attack_apart(reader.name, options.mutants, options.seed)

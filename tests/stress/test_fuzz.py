@@ -17,9 +17,11 @@ from agent_readers import AGENT_READERS
 from command_readers import COMMAND_READERS
 from data_readers import DATA_READERS
 from readers import READERS, fresh
+from study_readers import STUDY_READERS
 
 from amc.errors import AmcError
 
+QUICK_READERS = (*READERS, *AGENT_READERS, *DATA_READERS, *STUDY_READERS)
 QUICK = 12
 """Mutants of each reader in the default suite: half a minute in all. `fuzz.py` tries ten thousand."""
 MANY = 200
@@ -41,7 +43,7 @@ def corpora(tmp_path_factory):
     return corpus
 
 
-@pytest.mark.parametrize("reader", [*READERS, *AGENT_READERS, *DATA_READERS], ids=lambda reader: reader.name)
+@pytest.mark.parametrize("reader", QUICK_READERS, ids=lambda reader: reader.name)
 def test_the_real_files_are_read(reader, corpora, tmp_path):
     folder, _ = corpora(reader)
     fresh(folder, tmp_path / "real")
@@ -60,7 +62,7 @@ def attack(reader, corpora, tmp_path_factory, seed):
             reader.read(place)
 
 
-@pytest.mark.parametrize("reader", [*READERS, *AGENT_READERS, *DATA_READERS], ids=lambda reader: reader.name)
+@pytest.mark.parametrize("reader", QUICK_READERS, ids=lambda reader: reader.name)
 @settings(max_examples=QUICK, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32))
 def test_mutants_are_read_or_refused(reader, corpora, tmp_path_factory, seed):
