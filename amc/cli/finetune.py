@@ -75,11 +75,11 @@ def run(options: jsonargparse.Namespace) -> None:
         raise ConfigurationError("amc finetune trains for at least one epoch; give --finetune.epochs")
     named = folder if folder.name.strip(".") else folder.resolve()  # "." and ".." have no name of their own
     path = output_of(options, config, named.with_name(f"{named.name}-finetuned"))
-    model, architecture = load_run(folder, trust=trusted(options)), read_architecture(folder)
     inputs = {"network": file}
     opened = RunRecorder(
         path, config, shown, command="finetune", inputs=inputs, resumed=options.resumed, mix_scores=options.mix_scores
     )
+    model, architecture = load_run(folder, trust=trusted(options)), read_architecture(folder)
     with opened as recorder, processes_for(config.devices, config.device) as processes:
         data = load_roles(config.data, config.seed, shown)
         check_images(model, data)

@@ -76,7 +76,6 @@ def run(options: jsonargparse.Namespace) -> None:
     from amc.storage.policy import read_policy
 
     file = _policy_file(options)
-    stored = read_policy(file)
     config = settle_model(replace(run_config(options), policy=None), options[WORDS])
     check_started_from(file.parent, config, reads_network=False)
     path = output_of(options, config, Path("runs") / f"{file.resolve().parent.name}-pruned")
@@ -85,6 +84,7 @@ def run(options: jsonargparse.Namespace) -> None:
     opened = RunRecorder(
         path, config, shown, command="prune", inputs=inputs, resumed=options.resumed, mix_scores=options.mix_scores
     )
+    stored = read_policy(file)
     with opened as recorder:
         untuned = replace(config, finetune=replace(config.finetune, epochs=0))
         check_network(config)

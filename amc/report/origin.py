@@ -19,6 +19,19 @@ from amc.utils.plain_json import as_type, read_json
 _COMMAND = re.compile(r"[A-Za-z ]{1,40}")
 
 
+Stamp = tuple[int, int, int]
+"""Changes when a file is written: its time, size and number."""
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """Returns a file's stamp; None if there is no file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
 class RunInterrupted(KeyboardInterrupt):
     """A Ctrl-C after a run has begun; the message says how to continue."""
 
@@ -53,6 +66,23 @@ class Origin:
             {name: str(path) for name, path in paths.items()},
             {name: digest_of(p) for name, p in paths.items()},
         )
+
+    @staticmethod
+    def of_unchanged(command: str, files: Mapping[str, Path], stamps: Mapping[str, Stamp | None]) -> Origin:
+        """Returns the origin of a run that has read its files since their stamps were taken.
+
+        Raises:
+            OSError: If a file cannot be read.
+            RunFolderError: If one was written in the meantime: the digest would be of what was not read.
+        """
+        origin = Origin.of(command, files)
+        for name, path in files.items():
+            if stamp_of(path) != stamps.get(name):
+                raise RunFolderError(
+                    f"the file of the {name} must stay as it is while a run starts from it, but {path} was written "
+                    "meanwhile; start the run again, from a copy if it is written often"
+                )
+        return origin
 
     def write(self, folder: Path) -> None:
         """Writes the record into a run's folder."""

@@ -14,7 +14,7 @@ from amc.errors import ProcessLostError, RunFolderError
 from amc.pipeline.config import RunConfig
 from amc.pipeline.folder_recorder import FolderRecorder
 from amc.report.curves import Curves
-from amc.report.origin import Origin, RunInterrupted, resume_line
+from amc.report.origin import Origin, RunInterrupted, resume_line, stamp_of
 from amc.report.run_folder import RunFolder, check_free
 from amc.storage.names import LEARNING, TENSORBOARD
 from amc.utils.progress import Progress
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class RunRecorder(FolderRecorder):
     """Writes a run's folder while the run proceeds, and reads it when the run is resumed.
 
-    The folder of a new run is created after all checks; it is deleted if the run fails before there is anything to
-    keep.
+    Make it before the run reads the files that it starts from. The folder of a new run is created after all checks; it
+    is deleted if the run fails before there is anything to keep.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class RunRecorder(FolderRecorder):
         for name, file in files:
             if file:
                 self._inputs[name] = Path(file).expanduser()
+        self._stamps = {name: stamp_of(file) for name, file in self._inputs.items()}
         self._folder = resumed
         self._created = False
         self._writer: SummaryWriter | None = None
@@ -127,7 +128,8 @@ class RunRecorder(FolderRecorder):
         """Creates the folder of a new run, or says how far a resumed one has got.
 
         Raises:
-            RunFolderError: If the folder cannot be written, or another process has taken it in the meantime.
+            RunFolderError: If the folder cannot be written, or another process has in the meantime taken it, or written
+                a file that the run starts from.
         """
         try:
             self._begin()
@@ -136,7 +138,7 @@ class RunRecorder(FolderRecorder):
 
     def _begin(self) -> None:
         if self._folder is None:
-            origin = Origin.of(self._command, self._inputs)
+            origin = Origin.of_unchanged(self._command, self._inputs, self._stamps)
             self._created = not self.path.exists()
             self.path.mkdir(parents=True, exist_ok=True)
             self.lock()

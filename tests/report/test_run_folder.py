@@ -221,3 +221,22 @@ def test_default_folders_are_named_after_the_run_and_new(tmp_path, monkeypatch):
     assert str(first) == "runs/digits_resnet-digits-ddpg-flops0.5-seed3"
     first.mkdir(parents=True)
     assert default_path(RunConfig(seed=3)).name == first.name + "-2"
+
+
+@pytest.mark.parametrize("written", [b"2", b"1"])
+def test_a_file_that_is_written_while_a_run_starts_from_it_is_refused(tmp_path, written):
+    weights, folder = tmp_path / "net.pth", tmp_path / "run"
+    weights.write_bytes(b"1")
+    config = RunConfig(weights=str(weights))
+    recorder = RunRecorder(folder, config, ProgressDisplay(shows=False), command="search")
+    (tmp_path / "other").write_bytes(written)
+    (tmp_path / "other").replace(weights)
+    with (
+        pytest.raises(RunFolderError, match=r"the file of the weights must stay as it is .* start the run again"),
+        recorder,
+    ):
+        recorder.begin()
+    assert not folder.exists()
+    with RunRecorder(folder, config, ProgressDisplay(shows=False), command="search") as again:
+        again.begin()
+    assert (folder / "run.json").is_file()
