@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from amc.bench.speed import SearchWatch
+from amc.bench.speed import SearchWatch, where_computed
 from amc.costs import Budget
 from amc.data import DataRoles
 from amc.data.image_set import ImageSet
@@ -15,8 +15,10 @@ from amc.models import create_model, example_input_shape
 from amc.pipeline.prepare import prepare
 from amc.pipeline.recorder import Recorder
 from amc.pipeline.search import SearchConfig, check_search
+from amc.pipeline.settling import fast_threads
 from amc.pipeline.task import Task
 from amc.pruning import PruningConfig
+from amc.runtime import resolve_device
 from amc.training import FineTuneConfig
 
 CLASSES = 10
@@ -36,6 +38,11 @@ class CurvePoint:
         seconds: Seconds an episode, the median of the rounds.
         forward: Share of the forward passes, those that re-estimate batch norms included, in percent.
         setup_seconds: Statistics and tables, once per search.
+        rounds: Searches that were timed.
+        device: The device that computed.
+        dtype: Number format of the candidates.
+        threads: PyTorch's threads on the CPU.
+        clock: As in `BenchReport`.
     """
 
     model: str
@@ -46,6 +53,11 @@ class CurvePoint:
     seconds: float
     forward: float
     setup_seconds: float
+    rounds: int
+    device: str
+    dtype: str
+    threads: int
+    clock: str
 
     @property
     def picoseconds(self) -> float:
@@ -63,6 +75,7 @@ def measure_curve(
     rounds: int,
     device: str = "auto",
     dtype: str = "auto",
+    deterministic: bool = False,
     recorder: Recorder | None = None,
 ) -> Iterator[CurvePoint]:
     """Times searches of networks with random weights.
@@ -76,6 +89,7 @@ def measure_curve(
         rounds: Searches a network.
         device: Where to compute.
         dtype: Number format of the candidates.
+        deterministic: Whether the order of all sums must be the same every time.
         recorder: Shows the progress within a network.
 
     Yields:
@@ -89,20 +103,29 @@ def measure_curve(
     for name in models:
         task = _random_task(name, budget, pruning, images, search.seed, device, dtype)
         check_search(task.problem, search)
-        watch = SearchWatch(task, search, recorder)
-        for turn in range(rounds):
-            watch.play(turn)
-        speed = watch.result()
-        yield CurvePoint(
-            model=name,
-            layers=len(task.structure.layers),
-            decisions=len(task.problem.decisions),
-            flops=task.structure.dense_flops,
-            images=speed.images,
-            seconds=speed.seconds_per_episode,
-            forward=speed.split["forward"] + speed.split["recalibration"],
-            setup_seconds=speed.setup_seconds,
-        )
+        with fast_threads(task.model, task.example_input, device, deterministic=deterministic):
+            point = _measure(name, task, search, rounds, recorder)
+        yield point
+
+
+def _measure(name: str, task: Task, search: SearchConfig, rounds: int, recorder: Recorder | None) -> CurvePoint:
+    """Times searches of one network, with the number of threads that is set."""
+    watch = SearchWatch(task, search, recorder)
+    for turn in range(rounds):
+        watch.play(turn)
+    speed, device = watch.result(), resolve_device(task.device)
+    return CurvePoint(
+        model=name,
+        layers=len(task.structure.layers),
+        decisions=len(task.problem.decisions),
+        flops=task.structure.dense_flops,
+        images=speed.images,
+        seconds=speed.seconds_per_episode,
+        forward=speed.split["forward"] + speed.split["recalibration"],
+        setup_seconds=speed.setup_seconds,
+        rounds=rounds,
+        **where_computed(task, device),
+    )
 
 
 def _random_task(

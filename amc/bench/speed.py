@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
@@ -146,6 +146,13 @@ class BenchReport:
         }
 
 
+class _Where(TypedDict):
+    device: str
+    dtype: str
+    threads: int
+    clock: str
+
+
 def measure_speed(
     task: Task, search: SearchConfig, config: BenchConfig, recorder: Recorder | None = None
 ) -> BenchReport:
@@ -182,11 +189,18 @@ def measure_speed(
     return BenchReport(
         search=replace(watch.result(), peak_memory=peak, peak_device_memory=peak_device_memory(device)),
         reference=None if reference is None else ReferenceSpeed(setup, tuple(reference_seconds), reference.memory),
-        device=device.type,
-        dtype=str(resolve_dtype(task.dtype, device)).removeprefix("torch."),
-        threads=torch.get_num_threads(),
-        clock="processor" if is_one_thread(device) else "wall",
+        **where_computed(task, device),
     )
+
+
+def where_computed(task: Task, device: torch.device) -> _Where:
+    """Returns what computes, in what format, and what times it."""
+    return {
+        "device": device.type,
+        "dtype": str(resolve_dtype(task.dtype, device)).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "clock": "processor" if is_one_thread(device) else "wall",
+    }
 
 
 class SearchWatch:

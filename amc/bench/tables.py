@@ -8,7 +8,7 @@ from rich.table import Table
 
 from amc.bench.curve import CurvePoint
 from amc.bench.speed import BenchReport
-from amc.runtime.threads import threads_in_words
+from amc.utils.counted import counted
 
 _LABELS = {
     "forward": "network's forward passes",
@@ -24,9 +24,7 @@ def speed_table(report: BenchReport) -> Table:
     """Shows the speed of the search, beside the reference's where it was measured."""
     search, reference = report.search, report.reference
     table = Table(
-        title=f"{report.device}, {report.dtype}, {threads_in_words(report.threads, 'CPU thread')}, "
-        f"{len(search.seconds)} rounds, "
-        f"{'processor time' if report.clock == 'processor' else 'time on the clock'}",
+        title=_measured(report, len(search.seconds)),
         caption="reference: float32, masked network, least squares solved in every episode; seconds: medians of rounds",
     )
     table.add_column("")
@@ -56,9 +54,13 @@ def speed_table(report: BenchReport) -> Table:
 
 def curve_table(points: Sequence[CurvePoint]) -> Table:
     """Shows the time of an episode by network."""
-    table = Table(caption="ps: picoseconds for every image and FLOP of the dense network; a multiply-add is one FLOP")
-    for heading in ("network", "layers", "decisions", "FLOPs", "images", "s an episode", "ps", "forward", "set-up s"):
-        table.add_column(heading, justify="left" if heading == "network" else "right")
+    table = Table(
+        title="; ".join(dict.fromkeys(_measured(point, point.rounds) for point in points)),
+        caption="ps: picoseconds for every image and FLOP of the dense network; a multiply-add is one FLOP",
+    )
+    table.add_column("network", no_wrap=True)
+    for heading in ("layers", "decisions", "FLOPs", "images", "s an episode", "ps", "forward", "set-up s"):
+        table.add_column(heading, justify="right")
     for point in points:
         table.add_row(
             point.model,
@@ -72,6 +74,12 @@ def curve_table(points: Sequence[CurvePoint]) -> Table:
             f"{point.setup_seconds:.1f}",
         )
     return table
+
+
+def _measured(found: BenchReport | CurvePoint, rounds: int) -> str:
+    """Says what was measured, and how."""
+    time = "processor time" if found.clock == "processor" else "time on the clock"
+    return f"{found.device}, {found.dtype}, {counted(found.threads, 'CPU thread')}, {counted(rounds, 'round')}, {time}"
 
 
 def _number(value: float | None, form: str) -> str:

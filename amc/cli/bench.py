@@ -165,6 +165,7 @@ def _curve(config: RunConfig, options: jsonargparse.Namespace) -> dict[str, Any]
             rounds=options.rounds,
             device=config.device,
             dtype=config.dtype,
+            deterministic=config.deterministic,
             recorder=ShowingRecorder(shown),
         ):
             points.append(point)

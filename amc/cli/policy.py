@@ -13,6 +13,7 @@ from amc.cli.options import add_run_options, run_config
 from amc.cli.words import option_value
 from amc.costs.metrics import METRICS
 from amc.errors import ConfigurationError, UnknownNameError
+from amc.utils.counted import counted
 from amc.utils.printable import printable
 
 _UNUSED = (
@@ -54,7 +55,8 @@ def run(options: jsonargparse.Namespace) -> None:
     if card is None:
         task = agent.tasks[0]
         features = printable(", ".join(task.features))
-        print(f"{agent.name}, {printable(task.kind)} pruning, {len(task.features)} features: {features}; no card")
+        count = counted(len(task.features), "feature")
+        print(f"{agent.name}, {printable(task.kind)} pruning, {count}: {features}; no card")
     else:
         print(render(card_table(card)))
         print(f"features: {printable(', '.join(card.features))}")

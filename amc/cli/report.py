@@ -12,6 +12,7 @@ import jsonargparse
 from amc.cli.command import Command
 from amc.errors import ConfigurationError, RunFolderError, UnknownNameError
 from amc.storage.names import PROBLEMS, REPORT, STUDY, WEIGHTS
+from amc.utils.counted import counted
 
 if TYPE_CHECKING:
     from amc.report.page import Page
@@ -72,7 +73,7 @@ def run(options: jsonargparse.Namespace) -> None:
             for name, page in zip(_names(folders), pages, strict=True):
                 place = Path(options.figures) / name
                 count += len(write_figures(page.figures, place, options.formats))
-            print(f"The figures: {count} files in {options.figures}")
+            print(f"The figures: {counted(count, 'file')} in {options.figures}")
     except OSError as error:
         raise RunFolderError(f"the report must be writable: {error}; choose another --out") from error
 

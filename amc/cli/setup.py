@@ -32,6 +32,7 @@ from amc.storage.source import ModelSource
 from amc.training import TrainConfig
 from amc.training.defaults import with_epochs
 from amc.training.work import ONE, Processes
+from amc.utils.counted import counted
 from amc.utils.options import Chosen
 from amc.utils.progress import Progress
 from amc.utils.progress_display import ProgressDisplay
@@ -172,9 +173,11 @@ def with_new_head(config: RunConfig, data: DataRoles, shown: ProgressDisplay, *,
     if not trained:
         shown.say(f"{found}, and is not trained here")
         return replace(config, train=train)
+    epochs = with_epochs(train, data).epochs
+    assert epochs is not None
     shown.say(
-        f"{found}, trained alone for {train.head_epochs} epochs, then all layers for {with_epochs(train, data).epochs} "
-        "(see --train.head_epochs, --train.epochs)"
+        f"{found}, trained alone for {counted(train.head_epochs, 'epoch')}, then all layers for "
+        f"{counted(epochs, 'epoch')} (see --train.head_epochs, --train.epochs)"
     )
     return replace(config, train=train, train_first=True)
 

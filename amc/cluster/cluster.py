@@ -16,6 +16,7 @@ from amc.cluster.executor import Executor, OpenExecutor, Replica
 from amc.cluster.parcel import Parcel, pack
 from amc.cluster.pool import Pool
 from amc.errors import ClusterError, ConfigurationError
+from amc.utils.counted import counted
 from amc.utils.progress import Shows
 
 LOCAL = "local"
@@ -187,7 +188,7 @@ def _opened(address: str, workers: int | None, needs: Needs, replica: Replica, s
     nodes = ray.nodes()
     size = count_workers(nodes, needs, workers)
     check_store(nodes, needs, parcel.nbytes)
-    shown.say(f"cluster: {size} workers, {parcel.nbytes / 1e6:,.0f} MB sent to each node")
+    shown.say(f"cluster: {counted(size, 'worker')}, {parcel.nbytes / 1e6:,.0f} MB sent to each node")
     try:
         fleet = RayFleet(
             parcel,

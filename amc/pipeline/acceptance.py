@@ -18,6 +18,7 @@ from amc.pipeline.task import Task
 from amc.problem import PruningProblem
 from amc.storage.policy import AllocationRecord
 from amc.structure import Allocation
+from amc.utils.counted import counted
 
 _ROUNDS = 40
 _MARGIN = 0.98
@@ -195,6 +196,6 @@ def notes_of(found: Acceptance) -> Sequence[str]:
         return (found.note,)
     assert found.measured is not None
     unit = "of the dense network's time" if found.budget <= 1 else "ms"
-    changed = f", after {found.steps} {'step' if found.steps == 1 else 'steps'} toward it" if found.steps else ""
+    changed = f", after {counted(found.steps, 'step')} toward it" if found.steps else ""
     figures = f"{found.measured:.3g} {unit} measured, {found.predicted:.3g} predicted, {found.budget:g} allowed"
     return (f"time: {figures}{changed}",)

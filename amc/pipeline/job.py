@@ -27,6 +27,7 @@ from amc.runtime.call import evaluation_mode
 from amc.storage.architecture import describe
 from amc.storage.source import ModelSource
 from amc.training import TrainConfig
+from amc.utils.counted import counted
 from amc.utils.options import spell
 
 
@@ -125,8 +126,7 @@ def _say_how_sure(task: Task, recorder: Recorder) -> None:
         return
     images = len(task.data.search)
     if images < _FEW:
-        count = "1 image" if images == 1 else f"{images} images"
-        recorder.say(f"the search split has {count}: a reward moves in steps of {1 / images:.3f}")
+        recorder.say(f"the search split has {counted(images, 'image')}: a reward moves in steps of {1 / images:.3f}")
 
 
 def _say_what_is_not_trained(task: Task, recorder: Recorder) -> None:

@@ -17,6 +17,7 @@ from amc.errors import RunFolderError
 from amc.pipeline.folder_recorder import FolderRecorder
 from amc.pipeline.recorder import Recorder
 from amc.storage.names import LOCK, RUN
+from amc.utils.counted import counted
 from amc.utils.digests import digest_of_text
 from amc.utils.durable_files import is_unfinished
 from amc.utils.json_files import write_json
@@ -66,7 +67,7 @@ class KeptRun(FolderRecorder):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Releases the folder; if there was an error, it says how to continue the run."""
-        kept = f"{len(self._log.episodes)} episodes are kept in {self.path}; the same call continues from there"
+        kept = f"{counted(len(self._log.episodes), 'episode')} kept in {self.path}; the same call continues from there"
         if error is not None and self._log.episodes and hasattr(error, "add_note"):
             error.add_note(kept)
         self.close()

@@ -24,6 +24,7 @@ from amc.runtime.call import on_device
 from amc.storage.source import ModelSource
 from amc.storage.summary import DataCounts, Epoch, Layer, Summary, accuracies, costs_by_metric
 from amc.structure import Allocation
+from amc.utils.counted import counted
 from amc.utils.plain_json import as_type
 
 
@@ -59,7 +60,7 @@ def metric_title(task: Task, dense: float) -> str:
         return (
             f"{title}; dense: all {images:,} images {'right' if share else 'wrong'}, {bound:.1f} off at most (95% sure)"
         )
-    return f"{title}; standard error {100 * math.sqrt(share * (1 - share) / images):.2f} ({images:,} images)"
+    return f"{title}; standard error {100 * math.sqrt(share * (1 - share) / images):.2f} ({counted(images, 'image')})"
 
 
 def not_counted(task: Task) -> dict[str, int]:

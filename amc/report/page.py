@@ -12,6 +12,7 @@ from typing import Any
 from amc.report.figures import Figure
 from amc.report.figures.figure import as_csv
 from amc.report.figures.palette import style_variables
+from amc.utils.counted import counted
 from amc.utils.durable_files import write_text
 
 _TEMPLATE = "page.html.j2"
@@ -134,7 +135,7 @@ def joined(pages: Sequence[Page], names: Sequence[str]) -> Page:
     sections = [Section("Overview", tables=[overview])]
     for name, page in zip(names, pages, strict=True):
         sections += [replace(section, title=f"{name}: {section.title}") for section in page.sections]
-    return Page(f"{len(pages)} reports", "All in one page, an overview first.", sections)
+    return Page(f"{counted(len(pages), 'report')}", "All in one page, an overview first.", sections)
 
 
 def _drawn(figure: Figure) -> Any:

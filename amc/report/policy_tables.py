@@ -9,13 +9,15 @@ from rich.table import Table
 from agents.protocol import EpisodeResult
 from amc.problem import PruningProblem
 from amc.storage.agent_card import AgentCard, CurvePoint, Task
+from amc.utils.counted import counted
 
 _MOST_ROWS = 12
 
 
 def card_table(card: AgentCard) -> Table:
     """Shows what an agent was trained on, one row per task."""
-    title = f"{card.agent}, {card.kind} pruning, {card.feature_count} features, {card.episodes:,} episodes"
+    counts = f"{counted(card.feature_count, 'feature')}, {counted(card.episodes, 'episode')}"
+    title = f"{card.agent}, {card.kind} pruning, {counts}"
     table = Table(title=title, caption=", ".join(f"{name} {version}" for name, version in card.versions.items()))
     table.add_column("network")
     for heading in ("budget", "reward", "decisions", "episodes", "best reward"):

@@ -19,8 +19,8 @@ from amc.report.figures.of_training import fine_tuning, rounds
 from amc.report.page import Page, Section, Table
 from amc.report.run_record import Baseline, RunRecord
 from amc.report.tables import amount, percent, points_lost
-from amc.runtime.threads import threads_in_words
 from amc.storage.summary import KEEP_RATIOS, Classes, Summary
+from amc.utils.counted import counted
 from amc.utils.plain_json import as_type
 from amc.utils.printable import series
 
@@ -98,16 +98,16 @@ def _asked(run: RunRecord) -> list[str]:
     if data is not None:
         called = f" ({data.name})" if data.name else ""
         found.append(
-            f"Data{called}: {data.train:,} examples to train on, of which {data.calibration:,} give statistics; "
-            f"{data.search:,} held out to score candidates; {data.test:,} to test."
+            f"Data{called}: {counted(data.train, 'example')} to train on, of which {data.calibration:,} give "
+            f"statistics; {data.search:,} held out to score candidates; {data.test:,} to test."
         )
     if summary.agent:
-        count = f", with {len(run.episodes)} candidates" if run.episodes else ""
+        count = f", with {counted(len(run.episodes), 'candidate')}" if run.episodes else ""
         found.append(f"The allocation was left to the agent {summary.agent}{count}.")
     if run.baselines:
         found.append(f"For comparison, under the same budget, data and seed: {', '.join(run.baselines)}.")
     if summary.schedule != "one_shot":
-        found.append(f"Schedule: {summary.schedule}, {len(summary.rounds)} rounds.")
+        found.append(f"Schedule: {summary.schedule}, {counted(len(summary.rounds), 'round')}.")
     return found
 
 
@@ -119,7 +119,7 @@ def _speed(summary: Summary) -> list[str]:
         return []
     how = f"{latency.get('engine')} on {latency.get('device')}, batch {latency.get('batch_size')}"
     if "threads" in latency:
-        how += f", {threads_in_words(latency['threads'])}"
+        how += f", {counted(latency['threads'], 'thread')}"
     return [
         f"Measured in turn on this machine ({how}): dense {dense:.3g} ms, pruned {pruned:.3g} ms, {ratio:.2f} of the "
         "time (median of paired runs). Fewer FLOPs do not always mean less time: measure on the device that the "
@@ -137,7 +137,7 @@ def _certainty(run: RunRecord) -> list[str]:
         share = min(max(best / 100, 0.0), 1.0)
         error = 100 * math.sqrt(share * (1 - share) / images)
         found.append(
-            f"The test split has {images:,} images: the standard error of the dense network's accuracy is "
+            f"The test split has {counted(images, 'image')}: the standard error of the dense network's accuracy is "
             f"{error:.2f}, and differences below {2 * error:.2f} mean little. Nothing was "
             "chosen on the test split: it was read for these figures alone."
         )

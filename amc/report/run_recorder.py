@@ -17,6 +17,7 @@ from amc.report.curves import Curves
 from amc.report.origin import Origin, RunInterrupted, resume_line, stamp_of
 from amc.report.run_folder import RunFolder, check_free
 from amc.storage.names import LEARNING, TENSORBOARD
+from amc.utils.counted import counted
 from amc.utils.progress import Progress
 from amc.utils.progress_display import ProgressDisplay
 
@@ -146,7 +147,7 @@ class RunRecorder(FolderRecorder):
             self.open()
             self.say(f"run folder: {self.path}")
         else:
-            done = f": {len(self._log.episodes)} episodes are done" if self._log.episodes else ""
+            done = f": {counted(len(self._log.episodes), 'episode')} done" if self._log.episodes else ""
             self.say(f"continuing {self.path}{done}")
         self._writer = summary_writer(self.path / TENSORBOARD)
 

@@ -10,6 +10,7 @@ from amc.report.figures.of_layers import what_is_kept
 from amc.report.figures.of_search import candidates, ratios_played, search_history
 from amc.report.page import Page, Section
 from amc.structure import Allocation
+from amc.utils.counted import counted
 
 
 def page_of_search(
@@ -31,8 +32,8 @@ def page_of_search(
     found = [search_history(episodes), *costs, ratios_played(episodes, sizes)]
     return Page(
         f"Search on {model}",
-        f"The agent {agent} tried {len(episodes)} candidates; the best has a reward of {reward:.4f}. No network has "
-        "been pruned yet: amc prune does that.",
+        f"The agent {agent} tried {counted(len(episodes), 'candidate')}; the best has a reward of {reward:.4f}. No "
+        "network has been pruned yet: amc prune does that.",
         [
             Section("The search", figures=[figure for figure in found if figure is not None]),
             Section("Layer by layer", figures=[what_is_kept(sizes, {agent: kept})]),

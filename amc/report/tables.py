@@ -14,6 +14,7 @@ from rich.table import Table
 from amc.costs.metrics import LATENCY, noun_of
 from amc.problem import PruningProblem
 from amc.structure import ChannelGroup, ModelStructure
+from amc.utils.counted import counted
 from amc.utils.printable import printable, series
 
 FILE_WIDTH = 100
@@ -134,7 +135,9 @@ def structure_table(structure: ModelStructure, problem: PruningProblem | None) -
 
 def _groups_and_blocks(structure: ModelStructure) -> str:
     blocks = len(structure.blocks)
-    return f"{len(structure.groups) - blocks} channel groups" + (f" and {blocks} residual blocks" if blocks else "")
+    return counted(len(structure.groups) - blocks, "channel group") + (
+        f" and {counted(blocks, 'residual block')}" if blocks else ""
+    )
 
 
 def obstacles(structure: ModelStructure, problem: PruningProblem | None) -> dict[str, str]:
@@ -210,7 +213,7 @@ def own_rule_note(own_rule: Mapping[str, int]) -> str:
 
 
 def _calls(operators: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} ({count} call{'' if count == 1 else 's'})" for name, count in operators.items())
+    return ", ".join(f"{name} ({counted(count, 'call')})" for name, count in operators.items())
 
 
 def render(table: Table, width: int | None = None) -> str:

@@ -21,6 +21,7 @@ from amc.report.study_standing import standing_table
 from amc.report.tables import FILE_WIDTH
 from amc.report.without_figures import is_ended_search
 from amc.storage.names import CONFIG, EPISODES, LOCK, PROBLEMS, PROGRESS, REWARDS, RUN, STUDY, SUMMARY, TRAINING
+from amc.utils.counted import counted
 from amc.utils.json_lines import read_lines
 from amc.utils.plain_json import as_type, read_json
 from amc.utils.plain_yaml import read_yaml
@@ -34,26 +35,29 @@ class _Kind:
     Attributes:
         file: Where its records are.
         command: The command that writes it, where the folder does not say.
-        unit: What a record is, in the plural.
+        unit: What a record is; and in the plural.
         columns: What is shown of the last records, apart from reward and seconds.
+        names: How many of the first columns tell records apart.
     """
 
     file: str
     command: str
-    unit: str
+    unit: tuple[str, str]
     columns: tuple[str, ...]
+    names: int = 0
 
 
-_A_RUN = _Kind(EPISODES, "run", "candidates", ("episode", "accuracy"))
-_A_STUDY = _Kind(STUDY, "study", "searches", ("agent", "budget", "seed"))
-_OF_REWARDS = _Kind(REWARDS, "study", "allocations", ())
-_A_TRAINING = _Kind(TRAINING, "train", "episodes", ("episode", "task", "accuracy"))
+_A_RUN = _Kind(EPISODES, "run", ("candidate", "candidates"), ("episode", "accuracy"), 1)
+_A_STUDY = _Kind(STUDY, "study", ("search", "searches"), ("agent", "budget", "seed"), 3)
+_OF_REWARDS = _Kind(REWARDS, "study", ("allocation", "allocations"), ())
+_A_TRAINING = _Kind(TRAINING, "train", ("episode", "episodes"), ("episode", "task", "accuracy"), 2)
 _IN_TRAINING = "held_out_budgets"
 """An option that only the training of a policy has."""
 
 _BARS = "▁▂▃▄▅▆▇█"
 _WIDTH = 60
 _LAST = 5
+_FORMS = {"accuracy": "#.4g", "reward": ".4f", "seconds": ".2f"}
 
 
 @dataclass(frozen=True)
@@ -130,14 +134,14 @@ def _kind_of(folder: Path, options: Mapping[str, Any]) -> _Kind:
 
 def shown(standing: Standing, width: int = _WIDTH) -> RenderableType:
     """Formats the state of a run, for a terminal of `width` columns."""
-    total = "" if standing.wanted is None else f" of {standing.wanted}"
     where, kind = printable(str(standing.folder)), standing.kind
     state = "has ended" if standing.has_ended else f"works: {standing.holder}" if standing.holder else "is not running"
-    lines = [Text(f"amc {standing.command} in {where} {state}; {len(standing.records)}{total} {kind.unit}")]
-    rewards = [float(record["reward"]) for record in standing.records if _is_number(record.get("reward"))]
+    lines = [Text(f"amc {standing.command} in {where} {state}; {_how_many(standing)}")]
+    scored = [record for record in standing.records if _is_number(record.get("reward"))]
+    rewards = [float(record["reward"]) for record in scored]
     if rewards and kind is not _A_TRAINING:  # rewards of several tasks are not those of one search
         best = max(range(len(rewards)), key=rewards.__getitem__)
-        lines.append(Text(f"best reward {rewards[best]:.4f} (number {best}); all:"))
+        lines.append(Text(f"best reward {rewards[best]:.4f} ({_name_of(kind, scored[best])}); all:"))
         lines.append(Text(sparkline(rewards, max(1, min(width, _WIDTH))), no_wrap=True))
     if standing.finished:
         lines.append(Text(f"also ready: {', '.join(standing.finished)}"))
@@ -205,6 +209,24 @@ def _standing_of_problems(folder: Path) -> Standing:
     return Standing(folder, "study", _holder(folder), None, records, kind=_A_STUDY)
 
 
+def _how_many(standing: Standing) -> str:
+    """Counts the records, of how many where that is known."""
+    done, wanted = len(standing.records), standing.wanted
+    return counted(done, *standing.kind.unit) if wanted is None else f"{done} of {counted(wanted, *standing.kind.unit)}"
+
+
+def _name_of(kind: _Kind, record: Mapping[str, Any]) -> str:
+    """Names a record as the table of the last ones does: episodes are numbered from 0, as in the files and figures."""
+    columns = ("problem", *kind.columns[: kind.names])
+    named = [f"{name} {_cell(name, record[name])}" for name in columns if name in record]
+    return ", ".join(named) + ("; the first is 0" if kind is _A_RUN else "")
+
+
+def _cell(name: str, value: object) -> str:
+    """Formats a value of a record; the digits of a column stand below one another."""
+    return format(value, _FORMS.get(name, ".4g")) if isinstance(value, float) else printable(str(value))
+
+
 def _last(standing: Standing) -> Table:
     """Shows the last candidates."""
     table = Table(box=None, pad_edge=False)
@@ -212,9 +234,7 @@ def _last(standing: Standing) -> Table:
     for name in (*names, "reward", "seconds"):
         table.add_column(name, justify="left" if name in ("agent", "task") else "right")
     for record in standing.records[-_LAST:]:
-        cells = [record.get(name) for name in (*names, "reward", "seconds")]
-        words = (f"{cell:.4g}" if isinstance(cell, float) else printable(str(cell)) for cell in cells)
-        table.add_row(*map(Text, words))
+        table.add_row(*(Text(_cell(name, record.get(name))) for name in (*names, "reward", "seconds")))
     return table
 
 

@@ -15,11 +15,6 @@ _GAIN = 0.9
 """Several threads are taken where they need less than this share of the time of one."""
 
 
-def threads_in_words(count: int, kind: str = "thread") -> str:
-    """Returns a number of threads as text: `"1 thread"`, `"2 CPU threads"`."""
-    return f"{count} {kind}{'' if count == 1 else 's'}"
-
-
 @contextmanager
 def computing_with(threads: int | None = None) -> Iterator[None]:
     """Sets the number of CPU threads within the context (unchanged if None) and restores it afterwards."""

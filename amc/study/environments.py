@@ -14,6 +14,7 @@ from amc.runtime.device import resolve_device
 from amc.storage.names import ENVIRONMENT, LATER_ENVIRONMENTS
 from amc.study.study_folder import measured
 from amc.utils.conversion import from_mapping
+from amc.utils.counted import counted
 from amc.utils.json_lines import Lines, read_lines
 
 _REMEDY = "remove it to continue"
@@ -86,7 +87,7 @@ def played_on(folder: Path) -> list[str]:
     for each in later:
         differing = "; ".join(begun.differences(each.environment))
         where = f"elsewhere; the study was begun with {differing}" if differing else "where the study was begun"
-        words.append(f"Continued after {each.after} {'result' if each.after == 1 else 'results'} {where}.")
+        words.append(f"Continued after {counted(each.after, 'result')} {where}.")
     return words
 
 

@@ -17,6 +17,7 @@ from amc.study.agents_study import read_cells
 from amc.study.repetition import repetition
 from amc.study.tables import share_or_count, summary
 from amc.utils.bounded_files import read_text
+from amc.utils.counted import counted
 from amc.utils.json_lines import distinct_values
 from amc.utils.plain_yaml import MOST_BYTES, parse_yaml
 
@@ -37,7 +38,7 @@ def page_of_study(folder: Path) -> Page:
     counts = sorted({record["episodes"] for record in records})
     cost = f"dense {noun_of(records[0]['metric'])}"
     asked = [
-        f"{len(agents)} agents on {config.get('model', 'one network')}: {', '.join(agents)}.",
+        f"{counted(len(agents), 'agent')} on {config.get('model', 'one network')}: {', '.join(agents)}.",
         f"Budgets: {', '.join(map(share_or_count, budgets))} of the {cost}; "
         f"candidates: {', '.join(map(str, counts))}; seeds: {', '.join(map(str, seeds))}.",
         "All work under the same bounds, data, tables, scores and refit. Agents that play one episode have one seed.",
@@ -51,8 +52,8 @@ def page_of_study(folder: Path) -> Page:
     ]
     best = max(records, key=lambda record: (-record["budget"], record["reward"]))
     lead = (
-        f"{len(records)} searches. At the tightest budget, {share_or_count(best['budget'])} of the {cost}, "
-        f"the highest reward is {best['reward']:.4f}, by {best['agent']}."
+        f"{counted(len(records), 'search', 'searches')}. At the tightest budget, {share_or_count(best['budget'])} "
+        f"of the {cost}, the highest reward is {best['reward']:.4f}, by {best['agent']}."
     )
     return Page(f"Study: {config.get('model', folder.name)}", lead, sections)
 

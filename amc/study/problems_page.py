@@ -13,6 +13,7 @@ from amc.report.page import Page, Section, Table
 from amc.study.page import page_of_study, study_records
 from amc.study.problems import played_folders
 from amc.study.tables import agents_table, markdown, share_or_count
+from amc.utils.counted import counted
 from amc.utils.intervals import mean_with_interval, paired_differences
 
 LEARNED = "ddpg"
@@ -125,7 +126,8 @@ def page_of_problems(folder: Path) -> Page:
     sections = [Section("Learned and other allocations", tables=[Table(_LEADS, rows, caption, "leads")])]
     for name, place in places:
         sections += [_titled(section, name, place.name) for section in page_of_study(place).sections]
-    return Page(f"Study of {len(places)} problems", f"{len(records)} searches on {_names(places)}.", sections)
+    count = counted(len(records), "search", "searches")
+    return Page(f"Study of {counted(len(places), 'problem')}", f"{count} on {_names(places)}.", sections)
 
 
 def _titled(section: Section, name: str, stem: str) -> Section:

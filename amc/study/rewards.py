@@ -23,6 +23,7 @@ from amc.storage.policy import AllocationRecord
 from amc.structure import Allocation
 from amc.study.tables import markdown
 from amc.training import evaluate
+from amc.utils.counted import counted
 from amc.utils.json_lines import Lines
 from envs.rewards import REWARDS
 
@@ -217,7 +218,7 @@ def rewards_table(records: Sequence[Mapping[str, Any]]) -> str:
         for row in correlations(records)
     ]
     heading = ("fine-tuned accuracy on", "reward", "scored", "Kendall's tau", "95% interval")
-    return f"{len(records)} allocations\n\n" + markdown(heading, rows)
+    return counted(len(records), "allocation") + "\n\n" + markdown(heading, rows)
 
 
 def _interval(first: Vector, second: Vector) -> tuple[float, float]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from amc.errors import RunFolderError
 from amc.utils.bounded_files import MEBIBYTE, read_text
+from amc.utils.counted import counted
 from amc.utils.durable_files import write_text
 from amc.utils.printable import markdown_line, printable
 from amc.zoo.contracts import CONTRACTS
@@ -30,7 +31,7 @@ def markdown(examinations: Sequence[Examination]) -> str:
     holding = sum(examination.holds for examination in examinations)
     every = all(examination.covers([*CONTRACTS]) for examination in examinations)
     held = "All contracts hold" if every else "The contracts that were checked hold"
-    parts = [f"{held} for {holding} of {len(examinations)} networks.", _table(examinations)]
+    parts = [f"{held} for {holding} of {counted(len(examinations), 'network')}.", _table(examinations)]
     for title, lines in (("Failures", _failures(examinations)), ("Left alone", _left_alone(examinations))):
         if lines:
             parts.append(f"## {title}\n\n" + "\n".join(lines))
@@ -96,7 +97,7 @@ def _left_alone(examinations: Sequence[Examination]) -> list[str]:
         for reason, count in examination.left_alone.items():
             counts[_ALIKE.sub("", reason).partition(": ")[0]] += count
         lines += [
-            printable(f"- {examination.model}: {count} {'group' if count == 1 else 'groups'}, {reason}")
+            printable(f"- {examination.model}: {counted(count, 'group')}, {reason}")
             for reason, count in counts.items()
             if reason != OUTPUT
         ]

@@ -2,14 +2,17 @@
 
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from amc.bench.clock import SectionClock
+from amc.bench.curve import CurvePoint
 from amc.bench.reference import ReferenceProcedure
 from amc.bench.speed import BenchConfig
+from amc.bench.tables import curve_table
 from amc.cli.main import main
 from amc.costs import Budget
 from amc.data import DataConfig, load_data
@@ -17,6 +20,7 @@ from amc.errors import ConfigurationError
 from amc.models import create_model
 from amc.pipeline.prepare import prepare
 from amc.pruning import PruningConfig
+from amc.report.tables import render
 from amc.runtime.clock import clock_for
 from amc.training import FineTuneConfig, evaluate
 
@@ -143,12 +147,23 @@ def test_command_writes_all_figures(tmp_path, capsys):
 def test_curve_shows_a_row_for_every_network(tmp_path, capsys):
     file = tmp_path / "curve.json"
     command = ["bench", "--curve", "digits_resnet,digits_resnet", "--data.search_images", "20", "--rounds", "1"]
-    assert main([*command, "--agent", "uniform", "--json", str(file)]) == 0
+    assert main([*command, "--agent", "uniform", "--device", "cpu", "--dtype", "float32", "--json", str(file)]) == 0
     points = json.loads(file.read_text())["curve"]
     assert [point["model"] for point in points] == ["digits_resnet"] * 2
     assert points[0]["images"] == 20
     assert points[0]["picoseconds"] == pytest.approx(1e12 * points[0]["seconds"] / (20 * points[0]["flops"]))
-    assert f"{points[0]['flops']:,}" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert f"{points[0]['flops']:,}" in text
+    assert "cpu, float32, 1 CPU thread, 1 round, processor time\n" in text
+    assert points[0]["clock"] == "processor"
+
+
+def test_names_in_the_curve_are_whole():
+    name = "mobilenet_v3_large_100"
+    point = CurvePoint(name, 160, 100, 10**11, 1e5, 100.0, 99.9, 1000.0, 3, "cpu", "float32", 2, "wall")
+    text = render(curve_table([point, replace(point, threads=1, clock="processor")]), 100)
+    assert text.count(name) == 2
+    assert "2 CPU threads, 3 rounds, time on the clock; cpu, float32, 1 CPU thread" in " ".join(text.split())
 
 
 def test_nothing_to_measure_is_refused():

@@ -31,7 +31,7 @@ def test_a_run_that_works_says_who_works_on_it(folder):
     (folder / ".lock.json").write_text(json.dumps({"host": "desk", "process": 7}))
     text = text_of(shown(read_standing(folder)))
     assert "works: process 7 on desk; 4 of 10 candidates" in text
-    assert "best reward 0.9000 (number 1)" in text
+    assert "best reward 0.9000 (episode 1; the first is 0)" in text
     assert "also ready: uniform" in text
 
 
@@ -76,7 +76,7 @@ def test_a_training_and_a_comparison_of_rewards_are_no_study_of_agents(tmp_path)
     assert "amc train in" in text_of(shown(read_standing(begun)))
     (begun / "config.yaml").write_text("reward: accuracy\n")
     (begun / "rewards.jsonl").write_text('{"allocation": {}, "finetuned": 90.0}\n')
-    assert "is not running; 1 allocations" in text_of(shown(read_standing(begun)))
+    assert "is not running; 1 allocation\n" in text_of(shown(read_standing(begun)))
 
 
 def test_a_narrow_terminal_has_every_bar_in_one_line(folder):
@@ -131,3 +131,22 @@ def test_the_command_looks_once(folder, capsys):
 def test_what_cannot_be_watched_is_one_line(words, message, capsys):
     assert main(["watch", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_best_search_of_a_study_is_named_as_the_table_names_it(tmp_path):
+    lines = [
+        {"agent": "uniform", "budget": 0.5, "seed": seed, "reward": 0.5 + seed / 4, "seconds": 1.0} for seed in (0, 1)
+    ]
+    (tmp_path / "study.jsonl").write_text(f"{json.dumps(lines[0])}\n")
+    assert "is not running; 1 search\n" in text_of(shown(read_standing(tmp_path)))
+    (tmp_path / "study.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    text = text_of(shown(read_standing(tmp_path)))
+    assert "is not running; 2 searches\n" in text
+    assert "best reward 0.7500 (agent uniform, budget 0.5, seed 1); all:" in text
+
+
+def test_digits_stand_below_one_another(folder):
+    lines = [{"episode": n, "accuracy": accuracy, "reward": accuracy / 100} for n, accuracy in enumerate((67.6, 78.75))]
+    (folder / "episodes.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    rows = [line.split() for line in text_of(shown(read_standing(folder))).splitlines()]
+    assert ["0", "67.60", "0.6760", "None"] in rows

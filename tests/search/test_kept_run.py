@@ -82,9 +82,7 @@ def test_an_error_says_that_the_same_call_carries_on(tmp_path):
     with pytest.raises(ValueError, match="at this point") as caught:
         compress(evaluate=Judge(4, ValueError), out=tmp_path / "run")
     if sys.version_info >= (3, 11):
-        assert caught.value.__notes__ == [
-            f"2 episodes are kept in {tmp_path / 'run'}; the same call continues from there"
-        ]
+        assert caught.value.__notes__ == [f"2 episodes kept in {tmp_path / 'run'}; the same call continues from there"]
 
 
 @pytest.mark.parametrize(
