@@ -116,7 +116,7 @@ COMMAND = Command(
     ),
     examples=(
         "  amc pack runs/mine\n"
-        "  amc pack runs/mine --conv_bits 5 --fc_bits 4 --bits 'conv1=8,fc=6' --out mine.amcpack\n"
+        "  amc pack runs/mine --conv_bits 5 --fc_bits 4 --bits 'conv1=8,linear=6' --out mine.amcpack\n"
         "  amc pack runs/mine --pack_epochs 5 --pack_rate 3e-5\n"
         "  python -c \"import amc; net = amc.load('runs/mine/model.amcpack')\""
     ),

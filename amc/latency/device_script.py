@@ -11,6 +11,7 @@ Bring profile.json back, and give it to `amc compress --budget.latency 0.5 --bud
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import platform
@@ -24,6 +25,7 @@ import numpy
 
 WARM_UPS = 3
 PLAN, PROFILE = "plan.json", "profile.json"
+SECONDS_BETWEEN_LINES = 5.0
 
 
 def percentiles(times: Sequence[float]) -> list[float]:
@@ -207,8 +209,9 @@ def save(path: Path, record: Mapping[str, Any]) -> None:
     os.replace(partial, path)
 
 
-def measure_folder(folder: Path, threads: int, rounds: int, say: Callable[[str], object] = print) -> None:
-    """Measures every network of a folder that has not been measured yet."""
+def measure_folder(folder: Path, threads: int, rounds: int) -> None:
+    """Measures every network of a folder that has not been measured yet, and says so at once through a pipe, too."""
+    say = functools.partial(print, flush=True)
     plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
     path = folder / PROFILE
     planned = {"planned": len(plan["networks"])}
@@ -225,13 +228,17 @@ def measure_folder(folder: Path, threads: int, rounds: int, say: Callable[[str],
     engine = Engine(threads)
     dense = engine.open(str(folder / plan["networks"][0]["file"]))
     start, before = time.perf_counter(), len(profile["networks"])
+    next_line = start
     for number, network in enumerate(plan["networks"][before:], before):
         found = engine.compare(dense, str(folder / network["file"]), rounds)
         profile["networks"].append({**network, **found})
         save(path, profile)
         done, total = number + 1, len(plan["networks"])
-        left = (time.perf_counter() - start) / (done - before) * (total - done)
-        say(f"{done} of {total} networks, {left:.0f} s left")
+        now = time.perf_counter()
+        if now >= next_line and done < total:
+            say(f"{done} of {total} networks, {(now - start) / (done - before) * (total - done):.0f} s left")
+            next_line = now + SECONDS_BETWEEN_LINES
+    say(f"{len(profile['networks'])} of {len(plan['networks'])} networks are measured; bring {path} back")
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 
 from amc.runtime.blocks import block_of
 from amc.structure import LayerSpec, ModelStructure
+from amc.utils.counted import counted
 
 _STEPS = 8
 """A group is rounded to a block where that leaves it as many widths; narrower ones to a smaller one."""
@@ -67,6 +68,6 @@ def rounding_line(steps: list[int], round_to: int | str) -> str | None:
     counts = sorted(Counter(steps).items(), reverse=True)
     words = [f"multiples of {step} in {count}" if step > 1 else f"free in {count}" for step, count in counts]
     return (
-        f"widths: {', '.join(words)} of {len(steps)} groups, for a device that computes {block} channels at once "
-        "(--pruning.round_to 1 frees all)"
+        f"widths: {', '.join(words)} of {counted(len(steps), 'group')}, for a device that computes {block} channels "
+        "at once (--pruning.round_to 1 frees all)"
     )

@@ -66,6 +66,7 @@ def test_the_line_counts_groups_by_step():
     line = rounding_line([16, 8, 16, 1], "auto:16")
     assert line is not None
     assert line.startswith("widths: multiples of 16 in 2, multiples of 8 in 1, free in 1 of 4 groups")
+    assert "free in 1 of 1 group, " in str(rounding_line([1], "auto:16"))
     assert rounding_line([8, 8], 8) is None
 
 
