@@ -113,7 +113,8 @@ class OffPolicyLearner(Sb3Learner):
         """Takes the settings.
 
         Args:
-            warmup_episodes: Episodes played at random before anything is learnt.
+            warmup_episodes: Episodes played at random. The next is played by the actor as it was made: it learns from
+                then on, as Stable-Baselines3 has it.
             learning_rate: Learning rate of all that is learnt.
             batch_size: Transitions a gradient step.
             gamma: Discount factor.
@@ -161,7 +162,8 @@ class Td3(OffPolicyLearner):
         """Takes the settings.
 
         Args:
-            warmup_episodes: Episodes played at random before anything is learnt.
+            warmup_episodes: Episodes played at random. The next is played by the actor as it was made: it learns from
+                then on, as Stable-Baselines3 has it.
             learning_rate: Learning rate of the networks.
             noise: Standard deviation of the exploration noise, in actions from -1 to 1.
             batch_size: Transitions a gradient step.
