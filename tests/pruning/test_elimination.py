@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -59,6 +60,17 @@ def test_refit_and_error_of_every_width_equal_a_direct_solution(intercept):
             weight = weight[:-1]
         torch.testing.assert_close(found.weights[width][0].flatten(0, 1), weight.float(), rtol=1e-4, atol=1e-5)
         assert float(found.errors[width]) == pytest.approx(float(cost / energy), rel=1e-5, abs=1e-9)
+
+
+def test_a_mean_far_from_zero_takes_no_part_in_a_refit_with_an_intercept():
+    rows, regression = problem(intercept=True)
+    rows = rows - rows.mean(0)
+    centred = replace(regression, gram=rows.T @ rows / len(rows), mean=rows.mean(0))
+    small = direct_refit(rows, centred, torch.arange(4))[0][:-1]
+    moved = rows + 100
+    shifted = replace(regression, gram=moved.T @ moved / len(moved), mean=moved.mean(0))
+    found = eliminate([shifted], widths=[4], order=torch.tensor([4, 0, 1, 2, 3]), ridge=RIDGE / 4)
+    torch.testing.assert_close(found.weights[4][0].flatten(0, 1), small.float(), rtol=1e-3, atol=1e-3)
 
 
 def test_first_channel_to_go_is_the_one_that_exhaustive_search_finds():

@@ -57,7 +57,8 @@ def test_refitted_values_are_the_least_squares_solution_of_what_stays(net, crite
     stream = torch.relu(net.model.expand(net.model.block2(net.model.block1(torch.relu(net.model.stem(net.images))))))
     rows = torch.nn.functional.adaptive_avg_pool2d(stream, 2).flatten(1).double()
     dense = net.model.head.weight.double()
-    ridge = (rows.shape[1] * rows.square().mean()).sqrt()  # features per row, of the mean second moment, over all rows
+    second = torch.minimum(rows.square().mean(), 4 * (rows - rows.mean(0)).square().mean())  # see `damping_of`
+    ridge = (rows.shape[1] * second).sqrt()  # features per row, over all rows
     for output in range(4):
         stays = table.ranks[output] < count
         design = torch.cat([rows[:, stays], torch.ones(len(rows), 1)], 1)

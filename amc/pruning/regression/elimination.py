@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from amc.pruning.regression.damping import damping_of
+
 CHUNK = 64
 """The share of channels that go at a time is one over this; at least one goes."""
 
@@ -86,7 +88,7 @@ def eliminate(
         widths: The widths to note the refitted weights for.
         order: The order in which the channels go; None for the greedy one: always the
             channel whose removal costs least.
-        ridge: Ridge, relative to the mean of the Gram matrix's diagonal; must be positive.
+        ridge: Ridge, relative to the mean of the Gram matrix's diagonal, see `damping_of`; must be positive.
 
     Returns:
         The order, the errors and the refitted weights.
@@ -140,12 +142,12 @@ class _Problem:
         self._mean = mean.clone()
         blocks = self._diagonal(gram, 0)
         tiny = torch.finfo(torch.float32).tiny
-        damping = (ridge + regression.scarcity) * float(blocks.diagonal(dim1=1, dim2=2).mean()) + tiny
         energy = (self._blocks(self._weight[self._lead :]) * (blocks @ self._blocks(self._weight[self._lead :]))).sum()
         if self._refittable:
             scaled = self._weight[self._lead :]
             energy = (scaled * (gram @ scaled)).sum()
-            self._inverse = _inverse(gram, mean if regression.intercept else None, damping)
+            constant = mean if regression.intercept else None
+            self._inverse = _inverse(gram, constant, damping_of(ridge + regression.scarcity, gram, constant))
         else:
             centred = mean.reshape(-1, self._p)
             moments = blocks - float(self._lead) * centred[:, :, None] * centred[:, None]
@@ -229,7 +231,7 @@ class _Problem:
         return blocks.diagonal(dim1=0, dim2=2).permute(2, 0, 1)
 
 
-def _inverse(gram: Tensor, mean: Tensor | None, damping: float) -> Tensor:
+def _inverse(gram: Tensor, mean: Tensor | None, damping: Tensor) -> Tensor:
     """Inverts `gram + damping`, with a constant feature put first if its moments are given."""
     regular = gram.clone()
     regular.diagonal().add_(damping)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from amc.pruning.batch_norm import is_batch_norm, output_scale
+from amc.pruning.regression.damping import damping_of
 from amc.pruning.regression.least_squares import NormalEquations
 from amc.pruning.regression.patches import READER_TYPES, reader_of
 from amc.pruning.regression.statistics import Gram
@@ -20,7 +21,7 @@ def row_equations(model: nn.Module, layer: LayerSpec, gram: Gram | None, ridge: 
         model: The dense network.
         layer: The layer.
         gram: Second moments of what it reads; None if it is no product of a whole weight with its input.
-        ridge: Relative to the mean of the Gram matrix's diagonal; features per row are added.
+        ridge: See `damping_of`; features per row are added.
 
     Returns:
         The equations, whose solution is the dense weight; None where the whole Gram matrix is not known, or the layer's
@@ -35,8 +36,8 @@ def row_equations(model: nn.Module, layer: LayerSpec, gram: Gram | None, ridge: 
     if intercept:
         matrix = matrix - mean[:, :, None] * mean[:, None]
     weight = tensor_of(model, layer.weight).double().reshape(len(matrix), -1, matrix.shape[1])
-    damping = (ridge + matrix.shape[1] / gram.rows) * gram.matrix.diagonal(dim1=1, dim2=2).double().mean(1)
-    damping = damping + torch.finfo(torch.float32).tiny
+    scarcity = matrix.shape[1] / gram.rows
+    damping = damping_of(ridge + scarcity, gram.matrix.double(), mean if intercept else None)
     regular = matrix + damping[:, None, None] * torch.eye(matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
     means = (weight @ mean[:, :, None])[:, :, 0]
     return NormalEquations(regular, weight @ regular, mean, means, intercept, lambda _: weight)
