@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import jsonargparse
 
@@ -12,6 +13,9 @@ from amc.cli.consent import WORDS, trusted
 from amc.cli.options import add_output_options, add_run_options, run_config
 from amc.cli.pruned_model import network_file, options_of_model, settle_model
 from amc.cli.resume import output_of
+
+if TYPE_CHECKING:
+    from amc.pipeline.result import CompressionResult
 
 
 def add_arguments(parser: jsonargparse.ArgumentParser) -> None:
@@ -77,7 +81,15 @@ def run(options: jsonargparse.Namespace) -> None:
         table = write_report(path, result)
     words = ", trust=True" if source.needs_trust else ""
     print(table)
-    print(f"The smaller network: {path}  (load it with amc.load({str(path)!r}{words}))")
+    print(f"{_named(result)}: {path}  (load it with amc.load({str(path)!r}{words}))")
+
+
+def _named(result: CompressionResult) -> str:
+    """Says what the network is: a criterion that decides by itself may remove nothing."""
+    costs = result.summary["costs"].values()
+    if any(cost["pruned"] < cost["dense"] for cost in costs):
+        return "The smaller network"
+    return "Nothing was removed; the network"
 
 
 COMMAND = Command(

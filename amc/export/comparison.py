@@ -22,7 +22,7 @@ from amc.export.onnx_format import open_session
 from amc.export.run_networks import RunNetworks
 from amc.pruning.masks import share_of_zeros
 from amc.runtime.call import call
-from amc.runtime.latency import Latency, measure_latency
+from amc.runtime.latency import WHY_SMALL_IS_NOT_FAST, Latency, measure_latency
 from amc.utils.counted import counted
 from amc.utils.progress import Progress, silent, spanning
 
@@ -70,10 +70,7 @@ class Comparison:
                 "too; sparse weights make a smaller file (amc.load reads it), whole channels a faster network "
                 "(--pruning.family filter)"
             )
-        return (
-            "not faster everywhere: small networks are bound by overhead, and most hardware likes widths that are "
-            "multiples of 8 or 16, as --pruning.round_to auto gives; --budget.latency bounds the time itself"
-        )
+        return f"not faster everywhere: {WHY_SMALL_IS_NOT_FAST}"
 
 
 def compare(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -68,7 +68,7 @@ class PackReport:
 
     path: Path
     size_bytes: int
-    model: nn.Module
+    model: nn.Module = field(repr=False)
     layers: tuple[PackedLayer, ...]
     accuracy: Mapping[str, float]
 

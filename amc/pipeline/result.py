@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +39,13 @@ class CompressionResult:
             data.
     """
 
-    model: nn.Module
+    model: nn.Module = field(repr=False)
     allocation: Allocation
     summary: dict[str, Any]
-    episodes: list[EpisodeResult]
-    baselines: dict[str, dict[str, Any]]
-    problem: PruningProblem
-    architecture: dict[str, Any]
+    episodes: list[EpisodeResult] = field(repr=False)
+    baselines: dict[str, dict[str, Any]] = field(repr=False)
+    problem: PruningProblem = field(repr=False)
+    architecture: dict[str, Any] = field(repr=False)
     preprocessing: dict[str, Any] | None = None
 
     @property

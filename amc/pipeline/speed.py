@@ -14,7 +14,7 @@ from amc.latency.profiling import Timer, timer_for
 from amc.pipeline.task import Task
 from amc.runtime import resolve_device
 from amc.runtime.call import call, move, on_device
-from amc.runtime.latency import measure_latency
+from amc.runtime.latency import WHY_SMALL_IS_NOT_FAST, measure_latency
 from amc.utils.progress import Progress, silent
 
 _ROUNDS = 50
@@ -88,12 +88,7 @@ def slower_note(latency: Mapping[str, Any], kind: str) -> str | None:
     """
     if latency["ratio"] < 1.0:
         return None
-    remedy = (
-        "zeros do not make the dense kernels of PyTorch faster"
-        if kind == "weight"
-        else "small networks are bound by overhead, and most hardware likes widths that are multiples of 8 "
-        "or 16, as --pruning.round_to auto gives; --budget.latency bounds the time itself"
-    )
+    remedy = "zeros do not make the dense kernels of PyTorch faster" if kind == "weight" else WHY_SMALL_IS_NOT_FAST
     return (
         f"the smaller network is not faster: it takes {latency['ratio']:.2f} times as long ({latency['engine']} on "
         f"{latency['device']}, batch {latency['batch_size']}); {remedy}"

@@ -14,6 +14,11 @@ from amc.errors import ConfigurationError
 from amc.runtime.inputs import tensors_in, with_batch
 from amc.utils.progress import Progress, silent, spanning
 
+WHY_SMALL_IS_NOT_FAST = (
+    "small networks are bound by overhead, and most hardware likes widths that are multiples of 8 or 16; "
+    "--budget.latency bounds the time itself"
+)
+"""Said where a pruned network is no faster than the dense one."""
 _WARM_UPS = 3
 _WARM_UP_SHARE = 0.25  # of the time that a batch size may take
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -285,3 +286,14 @@ def copy_started_run(source, target, *, episodes):
     (target / "checkpoints" / "dense.pt").write_bytes((source / "checkpoints" / "dense.pt").read_bytes())
     lines = (source / "episodes.jsonl").read_text().splitlines()[:episodes]
     (target / "episodes.jsonl").write_text("".join(line + "\n" for line in lines))
+
+
+@pytest.mark.parametrize(
+    ("pruned", "words"), [(90, "The smaller network: "), (100, "Nothing was removed; the network: ")]
+)
+def test_a_run_that_removed_nothing_says_so(pruned, words, tmp_path, monkeypatch, capsys):
+    done = SimpleNamespace(summary={"costs": {"flops": {"dense": 100, "pruned": pruned}}})
+    monkeypatch.setattr("amc.pipeline.job.Job.carry_out", lambda *arguments: done)
+    monkeypatch.setattr("amc.report.files.write_report", lambda path, result: "the table")
+    assert main(["compress", *QUICK, "--out", str(tmp_path / "run")]) == 0
+    assert f"the table\n{words}" in capsys.readouterr().out

@@ -254,7 +254,7 @@ def test_writing_the_dense_network_is_a_part_of_the_work(run_folder, tmp_path):
 
 
 def test_a_network_that_is_not_faster_gets_a_hint():
-    assert "--pruning.round_to auto" in comparison(2.0, 2.5).hint
+    assert "multiples of 8 or 16; --budget.latency" in comparison(2.0, 2.5).hint
     assert comparison(2.5, 2.0).hint is None
     assert Comparison(None).hint is None
 

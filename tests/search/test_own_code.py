@@ -286,6 +286,7 @@ def test_results_are_not_saved_over_a_run(tmp_path):
     result = amc.compress(ConvNet(), (images(), images(40, seed=1)), **QUICK)
     result.save(tmp_path / "mine")
     result.save(tmp_path / "mine")  # its own folder may be written again
+    assert "Conv2d(" not in repr(result)
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(RunFolderError, match="holds a run of the command line"):
         result.save(tmp_path)
