@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
+from os.path import realpath  # unlike Path.resolve, it takes links that lead in circles
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,7 +79,7 @@ def run(options: jsonargparse.Namespace) -> None:
     file = _policy_file(options)
     config = settle_model(replace(run_config(options), policy=None), options[WORDS])
     check_started_from(file.parent, config, reads_network=False)
-    path = output_of(options, config, Path("runs") / f"{file.resolve().parent.name}-pruned")
+    path = output_of(options, config, Path("runs") / f"{Path(realpath(file)).parent.name}-pruned")
     shown = display(options)
     inputs = {"policy": file}
     opened = RunRecorder(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from os.path import realpath  # unlike Path.resolve, it takes links that lead in circles
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def input_of(options: jsonargparse.Namespace, name: str, given: str | None) -> P
     recorded = None if folder.origin is None else folder.origin.files.get(name)
     if recorded is None:
         raise RunFolderError(f"{folder.path} does not say which {name} it started from; start again with another --out")
-    if given is not None and Path(given).resolve() != Path(recorded).resolve():
+    if given is not None and realpath(given) != realpath(recorded):
         raise ConfigurationError(
             f"the run in {folder.path} was started with the {name} {recorded}, not {given}; "
             "leave it out to continue, or start again with another --out"
@@ -143,7 +144,7 @@ def check_started_from(folder: Path, config: RunConfig | None = None, *, reads_n
 
 
 def _is_same(first: str, second: str) -> bool:
-    return Path(first).expanduser().resolve() == Path(second).resolve()
+    return realpath(Path(first).expanduser()) == realpath(second)
 
 
 def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -92,7 +92,7 @@ def test_weights_for_other_classes_get_a_new_head_that_is_trained_first(words, c
     more += ["--pruning.criterion", "l2", "--pruning.recovery", "none"]  # quicker than the defaults
     assert main(["compress", *words, "--finetune.epochs", "1", "--train.head_epochs", "1", *more]) == 0
     shown = capsys.readouterr().err
-    assert "the weights are for other classes than the data's 3: linear is new, trained alone for 1 epochs" in shown
+    assert "the weights are for other classes than the data's 3: linear is new, trained alone for 1 epoch" in shown
     assert "train its new head: " in shown
     network = amc.load("run")
     assert network.linear.out_features == 3

@@ -62,7 +62,7 @@ def test_reasons_are_counted_without_the_numbers_of_their_errors():
         "like 'a': the code counts on its width: 4": 2,
     }
     made = markdown([Examination("net", groups=4, contracts={"costs": "ok"}, left_alone=left)])
-    assert made.startswith("The contracts that were checked hold for 1 of 1 networks.")
+    assert made.startswith("The contracts that were checked hold for 1 of 1 network.")
     assert made.endswith("## Left alone\n\n- net: 3 groups, the code counts on its width\n")
 
 
