@@ -27,9 +27,9 @@ from amc.utils.counted import counted
 from amc.utils.progress import Progress, silent, spanning
 
 _MANY_ZEROS = 0.2
+"""Share of zeros from which a network counts as weight-pruned."""
 _SHARES_OF_WRITING = {"onnx": 0.3, "torch_export": 0.2}
 """Share of the whole work that writing the dense network takes; nearly none in other formats."""
-"""Share of zeros from which a network counts as weight-pruned."""
 EAGER, ONNX = "PyTorch", "onnxruntime"
 
 
