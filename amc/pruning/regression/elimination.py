@@ -140,18 +140,16 @@ class _Problem:
         if self._scale is not None:
             self._weight *= self._scale
         self._mean = mean.clone()
-        blocks = self._diagonal(gram, 0)
-        tiny = torch.finfo(torch.float32).tiny
-        energy = (self._blocks(self._weight[self._lead :]) * (blocks @ self._blocks(self._weight[self._lead :]))).sum()
+        scaled, tiny = self._weight[self._lead :], torch.finfo(torch.float32).tiny
         if self._refittable:
-            scaled = self._weight[self._lead :]
             energy = (scaled * (gram @ scaled)).sum()
             constant = mean if regression.intercept else None
             self._inverse = _inverse(gram, constant, damping_of(ridge + regression.scarcity, gram, constant))
         else:
+            blocks, live = self._diagonal(gram, 0), self._blocks(scaled)
+            energy = (live * (blocks @ live)).sum()
             centred = mean.reshape(-1, self._p)
             moments = blocks - float(self._lead) * centred[:, :, None] * centred[:, None]
-            live = self._blocks(self._weight[self._lead :])
             self._fixed_costs = (live * (moments @ live)).sum((1, 2)) / (float(energy) + tiny)
         self._energy = float(energy) + tiny
 
