@@ -71,6 +71,7 @@ def test_ddpg_knows_what_it_has_played(real_env):
     assert real_env.unwrapped.allocation_after(np.zeros(1, np.float32)) is None  # its own episode is where it was
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("real_env", ["clip", "project"], indirect=True)
 def test_ddpg_plays_few_allocations_twice_however_little_noise_is_left(real_env):
     agent = create_agent("ddpg", hidden=(32, 32), final_sigma=0.005, sigma=0.02)

@@ -10,6 +10,7 @@ from agents import create_agent
 from amc.errors import ConfigurationError
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("name", "episodes"), [("cem", 128), ("cmaes", 80), ("tpe", 40)])
 def test_learning_beats_chance_in_as_many_episodes(toys, name, episodes):
     def mean_best(agent):

@@ -36,6 +36,7 @@ def test_ddpg_learns_and_beats_chance_by_far(toys):
     assert mean_best(toys, "ddpg", 40) > best_of_many > mean_best(toys, "random", 40)
 
 
+@pytest.mark.heavy
 def test_ddpg_finds_the_known_best_policy_and_its_own_is_near_it(toys):
     agent, env = create_agent("ddpg"), toys.small_env("project")
     outcome = agent.search(env, 40, seed=0)
@@ -166,6 +167,7 @@ def test_training_goes_on_with_what_the_policy_does_as_it_is(toys, critic, decis
     assert len({e.allocation.key() for e in outcome.episodes}) > 1
 
 
+@pytest.mark.heavy
 def test_what_was_learnt_on_one_budget_helps_on_another(toys):
     agent = create_agent("ddpg")
     agent.search(toys.wide_env("project", decisions=10), 30, seed=0)

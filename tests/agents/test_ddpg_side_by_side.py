@@ -49,6 +49,7 @@ def test_the_guided_episodes_come_first_whatever_the_number_of_environments(toys
     assert [e.allocation for e in alone[:4]] == [e.allocation for e in together[:4]]
 
 
+@pytest.mark.heavy
 def test_it_learns_from_all_of_them(toys):
     env = toys.small_env()
     outcome = create_agent("ddpg", environments=4, hidden=(64, 64)).search(env, 40, seed=0)

@@ -49,6 +49,7 @@ def test_where_most_weights_stay_the_scale_is_that_of_pruning_ratios(toys, budge
     assert KeepScale.for_problem(env.problem, "log") == LOG
 
 
+@pytest.mark.heavy
 def test_an_agent_stays_on_its_scale_at_another_budget(toys, tmp_path):
     """Trained where few weights stay, it plays and goes on in logarithms where most do."""
     agent, many = DDPGAgent(DDPGConfig(warmup_episodes=3)), sparse_env(toys)
@@ -110,6 +111,7 @@ def test_gradients_pass_through_both_directions():
     assert through.numpy() == pytest.approx([1.0, 1.0])
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "agent",
     ["ddpg:warm_start=[];gradient_steps=3;ensemble=2;hidden=[64, 64]", "random", "cem:warm_start=[]"],

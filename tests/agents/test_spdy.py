@@ -19,6 +19,7 @@ def misleading(toys):
     return env
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("seed", range(2))
 def test_it_finds_what_the_errors_do_not_say(toys, seed):
     env = misleading(toys)

@@ -87,6 +87,7 @@ def _check_file_that_ships(network, capsys):
     assert found == record["class_names"][wanted]
 
 
+@pytest.mark.heavy
 def test_weights_for_other_classes_get_a_new_head_that_is_trained_first(words, capsys):
     more = ["--agent", "uniform", "--episodes", "1", "--compare", "none", "--out", "run", "--untrained", "true"]
     more += ["--pruning.criterion", "l2", "--pruning.recovery", "none"]  # quicker than the defaults

@@ -31,6 +31,7 @@ def by_commands(folder, device):
     return finetuned
 
 
+@pytest.mark.heavy
 def test_the_commands_on_cuda_end_as_those_on_the_cpu(cuda, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(
         "amc.pruning.candidate_scorer.images_at_once", lambda *_: 50

@@ -59,6 +59,7 @@ def compressed(family, device):
 
 
 # Tables of weights are minutes of small operators, each of them slow on the stand-in.
+@pytest.mark.heavy
 @pytest.mark.parametrize("family", ["filter", pytest.param("weight", marks=pytest.mark.slow)])
 def test_a_run_on_cuda_is_that_on_the_cpu(family, cuda, monkeypatch):
     monkeypatch.setattr(
@@ -123,6 +124,7 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("stand_in", [True, pytest.param(False, marks=pytest.mark.gpu)])
 def test_a_killed_distillation_goes_on_to_the_same_end(stand_in, request, tmp_path):
     if stand_in:

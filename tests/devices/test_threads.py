@@ -124,6 +124,7 @@ def test_without_scores_a_difference_is_said(tmp_path, example):
     recorder.close()
 
 
+@pytest.mark.heavy
 def test_a_deterministic_run_is_the_same_on_any_number_of_threads():
     generator = torch.Generator().manual_seed(0)
     data = (torch.rand(80, 3, 20, 20, generator=generator), torch.arange(80) % 4)

@@ -74,6 +74,7 @@ def test_digits_needs_no_argument(digits):
     assert max(rewards) > 0.3  # ten classes: the network is trained
 
 
+@pytest.mark.heavy
 def test_digits_leaves_random_state_and_threads_alone():
     from amc.pipeline import digits_environment
 

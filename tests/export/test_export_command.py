@@ -66,6 +66,7 @@ def test_what_a_killed_export_left_is_removed_by_the_next(run_folder, tmp_path):
     assert (folder / "export").is_dir()
 
 
+@pytest.mark.heavy
 def test_what_was_measured_is_kept_in_the_runs_summary(run_folder, tmp_path, capsys):
     folder = tmp_path / "run"
     shutil.copytree(run_folder, folder)
@@ -206,6 +207,7 @@ def test_nothing_is_exported_through_a_link_in_the_runs_folder(run_folder, tmp_p
     assert not list(elsewhere.iterdir())
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("format", ["onnx", "torch_export"])
 def test_a_file_that_cannot_grow_is_told_in_one_line(tmp_path, format):
     resource = pytest.importorskip("resource")

@@ -114,6 +114,7 @@ class Attention(nn.Module):
         return part.unflatten(-1, (2, 4)).unflatten(1, (2, 3)).permute(0, 3, 1, 2, 4)  # windows of three tokens
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("axes", "masked"), [(3, False), (4, False), (5, False), (4, True), (5, True)])
 def test_attention_over_any_number_of_axes_is_written(axes, masked, tmp_path):
     torch.manual_seed(0)
@@ -137,6 +138,7 @@ class KeysOfAll(nn.Module):
         return nn.functional.scaled_dot_product_attention(self.query(x).unflatten(1, (3, 1, 2)), key, key)
 
 
+@pytest.mark.heavy
 def test_attention_over_five_axes_with_shared_keys_is_written(tmp_path):
     torch.manual_seed(0)
     model, inputs = KeysOfAll().eval(), torch.randn(5, 6, 8)
@@ -177,6 +179,7 @@ class Translator(nn.Module):
         return self.transformer(source, target, tgt_mask=mask)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("format_name", READERS)
 def test_a_causal_mask_stops_no_export(format_name, tmp_path):
     torch.manual_seed(0)

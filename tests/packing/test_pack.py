@@ -42,6 +42,7 @@ def test_the_size_before_packing_is_that_of_the_file_and_takes_no_disk(tmp_path,
     assert unpacked_size(model) == (tmp_path / "net.safetensors").stat().st_size
 
 
+@pytest.mark.heavy
 def test_the_file_computes_what_the_network_with_shared_weights_does(packed, digits):
     file, report = packed
     loaded = amc.load(file)
@@ -52,6 +53,7 @@ def test_the_file_computes_what_the_network_with_shared_weights_does(packed, dig
     assert 100 * float(right) == pytest.approx(report.accuracy["trained"], abs=0.01)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "settings", [{"optimizer": "adamw"}, {"decay_by_layer": {"layer1*": 100.0}}], ids=["adaptive", "decay"]
 )
@@ -111,6 +113,7 @@ def test_the_dense_size_is_that_of_the_dense_networks_file(compressed, tmp_path)
     assert dense_size(compressed.architecture, compressed.model) == (tmp_path / "dense.safetensors").stat().st_size
 
 
+@pytest.mark.heavy
 def test_without_training_the_values_are_the_clusters(compressed, digits, tmp_path):
     config = amc.PackConfig(conv_bits=5, pack_epochs=0)
     record = compressed.architecture

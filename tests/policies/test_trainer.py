@@ -53,6 +53,7 @@ def test_a_training_continues_from_its_checkpoint_to_the_same_bits(toys, tmp_pat
     assert whole.played == rest.played
 
 
+@pytest.mark.heavy
 def test_replays_that_are_full_continue_to_the_same_bits_too(toys, tmp_path):
     config = DDPGConfig(**{**SHORT.__dict__, "replay_episodes": 4})
     whole, played = trained(toys, 20, config=config)[0], []
@@ -80,6 +81,7 @@ def test_every_task_is_seen_and_all_have_one_actor(toys):
     assert len({part.tensors["episode-critic.additive"].shape for part in parts.values()}) == 2
 
 
+@pytest.mark.heavy
 def test_the_task_that_lags_is_drawn_more_often(toys):
     trainer, _ = trained(toys, 20)
     names = list(trainer.played)
@@ -107,6 +109,7 @@ def test_it_plays_better_than_uniform_on_a_budget_and_a_network_that_it_has_not_
     assert trainer.act(env).reward > uniform
 
 
+@pytest.mark.heavy
 def test_a_policy_is_an_agent_that_searches_start_from(toys, tmp_path):
     trainer, _ = trained(toys, 20)
     trainer.state().save(tmp_path / "agent.safetensors")

@@ -56,6 +56,7 @@ def test_it_leaves_a_policy_with_its_card_and_every_episode(trained):
     assert any((trained / "tensorboard").iterdir())
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("after", [3, 6, 10])
 def test_a_training_that_was_killed_ends_at_the_same_bits(trained, tmp_path, monkeypatch, after, capsys):
     play, count = PolicyTrainer.play, 0

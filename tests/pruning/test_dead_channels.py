@@ -87,6 +87,7 @@ def test_what_a_dead_channel_alone_has_read_dies_with_it_and_one_always_stays():
     torch.testing.assert_close(found(images), model(images))
 
 
+@pytest.mark.heavy
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 1000), density=st.sampled_from([0.003, 0.01]))
 def test_a_residual_network_with_few_weights_left_is_smaller_and_computes_the_same(seed, density):

@@ -162,6 +162,7 @@ def test_the_command_writes_page_and_figures(folder, tmp_path, capsys):
     }  # fmt: skip
 
 
+@pytest.mark.heavy
 def test_several_runs_share_a_page(tmp_path, write_run, capsys):
     folder, other = (write_run(tmp_path / name, layers=[], classes=None) for name in ("run", "other"))  # fewer figures
     out = tmp_path / "both.html"

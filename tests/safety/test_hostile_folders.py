@@ -136,6 +136,7 @@ def test_weights_that_do_not_fit_are_refused(folder, change, expected):
         amc.load(folder)
 
 
+@pytest.mark.heavy
 def test_places_in_tables_lie_within_the_networks(tmp_path):
     model = create_model("swin_t", num_classes=2, seed=0)
     save_network(tmp_path, model, describe(model, None, {}, ModelSource("name", "swin_t", {"num_classes": 2})))

@@ -115,6 +115,7 @@ def test_what_an_agent_ranks_by_is_checked_before_work_starts(agent, message):
             Job(task, SearchConfig(agent=played), ModelSource.of(task.model), compare_with=compared)
 
 
+@pytest.mark.heavy
 def test_runs_give_criteria_the_labels_of_the_calibration_split(workshop):
     task = workshop.task
     family = FilterFamily(replace(task, pruning=PruningConfig(criterion="taylor", recovery="none")))

@@ -33,6 +33,7 @@ class Checkpointed(Recorder):
         return self.folder / f"{name}.pt"
 
 
+@pytest.mark.heavy
 def test_a_stopped_fine_tuning_is_not_gone_on_with_for_another_allocation(weight_workshop, tmp_path):
     problem, recorder = weight_workshop.task.problem, Checkpointed(tmp_path)
     layers = [decision.name for decision in problem.decisions]

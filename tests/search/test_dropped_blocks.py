@@ -122,6 +122,7 @@ def test_candidates_with_and_without_blocks_do_not_disturb_each_other(shop):
     assert len({score.cross_entropy for score in alone}) == len(alone)
 
 
+@pytest.mark.heavy
 def test_a_run_saves_and_loads_a_network_without_blocks(data, tmp_path):
     model = create_model("digits_resnet", seed=0)
     search = SearchConfig(agent="random", episodes=4, seed=1, untrained=True)
@@ -142,6 +143,7 @@ def test_a_run_saves_and_loads_a_network_without_blocks(data, tmp_path):
     export_model(again, tmp_path / "model.onnx", "onnx", images[:1])
 
 
+@pytest.mark.heavy
 def test_a_network_without_blocks_is_pruned_further(shop, data, tmp_path):
     allocation = without(shop.task, block_names(shop.task)[0])
     delivered = shop.deliver("first", allocation, Recorder())

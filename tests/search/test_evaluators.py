@@ -72,6 +72,7 @@ def test_errors_fall_to_nothing_with_the_width(fixture, request):
         assert errors[1] > 0
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("fixture", ["workshop", "weight_workshop"])
 @pytest.mark.parametrize(
     ("agent", "first_images"),

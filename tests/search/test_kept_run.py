@@ -183,6 +183,7 @@ def test_an_evaluate_that_changes_the_network_is_noticed(evaluate, name):
         amc.compress(model, amc.OwnTask(evaluate, PAIR), **QUICK)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("agent", ["random", "cem:population=2", "ddpg:warmup_episodes=2;hidden=[8, 8]"])
 def test_an_error_in_the_search_of_a_compared_agent_keeps_its_episodes(tmp_path, agent):
     options = {"agent": "uniform", "compare_with": (agent,), "finetune": amc.FineTuneConfig(epochs=0)}

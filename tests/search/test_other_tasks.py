@@ -84,6 +84,7 @@ def compressed(network, targets, family="filter", **options):
     )
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("family", ["filter", "weight"])
 @pytest.mark.parametrize(
     ("network", "targets", "metric"),

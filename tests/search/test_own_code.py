@@ -121,6 +121,7 @@ class Scattering(ConvNet):
         return out
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("always", [True, False])
 @pytest.mark.parametrize("family", ["filter", "weight"])
 def test_what_fails_in_bfloat16_is_trained_in_float32(monkeypatch, always, family):

@@ -230,6 +230,7 @@ def test_only_hopeless_candidates_are_given_up():
     assert asked.count((2, 10)) == 1  # an allocation keeps its score
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("agent", AGENTS)
 def test_the_best_has_seen_all_images(workshop, agent):
     outcome = search(workshop, SearchConfig(agent, episodes=24, reward="cross_entropy", first_images=30))
@@ -322,6 +323,7 @@ def test_an_evaluator_that_draws_random_numbers_does_not_shift_the_search(worksh
     assert [e.allocation for e in resumed.episodes] == [e.allocation for e in whole.episodes]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("agent", AGENTS)
 def test_a_resumed_search_ends_at_the_same_policy(workshop, agent):
     config = SearchConfig(agent, episodes=12, first_images=30, seed=1)

@@ -75,6 +75,7 @@ class Checkpointed(Recorder):
         return self.folder / f"{name}.pt"
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_rounds_end_at_the_allocation_and_load_from_the_dense_description_alone(workshop, schedule, tmp_path):
     task = workshop.task
@@ -97,6 +98,7 @@ def test_rounds_end_at_the_allocation_and_load_from_the_dense_description_alone(
         assert torch.equal(amc.load(tmp_path / "net")(images), delivered.model(images))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("schedule", ["iterative:count=2"])
 def test_rounds_are_recorded_and_a_repeated_start_ends_at_the_same_bits(workshop, schedule, tmp_path):
     rounds, allocation = with_schedule(workshop, schedule), uneven(workshop.task.problem)

@@ -48,6 +48,7 @@ class Elsewhere:
         pass
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "options",
     [

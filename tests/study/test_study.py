@@ -155,6 +155,7 @@ def test_budgets_are_worded_as_given(budget, words):
     assert share_or_count(budget) == words
 
 
+@pytest.mark.heavy
 def test_a_trained_agent_is_transferred(studied, tmp_path):
     trained = next((studied / "agents").glob("ddpg-flops0.5-2-seed0*"))
     before = set((studied / "agents").iterdir())

@@ -91,6 +91,7 @@ def without_times(folder):
     ]
 
 
+@pytest.mark.heavy
 def test_files_are_the_same_whatever_the_order(alone, tmp_path, monkeypatch):
     words = prepared(alone, tmp_path / "spread")
     spread(monkeypatch, seed=1)
@@ -98,6 +99,7 @@ def test_files_are_the_same_whatever_the_order(alone, tmp_path, monkeypatch):
     check_same(alone, tmp_path / "spread")
 
 
+@pytest.mark.heavy
 def test_a_study_that_lost_its_cluster_continues_with_another_number_of_workers(alone, tmp_path, monkeypatch, capsys):
     words = prepared(alone, tmp_path / "lost")
     spread(monkeypatch, seed=3, ends_after=3)

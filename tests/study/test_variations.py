@@ -119,6 +119,7 @@ def test_variations_that_cannot_be_are_named(record, message):
         variations_of(RunConfig(), record)
 
 
+@pytest.mark.heavy
 def test_one_command_plays_every_variation_with_every_seed_and_another_prints_the_table(tmp_path, capsys):
     file, out = tmp_path / "methods.yaml", tmp_path / "out"
     file.write_text("l1: {pruning: {criterion: l1, recovery: none}}\nerk: {agent: erk, pruning: {recovery: once}}\n")

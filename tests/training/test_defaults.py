@@ -84,6 +84,7 @@ def test_what_the_user_says_holds():
     assert fitted(settings, NORMED, roles(8000)) == settings
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("images", [100])
 def test_a_good_network_is_still_good_after_fine_tuning_on_few_images(images):
     data = load_data(DataConfig(train_images=images, search_images=images // 5, test_images=200))

@@ -61,6 +61,7 @@ def masked_outputs(case, gone):
         return case.model(case.example)
 
 
+@pytest.mark.heavy
 def test_every_contract_holds_where_blocks_are_dropped(case):
     (cut,) = cuts_of(case, rules=("random",))
     blocks = [case.structure.groups[index].name for index in case.structure.blocks]

@@ -74,6 +74,7 @@ def outputs(model, example):
         return tensors_in(call(model.eval(), example))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", CASES)
 def test_half_of_the_flops_can_go(name, tmp_path):
     build, example = CASES[name]
@@ -173,6 +174,7 @@ class Pixels(nn.Module):
         return {"out": nn.functional.interpolate(self.head(self.body(x).relu()), x.shape[-2:])}
 
 
+@pytest.mark.heavy
 def test_the_examples_of_the_documentation_run(capsys, monkeypatch):
     name = "lraspp_mobilenet_v3_large"  # the true one, which takes a while, is cut above
     monkeypatch.setattr(torchvision.models.segmentation, name, lambda num_classes, **_: Pixels(num_classes))

@@ -80,15 +80,21 @@ def _quiet():
         yield
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in REPRESENTATIVES]
-)
+def marked(name):
+    """Two families are tried by default, most others in CI too, and the largest by ``-m slow``."""
+    if name in LONG:
+        return pytest.param(name, marks=pytest.mark.slow)
+    return name if name in {"resnet18", "mobilenet_v2"} else pytest.param(name, marks=pytest.mark.heavy)
+
+
+@pytest.mark.parametrize("name", [marked(name) for name in REPRESENTATIVES])
 def test_a_network_of_each_family(name):
     with QuickWeights():
         case = open_case(name, **REPRESENTATIVES[name])
     check(case, QUICK, ["random"])
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", FEWER_LAYERS)
 def test_the_blocks_of_each_large_family(name, monkeypatch):
     size, build = FEWER_LAYERS[name]
