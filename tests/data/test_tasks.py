@@ -78,6 +78,16 @@ def test_masks_do_not_count_where_they_are_void_and_outputs_are_resized_to_them(
     assert figure(small, wrong) == pytest.approx(100 * (3 / 4 + 4 / 5) / 2)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_masks_in_which_nothing_counts_cost_nothing_and_teach_nothing(smoothing):
+    outputs = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    loss = TASKS.get("segmentation").loss_of(outputs, torch.full((2, 4, 4), 255), smoothing)
+    loss.backward()
+    assert loss == 0 and torch.equal(outputs.grad, torch.zeros_like(outputs))
+    broken = torch.full((1, 3, 2, 2), float("inf"))
+    assert TASKS.get("segmentation").loss_of(broken, torch.full((1, 2, 2), 255)).isnan()
+
+
 @pytest.mark.parametrize(
     ("targets", "task"),
     [

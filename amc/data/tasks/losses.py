@@ -24,7 +24,13 @@ def cross_entropy(outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0
         outputs: `(N, K)` or `(N, K, H, W)`.
         targets: Classes `(N,)` or `(N, H, W)`, those of -100 not counted; or shares of classes, shaped as the outputs.
         label_smoothing: Share of the target that is spread over all classes.
+
+    Returns:
+        The mean over what counts. Where nothing does, as in a batch of unlabelled masks, it is zero, and so are its
+        gradients: PyTorch's own mean would be NaN, and end a training.
     """
+    if not targets.is_floating_point() and not bool((targets != IGNORED).any()):
+        return outputs.sum() * 0.0
     return functional.cross_entropy(outputs, targets, ignore_index=IGNORED, label_smoothing=label_smoothing)
 
 
