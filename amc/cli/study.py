@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from amc.cluster import OpenExecutor
     from amc.data import DataRoles
     from amc.pipeline.config import RunConfig
+    from amc.utils.progress_display import ProgressDisplay
 
-    _Play = Callable[[RunConfig, Path, jsonargparse.Namespace, OpenExecutor | None], str]
+    _Play = Callable[[RunConfig, Path, jsonargparse.Namespace, OpenExecutor | None, ProgressDisplay], str]
     """Plays a study and returns its table."""
 
 _UNUSED = ("agent", "episodes", "compare", "budget", "untrained", "policy")
@@ -120,6 +121,7 @@ def run(options: jsonargparse.Namespace) -> None:
     Raises:
         AmcError: If an option, the data, the network or the folder cannot be used.
     """
+    from amc.cli.setup import display
     from amc.cli.study_agents import check_choices, plan_of
     from amc.report.origin import RunInterrupted
     from amc.study.study_folder import working_in
@@ -137,9 +139,11 @@ def run(options: jsonargparse.Namespace) -> None:
             "rewards are compared with fine-tuned networks: --finetune.epochs must be at least 1, not 0"
         )
     file, kind, play = _kind(options)
+    shown = display(options)
     try:
-        with working_in(folder, kind), cluster_of(options, config) as spread:
-            table = play(config, folder, options, spread)
+        with working_in(folder, kind) as lock, cluster_of(options, config) as spread:
+            shown.tell(lock.tell)
+            table = play(config, folder, options, spread, shown)
             write_text(folder / file, table)
     except KeyboardInterrupt as stop:
         if not (folder / CONFIG).is_file() and not (folder / PROBLEMS).is_file():
@@ -147,9 +151,7 @@ def run(options: jsonargparse.Namespace) -> None:
         raise RunInterrupted(f"the same command continues {folder}") from stop
     print(table, end="")
     if file == STUDY_TABLE:
-        from amc.cli.setup import display
-
-        display(options).say(f"the report: {folder / REPORT}")
+        shown.say(f"the report: {folder / REPORT}")
 
 
 def _kind(options: jsonargparse.Namespace) -> tuple[str, str, _Play]:
@@ -199,26 +201,37 @@ def _check(options: jsonargparse.Namespace) -> None:
         raise ConfigurationError(f"--rewards must be at least 2 allocations, not {options.rewards}")
 
 
-def _methods(config: RunConfig, folder: Path, options: jsonargparse.Namespace, spread: OpenExecutor | None) -> str:
+def _methods(
+    config: RunConfig,
+    folder: Path,
+    options: jsonargparse.Namespace,
+    spread: OpenExecutor | None,
+    shown: ProgressDisplay,
+) -> str:
     """Compares methods: one study for each method and seed."""
-    from amc.cli.setup import display
     from amc.cli.study_agents import OpenedStudy, plan_of
     from amc.cli.study_variations import play_variations
     from amc.study.study_folder import working_in
 
-    plan, shown = plan_of(options), display(options)
+    plan = plan_of(options)
 
     def play(own: RunConfig, place: Path, data: DataRoles, agent: str) -> None:
         with working_in(place, within=True):
             one = replace(plan, agents=(agent,), seeds=(own.seed,))
             OpenedStudy.of(own, place, one, data, shown, spread).play(shown)
 
-    return play_variations(config, folder, options, play)
+    return play_variations(config, folder, options, shown, play)
 
 
-def _rewards(config: RunConfig, folder: Path, options: jsonargparse.Namespace, spread: OpenExecutor | None) -> str:
+def _rewards(
+    config: RunConfig,
+    folder: Path,
+    options: jsonargparse.Namespace,
+    spread: OpenExecutor | None,
+    shown: ProgressDisplay,
+) -> str:
     """Compares rewards, in this process."""
-    from amc.cli.setup import display, load_roles, open_task, with_new_head
+    from amc.cli.setup import load_roles, open_task, with_new_head
     from amc.costs import Budget
     from amc.pipeline.recorder import ShowingRecorder
     from amc.pipeline.settling import fast_threads
@@ -226,7 +239,7 @@ def _rewards(config: RunConfig, folder: Path, options: jsonargparse.Namespace, s
     from amc.study.environments import keep_environment
     from amc.study.study_folder import ensure_trained, open_folder
 
-    shown, budget = display(options), Budget.of({options.metric: options.budgets[0]})
+    budget = Budget.of({options.metric: options.budgets[0]})
     data = load_roles(config.data, config.seed, shown)
     config = with_new_head(config, data, shown)
     task, _ = open_task(config, data, shown, budget=budget, schedule=config.schedule)

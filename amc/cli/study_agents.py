@@ -143,12 +143,17 @@ class OpenedStudy:
         shown.show_above(None)
 
 
-def play_agents(config: RunConfig, folder: Path, options: jsonargparse.Namespace, spread: OpenExecutor | None) -> str:
+def play_agents(
+    config: RunConfig,
+    folder: Path,
+    options: jsonargparse.Namespace,
+    spread: OpenExecutor | None,
+    shown: ProgressDisplay,
+) -> str:
     """Compares agents on one network; returns the table."""
-    from amc.cli.setup import display, load_roles
+    from amc.cli.setup import load_roles
     from amc.study import agents_table
 
-    shown = display(options)
     data = load_roles(config.data, config.seed, shown)
     opened = OpenedStudy.of(config, folder, plan_of(options), data, shown, spread)
     opened.play(shown)
@@ -156,9 +161,14 @@ def play_agents(config: RunConfig, folder: Path, options: jsonargparse.Namespace
     return agents_table(opened.study.lines.records)
 
 
-def play_problems(config: RunConfig, folder: Path, options: jsonargparse.Namespace, spread: OpenExecutor | None) -> str:
+def play_problems(
+    config: RunConfig,
+    folder: Path,
+    options: jsonargparse.Namespace,
+    spread: OpenExecutor | None,
+    shown: ProgressDisplay,
+) -> str:
     """Compares agents on several problems; each folder is that of a study of its own. Returns the table of all."""
-    from amc.cli.setup import display
     from amc.cli.study_entries import found_in, read_problems
     from amc.study.problems import keep_order
     from amc.study.problems_page import problems_table
@@ -166,7 +176,7 @@ def play_problems(config: RunConfig, folder: Path, options: jsonargparse.Namespa
     from amc.study.study_folder import working_in
     from amc.utils.folder_lock import refuse_links
 
-    shown, networks = display(options), SharedNetworks()
+    networks = SharedNetworks()
     problems = read_problems(config, plan_of(options), options)
     for problem in problems:
         with found_in(options.problems, f"the problem {problem.name!r}"):

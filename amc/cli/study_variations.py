@@ -15,18 +15,22 @@ if TYPE_CHECKING:
     import jsonargparse
 
     from amc.data import DataRoles
+    from amc.utils.progress_display import ProgressDisplay
 
 PlayStudy = Callable[[RunConfig, Path, "DataRoles", str], object]
 """Runs one study: options, folder, data, and the agents."""
 
 
-def play_variations(config: RunConfig, folder: Path, options: jsonargparse.Namespace, play: PlayStudy) -> str:
+def play_variations(
+    config: RunConfig, folder: Path, options: jsonargparse.Namespace, shown: ProgressDisplay, play: PlayStudy
+) -> str:
     """Runs the study of every variation, seed by seed.
 
     Args:
         config: The options that all share.
         folder: Where their folders are.
         options: The parsed options.
+        shown: Shows the progress.
         play: Runs one study.
 
     Returns:
@@ -35,7 +39,7 @@ def play_variations(config: RunConfig, folder: Path, options: jsonargparse.Names
     Raises:
         AmcError: If the file, an option, the data or a network cannot be used.
     """
-    from amc.cli.setup import display, load_roles
+    from amc.cli.setup import load_roles
     from amc.cli.study_agents import check_choices, plan_of
     from amc.storage.names import STUDY
     from amc.study.methods_table import methods_table
@@ -47,7 +51,7 @@ def play_variations(config: RunConfig, folder: Path, options: jsonargparse.Names
         with found_in(options.variations, f"the variation {variation.name!r}"):
             check_choices(variation.config, replace(plan_of(options), agents=(str(variation.config.agent),)))
     refuse_links(folder, (variation.folder(seed) for variation in variations for seed in options.seeds))
-    networks, shown = SharedNetworks(), display(options)
+    networks = SharedNetworks()
     count, studies = len(variations) * len(options.seeds), itertools.count(1)
     for seed in options.seeds:
         data: dict[Any, DataRoles] = {}

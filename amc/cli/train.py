@@ -87,8 +87,10 @@ def run(options: jsonargparse.Namespace) -> None:
     )
     _check_tasks(config, options)
     try:
-        with working_in(folder, A_TRAINING):
-            _train(config, rules, folder, options, display(options))
+        with working_in(folder, A_TRAINING) as lock:
+            shown = display(options)
+            shown.tell(lock.tell)
+            _train(config, rules, folder, options, shown)
     except KeyboardInterrupt as stop:
         if not (folder / CONFIG).is_file():
             raise

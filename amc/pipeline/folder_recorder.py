@@ -87,6 +87,11 @@ class FolderRecorder(Recorder):
             self._lock.release()
             self._lock = None
 
+    def tell(self, lines: Sequence[str]) -> None:
+        """Says in the folder, once it is locked, in what stage the run is."""
+        if self._lock is not None:
+            self._lock.tell(lines)
+
     def loss(self) -> str | None:
         """Says what became of the folder if it is gone before `close`; None if it is there."""
         return None if self._lock is None else self._lock.loss()

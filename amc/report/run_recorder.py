@@ -100,6 +100,7 @@ class RunRecorder(FolderRecorder):
             self._close_writer(failed=kind is not None)
         finally:
             loss = self.loss()
+            self._display.tell(None)
             self.close()
         if self._created and self._folder is not None and kind is not None and issubclass(kind, Exception):
             self._folder.discard_if_empty()
@@ -149,6 +150,7 @@ class RunRecorder(FolderRecorder):
         else:
             done = f": {counted(len(self._log.episodes), 'episode')} done" if self._log.episodes else ""
             self.say(f"continuing {self.path}{done}")
+        self._display.tell(self.tell)
         self._writer = summary_writer(self.path / TENSORBOARD)
 
     def stage(self, title: str, total: int = 100, unit: str = "%") -> AbstractContextManager[Progress]:

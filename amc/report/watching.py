@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -73,6 +75,7 @@ class Standing:
         finished: Names of networks that are ready, apart from the run's own.
         has_ended: Whether there are results.
         kind: What the folder holds.
+        stages: What the process is doing, the innermost stage last.
     """
 
     folder: Path
@@ -83,6 +86,7 @@ class Standing:
     finished: tuple[str, ...] = ()
     has_ended: bool = False
     kind: _Kind = _A_RUN
+    stages: tuple[str, ...] = ()
 
 
 def read_standing(folder: Path) -> Standing:
@@ -96,7 +100,7 @@ def read_standing(folder: Path) -> Standing:
     if not (folder / STUDY).is_file() and not (folder / CONFIG).is_file():
         remedy = "give the folder that --out named, once the command has made it"
         raise RunFolderError(f"{folder} must hold a run, a study or a training; {remedy}")
-    origin, holder = Origin.read(folder), _holder(folder)
+    origin, (holder, stages) = Origin.read(folder), _holder(folder)
     read = _quietly(lambda: read_yaml(folder / CONFIG), {})
     options = read if isinstance(read, dict) else {}
     kind = _kind_of(folder, options)
@@ -119,6 +123,7 @@ def read_standing(folder: Path) -> Standing:
         finished=tuple(printable(name.removeprefix(baseline)) for name in done if name.startswith(baseline)),
         has_ended=(folder / SUMMARY).is_file() or (rests and not holder),
         kind=kind,
+        stages=stages,
     )
 
 
@@ -137,6 +142,7 @@ def shown(standing: Standing, width: int = _WIDTH) -> RenderableType:
     where, kind = printable(str(standing.folder)), standing.kind
     state = "has ended" if standing.has_ended else f"works: {standing.holder}" if standing.holder else "is not running"
     lines = [Text(f"amc {standing.command} in {where} {state}; {_how_many(standing)}")]
+    lines += [Text(f"now: {stage}") for stage in standing.stages if not standing.has_ended]
     scored = [record for record in standing.records if _is_number(record.get("reward"))]
     rewards = [float(record["reward"]) for record in scored]
     if rewards and kind is not _A_TRAINING:  # rewards of several tasks are not those of one search
@@ -206,7 +212,8 @@ def _standing_of_problems(folder: Path) -> Standing:
             records += [{**record, "problem": file.parent.name} for record in read_lines(file).records]
         except OSError as error:
             raise RunFolderError(f"{file} must be readable: {error}") from error
-    return Standing(folder, "study", _holder(folder), None, records, kind=_A_STUDY)
+    holder, stages = _holder(folder)
+    return Standing(folder, "study", holder, None, records, kind=_A_STUDY, stages=stages)
 
 
 def _how_many(standing: Standing) -> str:
@@ -251,12 +258,28 @@ def _tasks(records: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def _holder(folder: Path) -> str:
-    """Returns the process that works in a folder, from its lock file; empty if there is none."""
+def _holder(folder: Path) -> tuple[str, tuple[str, ...]]:
+    """Returns the process that works in a folder, from its lock file, and its stages; empty if there is none."""
     record = _quietly(lambda: read_json(folder / f"{LOCK}.json"), {})
-    if not isinstance(record, dict) or not {"process", "host"} <= set(record):
-        return ""
-    return printable(f"process {record['process']} on {record['host']}")
+    if not isinstance(record, dict) or not {"process", "host"} <= set(record) or _has_died(record):
+        return "", ()
+    stages = record.get("stages")
+    told = tuple(printable(str(stage)) for stage in stages) if isinstance(stages, list) else ()
+    return printable(f"process {record['process']} on {record['host']}"), told
+
+
+def _has_died(record: Mapping[str, Any]) -> bool:
+    """Returns whether a process of this machine is known to be gone: one that was killed leaves its name behind."""
+    process = record["process"]
+    if os.name != "posix" or record["host"] != socket.gethostname() or not isinstance(process, int) or process < 1:
+        return False
+    try:
+        os.kill(process, 0)  # sends nothing, and fails if there is no such process
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # someone else's, or no number of a process
+        pass
+    return False
 
 
 def _quietly(read: Callable[[], Any], otherwise: Any) -> Any:

@@ -33,13 +33,16 @@ _FREE = ("agent", "episodes", "compare", "budget")
 
 
 @contextmanager
-def working_in(path: Path, kind: str = A_STUDY, *, within: bool = False) -> Iterator[None]:
+def working_in(path: Path, kind: str = A_STUDY, *, within: bool = False) -> Iterator[FolderLock]:
     """Keeps other processes out of the folder of a study; makes it, and removes it again if it stays empty.
 
     Args:
         path: The folder.
         kind: What the folder is for; see `amc.storage.folder_kinds`.
         within: Whether it lies in the folder of a larger study, which may have put the dense network there.
+
+    Yields:
+        The folder's lock, which may be told in what stage the work is.
 
     Raises:
         RunFolderError: If another process works there, or the folder holds something else, cannot be written or is
@@ -56,7 +59,7 @@ def working_in(path: Path, kind: str = A_STUDY, *, within: bool = False) -> Iter
     except OSError as error:
         raise RunFolderError(f"the folder for {kind} must be writable: {error}; choose another --out") from error
     try:
-        yield
+        yield lock
     except (OSError, RunFolderError) as error:
         if (loss := lock.loss()) is None:
             raise

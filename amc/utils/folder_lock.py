@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import warnings
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -84,7 +84,22 @@ class FolderLock:
                 RuntimeWarning,
                 stacklevel=2,
             )
-        write_text(self._holder, json.dumps({"host": socket.gethostname(), "process": os.getpid()}) + "\n")
+        self._write()
+
+    def tell(self, lines: Sequence[str]) -> None:
+        """Says in what stage the work is, for those who look from elsewhere; nothing depends on it.
+
+        Args:
+            lines: The stages, one within another.
+        """
+        if self._lock.is_locked:
+            with suppress(OSError):
+                self._write(lines)
+
+    def _write(self, stages: Sequence[str] = ()) -> None:
+        """Writes who works here, and at what."""
+        record = {"host": socket.gethostname(), "process": os.getpid(), "stages": list(stages)}
+        write_text(self._holder, json.dumps(record) + "\n")
 
     def release(self) -> None:
         """Gives the lock back; does nothing if it is not held."""

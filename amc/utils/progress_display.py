@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TextIO
 
@@ -15,6 +15,7 @@ from amc.utils.notebook import NotebookBars, NotebookOutput, in_notebook
 from amc.utils.printable import printable
 from amc.utils.progress import Progress, silent
 from amc.utils.progress_bar import Bars, StageColumn
+from amc.utils.stages import Stages, after_comma, duration, stage_line
 
 _SECONDS_BEFORE_LINES = 2.0
 _SECONDS_BETWEEN_LINES = 5.0
@@ -52,7 +53,12 @@ class ProgressDisplay:
             file=self._stream, force_terminal=self._live, force_jupyter=False, highlight=False, soft_wrap=True
         )
         self._bars: Bars | None = None
+        self._stages: Stages | None = None
         self._depth = 0
+
+    def tell(self, told: Callable[[Sequence[str]], object] | None) -> None:
+        """Passes on which stages the work is in, shown or not, to what keeps it for `amc watch`; None ends that."""
+        self._stages = None if told is None else Stages(told, clock=self._clock)
 
     def say(self, line: str) -> None:
         """Prints one line."""
@@ -73,8 +79,10 @@ class ProgressDisplay:
     def stage(self, title: str, total: int = 100, unit: str = "%") -> AbstractContextManager[Progress]:
         """Shows a stage; see `Recorder.stage`. A stage of a single step, which shows no progress, is announced."""
         if not self._shows:
-            return nullcontext(silent)
-        return self._bar(title, total, unit) if self._live else self._lines(title, total, unit)
+            shown: AbstractContextManager[Progress] = nullcontext(silent)
+        else:
+            shown = self._bar(title, total, unit) if self._live else self._lines(title, total, unit)
+        return shown if self._stages is None else self._stages.entered(shown, title, total, unit)
 
     @contextmanager
     def _bar(self, title: str, total: int, unit: str) -> Iterator[Progress]:
@@ -115,8 +123,7 @@ class ProgressDisplay:
             done = round(share * total)
             last, now = (done, note), self._clock()
             if now >= next_line and 0 < done < total:
-                left = duration((now - start) / done * (total - done))
-                self.say(f"{title}: {done} of {total} {unit}, {left} left{_after_comma(note)}")
+                self.say(stage_line(title, done, total, unit, now - start, note))
                 next_line = now + _SECONDS_BETWEEN_LINES
 
         self._depth += 1
@@ -129,18 +136,4 @@ class ProgressDisplay:
         if not done or (is_quiet and seconds < _SECONDS_BEFORE_LINES):  # little or nothing was left to do
             return
         counts = "done" if total == 1 else f"{done} of {total} {unit}"
-        self.say(f"{title}: {counts} in {duration(seconds)}{_after_comma(note)}")
-
-
-def duration(seconds: float) -> str:
-    """Formats a duration: `"7.3 s"`, `"2 min 05 s"`, `"1 h 12 min"`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def _after_comma(note: str) -> str:
-    return f", {note}" if note else ""
+        self.say(f"{title}: {counts} in {duration(seconds)}{after_comma(note)}")

@@ -2,6 +2,10 @@
 
 import io
 import json
+import os
+import socket
+import subprocess
+import sys
 
 import pytest
 from hypothesis import example, given
@@ -51,6 +55,33 @@ def test_a_search_that_has_a_policy_has_ended_unless_it_is_being_extended(folder
 def test_a_run_that_was_killed_is_not_running(folder):
     (folder / "summary.json").unlink()
     assert "is not running" in text_of(shown(read_standing(folder)))
+
+
+def test_what_a_process_does_is_shown_while_it_does(folder):
+    (folder / "summary.json").unlink()
+    stages = ["study: 3 of 9 searches, 2 min 05 s left", "search (ddpg): 4 of 10 episodes\x1b[2J"]
+    (folder / ".lock.json").write_text(json.dumps({"host": "desk", "process": 7, "stages": stages}))
+    text = text_of(shown(read_standing(folder)))
+    assert "now: study: 3 of 9 searches, 2 min 05 s left\nnow: search (ddpg): 4 of 10 episodes" in text
+    assert "\x1b" not in text
+    for damaged in ("none", 7, None, {"a": 1}):
+        (folder / ".lock.json").write_text(json.dumps({"host": "desk", "process": 7, "stages": damaged}))
+        assert "now:" not in text_of(shown(read_standing(folder)))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere a process cannot be asked after")
+def test_a_killed_process_of_this_machine_does_not_work(folder):
+    (folder / "summary.json").unlink()
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    holder = {"host": socket.gethostname(), "process": child.pid, "stages": ["search"]}
+    (folder / ".lock.json").write_text(json.dumps(holder))
+    text = text_of(shown(read_standing(folder)))
+    assert "is not running" in text
+    assert "now:" not in text
+    for process in (os.getpid(), "x", 2**40, -1, True):
+        (folder / ".lock.json").write_text(json.dumps({**holder, "process": process}))
+        assert "works: process" in text_of(shown(read_standing(folder)))
 
 
 def training(folder, count):

@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.progress_bar import ProgressBar
 
 from amc.utils.progress_bar import StageLine
-from amc.utils.progress_display import ProgressDisplay, duration
+from amc.utils.progress_display import ProgressDisplay
+from amc.utils.stages import duration
 
 
 def lines_of(stream):
