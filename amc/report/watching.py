@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +22,7 @@ from amc.report.tables import FILE_WIDTH
 from amc.report.without_figures import is_ended_search
 from amc.storage.names import CONFIG, EPISODES, LOCK, PROBLEMS, PROGRESS, REWARDS, RUN, STUDY, SUMMARY, TRAINING
 from amc.utils.counted import counted
+from amc.utils.folder_lock import Holder
 from amc.utils.json_lines import read_lines
 from amc.utils.plain_json import as_type, read_json
 from amc.utils.plain_yaml import read_yaml
@@ -260,26 +259,10 @@ def _tasks(records: Sequence[dict[str, Any]]) -> Table:
 
 def _holder(folder: Path) -> tuple[str, tuple[str, ...]]:
     """Returns the process that works in a folder, from its lock file, and its stages; empty if there is none."""
-    record = _quietly(lambda: read_json(folder / f"{LOCK}.json"), {})
-    if not isinstance(record, dict) or not {"process", "host"} <= set(record) or _has_died(record):
+    holder = Holder.read(folder / f"{LOCK}.json")
+    if holder is None or holder.has_died():
         return "", ()
-    stages = record.get("stages")
-    told = tuple(printable(str(stage)) for stage in stages) if isinstance(stages, list) else ()
-    return printable(f"process {record['process']} on {record['host']}"), told
-
-
-def _has_died(record: Mapping[str, Any]) -> bool:
-    """Returns whether a process of this machine is known to be gone: one that was killed leaves its name behind."""
-    process = record["process"]
-    if os.name != "posix" or record["host"] != socket.gethostname() or not isinstance(process, int) or process < 1:
-        return False
-    try:
-        os.kill(process, 0)  # sends nothing, and fails if there is no such process
-    except ProcessLookupError:
-        return True
-    except (OSError, OverflowError):  # someone else's, or no number of a process
-        pass
-    return False
+    return printable(str(holder)), tuple(map(printable, holder.stages))
 
 
 def _quietly(read: Callable[[], Any], otherwise: Any) -> Any:

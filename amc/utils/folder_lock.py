@@ -9,7 +9,9 @@ import socket
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -33,6 +35,53 @@ def refuse_links(folder: Path, names: Iterable[str]) -> None:
                 f"{folder / name} must lie in the folder itself, and is a link, through which nothing is written; "
                 "delete the link"
             )
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who works in a folder, as it has written there.
+
+    Attributes:
+        process: The number of the process.
+        host: The machine.
+        stages: What it does, one stage within another.
+    """
+
+    process: Any
+    host: Any
+    stages: tuple[str, ...] = ()
+
+    @staticmethod
+    def read(file: Path) -> Holder | None:
+        """Reads what a holder has written; None if there is none, or its file, which may be damaged, names nobody."""
+        try:
+            record = read_json(file)
+            stages = record.get("stages")
+            told = tuple(map(str, stages)) if isinstance(stages, list) else ()
+            return Holder(record["process"], record["host"], told)
+        except (OSError, ValueError, KeyError, AttributeError):
+            return None
+
+    def __str__(self) -> str:
+        """Names the process, for people."""
+        return f"process {self.process} on {self.host}"
+
+    def write(self, file: Path) -> None:
+        """Writes the file that `read` reads."""
+        write_text(file, json.dumps({"host": self.host, "process": self.process, "stages": list(self.stages)}) + "\n")
+
+    def has_died(self) -> bool:
+        """Returns whether it is a process of this machine that is known to be gone: a kill leaves its name behind."""
+        process = self.process
+        if os.name != "posix" or self.host != socket.gethostname() or not isinstance(process, int) or process < 1:
+            return False
+        try:
+            os.kill(process, 0)  # sends nothing, and fails if there is no such process
+        except ProcessLookupError:
+            return True
+        except (OSError, OverflowError):  # someone else's, or no number of a process
+            pass
+        return False
 
 
 class FolderLock:
@@ -98,8 +147,7 @@ class FolderLock:
 
     def _write(self, stages: Sequence[str] = ()) -> None:
         """Writes who works here, and at what."""
-        record = {"host": socket.gethostname(), "process": os.getpid(), "stages": list(stages)}
-        write_text(self._holder, json.dumps(record) + "\n")
+        Holder(os.getpid(), socket.gethostname(), tuple(stages)).write(self._holder)
 
     def release(self) -> None:
         """Gives the lock back; does nothing if it is not held."""
@@ -118,11 +166,7 @@ class FolderLock:
 
     def _words(self) -> str:
         """Describes the holder, from what it wrote into the file."""
-        try:
-            record = read_json(self._holder)
-            return f"process {record['process']} on {record['host']}"
-        except (OSError, ValueError, KeyError, TypeError):
-            return "another process"
+        return str(Holder.read(self._holder) or "another process")
 
 
 @contextmanager
