@@ -202,6 +202,22 @@ def test_few_rows_are_not_overfitted():
     assert errors[moments.scarcity] < 0.6 * errors[1e-9]
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("features", [1, 64, 300])
+@pytest.mark.parametrize("level", [1e-4, 1.0, 1e4])
+def test_a_layer_that_reads_constants_keeps_its_weights(features, level):
+    torch.manual_seed(0)
+    layer = nn.Linear(features, 4)
+    constants = level * (0.5 + torch.rand(features))
+    rows = constants * (1 + 1e-7 * torch.randn(500, features))  # constants, but for their rounding
+    moments = Moments(layer)
+    for part in rows.split(50):
+        moments.add(part[None], layer(part))
+    weight, constant = solved(moments, 1e-2, intercept=True)
+    torch.testing.assert_close(weight, layer.weight, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(constants @ weight.T + constant, layer(constants), rtol=1e-4, atol=1e-4 * level)
+
+
 class Borrowing(nn.Module):
     """Computes with the weights of a layer that it does not call, as Swin's attention does."""
 

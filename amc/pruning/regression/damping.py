@@ -31,4 +31,15 @@ def damping_of(ridge: float, gram: Tensor, mean: Tensor | None) -> Tensor:
     if mean is None:
         return ridge * power + tiny
     spread = (power - mean.square().mean(-1)).clamp_min(0)
-    return torch.maximum(ridge * torch.minimum(power, _LARGEST_MEAN * spread), _ROUNDING * power) + tiny
+    return torch.maximum(ridge * torch.minimum(power, _LARGEST_MEAN * spread), rounding_of(power)) + tiny
+
+
+def rounding_of(power: Tensor) -> Tensor:
+    """Returns the least to add to the diagonal: features that are constant must not be told apart by their rounding.
+
+    A ridge relative to what rounding leaves of them is no ridge. The Gram matrix need not even be positive definite.
+
+    Args:
+        power: Mean square of the features, their mean included, `(...)`.
+    """
+    return _ROUNDING * power

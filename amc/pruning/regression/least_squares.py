@@ -10,6 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from amc.pruning.regression.damping import rounding_of
 from amc.pruning.regression.patches import Reader, conv_groups
 from amc.pruning.regression.row_moments import CrossMoments, RowMoments
 
@@ -185,8 +186,10 @@ class _System:
         shifted = rows.mean
         gram = rows.products - shifted[:, :, None] * shifted[:, None]
         mean = shifted + shift[:, 0]
+        power = (gram.diagonal(dim1=1, dim2=2) + mean.square()).mean(1)
         if not intercept:
             gram = gram + mean[:, :, None] * mean[:, None]
-        damping = ridge * gram.diagonal(dim1=1, dim2=2).mean(1) + torch.finfo(torch.float32).tiny
+        relative = ridge * gram.diagonal(dim1=1, dim2=2).mean(1)
+        damping = torch.maximum(relative, rounding_of(power)) + torch.finfo(torch.float32).tiny
         regular = gram + damping[:, None, None] * torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
         return cls(ridge, intercept, mean, regular, damping, now)
