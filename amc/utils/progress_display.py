@@ -12,6 +12,7 @@ from rich import progress as bars
 from rich.console import Console, RenderableType
 
 from amc.utils.notebook import NotebookBars, NotebookOutput, in_notebook
+from amc.utils.pace import Pace
 from amc.utils.printable import printable
 from amc.utils.progress import Progress, silent
 from amc.utils.progress_bar import Bars, StageColumn
@@ -111,7 +112,7 @@ class ProgressDisplay:
 
     @contextmanager
     def _lines(self, title: str, total: int, unit: str) -> Iterator[Progress]:
-        start = self._clock()
+        start, pace = self._clock(), Pace(self._clock)
         next_line = start + _SECONDS_BEFORE_LINES
         last = (0, "")
         is_quiet = self._only_slow or self._depth > 0
@@ -121,9 +122,9 @@ class ProgressDisplay:
         def advance(share: float, note: str = "", /) -> None:
             nonlocal last, next_line
             done = round(share * total)
-            last, now = (done, note), self._clock()
+            last, now, left = (done, note), self._clock(), pace.seconds_left(share)
             if now >= next_line and 0 < done < total:
-                self.say(stage_line(title, done, total, unit, now - start, note))
+                self.say(stage_line(title, done, total, unit, left, note))
                 next_line = now + _SECONDS_BETWEEN_LINES
 
         self._depth += 1

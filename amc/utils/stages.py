@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
+from amc.utils.pace import Pace
 from amc.utils.progress import Progress
 
 _SECONDS_BETWEEN = 2.0
@@ -35,7 +36,7 @@ class Stages:
             total: How many units the stage has.
             unit: The unit, in the plural.
         """
-        start, place = self._clock(), len(self._lines)
+        pace, place = Pace(self._clock), len(self._lines)
         self._lines.append(title)
         self._told()
         try:
@@ -43,9 +44,10 @@ class Stages:
 
                 def both(share: float, note: str = "", /) -> None:
                     advance(share, note)
+                    left = pace.seconds_left(share)
                     if self._clock() >= self._next:
                         done = round(share * total)
-                        self._lines[place] = stage_line(title, done, total, unit, self._clock() - start, note)
+                        self._lines[place] = stage_line(title, done, total, unit, left, note)
                         self._told()
 
                 yield both
@@ -59,7 +61,7 @@ class Stages:
         self._next = self._clock() + _SECONDS_BETWEEN
 
 
-def stage_line(title: str, done: int, total: int, unit: str, seconds: float, note: str = "") -> str:
+def stage_line(title: str, done: int, total: int, unit: str, left: float | None, note: str = "") -> str:
     """Says how far a stage is and, while it is neither at its start nor at its end, how long it will take.
 
     Args:
@@ -67,11 +69,11 @@ def stage_line(title: str, done: int, total: int, unit: str, seconds: float, not
         done: How many units are.
         total: How many there are.
         unit: The unit, in the plural.
-        seconds: Seconds since it began.
+        left: Seconds that it will still take; None where that is not known.
         note: What is told besides.
     """
-    left = f", {duration(seconds / done * (total - done))} left" if 0 < done < total else ""
-    return f"{title}: {done} of {total} {unit}{left}{after_comma(note)}"
+    still = f", {duration(left)} left" if left is not None and 0 < done < total else ""
+    return f"{title}: {done} of {total} {unit}{still}{after_comma(note)}"
 
 
 def duration(seconds: float) -> str:
