@@ -33,7 +33,7 @@ class _Stops:
         self.process = 0
         self.deferring = 0
         self.received: int | None = None
-        self.importing = False
+        self.importing: object | None = None  # what the thread that waits for the end of an import was started with
         self.ending = False
         self.passed = False
 
@@ -58,7 +58,7 @@ def stopping_safely() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        _STOPS.process, _STOPS.importing, _STOPS.ending = 0, False, False
+        _STOPS.process, _STOPS.importing, _STOPS.ending = 0, None, False
 
 
 @contextmanager
@@ -92,7 +92,7 @@ def stop_here() -> None:
         StopRequested: If a signal has waited for it.
     """
     if stop_requested():
-        _STOPS.importing = False
+        _STOPS.importing = None
         raise StopRequested
 
 
@@ -116,11 +116,11 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
         os.write(2, b"amc: stopping at the next safe point; once more stops at once\n")
         return
     if is_first and _imports(frame):
-        _STOPS.importing = True
+        _STOPS.importing = wait = object()
         # Not a Thread: the main thread may hold the lock that starting one takes.
-        _thread.start_new_thread(_send_after_import, (number, threading.get_ident()))
+        _thread.start_new_thread(_send_after_import, (number, threading.get_ident(), wait))
         return
-    _STOPS.importing = False
+    _STOPS.importing = None
     raise StopRequested
 
 
@@ -131,10 +131,10 @@ def _leave_at_the_second(number: int) -> None:
     _STOPS.passed = True
 
 
-def _send_after_import(number: int, thread: int) -> None:
-    """Sends the main thread a signal once more, as soon as it is not within an import."""
+def _send_after_import(number: int, thread: int, wait: object) -> None:
+    """Sends the main thread a signal once more, as soon as it is not within an import, unless the wait is over."""
     start_s, told = time.monotonic(), False
-    while _STOPS.importing and _imports(sys._current_frames().get(thread)):
+    while _STOPS.importing is wait and _imports(sys._current_frames().get(thread)):
         waited_s = time.monotonic() - start_s
         if waited_s > _SILENCE_S and not told:
             os.write(2, b"amc: stopping when a library is loaded; once more stops at once\n")
@@ -142,7 +142,7 @@ def _send_after_import(number: int, thread: int) -> None:
         if waited_s > _PATIENCE_S:  # only now: a busy machine may pass both bounds in one sleep
             break
         time.sleep(_LOOK_AGAIN_S)
-    if _STOPS.importing:
+    if _STOPS.importing is wait:
         signal.pthread_kill(thread, number)
 
 
