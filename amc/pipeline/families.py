@@ -171,7 +171,15 @@ class WeightFamily:
         self._recovery = create(RECOVERIES, task.pruning.recovery)
         refit = self._images is not None and self._recovery.refits_candidates
         options = WeightTableOptions(refit=refit, pattern=self._pattern)
-        tables = build_weight_tables(task.model, task.structure, self._criterion, self._evidence, options, advance)
+        tables = build_weight_tables(
+            task.model,
+            task.structure,
+            self._criterion,
+            self._evidence,
+            options,
+            advance,
+            only={decision.name for decision in task.problem.decisions},
+        )
         self._pruner = WeightPruner(task.model, task.structure, tables)
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from math import prod
 
 from torch import Tensor, nn
 
@@ -52,8 +53,8 @@ class WeightPruner:
         """Returns which weights stay, by the layer's name; layers that the allocation does not name stay dense.
 
         Raises:
-            ConfigurationError: If the allocation is of another kind, names an unknown layer, or keeps more weights than
-                there are.
+            ConfigurationError: If the allocation is of another kind, names an unknown layer, keeps more weights than
+                there are, or prunes a layer without a table.
         """
         return {name: table.ranks < count for name, table, count in self._found(allocation)}
 
@@ -91,10 +92,17 @@ class WeightPruner:
         for name, count in allocation.widths.items():
             if name not in self._layers:
                 raise ConfigurationError(f"the allocation names {name!r}, which is not a layer of this network")
-            table = self.table.layers[name]
-            weights = table.weight.numel()
+            weights = prod(self._layers[name].weight_shape)
             if not 1 <= count <= weights:
                 raise ConfigurationError(f"layer {name!r} has {weights} weights and cannot keep {count}")
             if count < weights:
-                found.append((name, table, count))
+                found.append((name, self._table(name), count))
         return found
+
+    def _table(self, name: str) -> LayerTable:
+        if name not in self.table.layers:
+            raise ConfigurationError(
+                f"layer {name!r} stays dense under these rules, and the allocation prunes it; "
+                "exclude no such layer (pruning.exclude), or allocate again"
+            )
+        return self.table.layers[name]

@@ -5,7 +5,7 @@ Computed once, looked up in every episode.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from math import ceil, prod
 
@@ -113,6 +113,8 @@ def build_weight_tables(
     evidence: Evidence,
     options: WeightTableOptions | None = None,
     advance: Progress = silent,
+    *,
+    only: Container[str] | None = None,
 ) -> WeightTable:
     """Ranks the weights of every layer and refits those that stay at every count of a grid.
 
@@ -127,16 +129,17 @@ def build_weight_tables(
         evidence: What the criterion looks at, and the Gram matrices.
         options: How to tabulate.
         advance: Takes the share that is done, 0 to 1, as it grows.
+        only: Names of the layers that may lose weights; None for all.
 
     Raises:
         ConfigurationError: If calibration images are needed and there are none, or the criterion returns no scores.
     """
     options = options or WeightTableOptions()
-    shapes = {layer.name: layer.matrix_shape for layer in structure.layers}
-    grids = count_grids(shapes, options)
-    step = steps_of(len(structure.layers), advance)
+    layers = [layer for layer in structure.layers if only is None or layer.name in only]
+    grids = count_grids({layer.name: layer.matrix_shape for layer in layers}, options)
+    step = steps_of(len(layers), advance)
     tables = {}
-    for layer in structure.layers:
+    for layer in layers:
         weight = evidence.tensors[layer.weight]
         pattern = options.pattern if options.pattern.step(layer.matrix_shape) else UNSTRUCTURED
         scores = weight_scores(criterion, layer, evidence)

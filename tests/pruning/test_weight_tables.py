@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from math import prod
 
 import pytest
 import torch
 
+from amc.errors import ConfigurationError
 from amc.pruning import (
     CandidateNetwork,
     Evidence,
@@ -179,3 +181,25 @@ def test_a_candidate_refit_in_sequence_is_nearer_to_the_delivery_than_the_tables
         network.logits(half(net), [network.prepare(unseen)]), candidates.prune(half(net))(unseen), rtol=1e-4, atol=1e-4
     )
     assert all(torch.equal(old, new) for old, new in zip(dense, net.model.state_dict().values(), strict=True))
+
+
+def test_layers_that_stay_dense_need_no_table_and_an_allocation_that_prunes_one_is_refused(net):
+    evidence = Evidence(net.model, net.structure, [net.images], (), EvidenceOptions(ridge=1e-9))
+    seen = []
+    table = build_weight_tables(
+        net.model,
+        net.structure,
+        Magnitude(),
+        evidence,
+        None,
+        lambda share, note="", /: seen.append(share),
+        only={"head"},
+    )
+    assert list(table.layers) == ["head"]
+    assert seen == [1.0]
+    pruner, size = WeightPruner(net.model, net.structure, table), net.model.head.weight.numel()
+    other = net.structure.layers[0]
+    pruned = pruner.prune(Allocation("weight", {"head": size // 2, other.name: prod(other.weight_shape)}))
+    assert int((pruned.head.weight != 0).sum()) == size // 2
+    with pytest.raises(ConfigurationError, match=f"layer '{other.name}' stays dense under these rules.*exclude"):
+        pruner.prune(Allocation("weight", {other.name: 1}))
