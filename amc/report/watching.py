@@ -20,6 +20,7 @@ from amc.report.origin import Origin
 from amc.report.study_standing import standing_table
 from amc.report.tables import FILE_WIDTH
 from amc.report.without_figures import is_ended_search
+from amc.storage.folder_kinds import kind_of
 from amc.storage.names import CONFIG, EPISODES, LOCK, PROBLEMS, PROGRESS, REWARDS, RUN, STUDY, SUMMARY, TRAINING
 from amc.utils.counted import counted
 from amc.utils.folder_lock import Holder
@@ -75,6 +76,7 @@ class Standing:
         has_ended: Whether there are results.
         kind: What the folder holds.
         stages: What the process is doing, the innermost stage last.
+        is_suspended: Whether the process is halted, as by Ctrl-Z.
     """
 
     folder: Path
@@ -86,6 +88,7 @@ class Standing:
     has_ended: bool = False
     kind: _Kind = _A_RUN
     stages: tuple[str, ...] = ()
+    is_suspended: bool = False
 
 
 def read_standing(folder: Path) -> Standing:
@@ -96,10 +99,10 @@ def read_standing(folder: Path) -> Standing:
     """
     if (folder / PROBLEMS).is_file():
         return _standing_of_problems(folder)
-    if not (folder / STUDY).is_file() and not (folder / CONFIG).is_file():
+    if not _is_ours(folder):
         remedy = "give the folder that --out named, once the command has made it"
         raise RunFolderError(f"{folder} must hold a run, a study or a training; {remedy}")
-    origin, (holder, stages) = Origin.read(folder), _holder(folder)
+    origin, (holder, stages, is_suspended) = Origin.read(folder), _holder(folder)
     read = _quietly(lambda: read_yaml(folder / CONFIG), {})
     options = read if isinstance(read, dict) else {}
     kind = _kind_of(folder, options)
@@ -123,7 +126,15 @@ def read_standing(folder: Path) -> Standing:
         has_ended=(folder / SUMMARY).is_file() or (rests and not holder),
         kind=kind,
         stages=stages,
+        is_suspended=is_suspended,
     )
+
+
+def _is_ours(folder: Path) -> bool:
+    """Returns whether a command has begun in a folder: many programs have a `config.yaml`, none our lock beside it."""
+    if (folder / STUDY).is_file():
+        return True
+    return (folder / CONFIG).is_file() and ((folder / LOCK).is_file() or kind_of(folder) is not None)
 
 
 def _kind_of(folder: Path, options: Mapping[str, Any]) -> _Kind:
@@ -139,8 +150,7 @@ def _kind_of(folder: Path, options: Mapping[str, Any]) -> _Kind:
 def shown(standing: Standing, width: int = _WIDTH) -> RenderableType:
     """Formats the state of a run, for a terminal of `width` columns."""
     where, kind = printable(str(standing.folder)), standing.kind
-    state = "has ended" if standing.has_ended else f"works: {standing.holder}" if standing.holder else "is not running"
-    lines = [Text(f"amc {standing.command} in {where} {state}; {_how_many(standing)}")]
+    lines = [Text(f"amc {standing.command} in {where} {_state(standing)}; {_how_many(standing)}")]
     lines += [Text(f"now: {stage}") for stage in standing.stages if not standing.has_ended]
     scored = [record for record in standing.records if _is_number(record.get("reward"))]
     rewards = [float(record["reward"]) for record in scored]
@@ -199,8 +209,22 @@ def watch(
     with Live(shown(standing, console.width), console=console, auto_refresh=False) as live:
         while standing.holder and not standing.has_ended:
             sleep(seconds)
-            standing = read_standing(folder)
+            standing = _read_again(folder)
             live.update(shown(standing, console.width), refresh=True)
+
+
+def _read_again(folder: Path) -> Standing:
+    """Reads the progress once more.
+
+    Raises:
+        RunFolderError: If the folder is gone, or cannot be read.
+    """
+    try:
+        return read_standing(folder)
+    except RunFolderError as error:
+        if _is_ours(folder) or (folder / PROBLEMS).is_file():
+            raise
+        raise RunFolderError(f"{folder} was deleted, moved or emptied while it was watched") from error
 
 
 def _standing_of_problems(folder: Path) -> Standing:
@@ -211,14 +235,25 @@ def _standing_of_problems(folder: Path) -> Standing:
             records += [{**record, "problem": file.parent.name} for record in read_lines(file).records]
         except OSError as error:
             raise RunFolderError(f"{file} must be readable: {error}") from error
-    holder, stages = _holder(folder)
-    return Standing(folder, "study", holder, None, records, kind=_A_STUDY, stages=stages)
+    holder, stages, is_suspended = _holder(folder)
+    return Standing(folder, "study", holder, None, records, kind=_A_STUDY, stages=stages, is_suspended=is_suspended)
+
+
+def _state(standing: Standing) -> str:
+    """Says whether anything happens."""
+    if standing.has_ended:
+        return "has ended"
+    if not standing.holder:
+        return "is not running"
+    return f"{'is suspended, as by Ctrl-Z' if standing.is_suspended else 'works'}: {standing.holder}"
 
 
 def _how_many(standing: Standing) -> str:
-    """Counts the records, of how many where that is known."""
+    """Counts the records, of how many where that is known; a search that starts from an agent tries one more."""
     done, wanted = len(standing.records), standing.wanted
-    return counted(done, *standing.kind.unit) if wanted is None else f"{done} of {counted(wanted, *standing.kind.unit)}"
+    if wanted is None:
+        return counted(done, *standing.kind.unit)
+    return f"{done} of {counted(max(done, wanted), *standing.kind.unit)}"
 
 
 def _name_of(kind: _Kind, record: Mapping[str, Any]) -> str:
@@ -257,12 +292,12 @@ def _tasks(records: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def _holder(folder: Path) -> tuple[str, tuple[str, ...]]:
-    """Returns the process that works in a folder, from its lock file, and its stages; empty if there is none."""
+def _holder(folder: Path) -> tuple[str, tuple[str, ...], bool]:
+    """Returns the process in a folder, from its lock file, its stages, and whether it is halted; empty for none."""
     holder = Holder.read(folder / f"{LOCK}.json")
     if holder is None or holder.has_died():
-        return "", ()
-    return printable(str(holder)), tuple(map(printable, holder.stages))
+        return "", (), False
+    return printable(str(holder)), tuple(map(printable, holder.stages)), holder.is_suspended()
 
 
 def _quietly(read: Callable[[], Any], otherwise: Any) -> Any:

@@ -23,11 +23,11 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], settings: Mapping[str,
     """Writes a training state; a kill at any time leaves a complete file, and the previous one is kept beside it.
 
     Args:
-        path: The file; its folder is created if needed.
+        path: The file; its folder is created if needed, within one that exists: a run's that was deleted stays so.
         state: Tensors, numbers, strings and containers of them.
         settings: What must be the same when the training is resumed, with values of the same kinds.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(exist_ok=True)
     with replacing(path) as unfinished:
         torch.save({"settings": {**_FORMAT, **settings}, "state": dict(state)}, unfinished)
         if path.exists():

@@ -45,11 +45,14 @@ class Holder:
         process: The number of the process.
         host: The machine.
         stages: What it does, one stage within another.
+        start: When it began, in the system's own count, which tells it from a later process of its number; None where
+            the system does not say.
     """
 
     process: Any
     host: Any
     stages: tuple[str, ...] = ()
+    start: Any = None
 
     @staticmethod
     def read(file: Path) -> Holder | None:
@@ -58,7 +61,7 @@ class Holder:
             record = read_json(file)
             stages = record.get("stages")
             told = tuple(map(str, stages)) if isinstance(stages, list) else ()
-            return Holder(record["process"], record["host"], told)
+            return Holder(record["process"], record["host"], told, record.get("start"))
         except (OSError, ValueError, KeyError, AttributeError):
             return None
 
@@ -68,20 +71,40 @@ class Holder:
 
     def write(self, file: Path) -> None:
         """Writes the file that `read` reads."""
-        write_text(file, json.dumps({"host": self.host, "process": self.process, "stages": list(self.stages)}) + "\n")
+        record = {"host": self.host, "process": self.process, "stages": list(self.stages), "start": self.start}
+        write_text(file, json.dumps(record) + "\n")
 
     def has_died(self) -> bool:
         """Returns whether it is a process of this machine that is known to be gone: a kill leaves its name behind."""
-        process = self.process
-        if os.name != "posix" or self.host != socket.gethostname() or not isinstance(process, int) or process < 1:
+        if not self._is_here():
             return False
         try:
-            os.kill(process, 0)  # sends nothing, and fails if there is no such process
+            os.kill(self.process, 0)  # sends nothing, and fails if there is no such process
         except ProcessLookupError:
             return True
         except (OSError, OverflowError):  # someone else's, or no number of a process
             pass
-        return False
+        # After a restart of the machine, or of a container, another process has its number.
+        start = _state_and_start(self.process)[1]
+        return None not in (start, self.start) and start != self.start
+
+    def is_suspended(self) -> bool:
+        """Returns whether it is a process of this machine that is known to be halted, as by Ctrl-Z."""
+        return self._is_here() and _state_and_start(self.process)[0] in ("T", "t")
+
+    def _is_here(self) -> bool:
+        process = self.process
+        return os.name == "posix" and self.host == socket.gethostname() and isinstance(process, int) and process > 0
+
+
+def _state_and_start(process: int) -> tuple[str | None, int | None]:
+    """Returns the state of a process and when it began, in ticks; None on systems that do not say, other than Linux."""
+    try:
+        with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()  # the name before it may hold anything
+        return fields[0], int(fields[19])
+    except (OSError, ValueError, IndexError):
+        return None, None
 
 
 class FolderLock:
@@ -136,33 +159,60 @@ class FolderLock:
         self._write()
 
     def tell(self, lines: Sequence[str]) -> None:
-        """Says in what stage the work is, for those who look from elsewhere; nothing depends on it.
+        """Says in what stage the work is, for those who look from elsewhere.
 
         Args:
             lines: The stages, one within another.
+
+        Raises:
+            RunFolderError: If the folder is gone, or another's: what is still to come would be lost with it, or be
+                written into a new folder that nobody has locked.
         """
-        if self._lock.is_locked:
-            with suppress(OSError):
-                self._write(lines)
+        if not self._lock.is_locked:
+            return
+        loss = self.loss()
+        if loss is not None and (self._successor() is not None or self._is_empty()):
+            raise RunFolderError(loss)
+        with suppress(OSError):
+            self._write(lines)
 
     def _write(self, stages: Sequence[str] = ()) -> None:
         """Writes who works here, and at what."""
-        Holder(os.getpid(), socket.gethostname(), tuple(stages)).write(self._holder)
+        start = _state_and_start(os.getpid())[1]
+        Holder(os.getpid(), socket.gethostname(), tuple(stages), start).write(self._holder)
 
     def release(self) -> None:
         """Gives the lock back; does nothing if it is not held."""
         if not self._lock.is_locked:
             return
         with suppress(OSError):
-            self._holder.unlink(missing_ok=True)
+            if self._successor() is None:
+                self._holder.unlink(missing_ok=True)
         with suppress(OSError):  # the folder may be gone
             self._lock.release()
 
     def loss(self) -> str | None:
         """Says what became of the folder if it is not where it was locked; None if it is, or is not locked."""
-        if not self._lock.is_locked or self._file.exists():
+        if not self._lock.is_locked:
             return None
-        return f"{self._folder} was deleted, moved or emptied while it was worked in"
+        lost = f"{self._folder} was deleted, moved or emptied while it was worked in"
+        if (successor := self._successor()) is not None:
+            return f"{lost}, and {successor} works there now"
+        return None if self._file.exists() else lost
+
+    def _successor(self) -> Holder | None:
+        """Returns who has taken the folder's place since it was locked; None if nobody has."""
+        found = Holder.read(self._holder)
+        own = (os.getpid(), socket.gethostname())
+        return None if found is None or (found.process, found.host) == own else found
+
+    def _is_empty(self) -> bool:
+        """Returns whether there is no folder, or nothing in it but what a lock writes."""
+        try:
+            names = {entry.name for entry in self._folder.iterdir()}
+        except OSError as error:
+            return isinstance(error, FileNotFoundError | NotADirectoryError)
+        return names <= {self._file.name, self._holder.name}
 
     def _words(self) -> str:
         """Describes the holder, from what it wrote into the file."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 
+from amc.errors import AmcError
 from amc.utils.pace import Pace
 from amc.utils.progress import Progress
 
@@ -51,10 +52,16 @@ class Stages:
                         self._told()
 
                 yield both
-        finally:
-            del self._lines[place:]
-            if not place:
-                self._told()
+        except BaseException:
+            with suppress(AmcError):  # the first thing that ends the work is what is told
+                self._leave(place)
+            raise
+        self._leave(place)
+
+    def _leave(self, place: int) -> None:
+        del self._lines[place:]
+        if not place:
+            self._told()
 
     def _told(self) -> None:
         self._tell(tuple(self._lines))

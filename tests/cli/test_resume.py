@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import amc
+from amc.cli import setup
 from amc.cli.main import main
 from amc.errors import in_plain_words
 from amc.report.run_folder import RunFolder
@@ -312,6 +313,21 @@ def test_an_interrupted_study_says_that_the_same_command_goes_on(small_data, tmp
     words = ["study", "--out", str(tmp_path / "study"), *small_data, "--train.epochs", "1", "--agents", "uniform"]
     assert main(words) == 130
     assert capsys.readouterr().err.endswith(f"amc: interrupted; the same command continues {tmp_path / 'study'}\n")
+
+
+def test_a_study_does_not_make_a_folder_again_that_was_deleted_before_it_had_results(
+    small_data, tmp_path, monkeypatch, error_of
+):
+    folder, load = tmp_path / "study", setup.load_roles
+
+    def deleting(*arguments):
+        shutil.rmtree(folder)
+        return load(*arguments)
+
+    monkeypatch.setattr(setup, "load_roles", deleting)
+    words = ["study", "--out", str(folder), *small_data, "--train.epochs", "1", "--agents", "uniform"]
+    assert f"{folder} was deleted, moved or emptied while it was worked in; put it back and give" in error_of(words)
+    assert not folder.exists()
 
 
 def test_a_study_whose_folder_is_deleted_meanwhile_is_said_in_one_line(small_data, tmp_path, monkeypatch, error_of):

@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -13,7 +15,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from amc.cli.main import main
+from amc.errors import RunFolderError
 from amc.report.watching import read_standing, shown, sparkline, watch
+from amc.utils.folder_lock import FolderLock
 
 
 def text_of(renderable):
@@ -84,8 +88,52 @@ def test_a_killed_process_of_this_machine_does_not_work(folder):
         assert "works: process" in text_of(shown(read_standing(folder)))
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="elsewhere the state of a process is not known")
+def test_a_suspended_process_does_not_work_nor_does_a_later_one_of_its_number(folder, tmp_path):
+    (folder / "summary.json").unlink()
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        holder = {"host": socket.gethostname(), "process": child.pid, "stages": ["search"]}
+        (folder / ".lock.json").write_text(json.dumps(holder))
+        child.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, child.pid, os.WSTOPPED)
+        assert f"is suspended, as by Ctrl-Z: process {child.pid}" in text_of(shown(read_standing(folder)))
+        child.send_signal(signal.SIGCONT)
+        os.waitid(os.P_PID, child.pid, os.WCONTINUED)
+        assert f"works: process {child.pid}" in text_of(shown(read_standing(folder)))
+        (folder / ".lock.json").write_text(json.dumps({**holder, "start": 1}))
+        assert "is not running" in text_of(shown(read_standing(folder)))
+    finally:
+        child.kill()
+        child.wait()
+    lock = FolderLock(folder)
+    lock.acquire()
+    assert f"works: process {os.getpid()}" in text_of(shown(read_standing(folder)))
+    lock.release()
+
+
+def test_a_folder_that_is_deleted_while_it_is_watched_is_said(folder):
+    (folder / "summary.json").unlink()
+    (folder / ".lock.json").write_text(json.dumps({"host": "desk", "process": 7}))
+    out = Console(file=io.StringIO(), width=400, force_terminal=True)
+    with pytest.raises(RunFolderError, match=r"run was deleted, moved or emptied while it was watched$"):
+        watch(folder, console=out, sleep=lambda seconds: shutil.rmtree(folder))
+
+
+def test_a_folder_of_another_program_is_none_of_ours(tmp_path):
+    (tmp_path / "config.yaml").write_text("a: 1\n")
+    with pytest.raises(RunFolderError, match="must hold a run, a study or a training"):
+        read_standing(tmp_path)
+
+
+def test_there_are_never_more_candidates_than_are_wanted(folder):
+    (folder / "config.yaml").write_text("episodes: 3\n")  # a search that starts from an agent tries one more
+    assert "4 of 4 candidates" in text_of(shown(read_standing(folder)))
+
+
 def training(folder, count):
     folder.mkdir()
+    (folder / ".lock").touch()
     (folder / "config.yaml").write_text("episodes: 4\nheld_out_budgets: []\n")
     tasks = ("net flops 0.7 accuracy", "net flops 0.3 accuracy")
     lines = ({"task": tasks[n % 2], "episode": n, "reward": 0.5 + n / 10, "accuracy": 50.0} for n in range(count))

@@ -389,3 +389,13 @@ def test_settings_out_of_range_are_named(data, options):
 def test_names_that_do_not_exist_are_told_those_that_do(data, options, message):
     with pytest.raises(UnknownNameError, match=message):
         fine_tune(small_network(), data, replace(QUICK, **options))
+
+
+def test_a_checkpoint_makes_its_folder_but_not_that_of_the_run(tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(FileNotFoundError):
+        save_checkpoint(run / "checkpoints" / "dense.pt", {}, {})
+    assert not run.exists()
+    run.mkdir()
+    save_checkpoint(run / "checkpoints" / "dense.pt", {"step": 3}, {})
+    assert read_checkpoint(run / "checkpoints" / "dense.pt", {}) == {"step": 3}

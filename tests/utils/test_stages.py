@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from amc.errors import RunFolderError
 from amc.utils.folder_lock import FolderLock
 from amc.utils.progress_display import ProgressDisplay
 
@@ -61,12 +62,53 @@ def test_a_lock_says_what_is_done_and_nothing_once_it_is_given_back(tmp_path):
     assert not holder.exists()
 
 
-def test_a_folder_that_is_gone_stops_no_work(tmp_path):
+@pytest.fixture
+def folder(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def lock(folder):
     lock = FolderLock(folder)
     lock.acquire()
-    folder.rename(tmp_path / "moved")
-    lock.tell(["search"])
+    yield lock
     lock.release()
-    assert not folder.exists()
+
+
+def test_a_folder_that_is_gone_ends_the_work_and_is_not_made_again(lock, folder, tmp_path):
+    folder.rename(tmp_path / "moved")
+    with pytest.raises(RunFolderError, match=r"run was deleted, moved or emptied while it was worked in$"):
+        lock.tell(["search"])
+    folder.mkdir()
+    with pytest.raises(RunFolderError, match="was deleted, moved or emptied"):
+        lock.tell(["search"])
+    assert not list(folder.iterdir())
+
+
+def test_a_folder_that_another_process_has_taken_is_left_to_it(lock, folder, tmp_path):
+    folder.rename(tmp_path / "moved")
+    folder.mkdir()
+    (folder / ".lock").touch()
+    (folder / ".lock.json").write_text('{"host": "desk", "process": 7}')
+    with pytest.raises(RunFolderError, match="worked in, and process 7 on desk works there now"):
+        lock.tell(["search"])
+    lock.release()
+    assert json.loads((folder / ".lock.json").read_text())["process"] == 7
+
+
+def test_a_lock_file_that_is_tidied_away_ends_no_work(lock, folder):
+    (folder / "config.yaml").touch()
+    (folder / ".lock").unlink()
+    lock.tell(["search"])
+    assert json.loads((folder / ".lock.json").read_text())["stages"] == ["search"]
+
+
+def test_what_ends_the_work_is_told_and_not_that_the_folder_is_gone_too(lock, folder, tmp_path):
+    display = ProgressDisplay(io.StringIO(), live=False)
+    display.tell(lock.tell)
+    stage = display.stage("search")
+    stage.__enter__()
+    folder.rename(tmp_path / "moved")
+    assert not stage.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
