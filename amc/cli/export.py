@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +100,7 @@ def run(options: jsonargparse.Namespace) -> None:
             overwrite=options.overwrite,
         )
         advance(1.0)
-    with shown.stage("compare with the dense network") as advance:
+    with shown.stage("compare with the dense network") as advance, _written(report):
         comparison = compare(
             networks,
             report,
@@ -115,6 +116,17 @@ def run(options: jsonargparse.Namespace) -> None:
         print(render(latency_table(comparison)), end="")
     if comparison.hint:
         print(comparison.hint)
+
+
+@contextmanager
+def _written(report: ExportReport) -> Iterator[None]:
+    """Says after a Ctrl-C that the file is there: the same command would refuse to write it again."""
+    from amc.report.origin import RunInterrupted
+
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise RunInterrupted(f"{report.path} is written and whole; only its latency was not measured") from stop
 
 
 def _remember(folder: Path, report: ExportReport, comparison: Comparison, shown: ProgressDisplay) -> None:

@@ -18,7 +18,7 @@ from amc.export.formats import FORMATS, Exportable
 from amc.export.verify import largest_difference
 from amc.runtime.call import call, first_line
 from amc.runtime.inputs import fresh_input
-from amc.utils.durable_files import put_in_place
+from amc.utils.durable_files import put_in_place, sync_folder
 from amc.utils.scratch_folder import scratch_folder
 
 
@@ -89,7 +89,8 @@ def export_model(
                     f"output, but differ by {difference:.2g}; choose another --format"
                 )
             size = size_on_disk(scratch)
-            _put_in_place(scratch, target.parent)
+            check_target(target, folder=format == "safetensors", overwrite=overwrite)  # another export may be done
+            _put_in_place(scratch, target)
     except OSError as error:
         raise ExportError(f"the export must be writable: {error}; choose another --out") from error
     return ExportReport(target, format, size, difference)
@@ -138,10 +139,26 @@ def _existing_folder(path: Path) -> Path:
     return next(folder for folder in path.absolute().parents if folder.is_dir())
 
 
-def _put_in_place(scratch: Path, folder: Path) -> None:
-    """Moves everything below `scratch` into a folder, which is made if need be."""
-    for file in sorted(scratch.rglob("*")):
-        target = folder / file.relative_to(scratch)
-        if file.is_file():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            put_in_place(file, target)
+def _put_in_place(scratch: Path, target: Path) -> None:
+    """Moves everything below `scratch` beside `target`, whose folder is made if need be.
+
+    What the export is known by comes last, a new folder at once: a kill leaves nothing that looks whole and is not.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    whole = scratch / target.name
+    if whole.is_dir() and not target.exists():
+        _sync(whole)
+        whole.rename(target)
+        sync_folder(target.parent)
+        return
+    files = [file for file in sorted(scratch.rglob("*")) if file.is_file()]
+    for file in sorted(files, key=lambda file: file == whole):
+        place = target.parent / file.relative_to(scratch)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        put_in_place(file, place)
+
+
+def _sync(folder: Path) -> None:
+    """Makes the disk confirm the files in a folder, and their names."""
+    for file in folder.iterdir():
+        put_in_place(file, file)

@@ -66,6 +66,19 @@ def test_what_a_killed_export_left_is_removed_by_the_next(run_folder, tmp_path):
     assert (folder / "export").is_dir()
 
 
+def test_an_export_that_is_interrupted_as_it_measures_says_that_the_file_is_whole(
+    run_folder, tmp_path, monkeypatch, capsys
+):
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("amc.export.comparison.compare", stop)
+    assert run(run_folder, "--format", "safetensors", "--out", tmp_path / "net", "--trust") == 130
+    line = f"amc: interrupted; {tmp_path / 'net'} is written and whole; only its latency was not measured"
+    assert line in capsys.readouterr().err
+    load(tmp_path / "net", trust=True)
+
+
 @pytest.mark.heavy
 def test_what_was_measured_is_kept_in_the_runs_summary(run_folder, tmp_path, capsys):
     folder = tmp_path / "run"

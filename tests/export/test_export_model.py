@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy
 import pytest
 import torch
 from torch import nn
 
 from amc.errors import CheckpointError, ExportError, UnknownNameError
-from amc.export import FORMATS, export_model
+from amc.export import FORMATS, export_model, exporting
 from amc.export.formats import Exportable
 from amc.export.graph import arguments
 from amc.export.torch_format import TorchExportFormat
@@ -304,6 +306,40 @@ def test_existing_files_are_kept_unless_told(residual, tmp_path):
     assert path.read_text() == "precious"
     report = export_model(residual[0], path, "torch_export", residual[1], overwrite=True)
     assert path.stat().st_size == report.size_bytes > 10_000
+
+
+def test_what_another_export_has_written_meanwhile_is_kept(residual, tmp_path, monkeypatch):
+    file = tmp_path / "net.onnx"
+
+    def measured(*arguments):
+        file.write_text("of the other")
+        return 0.0
+
+    monkeypatch.setattr("amc.export.exporting.largest_difference", measured)
+    with pytest.raises(ExportError, match=r"net\.onnx exists already"):
+        export_model(residual[0], file, "onnx", residual[1])
+    assert file.read_text() == "of the other"
+
+
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_a_kill_while_an_export_is_put_in_place_leaves_nothing_that_looks_whole(is_folder, tmp_path, monkeypatch):
+    scratch, target = tmp_path / "scratch", tmp_path / "out" / "net"
+    (scratch / "net").mkdir(parents=True) if is_folder else scratch.mkdir()
+    for name in ("net/architecture.json", "net/model.safetensors") if is_folder else ("net", "net.data"):
+        (scratch / name).write_text("whole")
+    put, moved = exporting.put_in_place, []
+
+    def killed(source, place):
+        if source != place:
+            moved.append(place)
+            if len(moved) == 2:
+                raise KeyboardInterrupt
+        put(source, place)
+
+    monkeypatch.setattr(exporting, "put_in_place", killed)
+    with suppress(KeyboardInterrupt):
+        exporting._put_in_place(scratch, target)
+    assert not target.exists() or {path.name for path in target.iterdir()} == {"architecture.json", "model.safetensors"}
 
 
 def test_a_folder_is_never_replaced_by_a_file(residual, tmp_path):
