@@ -72,6 +72,7 @@ def run(options: jsonargparse.Namespace) -> None:
     figures = _curve(config, options) if options.curve else _speed(config, options)
     with _naming_the_file():
         if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)  # if it was deleted meanwhile, the figures are not lost
             write_json(file, figures)
 
 

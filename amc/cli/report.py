@@ -66,6 +66,7 @@ def run(options: jsonargparse.Namespace) -> None:
     _check_target(file)
     pages = [_page(folder) for folder in folders]
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         joined(pages, [str(folder) for folder in folders]).write(file)
         print(f"The report: {file}  (open it in a browser; it needs no network)")
         if options.figures:

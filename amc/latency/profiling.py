@@ -238,6 +238,7 @@ def _earlier(path: Path, profile: Profile, plan: Sequence[Planned]) -> Profile:
 
 def _write(path: Path, profile: Profile) -> None:
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)  # if it was deleted meanwhile, what was measured is not lost
         write_profile(path, profile)
     except OSError as error:
         raise RunFolderError(f"the file of the profile must be writable: {error}; choose another --out") from error

@@ -130,6 +130,7 @@ def pack(
         move(twin, device="cpu")
         record = architecture or describe(twin, None, {}, ModelSource.of(model))
         with recorder.stage("write") as advance:
+            file.parent.mkdir(parents=True, exist_ok=True)  # if it was deleted meanwhile, what was trained is not lost
             check = partial(_check, network=twin, record=record)
             size, stored = save_packed(file, twin, record, index_bits, advance, check)
     layers = tuple(_layer(name, twin.get_parameter(name), stored[name]) for name in matrices if name in stored)

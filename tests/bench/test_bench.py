@@ -1,6 +1,7 @@
 """The bench counts what it says, and its reference does what the reference procedure does."""
 
 import json
+import shutil
 import time
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from amc.bench.clock import SectionClock
 from amc.bench.curve import CurvePoint
 from amc.bench.reference import ReferenceProcedure
 from amc.bench.speed import BenchConfig
-from amc.bench.tables import curve_table
+from amc.bench.tables import curve_table, speed_table
 from amc.cli.main import main
 from amc.costs import Budget
 from amc.data import DataConfig, load_data
@@ -130,8 +131,14 @@ def test_the_dense_reference_comes_back_after_an_episode(task):
     assert figures(reference(task.problem.allocation(task.problem.dense_widths))) == figures(dense)
 
 
-def test_command_writes_all_figures(tmp_path, capsys):
-    file = tmp_path / "bench.json"
+def test_command_writes_all_figures(tmp_path, capsys, monkeypatch):
+    file = tmp_path / "new" / "bench.json"
+
+    def deleting(report):
+        shutil.rmtree(file.parent)  # its folder may go while hours are measured
+        return speed_table(report)
+
+    monkeypatch.setattr("amc.bench.speed_table", deleting)
     assert main(["bench", *QUICK, "--agent", "random", "--rounds", "2", "--json", str(file)]) == 0
     found = json.loads(file.read_text())
     split = found["search"]["split"]

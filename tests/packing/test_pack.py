@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import struct
 import tempfile
 import zlib
@@ -14,6 +15,7 @@ import torch
 import amc
 from amc.errors import CheckpointError, ConfigurationError, ConsentError, ExportError, UnknownNameError
 from amc.models import create_model
+from amc.pipeline import pack as packing
 from amc.storage.packed import dense_size, unpacked_size
 from amc.storage.save import save_weights
 
@@ -274,3 +276,15 @@ def test_tensors_that_lie_are_refused_even_if_their_checksum_is_right(packed, tm
         file.write_bytes(resealed(content, body=disturb))
         with pytest.raises(CheckpointError, match=r"^[^\n]* must [^\n]*$"):
             amc.load(file)
+
+
+def test_a_folder_that_is_deleted_meanwhile_takes_no_trained_values_with_it(tmp_path, monkeypatch):
+    file, share = tmp_path / "out" / "net.amcpack", packing.shared
+
+    def deleting(*arguments):
+        shutil.rmtree(file.parent, ignore_errors=True)
+        return share(*arguments)
+
+    monkeypatch.setattr(packing, "shared", deleting)
+    amc.pack(create_model("digits_resnet", num_classes=10), file, device="cpu")
+    assert amc.load(file) is not None

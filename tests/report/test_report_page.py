@@ -320,3 +320,9 @@ def test_a_long_page_begins_with_its_contents(count, listed):
     links = [address for address in reader.addresses if address.startswith("#part-")]
     assert links == listed
     assert {f"part-{number}" for number in range(1, count + 1)} <= set(reader.identifiers)
+
+
+def test_the_folder_of_a_page_is_made(folder, tmp_path):
+    page = tmp_path / "pages" / "mine.html"
+    assert main(["report", str(folder), "--out", str(page)]) == 0
+    assert page.is_file()
